@@ -1,0 +1,293 @@
+//! The contract between an operator and whatever runs it.
+//!
+//! An operator is a state machine without threads, clocks or channels. It is told what happened, in this order within
+//! each epoch: batches on any input ([`Operator::batch`]), watermarks that have advanced ([`Operator::watermark`]),
+//! processing-time calls it asked for ([`Operator::processing_time`]), the end of an activation
+//! ([`Operator::flush`]); then, when every record of the epoch has been seen, the epoch's last watermark, a last
+//! flush, and [`Operator::epoch_end`]. Records of a later epoch are withheld until then, so a snapshot taken after
+//! `epoch_end` holds exactly the records up to that epoch.
+//!
+//! Everything an operator wants goes through [`Context`]: rows for its outputs, calls at a later processing time,
+//! counts of late rows.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Batch, Epoch, EventTime, KeyGroup, ProcessingTime};
+
+/// Who decides where an epoch ends, and when output is seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// A trigger cuts the input into epochs; each is processed as one batch and committed exactly once.
+    #[default]
+    MicroBatch,
+    /// Every record flows on the moment it arrives; epochs only mark checkpoints.
+    Continuous,
+}
+
+/// One instance of an operator, on one worker.
+pub trait Operator: 'static {
+    /// Takes rows of the current epoch from an input.
+    fn batch(&mut self, input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError>;
+
+    /// [`Context::watermark`] has advanced: close windows, fire event-time timers, in time order.
+    fn watermark(&mut self, _context: &mut Context) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// A processing time asked for by [`Context::wake_at`] has come.
+    fn processing_time(&mut self, _context: &mut Context) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// Nothing more to take right now. In continuous mode this is the moment to hand over what was gathered; it comes
+    /// after every activation, so nothing waits for more input. In micro-batch it comes at the end of the epoch.
+    fn flush(&mut self, _context: &mut Context) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// Every record of [`Context::epoch`] has been seen, and its last watermark applied.
+    fn epoch_end(&mut self, _context: &mut Context) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// Writes the state down, by key group. Called between epochs.
+    fn snapshot(&mut self, _writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// Takes back what [`snapshot`](Operator::snapshot) wrote for one of the groups of this worker. Called before the
+    /// first batch, once for each group that had anything.
+    fn restore(&mut self, _group: KeyGroup, _bytes: &[u8]) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// How many entries of state there are.
+    fn state_rows(&self) -> usize {
+        0
+    }
+}
+
+/// What an operator knows of the world, and what it wants of it.
+#[derive(Debug)]
+pub struct Context {
+    mode: Mode,
+    worker: usize,
+    workers: usize,
+    epoch: Epoch,
+    watermark: EventTime,
+    now: ProcessingTime,
+    late_rows: u64,
+    wake_at: Option<ProcessingTime>,
+    outputs: Vec<(usize, Batch)>,
+    observed: Vec<(u32, EventTime)>,
+}
+
+impl Context {
+    /// A context at the beginning of epoch 0, for those who drive an operator themselves.
+    pub fn new(mode: Mode, worker: usize, workers: usize) -> Self {
+        Context {
+            mode,
+            worker,
+            workers,
+            epoch: Epoch(0),
+            watermark: EventTime::MIN,
+            now: ProcessingTime(0),
+            late_rows: 0,
+            wake_at: None,
+            outputs: Vec::new(),
+            observed: Vec::new(),
+        }
+    }
+
+    /// How the graph is run.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The worker of this instance, from 0.
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// The epoch whose records are being taken.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The event time before which nothing is expected any more: the least over all inputs. What closes by it is
+    /// closed; a row is late when everything it belongs to is closed. Inside a micro-batch epoch it stays at the value
+    /// with which the epoch began.
+    pub fn watermark(&self) -> EventTime {
+        self.watermark
+    }
+
+    /// Processing time: one reading per epoch in micro-batch, one per activation in continuous.
+    pub fn now(&self) -> ProcessingTime {
+        self.now
+    }
+
+    /// Hands rows to an output. Empty batches are dropped.
+    pub fn send(&mut self, output: usize, batch: Batch) {
+        if !batch.is_empty() {
+            self.outputs.push((output, batch));
+        }
+    }
+
+    /// Asks for a call of [`Operator::processing_time`] at or soon after `time`; the earliest request counts, and is
+    /// forgotten once served. In micro-batch it is served at the first epoch whose clock has reached it.
+    pub fn wake_at(&mut self, time: ProcessingTime) {
+        self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
+    }
+
+    /// Counts rows that came too late for everything they belong to.
+    pub fn count_late(&mut self, rows: u64) {
+        self.late_rows += rows;
+    }
+
+    /// Reports the watermark that rows of a source partition justify. Only operators that assign watermarks do.
+    pub fn observe(&mut self, origin: u32, watermark: EventTime) {
+        self.observed.push((origin, watermark));
+    }
+
+    /// Enters an epoch. For those who drive an operator.
+    pub fn enter(&mut self, epoch: Epoch, watermark: EventTime, now: ProcessingTime) {
+        self.epoch = epoch;
+        self.watermark = watermark;
+        self.now = now;
+    }
+
+    /// Moves the clock. For those who drive an operator.
+    pub fn set_now(&mut self, now: ProcessingTime) {
+        self.now = now;
+    }
+
+    /// Moves the watermark. For those who drive an operator.
+    pub fn set_watermark(&mut self, watermark: EventTime) {
+        self.watermark = watermark;
+    }
+
+    /// What was sent since the last call, in order. For those who drive an operator.
+    pub fn drain_outputs(&mut self) -> std::vec::Drain<'_, (usize, Batch)> {
+        self.outputs.drain(..)
+    }
+
+    /// What was observed since the last call. For those who drive an operator.
+    pub fn drain_observed(&mut self) -> std::vec::Drain<'_, (u32, EventTime)> {
+        self.observed.drain(..)
+    }
+
+    /// The next wake-up asked for, which is thereby forgotten. For those who drive an operator.
+    pub fn take_wake_at(&mut self) -> Option<ProcessingTime> {
+        self.wake_at.take()
+    }
+
+    /// Late rows counted since the last call. For those who drive an operator.
+    pub fn take_late_rows(&mut self) -> u64 {
+        std::mem::take(&mut self.late_rows)
+    }
+}
+
+/// Where an operator's state goes: entries, each under its key group.
+#[derive(Debug, Default)]
+pub struct SnapshotWriter {
+    groups: std::collections::BTreeMap<KeyGroup, Vec<u8>>,
+}
+
+impl SnapshotWriter {
+    /// An empty snapshot.
+    pub fn new() -> Self {
+        SnapshotWriter::default()
+    }
+
+    /// Appends an entry to a group. [`SnapshotReader`] gives the entries of a group back in the same order.
+    pub fn put<E: Serialize>(&mut self, group: KeyGroup, entry: &E) -> Result<(), OperatorError> {
+        let bytes = self.groups.entry(group).or_default();
+        *bytes = postcard::to_extend(entry, std::mem::take(bytes)).map_err(OperatorError::Codec)?;
+        Ok(())
+    }
+
+    /// What was written, by group.
+    pub fn into_groups(self) -> impl Iterator<Item = (KeyGroup, Vec<u8>)> {
+        self.groups.into_iter()
+    }
+}
+
+/// Reads back the entries that a [`SnapshotWriter`] put in one group.
+#[derive(Debug)]
+pub struct SnapshotReader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> SnapshotReader<'a> {
+    /// Reads the bytes of one group.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        SnapshotReader { bytes }
+    }
+
+    /// The next entry, or `None` at the end.
+    pub fn next<E: Deserialize<'a>>(&mut self) -> Result<Option<E>, OperatorError> {
+        if self.bytes.is_empty() {
+            return Ok(None);
+        }
+        let (entry, rest) = postcard::take_from_bytes(self.bytes).map_err(OperatorError::Codec)?;
+        self.bytes = rest;
+        Ok(Some(entry))
+    }
+}
+
+/// Why an operator cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OperatorError {
+    /// A batch holds rows of another type than the operator's: a defect of the engine.
+    #[error("expected rows of type {expected}: this is a defect of Tidemill, please report it")]
+    WrongType {
+        /// The type the operator takes.
+        expected: &'static str,
+    },
+    /// State could not be written down or read back.
+    #[error("state cannot be encoded or decoded: {0}")]
+    Codec(postcard::Error),
+    /// A user's function said no.
+    #[error(transparent)]
+    User(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The rows of a batch, or the error that says that they are of another type.
+pub fn rows<T: Send + 'static>(mut batch: Batch) -> Result<Vec<T>, OperatorError> {
+    batch.take().ok_or(OperatorError::WrongType { expected: std::any::type_name::<T>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_gives_entries_back_in_order_and_by_group() {
+        let mut writer = SnapshotWriter::new();
+        for (group, entry) in [(3, "a"), (1, "b"), (3, "c")] {
+            writer.put(KeyGroup(group), &entry).unwrap();
+        }
+        let groups: Vec<_> = writer.into_groups().collect();
+        assert_eq!(groups.iter().map(|(g, _)| g.0).collect::<Vec<_>>(), [1, 3]);
+        let mut reader = SnapshotReader::new(&groups[1].1);
+        assert_eq!(reader.next::<String>().unwrap().as_deref(), Some("a"));
+        assert_eq!(reader.next::<String>().unwrap().as_deref(), Some("c"));
+        assert_eq!(reader.next::<String>().unwrap(), None);
+    }
+
+    #[test]
+    fn the_earliest_wake_up_counts() {
+        let mut context = Context::new(Mode::Continuous, 0, 1);
+        context.wake_at(ProcessingTime(20));
+        context.wake_at(ProcessingTime(10));
+        assert_eq!(context.take_wake_at(), Some(ProcessingTime(10)));
+        assert_eq!(context.take_wake_at(), None);
+    }
+}

@@ -1,0 +1,386 @@
+//! Where records come from: the traits that every source implements, ours and yours.
+//!
+//! A [`Source`] is a description that any thread may ask: how many partitions, where they begin, how far one could
+//! read now. A [`Reader`] reads one partition, on the worker that owns it. Both modes use the same two: in
+//! micro-batch the planner asks [`Source::latest`] and the reader stops there; in continuous the reader simply reads.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Batch, ProcessingTime};
+
+/// A position in a partition: the next record to be read. Kept in checkpoints, shown in progress.
+pub trait Offset: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + 'static {}
+impl<O: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + 'static> Offset for O {}
+
+/// A source of records in one or more partitions.
+///
+/// The number of partitions is fixed while a query runs and does not depend on the number of workers: partition `p`
+/// is read by worker `p % workers`. Order is kept within a partition.
+pub trait Source: Send + Sync + 'static {
+    /// What a reader yields.
+    type Item: Send + 'static;
+    /// A position in a partition.
+    type Offset: Offset;
+    /// What reads one partition.
+    type Reader: Reader<Item = Self::Item, Offset = Self::Offset>;
+
+    /// What the source is, for plans, progress and errors: `files data/*.txt`, `socket localhost:9999`.
+    fn describe(&self) -> String;
+
+    /// How many partitions there are.
+    fn partitions(&self) -> u32 {
+        1
+    }
+
+    /// The watermark partition that a read partition counts as. Partitions that are slices of one ordered sequence
+    /// (blocks of one file) name the same one; by default each stands for itself.
+    fn watermark_partition(&self, partition: u32) -> u32 {
+        partition
+    }
+
+    /// Whether every partition ends one day. When all have, the watermark goes to the end of time and every open
+    /// window closes.
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    /// Whether a range of offsets can be read again, with the same records. What cannot be replayed cannot be
+    /// processed exactly once after a crash.
+    fn is_replayable(&self) -> bool {
+        false
+    }
+
+    /// Where a partition begins in a query that has no checkpoint.
+    fn start(&self, partition: u32) -> Result<Self::Offset, SourceError>;
+
+    /// Called once before the partitions of an epoch are planned: look at the outside world here (list a directory,
+    /// ask a broker), and say in `latest` what was found.
+    fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// How far the partition could be read now, starting at `from`: the end of the next epoch's range. Equal to `from`
+    /// when there is nothing. It may lie beyond the end of a bounded partition; the reader then says
+    /// [`Poll::End`] before it gets there.
+    fn latest(
+        &self,
+        partition: u32,
+        from: &Self::Offset,
+        limits: &PlanLimits,
+    ) -> Result<Self::Offset, SourceError>;
+
+    /// Opens a partition for reading from `from`.
+    fn open(
+        &self,
+        partition: u32,
+        from: &Self::Offset,
+        context: ReaderContext,
+    ) -> Result<Self::Reader, SourceError>;
+
+    /// The epochs up to here are committed: what was read before these offsets will never be asked for again.
+    fn committed(&self, _partition: u32, _offset: &Self::Offset) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
+/// How much an epoch may take from a source.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PlanLimits {
+    /// At most so many records from one partition, where the user said so.
+    pub max_records: Option<u64>,
+    /// The engine's clock, which a test may drive.
+    pub now: ProcessingTime,
+}
+
+impl PlanLimits {
+    /// Limits for an epoch that is planned now.
+    pub fn new(max_records: Option<u64>, now: ProcessingTime) -> Self {
+        PlanLimits { max_records, now }
+    }
+}
+
+/// Reads one partition.
+pub trait Reader: Send + 'static {
+    /// What it yields.
+    type Item: Send + 'static;
+    /// Its position.
+    type Offset: Offset;
+
+    /// Appends at most `max` records to `out`, reading no further than `until`. Never waits: with nothing to read it
+    /// returns [`Poll::Idle`] at once and later calls the [`Waker`] of its context (or has told
+    /// [`Poll::IdleUntil`] when to come back).
+    fn poll(
+        &mut self,
+        until: Option<&Self::Offset>,
+        max: usize,
+        out: &mut Vec<Self::Item>,
+    ) -> Result<Poll, SourceError>;
+
+    /// The next record to be read.
+    fn offset(&self) -> Self::Offset;
+
+    /// Goes to another position. Only a replayable source can.
+    fn seek(&mut self, offset: &Self::Offset) -> Result<(), SourceError>;
+
+    /// Records that were refused since the last call (malformed ones that the user chose to skip).
+    fn take_skipped(&mut self) -> u64 {
+        0
+    }
+}
+
+/// What a [`Reader::poll`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Records were read, or could be: ask again soon.
+    Ready,
+    /// Nothing to read now; the waker will tell.
+    Idle,
+    /// Nothing to read before that time by the engine's clock.
+    IdleUntil(ProcessingTime),
+    /// The partition has ended: nothing will ever come again.
+    End,
+}
+
+/// Wakes the worker that reads a partition. Cheap to clone, callable from any thread.
+#[derive(Clone)]
+pub struct Waker(Arc<dyn Fn() + Send + Sync>);
+
+impl Waker {
+    /// A waker that calls `wake`.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Waker(Arc::new(wake))
+    }
+
+    /// Has the partition polled soon.
+    pub fn wake(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
+    }
+}
+
+/// The engine's clock, which a test may drive. Everything that asks for processing time asks here.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> ProcessingTime + Send + Sync>);
+
+impl Clock {
+    /// A clock that reads `now`.
+    pub fn new(now: impl Fn() -> ProcessingTime + Send + Sync + 'static) -> Self {
+        Clock(Arc::new(now))
+    }
+
+    /// The time now.
+    pub fn now(&self) -> ProcessingTime {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clock({:?})", self.now())
+    }
+}
+
+/// What a reader is given when it is opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReaderContext {
+    /// Wakes the worker that polls this reader.
+    pub waker: Waker,
+    /// The engine's clock.
+    pub clock: Clock,
+}
+
+impl ReaderContext {
+    /// A context for a reader.
+    pub fn new(waker: Waker, clock: Clock) -> Self {
+        ReaderContext { waker, clock }
+    }
+}
+
+/// Why a source cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// A file, socket or device failed.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was being done, to what.
+        what: String,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
+    /// A record cannot be read as what it should be.
+    #[error("{place}: {reason}")]
+    BadRecord {
+        /// The file and line, or the partition and offset.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The peer went away, and the source was not told to connect again.
+    #[error("{peer} closed the connection")]
+    Disconnected {
+        /// The other side.
+        peer: String,
+    },
+    /// The source cannot go back to that position.
+    #[error("{source_name} cannot be read again from {offset}: it is not replayable")]
+    NotReplayable {
+        /// The source.
+        source_name: String,
+        /// The position asked for.
+        offset: String,
+    },
+    /// The source was set up in a way that cannot work.
+    #[error("{0}")]
+    Setup(String),
+    /// Anything else a source of your own has to say.
+    #[error(transparent)]
+    Other(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl SourceError {
+    /// Wraps an I/O error with what was being done.
+    pub fn io(what: impl Into<String>, error: std::io::Error) -> Self {
+        SourceError::Io { what: what.into(), error }
+    }
+}
+
+/// A position as the engine keeps it: written down by whoever knows its type.
+pub type ErasedOffset = serde_json::Value;
+
+/// A [`Source`] whose types are hidden; made by the graph, used by the engine.
+pub trait DynSource: Send + Sync {
+    /// See [`Source::describe`].
+    fn describe(&self) -> String;
+    /// See [`Source::partitions`].
+    fn partitions(&self) -> u32;
+    /// See [`Source::is_bounded`].
+    fn is_bounded(&self) -> bool;
+    /// See [`Source::is_replayable`].
+    fn is_replayable(&self) -> bool;
+    /// See [`Source::start`].
+    fn start(&self, partition: u32) -> Result<ErasedOffset, SourceError>;
+    /// See [`Source::refresh`].
+    fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError>;
+    /// See [`Source::latest`].
+    fn latest(
+        &self,
+        partition: u32,
+        from: &ErasedOffset,
+        limits: &PlanLimits,
+    ) -> Result<ErasedOffset, SourceError>;
+    /// See [`Source::open`].
+    fn open(
+        &self,
+        partition: u32,
+        from: &ErasedOffset,
+        context: ReaderContext,
+    ) -> Result<Box<dyn DynReader>, SourceError>;
+    /// See [`Source::committed`].
+    fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError>;
+}
+
+/// A [`Reader`] whose types are hidden.
+pub trait DynReader: Send {
+    /// Sets how far the next polls may read; `None` lifts the limit.
+    fn read_until(&mut self, until: Option<&ErasedOffset>) -> Result<(), SourceError>;
+    /// Whether the limit is reached.
+    fn at_limit(&self) -> bool;
+    /// See [`Reader::poll`].
+    fn poll(&mut self, max: usize) -> Result<(Batch, Poll), SourceError>;
+    /// See [`Reader::offset`].
+    fn offset(&self) -> Result<ErasedOffset, SourceError>;
+    /// See [`Reader::take_skipped`].
+    fn take_skipped(&mut self) -> u64;
+}
+
+fn encode<O: Offset>(offset: &O) -> Result<ErasedOffset, SourceError> {
+    serde_json::to_value(offset).map_err(|e| SourceError::Other(Box::new(e)))
+}
+
+fn decode<O: Offset>(offset: &ErasedOffset) -> Result<O, SourceError> {
+    O::deserialize(offset).map_err(|e| SourceError::Other(Box::new(e)))
+}
+
+/// Hides the types of a source.
+pub(crate) struct ErasedSource<S>(pub(crate) S);
+
+impl<S: Source> DynSource for ErasedSource<S> {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    fn partitions(&self) -> u32 {
+        self.0.partitions()
+    }
+    fn is_bounded(&self) -> bool {
+        self.0.is_bounded()
+    }
+    fn is_replayable(&self) -> bool {
+        self.0.is_replayable()
+    }
+    fn start(&self, partition: u32) -> Result<ErasedOffset, SourceError> {
+        encode(&self.0.start(partition)?)
+    }
+    fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
+        self.0.refresh(limits)
+    }
+    fn latest(
+        &self,
+        partition: u32,
+        from: &ErasedOffset,
+        limits: &PlanLimits,
+    ) -> Result<ErasedOffset, SourceError> {
+        encode(&self.0.latest(partition, &decode(from)?, limits)?)
+    }
+    fn open(
+        &self,
+        partition: u32,
+        from: &ErasedOffset,
+        context: ReaderContext,
+    ) -> Result<Box<dyn DynReader>, SourceError> {
+        let reader = self.0.open(partition, &decode(from)?, context)?;
+        let origin = self.0.watermark_partition(partition);
+        Ok(Box::new(ErasedReader { reader, until: None, origin }))
+    }
+    fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError> {
+        self.0.committed(partition, &decode(offset)?)
+    }
+}
+
+struct ErasedReader<R: Reader> {
+    reader: R,
+    until: Option<R::Offset>,
+    origin: u32,
+}
+
+impl<R: Reader> DynReader for ErasedReader<R> {
+    fn read_until(&mut self, until: Option<&ErasedOffset>) -> Result<(), SourceError> {
+        self.until = until.map(decode).transpose()?;
+        Ok(())
+    }
+    fn at_limit(&self) -> bool {
+        self.until.as_ref().is_some_and(|until| self.reader.offset() == *until)
+    }
+    fn poll(&mut self, max: usize) -> Result<(Batch, Poll), SourceError> {
+        let mut rows = Vec::new();
+        let poll = self.reader.poll(self.until.as_ref(), max, &mut rows)?;
+        Ok((Batch::from_vec(rows).with_origin(self.origin), poll))
+    }
+    fn offset(&self) -> Result<ErasedOffset, SourceError> {
+        encode(&self.reader.offset())
+    }
+    fn take_skipped(&mut self) -> u64 {
+        self.reader.take_skipped()
+    }
+}

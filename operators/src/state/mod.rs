@@ -1,0 +1,74 @@
+//! The keyed state behind aggregations: one shape for running aggregates, panes and sessions, so that the operators
+//! which route, pre-aggregate and emit are written once.
+
+mod mark;
+mod panes;
+mod running;
+mod sessions;
+mod table;
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+
+pub use self::mark::{Mark, Stamp};
+pub use self::panes::PaneState;
+pub use self::running::RunningState;
+pub use self::sessions::SessionState;
+
+use crate::{Aggregate, Data, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window};
+
+/// Accumulators by key and by where in event time they belong.
+pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
+    /// Where a partial accumulator belongs: nowhere in particular, a pane, a session.
+    type Slot: Copy + Data;
+    /// What a result is about: nothing but its key, or a window.
+    type Place: Copy;
+
+    /// Whether every window that the record belongs to has closed by `watermark`.
+    fn is_late(&self, time: EventTime, value: &A::In, watermark: EventTime) -> bool;
+
+    /// Adds a record. The key is only made owned when it is new.
+    fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, time: EventTime, value: &A::In)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized;
+
+    /// Adds what another worker has aggregated.
+    fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Self::Slot, acc: A::Acc);
+
+    /// Empties the state: every accumulator, for another worker to merge.
+    fn drain(&mut self, emit: &mut impl FnMut(u64, K, Self::Slot, A::Acc));
+
+    /// Forgets every window that has closed by `watermark`, in order of their ends, handing the results over.
+    fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Self::Place, A::Out));
+
+    /// The results that have changed since the last call (only where changes are tracked, see [`Mark`]).
+    fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Self::Place, A::Out));
+
+    /// All results.
+    fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, Self::Place, A::Out));
+
+    /// How many accumulators there are.
+    fn len(&self) -> usize;
+
+    /// Writes all accumulators down.
+    fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError>;
+
+    /// Takes back what `snapshot` wrote for a group.
+    fn restore(&mut self, aggregate: &A, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError>;
+}
+
+/// How a window definition keeps its state; implemented by the window types.
+pub trait Windowing<V>: Clone + Send + Sync + 'static {
+    /// The state for a key, an aggregate over `V`, and changes tracked or not.
+    type State<K: Key, A: Aggregate<In = V>, M: Mark>: GroupState<K, A, Place = Window>;
+
+    /// An empty state.
+    fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> Self::State<K, A, M>;
+
+    /// Why the definition cannot work, if it cannot: a size of zero, a slide longer than the window.
+    fn problem(&self) -> Option<String>;
+
+    /// The definition in words, for plans: `tumbling 10m`.
+    fn describe(&self) -> String;
+}

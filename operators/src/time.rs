@@ -1,0 +1,171 @@
+//! The three clocks of a stream: when a thing happened, when it is processed, and which commit it belongs to.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// When something happened, by the data's own account: microseconds since 1970-01-01T00:00:00Z.
+///
+/// Negative values are times before 1970 and are as good as any other.
+///
+/// ```
+/// use tidemill_operators::EventTime;
+/// use std::time::Duration;
+///
+/// let noon: EventTime = "2026-03-01T12:00:00Z".parse()?;
+/// assert_eq!((noon + Duration::from_secs(90)).to_string(), "2026-03-01T12:01:30Z");
+/// # Ok::<(), tidemill_operators::ParseTimeError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventTime(pub i64);
+
+impl EventTime {
+    /// Before every event: the watermark of a stream that has shown nothing yet.
+    pub const MIN: EventTime = EventTime(i64::MIN);
+    /// After every event: the watermark of a stream that has ended.
+    pub const MAX: EventTime = EventTime(i64::MAX);
+
+    /// The time that many microseconds after 1970-01-01T00:00:00Z.
+    pub const fn from_micros(micros: i64) -> Self {
+        EventTime(micros)
+    }
+
+    /// The time that many milliseconds after 1970-01-01T00:00:00Z; saturates at the ends of time.
+    pub const fn from_millis(millis: i64) -> Self {
+        EventTime(millis.saturating_mul(1_000))
+    }
+
+    /// The time that many seconds after 1970-01-01T00:00:00Z; saturates at the ends of time.
+    pub const fn from_secs(secs: i64) -> Self {
+        EventTime(secs.saturating_mul(1_000_000))
+    }
+
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+}
+
+/// A span of time in microseconds, saturating at `i64::MAX` (292,000 years).
+pub(crate) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl std::ops::Add<Duration> for EventTime {
+    type Output = EventTime;
+    fn add(self, duration: Duration) -> EventTime {
+        EventTime(self.0.saturating_add(micros(duration)))
+    }
+}
+
+impl std::ops::Sub<Duration> for EventTime {
+    type Output = EventTime;
+    fn sub(self, duration: Duration) -> EventTime {
+        EventTime(self.0.saturating_sub(micros(duration)))
+    }
+}
+
+/// RFC 3339 in UTC; the ends of time, which no calendar reaches, print as `-∞` and `+∞`.
+impl fmt::Display for EventTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            EventTime::MIN => f.pad("-∞"),
+            EventTime::MAX => f.pad("+∞"),
+            EventTime(micros) => match jiff::Timestamp::from_microsecond(micros) {
+                Ok(time) => f.pad(&time.to_string()),
+                Err(_) => write!(f, "{micros}µs"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for EventTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not a date and time as RFC 3339 writes them.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` is not a time like 2026-03-01T12:00:00Z: {reason}")]
+pub struct ParseTimeError {
+    text: String,
+    reason: String,
+}
+
+impl std::str::FromStr for EventTime {
+    type Err = ParseTimeError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let time: jiff::Timestamp = text
+            .parse()
+            .map_err(|e: jiff::Error| ParseTimeError { text: text.to_owned(), reason: e.to_string() })?;
+        Ok(EventTime(time.as_microsecond()))
+    }
+}
+
+/// When the engine looks at its own clock: microseconds since 1970-01-01T00:00:00Z.
+///
+/// In micro-batch all records of an epoch see one reading, which is logged with the epoch; so a replay sees it too.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProcessingTime(pub i64);
+
+impl std::ops::Add<Duration> for ProcessingTime {
+    type Output = ProcessingTime;
+    fn add(self, duration: Duration) -> ProcessingTime {
+        ProcessingTime(self.0.saturating_add(micros(duration)))
+    }
+}
+
+impl ProcessingTime {
+    /// How long after `earlier` this is; zero if it is not.
+    pub fn since(self, earlier: ProcessingTime) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// The unit of commit: everything of an epoch becomes visible and durable together, or not at all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The epoch after this one.
+    #[must_use]
+    pub const fn next(self) -> Epoch {
+        Epoch(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_prints_as_it_parses() {
+        for text in ["2026-03-01T12:22:13.260535Z", "1969-12-31T23:59:59.999999Z"] {
+            assert_eq!(text.parse::<EventTime>().unwrap().to_string(), text);
+        }
+        assert_eq!("1969-12-31T23:59:59.999999Z".parse::<EventTime>().unwrap(), EventTime(-1));
+    }
+
+    #[test]
+    fn arithmetic_saturates_at_the_ends_of_time() {
+        assert_eq!(EventTime::MAX + Duration::from_secs(1), EventTime::MAX);
+        assert_eq!(EventTime::MIN - Duration::MAX, EventTime::MIN);
+    }
+
+    #[test]
+    fn a_text_that_is_no_time_says_so() {
+        let error = "noon".parse::<EventTime>().unwrap_err();
+        assert!(error.to_string().starts_with("`noon` is not a time"), "{error}");
+    }
+}

@@ -1,0 +1,45 @@
+//! Event-time windows: which stretch of event time a record belongs to.
+//!
+//! Windows are half-open, `[start, end)`, aligned to 1970-01-01T00:00:00Z plus an offset, and computed with integers.
+//! A record at the end of a window belongs to the next one. The idea and the rules are those of the Dataflow model
+//! (Akidau et al., 2015) as Spark and Flink know them.
+
+mod session;
+mod sliding;
+mod tumbling;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::session::{SessionBy, SessionWindow, session, session_by};
+pub use self::sliding::{SlidingWindow, sliding};
+pub use self::tumbling::{TumblingWindow, tumbling};
+
+use crate::EventTime;
+
+/// A stretch of event time, `[start, end)`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Window {
+    /// The first instant that belongs to the window.
+    pub start: EventTime,
+    /// The first instant that does not.
+    pub end: EventTime,
+}
+
+impl Window {
+    /// The last instant of the window, one microsecond before its end: the event time of its results.
+    pub fn last_instant(&self) -> EventTime {
+        EventTime(self.end.0.saturating_sub(1))
+    }
+}
+
+/// The result of a window for a key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct WindowResult<K, V> {
+    /// The window.
+    #[serde(flatten)]
+    pub window: Window,
+    /// The key.
+    pub key: K,
+    /// The aggregate over the window's records.
+    pub value: V,
+}
