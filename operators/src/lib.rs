@@ -1,18 +1,29 @@
 //! What a Tidemill graph computes. The operators, windows and aggregates are here, and the graph that they form; how
 //! it runs is the business of `tidemill-runtime`. This crate knows no engine, thread, file, socket or clock.
+//!
+//! A user meets [`Graph`], [`Stream`], [`KeyedStream`] and the aggregates. Those who write sources and sinks meet
+//! [`Source`], [`Reader`] and [`Sink`]; those who write operators meet [`Operator`] and
+//! [`testing::Harness`].
 
 pub mod aggregate;
 mod batch;
+pub mod graph;
+mod group;
 mod key;
 mod operator;
 mod sink;
 mod source;
 pub mod state;
+pub mod stream;
+pub mod testing;
 mod time;
 mod window;
 
 pub use aggregate::Aggregate;
 pub use batch::{Batch, Cloner, cloner};
+pub use either::Either;
+pub use graph::{Graph, GraphError, Plan};
+pub use group::{RunningAggregate, WindowedAggregate, WindowedStream};
 pub use key::{Data, KEY_GROUPS, Key, KeyGroup, Keyed, hash_key};
 pub use operator::{Context, Mode, Operator, OperatorError, SnapshotReader, SnapshotWriter, rows};
 pub use sink::{DynSink, Sink, SinkContext, SinkError};
@@ -20,6 +31,7 @@ pub use source::{
     Clock, DynReader, DynSource, ErasedOffset, Offset, PlanLimits, Poll, Reader, ReaderContext, Source,
     SourceError, Waker,
 };
+pub use stream::{EventStream, KeyedStream, Stream};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime};
 pub use window::{
     SessionBy, SessionWindow, SlidingWindow, TumblingWindow, Window, WindowResult, session, session_by, sliding,

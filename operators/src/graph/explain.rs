@@ -1,0 +1,161 @@
+//! The plan of a graph, for people and for programs.
+
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+
+use super::node::{Node, NodeKind};
+
+/// The plan of a graph: prints as text, and as [Mermaid](Plan::mermaid), [DOT](Plan::dot) and [JSON](Plan::json).
+///
+/// ```
+/// use tidemill_operators::{Graph, testing::{nowhere, numbers}};
+///
+/// let graph = Graph::new("even");
+/// numbers(&graph, 9).filter(|n| n % 2 == 0).name("only even").sink(nowhere());
+/// let plan = graph.explain();
+/// assert!(plan.to_string().contains("only even"));
+/// assert!(plan.mermaid().starts_with("flowchart TD"));
+/// ```
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    query: String,
+    nodes: Vec<PlanNode>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct PlanNode {
+    id: usize,
+    label: String,
+    op: &'static str,
+    uid: String,
+    detail: String,
+    stateful: bool,
+    assigns_watermark: bool,
+    output_mode: crate::OutputMode,
+    at: String,
+    steps: Vec<PlanStep>,
+    inputs: Vec<PlanEdge>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct PlanStep {
+    op: &'static str,
+    name: Option<String>,
+    at: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct PlanEdge {
+    from: usize,
+    output: usize,
+    route: &'static str,
+}
+
+fn at(location: &std::panic::Location<'_>) -> String {
+    format!("{}:{}", location.file(), location.line())
+}
+
+impl Plan {
+    pub(super) fn of(query: &str, nodes: &[Node]) -> Plan {
+        let plan = |node: &Node| PlanNode {
+            id: node.id.0,
+            label: node.label(),
+            op: node.op,
+            uid: node.uid().to_owned(),
+            detail: node.detail.clone(),
+            stateful: node.is_stateful(),
+            assigns_watermark: node.watermark().is_some(),
+            output_mode: node.output_mode,
+            at: at(node.location),
+            steps: node
+                .steps
+                .iter()
+                .map(|s| PlanStep { op: s.op, name: s.name.clone(), at: at(s.location) })
+                .collect(),
+            inputs: node
+                .inputs
+                .iter()
+                .map(|i| PlanEdge {
+                    from: i.from.0,
+                    output: i.port,
+                    // What an aggregation takes is exchanged inside it, after each worker has aggregated its own.
+                    route: if matches!(node.kind, NodeKind::Grouped(_)) { "by key" } else { i.route.describe() },
+                })
+                .collect(),
+        };
+        Plan { query: query.to_owned(), nodes: nodes.iter().map(plan).collect() }
+    }
+
+    /// The plan as a Mermaid flow chart.
+    pub fn mermaid(&self) -> String {
+        let mut text = String::from("flowchart TD\n");
+        for node in &self.nodes {
+            let label = format!("{}<br/>{}", node.title(), node.at).replace('"', "'");
+            let (open, close) = if node.stateful { ("[(", ")]") } else { ("[", "]") };
+            let _ = writeln!(text, "    n{}{open}\"{label}\"{close}", node.id);
+        }
+        for (to, edge) in self.edges() {
+            let _ = writeln!(text, "    n{} -->|{}| n{to}", edge.from, edge.route);
+        }
+        text
+    }
+
+    /// The plan as a Graphviz graph.
+    pub fn dot(&self) -> String {
+        let mut text = format!("digraph \"{}\" {{\n    node [shape=box];\n", self.query.replace('"', "'"));
+        for node in &self.nodes {
+            let label = format!("{}\\n{}", node.title(), node.at).replace('"', "'");
+            let shape = if node.stateful { ", shape=cylinder" } else { "" };
+            let _ = writeln!(text, "    n{} [label=\"{label}\"{shape}];", node.id);
+        }
+        for (to, edge) in self.edges() {
+            let _ = writeln!(text, "    n{} -> n{to} [label=\"{}\"];", edge.from, edge.route);
+        }
+        text.push_str("}\n");
+        text
+    }
+
+    /// The plan as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or(serde_json::Value::Null)
+    }
+
+    fn edges(&self) -> impl Iterator<Item = (usize, &PlanEdge)> {
+        self.nodes.iter().flat_map(|n| n.inputs.iter().map(move |e| (n.id, e)))
+    }
+}
+
+impl PlanNode {
+    fn title(&self) -> String {
+        if self.detail.is_empty() { self.label.clone() } else { format!("{}: {}", self.label, self.detail) }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "query {}", self.query)?;
+        for node in &self.nodes {
+            writeln!(f, "  #{} {}", node.id, node.title())?;
+            writeln!(f, "       at {}   uid {}", node.at, node.uid)?;
+            for step in &node.steps {
+                writeln!(f, "       step {} at {}", step.name.as_deref().unwrap_or(step.op), step.at)?;
+            }
+            for edge in &node.inputs {
+                let output = if edge.output == 0 { String::new() } else { format!(" output {}", edge.output) };
+                writeln!(f, "       from #{}{output}, {}", edge.from, edge.route)?;
+            }
+            let mut traits = Vec::new();
+            if node.stateful {
+                traits.push("keeps state");
+            }
+            if node.assigns_watermark {
+                traits.push("assigns the watermark");
+            }
+            if !traits.is_empty() {
+                writeln!(f, "       {}", traits.join(", "))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! The graph as a value: nodes and edges, built on the caller's thread before anything runs.
+
+mod explain;
+mod node;
+mod validate;
+
+use std::panic::Location;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use self::explain::Plan;
+pub use self::node::{
+    GroupedSpec, Input, Make, Node, NodeId, NodeKind, OperatorSpec, Partition, Place, Route, SinkSpec, Step,
+};
+pub use self::validate::{GraphError, Problem};
+
+pub(crate) use self::node::NodeSpec;
+
+use crate::source::{DynSource, ErasedSource, Source};
+use crate::{Cloner, OutputMode, Stream};
+
+/// A graph of operators under construction, and then the value that is run.
+///
+/// Cheap to clone: all clones are the same graph.
+///
+/// ```
+/// use tidemill_operators::{Graph, testing::{numbers, outputs}};
+///
+/// let graph = Graph::new("squares");
+/// let squares = numbers(&graph, 4).map(|n| n * n);
+/// assert_eq!(outputs(squares), [0, 1, 4, 9]);
+/// ```
+#[derive(Clone)]
+pub struct Graph {
+    shared: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    name: String,
+    nodes: Vec<Node>,
+    problems: Vec<(NodeId, String)>,
+}
+
+impl Graph {
+    /// An empty graph. The name is that of the query, in progress, logs and errors.
+    pub fn new(name: &str) -> Self {
+        Graph {
+            shared: Arc::new(Mutex::new(Inner {
+                name: name.to_owned(),
+                nodes: Vec::new(),
+                problems: Vec::new(),
+            })),
+        }
+    }
+
+    /// A stream of what a source reads.
+    #[track_caller]
+    pub fn source<S: Source>(&self, source: S) -> Stream<S::Item> {
+        let source: Arc<dyn DynSource> = Arc::new(ErasedSource(source));
+        let detail = source.describe();
+        Stream::at(self.add(NodeSpec {
+            kind: NodeKind::Source(source),
+            op: "source",
+            steps: Vec::new(),
+            inputs: Vec::new(),
+            outputs: 1,
+            location: Location::caller(),
+            detail,
+        }))
+    }
+
+    /// The name of the query.
+    pub fn name(&self) -> String {
+        self.lock().name.clone()
+    }
+
+    /// The plan: nodes, chains, exchanges, state and source lines, to be printed as text, Mermaid, DOT or JSON.
+    pub fn explain(&self) -> Plan {
+        let inner = self.lock();
+        Plan::of(&inner.name, &inner.nodes)
+    }
+
+    /// Everything that is wrong with the graph, before it runs.
+    ///
+    /// # Errors
+    ///
+    /// [`GraphError`] lists each problem with the operator's name and the line of your program that made it.
+    pub fn validate(&self) -> Result<(), GraphError> {
+        let inner = self.lock();
+        validate::validate(&inner.nodes, &inner.problems)
+    }
+
+    /// A number that is the same for two graphs of the same shape: operators, identities, edges. Names, closures and
+    /// source lines do not count.
+    pub fn fingerprint(&self) -> u64 {
+        let inner = self.lock();
+        let shape: Vec<_> = inner
+            .nodes
+            .iter()
+            .map(|n| {
+                let inputs: Vec<_> = n.inputs.iter().map(|i| (i.from.0, i.port, i.route.describe())).collect();
+                (n.op, n.uid.clone(), n.detail.clone(), n.outputs.len(), inputs)
+            })
+            .collect();
+        crate::hash_key(&shape)
+    }
+
+    /// The nodes, in an order in which every node comes after its inputs. For those who run graphs.
+    pub fn nodes(&self) -> Vec<Node> {
+        self.lock().nodes.clone()
+    }
+
+    /// Whether both are handles on one graph.
+    pub(crate) fn is(&self, other: &Graph) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    pub(crate) fn problem(&self, node: NodeId, message: impl Into<String>) {
+        self.lock().problems.push((node, message.into()));
+    }
+
+    pub(crate) fn output_mode(&self, node: NodeId) -> OutputMode {
+        self.lock().nodes.get(node.0).map_or(OutputMode::Append, |n| n.output_mode)
+    }
+
+    pub(crate) fn add(&self, spec: NodeSpec) -> Port {
+        let mut inner = self.lock();
+        let node = NodeId(inner.nodes.len());
+        let built = Node::new(node, spec, &inner.nodes);
+        inner.nodes.push(built);
+        drop(inner);
+        Port { graph: self.clone(), node, output: 0 }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while holding the lock, and a graph half changed is still a graph.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Graph {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let inner = self.lock();
+        f.debug_struct("Graph").field("name", &inner.name).field("nodes", &inner.nodes.len()).finish()
+    }
+}
+
+/// An output of a node: where a stream hangs on.
+#[derive(Clone)]
+pub(crate) struct Port {
+    pub(crate) graph: Graph,
+    pub(crate) node: NodeId,
+    pub(crate) output: usize,
+}
+
+impl Port {
+    pub(crate) fn sibling(&self, output: usize) -> Port {
+        Port { output, ..self.clone() }
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Node)) {
+        if let Some(node) = self.graph.lock().nodes.get_mut(self.node.0) {
+            change(node);
+        }
+    }
+
+    pub(crate) fn set_cloner(&self, cloner: Cloner) {
+        self.update(|node| {
+            if let Some(output) = node.outputs.get_mut(self.output) {
+                *output = Some(cloner);
+            }
+        });
+    }
+}

@@ -1,0 +1,260 @@
+//! What a graph is made of.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, Mutex};
+
+use crate::sink::DynSink;
+use crate::source::DynSource;
+use crate::stream::chain::WatermarkSpec;
+use crate::{Batch, Cloner, Mode, Operator, OutputMode, SinkError};
+
+/// A node of a graph, by its place in [`Graph::nodes`](crate::Graph::nodes).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub usize);
+
+/// Where an operator instance runs.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Place {
+    /// Its worker, from 0.
+    pub worker: usize,
+    /// How many workers there are.
+    pub workers: usize,
+    /// The mode of the run.
+    pub mode: Mode,
+}
+
+impl Place {
+    /// A place, for those who run operators.
+    pub fn new(worker: usize, workers: usize, mode: Mode) -> Self {
+        Place { worker, workers, mode }
+    }
+}
+
+/// Makes one instance of an operator, on the worker that will run it.
+pub type Make = Arc<dyn Fn(Place) -> Box<dyn Operator> + Send + Sync>;
+
+/// Deals the rows of a batch out to workers: calls back with each worker that gets something.
+pub type Partition = Arc<dyn Fn(Batch, usize, &mut dyn FnMut(usize, Batch)) + Send + Sync>;
+
+/// How rows get from one node to the next.
+#[derive(Clone)]
+pub enum Route {
+    /// They stay on their worker.
+    Local,
+    /// To the worker that holds their key's state.
+    ByKey(Partition),
+    /// To all workers in turn, batch by batch.
+    Rebalance,
+    /// To every worker.
+    Broadcast(Cloner),
+    /// To the first worker.
+    Single,
+}
+
+impl Route {
+    /// The route in a word, for plans.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Route::Local => "local",
+            Route::ByKey(_) => "by key",
+            Route::Rebalance => "rebalance",
+            Route::Broadcast(_) => "broadcast",
+            Route::Single => "to one worker",
+        }
+    }
+}
+
+/// An edge, seen from the node that it leads to.
+#[derive(Clone)]
+pub struct Input {
+    /// The node that it comes from.
+    pub from: NodeId,
+    /// Which of that node's outputs.
+    pub port: usize,
+    /// How rows travel.
+    pub route: Route,
+}
+
+/// An operator that runs as it is.
+#[derive(Clone)]
+pub struct OperatorSpec {
+    /// Makes an instance.
+    pub make: Make,
+    /// Whether it keeps state, and so must take its records epoch by epoch.
+    pub stateful: bool,
+    /// How it assigns watermarks, if it does.
+    pub watermark: Option<WatermarkSpec>,
+}
+
+/// An aggregation by key, in the three parts from which a run chooses.
+#[derive(Clone)]
+pub struct GroupedSpec {
+    /// With one worker: the chain before, and the aggregation, as one operator.
+    pub direct: Make,
+    /// With several: the chain before, and what each worker can aggregate of its own records.
+    pub local: Make,
+    /// How what `local` sends finds its worker.
+    pub partition: Partition,
+    /// With several: what merges it.
+    pub merge: Make,
+    /// How the chain before assigns watermarks, if it does.
+    pub watermark: Option<WatermarkSpec>,
+}
+
+/// The two ways to place a sink.
+#[derive(Clone)]
+pub enum SinkSpec {
+    /// One, written by the first worker.
+    One(Arc<Mutex<Box<dyn DynSink>>>),
+    /// One on each worker.
+    PerWorker(Arc<dyn Fn(usize) -> Result<Box<dyn DynSink>, SinkError> + Send + Sync>),
+}
+
+/// What a node does.
+#[derive(Clone)]
+pub enum NodeKind {
+    /// Reads.
+    Source(Arc<dyn DynSource>),
+    /// Computes.
+    Operator(OperatorSpec),
+    /// Aggregates by key. Output 0 is the result, output 1 the late rows.
+    Grouped(GroupedSpec),
+    /// Hands on what comes on any of its inputs.
+    Forward,
+    /// Writes.
+    Sink {
+        /// How.
+        sink: SinkSpec,
+        /// What its rows mean.
+        output_mode: OutputMode,
+    },
+}
+
+/// A stateless step inside a chain.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The method: `map`.
+    pub op: &'static str,
+    /// The name that the user gave it.
+    pub name: Option<String>,
+    /// The user's line.
+    pub location: &'static Location<'static>,
+}
+
+impl Step {
+    fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.op)
+    }
+}
+
+/// A node of a graph.
+#[derive(Clone)]
+pub struct Node {
+    /// Its place.
+    pub id: NodeId,
+    /// What it does.
+    pub kind: NodeKind,
+    /// The method that made it: `window`, `union`, `sink`.
+    pub op: &'static str,
+    /// The name that the user gave it.
+    pub name: Option<String>,
+    /// The identity that the user gave it.
+    pub uid: Option<String>,
+    /// The identity that follows from its place in the graph, for a node that has been given none.
+    pub derived_uid: String,
+    /// The stateless steps that are fused into it, in front of its own work.
+    pub steps: Vec<Step>,
+    /// Its inputs.
+    pub inputs: Vec<Input>,
+    /// Its outputs, each with how to copy its batches if it has several consumers.
+    pub outputs: Vec<Option<Cloner>>,
+    /// The user's line.
+    pub location: &'static Location<'static>,
+    /// More about it, for plans: the window, the aggregate, the file.
+    pub detail: String,
+    /// What its rows mean.
+    pub output_mode: OutputMode,
+}
+
+pub(crate) struct NodeSpec {
+    pub(crate) kind: NodeKind,
+    pub(crate) op: &'static str,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) outputs: usize,
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) detail: String,
+}
+
+impl Node {
+    pub(super) fn new(id: NodeId, spec: NodeSpec, before: &[Node]) -> Node {
+        let parent = spec.inputs.first().and_then(|i| before.get(i.from.0));
+        let output_mode = match &spec.kind {
+            NodeKind::Sink { output_mode, .. } => *output_mode,
+            _ => parent.map_or(OutputMode::Append, |p| p.output_mode),
+        };
+        let path = match parent {
+            Some(parent) => format!("{}/{}", parent.uid(), spec.op),
+            None => spec.op.to_owned(),
+        };
+        let twins = before.iter().filter(|n| n.derived_uid == path || n.derived_uid.starts_with(&format!("{path}#"))).count();
+        let derived_uid = if twins == 0 { path } else { format!("{path}#{}", twins + 1) };
+        Node {
+            id,
+            kind: spec.kind,
+            op: spec.op,
+            name: None,
+            uid: None,
+            derived_uid,
+            steps: spec.steps,
+            inputs: spec.inputs,
+            outputs: vec![None; spec.outputs],
+            location: spec.location,
+            detail: spec.detail,
+            output_mode,
+        }
+    }
+
+    /// The identity of the node: given, or derived from the path of operators that leads to it.
+    pub fn uid(&self) -> &str {
+        self.uid.as_deref().unwrap_or(&self.derived_uid)
+    }
+
+    /// What the node is called: the given name, or its steps and its own work: `flat_map → filter → count`.
+    pub fn label(&self) -> String {
+        let own = match (&self.name, self.op) {
+            (Some(name), _) => Some(name.as_str()),
+            (None, "chain") => None,
+            (None, op) => Some(op),
+        };
+        let parts: Vec<&str> = self.steps.iter().map(Step::label).chain(own).collect();
+        parts.join(" → ")
+    }
+
+    /// Whether the node keeps state.
+    pub fn is_stateful(&self) -> bool {
+        match &self.kind {
+            NodeKind::Grouped(_) => true,
+            NodeKind::Operator(operator) => operator.stateful,
+            NodeKind::Source(_) | NodeKind::Forward | NodeKind::Sink { .. } => false,
+        }
+    }
+
+    /// How the node assigns watermarks, if it does.
+    pub fn watermark(&self) -> Option<WatermarkSpec> {
+        match &self.kind {
+            NodeKind::Operator(operator) => operator.watermark,
+            NodeKind::Grouped(grouped) => grouped.watermark,
+            NodeKind::Source(_) | NodeKind::Forward | NodeKind::Sink { .. } => None,
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}:{}", self.label(), self.location.file(), self.location.line())
+    }
+}

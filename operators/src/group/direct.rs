@@ -1,0 +1,100 @@
+//! Aggregation with one worker: chain, late test, state and results in one operator, one loop.
+//!
+//! Output 0: results. Output 1: late rows. State: the accumulators.
+
+use std::sync::Arc;
+
+use super::emission::{Emission, Shape};
+use super::{Front, Late, Outbox};
+use crate::state::GroupState;
+use crate::stream::Keying;
+use crate::stream::chain::{Chain, Tap};
+use crate::{Aggregate, Batch, Context, EventTime, KeyGroup, Operator, OperatorError, SnapshotWriter, rows};
+
+pub(super) struct Direct<P, Y, A, S, Z>
+where
+    P: Chain,
+    Y: Keying<P::Out>,
+    A: Aggregate,
+{
+    front: Arc<Front<P, Y>>,
+    emission: Emission<Y::Key, A, S, Z>,
+}
+
+impl<P, Y, A, S, Z> Direct<P, Y, A, S, Z>
+where
+    P: Chain,
+    Y: Keying<P::Out>,
+    A: Aggregate,
+{
+    pub(super) fn new(front: Arc<Front<P, Y>>, emission: Emission<Y::Key, A, S, Z>) -> Self {
+        Direct { front, emission }
+    }
+}
+
+impl<P, Y, A, S, Z> Operator for Direct<P, Y, A, S, Z>
+where
+    P: Chain,
+    Y: Keying<P::Out>,
+    A: Aggregate<In = Y::Value>,
+    S: GroupState<Y::Key, A>,
+    Z: Shape<Y::Key, S::Place, A::Out>,
+{
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        let origin = batch.origin();
+        let input = rows::<P::In>(batch)?;
+        let closed = if self.emission.drops_late() { context.watermark() } else { EventTime::MIN };
+        let mut late: Outbox<Late<Y::Value>> = Outbox::new(1);
+        let mut late_rows = 0;
+        let mut tap = Tap::new();
+        let Emission { aggregate, state, .. } = &mut self.emission;
+        self.front.chain.run(input, &mut tap, &mut |time, record| {
+            self.front.keying.each(record, &mut |hash, key, value| {
+                if state.is_late(time, &value, closed) {
+                    late_rows += 1;
+                    late.push((time, value), context);
+                } else {
+                    state.add(aggregate, hash, key, time, &value);
+                }
+            });
+        });
+        late.send(context);
+        context.count_late(late_rows);
+        if tap.seen {
+            context.observe(origin, tap.watermark);
+        }
+        Ok(())
+    }
+
+    fn watermark(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.emission.watermark(context);
+        Ok(())
+    }
+
+    fn processing_time(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.emission.processing_time(context);
+        Ok(())
+    }
+
+    fn flush(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.emission.flush(context);
+        Ok(())
+    }
+
+    fn epoch_end(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.emission.epoch_end(context);
+        Ok(())
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        self.emission.snapshot(writer)
+    }
+
+    fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+        self.emission.restore(group, bytes)
+    }
+
+    fn state_rows(&self) -> usize {
+        self.emission.state.len()
+    }
+}

@@ -1,0 +1,145 @@
+//! When an aggregation says what: the part that the one-worker and the merging operator share.
+//!
+//! - append: a window once, when the watermark closes it;
+//! - update: what has changed, at the end of the epoch (micro-batch), of the activation or of an interval (continuous);
+//!   a closed window is said a last time if it has changed, and forgotten;
+//! - complete: the whole table at the end of every epoch; nothing is late and nothing is forgotten.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::Outbox;
+use crate::state::GroupState;
+use crate::stream::{TimeDomain, Timed};
+use crate::{Aggregate, Context, Key, KeyGroup, Mode, OperatorError, SnapshotWriter, Window, WindowResult};
+
+/// The output mode with its settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Emit {
+    Append,
+    Update { every: Option<Duration> },
+    Complete,
+}
+
+impl Emit {
+    /// Whether records can be late: in complete mode every window stays open.
+    pub(crate) fn drops_late(self) -> bool {
+        !matches!(self, Emit::Complete)
+    }
+}
+
+/// What a result looks like on the edge.
+pub(crate) trait Shape<K, P, V>: 'static {
+    type Row: Send + 'static;
+    fn row(key: K, place: P, value: V) -> Self::Row;
+}
+
+/// `(key, value)`, without event time.
+pub(crate) enum RunningShape {}
+
+impl<K: Send + 'static, V: Send + 'static> Shape<K, (), V> for RunningShape {
+    type Row = (K, V);
+    fn row(key: K, (): (), value: V) -> (K, V) {
+        (key, value)
+    }
+}
+
+/// A [`WindowResult`] whose event time is the window's last instant.
+pub(crate) enum WindowShape {}
+
+impl<K: Send + 'static, V: Send + 'static> Shape<K, Window, V> for WindowShape {
+    type Row = <Timed as TimeDomain>::Row<WindowResult<K, V>>;
+    fn row(key: K, window: Window, value: V) -> Self::Row {
+        Timed::pack(window.last_instant(), WindowResult { window, key, value })
+    }
+}
+
+/// The state of an aggregation and its way to say results.
+pub(crate) struct Emission<K, A: Aggregate, S, Z> {
+    pub(crate) aggregate: A,
+    pub(crate) state: S,
+    emit: Emit,
+    due: bool,
+    marker: PhantomData<fn() -> (K, Z)>,
+}
+
+impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> Emission<K, A, S, Z> {
+    pub(crate) fn new(aggregate: A, state: S, emit: Emit) -> Self {
+        Emission { aggregate, state, emit, due: false, marker: PhantomData }
+    }
+
+    pub(crate) fn drops_late(&self) -> bool {
+        self.emit.drops_late()
+    }
+
+    /// Closes what the watermark closes.
+    pub(crate) fn watermark(&mut self, context: &mut Context) {
+        let mut out = Outbox::new(0);
+        match self.emit {
+            Emit::Append => {
+                let watermark = context.watermark();
+                self.state.close(&self.aggregate, watermark, &mut |key, place, value| {
+                    out.push(Z::row(key, place, value), context);
+                });
+            }
+            Emit::Update { .. } => {
+                self.say_changes(context);
+                self.state.close(&self.aggregate, context.watermark(), &mut |_, _, _| {});
+            }
+            Emit::Complete => {}
+        }
+        out.send(context);
+    }
+
+    /// Says what has changed, where it is time to.
+    pub(crate) fn flush(&mut self, context: &mut Context) {
+        match self.emit {
+            Emit::Update { every: Some(every) } if context.mode() == Mode::Continuous => {
+                if !self.due {
+                    self.due = true;
+                    context.wake_at(context.now() + every);
+                }
+            }
+            Emit::Update { .. } => self.say_changes(context),
+            Emit::Append | Emit::Complete => {}
+        }
+    }
+
+    /// The interval of an update stream has passed.
+    pub(crate) fn processing_time(&mut self, context: &mut Context) {
+        if std::mem::take(&mut self.due) {
+            self.say_changes(context);
+        }
+    }
+
+    pub(crate) fn epoch_end(&mut self, context: &mut Context) {
+        match self.emit {
+            Emit::Complete => {
+                let mut out = Outbox::new(0);
+                self.state.all(&self.aggregate, &mut |key, place, value| {
+                    out.push(Z::row(key, place, value), context);
+                });
+                out.send(context);
+            }
+            // What waits for its interval belongs to this epoch.
+            Emit::Update { .. } => self.say_changes(context),
+            Emit::Append => {}
+        }
+    }
+
+    fn say_changes(&mut self, context: &mut Context) {
+        let mut out = Outbox::new(0);
+        self.state.changed(&self.aggregate, &mut |key, place, value| {
+            out.push(Z::row(key, place, value), context);
+        });
+        out.send(context);
+    }
+
+    pub(crate) fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        self.state.snapshot(writer)
+    }
+
+    pub(crate) fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+        self.state.restore(&self.aggregate, group, bytes)
+    }
+}

@@ -1,0 +1,119 @@
+//! The first phase of an aggregation: each worker aggregates its own records before they are exchanged.
+//!
+//! It hands over what it has at every flush: at the end of an epoch in micro-batch, of an activation in continuous, so
+//! it adds no latency. In between the table is kept small enough for the cache. Where keys hardly repeat it steps
+//! aside for a while and sends every record as it is, for aggregating in vain costs a table look-up per record.
+//!
+//! Output 0: partials. Output 1: late rows. State: none between epochs.
+
+use std::sync::Arc;
+
+use super::{Front, Late, Outbox, Partial};
+use crate::state::GroupState;
+use crate::stream::Keying;
+use crate::stream::chain::{Chain, Tap};
+use crate::{Aggregate, Batch, Context, EventTime, Key, Operator, OperatorError, rows};
+
+/// The table is handed over when it has so many entries.
+const TABLE_LIMIT: usize = 16_384;
+/// Aggregating pays if an entry stands for at least so many records.
+const WORTHWHILE: u64 = 2;
+/// How many records are sent as they are before aggregating is tried again.
+const STAND_ASIDE: u64 = 64 * TABLE_LIMIT as u64;
+
+pub(super) struct Local<P, Y, A, S> {
+    front: Arc<Front<P, Y>>,
+    aggregate: A,
+    state: S,
+    drops_late: bool,
+    /// Records added since the table was last empty.
+    added: u64,
+    /// Records still to be sent as they are.
+    aside: u64,
+}
+
+impl<P, Y, A: Aggregate, S> Local<P, Y, A, S> {
+    pub(super) fn new(front: Arc<Front<P, Y>>, aggregate: A, state: S, drops_late: bool) -> Self {
+        let aside = if A::SHRINKS { 0 } else { u64::MAX };
+        Local { front, aggregate, state, drops_late, added: 0, aside }
+    }
+
+    fn hand_over<K: Key>(&mut self, context: &mut Context)
+    where
+        S: GroupState<K, A>,
+    {
+        let mut out: Outbox<Partial<K, S::Slot, A::Acc>> = Outbox::new(0);
+        self.state.drain(&mut |hash, key, slot, acc| out.push(Partial { hash, key, slot, acc }, context));
+        out.send(context);
+        self.added = 0;
+    }
+}
+
+impl<P, Y, A, S> Operator for Local<P, Y, A, S>
+where
+    P: Chain,
+    Y: Keying<P::Out>,
+    A: Aggregate<In = Y::Value>,
+    S: GroupState<Y::Key, A>,
+{
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        let origin = batch.origin();
+        let input = rows::<P::In>(batch)?;
+        let closed = if self.drops_late { context.watermark() } else { EventTime::MIN };
+        let mut late: Outbox<Late<Y::Value>> = Outbox::new(1);
+        let (mut late_rows, mut taken) = (0u64, 0u64);
+        let mut tap = Tap::new();
+        let (state, aggregate) = (&mut self.state, &self.aggregate);
+        if self.aside == 0 {
+            self.front.chain.run(input, &mut tap, &mut |time, record| {
+                self.front.keying.each(record, &mut |hash, key, value| {
+                    if state.is_late(time, &value, closed) {
+                        late_rows += 1;
+                        late.push((time, value), context);
+                    } else {
+                        taken += 1;
+                        state.add(aggregate, hash, key, time, &value);
+                    }
+                });
+            });
+            self.added += taken;
+        } else {
+            let mut out: Outbox<Partial<Y::Key, S::Slot, A::Acc>> = Outbox::new(0);
+            self.front.chain.run(input, &mut tap, &mut |time, record| {
+                self.front.keying.each(record, &mut |hash, key, value| {
+                    if state.is_late(time, &value, closed) {
+                        late_rows += 1;
+                        late.push((time, value), context);
+                    } else {
+                        taken += 1;
+                        let slot = state.slot(time, &value);
+                        let mut acc = aggregate.create();
+                        aggregate.add(&mut acc, &value);
+                        let key = std::borrow::ToOwned::to_owned(key);
+                        out.push(Partial { hash, key, slot, acc }, context);
+                    }
+                });
+            });
+            out.send(context);
+            self.aside = if A::SHRINKS { self.aside.saturating_sub(taken) } else { u64::MAX };
+        }
+        late.send(context);
+        context.count_late(late_rows);
+        if tap.seen {
+            context.observe(origin, tap.watermark);
+        }
+        let entries = self.state.len();
+        if entries >= TABLE_LIMIT {
+            if self.added < entries as u64 * WORTHWHILE {
+                self.aside = STAND_ASIDE;
+            }
+            self.hand_over::<Y::Key>(context);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.hand_over::<Y::Key>(context);
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! Aggregation by key: of everything seen so far, or by window.
+//!
+//! With several workers it runs in two phases: each worker aggregates its own records ([`local`]), and what comes of
+//! that goes to the worker that holds the key ([`merge`]). With one worker both are one operator ([`direct`]). The
+//! chain of steps in front of the aggregation is fused into the first phase, so no batch is made in between.
+
+mod direct;
+mod emission;
+mod local;
+mod merge;
+mod running;
+mod shortcuts;
+mod windowed;
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::running::RunningAggregate;
+pub use self::windowed::{WindowedAggregate, WindowedStream};
+
+use self::emission::{Emission, Emit, Shape};
+use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Partition, Port, Route, Step};
+use crate::state::GroupState;
+use crate::stream::chain::Chain;
+use crate::stream::{Keying, batch_capacity};
+use crate::{Aggregate, Batch, Data, EventTime, KeyGroup, OutputMode};
+
+/// What one worker has aggregated of a key, on its way to the worker that holds the key.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Partial<K, S, A> {
+    hash: u64,
+    key: K,
+    slot: S,
+    acc: A,
+}
+
+/// The records of a keyed stream, and how their keys are taken: what both first phases run on.
+pub(crate) struct Front<P, Y> {
+    chain: P,
+    keying: Y,
+}
+
+/// Deals partials out by the key group of their hash.
+fn partition<K: Data, S: Data, A: Data>() -> Partition {
+    Arc::new(|mut batch: Batch, workers: usize, give: &mut dyn FnMut(usize, Batch)| {
+        let Some(rows) = batch.take::<Partial<K, S, A>>() else { return };
+        let share = rows.len() / workers + rows.len() / (4 * workers) + 8;
+        let mut parts: Vec<Vec<Partial<K, S, A>>> = (0..workers).map(|_| Vec::with_capacity(share)).collect();
+        for row in rows {
+            let worker = KeyGroup::of(row.hash).worker(workers);
+            if let Some(part) = parts.get_mut(worker) {
+                part.push(row);
+            }
+        }
+        for (worker, part) in parts.into_iter().enumerate() {
+            if !part.is_empty() {
+                give(worker, Batch::from_vec(part));
+            }
+        }
+    })
+}
+
+/// Everything that makes up an aggregation node.
+pub(crate) struct Grouping<P, Y, A, N> {
+    pub(crate) port: Port,
+    pub(crate) front: Front<P, Y>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) aggregate: A,
+    /// Makes an empty state.
+    pub(crate) state: N,
+    pub(crate) emit: Emit,
+    pub(crate) op: &'static str,
+    pub(crate) detail: String,
+    pub(crate) location: &'static Location<'static>,
+}
+
+impl<P, Y, A, N> Grouping<P, Y, A, N>
+where
+    P: Chain,
+    Y: Keying<P::Out>,
+    A: Aggregate<In = Y::Value>,
+{
+    /// Adds the node to the graph. `S` is the kind of state, `Z` the shape of the results.
+    pub(crate) fn build<S, Z>(self) -> Port
+    where
+        N: Fn() -> S + Send + Sync + 'static,
+        S: GroupState<Y::Key, A>,
+        Z: Shape<Y::Key, S::Place, A::Out>,
+    {
+        let watermark = self.front.chain.watermark();
+        let front = Arc::new(self.front);
+        let state = Arc::new(self.state);
+        let (aggregate, emit) = (self.aggregate, self.emit);
+
+        let new_emission = {
+            let (aggregate, state) = (aggregate.clone(), Arc::clone(&state));
+            Arc::new(move || Emission::<Y::Key, A, S, Z>::new(aggregate.clone(), state(), emit))
+        };
+        let direct = {
+            let (front, emission) = (Arc::clone(&front), Arc::clone(&new_emission));
+            Arc::new(move |_| -> Box<dyn crate::Operator> {
+                Box::new(direct::Direct::<P, Y, A, S, Z>::new(Arc::clone(&front), emission()))
+            })
+        };
+        let local = {
+            let drops_late = emit.drops_late();
+            Arc::new(move |_| -> Box<dyn crate::Operator> {
+                Box::new(local::Local::<P, Y, A, S>::new(
+                    Arc::clone(&front),
+                    aggregate.clone(),
+                    state(),
+                    drops_late,
+                ))
+            })
+        };
+        let merge = Arc::new(move |_| -> Box<dyn crate::Operator> {
+            Box::new(merge::Merge::<Y::Key, A, S, Z>::new(new_emission()))
+        });
+        let port = self.port.graph.add(NodeSpec {
+            kind: NodeKind::Grouped(GroupedSpec {
+                direct,
+                local,
+                partition: partition::<Y::Key, S::Slot, A::Acc>(),
+                merge,
+                watermark,
+            }),
+            op: self.op,
+            steps: self.steps,
+            inputs: vec![Input { from: self.port.node, port: self.port.output, route: Route::Local }],
+            outputs: 2,
+            location: self.location,
+            detail: self.detail,
+        });
+        port.update(|node| {
+            node.output_mode = match emit {
+                Emit::Append => OutputMode::Append,
+                Emit::Update { .. } => OutputMode::Update,
+                Emit::Complete => OutputMode::Complete,
+            };
+        });
+        port
+    }
+}
+
+/// Rows for an output, handed over a batch at a time.
+pub(crate) struct Outbox<R> {
+    rows: Vec<R>,
+    output: usize,
+}
+
+impl<R: Send + 'static> Outbox<R> {
+    pub(crate) fn new(output: usize) -> Self {
+        Outbox { rows: Vec::new(), output }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, row: R, context: &mut crate::Context) {
+        self.rows.push(row);
+        if self.rows.len() >= const { batch_capacity::<R>() } {
+            let full = std::mem::replace(&mut self.rows, Vec::with_capacity(batch_capacity::<R>()));
+            context.send(self.output, Batch::from_vec(full));
+        }
+    }
+
+    pub(crate) fn send(&mut self, context: &mut crate::Context) {
+        if !self.rows.is_empty() {
+            context.send(self.output, Batch::from_vec(std::mem::take(&mut self.rows)));
+        }
+    }
+}
+
+/// A late row as it goes to the late output: its event time and the record.
+pub(crate) type Late<V> = (EventTime, V);
+
+/// Names the aggregate in plans: `Count<Order>` without the paths.
+pub(crate) fn short_name<T>() -> String {
+    let full = std::any::type_name::<T>();
+    let end = full.find('<').unwrap_or(full.len());
+    full.get(..end).unwrap_or(full).rsplit("::").next().unwrap_or(full).to_lowercase()
+}

@@ -1,0 +1,93 @@
+//! Aggregates over everything a key has shown so far.
+//!
+//! Emits by output mode: update (what has changed) or complete (the whole table). Keeps one accumulator per key, for
+//! ever. Knows no lateness.
+
+use std::panic::Location;
+use std::time::Duration;
+
+use super::emission::{Emit, RunningShape};
+use super::{Front, Grouping, short_name};
+use crate::state::{Mark, RunningState, Stamp};
+use crate::stream::{Chain, Keying, KeyedStream};
+use crate::{Aggregate, Key, Stream};
+
+/// A running aggregate that waits for its output mode: [`update`](Self::update) or [`complete`](Self::complete).
+#[must_use = "an aggregate needs an output mode: `.update()` or `.complete()`"]
+pub struct RunningAggregate<K, V, P, Y, A> {
+    keyed: KeyedStream<K, V, P, Y>,
+    aggregate: A,
+    location: &'static Location<'static>,
+}
+
+impl<K, V, P, Y, A> std::fmt::Debug for RunningAggregate<K, V, P, Y, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunningAggregate").field("aggregate", &std::any::type_name::<A>()).finish_non_exhaustive()
+    }
+}
+
+impl<K, V, P, Y> KeyedStream<K, V, P, Y>
+where
+    K: Key,
+    V: Send + 'static,
+    P: Chain,
+    Y: Keying<P::Out, Key = K, Value = V>,
+{
+    /// Aggregates everything that each key shows. Shorter forms: [`count`](Self::count), [`sum`](Self::sum) and so on.
+    ///
+    /// ```
+    /// use tidemill_operators::{Graph, aggregate::{Count, Sum}, testing::{numbers, outputs}};
+    ///
+    /// let graph = Graph::new("totals");
+    /// let totals = numbers(&graph, 5).key_by(|n| n % 2).aggregate((Count::new(), Sum::of(|n: &u64| *n))).update();
+    /// let mut rows = outputs(totals);
+    /// rows.sort();
+    /// assert_eq!(rows, [(0, (3, 6)), (1, (2, 4))]);
+    /// ```
+    #[track_caller]
+    pub fn aggregate<A: Aggregate<In = V>>(self, aggregate: A) -> RunningAggregate<K, V, P, Y, A> {
+        RunningAggregate { keyed: self, aggregate, location: Location::caller() }
+    }
+}
+
+impl<K, V, P, Y, A> RunningAggregate<K, V, P, Y, A>
+where
+    K: Key,
+    V: Send + 'static,
+    P: Chain,
+    Y: Keying<P::Out, Key = K, Value = V>,
+    A: Aggregate<In = V>,
+{
+    /// The keys that have changed, each with its current value: once per epoch in micro-batch; in continuous as soon
+    /// as nothing more waits to be taken in, so a record that comes alone is answered at once.
+    pub fn update(self) -> Stream<(K, A::Out)> {
+        self.build::<Stamp>(Emit::Update { every: None })
+    }
+
+    /// As [`update`](Self::update), but in continuous mode at most once per key and `every` (processing time).
+    pub fn update_every(self, every: Duration) -> Stream<(K, A::Out)> {
+        self.build::<Stamp>(Emit::Update { every: Some(every) })
+    }
+
+    /// The whole table at the end of every epoch.
+    pub fn complete(self) -> Stream<(K, A::Out)> {
+        self.build::<()>(Emit::Complete)
+    }
+
+    fn build<M: Mark>(self, emit: Emit) -> Stream<(K, A::Out)> {
+        let port = Grouping {
+            port: self.keyed.port,
+            front: Front { chain: self.keyed.chain, keying: self.keyed.keying },
+            steps: self.keyed.steps,
+            aggregate: self.aggregate,
+            state: RunningState::<K, A, M>::new,
+            emit,
+            op: "aggregate",
+            detail: short_name::<A>(),
+            location: self.location,
+        }
+        .build::<RunningState<K, A, M>, RunningShape>();
+        Stream::at(port)
+    }
+}
+

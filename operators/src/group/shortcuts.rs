@@ -1,0 +1,114 @@
+//! The aggregates that everyone needs, as methods: the same on keyed streams and on windows.
+
+use super::running::RunningAggregate;
+use super::windowed::{WindowedAggregate, WindowedStream};
+use crate::aggregate::{Average, Collect, Count, Fold, Max, Min, Number, Reduce, Sum};
+use crate::state::Windowing;
+use crate::stream::{Chain, KeyedStream, Keying, Timed};
+use crate::{Data, Key};
+
+macro_rules! shortcuts {
+    ($result:ident $(, $window:ident)?) => {
+        /// How many records.
+        #[track_caller]
+        pub fn count(self) -> $result<K, V, P, Y $(, $window)?, Count<V>> {
+            self.aggregate(Count::new())
+        }
+
+        /// The sum of what `of` takes from each record. Integers saturate.
+        #[track_caller]
+        pub fn sum<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Sum<V, N, F>>
+        where
+            N: Number,
+            F: Fn(&V) -> N + Send + Sync + 'static,
+        {
+            self.aggregate(Sum::of(of))
+        }
+
+        /// The least of what `of` takes from each record.
+        #[track_caller]
+        pub fn min<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Min<V, N, F>>
+        where
+            N: Data + Clone + PartialOrd,
+            F: Fn(&V) -> N + Send + Sync + 'static,
+        {
+            self.aggregate(Min::of(of))
+        }
+
+        /// The greatest of what `of` takes from each record.
+        #[track_caller]
+        pub fn max<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Max<V, N, F>>
+        where
+            N: Data + Clone + PartialOrd,
+            F: Fn(&V) -> N + Send + Sync + 'static,
+        {
+            self.aggregate(Max::of(of))
+        }
+
+        /// The mean of what `of` takes from each record.
+        #[track_caller]
+        pub fn average<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Average<V, N, F>>
+        where
+            N: Number,
+            F: Fn(&V) -> N + Send + Sync + 'static,
+        {
+            self.aggregate(Average::of(of))
+        }
+
+        /// All records combined two by two. `combine` must be associative and commutative: workers combine theirs first.
+        #[track_caller]
+        pub fn reduce<F>(self, combine: F) -> $result<K, V, P, Y $(, $window)?, Reduce<V, F>>
+        where
+            V: Data + Clone,
+            F: Fn(V, V) -> V + Send + Sync + 'static,
+        {
+            self.aggregate(Reduce::with(combine))
+        }
+
+        /// All records folded into `initial` by `add`; what two workers have folded is joined by `merge`.
+        #[track_caller]
+        pub fn fold<S, F, G>(
+            self,
+            initial: S,
+            add: F,
+            merge: G,
+        ) -> $result<K, V, P, Y $(, $window)?, Fold<V, S, F, G>>
+        where
+            S: Data + Clone + Sync,
+            F: Fn(&mut S, &V) + Send + Sync + 'static,
+            G: Fn(&mut S, S) + Send + Sync + 'static,
+        {
+            self.aggregate(Fold::new(initial, add, merge))
+        }
+
+        /// All records as a `Vec`. Records of one partition stay in order; those of several interleave as they come.
+        #[track_caller]
+        pub fn collect(self) -> $result<K, V, P, Y $(, $window)?, Collect<V>>
+        where
+            V: Data + Clone,
+        {
+            self.aggregate(Collect::new())
+        }
+    };
+}
+
+impl<K, V, P, Y> KeyedStream<K, V, P, Y>
+where
+    K: Key,
+    V: Send + 'static,
+    P: Chain,
+    Y: Keying<P::Out, Key = K, Value = V>,
+{
+    shortcuts!(RunningAggregate);
+}
+
+impl<K, V, P, Y, W> WindowedStream<K, V, P, Y, W>
+where
+    K: Key,
+    V: Send + 'static,
+    P: Chain<Time = Timed>,
+    Y: Keying<P::Out, Key = K, Value = V>,
+    W: Windowing<V>,
+{
+    shortcuts!(WindowedAggregate, W);
+}

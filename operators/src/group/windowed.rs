@@ -1,0 +1,168 @@
+//! Aggregates by event-time window.
+//!
+//! Emits by output mode: append (a window once, when it closes), update (the windows that have changed), complete (all
+//! windows). Keeps an accumulator per key and open window (in complete mode, per window ever). A late record goes to
+//! the late output if one is taken, and is always counted.
+
+use std::panic::Location;
+use std::time::Duration;
+
+use super::emission::{Emit, WindowShape};
+use super::{Front, Grouping, short_name};
+use crate::state::{Mark, Stamp, Windowing};
+use crate::stream::{Chain, EventStream, KeyBy, KeyedStream, Keying, Timed};
+use crate::{Aggregate, Key, Stream, WindowResult};
+
+/// A keyed stream cut into windows, waiting for its aggregate.
+#[must_use = "a stream does nothing until it ends in a sink"]
+pub struct WindowedStream<K, V, P, Y, W> {
+    keyed: KeyedStream<K, V, P, Y>,
+    window: W,
+    location: &'static Location<'static>,
+}
+
+impl<K, V, P, Y, W> std::fmt::Debug for WindowedStream<K, V, P, Y, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WindowedStream").field("window", &std::any::type_name::<W>()).finish_non_exhaustive()
+    }
+}
+
+impl<K, V, P, Y> KeyedStream<K, V, P, Y>
+where
+    K: Key,
+    V: Send + 'static,
+    P: Chain<Time = Timed>,
+    Y: Keying<P::Out, Key = K, Value = V>,
+{
+    /// Cuts each key's records into windows of event time: [`tumbling`](crate::tumbling), [`sliding`](crate::sliding),
+    /// [`session`](crate::session) or [`session_by`](crate::session_by). The stream needs an event time and a
+    /// watermark: see [`Stream::with_watermark`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill_operators::{EventTime, Graph, tumbling, testing::{numbers, outputs}};
+    ///
+    /// let graph = Graph::new("by ten seconds");
+    /// let counts = numbers(&graph, 25)
+    ///     .with_watermark(|n| EventTime::from_secs(*n as i64), Duration::ZERO)
+    ///     .key_by(|n| n % 2)
+    ///     .window(tumbling(Duration::from_secs(10)))
+    ///     .count()
+    ///     .append();
+    /// let rows = outputs(counts);
+    /// assert_eq!(rows.iter().map(|r| r.value).sum::<u64>(), 25);
+    /// assert_eq!(rows.len(), 6);
+    /// ```
+    #[track_caller]
+    pub fn window<W: Windowing<V>>(self, window: W) -> WindowedStream<K, V, P, Y, W> {
+        WindowedStream { keyed: self, window, location: Location::caller() }
+    }
+}
+
+impl<T: Send + 'static, P: Chain<Out = T, Time = Timed>> Stream<T, P> {
+    /// Cuts all records into windows, without keys: each window has one result, whose key is `()`.
+    #[track_caller]
+    pub fn window<W: Windowing<T>>(self, window: W) -> WindowedStream<(), T, P, KeyBy<fn(&T), ()>, W> {
+        let location = Location::caller();
+        let unit: fn(&T) = |_| ();
+        WindowedStream { keyed: self.key_by(unit), window, location }
+    }
+}
+
+impl<K, V, P, Y, W> WindowedStream<K, V, P, Y, W>
+where
+    K: Key,
+    V: Send + 'static,
+    P: Chain<Time = Timed>,
+    Y: Keying<P::Out, Key = K, Value = V>,
+    W: Windowing<V>,
+{
+    /// Aggregates the records of each key and window. Shorter forms: [`count`](Self::count), [`sum`](Self::sum) and
+    /// so on.
+    pub fn aggregate<A: Aggregate<In = V>>(self, aggregate: A) -> WindowedAggregate<K, V, P, Y, W, A> {
+        WindowedAggregate { windowed: self, aggregate }
+    }
+}
+
+/// A windowed aggregate that waits for its output mode.
+#[must_use = "an aggregate needs an output mode: `.append()`, `.update()` or `.complete()`"]
+pub struct WindowedAggregate<K, V, P, Y, W, A> {
+    windowed: WindowedStream<K, V, P, Y, W>,
+    aggregate: A,
+}
+
+impl<K, V, P, Y, W, A> std::fmt::Debug for WindowedAggregate<K, V, P, Y, W, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WindowedAggregate").field("aggregate", &std::any::type_name::<A>()).finish_non_exhaustive()
+    }
+}
+
+/// The results of a window, whose event time is the window's last instant: they can be windowed again.
+type Results<K, A> = EventStream<WindowResult<K, <A as Aggregate>::Out>>;
+
+impl<K, V, P, Y, W, A> WindowedAggregate<K, V, P, Y, W, A>
+where
+    K: Key,
+    V: Send + 'static,
+    P: Chain<Time = Timed>,
+    Y: Keying<P::Out, Key = K, Value = V>,
+    W: Windowing<V>,
+    A: Aggregate<In = V>,
+{
+    /// Each window once, when the watermark has passed its end.
+    pub fn append(self) -> Results<K, A> {
+        self.append_with_late().0
+    }
+
+    /// As [`append`](Self::append), and the records that came too late for every window they belong to.
+    pub fn append_with_late(self) -> (Results<K, A>, EventStream<V>) {
+        self.build::<()>(Emit::Append)
+    }
+
+    /// The windows that have changed, each with its current value: once per epoch in micro-batch; in continuous as soon
+    /// as nothing more waits to be taken in. A closed window is said no more.
+    pub fn update(self) -> Results<K, A> {
+        self.update_with_late().0
+    }
+
+    /// As [`update`](Self::update), and the records that came too late for every window they belong to.
+    pub fn update_with_late(self) -> (Results<K, A>, EventStream<V>) {
+        self.build::<Stamp>(Emit::Update { every: None })
+    }
+
+    /// As [`update`](Self::update), but in continuous mode at most once per key, window and `every` (processing time).
+    pub fn update_every(self, every: Duration) -> Results<K, A> {
+        self.build::<Stamp>(Emit::Update { every: Some(every) }).0
+    }
+
+    /// All windows at the end of every epoch. No record is late, no window is ever forgotten: for data that ends, or
+    /// small tables.
+    pub fn complete(self) -> Results<K, A> {
+        self.build::<()>(Emit::Complete).0
+    }
+
+    fn build<M: Mark>(self, emit: Emit) -> (Results<K, A>, EventStream<V>) {
+        let WindowedStream { keyed, window, location } = self.windowed;
+        let detail = format!("{}, {}", window.describe(), short_name::<A>());
+        let problem = window.problem();
+        let graph = keyed.port.graph.clone();
+        let port = Grouping {
+            port: keyed.port,
+            front: Front { chain: keyed.chain, keying: keyed.keying },
+            steps: keyed.steps,
+            aggregate: self.aggregate,
+            state: move || window.state::<K, A, M>(),
+            emit,
+            op: "window",
+            detail,
+            location,
+        }
+        .build::<W::State<K, A, M>, WindowShape>();
+        if let Some(problem) = problem {
+            graph.problem(port.node, problem);
+        }
+        let late = port.sibling(1);
+        (Stream::at(port), Stream::at(late))
+    }
+}
+

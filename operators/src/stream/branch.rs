@@ -1,0 +1,80 @@
+//! `branch`: one stream becomes several of the same type. Keeps no state; a record keeps its event time.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::chain::{Chain, Edge, Tap, TimeDomain};
+use super::Stream;
+use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route};
+use crate::{Batch, Context, Operator, OperatorError, rows};
+
+impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
+    /// Sends every record to the first branch whose predicate accepts it, and what none accepts to the last stream:
+    /// `N` predicates make a `Vec` of `N + 1` streams.
+    ///
+    /// ```
+    /// # use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// let graph = Graph::new("sizes");
+    /// let predicate: fn(&u64) -> bool = |n| *n < 3;
+    /// let mut branches = numbers(&graph, 5).branch([predicate]);
+    /// let large = branches.pop().ok_or("two streams")?;
+    /// let small = branches.pop().ok_or("two streams")?;
+    /// assert_eq!(outputs(small), [0, 1, 2]);
+    /// # let _ = large;
+    /// # Ok::<(), &str>(())
+    /// ```
+    #[track_caller]
+    pub fn branch<F, const N: usize>(self, predicates: [F; N]) -> Vec<Stream<T, Edge<T, P::Time>>>
+    where
+        F: Fn(&T) -> bool + Send + Sync + 'static,
+    {
+        let location = Location::caller();
+        let watermark = self.chain.watermark();
+        let shared = Arc::new((self.chain, predicates));
+        let port = self.port.graph.add(NodeSpec {
+            kind: NodeKind::Operator(OperatorSpec {
+                make: Arc::new(move |_| Box::new(Branch { shared: Arc::clone(&shared) })),
+                stateful: false,
+                watermark,
+            }),
+            op: "branch",
+            steps: self.steps,
+            inputs: vec![Input { from: self.port.node, port: self.port.output, route: Route::Local }],
+            outputs: N + 1,
+            location,
+            detail: String::new(),
+        });
+        (0..=N).map(|output| Stream::at(port.sibling(output))).collect()
+    }
+}
+
+struct Branch<P, F, const N: usize> {
+    shared: Arc<(P, [F; N])>,
+}
+
+impl<P, F, const N: usize> Operator for Branch<P, F, N>
+where
+    P: Chain,
+    F: Fn(&P::Out) -> bool + Send + Sync + 'static,
+{
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        let (chain, predicates) = &*self.shared;
+        let origin = batch.origin();
+        let input = rows::<P::In>(batch)?;
+        let mut branches: Vec<Vec<_>> = (0..=N).map(|_| Vec::new()).collect();
+        let mut tap = Tap::new();
+        chain.run(input, &mut tap, &mut |time, value| {
+            let chosen = predicates.iter().position(|accepts| accepts(&value)).unwrap_or(N);
+            if let Some(branch) = branches.get_mut(chosen) {
+                branch.push(P::Time::pack(time, value));
+            }
+        });
+        for (output, branch) in branches.into_iter().enumerate() {
+            context.send(output, Batch::from_vec(branch).with_origin(origin));
+        }
+        if tap.seen {
+            context.observe(origin, tap.watermark);
+        }
+        Ok(())
+    }
+}

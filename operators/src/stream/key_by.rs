@@ -1,0 +1,149 @@
+//! `key_by`: gives every record a key. Keeps no state; the key is hashed here, once.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::panic::Location;
+
+use super::chain::Chain;
+use super::Stream;
+use crate::graph::{Port, Step};
+use crate::{Key, hash_key};
+
+/// A stream whose records have a key: what aggregates, windows and joins work on.
+///
+/// It is a stream with a chain of steps `P` and a way `Y` to take keys from its records.
+#[must_use = "a stream does nothing until it ends in a sink"]
+pub struct KeyedStream<K, V, P, Y> {
+    pub(crate) port: Port,
+    pub(crate) chain: P,
+    pub(crate) keying: Y,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) marker: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V, P, Y> std::fmt::Debug for KeyedStream<K, V, P, Y> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyedStream").field("key", &std::any::type_name::<K>()).finish_non_exhaustive()
+    }
+}
+
+/// How keys are taken from records. Named in types, implemented only here.
+pub trait Keying<T>: Send + Sync + 'static {
+    /// The key as state keeps it.
+    type Key: Key + Borrow<Self::Query>;
+    /// The key as the record shows it, which may be borrowed.
+    type Query: Hash + Eq + ToOwned<Owned = Self::Key> + ?Sized;
+    /// What is aggregated.
+    type Value: Send + 'static;
+
+    /// Calls back with the hash, the key and the value for each key of the record.
+    fn each<E: FnMut(u64, &Self::Query, Self::Value)>(&self, record: T, emit: &mut E);
+}
+
+/// The keying of [`Stream::key_by`].
+#[derive(Debug, Clone)]
+pub struct KeyBy<F, K> {
+    function: F,
+    marker: PhantomData<fn() -> K>,
+}
+
+impl<T: Send + 'static, K: Key, F: Fn(&T) -> K + Send + Sync + 'static> Keying<T> for KeyBy<F, K> {
+    type Key = K;
+    type Query = K;
+    type Value = T;
+
+    #[inline(always)]
+    fn each<E: FnMut(u64, &K, T)>(&self, record: T, emit: &mut E) {
+        let key = (self.function)(&record);
+        emit(hash_key(&key), &key, record);
+    }
+}
+
+/// The keying of [`Stream::flat_key_by`].
+pub struct FlatKeyBy<F, Q: ?Sized> {
+    function: F,
+    marker: PhantomData<fn(&Q)>,
+}
+
+impl<F, Q: ?Sized> std::fmt::Debug for FlatKeyBy<F, Q> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FlatKeyBy")
+    }
+}
+
+impl<T, Q, F> Keying<T> for FlatKeyBy<F, Q>
+where
+    Q: Hash + Eq + ToOwned + ?Sized + 'static,
+    Q::Owned: Key,
+    F: Fn(&T, &mut dyn FnMut(&Q)) + Send + Sync + 'static,
+{
+    type Key = Q::Owned;
+    type Query = Q;
+    type Value = ();
+
+    #[inline(always)]
+    fn each<E: FnMut(u64, &Q, ())>(&self, record: T, emit: &mut E) {
+        (self.function)(&record, &mut |key: &Q| emit(hash_key(key), key, ()));
+    }
+}
+
+impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
+    /// Gives every record a key.
+    ///
+    /// ```
+    /// use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    ///
+    /// let graph = Graph::new("parity");
+    /// let counts = numbers(&graph, 5).key_by(|n| n % 2).count().update();
+    /// let mut rows = outputs(counts);
+    /// rows.sort();
+    /// assert_eq!(rows, [(0, 3), (1, 2)]);
+    /// ```
+    #[track_caller]
+    pub fn key_by<K, F>(self, function: F) -> KeyedStream<K, T, P, KeyBy<F, K>>
+    where
+        K: Key,
+        F: Fn(&T) -> K + Send + Sync + 'static,
+    {
+        self.keyed(Location::caller(), "key_by", KeyBy { function, marker: PhantomData })
+    }
+
+    /// Gives every record any number of keys, borrowed from the record: each call of the second argument is one
+    /// record with that key and no value. A key is copied only when its state is new, so counting words allocates
+    /// nothing per word.
+    ///
+    /// ```
+    /// use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    ///
+    /// let graph = Graph::new("words");
+    /// let counts = numbers(&graph, 2)
+    ///     .map(|n| format!("tide {n}"))
+    ///     .flat_key_by(|line, key: &mut dyn FnMut(&str)| line.split_whitespace().for_each(key))
+    ///     .count()
+    ///     .update();
+    /// let mut rows = outputs(counts);
+    /// rows.sort();
+    /// assert_eq!(rows, [("0".to_owned(), 1), ("1".to_owned(), 1), ("tide".to_owned(), 2)]);
+    /// ```
+    #[track_caller]
+    pub fn flat_key_by<Q, F>(self, function: F) -> KeyedStream<Q::Owned, (), P, FlatKeyBy<F, Q>>
+    where
+        Q: Hash + Eq + ToOwned + ?Sized + 'static,
+        Q::Owned: Key,
+        F: Fn(&T, &mut dyn FnMut(&Q)) + Send + Sync + 'static,
+    {
+        self.keyed(Location::caller(), "flat_key_by", FlatKeyBy { function, marker: PhantomData })
+    }
+
+    fn keyed<K, V, Y>(
+        self,
+        location: &'static Location<'static>,
+        op: &'static str,
+        keying: Y,
+    ) -> KeyedStream<K, V, P, Y> {
+        let mut steps = self.steps;
+        steps.push(Step { op, name: None, location });
+        KeyedStream { port: self.port, chain: self.chain, keying, steps, marker: PhantomData }
+    }
+}

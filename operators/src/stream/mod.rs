@@ -1,0 +1,152 @@
+//! Streams: cheap handles without lifetimes, on which a graph is built.
+
+mod branch;
+pub mod chain;
+mod filter;
+mod filter_map;
+mod flat_map;
+mod inspect;
+mod key_by;
+mod map;
+mod rebalance;
+mod sink;
+mod split;
+mod terminal;
+mod union;
+mod watermark;
+
+use std::marker::PhantomData;
+use std::panic::Location;
+
+pub use self::chain::{Chain, Edge, TimeDomain, Timed, Untimed};
+pub use self::filter::Filter;
+pub use self::filter_map::FilterMap;
+pub use self::flat_map::FlatMap;
+pub use self::inspect::Inspect;
+pub use self::key_by::{FlatKeyBy, KeyBy, KeyedStream, Keying};
+pub use self::map::Map;
+pub use self::watermark::{AssignTime, Punctuated};
+
+pub(crate) use self::terminal::ChainOperator;
+
+use crate::Cloner;
+use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OperatorSpec, Port, Route, Step};
+
+/// A stream of records of type `T`: a handle on a place in a [`Graph`].
+///
+/// `P` is the chain of stateless steps since the last operator; it grows with every `map` and `filter` as an
+/// iterator's type does, and costs nothing at run time. Without steps it is `Stream<T>`, which can be named, stored and
+/// returned; [`boxed`](Stream::boxed) gets there from any chain.
+///
+/// Only a closed stream can be cloned, that is, consumed twice; so no step ever runs twice unseen.
+#[must_use = "a stream does nothing until it ends in a sink"]
+pub struct Stream<T, P = Edge<T>> {
+    pub(crate) port: Port,
+    pub(crate) chain: P,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) marker: PhantomData<fn() -> T>,
+}
+
+/// A [`Stream`] whose records have an event time, closed and nameable.
+pub type EventStream<T> = Stream<T, Edge<T, Timed>>;
+
+/// A second consumer of the same records.
+impl<T: Clone + Send + 'static, M: TimeDomain<Row<T>: Clone>> Clone for Stream<T, Edge<T, M>> {
+    fn clone(&self) -> Self {
+        self.port.set_cloner(crate::cloner::<M::Row<T>>());
+        Stream { port: self.port.clone(), chain: Edge::new(), steps: self.steps.clone(), marker: PhantomData }
+    }
+}
+
+impl<T, P> std::fmt::Debug for Stream<T, P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream")
+            .field("of", &std::any::type_name::<T>())
+            .field("after", &self.steps.iter().map(|s| s.op).collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+impl<T: Send + 'static, M: TimeDomain> Stream<T, Edge<T, M>> {
+    pub(crate) fn at(port: Port) -> Self {
+        Stream { port, chain: Edge::new(), steps: Vec::new(), marker: PhantomData }
+    }
+
+    pub(crate) fn cloner(&self) -> Option<Cloner> {
+        self.port.cloner()
+    }
+}
+
+impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
+    /// Adds a step to the chain.
+    pub(crate) fn step<U, Q>(
+        self,
+        op: &'static str,
+        location: &'static Location<'static>,
+        step: impl FnOnce(P) -> Q,
+    ) -> Stream<U, Q> {
+        let mut steps = self.steps;
+        steps.push(Step { op, name: None, location });
+        Stream { port: self.port, chain: step(self.chain), steps, marker: PhantomData }
+    }
+
+    /// Names the last step, for plans, metrics and errors.
+    ///
+    /// ```
+    /// # use tidemill_operators::{Graph, testing::numbers};
+    /// let graph = Graph::new("orders");
+    /// let doubled = numbers(&graph, 3).map(|n| n * 2).name("double");
+    /// # let _ = doubled;
+    /// ```
+    pub fn name(mut self, name: &str) -> Self {
+        match self.steps.last_mut() {
+            Some(step) => step.name = Some(name.to_owned()),
+            None => self.port.update(|node| node.name = Some(name.to_owned())),
+        }
+        self
+    }
+
+    /// Fixes the identity of the operator that this stream comes from, under which its state is kept: with it, the
+    /// graph around the operator may change between runs. On a stream with open steps it closes the chain.
+    #[track_caller]
+    pub fn uid(self, uid: &str) -> Stream<T, Edge<T, P::Time>> {
+        let closed = self.boxed();
+        closed.port.update(|node| node.uid = Some(uid.to_owned()));
+        closed
+    }
+
+    /// Closes the chain: its steps become one operator, and the stream's type can be named again.
+    #[track_caller]
+    pub fn boxed(self) -> Stream<T, Edge<T, P::Time>> {
+        if self.steps.is_empty() {
+            // No steps: the chain is the edge itself.
+            return Stream::at(self.port);
+        }
+        let location = self.steps.first().map_or(Location::caller(), |s| s.location);
+        let watermark = self.chain.watermark();
+        let chain = std::sync::Arc::new(self.chain);
+        let spec = NodeSpec {
+            kind: NodeKind::Operator(OperatorSpec {
+                make: std::sync::Arc::new(move |_| Box::new(ChainOperator::<P>::new(std::sync::Arc::clone(&chain)))),
+                stateful: false,
+                watermark,
+            }),
+            op: "chain",
+            steps: self.steps,
+            inputs: vec![Input { from: self.port.node, port: self.port.output, route: Route::Local }],
+            outputs: 1,
+            location,
+            detail: String::new(),
+        };
+        Stream::at(self.port.graph.add(spec))
+    }
+
+    /// The graph that the stream belongs to.
+    pub fn graph(&self) -> Graph {
+        self.port.graph.clone()
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.port.node
+    }
+}

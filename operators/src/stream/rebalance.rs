@@ -1,0 +1,48 @@
+//! `rebalance` and `broadcast`: records change workers. Keep no state.
+
+use std::panic::Location;
+
+use super::chain::{Chain, Edge, TimeDomain};
+use super::Stream;
+use crate::Data;
+use crate::graph::{Input, NodeKind, NodeSpec, Route};
+
+impl<T: Data, P: Chain<Out = T>> Stream<T, P> {
+    /// Deals the records out to all workers in turn, a batch at a time: for a source with fewer partitions than there
+    /// are workers, or with uneven ones.
+    #[track_caller]
+    pub fn rebalance(self) -> Stream<T, Edge<T, P::Time>> {
+        self.reroute("rebalance", Location::caller(), Route::Rebalance)
+    }
+
+    /// Sends every record to every worker.
+    #[track_caller]
+    pub fn broadcast(self) -> Stream<T, Edge<T, P::Time>>
+    where
+        T: Clone,
+        <P::Time as TimeDomain>::Row<T>: Clone,
+    {
+        let location = Location::caller();
+        self.reroute("broadcast", location, Route::Broadcast(crate::cloner::<<P::Time as TimeDomain>::Row<T>>()))
+    }
+
+    #[track_caller]
+    fn reroute(
+        self,
+        op: &'static str,
+        location: &'static Location<'static>,
+        route: Route,
+    ) -> Stream<T, Edge<T, P::Time>> {
+        let closed = self.boxed();
+        let inputs = vec![Input { from: closed.node(), port: closed.port.output, route }];
+        Stream::at(closed.graph().add(NodeSpec {
+            kind: NodeKind::Forward,
+            op,
+            steps: Vec::new(),
+            inputs,
+            outputs: 1,
+            location,
+            detail: String::new(),
+        }))
+    }
+}

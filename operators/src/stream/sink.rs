@@ -1,0 +1,79 @@
+//! `sink`: where a stream leaves the graph.
+
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::{Arc, Mutex};
+
+use super::chain::Chain;
+use super::Stream;
+use super::terminal::StripTime;
+use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route, SinkSpec};
+use crate::sink::{DynSink, ErasedSink, Sink};
+use crate::{Data, SinkError};
+
+impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
+    /// Ends the stream in a sink. One worker writes: all rows of an epoch come to one place.
+    ///
+    /// Rows of several workers need to be sent to that one, so `T` must be serialisable.
+    #[track_caller]
+    pub fn sink(self, sink: impl Sink<T>)
+    where
+        T: Data,
+    {
+        let detail = sink.describe();
+        let sink: Box<dyn DynSink> = Box::new(ErasedSink(sink, PhantomData::<fn(T)>));
+        self.attach(detail, Route::Single, SinkSpec::One(Arc::new(Mutex::new(sink))), Location::caller());
+    }
+
+    /// Ends the stream in a sink on every worker, each made by `make` from the worker's number. Nothing is exchanged.
+    #[track_caller]
+    pub fn sink_per_worker<S, F>(self, make: F)
+    where
+        S: Sink<T>,
+        F: Fn(usize) -> Result<S, SinkError> + Send + Sync + 'static,
+    {
+        let detail = std::any::type_name::<S>().rsplit("::").next().unwrap_or("sink").to_owned();
+        let make = Arc::new(move |worker: usize| -> Result<Box<dyn DynSink>, SinkError> {
+            Ok(Box::new(ErasedSink(make(worker)?, PhantomData::<fn(T)>)))
+        });
+        self.attach(detail, Route::Local, SinkSpec::PerWorker(make), Location::caller());
+    }
+
+    fn attach(self, detail: String, route: Route, sink: SinkSpec, location: &'static Location<'static>) {
+        let graph = self.graph();
+        let output_mode = graph.output_mode(self.port.node);
+        // The chain runs where the records are; only its results go to the sink's worker, without their event times.
+        let watermark = self.chain.watermark();
+        let chain = Arc::new(self.chain);
+        let port = if self.steps.is_empty() && is_untimed::<P>() {
+            self.port
+        } else {
+            graph.add(NodeSpec {
+                kind: NodeKind::Operator(OperatorSpec {
+                    make: Arc::new(move |_| Box::new(StripTime::new(Arc::clone(&chain)))),
+                    stateful: false,
+                    watermark,
+                }),
+                op: "chain",
+                location: self.steps.first().map_or(location, |s| s.location),
+                steps: self.steps,
+                inputs: vec![Input { from: self.port.node, port: self.port.output, route: Route::Local }],
+                outputs: 1,
+                detail: String::new(),
+            })
+        };
+        graph.add(NodeSpec {
+            kind: NodeKind::Sink { sink, output_mode },
+            op: "sink",
+            steps: Vec::new(),
+            inputs: vec![Input { from: port.node, port: port.output, route }],
+            outputs: 0,
+            location,
+            detail,
+        });
+    }
+}
+
+fn is_untimed<P: Chain>() -> bool {
+    std::any::TypeId::of::<P::Time>() == std::any::TypeId::of::<super::Untimed>()
+}

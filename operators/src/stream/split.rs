@@ -1,0 +1,84 @@
+//! `split`: one stream becomes two of different types. Keeps no state; a record keeps its event time.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use either::Either;
+
+use super::chain::{Chain, Edge, Tap, TimeDomain};
+use super::Stream;
+use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route};
+use crate::{Batch, Context, Operator, OperatorError, rows};
+
+impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
+    /// Sends what `function` calls left to the first stream and what it calls right to the second.
+    ///
+    /// ```
+    /// use tidemill_operators::{Either, Graph};
+    /// # use tidemill_operators::testing::{numbers, outputs};
+    ///
+    /// let graph = Graph::new("parsed");
+    /// let lines = numbers(&graph, 3).map(|n| if n == 1 { "one".to_owned() } else { n.to_string() });
+    /// let (parsed, refused) = lines.split(|line| match line.parse::<u64>() {
+    ///     Ok(number) => Either::Left(number),
+    ///     Err(_) => Either::Right(line),
+    /// });
+    /// # let _ = refused;
+    /// assert_eq!(outputs(parsed), [0, 2]);
+    /// ```
+    #[track_caller]
+    pub fn split<L, R, F>(self, function: F) -> (Stream<L, Edge<L, P::Time>>, Stream<R, Edge<R, P::Time>>)
+    where
+        L: Send + 'static,
+        R: Send + 'static,
+        F: Fn(T) -> Either<L, R> + Send + Sync + 'static,
+    {
+        let location = Location::caller();
+        let watermark = self.chain.watermark();
+        let shared = Arc::new((self.chain, function));
+        let port = self.port.graph.add(NodeSpec {
+            kind: NodeKind::Operator(OperatorSpec {
+                make: Arc::new(move |_| Box::new(Split { shared: Arc::clone(&shared) })),
+                stateful: false,
+                watermark,
+            }),
+            op: "split",
+            steps: self.steps,
+            inputs: vec![Input { from: self.port.node, port: self.port.output, route: Route::Local }],
+            outputs: 2,
+            location,
+            detail: String::new(),
+        });
+        (Stream::at(port.clone()), Stream::at(port.sibling(1)))
+    }
+}
+
+struct Split<P, F> {
+    shared: Arc<(P, F)>,
+}
+
+impl<P, L, R, F> Operator for Split<P, F>
+where
+    P: Chain,
+    L: Send + 'static,
+    R: Send + 'static,
+    F: Fn(P::Out) -> Either<L, R> + Send + Sync + 'static,
+{
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        let (chain, function) = &*self.shared;
+        let origin = batch.origin();
+        let input = rows::<P::In>(batch)?;
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        let mut tap = Tap::new();
+        chain.run(input, &mut tap, &mut |time, value| match function(value) {
+            Either::Left(value) => left.push(P::Time::pack(time, value)),
+            Either::Right(value) => right.push(P::Time::pack(time, value)),
+        });
+        context.send(0, Batch::from_vec(left).with_origin(origin));
+        context.send(1, Batch::from_vec(right).with_origin(origin));
+        if tap.seen {
+            context.observe(origin, tap.watermark);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! The operator that a closed chain becomes: one loop over each batch, through every step, into the next edge.
+
+use std::sync::Arc;
+
+use super::chain::{Chain, Tap, TimeDomain, batch_capacity};
+use crate::{Batch, Context, Operator, OperatorError, rows};
+
+/// Runs a chain and sends what it yields.
+pub(crate) struct ChainOperator<P: Chain> {
+    chain: Arc<P>,
+}
+
+impl<P: Chain> ChainOperator<P> {
+    pub(crate) fn new(chain: Arc<P>) -> Self {
+        ChainOperator { chain }
+    }
+}
+
+impl<P: Chain> Operator for ChainOperator<P> {
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        run_chain(&*self.chain, batch, context, <P::Time as TimeDomain>::pack::<P::Out>)
+    }
+}
+
+/// Runs a chain over a batch, sending what `pack` makes of each record to output 0.
+pub(crate) fn run_chain<P: Chain, R: Send + 'static>(
+    chain: &P,
+    batch: Batch,
+    context: &mut Context,
+    pack: impl Fn(crate::EventTime, P::Out) -> R,
+) -> Result<(), OperatorError> {
+    let origin = batch.origin();
+    let input = rows::<P::In>(batch)?;
+    let capacity = batch_capacity::<R>();
+    let mut out: Vec<R> = Vec::with_capacity(input.len().min(capacity));
+    let mut tap = Tap::new();
+    chain.run(input, &mut tap, &mut |time, value| {
+        if out.len() == capacity {
+            let full = std::mem::replace(&mut out, Vec::with_capacity(capacity));
+            context.send(0, Batch::from_vec(full).with_origin(origin));
+        }
+        out.push(pack(time, value));
+    });
+    context.send(0, Batch::from_vec(out).with_origin(origin));
+    if tap.seen {
+        context.observe(origin, tap.watermark);
+    }
+    Ok(())
+}
+
+/// Runs a chain and hands its records to a sink without their event times.
+pub(crate) struct StripTime<P: Chain> {
+    chain: Arc<P>,
+}
+
+impl<P: Chain> StripTime<P> {
+    pub(crate) fn new(chain: Arc<P>) -> Self {
+        StripTime { chain }
+    }
+}
+
+impl<P: Chain> Operator for StripTime<P> {
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        run_chain(&*self.chain, batch, context, |_, value| value)
+    }
+}

@@ -1,0 +1,46 @@
+//! `union`: the records of two streams as one, in the order in which they arrive. Keeps no state. The watermark of the
+//! union is the lesser of the two.
+
+use std::panic::Location;
+
+use super::chain::{Chain, Edge};
+use super::Stream;
+use crate::graph::{Input, NodeKind, NodeSpec, Route};
+
+impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
+    /// This stream's records and the other's.
+    ///
+    /// ```
+    /// # use tidemill_operators::{Graph, testing::numbers};
+    /// let graph = Graph::new("both");
+    /// let both = numbers(&graph, 3).union(numbers(&graph, 5).map(|n| n + 100));
+    /// # let _ = both;
+    /// ```
+    #[track_caller]
+    pub fn union<Q>(self, other: Stream<T, Q>) -> Stream<T, Edge<T, P::Time>>
+    where
+        Q: Chain<Out = T, Time = P::Time>,
+    {
+        let location = Location::caller();
+        let (left, right) = (self.boxed(), other.boxed());
+        let graph = left.graph();
+        let foreign = !graph.is(&right.graph());
+        let inputs = [&left, &right]
+            .map(|s| Input { from: s.node(), port: s.port.output, route: Route::Local })
+            .into_iter()
+            .collect();
+        let port = graph.add(NodeSpec {
+            kind: NodeKind::Forward,
+            op: "union",
+            steps: Vec::new(),
+            inputs,
+            outputs: 1,
+            location,
+            detail: String::new(),
+        });
+        if foreign {
+            graph.problem(port.node, "the two streams belong to different graphs: build both on one `Graph`");
+        }
+        Stream::at(port)
+    }
+}

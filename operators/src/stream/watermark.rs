@@ -1,0 +1,141 @@
+//! `with_watermark`: gives every record an event time, and the stream a watermark.
+//!
+//! The watermark of a source partition is the latest event time that it has shown minus the delay; that of the stream
+//! is the least over its partitions that are not idle. It never goes back. It is state, and kept in checkpoints. The
+//! rules are those of Spark's `withWatermark`, but per partition, as in Flink: a fast partition never makes the records
+//! of a slow one late.
+
+use std::panic::Location;
+use std::time::Duration;
+
+use super::chain::{Chain, Tap, Timed, Untimed, WatermarkSpec};
+use super::Stream;
+use crate::EventTime;
+use crate::time::micros;
+
+/// The chain of [`Stream::with_watermark`].
+#[derive(Debug, Clone)]
+pub struct AssignTime<P, F> {
+    previous: P,
+    event_time: F,
+    delay: Duration,
+    idle_after: Option<Duration>,
+}
+
+impl<T: Send + 'static, P: Chain<Out = T, Time = Untimed>> Stream<T, P> {
+    /// Reads the event time of every record, and promises that a record is at most `delay` behind the latest one of its
+    /// partition. Records that break the promise may be late: they go to the late output of a window, and are counted.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill_operators::{EventTime, Graph, testing::numbers};
+    ///
+    /// let graph = Graph::new("timed");
+    /// let timed = numbers(&graph, 3)
+    ///     .with_watermark(|n| EventTime::from_secs(*n as i64), Duration::from_secs(10))
+    ///     .idle_after(Duration::from_secs(30));
+    /// # let _ = timed;
+    /// ```
+    #[track_caller]
+    pub fn with_watermark<F>(self, event_time: F, delay: Duration) -> Stream<T, AssignTime<P, F>>
+    where
+        F: Fn(&T) -> EventTime + Send + Sync + 'static,
+    {
+        self.step("with_watermark", Location::caller(), |previous| AssignTime {
+            previous,
+            event_time,
+            delay,
+            idle_after: None,
+        })
+    }
+
+    /// Reads the event time of every record, and the watermark from those records that say one: "nothing before this
+    /// will follow". For sources that know their own progress.
+    #[track_caller]
+    pub fn with_punctuated_watermark<F, G>(self, event_time: F, watermark: G) -> Stream<T, Punctuated<P, F, G>>
+    where
+        F: Fn(&T) -> EventTime + Send + Sync + 'static,
+        G: Fn(&T) -> Option<EventTime> + Send + Sync + 'static,
+    {
+        self.step("with_punctuated_watermark", Location::caller(), |previous| Punctuated {
+            previous,
+            event_time,
+            watermark,
+        })
+    }
+}
+
+impl<T: Send + 'static, P, F> Stream<T, AssignTime<P, F>> {
+    /// After so long without a record (processing time, continuous mode), a partition no longer holds back the
+    /// watermark of the others, until its next record. In micro-batch a partition is idle in every epoch that brings it
+    /// nothing, whatever is said here.
+    pub fn idle_after(mut self, idle_after: Duration) -> Self {
+        self.chain.idle_after = Some(idle_after);
+        self
+    }
+}
+
+impl<P: Chain<Time = Untimed>, F: Fn(&P::Out) -> EventTime + Send + Sync + 'static> Chain for AssignTime<P, F> {
+    type In = P::In;
+    type Out = P::Out;
+    type Time = Timed;
+
+    #[inline(always)]
+    fn run<E: FnMut(EventTime, P::Out)>(&self, rows: Vec<P::In>, tap: &mut Tap, emit: &mut E) {
+        let mut latest = EventTime::MIN;
+        let mut seen = false;
+        let mut inner = Tap::new();
+        self.previous.run(rows, &mut inner, &mut |_, value| {
+            let time = (self.event_time)(&value);
+            latest = latest.max(time);
+            seen = true;
+            emit(time, value);
+        });
+        if seen {
+            tap.seen = true;
+            tap.watermark = tap.watermark.max(EventTime(latest.0.saturating_sub(micros(self.delay))));
+        }
+    }
+
+    fn watermark(&self) -> Option<WatermarkSpec> {
+        Some(WatermarkSpec { delay: Some(self.delay), idle_after: self.idle_after })
+    }
+}
+
+/// The chain of [`Stream::with_punctuated_watermark`].
+#[derive(Debug, Clone)]
+pub struct Punctuated<P, F, G> {
+    previous: P,
+    event_time: F,
+    watermark: G,
+}
+
+impl<P, F, G> Chain for Punctuated<P, F, G>
+where
+    P: Chain<Time = Untimed>,
+    F: Fn(&P::Out) -> EventTime + Send + Sync + 'static,
+    G: Fn(&P::Out) -> Option<EventTime> + Send + Sync + 'static,
+{
+    type In = P::In;
+    type Out = P::Out;
+    type Time = Timed;
+
+    #[inline(always)]
+    fn run<E: FnMut(EventTime, P::Out)>(&self, rows: Vec<P::In>, tap: &mut Tap, emit: &mut E) {
+        let mut inner = Tap::new();
+        let (mut said, mut seen) = (EventTime::MIN, false);
+        self.previous.run(rows, &mut inner, &mut |_, value| {
+            seen = true;
+            if let Some(watermark) = (self.watermark)(&value) {
+                said = said.max(watermark);
+            }
+            emit((self.event_time)(&value), value);
+        });
+        tap.seen |= seen;
+        tap.watermark = tap.watermark.max(said);
+    }
+
+    fn watermark(&self) -> Option<WatermarkSpec> {
+        Some(WatermarkSpec { delay: None, idle_after: None })
+    }
+}

@@ -1,0 +1,254 @@
+//! Drives one operator by hand, in simulated time.
+
+use crate::{
+    Batch, Context, Epoch, EventTime, Mode, Operator, OperatorError, ProcessingTime, SnapshotWriter,
+};
+
+/// One operator instance and its world: batches, watermarks, timers and epochs come when the test says so.
+///
+/// ```
+/// use tidemill_operators::testing::Harness;
+/// use tidemill_operators::{Batch, Context, Mode, Operator, OperatorError, rows};
+///
+/// /// Hands on what it gets, doubled.
+/// struct Double;
+/// impl Operator for Double {
+///     fn batch(&mut self, _: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+///         let doubled = rows::<u64>(batch)?.into_iter().map(|n| n * 2).collect();
+///         context.send(0, Batch::from_vec::<u64>(doubled));
+///         Ok(())
+///     }
+/// }
+///
+/// let mut harness = Harness::new(Mode::Continuous, || Double);
+/// harness.batch(0, vec![1u64, 2])?;
+/// assert_eq!(harness.take::<u64>(0), [2, 4]);
+/// # Ok::<(), OperatorError>(())
+/// ```
+pub struct Harness<O> {
+    make: Box<dyn Fn() -> O>,
+    operator: O,
+    context: Context,
+    sent: Vec<(usize, Batch)>,
+    late_rows: u64,
+    wake_at: Option<ProcessingTime>,
+}
+
+impl<O: Operator> Harness<O> {
+    /// A new instance at the beginning of epoch 0. `make` is called again to restore a snapshot into.
+    pub fn new(mode: Mode, make: impl Fn() -> O + 'static) -> Self {
+        let operator = make();
+        Harness {
+            make: Box::new(make),
+            operator,
+            context: Context::new(mode, 0, 1),
+            sent: Vec::new(),
+            late_rows: 0,
+            wake_at: None,
+        }
+    }
+
+    /// Hands rows to an input. In continuous mode that is an activation, so a flush follows.
+    pub fn batch<T: Send + 'static>(&mut self, input: usize, rows: Vec<T>) -> Result<(), OperatorError> {
+        self.operator.batch(input, Batch::from_vec(rows), &mut self.context)?;
+        if self.context.mode() == Mode::Continuous {
+            self.operator.flush(&mut self.context)?;
+        }
+        self.gather();
+        Ok(())
+    }
+
+    /// Moves the watermark inside the epoch (continuous mode).
+    pub fn watermark(&mut self, watermark: EventTime) -> Result<(), OperatorError> {
+        self.context.set_watermark(watermark);
+        self.operator.watermark(&mut self.context)?;
+        self.gather();
+        Ok(())
+    }
+
+    /// Moves the clock, calling the operator at the time it asked for if that has come.
+    pub fn advance_to(&mut self, now: ProcessingTime) -> Result<(), OperatorError> {
+        self.context.set_now(now);
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.wake_at = None;
+            self.operator.processing_time(&mut self.context)?;
+        }
+        self.gather();
+        Ok(())
+    }
+
+    /// Ends the epoch with its last watermark and enters the next one.
+    pub fn end_epoch(&mut self, watermark: EventTime) -> Result<(), OperatorError> {
+        if watermark > self.context.watermark() {
+            self.context.set_watermark(watermark);
+            self.operator.watermark(&mut self.context)?;
+        }
+        self.operator.flush(&mut self.context)?;
+        self.operator.epoch_end(&mut self.context)?;
+        self.gather();
+        let (next, watermark, now) =
+            (self.context.epoch().next(), self.context.watermark(), self.context.now());
+        self.context.enter(next, watermark, now);
+        Ok(())
+    }
+
+    /// Writes the state down and goes on with a new instance that has read it back.
+    pub fn snapshot_and_restore(&mut self) -> Result<(), OperatorError> {
+        let mut writer = SnapshotWriter::new();
+        self.operator.snapshot(&mut writer)?;
+        self.operator = (self.make)();
+        for (group, bytes) in writer.into_groups() {
+            self.operator.restore(group, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// What was sent to an output since the last call. Rows of another type are left alone.
+    pub fn take<R: Send + 'static>(&mut self, output: usize) -> Vec<R> {
+        let mut rows = Vec::new();
+        for (to, batch) in &mut self.sent {
+            if *to == output {
+                rows.extend(batch.take::<R>().unwrap_or_default());
+            }
+        }
+        self.sent.retain(|(_, batch)| !batch.is_empty());
+        rows
+    }
+
+    /// How many rows were late so far.
+    pub fn late_rows(&self) -> u64 {
+        self.late_rows
+    }
+
+    /// When the operator wants to be called, by the clock.
+    pub fn wake_at(&self) -> Option<ProcessingTime> {
+        self.wake_at
+    }
+
+    /// The epoch that the operator stands in.
+    pub fn epoch(&self) -> Epoch {
+        self.context.epoch()
+    }
+
+    /// How many entries of state the operator has.
+    pub fn state_rows(&self) -> usize {
+        self.operator.state_rows()
+    }
+
+    fn gather(&mut self) {
+        self.sent.extend(self.context.drain_outputs());
+        self.context.drain_observed();
+        self.late_rows += self.context.take_late_rows();
+        if let Some(at) = self.context.take_wake_at() {
+            self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+        }
+    }
+}
+
+impl<O> std::fmt::Debug for Harness<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Harness").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{KeyGroup, SnapshotReader, hash_key, rows};
+
+    /// Joins orders (input 0) with payments (input 1) by number. An order that is not paid when the watermark has
+    /// passed its deadline is reported; one that nobody asked about is forgotten a minute of processing time after it
+    /// was paid. Two inputs, event-time and processing-time timers, state: all that the contract promises.
+    #[derive(Default)]
+    struct Payments {
+        open: BTreeMap<u64, EventTime>,
+        paid: BTreeMap<u64, ProcessingTime>,
+    }
+
+    impl Operator for Payments {
+        fn batch(&mut self, input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+            for (time, order) in rows::<(EventTime, u64)>(batch)? {
+                if input == 0 {
+                    self.open.insert(order, time);
+                } else if self.open.remove(&order).is_some() {
+                    let forget = ProcessingTime(context.now().0 + 60);
+                    self.paid.insert(order, forget);
+                    context.wake_at(forget);
+                    context.send(0, Batch::from_vec(vec![format!("{order} paid")]));
+                }
+            }
+            Ok(())
+        }
+
+        fn watermark(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+            let passed: Vec<u64> =
+                self.open.iter().filter(|(_, time)| time.0 + 10 <= context.watermark().0).map(|(o, _)| *o).collect();
+            for order in passed {
+                self.open.remove(&order);
+                context.send(0, Batch::from_vec(vec![format!("{order} overdue")]));
+            }
+            Ok(())
+        }
+
+        fn processing_time(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+            self.paid.retain(|_, forget| *forget > context.now());
+            if let Some(next) = self.paid.values().min() {
+                context.wake_at(*next);
+            }
+            Ok(())
+        }
+
+        fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+            for (order, time) in &self.open {
+                writer.put(KeyGroup::of(hash_key(order)), &(*order, *time))?;
+            }
+            Ok(())
+        }
+
+        fn restore(&mut self, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+            let mut reader = SnapshotReader::new(bytes);
+            while let Some((order, time)) = reader.next()? {
+                self.open.insert(order, time);
+            }
+            Ok(())
+        }
+
+        fn state_rows(&self) -> usize {
+            self.open.len() + self.paid.len()
+        }
+    }
+
+    #[test]
+    fn an_operator_with_two_inputs_and_both_kinds_of_timers_runs_on_the_contract() {
+        let mut harness = Harness::new(Mode::Continuous, Payments::default);
+        harness.batch(0, vec![(EventTime(1), 7u64), (EventTime(2), 8), (EventTime(30), 9)]).unwrap();
+        harness.batch(1, vec![(EventTime(3), 8u64)]).unwrap();
+        assert_eq!(harness.take::<String>(0), ["8 paid"]);
+        assert_eq!(harness.wake_at(), Some(ProcessingTime(60)));
+
+        harness.end_epoch(EventTime(5)).unwrap();
+        harness.snapshot_and_restore().unwrap();
+        assert_eq!(harness.state_rows(), 2, "the open orders were written down");
+
+        harness.watermark(EventTime(11)).unwrap();
+        assert_eq!(harness.take::<String>(0), ["7 overdue"], "the deadline is inclusive");
+        harness.watermark(EventTime(39)).unwrap();
+        assert!(harness.take::<String>(0).is_empty());
+        harness.end_epoch(EventTime(40)).unwrap();
+        assert_eq!(harness.take::<String>(0), ["9 overdue"]);
+        assert_eq!(harness.epoch(), Epoch(2));
+    }
+
+    #[test]
+    fn a_processing_time_timer_fires_once_its_time_has_come() {
+        let mut harness = Harness::new(Mode::MicroBatch, Payments::default);
+        harness.batch(0, vec![(EventTime(1), 7u64)]).unwrap();
+        harness.batch(1, vec![(EventTime(1), 7u64)]).unwrap();
+        harness.advance_to(ProcessingTime(59)).unwrap();
+        assert_eq!(harness.state_rows(), 1);
+        harness.advance_to(ProcessingTime(60)).unwrap();
+        assert_eq!(harness.state_rows(), 0);
+    }
+}
