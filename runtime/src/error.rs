@@ -1,0 +1,137 @@
+//! Why a query ended otherwise than it should.
+
+use std::time::Duration;
+
+use tidemill_operators::graph::Node;
+use tidemill_operators::{GraphError, OperatorError, SinkError, SourceError};
+
+/// Where in the graph something happened: the operator's name, and the line of the user's program that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The operator.
+    pub operator: String,
+    /// The user's file and line.
+    pub location: String,
+}
+
+impl Site {
+    pub(crate) fn of(node: &Node) -> Site {
+        Site {
+            operator: node.label(),
+            location: format!("{}:{}", node.location.file(), node.location.line()),
+        }
+    }
+}
+
+impl std::fmt::Display for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` at {}", self.operator, self.location)
+    }
+}
+
+/// Why a query ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The graph cannot run as it is; nothing has run.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The options contradict each other or ask for what is not there; nothing has run.
+    #[error("{option}: {problem}")]
+    Options {
+        /// The option, as a flag.
+        option: &'static str,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A function of the user panicked.
+    #[error("worker {worker} panicked in {site}: {message}")]
+    Panic {
+        /// The worker, from 0.
+        worker: usize,
+        /// The operator whose function it was.
+        site: Site,
+        /// What it said.
+        message: String,
+    },
+    /// A source cannot go on.
+    #[error("source {site}: {error}")]
+    Source {
+        /// The source.
+        site: Site,
+        /// Why.
+        #[source]
+        error: SourceError,
+    },
+    /// A sink cannot go on.
+    #[error("sink {site}: {error}")]
+    Sink {
+        /// The sink.
+        site: Site,
+        /// Why.
+        #[source]
+        error: SinkError,
+    },
+    /// An operator cannot go on.
+    #[error("operator {site}: {error}")]
+    Operator {
+        /// The operator.
+        site: Site,
+        /// Why.
+        #[source]
+        error: OperatorError,
+    },
+    /// Ctrl-C: what had been read was processed and committed, and the query stopped.
+    #[error("interrupted: everything read until then is committed")]
+    Interrupted,
+    /// The query was cancelled: epochs that were not yet committed are lost.
+    #[error("cancelled after {after:?}: epochs that were not committed are lost")]
+    Cancelled {
+        /// How long it had run.
+        after: Duration,
+    },
+    /// The engine could not be set up: threads, signals.
+    #[error("the engine cannot start: {0}")]
+    Engine(String),
+}
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The user's program or options.
+    User,
+    /// The world outside: files, sockets, disks.
+    World,
+    /// Nobody's: somebody asked for it.
+    Nobody,
+    /// Tidemill itself.
+    Engine,
+}
+
+impl RunError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            RunError::Graph(_) | RunError::Options { .. } | RunError::Panic { .. } => Fault::User,
+            RunError::Source { error, .. } => match error {
+                SourceError::Setup(_) | SourceError::NotReplayable { .. } => Fault::User,
+                _ => Fault::World,
+            },
+            RunError::Sink { error, .. } => match error {
+                SinkError::Setup(_) | SinkError::Encode { .. } => Fault::User,
+                _ => Fault::World,
+            },
+            RunError::Operator { error, .. } => match error {
+                OperatorError::User(_) => Fault::User,
+                _ => Fault::Engine,
+            },
+            RunError::Interrupted | RunError::Cancelled { .. } => Fault::Nobody,
+            RunError::Engine(_) => Fault::Engine,
+        }
+    }
+
+    /// Whether running the same query again may help.
+    pub fn is_retryable(&self) -> bool {
+        self.fault() == Fault::World
+    }
+}

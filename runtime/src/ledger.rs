@@ -1,0 +1,278 @@
+//! The watermarks of epochs, agreed once and known by number.
+//!
+//! A frontier may jump over several epochs at once, and then shows only the last watermark. So an operator never reads
+//! the watermark of an epoch off a frontier: it asks the ledger. Every operator that assigns watermarks keeps a
+//! *domain* here, one per node of the graph, shared by its instances on all workers.
+//!
+//! Why the answer is always there: an instance writes what it has seen of an epoch before it tells the progress
+//! protocol that it has seen it; so whoever learns from a frontier that an epoch is complete finds it complete here.
+//!
+//! Micro-batch: the watermark at the end of an epoch is the greater of the one at its beginning and the least, over the
+//! partitions that brought records in it, of what these partitions have ever justified. Continuous: the least over all
+//! workers of what they justify now; at the end of an epoch, the least of what they stood at when they left it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::{Epoch, EventTime};
+
+pub(crate) type DomainId = usize;
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    domains: Vec<Mutex<Domain>>,
+    sources: Mutex<HashMap<NodeId, SourceEnd>>,
+}
+
+#[derive(Debug, Default)]
+struct SourceEnd {
+    partitions: usize,
+    ended: usize,
+    last: Epoch,
+}
+
+#[derive(Debug)]
+struct Domain {
+    /// The sources whose ends are the end of this domain.
+    sources: Vec<NodeId>,
+    /// Micro-batch: what each partition has shown, by epoch.
+    shown: BTreeMap<Epoch, HashMap<u32, EventTime>>,
+    /// Micro-batch: what each partition has justified in all epochs that are closed.
+    justified: HashMap<u32, EventTime>,
+    /// The watermark at the end of each closed epoch.
+    closed: BTreeMap<Epoch, EventTime>,
+    /// The latest of them.
+    last: EventTime,
+    /// Continuous: what each worker justifies.
+    holds: Vec<Hold>,
+    /// Continuous: the watermark now.
+    now: EventTime,
+    /// Continuous: what workers stood at when they left an epoch.
+    left: BTreeMap<Epoch, (usize, EventTime)>,
+}
+
+/// What a worker says about a domain in continuous mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Nothing before this will come from here.
+    At(EventTime),
+    /// Nothing comes from here at present: the others need not wait.
+    Idle,
+    /// Nothing will ever come from here again.
+    Ended,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere ends the query anyway; what is in the ledger is still true.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ledger {
+    /// A ledger with one domain for each list of sources.
+    pub(crate) fn new(domains: Vec<Vec<NodeId>>, sources: &[(NodeId, usize)], workers: usize) -> Ledger {
+        let domain = |sources| {
+            Mutex::new(Domain {
+                sources,
+                shown: BTreeMap::new(),
+                justified: HashMap::new(),
+                closed: BTreeMap::new(),
+                last: EventTime::MIN,
+                holds: vec![Hold::At(EventTime::MIN); workers],
+                now: EventTime::MIN,
+                left: BTreeMap::new(),
+            })
+        };
+        let ends = sources
+            .iter()
+            .map(|(node, partitions)| (*node, SourceEnd { partitions: *partitions, ..SourceEnd::default() }))
+            .collect();
+        Ledger { domains: domains.into_iter().map(domain).collect(), sources: Mutex::new(ends) }
+    }
+
+    /// A partition of a source has ended, in that epoch.
+    pub(crate) fn partition_ended(&self, source: NodeId, epoch: Epoch) {
+        if let Some(end) = lock(&self.sources).get_mut(&source) {
+            end.ended += 1;
+            end.last = end.last.max(epoch);
+        }
+    }
+
+    /// Whether all partitions of all sources have ended.
+    pub(crate) fn all_ended(&self) -> bool {
+        lock(&self.sources).values().all(|end| end.ended == end.partitions)
+    }
+
+    /// Micro-batch: rows of a partition justify a watermark, in that epoch.
+    pub(crate) fn shown(&self, domain: DomainId, epoch: Epoch, origin: u32, watermark: EventTime) {
+        if let Some(domain) = self.domains.get(domain) {
+            let mut domain = lock(domain);
+            let slot = domain.shown.entry(epoch).or_default().entry(origin).or_insert(EventTime::MIN);
+            *slot = (*slot).max(watermark);
+        }
+    }
+
+    /// Micro-batch: the watermark at the end of an epoch that is complete. Epochs are asked for in order.
+    pub(crate) fn end_of_batch(&self, domain: DomainId, epoch: Epoch) -> EventTime {
+        let Some(domain) = self.domains.get(domain) else { return EventTime::MIN };
+        let mut domain = lock(domain);
+        if let Some(known) = domain.closed.get(&epoch) {
+            return *known;
+        }
+        let ended = {
+            let sources = lock(&self.sources);
+            let all = |node| sources.get(node).is_some_and(|e: &SourceEnd| e.ended == e.partitions && e.last <= epoch);
+            !domain.sources.is_empty() && domain.sources.iter().all(all)
+        };
+        let shown = domain.shown.remove(&epoch).unwrap_or_default();
+        let mut least: Option<EventTime> = None;
+        for (origin, watermark) in shown {
+            let justified = domain.justified.entry(origin).or_insert(EventTime::MIN);
+            *justified = (*justified).max(watermark);
+            least = Some(least.map_or(*justified, |l| l.min(*justified)));
+        }
+        let end = if ended { EventTime::MAX } else { least.map_or(domain.last, |l| l.max(domain.last)) };
+        domain.last = end;
+        domain.closed.insert(epoch, end);
+        end
+    }
+
+    /// Continuous: what a worker justifies has changed. Returns the watermark now, and whether it has moved.
+    pub(crate) fn hold(&self, domain: DomainId, worker: usize, hold: Hold) -> (EventTime, bool) {
+        let Some(domain) = self.domains.get(domain) else { return (EventTime::MIN, false) };
+        let mut domain = lock(domain);
+        let changed = match domain.holds.get_mut(worker) {
+            Some(slot) if *slot != hold => {
+                *slot = hold;
+                true
+            }
+            _ => false,
+        };
+        if !changed {
+            return (domain.now, false);
+        }
+        let held = domain.holds.iter().filter_map(|h| if let Hold::At(t) = h { Some(*t) } else { None }).min();
+        let all_ended = domain.holds.iter().all(|h| *h == Hold::Ended);
+        let next = match held {
+            Some(least) => least.max(domain.now),
+            None if all_ended => EventTime::MAX,
+            None => domain.now,
+        };
+        let moved = next > domain.now;
+        domain.now = next;
+        (next, moved)
+    }
+
+    /// Continuous: the watermark now.
+    pub(crate) fn now(&self, domain: DomainId) -> EventTime {
+        self.domains.get(domain).map_or(EventTime::MIN, |d| lock(d).now)
+    }
+
+    /// Continuous: a worker leaves an epoch with its watermark at that.
+    pub(crate) fn leave(&self, domain: DomainId, epoch: Epoch, watermark: EventTime) {
+        if let Some(domain) = self.domains.get(domain) {
+            let mut domain = lock(domain);
+            let (count, least) = domain.left.entry(epoch).or_insert((0, EventTime::MAX));
+            *count += 1;
+            *least = (*least).min(watermark);
+        }
+    }
+
+    /// Continuous: the watermark at the end of an epoch that every worker has left.
+    pub(crate) fn end_of_interval(&self, domain: DomainId, epoch: Epoch) -> EventTime {
+        let Some(domain) = self.domains.get(domain) else { return EventTime::MIN };
+        let domain = lock(domain);
+        debug_assert!(domain.left.get(&epoch).is_none_or(|(count, _)| *count <= domain.holds.len()));
+        domain.left.get(&epoch).map_or(EventTime::MIN, |(_, least)| *least)
+    }
+
+    /// The least watermark over all domains, for progress; `None` if the graph has no event time.
+    pub(crate) fn progress(&self, continuous: bool) -> Option<EventTime> {
+        self.domains
+            .iter()
+            .map(|d| {
+                let domain = lock(d);
+                if continuous { domain.now } else { domain.last }
+            })
+            .min()
+    }
+
+    /// Epochs before this one are committed: nobody will ask for them again.
+    pub(crate) fn forget_before(&self, epoch: Epoch) {
+        for domain in &self.domains {
+            let mut domain = lock(domain);
+            domain.closed = domain.closed.split_off(&epoch);
+            domain.left = domain.left.split_off(&epoch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(workers: usize) -> Ledger {
+        Ledger::new(vec![vec![NodeId(0)]], &[(NodeId(0), 2)], workers)
+    }
+
+    #[test]
+    fn the_slowest_partition_of_an_epoch_decides_and_an_empty_one_does_not() {
+        let ledger = ledger(1);
+        ledger.shown(0, Epoch(0), 1, EventTime(50));
+        ledger.shown(0, Epoch(0), 2, EventTime(70));
+        assert_eq!(ledger.end_of_batch(0, Epoch(0)), EventTime(50));
+        ledger.shown(0, Epoch(1), 2, EventTime(90));
+        assert_eq!(ledger.end_of_batch(0, Epoch(1)), EventTime(90));
+    }
+
+    #[test]
+    fn an_epoch_keeps_its_watermark_whatever_later_epochs_have_shown_by_then() {
+        let ledger = ledger(1);
+        for epoch in 0..20 {
+            ledger.shown(0, Epoch(epoch), 0, EventTime(epoch as i64 * 10));
+        }
+        for epoch in 0..20 {
+            assert_eq!(ledger.end_of_batch(0, Epoch(epoch)), EventTime(epoch as i64 * 10));
+        }
+        assert_eq!(ledger.end_of_batch(0, Epoch(3)), EventTime(30));
+    }
+
+    #[test]
+    fn a_watermark_never_goes_back() {
+        let ledger = ledger(1);
+        ledger.shown(0, Epoch(0), 0, EventTime(50));
+        assert_eq!(ledger.end_of_batch(0, Epoch(0)), EventTime(50));
+        ledger.shown(0, Epoch(1), 1, EventTime(20));
+        assert_eq!(ledger.end_of_batch(0, Epoch(1)), EventTime(50));
+        assert_eq!(ledger.end_of_batch(0, Epoch(2)), EventTime(50));
+    }
+
+    #[test]
+    fn when_all_partitions_have_ended_the_watermark_goes_to_the_end_of_time_in_that_epoch() {
+        let ledger = ledger(1);
+        ledger.partition_ended(NodeId(0), Epoch(0));
+        ledger.shown(0, Epoch(0), 0, EventTime(5));
+        ledger.partition_ended(NodeId(0), Epoch(1));
+        assert_eq!(ledger.end_of_batch(0, Epoch(0)), EventTime(5));
+        assert_eq!(ledger.end_of_batch(0, Epoch(1)), EventTime::MAX);
+    }
+
+    #[test]
+    fn an_idle_worker_does_not_hold_the_others_back_and_a_silent_one_does() {
+        let ledger = ledger(2);
+        assert_eq!(ledger.hold(0, 0, Hold::At(EventTime(10))), (EventTime::MIN, false));
+        assert_eq!(ledger.hold(0, 1, Hold::Idle), (EventTime(10), true));
+        assert_eq!(ledger.hold(0, 1, Hold::At(EventTime(4))), (EventTime(10), false));
+        assert_eq!(ledger.hold(0, 0, Hold::At(EventTime(20))), (EventTime(10), false));
+        assert_eq!(ledger.hold(0, 0, Hold::Ended), (EventTime(10), false));
+        assert_eq!(ledger.hold(0, 1, Hold::Ended), (EventTime::MAX, true));
+    }
+
+    #[test]
+    fn an_interval_ends_with_the_least_watermark_with_which_a_worker_left_it() {
+        let ledger = ledger(2);
+        ledger.leave(0, Epoch(0), EventTime(7));
+        ledger.leave(0, Epoch(0), EventTime(5));
+        assert_eq!(ledger.end_of_interval(0, Epoch(0)), EventTime(5));
+    }
+}

@@ -1,0 +1,347 @@
+//! How a graph is to be run.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidemill_operators::Mode;
+
+use crate::RunError;
+
+/// How a graph is to be run. The defaults work: micro-batches, one after the other, on one worker.
+///
+/// With the feature `cli` it is also a `clap::Args`: flatten it into your own command line and every program takes the
+/// same flags.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidemill_runtime::{Mode, Options, Trigger};
+///
+/// let options = Options::default()
+///     .with_mode(Mode::MicroBatch)
+///     .with_trigger(Trigger::Every(Duration::from_millis(500)))
+///     .with_workers(2);
+/// assert_eq!(options.workers, 2);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(next_help_heading = "How to run"))]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Options {
+    /// `micro-batch`: a trigger cuts the input into epochs, each committed exactly once. `continuous`: every record
+    /// flows on the moment it arrives.
+    #[cfg_attr(feature = "cli", arg(long, value_parser = parse_mode, default_value = "micro-batch", value_name = "MODE"))]
+    pub mode: Mode,
+
+    /// When an epoch begins: `asap` (as soon as the last one is done), an interval like `500ms` (boundaries are its
+    /// multiples since 1970), `available-now` (everything that is there at the start, then stop), `once` (the same as
+    /// a single epoch).
+    #[cfg_attr(feature = "cli", arg(long, default_value = "asap", value_name = "WHEN"))]
+    pub trigger: Trigger,
+
+    /// How many worker threads.
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 1, value_name = "N"))]
+    pub workers: usize,
+
+    /// At most so many records per source partition and epoch (micro-batch). Without it a source gives what it has,
+    /// in reasonable portions.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
+    pub max_records_per_epoch: Option<u64>,
+
+    /// How many epochs may be under way at once (micro-batch): the next is read while the last one is committed.
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 2, value_name = "EPOCHS"))]
+    pub max_in_flight: usize,
+
+    /// How many records may wait between workers before sources pause: what bounds the memory when a sink is slow.
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 65_536, value_name = "RECORDS"))]
+    pub max_queued: usize,
+
+    /// How often to cut an epoch in continuous mode.
+    #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "1s", value_name = "TIME"))]
+    pub checkpoint_interval: Duration,
+
+    /// Where to keep checkpoints. Not there yet: a query that asks for it is refused.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
+    pub checkpoint: Option<PathBuf>,
+
+    /// What a worker with nothing to do does: `park`, or `spin:50us` to look for work that long before it parks.
+    #[cfg_attr(feature = "cli", arg(long, default_value = "park", value_name = "HOW"))]
+    pub idle: Idle,
+
+    /// Whether Ctrl-C stops the query in order (a second one ends the process).
+    #[cfg_attr(feature = "cli", arg(skip = true))]
+    pub handle_ctrl_c: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            mode: Mode::MicroBatch,
+            trigger: Trigger::Asap,
+            workers: 1,
+            max_records_per_epoch: None,
+            max_in_flight: 2,
+            max_queued: 65_536,
+            checkpoint_interval: Duration::from_secs(1),
+            checkpoint: None,
+            idle: Idle::Park,
+            handle_ctrl_c: true,
+        }
+    }
+}
+
+impl Options {
+    /// The same with another mode.
+    #[must_use]
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// The same with another trigger.
+    #[must_use]
+    pub fn with_trigger(mut self, trigger: Trigger) -> Self {
+        self.trigger = trigger;
+        self
+    }
+
+    /// The same with another number of workers.
+    #[must_use]
+    pub fn with_workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// The same with at most so many records per source partition and epoch.
+    #[must_use]
+    pub fn with_max_records_per_epoch(mut self, records: u64) -> Self {
+        self.max_records_per_epoch = Some(records);
+        self
+    }
+
+    /// The same with another number of epochs under way at once.
+    #[must_use]
+    pub fn with_max_in_flight(mut self, epochs: usize) -> Self {
+        self.max_in_flight = epochs;
+        self
+    }
+
+    /// The same with another number of records that may wait between workers.
+    #[must_use]
+    pub fn with_max_queued(mut self, records: usize) -> Self {
+        self.max_queued = records;
+        self
+    }
+
+    /// The same with another checkpoint interval.
+    #[must_use]
+    pub fn with_checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.checkpoint_interval = interval;
+        self
+    }
+
+    /// The same with another idle policy.
+    #[must_use]
+    pub fn with_idle(mut self, idle: Idle) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// The same, leaving Ctrl-C to the program.
+    #[must_use]
+    pub fn without_ctrl_c(mut self) -> Self {
+        self.handle_ctrl_c = false;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), RunError> {
+        let refuse = |option, problem: &str| Err(RunError::Options { option, problem: problem.to_owned() });
+        if self.workers == 0 {
+            return refuse("--workers", "there must be at least one");
+        }
+        if self.workers > usize::from(tidemill_operators::KEY_GROUPS) {
+            return refuse("--workers", "there are 128 key groups, so more than 128 workers would leave some without any");
+        }
+        if self.max_in_flight == 0 {
+            return refuse("--max-in-flight", "there must be at least one epoch under way");
+        }
+        if self.max_queued == 0 {
+            return refuse("--max-queued", "workers must be able to hand over at least one record");
+        }
+        if self.max_records_per_epoch == Some(0) {
+            return refuse("--max-records-per-epoch", "an epoch must be able to hold a record");
+        }
+        if self.checkpoint_interval.is_zero() {
+            return refuse("--checkpoint-interval", "must be longer than nothing");
+        }
+        if matches!(self.trigger, Trigger::Every(d) if d < Duration::from_micros(1)) {
+            return refuse("--trigger", "an interval must be at least a microsecond; `asap` is as fast as can be");
+        }
+        if self.checkpoint.is_some() {
+            return refuse(
+                "--checkpoint",
+                "durable checkpoints are not available yet: run without it; epochs are in order but kept in memory only",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// When an epoch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Trigger {
+    /// As soon as the last one is done and there is something to read.
+    #[default]
+    Asap,
+    /// At the multiples of an interval since 1970-01-01T00:00:00Z, if there is something to read. An epoch that takes
+    /// longer is followed by the next at once.
+    Every(Duration),
+    /// Everything that is there at the start, in as many epochs as the limits ask for; then stop.
+    AvailableNow,
+    /// Everything that is there at the start, as one epoch; then stop.
+    Once,
+}
+
+impl FromStr for Trigger {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "asap" => Ok(Trigger::Asap),
+            "available-now" => Ok(Trigger::AvailableNow),
+            "once" => Ok(Trigger::Once),
+            other => parse_duration(other)
+                .map(|d| if d.is_zero() { Trigger::Asap } else { Trigger::Every(d) })
+                .map_err(|e| format!("{e}; or `asap`, `available-now`, `once`")),
+        }
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trigger::Asap => f.write_str("asap"),
+            Trigger::AvailableNow => f.write_str("available-now"),
+            Trigger::Once => f.write_str("once"),
+            Trigger::Every(interval) => write!(f, "{}us", interval.as_micros()),
+        }
+    }
+}
+
+impl TryFrom<String> for Trigger {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Trigger> for String {
+    fn from(trigger: Trigger) -> String {
+        trigger.to_string()
+    }
+}
+
+/// What a worker with nothing to do does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Idle {
+    /// It sleeps until it is woken: no CPU, some microseconds to wake up.
+    #[default]
+    Park,
+    /// It looks for work that long before it sleeps: quicker to answer, at the price of CPU.
+    Spin(Duration),
+}
+
+impl FromStr for Idle {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "park" => Ok(Idle::Park),
+            Some(("spin", duration)) => parse_duration(duration).map(Idle::Spin),
+            _ => Err(format!("`{text}` is neither `park` nor something like `spin:50us`")),
+        }
+    }
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Idle::Park => f.write_str("park"),
+            Idle::Spin(duration) => write!(f, "spin:{}us", duration.as_micros()),
+        }
+    }
+}
+
+impl TryFrom<String> for Idle {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Idle> for String {
+    fn from(idle: Idle) -> String {
+        idle.to_string()
+    }
+}
+
+#[cfg(feature = "cli")]
+fn parse_mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "micro-batch" => Ok(Mode::MicroBatch),
+        "continuous" => Ok(Mode::Continuous),
+        other => Err(format!("`{other}` is neither `micro-batch` nor `continuous`")),
+    }
+}
+
+/// Reads `500ms`, `1s`, `1.5s`, `50us`, `2m`, `1h` or `0`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time like `500ms`, `1s` or `50us`");
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let micros = match unit {
+        "us" | "µs" => 1.0,
+        "ms" => 1e3,
+        "s" => 1e6,
+        "m" | "min" => 60e6,
+        "h" => 3600e6,
+        "" if number == 0.0 => 0.0,
+        _ => return Err(wrong()),
+    };
+    Ok(Duration::from_micros((number * micros).round() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for (text, micros) in [("500ms", 500_000), ("1.5s", 1_500_000), ("50us", 50), ("2m", 120_000_000), ("0", 0)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_micros(micros)), "{text}");
+        }
+        for text in ["", "5", "five", "5 parsecs", "-1s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn options_survive_being_written_down() {
+        let options = Options::default()
+            .with_trigger(Trigger::Every(Duration::from_millis(20)))
+            .with_idle(Idle::Spin(Duration::from_micros(50)));
+        let text = serde_json::to_string(&options).unwrap();
+        assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), options);
+    }
+
+    #[test]
+    fn a_checkpoint_directory_is_refused_with_the_reason() {
+        let options = Options { checkpoint: Some("state".into()), ..Options::default() };
+        let error = options.check().unwrap_err().to_string();
+        assert!(error.starts_with("--checkpoint: durable checkpoints are not available yet"), "{error}");
+    }
+}
