@@ -93,9 +93,12 @@ impl Batch {
 impl Clone for Batch {
     fn clone(&self) -> Self {
         match (&self.rows, self.cloner) {
-            (Some(rows), Some(cloner)) => {
-                Batch { rows: Some(cloner(rows.as_ref())), len: self.len, origin: self.origin, cloner: self.cloner }
-            }
+            (Some(rows), Some(cloner)) => Batch {
+                rows: Some(cloner(rows.as_ref())),
+                len: self.len,
+                origin: self.origin,
+                cloner: self.cloner,
+            },
             _ => Batch { rows: None, len: 0, origin: self.origin, cloner: self.cloner },
         }
     }

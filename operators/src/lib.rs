@@ -34,8 +34,8 @@ pub use source::{
 pub use stream::{EventStream, KeyedStream, Stream};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime};
 pub use window::{
-    SessionBy, SessionWindow, SlidingWindow, TumblingWindow, Window, WindowResult, session, session_by, sliding,
-    tumbling,
+    SessionBy, SessionWindow, SlidingWindow, TumblingWindow, Window, WindowResult, session, session_by,
+    sliding, tumbling,
 };
 
 /// What a row that leaves an aggregation means.

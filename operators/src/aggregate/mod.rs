@@ -1,13 +1,66 @@
 //! Aggregates: how many records become one value.
 //!
-//! An aggregate is created, takes records one by one, merges with others of its kind and is finished to a result. It
-//! must not matter how records are divided among accumulators before they are merged: that is what lets every worker
-//! aggregate its own records first (Gray et al., 1997: distributive and algebraic functions).
+//! An accumulator starts with a first record, takes more one by one, merges with others of its kind and is finished to
+//! a result. None is ever empty, so a minimum is a plain value and not an option. It must not matter how records
+//! are divided among accumulators before they are merged: that is what lets every worker aggregate its own records
+//! first (Gray et al., 1997: distributive and algebraic functions).
+
+mod average;
+mod collect;
+mod count;
+mod extremes;
+mod fold;
+mod number;
+mod projection;
+mod reduce;
+mod sum;
+mod tuple;
+
+pub use self::average::Average;
+pub use self::collect::Collect;
+pub use self::count::Count;
+pub use self::extremes::{Max, Min};
+pub use self::fold::Fold;
+pub use self::number::Number;
+pub use self::projection::Projection;
+pub use self::reduce::Reduce;
+pub use self::sum::Sum;
 
 use crate::Data;
 
-/// A function from many records to one value. Write your own, or combine the ones here as a tuple:
-/// `(Count, Sum::of(|o: &Order| o.amount))` is computed in one pass.
+/// A function from one or more records to one value. Write your own, or combine the ones here as a tuple:
+/// `(Count::new(), Sum::of(|o: &Order| o.amount))` is computed in one pass.
+///
+/// ```
+/// use tidemill_operators::Aggregate;
+///
+/// /// Whether every order was paid.
+/// #[derive(Clone)]
+/// struct AllPaid;
+///
+/// impl Aggregate for AllPaid {
+///     type In = (u64, bool);
+///     type Acc = bool;
+///     type Out = bool;
+///
+///     fn first(&self, order: &Self::In) -> bool {
+///         order.1
+///     }
+///     fn add(&self, paid: &mut bool, order: &Self::In) {
+///         *paid &= order.1;
+///     }
+///     fn merge(&self, paid: &mut bool, other: bool) {
+///         *paid &= other;
+///     }
+///     fn finish(&self, paid: &bool) -> bool {
+///         *paid
+///     }
+/// }
+///
+/// let mut paid = AllPaid.first(&(1, true));
+/// AllPaid.add(&mut paid, &(2, false));
+/// assert!(!AllPaid.finish(&paid));
+/// ```
 pub trait Aggregate: Clone + Send + Sync + 'static {
     /// The records.
     type In: 'static;
@@ -20,12 +73,26 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// is as large as the records in it.
     const SHRINKS: bool = true;
 
-    /// An accumulator that has seen nothing.
-    fn create(&self) -> Self::Acc;
-    /// Takes a record.
+    /// An accumulator that has seen one record.
+    fn first(&self, value: &Self::In) -> Self::Acc;
+    /// Takes another record.
     fn add(&self, acc: &mut Self::Acc, value: &Self::In);
     /// Takes all that another accumulator has seen.
     fn merge(&self, acc: &mut Self::Acc, other: Self::Acc);
     /// The result so far.
     fn finish(&self, acc: &Self::Acc) -> Self::Out;
+}
+
+/// The result over some records, and the same result again with the records divided in two and merged.
+#[cfg(test)]
+fn over<A: Aggregate>(aggregate: &A, records: &[A::In]) -> (A::Out, A::Out) {
+    let acc = |records: &[A::In]| {
+        let mut acc = aggregate.first(&records[0]);
+        records[1..].iter().for_each(|record| aggregate.add(&mut acc, record));
+        acc
+    };
+    let (left, right) = records.split_at(records.len() / 2);
+    let mut merged = acc(left);
+    aggregate.merge(&mut merged, acc(right));
+    (aggregate.finish(&acc(records)), aggregate.finish(&merged))
 }

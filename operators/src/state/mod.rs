@@ -2,6 +2,7 @@
 //! which route, pre-aggregate and emit are written once.
 
 mod mark;
+mod pane;
 mod panes;
 mod running;
 mod sessions;
@@ -13,7 +14,7 @@ use std::hash::Hash;
 pub use self::mark::{Mark, Stamp};
 pub use self::panes::PaneState;
 pub use self::running::RunningState;
-pub use self::sessions::SessionState;
+pub use self::sessions::{Gap, SessionState};
 
 use crate::{Aggregate, Data, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window};
 
@@ -50,6 +51,11 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
 
     /// How many accumulators there are.
     fn len(&self) -> usize;
+
+    /// Whether there is no accumulator.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 
     /// Writes all accumulators down.
     fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError>;

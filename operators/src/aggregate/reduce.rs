@@ -1,0 +1,81 @@
+//! Records combined pair by pair.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::Aggregate;
+use crate::Data;
+
+/// Two records combined into one of the same type, again and again.
+///
+/// The function must be associative and commutative: in which order records come together is not defined. It gets its
+/// arguments by value, so what was combined so far is cloned for every record; for large values use
+/// [`Fold`](super::Fold), which changes them in place.
+///
+/// ```
+/// use tidemill_operators::Aggregate;
+/// use tidemill_operators::aggregate::Reduce;
+///
+/// let highest = Reduce::with(|a: (u64, char), b: (u64, char)| if b > a { b } else { a });
+/// let mut acc = highest.first(&(3, 'x'));
+/// highest.add(&mut acc, &(9, 'y'));
+/// assert_eq!(highest.finish(&acc), (9, 'y'));
+/// ```
+pub struct Reduce<T, F> {
+    function: Arc<F>,
+    records: PhantomData<fn(&T)>,
+}
+
+impl<T, F: Fn(T, T) -> T> Reduce<T, F> {
+    /// Combines two records with the function.
+    pub fn with(function: F) -> Self {
+        Reduce { function: Arc::new(function), records: PhantomData }
+    }
+}
+
+impl<T, F> Clone for Reduce<T, F> {
+    fn clone(&self) -> Self {
+        Reduce { function: Arc::clone(&self.function), records: PhantomData }
+    }
+}
+
+impl<T, F> Aggregate for Reduce<T, F>
+where
+    T: Data + Clone,
+    F: Fn(T, T) -> T + Send + Sync + 'static,
+{
+    type In = T;
+    type Acc = T;
+    type Out = T;
+
+    #[inline]
+    fn first(&self, value: &T) -> T {
+        value.clone()
+    }
+
+    #[inline]
+    fn add(&self, acc: &mut T, value: &T) {
+        self.merge(acc, value.clone());
+    }
+
+    #[inline]
+    fn merge(&self, acc: &mut T, other: T) {
+        *acc = (self.function)(acc.clone(), other);
+    }
+
+    #[inline]
+    fn finish(&self, acc: &T) -> T {
+        acc.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::over;
+    use super::*;
+
+    #[test]
+    fn an_associative_function_gives_one_result_however_the_records_are_divided() {
+        assert_eq!(over(&Reduce::with(|a: u32, b: u32| a ^ b), &[1, 2, 4, 8]), (15, 15));
+    }
+}

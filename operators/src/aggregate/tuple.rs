@@ -1,0 +1,84 @@
+//! Several aggregates over the same records, in one pass.
+//!
+//! ```
+//! use tidemill_operators::Aggregate;
+//! use tidemill_operators::aggregate::{Count, Max, Sum};
+//!
+//! let all = (Count::new(), Sum::of(|n: &u64| *n), Max::of(|n: &u64| *n));
+//! let mut acc = all.first(&3);
+//! all.add(&mut acc, &4);
+//! assert_eq!(all.finish(&acc), (2, 7, 4));
+//! ```
+
+use super::Aggregate;
+
+macro_rules! tuples {
+    ($(($head:ident $h:tt $(, $tail:ident $t:tt)+))+) => {$(
+        impl<$head: Aggregate $(, $tail: Aggregate<In = $head::In>)+> Aggregate for ($head, $($tail),+) {
+            type In = $head::In;
+            type Acc = ($head::Acc, $($tail::Acc),+);
+            type Out = ($head::Out, $($tail::Out),+);
+
+            const SHRINKS: bool = $head::SHRINKS $(&& $tail::SHRINKS)+;
+
+            #[inline]
+            fn first(&self, value: &Self::In) -> Self::Acc {
+                (self.$h.first(value), $(self.$t.first(value)),+)
+            }
+
+            #[inline]
+            fn add(&self, acc: &mut Self::Acc, value: &Self::In) {
+                self.$h.add(&mut acc.$h, value);
+                $(self.$t.add(&mut acc.$t, value);)+
+            }
+
+            #[inline]
+            fn merge(&self, acc: &mut Self::Acc, other: Self::Acc) {
+                self.$h.merge(&mut acc.$h, other.$h);
+                $(self.$t.merge(&mut acc.$t, other.$t);)+
+            }
+
+            #[inline]
+            fn finish(&self, acc: &Self::Acc) -> Self::Out {
+                (self.$h.finish(&acc.$h), $(self.$t.finish(&acc.$t)),+)
+            }
+        }
+    )+};
+}
+
+tuples! {
+    (A 0, B 1)
+    (A 0, B 1, C 2)
+    (A 0, B 1, C 2, D 3)
+    (A 0, B 1, C 2, D 3, E 4)
+    (A 0, B 1, C 2, D 3, E 4, F 5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Average, Collect, Count, Max, Min, Sum, over};
+    use super::*;
+
+    #[test]
+    fn each_part_of_a_tuple_sees_every_record() {
+        let all = (
+            Count::new(),
+            Sum::of(|n: &u8| *n),
+            Min::of(|n: &u8| *n),
+            Max::of(|n: &u8| *n),
+            Average::of(|n: &u8| *n),
+            Collect::new(),
+        );
+        let expected = (3, 9, 2, 4, 3.0, vec![2, 3, 4]);
+        assert_eq!(over(&all, &[2, 3, 4]), (expected.clone(), expected));
+    }
+
+    #[test]
+    fn a_tuple_shrinks_only_if_every_part_does() {
+        const fn shrinks<A: Aggregate>(_: &A) -> bool {
+            A::SHRINKS
+        }
+        assert!(shrinks(&(Count::<u8>::new(), Min::of(|n: &u8| *n))));
+        assert!(!shrinks(&(Count::<u8>::new(), Collect::new())));
+    }
+}

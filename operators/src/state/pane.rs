@@ -1,0 +1,152 @@
+//! A pane of event time, and how panes make windows.
+//!
+//! The functions here take panes in order of time.
+
+use super::Mark;
+use super::table::{Entry, Table};
+use crate::window::Grid;
+use crate::{Aggregate, EventTime, Key, hash_key};
+
+/// The accumulators of a stretch of event time whose instants are all in the same windows.
+pub(super) struct Pane<K, Acc, M> {
+    /// Its first instant, which is also its name.
+    pub(super) start: EventTime,
+    /// Its last instant.
+    last: EventTime,
+    /// The starts of the first and the last window that it is in.
+    windows: (i128, i128),
+    pub(super) table: Table<K, Acc, M>,
+}
+
+impl<K, Acc, M> Pane<K, Acc, M> {
+    /// The pane around an instant; `table` is an empty one.
+    pub(super) fn around(grid: &Grid, time: EventTime, table: Table<K, Acc, M>) -> Self {
+        let (start, last) = grid.pane(time);
+        Pane { start, last, windows: (grid.first(time), grid.last(time)), table }
+    }
+
+    #[inline]
+    pub(super) fn holds(&self, time: EventTime) -> bool {
+        self.start <= time && time <= self.last
+    }
+
+    /// The start of the last window that it is in: after that has closed the pane is of no use.
+    pub(super) fn last_window(&self) -> i128 {
+        self.windows.1
+    }
+
+    fn is_in(&self, window: i128) -> bool {
+        self.windows.0 <= window && window <= self.windows.1
+    }
+
+    /// The start of its next window from `cursor` on, if it is in one.
+    pub(super) fn next_window(&self, cursor: i128) -> Option<i128> {
+        let start = cursor.max(self.windows.0);
+        (start <= self.windows.1).then_some(start)
+    }
+}
+
+/// The start of the next window from `cursor` on that any pane is in, and the place of the first pane in it. Windows
+/// without records are passed over, however many there are.
+pub(super) fn next_window<K, Acc, M>(
+    panes: &[Pane<K, Acc, M>],
+    done: usize,
+    cursor: i128,
+) -> Option<(usize, i128)> {
+    panes.iter().enumerate().skip(done).find_map(|(place, pane)| Some((place, pane.next_window(cursor)?)))
+}
+
+/// The panes of a window.
+pub(super) fn panes_of<K, Acc, M>(
+    panes: &[Pane<K, Acc, M>],
+    window: i128,
+) -> impl Iterator<Item = &Pane<K, Acc, M>> + Clone {
+    let begin = panes.partition_point(|pane| pane.windows.1 < window);
+    panes.iter().skip(begin).take_while(move |pane| pane.is_in(window))
+}
+
+/// The results of a window, whose panes stay as they are.
+pub(super) fn show_window<K: Key, A: Aggregate, M: Mark>(
+    aggregate: &A,
+    panes: &[Pane<K, A::Acc, M>],
+    window: i128,
+    mut emit: impl FnMut(K, A::Out),
+) {
+    let mut panes = panes_of(panes, window);
+    let Some(first) = panes.next() else { return };
+    if panes.clone().next().is_none() {
+        for entry in first.table.iter() {
+            emit(entry.key.clone(), aggregate.finish(&entry.acc));
+        }
+        return;
+    }
+    let mut whole = first.table.clone();
+    panes.for_each(|pane| merge_copy(aggregate, &mut whole, &pane.table));
+    whole.drain(|key, acc| emit(key, aggregate.finish(&acc)));
+}
+
+/// The results of a window that begins in the first of the panes. Panes that no later window needs are emptied; gives
+/// back an emptied table if there was such a pane.
+pub(super) fn close_window<K: Key, A: Aggregate, M: Mark>(
+    aggregate: &A,
+    panes: &mut [Pane<K, A::Acc, M>],
+    window: i128,
+    mut emit: impl FnMut(K, A::Out),
+) -> Option<Table<K, A::Acc, M>> {
+    let (first, rest) = match panes {
+        [first, rest @ ..] if first.last_window() == window => (first, rest),
+        // The pane that is needed longest is the last: if the first is still needed, all are.
+        _ => {
+            show_window(aggregate, panes, window, emit);
+            return None;
+        }
+    };
+    let mut whole = std::mem::replace(&mut first.table, Table::new());
+    for pane in rest.iter_mut().take_while(|pane| pane.is_in(window)) {
+        if pane.last_window() == window {
+            pane.table.drain(|key, acc| {
+                whole.merge(hash_key(&key), key, acc, |acc, other| aggregate.merge(acc, other));
+            });
+        } else {
+            merge_copy(aggregate, &mut whole, &pane.table);
+        }
+    }
+    whole.drain(|key, acc| emit(key, aggregate.finish(&acc)));
+    Some(whole)
+}
+
+/// The results of a window for the keys of one hash that have changed in it.
+pub(super) fn show_changed<K: Key, A: Aggregate, M: Mark>(
+    aggregate: &A,
+    panes: &[Pane<K, A::Acc, M>],
+    window: i128,
+    hash: u64,
+    mut emit: impl FnMut(K, A::Out),
+) {
+    let panes = panes_of(panes, window);
+    let mut told: Vec<&K> = Vec::new();
+    for Entry { key, .. } in
+        panes.clone().flat_map(|pane| pane.table.of_hash(hash)).filter(|e| e.mark.is_set())
+    {
+        if told.contains(&key) {
+            continue;
+        }
+        told.push(key);
+        let mut accs =
+            panes.clone().filter_map(|pane| pane.table.find(hash, key)).map(|entry| entry.acc.clone());
+        if let Some(mut acc) = accs.next() {
+            accs.for_each(|other| aggregate.merge(&mut acc, other));
+            emit(key.clone(), aggregate.finish(&acc));
+        }
+    }
+}
+
+fn merge_copy<K: Key, A: Aggregate, M: Mark>(
+    aggregate: &A,
+    whole: &mut Table<K, A::Acc, M>,
+    part: &Table<K, A::Acc, M>,
+) {
+    for Entry { key, acc: other, .. } in part.iter() {
+        whole.upsert(hash_key(key), key, || other.clone(), |acc| aggregate.merge(acc, other.clone()));
+    }
+}

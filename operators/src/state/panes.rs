@@ -1,0 +1,235 @@
+//! State for tumbling and sliding windows: accumulators by pane, so that a record is added once however many windows
+//! it is in.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+
+use super::pane::{Pane, close_window, next_window, show_changed, show_window};
+use super::table::Table;
+use super::{GroupState, Mark};
+use crate::window::Grid;
+use crate::{
+    Aggregate, EventTime, KEY_GROUPS, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, Window,
+    hash_key,
+};
+
+/// Accumulators by key and pane. A window is the merge of its panes, made when it is asked for.
+///
+/// Made by the `state` of a [`TumblingWindow`](crate::TumblingWindow) or [`SlidingWindow`](crate::SlidingWindow).
+/// Records that are late must not be added: no window that they are in will close any more, so they are forgotten.
+pub struct PaneState<K, A: Aggregate, M> {
+    grid: Grid,
+    /// In order of time.
+    panes: Vec<Pane<K, A::Acc, M>>,
+    /// The place of the pane used last: most records fall in the same one as the record before.
+    recent: usize,
+    /// The watermark by which windows were last closed.
+    closed: EventTime,
+    /// An emptied table, for the next pane.
+    spare: Table<K, A::Acc, M>,
+    /// The pane and hash of every marked entry.
+    changes: Vec<(EventTime, u64)>,
+}
+
+impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
+    pub(crate) fn new(grid: Grid) -> Self {
+        PaneState {
+            grid,
+            panes: Vec::new(),
+            recent: 0,
+            closed: EventTime::MIN,
+            spare: Table::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// The pane around an instant, opened if it is not open. Divides only when the pane is another than last time.
+    #[inline]
+    fn pane(&mut self, time: EventTime) -> &mut Pane<K, A::Acc, M> {
+        if !self.panes.get(self.recent).is_some_and(|pane| pane.holds(time)) {
+            self.recent = self.seek(time);
+        }
+        match self.panes.get_mut(self.recent) {
+            Some(pane) => pane,
+            None => unreachable!("a pane was found or put at this place"),
+        }
+    }
+
+    #[cold]
+    fn seek(&mut self, time: EventTime) -> usize {
+        let (start, _) = self.grid.pane(time);
+        self.panes.binary_search_by_key(&start, |pane| pane.start).unwrap_or_else(|place| {
+            let mut table = std::mem::replace(&mut self.spare, Table::new());
+            table.reserve(self.panes.get(self.recent).map_or(0, |pane| pane.table.len()));
+            self.panes.insert(place, Pane::around(&self.grid, time, table));
+            place
+        })
+    }
+
+    /// The changes where every pane is a window.
+    fn changed_panes(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {
+        for (start, hash) in std::mem::take(&mut self.changes) {
+            let Ok(place) = self.panes.binary_search_by_key(&start, |pane| pane.start) else { continue };
+            let Some(pane) = self.panes.get_mut(place) else { continue };
+            let window = self.grid.window(pane.last_window());
+            for entry in pane.table.of_hash_mut(hash) {
+                if entry.mark.clear() && window.end > self.closed {
+                    emit(entry.key.clone(), window, aggregate.finish(&entry.acc));
+                }
+            }
+        }
+    }
+
+    /// The changes where a change of a pane changes every window that it is in.
+    fn changed_windows(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {
+        let mut places = std::mem::take(&mut self.changes);
+        places.sort_unstable_by_key(|(start, hash)| (*hash, *start));
+        for of_hash in places.chunk_by(|a, b| a.1 == b.1) {
+            let mut cursor = self.grid.open(self.closed);
+            for (start, hash) in of_hash {
+                let Ok(place) = self.panes.binary_search_by_key(start, |pane| pane.start) else { continue };
+                while let Some(window) = self.panes.get(place).and_then(|pane| pane.next_window(cursor)) {
+                    let bounds = self.grid.window(window);
+                    show_changed(aggregate, &self.panes, window, *hash, |key, out| emit(key, bounds, out));
+                    cursor = self.grid.next(window);
+                }
+            }
+            for (start, hash) in of_hash {
+                if let Ok(place) = self.panes.binary_search_by_key(start, |pane| pane.start)
+                    && let Some(pane) = self.panes.get_mut(place)
+                {
+                    pane.table.of_hash_mut(*hash).for_each(|entry| {
+                        entry.mark.clear();
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
+    /// The first instant of a pane.
+    type Slot = EventTime;
+    type Place = Window;
+
+    #[inline]
+    fn is_late(&self, time: EventTime, _value: &A::In, watermark: EventTime) -> bool {
+        let watermark = watermark.max(self.closed);
+        // A window ends after every instant in it, except at the end of time, where it is cut off.
+        if time >= watermark {
+            return time == EventTime::MAX && watermark == EventTime::MAX;
+        }
+        let last = match self.panes.get(self.recent) {
+            Some(pane) if pane.holds(time) => pane.last_window(),
+            _ => self.grid.last(time),
+        };
+        self.grid.window(last).end <= watermark
+    }
+
+    #[inline]
+    fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, time: EventTime, value: &A::In)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let pane = self.pane(time);
+        let start = pane.start;
+        let entry = pane.table.upsert(hash, key, || aggregate.first(value), |acc| aggregate.add(acc, value));
+        if entry.mark.set() {
+            self.changes.push((start, hash));
+        }
+    }
+
+    fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: EventTime, acc: A::Acc) {
+        let pane = self.pane(slot);
+        let entry = pane.table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other));
+        if entry.mark.set() {
+            self.changes.push((slot, hash));
+        }
+    }
+
+    fn drain(&mut self, emit: &mut impl FnMut(u64, K, EventTime, A::Acc)) {
+        self.changes.clear();
+        for mut pane in self.panes.drain(..) {
+            pane.table.drain(|key, acc| emit(hash_key(&key), key, pane.start, acc));
+            self.spare = pane.table;
+        }
+    }
+
+    fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Window, A::Out)) {
+        if watermark <= self.closed {
+            return;
+        }
+        let mut cursor = self.grid.open(self.closed);
+        self.closed = watermark;
+        // The panes before this place are in no window that is still open.
+        let mut done = 0;
+        loop {
+            let next = next_window(&self.panes, done, cursor);
+            done = next.map_or(self.panes.len(), |(place, _)| place);
+            let (Some((_, start)), Some(panes)) = (next, self.panes.get_mut(done..)) else { break };
+            let window = self.grid.window(start);
+            if window.end > watermark {
+                break;
+            }
+            if let Some(table) = close_window(aggregate, panes, start, |key, out| emit(key, window, out)) {
+                self.spare = table;
+            }
+            cursor = self.grid.next(start);
+        }
+        self.panes.drain(..done);
+        self.recent = self.recent.saturating_sub(done);
+    }
+
+    fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {
+        if self.grid.is_tumbling() {
+            self.changed_panes(aggregate, emit);
+        } else {
+            self.changed_windows(aggregate, emit);
+        }
+    }
+
+    fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {
+        let mut cursor = self.grid.open(self.closed);
+        let mut done = 0;
+        while let Some((place, start)) = next_window(&self.panes, done, cursor) {
+            let window = self.grid.window(start);
+            show_window(aggregate, &self.panes, start, |key, out| emit(key, window, out));
+            cursor = self.grid.next(start);
+            done = place;
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.panes.iter().map(|pane| pane.table.len()).sum()
+    }
+
+    /// Each group begins with the watermark by which windows were closed: a pane may still be there for a later window
+    /// when an earlier one has closed, and that must not be said again.
+    fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        let mut begun = [false; KEY_GROUPS as usize];
+        for pane in &self.panes {
+            for entry in pane.table.iter() {
+                let group = KeyGroup::of(hash_key(&entry.key));
+                if let Some(begun) = begun.get_mut(usize::from(group.0))
+                    && !std::mem::replace(begun, true)
+                {
+                    writer.put(group, &self.closed)?;
+                }
+                writer.put(group, &(pane.start, &entry.key, &entry.acc))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, aggregate: &A, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+        let mut reader = SnapshotReader::new(bytes);
+        if let Some(closed) = reader.next::<EventTime>()? {
+            self.closed = self.closed.max(closed);
+        }
+        while let Some((slot, key, acc)) = reader.next::<(EventTime, K, A::Acc)>()? {
+            self.pane(slot).table.merge(hash_key(&key), key, acc, |acc, other| aggregate.merge(acc, other));
+        }
+        Ok(())
+    }
+}

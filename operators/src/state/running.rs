@@ -1,0 +1,113 @@
+//! Aggregates without windows: one accumulator for each key, for ever.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+
+use super::table::Table;
+use super::{GroupState, Mark};
+use crate::{Aggregate, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, hash_key};
+
+/// One accumulator for each key. Nothing is ever late and nothing closes.
+///
+/// ```
+/// use tidemill_operators::aggregate::Count;
+/// use tidemill_operators::state::{GroupState, RunningState};
+/// use tidemill_operators::{EventTime, hash_key};
+///
+/// let mut state: RunningState<String, Count<()>, ()> = RunningState::new();
+/// for word in ["tide", "mill", "tide"] {
+///     state.add(&Count::new(), hash_key(word), word, EventTime(0), &());
+/// }
+/// let mut counts = vec![];
+/// state.all(&Count::new(), &mut |word, (), count| counts.push((word, count)));
+/// counts.sort();
+/// assert_eq!(counts, [("mill".to_owned(), 1), ("tide".to_owned(), 2)]);
+/// ```
+pub struct RunningState<K, A: Aggregate, M> {
+    table: Table<K, A::Acc, M>,
+    /// The hash of every marked entry.
+    changes: Vec<u64>,
+}
+
+impl<K: Key, A: Aggregate, M: Mark> RunningState<K, A, M> {
+    /// A state without keys.
+    pub fn new() -> Self {
+        RunningState { table: Table::new(), changes: Vec::new() }
+    }
+}
+
+impl<K: Key, A: Aggregate, M: Mark> Default for RunningState<K, A, M> {
+    fn default() -> Self {
+        RunningState::new()
+    }
+}
+
+impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
+    type Slot = ();
+    type Place = ();
+
+    fn is_late(&self, _time: EventTime, _value: &A::In, _watermark: EventTime) -> bool {
+        false
+    }
+
+    #[inline]
+    fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, _time: EventTime, value: &A::In)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let entry = self.table.upsert(hash, key, || aggregate.first(value), |acc| aggregate.add(acc, value));
+        if entry.mark.set() {
+            self.changes.push(hash);
+        }
+    }
+
+    fn merge(&mut self, aggregate: &A, hash: u64, key: K, _slot: (), acc: A::Acc) {
+        let entry = self.table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other));
+        if entry.mark.set() {
+            self.changes.push(hash);
+        }
+    }
+
+    fn drain(&mut self, emit: &mut impl FnMut(u64, K, (), A::Acc)) {
+        self.changes.clear();
+        self.table.drain(|key, acc| emit(hash_key(&key), key, (), acc));
+    }
+
+    fn close(&mut self, _aggregate: &A, _watermark: EventTime, _emit: &mut impl FnMut(K, (), A::Out)) {}
+
+    fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, (), A::Out)) {
+        for hash in std::mem::take(&mut self.changes) {
+            for entry in self.table.of_hash_mut(hash) {
+                if entry.mark.clear() {
+                    emit(entry.key.clone(), (), aggregate.finish(&entry.acc));
+                }
+            }
+        }
+    }
+
+    fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, (), A::Out)) {
+        for entry in self.table.iter() {
+            emit(entry.key.clone(), (), aggregate.finish(&entry.acc));
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        for entry in self.table.iter() {
+            writer.put(KeyGroup::of(hash_key(&entry.key)), &(&entry.key, &entry.acc))?;
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, aggregate: &A, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+        let mut reader = SnapshotReader::new(bytes);
+        while let Some((key, acc)) = reader.next::<(K, A::Acc)>()? {
+            self.table.merge(hash_key(&key), key, acc, |acc, other| aggregate.merge(acc, other));
+        }
+        Ok(())
+    }
+}

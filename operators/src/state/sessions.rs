@@ -1,0 +1,240 @@
+//! State for session windows: per key the sessions that are open, few and in order.
+
+use std::borrow::Borrow;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::hash::Hash;
+
+use smallvec::SmallVec;
+
+use super::table::Table;
+use super::{GroupState, Mark};
+use crate::{
+    Aggregate, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, Window, hash_key,
+};
+
+/// How long a record keeps its session open; implemented by the session windows.
+pub trait Gap<V>: Send + 'static {
+    /// What a record spans: from its own time to the end of its gap, at least a microsecond unless time itself ends.
+    fn span(&self, time: EventTime, value: &V) -> Window;
+}
+
+/// Accumulators by key and session.
+///
+/// Made by the `state` of a [`SessionWindow`](crate::SessionWindow) or [`SessionBy`](crate::SessionBy). A record is
+/// late when its own span has ended by the watermark, even if it would have met a session that is still open.
+pub struct SessionState<K, A: Aggregate, M, G> {
+    gap: G,
+    /// No key is there without a session.
+    table: Table<K, Sessions<A::Acc, M>, ()>,
+    /// When to look at the sessions of a hash. A session has one from when it began, at an instant within it or at its
+    /// end; it is moved to the end when its time has come, not whenever the session grows.
+    timers: BinaryHeap<Reverse<(EventTime, u64)>>,
+    len: usize,
+    /// The hash of every marked session.
+    changes: Vec<u64>,
+}
+
+/// The sessions of a key in order of time. They neither overlap nor touch.
+type Sessions<Acc, M> = SmallVec<[Session<Acc, M>; 1]>;
+
+#[derive(Clone, Debug)]
+struct Session<Acc, M> {
+    window: Window,
+    acc: Acc,
+    mark: M,
+}
+
+/// What a session gets: a record, or what was aggregated elsewhere.
+enum Part<'a, A: Aggregate> {
+    Record(&'a A::In),
+    Aggregated(A::Acc),
+}
+
+impl<A: Aggregate> Part<'_, A> {
+    fn begin(self, aggregate: &A) -> A::Acc {
+        match self {
+            Part::Record(value) => aggregate.first(value),
+            Part::Aggregated(acc) => acc,
+        }
+    }
+
+    fn join(self, aggregate: &A, acc: &mut A::Acc) {
+        match self {
+            Part::Record(value) => aggregate.add(acc, value),
+            Part::Aggregated(other) => aggregate.merge(acc, other),
+        }
+    }
+}
+
+/// Puts a part that spans `window` among the sessions: those it meets become one with it. Gives the place of the
+/// session it is in now, and how many it met.
+fn put<A: Aggregate, M: Mark>(
+    aggregate: &A,
+    sessions: &mut Sessions<A::Acc, M>,
+    window: Window,
+    part: Part<'_, A>,
+) -> (usize, usize) {
+    let place = sessions.partition_point(|session| session.window.end < window.start);
+    let met = sessions.iter().skip(place).take_while(|session| session.window.start <= window.end).count();
+    if met == 0 {
+        sessions.insert(place, Session { window, acc: part.begin(aggregate), mark: M::default() });
+        return (place, met);
+    }
+    let others: Sessions<A::Acc, M> =
+        if met > 1 { sessions.drain(place + 1..place + met).collect() } else { SmallVec::new() };
+    if let Some(session) = sessions.get_mut(place) {
+        part.join(aggregate, &mut session.acc);
+        session.window.start = session.window.start.min(window.start);
+        session.window.end = session.window.end.max(window.end);
+        for other in others {
+            aggregate.merge(&mut session.acc, other.acc);
+            session.window.end = session.window.end.max(other.window.end);
+        }
+    }
+    (place, met)
+}
+
+impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
+    pub(crate) fn new(gap: G) -> Self {
+        SessionState { gap, table: Table::new(), timers: BinaryHeap::new(), len: 0, changes: Vec::new() }
+    }
+
+    /// Counts a part that met so many sessions, and sets a timer if it began one.
+    fn count(&mut self, hash: u64, window: Window, met: usize) {
+        if met == 0 {
+            self.timers.push(Reverse((window.end, hash)));
+        }
+        self.len = self.len + 1 - met;
+    }
+
+    /// Closes a session of the hash that ends at that time, if there is one.
+    fn close_one(&mut self, time: EventTime, hash: u64) -> Option<(K, Session<A::Acc, M>)> {
+        let entry = self.table.of_hash_mut(hash).find(|entry| ending(&entry.acc, time).is_some())?;
+        let session = entry.acc.remove(ending(&entry.acc, time)?);
+        self.len -= 1;
+        let key = if entry.acc.is_empty() {
+            self.table.remove(hash, |entry| entry.acc.is_empty())?.key
+        } else {
+            entry.key.clone()
+        };
+        Some((key, session))
+    }
+}
+
+/// The place of the session that ends at that time.
+fn ending<Acc, M>(sessions: &Sessions<Acc, M>, time: EventTime) -> Option<usize> {
+    sessions.binary_search_by_key(&time, |session| session.window.end).ok()
+}
+
+impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionState<K, A, M, G> {
+    /// A session so far.
+    type Slot = Window;
+    type Place = Window;
+
+    fn is_late(&self, time: EventTime, value: &A::In, watermark: EventTime) -> bool {
+        self.gap.span(time, value).end <= watermark
+    }
+
+    #[inline]
+    fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, time: EventTime, value: &A::In)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let window = self.gap.span(time, value);
+        let sessions = &mut self.table.upsert(hash, key, SmallVec::new, |_| ()).acc;
+        let (place, met) = put(aggregate, sessions, window, Part::Record(value));
+        if M::TRACKED && sessions.get_mut(place).is_some_and(|session| session.mark.set()) {
+            self.changes.push(hash);
+        }
+        self.count(hash, window, met);
+    }
+
+    fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Window, acc: A::Acc) {
+        let sessions = &mut self.table.merge(hash, key, SmallVec::new(), |_, _| ()).acc;
+        let (place, met) = put(aggregate, sessions, slot, Part::Aggregated(acc));
+        if M::TRACKED && sessions.get_mut(place).is_some_and(|session| session.mark.set()) {
+            self.changes.push(hash);
+        }
+        self.count(hash, slot, met);
+    }
+
+    fn drain(&mut self, emit: &mut impl FnMut(u64, K, Window, A::Acc)) {
+        self.changes.clear();
+        self.timers.clear();
+        self.len = 0;
+        self.table.drain(|key, mut sessions| {
+            let hash = hash_key(&key);
+            let last = sessions.pop();
+            for session in sessions {
+                emit(hash, key.clone(), session.window, session.acc);
+            }
+            if let Some(session) = last {
+                emit(hash, key, session.window, session.acc);
+            }
+        });
+    }
+
+    fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Window, A::Out)) {
+        while let Some(Reverse((time, hash))) = self.timers.peek().copied()
+            && time <= watermark
+        {
+            // Sessions that became one leave more than one timer for the same end.
+            while self.timers.peek() == Some(&Reverse((time, hash))) {
+                self.timers.pop();
+            }
+            while let Some((key, session)) = self.close_one(time, hash) {
+                emit(key, session.window, aggregate.finish(&session.acc));
+            }
+            for entry in self.table.of_hash(hash) {
+                let grown = entry.acc.iter().find(|s| s.window.start <= time && time < s.window.end);
+                self.timers.extend(grown.map(|session| Reverse((session.window.end, hash))));
+            }
+        }
+    }
+
+    fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {
+        for hash in std::mem::take(&mut self.changes) {
+            for entry in self.table.of_hash_mut(hash) {
+                for session in entry.acc.iter_mut().filter(|session| session.mark.is_set()) {
+                    session.mark.clear();
+                    emit(entry.key.clone(), session.window, aggregate.finish(&session.acc));
+                }
+            }
+        }
+    }
+
+    fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {
+        for entry in self.table.iter() {
+            for session in &entry.acc {
+                emit(entry.key.clone(), session.window, aggregate.finish(&session.acc));
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        for entry in self.table.iter() {
+            let group = KeyGroup::of(hash_key(&entry.key));
+            for session in &entry.acc {
+                writer.put(group, &(session.window, &entry.key, &session.acc))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, aggregate: &A, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+        let mut reader = SnapshotReader::new(bytes);
+        while let Some((window, key, acc)) = reader.next::<(Window, K, A::Acc)>()? {
+            let hash = hash_key(&key);
+            let sessions = &mut self.table.merge(hash, key, SmallVec::new(), |_, _| ()).acc;
+            let (_, met) = put(aggregate, sessions, window, Part::Aggregated(acc));
+            self.count(hash, window, met);
+        }
+        Ok(())
+    }
+}

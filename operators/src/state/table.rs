@@ -1,0 +1,165 @@
+//! A hash table that is given the hashes: they were computed once, where the keys were taken.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
+
+use crate::hash_key;
+
+/// What is kept for a key. As small as its parts: `(u64, u64)` with an untracked mark is 16 bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<K, Acc, M> {
+    pub(super) key: K,
+    pub(super) acc: Acc,
+    pub(super) mark: M,
+}
+
+/// Accumulators by key. Hashes are not kept; [`hash_key`] makes them again when the table grows.
+#[derive(Clone, Debug)]
+pub(super) struct Table<K, Acc, M> {
+    entries: HashTable<Entry<K, Acc, M>>,
+}
+
+/// Tables below this capacity are not worth giving back.
+const SMALL: usize = 1024;
+
+impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
+    pub(super) fn new() -> Self {
+        Table { entries: HashTable::new() }
+    }
+
+    /// Makes room for that many entries in all.
+    pub(super) fn reserve(&mut self, entries: usize) {
+        self.entries.reserve(entries.saturating_sub(self.entries.len()), rehash);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entry of a key: with an accumulator that `first` makes if the key is new, otherwise passed to `add`. The
+    /// key is made owned only if it is new.
+    #[inline]
+    pub(super) fn upsert<Q>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        first: impl FnOnce() -> Acc,
+        add: impl FnOnce(&mut Acc),
+    ) -> &mut Entry<K, Acc, M>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        match self.entries.entry(hash, |entry| entry.key.borrow() == key, rehash) {
+            Slot::Occupied(slot) => {
+                let entry = slot.into_mut();
+                add(&mut entry.acc);
+                entry
+            }
+            Slot::Vacant(slot) => {
+                slot.insert(Entry { key: key.to_owned(), acc: first(), mark: M::default() }).into_mut()
+            }
+        }
+    }
+
+    /// The entry of a key after an accumulator was put there, or merged with the one that was there already.
+    pub(super) fn merge(
+        &mut self,
+        hash: u64,
+        key: K,
+        acc: Acc,
+        merge: impl FnOnce(&mut Acc, Acc),
+    ) -> &mut Entry<K, Acc, M> {
+        match self.entries.entry(hash, |entry| entry.key == key, rehash) {
+            Slot::Occupied(slot) => {
+                let entry = slot.into_mut();
+                merge(&mut entry.acc, acc);
+                entry
+            }
+            Slot::Vacant(slot) => slot.insert(Entry { key, acc, mark: M::default() }).into_mut(),
+        }
+    }
+
+    pub(super) fn find(&self, hash: u64, key: &K) -> Option<&Entry<K, Acc, M>> {
+        self.entries.find(hash, |entry| entry.key == *key)
+    }
+
+    /// All entries whose key has that hash: nearly always one.
+    pub(super) fn of_hash(&self, hash: u64) -> impl Iterator<Item = &Entry<K, Acc, M>> {
+        self.entries.iter_hash(hash).filter(move |entry| hash_key(&entry.key) == hash)
+    }
+
+    /// All entries whose key has that hash: nearly always one.
+    pub(super) fn of_hash_mut(&mut self, hash: u64) -> impl Iterator<Item = &mut Entry<K, Acc, M>> {
+        self.entries.iter_hash_mut(hash).filter(move |entry| hash_key(&entry.key) == hash)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<K, Acc, M>> {
+        self.entries.iter()
+    }
+
+    /// Removes one entry of that hash that `is_done`.
+    pub(super) fn remove(
+        &mut self,
+        hash: u64,
+        is_done: impl FnMut(&Entry<K, Acc, M>) -> bool,
+    ) -> Option<Entry<K, Acc, M>> {
+        let slot = self.entries.find_entry(hash, is_done).ok()?;
+        Some(slot.remove().0)
+    }
+
+    /// Empties the table. The memory is kept for as many entries as there were, not for the
+    /// most there ever were: emptying costs as much as there is memory.
+    pub(super) fn drain(&mut self, mut emit: impl FnMut(K, Acc)) {
+        let used = self.entries.len();
+        for Entry { key, acc, .. } in self.entries.drain() {
+            emit(key, acc);
+        }
+        if self.entries.capacity() > SMALL && self.entries.capacity() / 8 > used {
+            self.entries = HashTable::with_capacity(2 * used);
+        }
+    }
+}
+
+fn rehash<K: Hash, Acc, M>(entry: &Entry<K, Acc, M>) -> u64 {
+    hash_key(&entry.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Stamp;
+
+    #[test]
+    fn an_entry_of_two_words_is_sixteen_bytes() {
+        assert_eq!(size_of::<Entry<u64, u64, ()>>(), 16);
+        assert_eq!(size_of::<Entry<u32, u32, Stamp>>(), 12);
+    }
+
+    #[test]
+    fn a_key_is_made_owned_only_when_it_is_new() {
+        let mut table: Table<String, u64, ()> = Table::new();
+        let hash = hash_key("tide");
+        table.upsert(hash, "tide", || 1, |n| *n += 1);
+        let address = table.find(hash, &"tide".to_owned()).unwrap().key.as_ptr();
+        assert_eq!(table.upsert(hash, "tide", || 1, |n| *n += 1).acc, 2);
+        assert_eq!(table.find(hash, &"tide".to_owned()).unwrap().key.as_ptr(), address);
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_table_that_was_large_once_does_not_stay_so() {
+        let mut table: Table<u64, u64, ()> = Table::new();
+        for key in 0..20_000 {
+            table.merge(hash_key(&key), key, 1, |a, b| *a += b);
+        }
+        table.drain(|_, _| ());
+        assert!(table.entries.capacity() >= 20_000);
+        table.merge(hash_key(&1), 1, 1, |a, b| *a += b);
+        table.drain(|_, _| ());
+        assert!(table.entries.capacity() <= SMALL);
+    }
+}

@@ -1,0 +1,153 @@
+//! Windows that last as long as records keep coming.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Window;
+use super::span::{span_problem, words};
+use crate::state::{Gap, Mark, SessionState, Windowing};
+use crate::{Aggregate, EventTime, Key};
+
+/// Windows that last, per key, as long as records keep coming: a record at `t` spans `[t, t + gap)`, and spans of the
+/// same key that overlap or touch are one session.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidemill_operators::{EventTime, session};
+///
+/// let visit = session(Duration::from_secs(30));
+/// let alone = visit.span_of(EventTime::from_secs(100));
+/// assert_eq!(alone.end, EventTime::from_secs(130));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionWindow {
+    gap: Duration,
+}
+
+/// Sessions that end when a key has been silent for `gap`, a whole number of microseconds of event time.
+pub fn session(gap: Duration) -> SessionWindow {
+    SessionWindow { gap }
+}
+
+impl SessionWindow {
+    /// What a record at that time spans: the session it would be alone.
+    pub fn span_of(&self, time: EventTime) -> Window {
+        Window { start: time, end: end(time, self.gap) }
+    }
+}
+
+/// Sessions whose gap each record says itself: see [`session_by`].
+pub struct SessionBy<F> {
+    gap: Arc<F>,
+}
+
+/// Sessions where every record says for how long it keeps its session open.
+///
+/// A session ends where the last of its records' spans ends, not necessarily that of its last record. A gap shorter
+/// than a microsecond counts as a microsecond, so that no record is lost.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidemill_operators::{EventTime, session_by};
+///
+/// struct Click {
+///     is_video: bool,
+/// }
+///
+/// let visit = session_by(|click: &Click| Duration::from_secs(if click.is_video { 600 } else { 30 }));
+/// let alone = visit.span_of(EventTime::from_secs(0), &Click { is_video: true });
+/// assert_eq!(alone.end, EventTime::from_secs(600));
+/// ```
+pub fn session_by<V, F: Fn(&V) -> Duration>(gap: F) -> SessionBy<F> {
+    SessionBy { gap: Arc::new(gap) }
+}
+
+impl<F> SessionBy<F> {
+    /// What a record at that time spans: the session it would be alone.
+    pub fn span_of<V>(&self, time: EventTime, value: &V) -> Window
+    where
+        F: Fn(&V) -> Duration,
+    {
+        Window { start: time, end: end(time, (self.gap)(value)) }
+    }
+}
+
+impl<F> Clone for SessionBy<F> {
+    fn clone(&self) -> Self {
+        SessionBy { gap: Arc::clone(&self.gap) }
+    }
+}
+
+/// Where a gap after an instant ends, at least a microsecond later unless time itself ends there.
+fn end(time: EventTime, gap: Duration) -> EventTime {
+    time + gap.max(Duration::from_micros(1))
+}
+
+impl<V> Gap<V> for SessionWindow {
+    #[inline]
+    fn span(&self, time: EventTime, _value: &V) -> Window {
+        self.span_of(time)
+    }
+}
+
+impl<V: 'static, F: Fn(&V) -> Duration + Send + Sync + 'static> Gap<V> for SessionBy<F> {
+    #[inline]
+    fn span(&self, time: EventTime, value: &V) -> Window {
+        self.span_of(time, value)
+    }
+}
+
+impl<V: 'static> Windowing<V> for SessionWindow {
+    type State<K: Key, A: Aggregate<In = V>, M: Mark> = SessionState<K, A, M, Self>;
+
+    fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> SessionState<K, A, M, Self> {
+        SessionState::new(*self)
+    }
+
+    fn problem(&self) -> Option<String> {
+        span_problem("session gap", self.gap)
+    }
+
+    fn describe(&self) -> String {
+        format!("session, gap {}", words(self.gap))
+    }
+}
+
+impl<V: 'static, F: Fn(&V) -> Duration + Send + Sync + 'static> Windowing<V> for SessionBy<F> {
+    type State<K: Key, A: Aggregate<In = V>, M: Mark> = SessionState<K, A, M, Self>;
+
+    fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> SessionState<K, A, M, Self> {
+        SessionState::new(self.clone())
+    }
+
+    fn problem(&self) -> Option<String> {
+        None
+    }
+
+    fn describe(&self) -> String {
+        "session, gap by record".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_of_nothing_is_refused_if_fixed_and_a_microsecond_if_of_a_record() {
+        assert!(Windowing::<u8>::problem(&session(Duration::ZERO)).unwrap().contains("gap is zero"));
+        let none = session_by(|_: &u8| Duration::ZERO);
+        assert_eq!(none.span_of(EventTime(7), &0).end, EventTime(8));
+    }
+
+    #[test]
+    fn a_session_at_the_end_of_time_ends_with_it() {
+        assert_eq!(session(Duration::MAX).span_of(EventTime(0)).end, EventTime::MAX);
+        assert_eq!(session(Duration::from_secs(1)).span_of(EventTime::MAX).end, EventTime::MAX);
+    }
+
+    #[test]
+    fn a_definition_describes_itself() {
+        assert_eq!(Windowing::<u8>::describe(&session(Duration::from_secs(30))), "session, gap 30s");
+    }
+}

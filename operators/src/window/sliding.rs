@@ -1,0 +1,151 @@
+//! Windows of one size that overlap.
+
+use std::time::Duration;
+
+use super::span::{fraction_problem, offset_words, span_problem, words};
+use super::{Grid, Window};
+use crate::state::{Mark, PaneState, Windowing};
+use crate::{Aggregate, EventTime, Key};
+
+/// Windows of one size, one beginning every `slide`: a record is in all that overlap there, and yet is added only once,
+/// to the pane that these windows share.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidemill_operators::{EventTime, sliding};
+///
+/// let last_ten_minutes = sliding(Duration::from_secs(600), Duration::from_secs(300));
+/// let starts: Vec<_> = last_ten_minutes
+///     .windows_of("2026-03-01T12:12:00Z".parse::<EventTime>()?)
+///     .map(|window| window.start.to_string())
+///     .collect();
+/// assert_eq!(starts, ["2026-03-01T12:05:00Z", "2026-03-01T12:10:00Z"]);
+/// # Ok::<(), tidemill_operators::ParseTimeError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlidingWindow {
+    size: Duration,
+    slide: Duration,
+    offset: Duration,
+}
+
+/// Windows of that size in event time, one beginning every `slide`, aligned to 1970-01-01T00:00:00Z. Both are whole
+/// numbers of microseconds, and the slide is no longer than the size.
+pub fn sliding(size: Duration, slide: Duration) -> SlidingWindow {
+    SlidingWindow { size, slide, offset: Duration::ZERO }
+}
+
+impl SlidingWindow {
+    /// Moves all windows later by `offset`, a whole number of microseconds. An offset as long as the slide changes
+    /// nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill_operators::{EventTime, sliding};
+    ///
+    /// let shifted = sliding(Duration::from_secs(60), Duration::from_secs(60)).offset(Duration::from_secs(15));
+    /// let window = shifted.windows_of(EventTime::from_secs(70)).next();
+    /// assert_eq!(window.map(|w| w.start), Some(EventTime::from_secs(15)));
+    /// ```
+    #[must_use]
+    pub fn offset(self, offset: Duration) -> Self {
+        SlidingWindow { offset, ..self }
+    }
+
+    /// The windows that an instant is in, in order of their starts.
+    pub fn windows_of(&self, time: EventTime) -> impl Iterator<Item = Window> + use<> {
+        let grid = self.grid();
+        let last = grid.last(time);
+        std::iter::successors(Some(grid.first(time)), move |start| Some(grid.next(*start)))
+            .take_while(move |start| *start <= last)
+            .map(move |start| grid.window(start))
+    }
+
+    fn grid(&self) -> Grid {
+        Grid::new(self.size, self.slide, self.offset)
+    }
+}
+
+impl<V: 'static> Windowing<V> for SlidingWindow {
+    type State<K: Key, A: Aggregate<In = V>, M: Mark> = PaneState<K, A, M>;
+
+    fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> PaneState<K, A, M> {
+        PaneState::new(self.grid())
+    }
+
+    fn problem(&self) -> Option<String> {
+        let gaps = || {
+            (self.slide > self.size).then(|| {
+                format!(
+                    "the slide of {} is longer than the window of {}: records between two windows would be lost; \
+                     make the slide at most the window size, or filter these records out before",
+                    words(self.slide),
+                    words(self.size)
+                )
+            })
+        };
+        span_problem("window size", self.size)
+            .or_else(|| span_problem("slide", self.slide))
+            .or_else(|| fraction_problem("offset", self.offset))
+            .or_else(gaps)
+    }
+
+    fn describe(&self) -> String {
+        format!("sliding {} every {}{}", words(self.size), words(self.slide), offset_words(self.offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minutes(n: u64) -> Duration {
+        Duration::from_secs(60 * n)
+    }
+
+    fn windows(definition: SlidingWindow, time: &str) -> Vec<String> {
+        let clock = |t: EventTime| t.to_string()[11..16].to_owned();
+        definition
+            .windows_of(format!("2026-03-01T{time}:00Z").parse().unwrap())
+            .map(|w| format!("{}-{}", clock(w.start), clock(w.end)))
+            .collect()
+    }
+
+    #[test]
+    fn a_record_is_in_every_window_that_overlaps_there() {
+        assert_eq!(
+            windows(sliding(minutes(12), minutes(5)), "12:05"),
+            ["11:55-12:07", "12:00-12:12", "12:05-12:17"]
+        );
+    }
+
+    #[test]
+    fn an_offset_moves_the_windows_and_may_leave_one_less() {
+        let shifted = sliding(minutes(12), minutes(5)).offset(minutes(2));
+        assert_eq!(windows(shifted, "12:05"), ["11:57-12:09", "12:02-12:14"]);
+    }
+
+    #[test]
+    fn windows_at_the_end_of_time_are_cut_off_there_and_end() {
+        let definition = sliding(minutes(10), minutes(5));
+        assert_eq!(definition.windows_of(EventTime::MAX).count(), 2);
+        assert_eq!(definition.windows_of(EventTime::MIN).count(), 2);
+        assert!(definition.windows_of(EventTime::MIN).all(|w| w.start == EventTime::MIN));
+    }
+
+    #[test]
+    fn a_definition_that_cannot_work_says_why() {
+        let problem = |w: SlidingWindow| Windowing::<u8>::problem(&w);
+        assert_eq!(problem(sliding(minutes(10), minutes(10))), None);
+        assert!(problem(sliding(minutes(0), minutes(1))).unwrap().contains("size is zero"));
+        assert!(problem(sliding(minutes(1), minutes(0))).unwrap().contains("slide is zero"));
+        assert!(problem(sliding(minutes(1), minutes(2))).unwrap().contains("would be lost"));
+        assert_eq!(sliding(minutes(1), minutes(2)).windows_of(EventTime(90_000_000)).count(), 0);
+    }
+
+    #[test]
+    fn a_definition_describes_itself() {
+        let definition = sliding(minutes(12), minutes(5));
+        assert_eq!(Windowing::<u8>::describe(&definition), "sliding 12m every 5m");
+    }
+}
