@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::stream::chain::batch_capacity;
 use crate::{Batch, ProcessingTime};
 
 /// A position in a partition: the next record to be read. Kept in checkpoints, shown in progress.
@@ -79,6 +80,19 @@ pub trait Source: Send + Sync + 'static {
         from: &Self::Offset,
         context: ReaderContext,
     ) -> Result<Self::Reader, SourceError>;
+
+    /// The query is to end with what is there now: from here on, [`latest`](Source::latest) and readers must not go
+    /// beyond it. A source that cannot tell may ignore the call; it is then read until it has nothing more to give.
+    fn freeze(&self, _now: ProcessingTime) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Whether everything that the source knows of in this partition has been read. It matters only where several
+    /// partitions are slices of one sequence: a slice that has more to read holds the watermark back even while its
+    /// worker has not looked yet.
+    fn is_caught_up(&self, _partition: u32) -> bool {
+        true
+    }
 
     /// The epochs up to here are committed: what was read before these offsets will never be asked for again.
     fn committed(&self, _partition: u32, _offset: &Self::Offset) -> Result<(), SourceError> {
@@ -287,6 +301,12 @@ pub trait DynSource: Send + Sync {
         from: &ErasedOffset,
         context: ReaderContext,
     ) -> Result<Box<dyn DynReader>, SourceError>;
+    /// See [`Source::freeze`].
+    fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError>;
+    /// See [`Source::is_caught_up`].
+    fn is_caught_up(&self, partition: u32) -> bool;
+    /// See [`Source::watermark_partition`].
+    fn watermark_partition(&self, partition: u32) -> u32;
     /// See [`Source::committed`].
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError>;
 }
@@ -353,6 +373,15 @@ impl<S: Source> DynSource for ErasedSource<S> {
         let origin = self.0.watermark_partition(partition);
         Ok(Box::new(ErasedReader { reader, until: None, origin }))
     }
+    fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError> {
+        self.0.freeze(now)
+    }
+    fn is_caught_up(&self, partition: u32) -> bool {
+        self.0.is_caught_up(partition)
+    }
+    fn watermark_partition(&self, partition: u32) -> u32 {
+        self.0.watermark_partition(partition)
+    }
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError> {
         self.0.committed(partition, &decode(offset)?)
     }
@@ -374,7 +403,7 @@ impl<R: Reader> DynReader for ErasedReader<R> {
     }
     fn poll(&mut self, max: usize) -> Result<(Batch, Poll), SourceError> {
         let mut rows = Vec::new();
-        let poll = self.reader.poll(self.until.as_ref(), max, &mut rows)?;
+        let poll = self.reader.poll(self.until.as_ref(), max.min(batch_capacity::<R::Item>()), &mut rows)?;
         Ok((Batch::from_vec(rows).with_origin(self.origin), poll))
     }
     fn offset(&self) -> Result<ErasedOffset, SourceError> {

@@ -87,8 +87,7 @@ where
                     } else {
                         taken += 1;
                         let slot = state.slot(time, &value);
-                        let mut acc = aggregate.create();
-                        aggregate.add(&mut acc, &value);
+                        let acc = aggregate.first(&value);
                         let key = std::borrow::ToOwned::to_owned(key);
                         out.push(Partial { hash, key, slot, acc }, context);
                     }

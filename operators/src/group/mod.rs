@@ -23,8 +23,8 @@ pub use self::windowed::{WindowedAggregate, WindowedStream};
 use self::emission::{Emission, Emit, Shape};
 use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Partition, Port, Route, Step};
 use crate::state::GroupState;
-use crate::stream::chain::Chain;
-use crate::stream::{Keying, batch_capacity};
+use crate::stream::Keying;
+use crate::stream::chain::{Chain, batch_capacity};
 use crate::{Aggregate, Batch, Data, EventTime, KeyGroup, OutputMode};
 
 /// What one worker has aggregated of a key, on its way to the worker that holds the key.

@@ -2,7 +2,7 @@
 
 use super::running::RunningAggregate;
 use super::windowed::{WindowedAggregate, WindowedStream};
-use crate::aggregate::{Average, Collect, Count, Fold, Max, Min, Number, Reduce, Sum};
+use crate::aggregate::{Average, Collect, Count, Fold, Max, Min, Number, Projection, Reduce, Sum};
 use crate::state::Windowing;
 use crate::stream::{Chain, KeyedStream, Keying, Timed};
 use crate::{Data, Key};
@@ -17,7 +17,7 @@ macro_rules! shortcuts {
 
         /// The sum of what `of` takes from each record. Integers saturate.
         #[track_caller]
-        pub fn sum<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Sum<V, N, F>>
+        pub fn sum<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Sum<Projection<V, N, F>>>
         where
             N: Number,
             F: Fn(&V) -> N + Send + Sync + 'static,
@@ -27,7 +27,7 @@ macro_rules! shortcuts {
 
         /// The least of what `of` takes from each record.
         #[track_caller]
-        pub fn min<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Min<V, N, F>>
+        pub fn min<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Min<Projection<V, N, F>>>
         where
             N: Data + Clone + PartialOrd,
             F: Fn(&V) -> N + Send + Sync + 'static,
@@ -37,7 +37,7 @@ macro_rules! shortcuts {
 
         /// The greatest of what `of` takes from each record.
         #[track_caller]
-        pub fn max<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Max<V, N, F>>
+        pub fn max<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Max<Projection<V, N, F>>>
         where
             N: Data + Clone + PartialOrd,
             F: Fn(&V) -> N + Send + Sync + 'static,
@@ -47,7 +47,7 @@ macro_rules! shortcuts {
 
         /// The mean of what `of` takes from each record.
         #[track_caller]
-        pub fn average<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Average<V, N, F>>
+        pub fn average<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Average<Projection<V, N, F>>>
         where
             N: Number,
             F: Fn(&V) -> N + Send + Sync + 'static,

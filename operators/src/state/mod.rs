@@ -28,6 +28,9 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// Whether every window that the record belongs to has closed by `watermark`.
     fn is_late(&self, time: EventTime, value: &A::In, watermark: EventTime) -> bool;
 
+    /// Where a record belongs.
+    fn slot(&self, time: EventTime, value: &A::In) -> Self::Slot;
+
     /// Adds a record. The key is only made owned when it is new.
     fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, time: EventTime, value: &A::In)
     where

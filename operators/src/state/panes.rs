@@ -127,6 +127,14 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
     }
 
     #[inline]
+    fn slot(&self, time: EventTime, _value: &A::In) -> EventTime {
+        match self.panes.get(self.recent) {
+            Some(pane) if pane.holds(time) => pane.start,
+            _ => self.grid.pane(time).0,
+        }
+    }
+
+    #[inline]
     fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, time: EventTime, value: &A::In)
     where
         K: Borrow<Q>,

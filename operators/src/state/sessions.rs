@@ -136,6 +136,10 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         self.gap.span(time, value).end <= watermark
     }
 
+    fn slot(&self, time: EventTime, value: &A::In) -> Window {
+        self.gap.span(time, value)
+    }
+
     #[inline]
     fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, time: EventTime, value: &A::In)
     where

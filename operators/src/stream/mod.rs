@@ -29,7 +29,6 @@ pub use self::watermark::{AssignTime, Punctuated};
 
 pub(crate) use self::terminal::ChainOperator;
 
-use crate::Cloner;
 use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OperatorSpec, Port, Route, Step};
 
 /// A stream of records of type `T`: a handle on a place in a [`Graph`].
@@ -70,10 +69,6 @@ impl<T, P> std::fmt::Debug for Stream<T, P> {
 impl<T: Send + 'static, M: TimeDomain> Stream<T, Edge<T, M>> {
     pub(crate) fn at(port: Port) -> Self {
         Stream { port, chain: Edge::new(), steps: Vec::new(), marker: PhantomData }
-    }
-
-    pub(crate) fn cloner(&self) -> Option<Cloner> {
-        self.port.cloner()
     }
 }
 

@@ -1,0 +1,385 @@
+//! What the threads of a query share: plans, the commit point, the failure that ends it, queues and counters.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
+
+use crossbeam_channel::Sender;
+use crossbeam_utils::CachePadded;
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::{Clock, Epoch, ErasedOffset, Mode, ProcessingTime};
+use timely::scheduling::SyncActivator;
+
+use crate::RunError;
+use crate::ledger::Ledger;
+
+/// An epoch as it was planned (micro-batch).
+#[derive(Debug)]
+pub(crate) struct EpochPlan {
+    pub(crate) epoch: Epoch,
+    /// The clock of the epoch.
+    pub(crate) now: ProcessingTime,
+    /// How far to read, by source and partition.
+    pub(crate) ends: BTreeMap<NodeId, Vec<ErasedOffset>>,
+}
+
+/// What workers tell the driver.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A source has read all that was planned for an epoch on a worker, or (continuous) has left it.
+    Read { epoch: Epoch, source: NodeId, rows: u64, offsets: Vec<(u32, ErasedOffset)> },
+    /// A source will take no part in epochs after this one.
+    SourceDone { last: Option<Epoch> },
+    /// A sink has everything of an epoch and can commit it.
+    Prepared { epoch: Epoch, rows: u64 },
+    /// A sink has committed an epoch.
+    Committed { epoch: Epoch },
+    /// Something may have come in.
+    DataAvailable,
+    /// A worker has ended.
+    WorkerDone,
+    /// The query has failed, or is to stop.
+    Wake,
+}
+
+/// Shared by the driver, the workers and the user's handle.
+pub(crate) struct Control {
+    pub(crate) mode: Mode,
+    pub(crate) workers: usize,
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
+    pub(crate) max_queued: i64,
+    pub(crate) events: Sender<Event>,
+    pub(crate) metrics: Vec<NodeMetrics>,
+
+    plans: Mutex<BTreeMap<Epoch, Arc<EpochPlan>>>,
+    /// Continuous: the epoch that sources should be in.
+    target: AtomicU64,
+    /// Sources are to stop: in micro-batch after the planned epochs, in continuous at once.
+    finishing: AtomicBool,
+    /// The last epoch that any source took part in, plus one.
+    epochs: AtomicU64,
+    /// Epochs below this are committed.
+    committed: AtomicU64,
+    /// Every epoch is committed and sinks may close.
+    closed: AtomicBool,
+    ended: AtomicBool,
+    failure: Mutex<Option<RunError>>,
+    data_available: AtomicBool,
+    /// Micro-batch: the earliest processing-time timer.
+    timer: AtomicI64,
+
+    /// Records on their way to each worker.
+    queued: Vec<CachePadded<AtomicI64>>,
+    /// Records that wait at each worker for their epoch.
+    stashed: Vec<CachePadded<AtomicI64>>,
+    paused: AtomicBool,
+
+    activators: Mutex<Activators>,
+    threads: Mutex<Vec<Thread>>,
+    /// Continuous: sources that have nothing to read at the moment, by worker.
+    idle_sources: Mutex<BTreeMap<(NodeId, usize), bool>>,
+}
+
+#[derive(Default)]
+struct Activators {
+    sources: Vec<SyncActivator>,
+    sinks: Vec<SyncActivator>,
+    /// The operators that assign watermarks, by domain and worker.
+    assigners: Vec<(usize, usize, SyncActivator)>,
+}
+
+/// Counters of a node, summed over workers.
+#[derive(Debug, Default)]
+pub(crate) struct NodeMetrics {
+    pub(crate) rows_in: AtomicU64,
+    pub(crate) rows_out: AtomicU64,
+    pub(crate) late_rows: AtomicU64,
+    pub(crate) skipped_rows: AtomicU64,
+    pub(crate) state_rows: Vec<AtomicU64>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) struct ControlSpec {
+    pub(crate) mode: Mode,
+    pub(crate) workers: usize,
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
+    pub(crate) max_queued: usize,
+    pub(crate) events: Sender<Event>,
+    pub(crate) nodes: usize,
+}
+
+impl Control {
+    pub(crate) fn new(spec: ControlSpec) -> Control {
+        let counters = |n: usize| (0..n).map(|_| CachePadded::new(AtomicI64::new(0))).collect();
+        let metrics = |_| NodeMetrics {
+            state_rows: (0..spec.workers).map(|_| AtomicU64::new(0)).collect(),
+            ..NodeMetrics::default()
+        };
+        Control {
+            mode: spec.mode,
+            workers: spec.workers,
+            clock: spec.clock,
+            ledger: spec.ledger,
+            max_queued: i64::try_from(spec.max_queued).unwrap_or(i64::MAX),
+            events: spec.events,
+            metrics: (0..spec.nodes).map(metrics).collect(),
+            plans: Mutex::default(),
+            target: AtomicU64::new(0),
+            finishing: AtomicBool::new(false),
+            epochs: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            data_available: AtomicBool::new(false),
+            timer: AtomicI64::new(i64::MAX),
+            queued: counters(spec.workers),
+            stashed: counters(spec.workers),
+            paused: AtomicBool::new(false),
+            activators: Mutex::default(),
+            threads: Mutex::default(),
+            idle_sources: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        // The driver outlives the workers; should it be gone, nobody needs to know any more.
+        let _ = self.events.send(event);
+    }
+
+    // ---- how a query ends ----
+
+    /// Ends the query with an error; the first one counts.
+    pub(crate) fn fail(&self, error: RunError) {
+        lock(&self.failure).get_or_insert(error);
+        self.end();
+    }
+
+    /// Ends the query where it stands.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.tell(Event::Wake);
+        for thread in lock(&self.threads).iter() {
+            thread.unpark();
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<RunError> {
+        lock(&self.failure).take()
+    }
+
+    pub(crate) fn enlist(&self, thread: Thread) {
+        lock(&self.threads).push(thread);
+    }
+
+    // ---- epochs ----
+
+    pub(crate) fn publish(&self, plan: EpochPlan) {
+        lock(&self.plans).insert(plan.epoch, Arc::new(plan));
+        self.wake_sources();
+    }
+
+    pub(crate) fn plan(&self, epoch: Epoch) -> Option<Arc<EpochPlan>> {
+        lock(&self.plans).get(&epoch).cloned()
+    }
+
+    /// The clock of an epoch: logged with its plan in micro-batch, the clock itself in continuous.
+    pub(crate) fn now(&self, epoch: Epoch) -> ProcessingTime {
+        match self.mode {
+            Mode::Continuous => self.clock.now(),
+            Mode::MicroBatch => self.plan(epoch).map_or_else(|| self.clock.now(), |plan| plan.now),
+        }
+    }
+
+    pub(crate) fn set_target(&self, epoch: Epoch) {
+        self.target.store(epoch.0, Ordering::Release);
+        self.wake_sources();
+    }
+
+    pub(crate) fn target(&self) -> Epoch {
+        Epoch(self.target.load(Ordering::Acquire))
+    }
+
+    /// Sources are to stop.
+    pub(crate) fn finish(&self) {
+        self.finishing.store(true, Ordering::SeqCst);
+        self.wake_sources();
+    }
+
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.finishing.load(Ordering::Acquire)
+    }
+
+    /// A source takes part in an epoch.
+    pub(crate) fn took_part(&self, epoch: Epoch) {
+        self.epochs.fetch_max(epoch.0.saturating_add(1), Ordering::AcqRel);
+    }
+
+    /// How many epochs there have been, once the frontiers are empty.
+    pub(crate) fn epochs(&self) -> u64 {
+        self.epochs.load(Ordering::Acquire)
+    }
+
+    /// Everything about the epoch is safe.
+    pub(crate) fn commit(&self, epoch: Epoch) {
+        self.committed.store(epoch.0.saturating_add(1), Ordering::Release);
+        for activator in &lock(&self.activators).sinks {
+            let _ = activator.activate();
+        }
+        let mut plans = lock(&self.plans);
+        *plans = plans.split_off(&epoch);
+        self.ledger.forget_before(epoch);
+    }
+
+    /// Epochs below this are committed.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Nothing is left to commit.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for activator in &lock(&self.activators).sinks {
+            let _ = activator.activate();
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    // ---- waking ----
+
+    pub(crate) fn add_source(&self, activator: SyncActivator) {
+        lock(&self.activators).sources.push(activator);
+    }
+
+    pub(crate) fn add_sink(&self, activator: SyncActivator) {
+        lock(&self.activators).sinks.push(activator);
+    }
+
+    pub(crate) fn add_assigner(&self, domain: usize, worker: usize, activator: SyncActivator) {
+        lock(&self.activators).assigners.push((domain, worker, activator));
+    }
+
+    pub(crate) fn wake_sources(&self) {
+        for activator in &lock(&self.activators).sources {
+            let _ = activator.activate();
+        }
+    }
+
+    /// The watermark of a domain has moved: the other workers' instances want to know.
+    pub(crate) fn wake_assigners(&self, domain: usize, but: usize) {
+        for (of, worker, activator) in &lock(&self.activators).assigners {
+            if *of == domain && *worker != but {
+                let _ = activator.activate();
+            }
+        }
+    }
+
+    pub(crate) fn data_available(&self) {
+        if !self.data_available.swap(true, Ordering::AcqRel) {
+            self.tell(Event::DataAvailable);
+        }
+    }
+
+    pub(crate) fn clear_data_available(&self) {
+        self.data_available.store(false, Ordering::Release);
+    }
+
+    /// Micro-batch: an operator wants an epoch whose clock has reached that time.
+    pub(crate) fn request_epoch_at(&self, time: ProcessingTime) {
+        if self.timer.fetch_min(time.0, Ordering::AcqRel) > time.0 {
+            self.tell(Event::Wake);
+        }
+    }
+
+    /// The earliest such request; forgotten when it is due.
+    pub(crate) fn timer(&self, now: ProcessingTime) -> Option<ProcessingTime> {
+        let at = self.timer.load(Ordering::Acquire);
+        if at <= now.0 {
+            self.timer.store(i64::MAX, Ordering::Release);
+        }
+        (at != i64::MAX).then_some(ProcessingTime(at))
+    }
+
+    // ---- continuous: who is idle ----
+
+    pub(crate) fn set_source_idle(&self, source: NodeId, worker: usize, idle: bool) {
+        if lock(&self.idle_sources).insert((source, worker), idle) != Some(idle) && idle {
+            self.tell(Event::Wake);
+        }
+    }
+
+    pub(crate) fn all_sources_idle(&self, instances: usize) -> bool {
+        let idle = lock(&self.idle_sources);
+        idle.len() == instances && idle.values().all(|idle| *idle)
+    }
+
+    // ---- what is in flight ----
+
+    pub(crate) fn sent(&self, worker: usize, rows: usize) {
+        if let Some(queued) = self.queued.get(worker) {
+            queued.fetch_add(rows as i64, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn received(&self, worker: usize, rows: usize) {
+        let Some(queued) = self.queued.get(worker) else { return };
+        let before = queued.fetch_sub(rows as i64, Ordering::AcqRel);
+        if before > self.max_queued / 2 && before - rows as i64 <= self.max_queued / 2 {
+            self.resume();
+        }
+    }
+
+    pub(crate) fn stashed(&self, worker: usize, rows: i64) {
+        if let Some(stashed) = self.stashed.get(worker) {
+            stashed.fetch_add(rows, Ordering::AcqRel);
+            if rows < 0 {
+                self.resume();
+            }
+        }
+    }
+
+    fn resume(&self) {
+        if self.paused.swap(false, Ordering::AcqRel) {
+            self.wake_sources();
+        }
+    }
+
+    /// Whether a source must wait before it reads more: too much is on its way to a worker, or, for a source that is
+    /// ahead of the epoch being worked on, too much waits for its epoch already. (A source in the oldest epoch never
+    /// waits for the latter: it is what everybody else waits for.)
+    pub(crate) fn must_pause(&self, epoch: Epoch) -> bool {
+        let over = |counters: &[CachePadded<AtomicI64>]| {
+            counters.iter().any(|c| c.load(Ordering::Relaxed) > self.max_queued)
+        };
+        let must = |control: &Control| {
+            over(&control.queued) || (epoch.0 > control.committed() && over(&control.stashed))
+        };
+        if !must(self) {
+            return false;
+        }
+        self.paused.store(true, Ordering::SeqCst);
+        // Look again: what was in the way may have gone before the note was written.
+        if must(self) {
+            return true;
+        }
+        self.paused.store(false, Ordering::SeqCst);
+        false
+    }
+
+    pub(crate) fn node(&self, node: NodeId) -> Option<&NodeMetrics> {
+        self.metrics.get(node.0)
+    }
+}
