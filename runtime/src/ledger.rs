@@ -163,6 +163,13 @@ impl Ledger {
         (next, moved)
     }
 
+    /// Continuous: whether another worker has said that nothing comes from it at present.
+    pub(crate) fn others_idle(&self, domain: DomainId, worker: usize) -> bool {
+        self.domains
+            .get(domain)
+            .is_some_and(|d| lock(d).holds.iter().enumerate().any(|(w, h)| w != worker && *h == Hold::Idle))
+    }
+
     /// Continuous: the watermark now.
     pub(crate) fn now(&self, domain: DomainId) -> EventTime {
         self.domains.get(domain).map_or(EventTime::MIN, |d| lock(d).now)

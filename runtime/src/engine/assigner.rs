@@ -1,0 +1,157 @@
+//! How an operator that assigns watermarks turns what its records justify into the stream's watermark.
+//!
+//! In micro-batch it only writes down, by epoch and partition, what was shown: the ledger makes the watermark of the
+//! epoch when that is complete. In continuous mode each worker says what it justifies, and all apply the least.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::{DynSource, EventTime, Mode, ProcessingTime};
+
+use super::lower::Upstream;
+use crate::control::Control;
+use crate::ledger::{DomainId, Hold};
+
+/// How long the other workers may be left without news of the watermark.
+const NEWS: Duration = Duration::from_millis(1);
+
+pub(crate) struct Assigner {
+    pub(crate) domain: DomainId,
+    worker: usize,
+    control: Arc<Control>,
+    idle_after: Option<Duration>,
+    /// What the partitions read on this worker have shown.
+    origins: BTreeMap<u32, Origin>,
+    /// The sources that reach this operator without leaving the worker, and the partitions of them that it reads.
+    locals: Vec<Upstream>,
+    /// Whether records also come from elsewhere, so that the partitions that will show up are not known.
+    open: bool,
+    /// Whether everything upstream has ended.
+    ended: bool,
+    told: ProcessingTime,
+    untold: bool,
+}
+
+struct Origin {
+    watermark: EventTime,
+    seen: ProcessingTime,
+}
+
+/// Tells slices of a sequence from partitions of their own: `(watermark partition, source)`.
+pub(crate) fn is_sliced(source: &dyn DynSource) -> bool {
+    let partitions = source.partitions();
+    let mut named: Vec<u32> = (0..partitions).map(|p| source.watermark_partition(p)).collect();
+    named.sort_unstable();
+    named.dedup();
+    named.len() < partitions as usize
+}
+
+/// The number under which rows of a source's partition are known in the whole graph.
+pub(crate) fn origin(source: NodeId, watermark_partition: u32) -> u32 {
+    ((source.0 as u32) << 16) | (watermark_partition & 0xffff)
+}
+
+impl Assigner {
+    pub(crate) fn new(
+        domain: DomainId,
+        worker: usize,
+        control: Arc<Control>,
+        idle_after: Option<Duration>,
+        locals: Vec<Upstream>,
+        open: bool,
+    ) -> Assigner {
+        let now = control.clock.now();
+        let expected = locals.iter().flat_map(|l| l.origins.iter().copied());
+        let origins =
+            expected.map(|o| (o, Origin { watermark: EventTime::MIN, seen: now })).collect();
+        Assigner {
+            domain,
+            worker,
+            control,
+            idle_after,
+            origins,
+            locals,
+            open,
+            ended: false,
+            told: ProcessingTime(i64::MIN),
+            untold: false,
+        }
+    }
+
+    /// Rows have justified a watermark.
+    pub(crate) fn observe(&mut self, epoch: tidemill_operators::Epoch, origin: u32, watermark: EventTime) {
+        match self.control.mode {
+            Mode::MicroBatch => self.control.ledger.shown(self.domain, epoch, origin, watermark),
+            Mode::Continuous => {
+                let seen = self.control.clock.now();
+                let slot = self.origins.entry(origin).or_insert(Origin { watermark, seen });
+                slot.watermark = slot.watermark.max(watermark);
+                slot.seen = seen;
+            }
+        }
+    }
+
+    /// Nothing will come any more.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Continuous: the watermark to be applied now; and when to look again, if the passing of time may change it.
+    pub(crate) fn watermark(&mut self) -> (EventTime, Option<Duration>) {
+        let now = self.control.clock.now();
+        if self.must_wait_for_slices() {
+            return (self.control.ledger.now(self.domain), Some(NEWS));
+        }
+        let (hold, idle_in) = self.hold(now);
+        let (watermark, moved) = self.control.ledger.hold(self.domain, self.worker, hold);
+        self.untold |= moved;
+        let mut look_again = idle_in;
+        if self.untold && self.control.workers > 1 {
+            let since = now.since(self.told);
+            if self.told.0 == i64::MIN || since >= NEWS {
+                self.control.wake_assigners(self.domain, self.worker);
+                self.told = now;
+                self.untold = false;
+            } else {
+                let later = NEWS - since;
+                look_again = Some(look_again.map_or(later, |d| d.min(later)));
+            }
+        }
+        (watermark, look_again)
+    }
+
+    /// Whether a slice of the same sequence has more to read on a worker that has not noticed yet: its records are as
+    /// old as the ones read here, so the watermark must not move on without them.
+    fn must_wait_for_slices(&self) -> bool {
+        self.locals.iter().any(|l| l.sliced)
+            && self.control.ledger.others_idle(self.domain, self.worker)
+            && self.locals.iter().any(Upstream::others_have_more)
+    }
+
+    fn hold(&mut self, now: ProcessingTime) -> (Hold, Option<Duration>) {
+        let ended = self.ended || (!self.open && self.locals.iter().all(|l| l.status.ended()));
+        if ended {
+            return (Hold::Ended, None);
+        }
+        let mut least: Option<EventTime> = None;
+        let mut idle_in: Option<Duration> = None;
+        for (id, origin) in &self.origins {
+            // A partition that has ended, or a slice that has been read as far as there is anything, holds nobody back.
+            if self.locals.iter().any(|l| l.origins.contains(id) && l.is_quiet()) {
+                continue;
+            }
+            if let Some(idle_after) = self.idle_after {
+                let quiet = now.since(origin.seen);
+                if quiet >= idle_after {
+                    continue;
+                }
+                let left = idle_after - quiet;
+                idle_in = Some(idle_in.map_or(left, |d| d.min(left)));
+            }
+            least = Some(least.map_or(origin.watermark, |l| l.min(origin.watermark)));
+        }
+        (least.map_or(Hold::Idle, Hold::At), idle_in)
+    }
+}

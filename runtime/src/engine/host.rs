@@ -1,0 +1,136 @@
+//! What both kinds of hosted operator have in common.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tidemill_operators::graph::{Node, NodeId};
+use tidemill_operators::{Batch, Cloner, Context, Operator, OperatorError};
+
+use super::parcel::Parcel;
+use crate::control::Control;
+use crate::error::{RunError, Site};
+
+thread_local! {
+    /// The node whose code this worker is running: whose panic it would be.
+    static RUNNING: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Notes whose code runs from here on.
+pub(crate) fn enter(node: NodeId) {
+    RUNNING.with(|running| running.set(node.0));
+}
+
+/// Whose code was running.
+pub(crate) fn running() -> NodeId {
+    NodeId(RUNNING.with(Cell::get))
+}
+
+/// An operator with its name and its counters.
+pub(crate) struct Hosted {
+    pub(crate) node: NodeId,
+    pub(crate) operator: Box<dyn Operator>,
+    pub(crate) context: Context,
+    pub(crate) control: Arc<Control>,
+    site: Site,
+    cloners: Vec<Option<Cloner>>,
+    worker: usize,
+    /// Whether results of this instance count as the node's output (the first of two phases does not).
+    last_phase: bool,
+    first_phase: bool,
+}
+
+impl Hosted {
+    pub(crate) fn new(
+        node: &Node,
+        operator: Box<dyn Operator>,
+        worker: usize,
+        control: Arc<Control>,
+        phases: (bool, bool),
+    ) -> Hosted {
+        Hosted {
+            node: node.id,
+            operator,
+            context: Context::new(control.mode, worker, control.workers),
+            site: Site::of(node),
+            cloners: node.outputs.clone(),
+            worker,
+            control,
+            first_phase: phases.0,
+            last_phase: phases.1,
+        }
+    }
+
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
+    }
+
+    pub(crate) fn outputs(&self) -> usize {
+        self.cloners.len()
+    }
+
+    /// Hands a batch to the operator.
+    pub(crate) fn batch(&mut self, input: usize, batch: Batch) {
+        if self.first_phase && let Some(metrics) = self.control.node(self.node) {
+            metrics.rows_in.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        }
+        self.call(|operator, context| operator.batch(input, batch, context));
+    }
+
+    /// Calls the operator; an error ends the query.
+    pub(crate) fn call(
+        &mut self,
+        call: impl FnOnce(&mut dyn Operator, &mut Context) -> Result<(), OperatorError>,
+    ) {
+        if self.control.has_ended() {
+            return;
+        }
+        if let Err(error) = call(&mut *self.operator, &mut self.context) {
+            self.control.fail(RunError::Operator { site: self.site.clone(), error });
+        }
+    }
+
+    /// Everything that the operator has sent, ready for the edges.
+    pub(crate) fn sent(&mut self) -> impl Iterator<Item = (usize, Parcel)> {
+        let late = self.context.take_late_rows();
+        let metrics = self.control.node(self.node);
+        if late > 0 && let Some(metrics) = metrics {
+            metrics.late_rows.fetch_add(late, Ordering::Relaxed);
+        }
+        let (cloners, last_phase) = (&self.cloners, self.last_phase);
+        self.context.drain_outputs().map(move |(output, batch)| {
+            if output == 0 && last_phase && let Some(metrics) = metrics {
+                metrics.rows_out.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            }
+            (output, Parcel::new(batch).copyable(cloners.get(output).copied().flatten()))
+        })
+    }
+
+    /// Reports the size of the state.
+    pub(crate) fn report_state(&self) {
+        if self.last_phase
+            && let Some(rows) = self.control.node(self.node).and_then(|m| m.state_rows.get(self.worker))
+        {
+            rows.store(self.operator.state_rows() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Takes a batch off an edge, and off the count of what is queued.
+pub(crate) fn receive(control: &Control, worker: usize, parcel: &mut Parcel) -> Batch {
+    let Parcel { batch, crossed, .. } = std::mem::take(parcel);
+    if crossed {
+        control.received(worker, batch.len());
+    }
+    batch
+}
+
+/// An operator that hands on what it gets.
+pub(crate) struct Forward;
+
+impl Operator for Forward {
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        context.send(0, batch);
+        Ok(())
+    }
+}

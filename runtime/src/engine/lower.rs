@@ -1,0 +1,355 @@
+//! Lowers the graph to a dataflow, the same on every worker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidemill_operators::graph::{GroupedSpec, Input, Node, NodeId, NodeKind, Place, Route, SinkSpec};
+use tidemill_operators::{DynSource, SinkContext};
+use timely::dataflow::Scope;
+
+use super::Time;
+use super::assigner::{Assigner, is_sliced, origin};
+use super::host::{Forward, Hosted};
+use super::route::{Inflow, Router, Routing};
+use super::sink::{HeldSink, sink};
+use super::source::{SourceStatus, source};
+use super::stateful::{StatefulInput, stateful};
+use super::stateless::{Edge, copies, stateless};
+use crate::control::Control;
+use crate::error::{RunError, Site};
+use crate::ledger::DomainId;
+
+/// What follows from the graph alone, worked out once and shared by all workers.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) query: String,
+    pub(crate) nodes: Vec<Node>,
+    /// The domain of each node that assigns watermarks.
+    domain_of: BTreeMap<NodeId, DomainId>,
+    /// For each node, the domains whose watermarks hold on its outputs.
+    domains: Vec<Vec<DomainId>>,
+    /// For each domain, the sources that feed it.
+    pub(crate) sources_of: Vec<Vec<NodeId>>,
+    /// For each node, the sources that reach it without leaving the worker; `None` if anything comes from elsewhere.
+    local_sources: Vec<(BTreeSet<NodeId>, bool)>,
+}
+
+/// Where a sink sits: how many instances report.
+pub(crate) struct SinkSeat {
+    pub(crate) instances: usize,
+}
+
+/// A source upstream of an assigner on the same worker.
+pub(crate) struct Upstream {
+    pub(crate) source: Arc<dyn DynSource>,
+    pub(crate) status: Rc<SourceStatus>,
+    /// The partitions of the watermark that this worker reads.
+    pub(crate) origins: Vec<u32>,
+    /// Whether the partitions are slices of fewer sequences.
+    pub(crate) sliced: bool,
+    mine: Vec<u32>,
+    others: Vec<u32>,
+}
+
+impl Upstream {
+    /// Whether nothing here holds the watermark back: all has ended, or a slice has been read as far as there is
+    /// anything.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.status.ended()
+            || (self.sliced && self.status.idle() && self.mine.iter().all(|p| self.source.is_caught_up(*p)))
+    }
+
+    /// Whether a slice on another worker has more to read.
+    pub(crate) fn others_have_more(&self) -> bool {
+        self.sliced && self.others.iter().any(|p| !self.source.is_caught_up(*p))
+    }
+}
+
+impl Layout {
+    pub(crate) fn of(query: String, nodes: Vec<Node>) -> Layout {
+        let mut layout = Layout {
+            query,
+            domain_of: BTreeMap::new(),
+            domains: Vec::new(),
+            sources_of: Vec::new(),
+            local_sources: Vec::new(),
+            nodes: Vec::new(),
+        };
+        let mut sources: Vec<BTreeSet<NodeId>> = Vec::new();
+        for node in &nodes {
+            let mut from: BTreeSet<NodeId> =
+                node.inputs.iter().filter_map(|i| sources.get(i.from.0)).flatten().copied().collect();
+            let mut local = (BTreeSet::new(), false);
+            for input in &node.inputs {
+                match (&input.route, layout.local_sources.get(input.from.0)) {
+                    (Route::Local, Some((reach, open))) => {
+                        local.0.extend(reach);
+                        local.1 |= open;
+                    }
+                    _ => local.1 = true,
+                }
+            }
+            if matches!(node.kind, NodeKind::Source(_)) {
+                from.insert(node.id);
+                local.0.insert(node.id);
+            }
+            let domains = if node.watermark().is_some() {
+                let domain = layout.sources_of.len();
+                layout.sources_of.push(from.iter().copied().collect());
+                layout.domain_of.insert(node.id, domain);
+                vec![domain]
+            } else {
+                layout.input_domains(node)
+            };
+            layout.domains.push(domains);
+            layout.local_sources.push(if matches!(node.kind, NodeKind::Grouped(_)) {
+                // What comes out of an aggregation has been exchanged.
+                (BTreeSet::new(), true)
+            } else {
+                local
+            });
+            sources.push(from);
+        }
+        layout.nodes = nodes;
+        layout
+    }
+
+    fn input_domains(&self, node: &Node) -> Vec<DomainId> {
+        let all: BTreeSet<DomainId> =
+            node.inputs.iter().filter_map(|i| self.domains.get(i.from.0)).flatten().copied().collect();
+        all.into_iter().collect()
+    }
+
+    fn local_of(&self, node: &Node) -> (BTreeSet<NodeId>, bool) {
+        let mut local = (BTreeSet::new(), false);
+        for input in &node.inputs {
+            match (&input.route, self.local_sources.get(input.from.0)) {
+                (Route::Local, Some((reach, open))) => {
+                    local.0.extend(reach);
+                    local.1 |= open;
+                }
+                _ => local.1 = true,
+            }
+        }
+        local
+    }
+
+    /// The sources, each with its number of partitions.
+    pub(crate) fn sources(&self) -> Vec<(NodeId, Arc<dyn DynSource>)> {
+        let source = |node: &Node| match &node.kind {
+            NodeKind::Source(source) => Some((node.id, Arc::clone(source))),
+            _ => None,
+        };
+        self.nodes.iter().filter_map(source).collect()
+    }
+
+    /// The sinks.
+    pub(crate) fn sinks(&self, workers: usize) -> Vec<SinkSeat> {
+        let seat = |node: &Node| match &node.kind {
+            NodeKind::Sink { sink: SinkSpec::One(_), .. } => Some(SinkSeat { instances: 1 }),
+            NodeKind::Sink { sink: SinkSpec::PerWorker(_), .. } => Some(SinkSeat { instances: workers }),
+            _ => None,
+        };
+        self.nodes.iter().filter_map(seat).collect()
+    }
+
+    /// Builds the dataflow of one worker.
+    pub(crate) fn build<'scope>(
+        &self,
+        scope: Scope<'scope, Time>,
+        worker: usize,
+        control: &Arc<Control>,
+    ) -> Result<(), RunError> {
+        let mut consumers: BTreeMap<(NodeId, usize), usize> = BTreeMap::new();
+        for input in self.nodes.iter().flat_map(|n| &n.inputs) {
+            *consumers.entry((input.from, input.port)).or_default() += 1;
+        }
+        let mut building = Building {
+            layout: self,
+            scope,
+            worker,
+            control,
+            consumers,
+            edges: BTreeMap::new(),
+            statuses: BTreeMap::new(),
+        };
+        self.nodes.iter().try_for_each(|node| building.node(node))
+    }
+}
+
+struct Building<'a, 'scope> {
+    layout: &'a Layout,
+    scope: Scope<'scope, Time>,
+    worker: usize,
+    control: &'a Arc<Control>,
+    /// How many inputs still want each output.
+    consumers: BTreeMap<(NodeId, usize), usize>,
+    edges: BTreeMap<(NodeId, usize), Edge<'scope>>,
+    statuses: BTreeMap<NodeId, Rc<SourceStatus>>,
+}
+
+impl<'scope> Building<'_, 'scope> {
+    fn node(&mut self, node: &Node) -> Result<(), RunError> {
+        match &node.kind {
+            NodeKind::Source(from) => self.source(node, from),
+            NodeKind::Forward => {
+                let hosted = self.host(node, Box::new(Forward), (true, true));
+                let inflows = self.inflows(node);
+                let edges = stateless(self.scope, &node.label(), inflows, hosted);
+                self.keep(node.id, edges);
+            }
+            NodeKind::Operator(spec) => {
+                let hosted = self.host(node, (spec.make)(self.place()), (true, true));
+                if spec.stateful || spec.watermark.is_some() {
+                    let edges = self.stateful(node, hosted);
+                    self.keep(node.id, edges);
+                } else {
+                    let inflows = self.inflows(node);
+                    let edges = stateless(self.scope, &node.label(), inflows, hosted);
+                    self.keep(node.id, edges);
+                }
+            }
+            NodeKind::Grouped(spec) => self.grouped(node, spec),
+            NodeKind::Sink { sink: spec, output_mode } => {
+                return self.sink(node, spec, *output_mode);
+            }
+        }
+        Ok(())
+    }
+
+    fn source(&mut self, node: &Node, from: &Arc<dyn DynSource>) {
+        let status = Rc::new(SourceStatus::default());
+        self.statuses.insert(node.id, Rc::clone(&status));
+        let edge = source(self.scope, node, from, self.worker, status, Arc::clone(self.control));
+        self.keep(node.id, vec![edge]);
+    }
+
+    fn grouped(&mut self, node: &Node, spec: &GroupedSpec) {
+        if self.control.workers == 1 {
+            let hosted = self.host(node, (spec.direct)(self.place()), (true, true));
+            let edges = self.stateful(node, hosted);
+            self.keep(node.id, edges);
+            return;
+        }
+        let hosted = self.host(node, (spec.local)(self.place()), (true, false));
+        let mut edges = self.stateful(node, hosted).into_iter();
+        let (partials, late) = (edges.next(), edges.next());
+        let Some(partials) = partials else { return };
+        let hosted = self.host(node, (spec.merge)(self.place()), (false, true));
+        let router = self.router(Routing::ByKey(Arc::clone(&spec.partition)));
+        let input = StatefulInput {
+            inflow: Inflow { edge: partials, router },
+            domains: self.layout.domains.get(node.id.0).cloned().unwrap_or_default(),
+        };
+        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None);
+        let results = merged.into_iter().next();
+        self.keep(node.id, results.into_iter().chain(late).collect());
+    }
+
+    fn stateful(&mut self, node: &Node, hosted: Hosted) -> Vec<Edge<'scope>> {
+        let domains_of = |input: &Input| self.layout.domains.get(input.from.0).cloned().unwrap_or_default();
+        let domains: Vec<_> = node.inputs.iter().map(domains_of).collect();
+        let assigner = self.assigner(node);
+        let inflows = self.inflows(node);
+        let inputs =
+            inflows.into_iter().zip(domains).map(|(inflow, domains)| StatefulInput { inflow, domains }).collect();
+        stateful(self.scope, &node.label(), inputs, hosted, assigner)
+    }
+
+    fn assigner(&self, node: &Node) -> Option<Assigner> {
+        let domain = *self.layout.domain_of.get(&node.id)?;
+        let (reach, open) = self.layout.local_of(node);
+        let locals = reach.iter().filter_map(|id| self.upstream(*id)).collect();
+        let idle_after = node.watermark().and_then(|w| w.idle_after);
+        Some(Assigner::new(domain, self.worker, Arc::clone(self.control), idle_after, locals, open))
+    }
+
+    fn upstream(&self, id: NodeId) -> Option<Upstream> {
+        let NodeKind::Source(source) = &self.layout.nodes.get(id.0)?.kind else { return None };
+        let (mine, others): (Vec<u32>, Vec<u32>) =
+            (0..source.partitions()).partition(|p| *p as usize % self.control.workers == self.worker);
+        let mut origins: Vec<u32> = mine.iter().map(|p| origin(id, source.watermark_partition(*p))).collect();
+        origins.sort_unstable();
+        origins.dedup();
+        Some(Upstream {
+            status: Rc::clone(self.statuses.get(&id)?),
+            origins,
+            sliced: is_sliced(&**source),
+            source: Arc::clone(source),
+            mine,
+            others,
+        })
+    }
+
+    fn sink(
+        &mut self,
+        node: &Node,
+        spec: &SinkSpec,
+        output_mode: tidemill_operators::OutputMode,
+    ) -> Result<(), RunError> {
+        let held = match spec {
+            SinkSpec::One(shared) if self.worker == 0 => HeldSink::Shared(Arc::clone(shared)),
+            SinkSpec::One(_) => HeldSink::Nobody,
+            SinkSpec::PerWorker(make) => HeldSink::Own(
+                make(self.worker).map_err(|error| RunError::Sink { site: Site::of(node), error })?,
+            ),
+        };
+        let immediate = self.control.mode == tidemill_operators::Mode::Continuous;
+        let context = SinkContext::new(&self.layout.query, output_mode, immediate)
+            .on_worker(self.worker, self.control.workers);
+        if let Some(inflow) = self.inflows(node).pop() {
+            sink(self.scope, node, inflow, held, context, Arc::clone(self.control));
+        }
+        Ok(())
+    }
+
+    fn place(&self) -> Place {
+        Place::new(self.worker, self.control.workers, self.control.mode)
+    }
+
+    fn host(&self, node: &Node, operator: Box<dyn tidemill_operators::Operator>, phases: (bool, bool)) -> Hosted {
+        Hosted::new(node, operator, self.worker, Arc::clone(self.control), phases)
+    }
+
+    fn inflows(&mut self, node: &Node) -> Vec<Inflow<'scope>> {
+        node.inputs.iter().filter_map(|input| self.inflow(input)).collect()
+    }
+
+    fn inflow(&mut self, input: &Input) -> Option<Inflow<'scope>> {
+        let edge = self.edge(input)?;
+        if self.control.workers == 1 {
+            return Some(Inflow { edge, router: None });
+        }
+        Some(match &input.route {
+            Route::Local => Inflow { edge, router: None },
+            Route::ByKey(partition) => {
+                Inflow { edge, router: self.router(Routing::ByKey(Arc::clone(partition))) }
+            }
+            Route::Rebalance => Inflow { edge, router: self.router(Routing::Rebalance(self.worker)) },
+            Route::Single => Inflow { edge, router: self.router(Routing::Labelled) },
+            Route::Broadcast(cloner) => Inflow {
+                edge: copies(self.scope, edge, *cloner, self.control.workers),
+                router: self.router(Routing::Labelled),
+            },
+        })
+    }
+
+    fn router(&self, routing: Routing) -> Option<Router> {
+        Some(Router { routing, worker: self.worker, control: Arc::clone(self.control) })
+    }
+
+    /// The edge of an output: itself for its last consumer, a copy for the others.
+    fn edge(&mut self, input: &Input) -> Option<Edge<'scope>> {
+        let at = (input.from, input.port);
+        let left = self.consumers.get_mut(&at)?;
+        *left = left.saturating_sub(1);
+        if *left == 0 { self.edges.remove(&at) } else { self.edges.get(&at).cloned() }
+    }
+
+    fn keep(&mut self, node: NodeId, edges: Vec<Edge<'scope>>) {
+        for (output, edge) in edges.into_iter().enumerate() {
+            self.edges.insert((node, output), edge);
+        }
+    }
+}

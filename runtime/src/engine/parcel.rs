@@ -1,0 +1,46 @@
+//! The one container type of all edges: a batch, and where it goes.
+
+use tidemill_operators::{Batch, Cloner};
+use timely::Accountable;
+use timely::dataflow::channels::ContainerBytes;
+
+/// A batch on a timely edge.
+#[derive(Clone, Default)]
+pub(crate) struct Parcel {
+    pub(crate) batch: Batch,
+    /// The worker it is for, where the sender decides.
+    pub(crate) target: usize,
+    /// Whether it has come from another worker, and so counts as queued until it is received.
+    pub(crate) crossed: bool,
+}
+
+impl Parcel {
+    pub(crate) fn new(batch: Batch) -> Parcel {
+        Parcel { batch, target: 0, crossed: false }
+    }
+
+    pub(crate) fn copyable(mut self, cloner: Option<Cloner>) -> Parcel {
+        self.batch.set_cloner(cloner);
+        self
+    }
+}
+
+impl Accountable for Parcel {
+    fn record_count(&self) -> i64 {
+        self.batch.len() as i64
+    }
+}
+
+/// Workers are threads of one process and hand batches over as they are, so nothing is ever turned into bytes.
+#[allow(clippy::unreachable, reason = "timely asks for these even where it never calls them")]
+impl ContainerBytes for Parcel {
+    fn from_bytes(_bytes: timely::bytes::arc::Bytes) -> Self {
+        unreachable!("workers of one process exchange batches, not bytes")
+    }
+    fn length_in_bytes(&self) -> usize {
+        unreachable!("workers of one process exchange batches, not bytes")
+    }
+    fn into_bytes<W: std::io::Write>(&self, _writer: &mut W) {
+        unreachable!("workers of one process exchange batches, not bytes")
+    }
+}

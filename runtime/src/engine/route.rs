@@ -1,0 +1,124 @@
+//! How batches get to other workers.
+
+use std::sync::Arc;
+
+use tidemill_operators::Batch;
+use tidemill_operators::graph::Partition;
+use timely::communication::allocator::thread::ThreadPuller;
+use timely::communication::{Pull, Push};
+use timely::dataflow::channels::Message;
+use timely::dataflow::channels::pact::{DistributorPact, LogPuller, Pipeline};
+use timely::dataflow::operators::InputCapability;
+use timely::dataflow::operators::generic::InputHandleCore;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::channels::pushers::exchange::Distributor;
+use timely::progress::Stamp;
+
+use super::parcel::Parcel;
+use super::stateless::Edge;
+use super::Time;
+use crate::control::Control;
+
+/// Where a batch goes.
+pub(crate) enum Routing {
+    /// Each row to the worker that holds its key.
+    ByKey(Partition),
+    /// To all workers in turn.
+    Rebalance(usize),
+    /// To the worker on the label.
+    Labelled,
+}
+
+/// Deals batches out at once: nothing is held back to make fuller ones.
+pub(crate) struct Router {
+    pub(crate) routing: Routing,
+    pub(crate) worker: usize,
+    pub(crate) control: Arc<Control>,
+}
+
+impl Router {
+    fn deliver<T: Clone, P: Push<Message<T, Parcel>>>(
+        control: &Control,
+        from: usize,
+        worker: usize,
+        batch: Batch,
+        stamp: &Stamp<T>,
+        pushers: &mut [P],
+    ) {
+        let crossed = worker != from;
+        if crossed {
+            control.sent(worker, batch.len());
+        }
+        let mut parcel = Parcel { batch, target: worker, crossed };
+        if let Some(pusher) = pushers.get_mut(worker) {
+            Message::push_at(&mut parcel, stamp.clone(), pusher);
+        }
+    }
+}
+
+impl Distributor<Parcel> for Router {
+    fn partition<T: Clone, P: Push<Message<T, Parcel>>>(
+        &mut self,
+        parcel: &mut Parcel,
+        stamp: &Stamp<T>,
+        pushers: &mut [P],
+    ) {
+        let Parcel { batch, target, .. } = std::mem::take(parcel);
+        let (control, from) = (&self.control, self.worker);
+        match &mut self.routing {
+            Routing::ByKey(partition) => {
+                partition(batch, pushers.len(), &mut |worker, part| {
+                    Self::deliver(control, from, worker, part, stamp, pushers);
+                });
+            }
+            Routing::Rebalance(next) => {
+                let worker = *next % pushers.len();
+                *next = worker + 1;
+                Self::deliver(control, from, worker, batch, stamp, pushers);
+            }
+            Routing::Labelled => Self::deliver(control, from, target, batch, stamp, pushers),
+        }
+    }
+
+    fn flush<T: Clone, P: Push<Message<T, Parcel>>>(&mut self, _stamp: &Stamp<T>, _pushers: &mut [P]) {}
+}
+
+/// An edge that leads into an operator, and how batches change workers on it.
+pub(crate) struct Inflow<'scope> {
+    pub(crate) edge: Edge<'scope>,
+    pub(crate) router: Option<Router>,
+}
+
+impl<'scope> Inflow<'scope> {
+    /// Connects the edge as an input of the operator. A connected input's times are promised to the outputs; the
+    /// outputs of an operator with disconnected inputs depend only on what it holds.
+    pub(crate) fn connect(self, builder: &mut OperatorBuilder<'scope, Time>, connected: bool) -> Inlet {
+        match (self.router, connected) {
+            (None, true) => Inlet::Local(builder.new_input(self.edge, Pipeline)),
+            (None, false) => Inlet::Local(builder.new_input_connection(self.edge, Pipeline, [])),
+            (Some(router), true) => {
+                Inlet::Exchanged(builder.new_input(self.edge, DistributorPact(move |_| router)))
+            }
+            (Some(router), false) => {
+                Inlet::Exchanged(builder.new_input_connection(self.edge, DistributorPact(move |_| router), []))
+            }
+        }
+    }
+}
+
+type Handle<P> = InputHandleCore<Time, Parcel, LogPuller<P>>;
+
+/// An input of an operator.
+pub(crate) enum Inlet {
+    Local(Handle<ThreadPuller<Message<Time, Parcel>>>),
+    Exchanged(Handle<Box<dyn Pull<Message<Time, Parcel>>>>),
+}
+
+impl Inlet {
+    pub(crate) fn for_each(&mut self, take: impl FnMut(InputCapability<Time>, &mut Parcel)) {
+        match self {
+            Inlet::Local(handle) => handle.for_each(take),
+            Inlet::Exchanged(handle) => handle.for_each(take),
+        }
+    }
+}

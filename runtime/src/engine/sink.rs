@@ -1,0 +1,169 @@
+//! Hosts a sink: writes epoch by epoch, prepares each when all of it has come, commits it when the driver says so.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+
+use tidemill_operators::graph::{Node, NodeId};
+use tidemill_operators::{Batch, DynSink, Epoch, SinkContext, SinkError};
+use timely::dataflow::Scope;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use super::Time;
+use super::host::{enter, receive};
+use super::route::Inflow;
+use crate::control::{Control, Event};
+use crate::error::{RunError, Site};
+
+/// A sink as the worker holds it.
+pub(crate) enum HeldSink {
+    /// The graph's own, for as long as the query runs.
+    Shared(Arc<Mutex<Box<dyn DynSink>>>),
+    /// This worker's.
+    Own(Box<dyn DynSink>),
+    /// Another worker writes.
+    Nobody,
+}
+
+impl HeldSink {
+    fn with<R>(&mut self, use_it: impl FnOnce(&mut dyn DynSink) -> R) -> Option<R> {
+        Some(match self {
+            HeldSink::Shared(shared) => use_it(&mut **shared.lock().unwrap_or_else(PoisonError::into_inner)),
+            HeldSink::Own(own) => use_it(&mut **own),
+            HeldSink::Nobody => return None,
+        })
+    }
+}
+
+/// Builds the operator.
+pub(crate) fn sink<'scope>(
+    scope: Scope<'scope, Time>,
+    node: &Node,
+    inflow: Inflow<'scope>,
+    held: HeldSink,
+    context: SinkContext,
+    control: Arc<Control>,
+) {
+    let mut builder = OperatorBuilder::new(node.label(), scope);
+    let mut inlet = inflow.connect(&mut builder, true);
+    let address = builder.operator_info().address;
+    control.add_sink(scope.worker().sync_activator_for(address.to_vec()));
+    let mut seat = Seat {
+        node: node.id,
+        site: Site::of(node),
+        worker: context.worker,
+        held,
+        epoch: Epoch(0),
+        rows: 0,
+        stash: BTreeMap::new(),
+        prepared: VecDeque::new(),
+        clean: false,
+        control,
+    };
+    let mut to_open = Some(context);
+    builder.build_reschedule(move |_capabilities| {
+        move |frontiers| {
+            enter(seat.node);
+            if let Some(context) = to_open.take() {
+                seat.attempt(|sink| sink.open(&context));
+            }
+            inlet.for_each(|capability, parcel| {
+                let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.outer));
+                let batch = receive(&seat.control, seat.worker, parcel);
+                seat.take(epoch, batch);
+            });
+            let least = frontiers.iter().flat_map(|f| f.frontier().iter().map(|t| t.outer)).min();
+            seat.settle(least)
+        }
+    });
+}
+
+struct Seat {
+    node: NodeId,
+    site: Site,
+    worker: usize,
+    held: HeldSink,
+    epoch: Epoch,
+    rows: u64,
+    stash: BTreeMap<Epoch, VecDeque<Batch>>,
+    prepared: VecDeque<Epoch>,
+    clean: bool,
+    control: Arc<Control>,
+}
+
+impl Seat {
+    /// Calls the sink; an error ends the query. False once it has ended.
+    fn attempt(&mut self, call: impl FnOnce(&mut dyn DynSink) -> Result<(), SinkError>) -> bool {
+        if self.control.has_ended() {
+            return false;
+        }
+        match self.held.with(call) {
+            None | Some(Ok(())) => true,
+            Some(Err(error)) => {
+                self.control.fail(RunError::Sink { site: self.site.clone(), error });
+                false
+            }
+        }
+    }
+
+    fn take(&mut self, epoch: Epoch, batch: Batch) {
+        if epoch == self.epoch {
+            self.write(batch);
+        } else {
+            self.control.stashed(self.worker, batch.len() as i64);
+            self.stash.entry(epoch).or_default().push_back(batch);
+        }
+    }
+
+    fn write(&mut self, batch: Batch) {
+        let (epoch, rows) = (self.epoch, batch.len() as u64);
+        self.rows += rows;
+        if let Some(metrics) = self.control.node(self.node) {
+            metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
+        }
+        self.attempt(|sink| sink.write(epoch, batch));
+    }
+
+    /// Prepares what is complete, commits what may be committed; true while there is more to come.
+    fn settle(&mut self, least: Option<u64>) -> bool {
+        while match least {
+            Some(least) => least > self.epoch.0,
+            None => self.epoch.0 < self.control.epochs(),
+        } {
+            let epoch = self.epoch;
+            if !self.attempt(|sink| sink.prepare(epoch)) {
+                return false;
+            }
+            if !matches!(self.held, HeldSink::Nobody) {
+                self.prepared.push_back(epoch);
+                self.control.tell(Event::Prepared { epoch, rows: std::mem::take(&mut self.rows) });
+            }
+            self.epoch = epoch.next();
+            for batch in self.stash.remove(&self.epoch).unwrap_or_default() {
+                self.control.stashed(self.worker, -(batch.len() as i64));
+                self.write(batch);
+            }
+        }
+        while let Some(epoch) = self.prepared.front().copied() {
+            if epoch.0 >= self.control.committed() {
+                break;
+            }
+            if !self.attempt(|sink| sink.commit(epoch)) {
+                return false;
+            }
+            self.prepared.pop_front();
+            self.control.tell(Event::Committed { epoch });
+        }
+        self.clean = least.is_none() && self.prepared.is_empty() && self.control.is_closed();
+        !self.clean
+    }
+}
+
+/// A sink whose query has not ended in order forgets what it was not told to commit.
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.clean {
+            self.held.with(|sink| sink.abort());
+        }
+    }
+}

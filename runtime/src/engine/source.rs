@@ -1,0 +1,324 @@
+//! Reads the partitions of a source that fall to a worker.
+//!
+//! Micro-batch: each planned epoch is read to its planned ends, then the next. Continuous: whatever there is, in the
+//! epoch that the driver has called. Either way one batch per partition and activation, so that what is read flows on
+//! before more is read; and nothing while too much is on its way already.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidemill_operators::graph::Node;
+use tidemill_operators::{
+    DynReader, DynSource, Epoch, EventTime, Mode, Poll, ReaderContext, SourceError, Waker,
+};
+use timely::container::NoopBuilder;
+use timely::dataflow::Scope;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::scheduling::Activator;
+
+use super::assigner::origin;
+use super::host::enter;
+use super::parcel::Parcel;
+use super::stateless::Edge;
+use super::{Time, time};
+use crate::control::{Control, Event};
+use crate::error::{RunError, Site};
+
+/// How many rows are asked for at once; the reader may make it less for large rows.
+const ROWS: usize = 8_192;
+
+/// What the operators on the same worker may know of a source.
+#[derive(Debug, Default)]
+pub(crate) struct SourceStatus {
+    ended: Cell<bool>,
+    idle: Cell<bool>,
+}
+
+impl SourceStatus {
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.get()
+    }
+    pub(crate) fn idle(&self) -> bool {
+        self.idle.get()
+    }
+}
+
+/// Builds the operator.
+pub(crate) fn source<'scope>(
+    scope: Scope<'scope, Time>,
+    node: &Node,
+    source: &Arc<dyn DynSource>,
+    worker: usize,
+    status: Rc<SourceStatus>,
+    control: Arc<Control>,
+) -> Edge<'scope> {
+    let mut builder = OperatorBuilder::new(node.label(), scope);
+    let (output, stream) = builder.new_output::<Parcel>();
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(address.clone());
+    let sync = scope.worker().sync_activator_for(address.to_vec());
+    control.add_source(sync.clone());
+    let waker = {
+        let control = Arc::clone(&control);
+        Waker::new(move || {
+            // A worker that has gone needs no waking.
+            let _ = sync.activate();
+            control.data_available();
+        })
+    };
+    let reading = Reading {
+        node: node.clone(),
+        source: Arc::clone(source),
+        worker,
+        status,
+        readers: None,
+        waker,
+        output: OutputBuilder::from(output),
+        epoch: Epoch(0),
+        planned: false,
+        rows: 0,
+        activator,
+        control,
+    };
+    builder.build(move |mut capabilities| {
+        let mut reading = reading;
+        let mut capability = capabilities.pop();
+        move |_frontiers| {
+            if capability.is_some() && !reading.run(&mut capability) {
+                reading.finish();
+                capability = None;
+            }
+        }
+    });
+    stream
+}
+
+struct Part {
+    partition: u32,
+    origin: u32,
+    reader: Box<dyn DynReader>,
+    ended: bool,
+    /// Micro-batch: whether the epoch's range has been read.
+    done: bool,
+}
+
+struct Reading {
+    node: Node,
+    source: Arc<dyn DynSource>,
+    worker: usize,
+    status: Rc<SourceStatus>,
+    readers: Option<Vec<Part>>,
+    waker: Waker,
+    output: OutputBuilder<Time, NoopBuilder<Parcel>>,
+    epoch: Epoch,
+    planned: bool,
+    rows: u64,
+    activator: Activator,
+    control: Arc<Control>,
+}
+
+/// What an activation found.
+enum Found {
+    /// There may be more at once.
+    More,
+    /// Nothing before that long, or before somebody wakes the source.
+    Nothing(Option<Duration>),
+    /// Too much is on its way already; the source is woken when that has changed.
+    Paused,
+}
+
+impl Reading {
+    /// One activation; false when the source has no more part in the query.
+    fn run(&mut self, capability: &mut Option<Capability<Time>>) -> bool {
+        enter(self.node.id);
+        if self.control.has_ended() {
+            return false;
+        }
+        if self.readers.is_none() {
+            match self.open() {
+                Ok(readers) => self.readers = Some(readers),
+                Err(error) => return self.fail(error),
+            }
+        }
+        let result = match self.control.mode {
+            Mode::MicroBatch => self.read_plans(capability),
+            Mode::Continuous => self.read_on(capability),
+        };
+        match result {
+            Ok(go_on) => go_on,
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn open(&self) -> Result<Vec<Part>, SourceError> {
+        let mine = (0..self.source.partitions()).filter(|p| *p as usize % self.control.workers == self.worker);
+        mine.map(|partition| {
+            let context = ReaderContext::new(self.waker.clone(), self.control.clock.clone());
+            let start = self.source.start(partition)?;
+            let reader = self.source.open(partition, &start, context)?;
+            let origin = origin(self.node.id, self.source.watermark_partition(partition));
+            Ok(Part { partition, origin, reader, ended: false, done: false })
+        })
+        .collect()
+    }
+
+    fn fail(&self, error: SourceError) -> bool {
+        self.control.fail(RunError::Source { site: Site::of(&self.node), error });
+        false
+    }
+
+    /// Reads planned epochs, as many as are planned and fit in one activation.
+    fn read_plans(&mut self, capability: &mut Option<Capability<Time>>) -> Result<bool, SourceError> {
+        let mut budget = 2 * ROWS;
+        loop {
+            if !self.planned {
+                let Some(plan) = self.control.plan(self.epoch) else {
+                    return Ok(!self.control.is_finishing());
+                };
+                let ends = plan.ends.get(&self.node.id);
+                for part in self.readers.iter_mut().flatten() {
+                    let end = ends.and_then(|ends| ends.get(part.partition as usize));
+                    part.reader.read_until(end)?;
+                    part.done = part.ended;
+                }
+                self.planned = true;
+                self.control.took_part(self.epoch);
+            }
+            let (found, rows) = self.poll_all(capability)?;
+            budget = budget.saturating_sub(rows.max(1));
+            if self.readers.iter().flatten().all(|part| part.done) {
+                self.leave()?;
+                self.downgrade(capability);
+                self.planned = false;
+                if budget > 0 {
+                    continue;
+                }
+            }
+            match found {
+                Found::More => self.activator.activate(),
+                // What was planned is there, but the reader's own thread has yet to hand it over.
+                Found::Nothing(Some(delay)) => self.activator.activate_after(delay),
+                Found::Nothing(None) | Found::Paused => {}
+            }
+            return Ok(true);
+        }
+    }
+
+    /// Reads on, in the epoch that has been called.
+    fn read_on(&mut self, capability: &mut Option<Capability<Time>>) -> Result<bool, SourceError> {
+        self.control.took_part(self.epoch);
+        while self.epoch < self.control.target() {
+            self.leave()?;
+            self.downgrade(capability);
+            self.control.took_part(self.epoch);
+        }
+        if self.control.is_finishing() {
+            self.leave()?;
+            return Ok(false);
+        }
+        let (found, _) = self.poll_all(capability)?;
+        if self.readers.iter().flatten().all(|part| part.ended) {
+            self.leave()?;
+            return Ok(false);
+        }
+        let idle = matches!(found, Found::Nothing(_));
+        self.status.idle.set(idle);
+        self.control.set_source_idle(self.node.id, self.worker, idle);
+        match found {
+            Found::More => self.activator.activate(),
+            Found::Nothing(Some(delay)) => self.activator.activate_after(delay),
+            Found::Nothing(None) | Found::Paused => {}
+        }
+        Ok(true)
+    }
+
+    /// Polls every partition once.
+    fn poll_all(&mut self, capability: &Option<Capability<Time>>) -> Result<(Found, usize), SourceError> {
+        if self.control.must_pause(self.epoch) {
+            return Ok((Found::Paused, 0));
+        }
+        let micro_batch = self.control.mode == Mode::MicroBatch;
+        let (mut more, mut again, mut total) = (false, None::<Duration>, 0);
+        let cloner = self.node.outputs.first().copied().flatten();
+        let mut session = self.output.activate();
+        for part in self.readers.iter_mut().flatten() {
+            if part.ended || part.done {
+                continue;
+            }
+            let (batch, poll) = part.reader.poll(ROWS)?;
+            let skipped = part.reader.take_skipped();
+            if skipped > 0 && let Some(metrics) = self.control.node(self.node.id) {
+                metrics.skipped_rows.fetch_add(skipped, Ordering::Relaxed);
+            }
+            let rows = batch.len();
+            total += rows;
+            if rows > 0 && let Some(capability) = capability {
+                let mut parcel = Parcel::new(batch.with_origin(part.origin)).copyable(cloner);
+                session.session_with_builder(capability).give_container(&mut parcel);
+            }
+            match poll {
+                Poll::Ready => more = true,
+                Poll::Idle => {}
+                Poll::IdleUntil(at) => {
+                    let delay = at.since(self.control.clock.now()).max(Duration::from_micros(1));
+                    again = Some(again.map_or(delay, |d| d.min(delay)));
+                }
+                Poll::End => {
+                    part.ended = true;
+                    part.done = true;
+                    self.control.ledger.partition_ended(self.node.id, self.epoch);
+                }
+            }
+            if micro_batch && part.reader.at_limit() {
+                part.done = true;
+            }
+        }
+        drop(session);
+        if total > 0 {
+            self.rows += total as u64;
+            if let Some(metrics) = self.control.node(self.node.id) {
+                metrics.rows_in.fetch_add(total as u64, Ordering::Relaxed);
+                metrics.rows_out.fetch_add(total as u64, Ordering::Relaxed);
+            }
+        }
+        if self.readers.iter().flatten().all(|part| part.ended) {
+            self.status.ended.set(true);
+        }
+        let found = if more { Found::More } else { Found::Nothing(again) };
+        Ok((found, total))
+    }
+
+    /// Reports an epoch as read.
+    fn leave(&mut self) -> Result<(), SourceError> {
+        let mut offsets = Vec::new();
+        for part in self.readers.iter().flatten() {
+            offsets.push((part.partition, part.reader.offset()?));
+        }
+        let rows = std::mem::take(&mut self.rows);
+        self.control.tell(Event::Read { epoch: self.epoch, source: self.node.id, rows, offsets });
+        Ok(())
+    }
+
+    fn downgrade(&mut self, capability: &mut Option<Capability<Time>>) {
+        self.epoch = self.epoch.next();
+        if let Some(capability) = capability {
+            // Epochs only grow, so this cannot fail.
+            let _ = capability.try_downgrade(&time(self.epoch, EventTime::MIN));
+        }
+    }
+
+    fn finish(&mut self) {
+        self.readers = None;
+        let last = match self.control.mode {
+            Mode::MicroBatch => self.epoch.0.checked_sub(1).map(Epoch),
+            Mode::Continuous => Some(self.epoch),
+        };
+        self.control.set_source_idle(self.node.id, self.worker, true);
+        self.control.tell(Event::SourceDone { last });
+    }
+}

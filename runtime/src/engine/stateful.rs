@@ -1,0 +1,317 @@
+//! Hosts an operator that keeps something between batches: state, a watermark, an epoch.
+//!
+//! It stands in one epoch. Records of later epochs wait until that one is complete; then its last watermark, by number
+//! from the ledger, is applied, and the operator steps into the next. A frontier that has jumped over several epochs is
+//! followed one epoch at a time. Each output is held by one capability, at the epoch and watermark the operator stands
+//! at; the operator is disconnected from its inputs, so that is all that those below it wait for.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tidemill_operators::{Batch, Epoch, EventTime, Mode, ProcessingTime};
+use timely::container::NoopBuilder;
+use timely::dataflow::Scope;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::frontier::MutableAntichain;
+use timely::scheduling::Activator;
+
+use super::assigner::Assigner;
+use super::host::{Hosted, enter, receive};
+use super::parcel::Parcel;
+use super::route::{Inflow, Inlet};
+use super::stateless::Edge;
+use super::{Time, time};
+use crate::ledger::DomainId;
+
+/// An input: its edge, and the domains whose watermarks hold on it.
+pub(crate) struct StatefulInput<'scope> {
+    pub(crate) inflow: Inflow<'scope>,
+    pub(crate) domains: Vec<DomainId>,
+}
+
+type Frontiers = [MutableAntichain<Time>];
+type Output = OutputBuilder<Time, NoopBuilder<Parcel>>;
+
+/// Builds the operator.
+pub(crate) fn stateful<'scope>(
+    scope: Scope<'scope, Time>,
+    name: &str,
+    inputs: Vec<StatefulInput<'scope>>,
+    hosted: Hosted,
+    assigner: Option<Assigner>,
+) -> Vec<Edge<'scope>> {
+    let mut builder = OperatorBuilder::new(name.to_owned(), scope);
+    let domains: Vec<Vec<DomainId>> = inputs.iter().map(|i| i.domains.clone()).collect();
+    let mut inlets: Vec<Inlet> = inputs.into_iter().map(|i| i.inflow.connect(&mut builder, false)).collect();
+    let mut outputs: Vec<Output> = Vec::new();
+    let mut streams = Vec::new();
+    for _ in 0..hosted.outputs() {
+        let (output, stream) = builder.new_output_connection::<Parcel, _>([]);
+        outputs.push(OutputBuilder::from(output));
+        streams.push(stream);
+    }
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(address.clone());
+    if let Some(assigner) = &assigner {
+        let sync = scope.worker().sync_activator_for(address.to_vec());
+        hosted.control.add_assigner(assigner.domain, hosted.worker(), sync);
+    }
+    builder.build(move |capabilities| {
+        let mut stand = Stand::new(hosted, assigner, domains, outputs, capabilities, activator);
+        move |frontiers| {
+            enter(stand.hosted.node);
+            for (input, inlet) in inlets.iter_mut().enumerate() {
+                inlet.for_each(|capability, parcel| {
+                    let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.outer));
+                    let batch = receive(&stand.hosted.control, stand.hosted.worker(), parcel);
+                    stand.take(epoch, input, batch);
+                });
+            }
+            stand.settle(frontiers);
+        }
+    });
+    streams
+}
+
+/// Where the operator stands.
+struct Stand {
+    hosted: Hosted,
+    assigner: Option<Assigner>,
+    domains: Vec<Vec<DomainId>>,
+    outputs: Vec<Output>,
+    capabilities: Vec<Capability<Time>>,
+    activator: Activator,
+    epoch: Epoch,
+    watermark: EventTime,
+    /// What has come too early, by epoch.
+    stash: BTreeMap<Epoch, VecDeque<(usize, Batch)>>,
+    /// When the operator wants to be called, by the clock.
+    wake_at: Option<ProcessingTime>,
+    /// Whether it has taken anything since its last flush.
+    taken: bool,
+    finished: bool,
+}
+
+impl Stand {
+    fn new(
+        hosted: Hosted,
+        assigner: Option<Assigner>,
+        domains: Vec<Vec<DomainId>>,
+        outputs: Vec<Output>,
+        capabilities: Vec<Capability<Time>>,
+        activator: Activator,
+    ) -> Stand {
+        Stand {
+            hosted,
+            assigner,
+            domains,
+            outputs,
+            capabilities,
+            activator,
+            epoch: Epoch(0),
+            watermark: EventTime::MIN,
+            stash: BTreeMap::new(),
+            wake_at: None,
+            taken: false,
+            finished: false,
+        }
+    }
+
+    fn continuous(&self) -> bool {
+        self.hosted.control.mode == Mode::Continuous
+    }
+
+    /// Takes a batch, or puts it by until its epoch comes.
+    fn take(&mut self, epoch: Epoch, input: usize, batch: Batch) {
+        if epoch == self.epoch {
+            self.work(input, batch);
+        } else {
+            self.hosted.control.stashed(self.hosted.worker(), batch.len() as i64);
+            self.stash.entry(epoch).or_default().push_back((input, batch));
+        }
+    }
+
+    fn work(&mut self, input: usize, batch: Batch) {
+        if !self.taken {
+            self.taken = true;
+            // One reading per activation in continuous mode; in micro-batch the epoch's own, which the plan has.
+            let now = self.hosted.control.now(self.epoch);
+            self.hosted.context.set_now(now);
+        }
+        self.hosted.batch(input, batch);
+        self.observe();
+        self.send();
+    }
+
+    fn observe(&mut self) {
+        let epoch = self.epoch;
+        match &mut self.assigner {
+            Some(assigner) => {
+                for (origin, watermark) in self.hosted.context.drain_observed() {
+                    assigner.observe(epoch, origin, watermark);
+                }
+            }
+            None => drop(self.hosted.context.drain_observed()),
+        }
+    }
+
+    fn send(&mut self) {
+        for (output, mut parcel) in self.hosted.sent() {
+            if let (Some(out), Some(capability)) = (self.outputs.get_mut(output), self.capabilities.get(output)) {
+                out.activate().session_with_builder(capability).give_container(&mut parcel);
+            }
+        }
+        if let Some(at) = self.hosted.context.take_wake_at() {
+            if self.continuous() {
+                let delay = at.since(self.hosted.control.clock.now());
+                self.activator.activate_after(delay);
+            } else {
+                self.hosted.control.request_epoch_at(at);
+            }
+            self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+        }
+    }
+
+    /// After the batches: watermarks, epochs, timers, a flush.
+    fn settle(&mut self, frontiers: &Frontiers) {
+        if self.finished {
+            return;
+        }
+        let everything_came = frontiers.iter().all(MutableAntichain::is_empty);
+        if everything_came && let Some(assigner) = &mut self.assigner {
+            assigner.end();
+        }
+        if self.continuous() {
+            self.move_watermark(frontiers);
+        }
+        while self.is_complete(frontiers) && !self.hosted.control.has_ended() {
+            self.end_epoch();
+        }
+        if everything_came {
+            self.capabilities.clear();
+            self.finished = true;
+            return;
+        }
+        if self.continuous() {
+            self.serve_timer();
+            if std::mem::take(&mut self.taken) {
+                self.hosted.call(|operator, context| operator.flush(context));
+                self.send();
+            }
+        }
+        self.hold();
+    }
+
+    /// Whether all records of the epoch have come.
+    fn is_complete(&self, frontiers: &Frontiers) -> bool {
+        let least = frontiers.iter().flat_map(|f| f.frontier().iter().map(|t| t.outer)).min();
+        match least {
+            Some(least) => least > self.epoch.0,
+            None => self.epoch.0 < self.hosted.control.epochs(),
+        }
+    }
+
+    /// Continuous: applies the watermark that holds now in the epoch that the operator stands in.
+    fn move_watermark(&mut self, frontiers: &Frontiers) {
+        let watermark = match &mut self.assigner {
+            Some(assigner) => {
+                let (watermark, look_again) = assigner.watermark();
+                if let Some(delay) = look_again {
+                    self.activator.activate_after(delay);
+                }
+                Some(watermark)
+            }
+            None => self.watermark_of_inputs(frontiers),
+        };
+        if let Some(watermark) = watermark {
+            self.apply(watermark);
+        }
+    }
+
+    /// The least watermark over the inputs that have event time: of records that can still come in this epoch, or, for
+    /// an input that has brought all of it, the one with which the epoch ended there.
+    fn watermark_of_inputs(&self, frontiers: &Frontiers) -> Option<EventTime> {
+        let ledger = &self.hosted.control.ledger;
+        let of_input = |(domains, frontier): (&Vec<DomainId>, &MutableAntichain<Time>)| {
+            if domains.is_empty() {
+                return None;
+            }
+            let open = frontier.frontier().iter().filter(|t| t.outer <= self.epoch.0).map(|t| t.inner).min();
+            match open {
+                Some(least) => Some(EventTime(least)),
+                None => domains.iter().map(|d| ledger.end_of_interval(*d, self.epoch)).min(),
+            }
+        };
+        self.domains.iter().zip(frontiers).filter_map(of_input).min()
+    }
+
+    fn apply(&mut self, watermark: EventTime) {
+        if watermark > self.watermark {
+            self.watermark = watermark;
+            self.hosted.context.set_watermark(watermark);
+            self.hosted.call(|operator, context| operator.watermark(context));
+            self.send();
+        }
+    }
+
+    /// Ends the epoch with its own watermark and steps into the next.
+    fn end_epoch(&mut self) {
+        let ledger = &self.hosted.control.ledger;
+        let epoch = self.epoch;
+        let end = match (&self.assigner, self.hosted.control.mode) {
+            (Some(assigner), Mode::MicroBatch) => Some(ledger.end_of_batch(assigner.domain, epoch)),
+            (Some(_), Mode::Continuous) => Some(self.watermark),
+            (None, mode) => {
+                let of = |domain: &DomainId| match mode {
+                    Mode::MicroBatch => ledger.end_of_batch(*domain, epoch),
+                    Mode::Continuous => ledger.end_of_interval(*domain, epoch),
+                };
+                self.domains.iter().flatten().map(of).min()
+            }
+        };
+        if let Some(end) = end {
+            self.apply(end);
+        }
+        self.hosted.call(|operator, context| operator.flush(context));
+        self.hosted.call(|operator, context| operator.epoch_end(context));
+        self.send();
+        self.hosted.report_state();
+        if let (Some(assigner), Mode::Continuous) = (&self.assigner, self.hosted.control.mode) {
+            self.hosted.control.ledger.leave(assigner.domain, epoch, self.watermark);
+        }
+        self.taken = false;
+
+        self.epoch = epoch.next();
+        let now = self.hosted.control.now(self.epoch);
+        self.hosted.context.enter(self.epoch, self.watermark, now);
+        self.hold();
+        self.serve_timer();
+        for (input, batch) in self.stash.remove(&self.epoch).unwrap_or_default() {
+            self.hosted.control.stashed(self.hosted.worker(), -(batch.len() as i64));
+            self.work(input, batch);
+        }
+    }
+
+    fn serve_timer(&mut self) {
+        let Some(at) = self.wake_at else { return };
+        let now = self.hosted.control.now(self.epoch);
+        if at <= now {
+            self.wake_at = None;
+            self.hosted.context.set_now(now);
+            self.hosted.call(|operator, context| operator.processing_time(context));
+            self.send();
+        }
+    }
+
+    /// Holds the outputs where the operator stands.
+    fn hold(&mut self) {
+        let here = time(self.epoch, self.watermark);
+        for capability in &mut self.capabilities {
+            if *capability.time() != here {
+                // The operator's epoch and watermark only grow, so this cannot fail.
+                let _ = capability.try_downgrade(&here);
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The threads that run a dataflow: each builds its copy and steps it until the query ends.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use timely::communication::Allocator;
+use timely::communication::allocator::thread::Thread;
+use timely::worker::Worker;
+use timely::{CommunicationConfig, WorkerConfig};
+
+use super::host::running;
+use super::{Layout, Time};
+use crate::control::{Control, Event};
+use crate::error::{RunError, Site};
+use crate::options::Idle;
+
+/// The worker threads of a query.
+pub(crate) struct Crew {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Crew {
+    /// Starts a thread for each worker.
+    pub(crate) fn start(layout: &Arc<Layout>, control: &Arc<Control>, idle: Idle) -> Result<Crew, RunError> {
+        let engine = |problem: String| RunError::Engine(problem);
+        let (builders, _others) =
+            CommunicationConfig::Process(control.workers).try_build().map_err(engine)?;
+        let mut threads = Vec::new();
+        for (index, builder) in builders.into_iter().enumerate() {
+            let (layout, control) = (Arc::clone(layout), Arc::clone(control));
+            let thread = std::thread::Builder::new()
+                .name(format!("tidemill-worker-{index}"))
+                .spawn(move || {
+                    use timely::communication::AllocatorBuilder;
+                    let allocator = AllocatorBuilder::build(builder);
+                    run(index, allocator, &layout, &control, idle);
+                    control.tell(Event::WorkerDone);
+                })
+                .map_err(|e| RunError::Engine(format!("a worker thread cannot be started: {e}")))?;
+            control.enlist(thread.thread().clone());
+            threads.push(thread);
+        }
+        Ok(Crew { threads })
+    }
+
+    /// Waits until all threads have ended.
+    pub(crate) fn join(self) {
+        for thread in self.threads {
+            // A worker catches what panics in it, so there is nothing left to report.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn config(idle: Idle) -> WorkerConfig {
+    WorkerConfig::default().idle_spin(match idle {
+        Idle::Park => Duration::ZERO,
+        Idle::Spin(duration) => duration,
+    })
+}
+
+fn run(index: usize, allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle) {
+    let mut worker = Worker::new(config(idle), allocator, Some(Instant::now()));
+    guard(index, layout, control, || {
+        build(&mut worker, index, layout, control);
+        while worker.has_dataflows() && !control.has_ended() {
+            worker.step_or_park(None);
+        }
+    });
+    // What a user's values do when they are dropped is the user's code too.
+    guard(index, layout, control, move || drop(worker));
+}
+
+fn build(worker: &mut Worker, index: usize, layout: &Layout, control: &Arc<Control>) {
+    let built = worker.dataflow::<Time, _, _>(|scope| layout.build(scope, index, control));
+    if let Err(error) = built {
+        control.fail(error);
+    }
+}
+
+/// Runs users' code: a panic in it ends the query with one error, on every worker.
+fn guard(index: usize, layout: &Layout, control: &Control, body: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(body)) {
+        let message = payload
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+            .unwrap_or_else(|| "a value that is not a text".to_owned());
+        let site = layout
+            .nodes
+            .get(running().0)
+            .map_or_else(|| Site { operator: "engine".to_owned(), location: String::new() }, Site::of);
+        control.fail(RunError::Panic { worker: index, site, message });
+    }
+}
+
+/// A single worker on the caller's own thread, stepped by hand.
+pub(crate) struct LocalWorker {
+    worker: Worker,
+    layout: Arc<Layout>,
+    control: Arc<Control>,
+}
+
+impl LocalWorker {
+    pub(crate) fn new(layout: &Arc<Layout>, control: &Arc<Control>) -> LocalWorker {
+        let allocator = Allocator::Thread(Thread::default());
+        let mut worker = Worker::new(config(Idle::Park), allocator, Some(Instant::now()));
+        build(&mut worker, 0, layout, control);
+        LocalWorker { worker, layout: Arc::clone(layout), control: Arc::clone(control) }
+    }
+
+    /// Lets every operator that has something to do do it; false when the dataflow is complete.
+    pub(crate) fn step(&mut self) -> bool {
+        let (layout, control) = (Arc::clone(&self.layout), Arc::clone(&self.control));
+        let worker = &mut self.worker;
+        guard(0, &layout, &control, || {
+            worker.step();
+        });
+        worker.has_dataflows()
+    }
+}
