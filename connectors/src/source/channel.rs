@@ -146,7 +146,7 @@ mod tests {
         sender.clone().send(2).unwrap();
         assert_eq!(drive.epoch(Some(1)).unwrap(), [vec![1]]);
         assert_eq!(drive.epoch(None).unwrap(), [vec![2]]);
-        assert_eq!(drive.epoch(None).unwrap(), [vec![]]);
+        assert!(drive.epoch(None).unwrap().concat().is_empty());
         sender.send(3).unwrap();
         drop(sender);
         assert_eq!(drive.epoch(None).unwrap(), [vec![3]]);
@@ -172,7 +172,7 @@ mod tests {
     fn an_idle_reader_is_woken_when_the_last_sender_goes() {
         let (sender, source) = channel::<u8>(2);
         let mut drive = Drive::new(source).unwrap();
-        assert_eq!(drive.read().unwrap(), [vec![]]);
+        assert!(drive.read().unwrap().concat().is_empty());
         assert_eq!(drive.polls, [Poll::Idle]);
         drop(sender);
         drive.wait();

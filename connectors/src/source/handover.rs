@@ -25,10 +25,11 @@ pub(super) struct Gauge {
 impl Gauge {
     fn ring(&self) {
         fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::AcqRel) {
-            if let Some(waker) = self.waker.get() {
-                waker.wake();
-            }
+        if self.waiting.load(Ordering::Relaxed)
+            && self.waiting.swap(false, Ordering::AcqRel)
+            && let Some(waker) = self.waker.get()
+        {
+            waker.wake();
         }
     }
 

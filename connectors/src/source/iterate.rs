@@ -124,10 +124,10 @@ pub struct IterReader<I> {
 
 impl<I: Iterator> IterReader<I> {
     fn skip(&mut self, count: u64) {
-        if let (Some(iter), Some(last)) = (&mut self.iter, count.checked_sub(1)) {
-            if iter.nth(crate::length(last)).is_none() {
-                self.iter = None;
-            }
+        if let (Some(iter), Some(last)) = (&mut self.iter, count.checked_sub(1))
+            && iter.nth(crate::length(last)).is_none()
+        {
+            self.iter = None;
         }
         self.at += count;
     }
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(drive.epoch(None).unwrap(), [vec![0, 1, 2, 3, 4]]);
         assert!(drive.ended());
         drive.reopen().unwrap();
-        assert_eq!(drive.epoch(None).unwrap(), [vec![]]);
+        assert!(drive.epoch(None).unwrap().concat().is_empty());
         assert!(drive.ended());
     }
 

@@ -133,10 +133,10 @@ mod tests {
     #[test]
     fn an_empty_source_ends_in_both_modes() {
         let mut drive = Drive::new(memory(Vec::<u8>::new())).unwrap();
-        assert_eq!(drive.epoch(None).unwrap(), [vec![]]);
+        assert!(drive.epoch(None).unwrap().concat().is_empty());
         assert!(drive.ended());
         let mut drive = Drive::new(memory(Vec::<u8>::new())).unwrap();
-        assert_eq!(drive.read().unwrap(), [vec![]]);
+        assert!(drive.read().unwrap().concat().is_empty());
         assert!(drive.ended());
     }
 

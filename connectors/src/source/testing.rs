@@ -33,7 +33,9 @@ impl<S: Source> Drive<S> {
     pub(crate) fn resume(source: S, offsets: &[S::Offset]) -> Result<Self, SourceError> {
         let clock = Arc::new(AtomicI64::new(0));
         let (ring, woken) = crossbeam_channel::unbounded();
-        let waker = Waker::new(move || drop(ring.send(())));
+        let waker = Waker::new(move || {
+            let _ = ring.send(());
+        });
         let now = Arc::clone(&clock);
         let context =
             ReaderContext::new(waker, Clock::new(move || ProcessingTime(now.load(Ordering::SeqCst))));

@@ -153,12 +153,15 @@ impl Opened {
         to: u64,
         most: u64,
     ) -> Result<(u64, u64), SourceError> {
+        let csv = matches!(splitting, Splitting::Csv { .. });
         let (mut ends, mut records, mut end, mut at) = (Ends::new(splitting), 0, from, from);
         while at < to && records < most {
             let bytes = self.read(at, to.min(at + 16 * PROBE as u64))?;
             let mut rest = bytes.as_slice();
             while let Some(next) = ends.next(rest) {
-                records += 1;
+                // An empty row is no record.
+                let empty = rest.get(..next).is_some_and(|row| matches!(row, b"\n" | b"\r\n"));
+                records += u64::from(!(csv && empty));
                 rest = rest.get(next..).unwrap_or_default();
                 end = at + (bytes.len() - rest.len()) as u64;
                 if records == most {

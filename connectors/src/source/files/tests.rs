@@ -37,7 +37,7 @@ fn all(rows: Vec<Vec<Text>>) -> Vec<String> {
     strings(rows).concat()
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Order {
     id: u64,
     item: String,
