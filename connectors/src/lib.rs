@@ -1,0 +1,40 @@
+//! Where records come from and where they go: the sources and sinks that come with Tidemill.
+//!
+//! Sources: [`memory`] and [`iterate`] (collections, generators), [`rate`] (a steady clockwork), [`channel`] (a thread
+//! of your own), [`socket`] and [`socket_listener`] (lines over TCP), [`text_files`], [`text_blocks`], [`json_lines`]
+//! and [`csv_files`] (files, as they appear). Sinks: [`console`], [`json_lines_sink`], [`csv_sink`], [`memory_sink`],
+//! [`channel_sink`], [`for_each`] and its kin, [`discard`].
+//!
+//! Every one of them is an ordinary implementation of [`Source`](tidemill_operators::Source) or
+//! [`Sink`](tidemill_operators::Sink); those of your own have the same rights.
+
+mod sink;
+mod source;
+mod text;
+
+pub use crossbeam_channel::{SendError, TrySendError};
+pub use sink::{
+    ChannelSink, ConsoleSink, CsvSink, Discard, DiscardCount, ForEach, ForEachEpoch, JsonLinesSink,
+    MemorySink, MemoryTable, channel_sink, console, csv_sink, discard, for_each, for_each_epoch,
+    json_lines_sink, memory_sink, try_for_each,
+};
+pub use source::{
+    BadRecord, BadRecords, ChannelReader, ChannelSender, ChannelSource, Checked, Csv, CsvFiles, FileOffset,
+    FileReader, FileSource, Format, IterReader, IterSource, Json, JsonLines, Lines, ListenerSource,
+    MemoryReader, MemorySource, OnDisconnect, Parse, RateOffset, RateReader, RateRow, RateSource, Routed,
+    SocketReader, SocketSource, TextBlocks, TextFiles, WholeBlocks, channel, csv_files, iterate,
+    iterate_partitions, json_lines, memory, rate, socket, socket_listener, text_blocks, text_files,
+};
+pub use text::Text;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also after a panic elsewhere: everything kept under a lock here is whole between two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A count of records as a length; what does not fit is more than memory holds.
+fn length(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}

@@ -64,8 +64,8 @@ pub trait Source: Send + Sync + 'static {
     }
 
     /// How far the partition could be read now, starting at `from`: the end of the next epoch's range. Equal to `from`
-    /// when there is nothing. It may lie beyond the end of a bounded partition; the reader then says
-    /// [`Poll::End`] before it gets there.
+    /// when there is nothing. It may lie beyond the end of a partition that ends: the reader then says [`Poll::End`]
+    /// before it gets there, and an end that has been reached but not yet said is noticed.
     fn latest(
         &self,
         partition: u32,
@@ -108,12 +108,21 @@ pub struct PlanLimits {
     pub max_records: Option<u64>,
     /// The engine's clock, which a test may drive.
     pub now: ProcessingTime,
+    /// Whether the epoch is to take everything that is there, whatever the source's own limits.
+    pub whole: bool,
 }
 
 impl PlanLimits {
     /// Limits for an epoch that is planned now.
     pub fn new(max_records: Option<u64>, now: ProcessingTime) -> Self {
-        PlanLimits { max_records, now }
+        PlanLimits { max_records, now, whole: false }
+    }
+
+    /// The same for an epoch that is to take everything that is there.
+    #[must_use]
+    pub fn whole(mut self, whole: bool) -> Self {
+        self.whole = whole;
+        self
     }
 }
 
@@ -124,7 +133,7 @@ pub trait Reader: Send + 'static {
     /// Its position.
     type Offset: Offset;
 
-    /// Appends at most `max` records to `out`, reading no further than `until`. Never waits: with nothing to read it
+    /// Appends at most `max` records to `out` (whatever it then returns), reading no further than `until`. Never waits: with nothing to read it
     /// returns [`Poll::Idle`] at once and later calls the [`Waker`] of its context (or has told
     /// [`Poll::IdleUntil`] when to come back).
     fn poll(

@@ -27,8 +27,9 @@ pub(crate) struct EpochPlan {
 /// What workers tell the driver.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A source has read all that was planned for an epoch on a worker, or (continuous) has left it.
-    Read { epoch: Epoch, source: NodeId, rows: u64, offsets: Vec<(u32, ErasedOffset)> },
+    /// A source has read all that was planned for an epoch on a worker, or (continuous) has left it. For each
+    /// partition: where it stands, and whether it has ended.
+    Read { epoch: Epoch, source: NodeId, rows: u64, offsets: Vec<(u32, ErasedOffset, bool)> },
     /// A source will take no part in epochs after this one.
     SourceDone { last: Option<Epoch> },
     /// A sink has everything of an epoch and can commit it.

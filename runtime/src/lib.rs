@@ -1,0 +1,29 @@
+//! How a Tidemill graph runs: workers, the two modes, epochs, watermarks, progress. What a graph computes is the
+//! business of `tidemill-operators`.
+//!
+//! ```
+//! use tidemill_operators::{Graph, testing::{nowhere, numbers}};
+//! use tidemill_runtime::{Options, Run};
+//!
+//! let graph = Graph::new("count");
+//! numbers(&graph, 1_000).filter(|n| n % 2 == 0).sink(nowhere());
+//! let summary = graph.run(Options::default())?;
+//! assert_eq!((summary.input_rows, summary.output_rows), (1_000, 500));
+//! # Ok::<(), tidemill_runtime::RunError>(())
+//! ```
+
+mod clock;
+mod control;
+mod driver;
+mod engine;
+mod error;
+mod ledger;
+mod options;
+mod progress;
+mod query;
+
+pub use error::{Fault, RunError, Site};
+pub use options::{Idle, Options, Trigger};
+pub use progress::{Durations, Progress, SourceProgress, StateProgress, Summary};
+pub use query::{QueryHandle, Run};
+pub use tidemill_operators::Mode;

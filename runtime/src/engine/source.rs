@@ -297,7 +297,7 @@ impl Reading {
     fn leave(&mut self) -> Result<(), SourceError> {
         let mut offsets = Vec::new();
         for part in self.readers.iter().flatten() {
-            offsets.push((part.partition, part.reader.offset()?));
+            offsets.push((part.partition, part.reader.offset()?, part.ended));
         }
         let rows = std::mem::take(&mut self.rows);
         self.control.tell(Event::Read { epoch: self.epoch, source: self.node.id, rows, offsets });

@@ -1,0 +1,85 @@
+//! Rows for a thread of your own.
+
+use crossbeam_channel::Sender;
+use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+
+use super::Pending;
+
+/// A sink into a channel; see [`channel_sink`].
+pub struct ChannelSink<T> {
+    pending: Pending<T>,
+    sender: Sender<T>,
+}
+
+/// A sink that sends rows into a channel when their epoch commits, in continuous mode at once. A full channel makes the
+/// query wait; one whose receivers are gone ends it with an error.
+///
+/// ```
+/// use tidemill_connectors::channel_sink;
+/// use tidemill_operators::{Epoch, Sink};
+///
+/// let (sender, receiver) = crossbeam_channel::bounded(16);
+/// let mut sink = channel_sink(sender);
+/// sink.write(Epoch(0), &mut vec![1, 2])?;
+/// sink.commit(Epoch(0))?;
+/// assert_eq!(receiver.try_iter().collect::<Vec<i32>>(), [1, 2]);
+/// # Ok::<(), tidemill_operators::SinkError>(())
+/// ```
+pub fn channel_sink<T: Send + 'static>(sender: Sender<T>) -> ChannelSink<T> {
+    ChannelSink { pending: Pending::new(), sender }
+}
+
+impl<T> ChannelSink<T> {
+    fn show(&self, rows: Vec<T>) -> Result<(), SinkError> {
+        rows.into_iter()
+            .try_for_each(|row| self.sender.send(row))
+            .map_err(|_| SinkError::Closed("the channel".into()))
+    }
+}
+
+impl<T: Send + 'static> Sink<T> for ChannelSink<T> {
+    fn describe(&self) -> String {
+        "channel".to_owned()
+    }
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        self.pending.open(context);
+        Ok(())
+    }
+
+    fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        self.pending.add(epoch, rows).map_or(Ok(()), |rows| self.show(rows))
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.pending.commit(epoch).into_iter().try_for_each(|(_, rows)| self.show(rows))
+    }
+
+    fn abort(&mut self) {
+        self.pending.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_operators::OutputMode;
+
+    use super::super::testing::{open, write};
+    use super::*;
+
+    #[test]
+    fn rows_are_sent_with_their_epoch_or_at_once() {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let mut sink = channel_sink(sender);
+        open(&mut sink, OutputMode::Append, false);
+        write(&mut sink, 0, vec![1]);
+        assert!(receiver.is_empty());
+        sink.commit(Epoch(0)).unwrap();
+        open(&mut sink, OutputMode::Append, true);
+        write(&mut sink, 1, vec![2]);
+        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1, 2]);
+        drop(receiver);
+        let error = sink.write(Epoch(2), &mut vec![3]).unwrap_err();
+        assert!(matches!(error, SinkError::Closed(_)), "{error}");
+    }
+}

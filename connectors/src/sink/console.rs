@@ -1,0 +1,312 @@
+//! The terminal: a table for every epoch.
+
+use std::fmt;
+use std::io::Write;
+
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+
+use super::Pending;
+
+/// The longest cell that is shown whole, in characters.
+const CELL: usize = 40;
+
+type Row = Vec<(String, String)>;
+
+/// A sink onto the terminal; see [`console`].
+pub struct ConsoleSink {
+    rows: usize,
+    writer: Box<dyn Write + Send>,
+    pending: Pending<Row>,
+}
+
+/// A sink that prints a table for every epoch that has rows, when it commits: 20 rows of it unless
+/// [told otherwise](ConsoleSink::rows). In continuous mode it prints every row on a line, at once.
+///
+/// ```
+/// use tidemill_connectors::console;
+/// use tidemill_operators::{Epoch, Sink};
+///
+/// #[derive(serde::Serialize)]
+/// struct Count { word: &'static str, count: u64 }
+///
+/// let mut sink = console().rows(10);
+/// sink.write(Epoch(3), &mut vec![Count { word: "to", count: 2 }])?;
+/// Sink::<Count>::commit(&mut sink, Epoch(3))?;
+/// // epoch 3
+/// // word | count
+/// // -----+------
+/// // to   | 2
+/// # Ok::<(), tidemill_operators::SinkError>(())
+/// ```
+pub fn console() -> ConsoleSink {
+    ConsoleSink { rows: 20, writer: Box::new(std::io::stdout()), pending: Pending::new() }
+}
+
+impl ConsoleSink {
+    /// How many rows of an epoch are shown; of the others, only how many there are.
+    #[must_use]
+    pub fn rows(mut self, rows: usize) -> Self {
+        self.rows = rows;
+        self
+    }
+
+    /// Prints to another place than the standard output.
+    #[must_use]
+    pub fn to_writer(mut self, writer: impl Write + Send + 'static) -> Self {
+        self.writer = Box::new(writer);
+        self
+    }
+
+    fn print(&mut self, text: &str) -> Result<(), SinkError> {
+        let printed = self.writer.write_all(text.as_bytes()).and_then(|()| self.writer.flush());
+        printed.map_err(|error| SinkError::io("cannot print", error))
+    }
+}
+
+impl<T: Serialize + Send + 'static> Sink<T> for ConsoleSink {
+    fn describe(&self) -> String {
+        "console".to_owned()
+    }
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        self.pending.open(context);
+        Ok(())
+    }
+
+    fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        let mut cells = rows.drain(..).map(|row| flatten(&row)).collect::<Result<Vec<_>, _>>()?;
+        let mut text = String::new();
+        for row in self.pending.add(epoch, &mut cells).into_iter().flatten() {
+            let fields: Vec<_> = row.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            text += &format!("epoch {epoch}: {}\n", fields.join(" "));
+        }
+        if text.is_empty() { Ok(()) } else { self.print(&text) }
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        for (epoch, rows) in self.pending.commit(epoch) {
+            if !rows.is_empty() {
+                self.print(&table(epoch, &rows, self.rows))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn abort(&mut self) {
+        self.pending.abort();
+    }
+}
+
+/// Lays rows out; a column is as wide as its longest cell.
+fn table(epoch: Epoch, rows: &[Row], most: usize) -> String {
+    let shown = rows.get(..most).unwrap_or(rows);
+    let mut columns: Vec<(&str, usize)> = Vec::new();
+    for (name, value) in shown.iter().flatten() {
+        let width = value.chars().count().max(name.chars().count());
+        match columns.iter_mut().find(|(column, _)| column == name) {
+            Some((_, widest)) => *widest = width.max(*widest),
+            None => columns.push((name, width)),
+        }
+    }
+    let line = |cells: Vec<String>, between: &str| format!("{}\n", cells.join(between).trim_end());
+    let mut text = format!("epoch {epoch}\n");
+    if !columns.is_empty() {
+        text += &line(columns.iter().map(|(name, width)| format!("{name:width$}")).collect(), " | ");
+        text += &line(columns.iter().map(|(_, width)| "-".repeat(*width)).collect(), "-+-");
+    }
+    for row in shown {
+        let cell = |column: &str| {
+            row.iter().find(|(name, _)| name == column).map_or("", |(_, value)| value.as_str())
+        };
+        text += &line(columns.iter().map(|(name, width)| format!("{:width$}", cell(name))).collect(), " | ");
+    }
+    if rows.len() > shown.len() {
+        text += &format!("… and {} more rows\n", rows.len() - shown.len());
+    }
+    text
+}
+
+/// A row as named cells: the fields of a struct, those of a struct within it as `outer.inner`, the parts of a tuple as
+/// `_1`, `_2`, anything else as `value`.
+fn flatten(row: &impl Serialize) -> Result<Row, SinkError> {
+    let failed =
+        |error: serde_json::Error| SinkError::Encode { sink: "console".into(), reason: error.to_string() };
+    let json = serde_json::to_string(row).map_err(failed)?;
+    let mut cells = Vec::new();
+    match serde_json::from_str(&json).map_err(failed)? {
+        Tree::List(parts) => {
+            for (number, part) in (1..).zip(parts) {
+                part.into_cells(format!("_{number}"), &mut cells);
+            }
+        }
+        tree => tree.into_cells(String::new(), &mut cells),
+    }
+    Ok(cells)
+}
+
+/// A JSON value whose fields have kept their order.
+enum Tree {
+    Leaf(String),
+    List(Vec<Tree>),
+    Fields(Vec<(String, Tree)>),
+}
+
+impl Tree {
+    fn into_cells(self, name: String, cells: &mut Row) {
+        match self {
+            Tree::Fields(fields) => {
+                for (field, tree) in fields {
+                    let name = if name.is_empty() { field } else { format!("{name}.{field}") };
+                    tree.into_cells(name, cells);
+                }
+            }
+            tree => {
+                let name = if name.is_empty() { "value".to_owned() } else { name };
+                cells.push((name, shorten(&tree.to_string())));
+            }
+        }
+    }
+}
+
+fn shorten(text: &str) -> String {
+    let text = text.replace('\n', "\\n");
+    if text.chars().count() <= CELL {
+        return text;
+    }
+    text.chars().take(CELL - 1).chain(['…']).collect()
+}
+
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Tree::Leaf(text) => f.write_str(text),
+            Tree::List(parts) => {
+                let parts: Vec<_> = parts.iter().map(Tree::to_string).collect();
+                write!(f, "[{}]", parts.join(", "))
+            }
+            Tree::Fields(fields) => {
+                let fields: Vec<_> = fields.iter().map(|(name, tree)| format!("{name}: {tree}")).collect();
+                write!(f, "{{{}}}", fields.join(", "))
+            }
+        }
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Leaf("null".to_owned()))
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Leaf(value.to_string()))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(value.to_string()))
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(value.to_string()))
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(value.to_string()))
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
+        Ok(Tree::Leaf(value.to_owned()))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Tree, A::Error> {
+        let mut list = Vec::new();
+        while let Some(part) = parts.next_element()? {
+            list.push(part);
+        }
+        Ok(Tree::List(list))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Tree, A::Error> {
+        let mut list = Vec::new();
+        while let Some(field) = fields.next_entry()? {
+            list.push(field);
+        }
+        Ok(Tree::Fields(list))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tidemill_operators::OutputMode;
+
+    use super::super::testing::{open, write};
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Screen(Arc<Mutex<Vec<u8>>>);
+
+    impl Screen {
+        fn text(&self) -> String {
+            String::from_utf8(crate::lock(&self.0).clone()).unwrap()
+        }
+    }
+
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            crate::lock(&self.0).write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Serialize)]
+    struct Count {
+        word: String,
+        span: (i64, i64),
+        at: At,
+    }
+
+    #[derive(Serialize)]
+    struct At {
+        x: f64,
+    }
+
+    fn row(word: &str) -> Count {
+        Count { word: word.to_owned(), span: (0, 10), at: At { x: 1.5 } }
+    }
+
+    #[test]
+    fn an_epoch_is_a_table_and_an_empty_one_is_nothing() {
+        let screen = Screen::default();
+        let mut sink = console().rows(2).to_writer(screen.clone());
+        open::<Count>(&mut sink, OutputMode::Append, false);
+        write(&mut sink, 3, vec![row("to"), row(&"x".repeat(50)), row("not")]);
+        assert_eq!(screen.text(), "");
+        Sink::<Count>::commit(&mut sink, Epoch(3)).unwrap();
+        Sink::<Count>::commit(&mut sink, Epoch(4)).unwrap();
+        let (long, pad, rule) = ("x".repeat(39), " ".repeat(36), "-".repeat(40));
+        let head = format!("epoch 3\nword{pad} | span    | at.x\n{rule}-+---------+-----\n");
+        let body = format!("to  {pad} | [0, 10] | 1.5\n{long}… | [0, 10] | 1.5\n… and 1 more rows\n");
+        assert_eq!(screen.text(), head + &body);
+    }
+
+    #[test]
+    fn in_continuous_mode_every_row_is_a_line() {
+        let screen = Screen::default();
+        let mut sink = console().to_writer(screen.clone());
+        open::<(&str, u8)>(&mut sink, OutputMode::Append, true);
+        write(&mut sink, 7, vec![("a", 1), ("b", 2)]);
+        write(&mut sink, 8, Vec::<(&str, u8)>::new());
+        assert_eq!(screen.text(), "epoch 7: _1=a _2=1\nepoch 7: _1=b _2=2\n");
+    }
+}

@@ -1,0 +1,117 @@
+//! CSV: a file with a row on each line, and the names of the fields on the first.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+
+use super::file::OutFile;
+
+/// A sink into a CSV file; see [`csv_sink`].
+#[derive(Debug)]
+pub struct CsvSink {
+    file: OutFile,
+    header: bool,
+    last: Option<Epoch>,
+}
+
+/// A sink into a CSV file at `path`. Structs give a header with the names of their fields. Rows are written when their
+/// epoch commits, in continuous mode at once. A file that is there is emptied, unless [appended](CsvSink::append) to;
+/// directories are made. Where every epoch outputs the complete table, the file holds the last one.
+///
+/// ```
+/// use tidemill_connectors::csv_sink;
+///
+/// let sink = csv_sink("out/counts.csv");
+/// ```
+pub fn csv_sink(path: impl Into<PathBuf>) -> CsvSink {
+    CsvSink { file: OutFile::new(path.into()), header: true, last: None }
+}
+
+impl CsvSink {
+    /// Keeps what is in the file, and writes after it; without a header, unless the file is empty.
+    #[must_use]
+    pub fn append(mut self) -> Self {
+        self.file.append = true;
+        self
+    }
+}
+
+impl<T: Serialize + Send + 'static> Sink<T> for CsvSink {
+    fn describe(&self) -> String {
+        format!("CSV {}", self.file.name())
+    }
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        self.header = self.file.open(context)?;
+        Ok(())
+    }
+
+    fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        let failed = |reason: String, file: &OutFile| SinkError::Encode { sink: file.name(), reason };
+        // A file that is replaced begins anew with every epoch.
+        let header = self.header || (self.file.replaces() && self.last != Some(epoch));
+        let mut writer = csv::WriterBuilder::new().has_headers(header).from_writer(Vec::new());
+        for row in rows.iter() {
+            writer.serialize(row).map_err(|error| failed(error.to_string(), &self.file))?;
+        }
+        let bytes = writer.into_inner().map_err(|error| failed(error.to_string(), &self.file))?;
+        if !rows.is_empty() {
+            self.header = false;
+            self.last = Some(epoch);
+        }
+        rows.clear();
+        self.file.write(epoch, bytes)
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.file.commit(epoch)
+    }
+
+    fn abort(&mut self) {
+        self.file.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_operators::OutputMode;
+
+    use super::super::testing::{open, write};
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Count {
+        word: String,
+        count: u64,
+    }
+
+    fn count(word: &str, count: u64) -> Count {
+        Count { word: word.to_owned(), count }
+    }
+
+    #[test]
+    fn the_header_comes_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.csv");
+        for (sink, epoch) in [(csv_sink(&path), 0), (csv_sink(&path).append(), 1)] {
+            let mut sink = sink;
+            open::<Count>(&mut sink, OutputMode::Append, false);
+            write(&mut sink, epoch, vec![count("a,b", 1), count("c", 2)]);
+            Sink::<Count>::commit(&mut sink, Epoch(epoch)).unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "word,count\n\"a,b\",1\nc,2\n\"a,b\",1\nc,2\n");
+    }
+
+    #[test]
+    fn a_complete_table_replaces_the_file_and_has_its_header() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.csv");
+        let mut sink = csv_sink(&path);
+        open::<Count>(&mut sink, OutputMode::Complete, true);
+        write(&mut sink, 0, vec![count("a", 1)]);
+        write(&mut sink, 1, vec![count("a", 2), count("b", 1)]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "word,count\na,2\nb,1\n");
+    }
+}

@@ -1,0 +1,55 @@
+//! Nowhere: rows are counted and dropped, for benchmarks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidemill_operators::{Epoch, Sink, SinkError};
+
+/// A sink that drops its rows; see [`discard`].
+#[derive(Debug)]
+pub struct Discard {
+    count: DiscardCount,
+}
+
+/// How many rows a [`Discard`] has dropped. Readable from any thread while the query runs.
+#[derive(Clone, Debug, Default)]
+pub struct DiscardCount(Arc<AtomicU64>);
+
+impl DiscardCount {
+    /// The number of rows so far, whether their epoch has committed or not.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A sink that drops every row at once, and the count of them.
+///
+/// ```
+/// use tidemill_connectors::discard;
+/// use tidemill_operators::{Epoch, Sink};
+///
+/// let (mut sink, count) = discard();
+/// sink.write(Epoch(0), &mut vec!["a", "b"])?;
+/// assert_eq!(count.get(), 2);
+/// # Ok::<(), tidemill_operators::SinkError>(())
+/// ```
+pub fn discard() -> (Discard, DiscardCount) {
+    let count = DiscardCount::default();
+    (Discard { count: count.clone() }, count)
+}
+
+impl<T: Send + 'static> Sink<T> for Discard {
+    fn describe(&self) -> String {
+        "discard".to_owned()
+    }
+
+    fn write(&mut self, _epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        self.count.0.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        rows.clear();
+        Ok(())
+    }
+
+    fn commit(&mut self, _epoch: Epoch) -> Result<(), SinkError> {
+        Ok(())
+    }
+}

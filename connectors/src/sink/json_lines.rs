@@ -1,0 +1,104 @@
+//! JSON Lines: a file with a JSON value on each line.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+
+use super::file::OutFile;
+
+/// A sink into a file of JSON Lines; see [`json_lines_sink`].
+#[derive(Debug)]
+pub struct JsonLinesSink {
+    file: OutFile,
+}
+
+/// A sink into a file at `path`, a JSON value on each line. Rows are written when their epoch commits, in continuous
+/// mode at once. A file that is there is emptied, unless [appended](JsonLinesSink::append) to; directories are made.
+/// Where every epoch outputs the complete table, the file holds the last one.
+///
+/// ```
+/// use tidemill_connectors::json_lines_sink;
+///
+/// let sink = json_lines_sink("out/counts.jsonl").append();
+/// ```
+pub fn json_lines_sink(path: impl Into<PathBuf>) -> JsonLinesSink {
+    JsonLinesSink { file: OutFile::new(path.into()) }
+}
+
+impl JsonLinesSink {
+    /// Keeps what is in the file, and writes after it.
+    #[must_use]
+    pub fn append(mut self) -> Self {
+        self.file.append = true;
+        self
+    }
+}
+
+impl<T: Serialize + Send + 'static> Sink<T> for JsonLinesSink {
+    fn describe(&self) -> String {
+        format!("JSON Lines {}", self.file.name())
+    }
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        self.file.open(context).map(drop)
+    }
+
+    fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        let mut bytes = Vec::new();
+        for row in rows.drain(..) {
+            serde_json::to_writer(&mut bytes, &row)
+                .map_err(|error| SinkError::Encode { sink: self.file.name(), reason: error.to_string() })?;
+            bytes.push(b'\n');
+        }
+        self.file.write(epoch, bytes)
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.file.commit(epoch)
+    }
+
+    fn abort(&mut self) {
+        self.file.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_operators::OutputMode;
+
+    use super::super::testing::{open, write};
+    use super::*;
+
+    #[test]
+    fn rows_reach_the_file_with_their_epoch_or_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/x.jsonl");
+        let text = || std::fs::read_to_string(&path).unwrap();
+        let mut sink = json_lines_sink(&path);
+        open::<(u8, &str)>(&mut sink, OutputMode::Append, false);
+        write(&mut sink, 0, vec![(1, "a\nb")]);
+        assert_eq!(text(), "");
+        Sink::<(u8, &str)>::commit(&mut sink, Epoch(0)).unwrap();
+        assert_eq!(text(), "[1,\"a\\nb\"]\n");
+        let mut sink = json_lines_sink(&path).append();
+        open::<u8>(&mut sink, OutputMode::Append, true);
+        write(&mut sink, 0, vec![2u8]);
+        assert_eq!(text(), "[1,\"a\\nb\"]\n2\n");
+    }
+
+    #[test]
+    fn a_complete_table_replaces_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.jsonl");
+        let mut sink = json_lines_sink(&path);
+        open::<u64>(&mut sink, OutputMode::Complete, false);
+        for epoch in 0..2 {
+            write(&mut sink, epoch, vec![epoch, 100]);
+            Sink::<u64>::commit(&mut sink, Epoch(epoch)).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n100\n");
+        let context = SinkContext::new("test", OutputMode::Complete, false);
+        assert!(Sink::<u64>::open(&mut json_lines_sink(&path).append(), &context).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! A table in memory that can be looked at while the query runs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+
+use super::Pending;
+use crate::lock;
+
+/// A sink into memory; see [`memory_sink`].
+pub struct MemorySink<T> {
+    pending: Pending<T>,
+    table: MemoryTable<T>,
+}
+
+/// The rows that a [`MemorySink`] has shown. Cheap to clone, readable from any thread while the query runs.
+pub struct MemoryTable<T> {
+    shared: Arc<Mutex<Shown<T>>>,
+}
+
+struct Shown<T> {
+    epochs: BTreeMap<Epoch, Vec<T>>,
+    committed: Option<Epoch>,
+}
+
+impl<T> Clone for MemoryTable<T> {
+    fn clone(&self) -> Self {
+        MemoryTable { shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// A sink into memory and the table that it fills: with the rows of committed epochs, in continuous mode with every row
+/// at once. Where every epoch outputs the complete table, it replaces the one before.
+///
+/// ```
+/// use tidemill_connectors::memory_sink;
+/// use tidemill_operators::{Epoch, Sink};
+///
+/// let (mut sink, table) = memory_sink();
+/// sink.write(Epoch(0), &mut vec!["a", "b"])?;
+/// assert!(table.snapshot().is_empty());
+/// sink.commit(Epoch(0))?;
+/// assert_eq!(table.snapshot(), ["a", "b"]);
+/// # Ok::<(), tidemill_operators::SinkError>(())
+/// ```
+pub fn memory_sink<T: Clone + Send + 'static>() -> (MemorySink<T>, MemoryTable<T>) {
+    let shown = Shown { epochs: BTreeMap::new(), committed: None };
+    let table = MemoryTable { shared: Arc::new(Mutex::new(shown)) };
+    (MemorySink { pending: Pending::new(), table: table.clone() }, table)
+}
+
+impl<T: Clone> MemoryTable<T> {
+    /// All rows, in the order of their epochs.
+    pub fn snapshot(&self) -> Vec<T> {
+        lock(&self.shared).epochs.values().flatten().cloned().collect()
+    }
+
+    /// The rows of each epoch that had any.
+    pub fn by_epoch(&self) -> Vec<(Epoch, Vec<T>)> {
+        lock(&self.shared).epochs.iter().map(|(epoch, rows)| (*epoch, rows.clone())).collect()
+    }
+
+    /// The last epoch that was committed.
+    pub fn committed_epoch(&self) -> Option<Epoch> {
+        lock(&self.shared).committed
+    }
+}
+
+impl<T: Clone + Send + 'static> Sink<T> for MemorySink<T> {
+    fn describe(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        self.pending.open(context);
+        Ok(())
+    }
+
+    fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        if let Some(rows) = self.pending.add(epoch, rows) {
+            let mut shown = lock(&self.table.shared);
+            if self.pending.replaces() {
+                shown.epochs.retain(|other, _| *other == epoch);
+            }
+            shown.epochs.entry(epoch).or_default().extend(rows);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        let mut shown = lock(&self.table.shared);
+        for (epoch, rows) in self.pending.commit(epoch) {
+            if self.pending.replaces() {
+                shown.epochs.clear();
+            }
+            // The same epoch again, after a restart, takes the place of the first time.
+            shown.epochs.insert(epoch, rows);
+        }
+        shown.committed = shown.committed.max(Some(epoch));
+        Ok(())
+    }
+
+    fn abort(&mut self) {
+        self.pending.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_operators::OutputMode;
+
+    use super::super::testing::{open, write};
+    use super::*;
+
+    #[test]
+    fn rows_are_shown_when_their_epoch_commits() {
+        let (mut sink, table) = memory_sink();
+        open(&mut sink, OutputMode::Append, false);
+        write(&mut sink, 0, vec![1, 2]);
+        write(&mut sink, 1, vec![3]);
+        sink.commit(Epoch(0)).unwrap();
+        assert_eq!((table.snapshot(), table.committed_epoch()), (vec![1, 2], Some(Epoch(0))));
+        sink.abort();
+        sink.commit(Epoch(1)).unwrap();
+        assert_eq!(table.by_epoch(), [(Epoch(0), vec![1, 2])]);
+    }
+
+    #[test]
+    fn in_continuous_mode_rows_are_shown_at_once() {
+        let (mut sink, table) = memory_sink();
+        open(&mut sink, OutputMode::Update, true);
+        write(&mut sink, 0, vec![1, 2]);
+        assert_eq!((table.snapshot(), table.committed_epoch()), (vec![1, 2], None));
+    }
+
+    #[test]
+    fn a_complete_table_replaces_the_one_before() {
+        for immediate in [false, true] {
+            let (mut sink, table) = memory_sink();
+            open(&mut sink, OutputMode::Complete, immediate);
+            for epoch in 0..3 {
+                write(&mut sink, epoch, vec![epoch, epoch + 10]);
+                sink.commit(Epoch(epoch)).unwrap();
+            }
+            sink.commit(Epoch(3)).unwrap();
+            assert_eq!(table.by_epoch(), [(Epoch(2), vec![2, 12])]);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The sinks: what each writes to, in its own file; and what they have in common.
+
+mod channel;
+mod console;
+mod csv;
+mod discard;
+mod file;
+mod for_each;
+mod json_lines;
+mod memory;
+
+use std::collections::VecDeque;
+
+use tidemill_operators::{Epoch, OutputMode, SinkContext};
+
+pub use channel::{ChannelSink, channel_sink};
+pub use console::{ConsoleSink, console};
+pub use csv::{CsvSink, csv_sink};
+pub use discard::{Discard, DiscardCount, discard};
+pub use for_each::{ForEach, ForEachEpoch, for_each, for_each_epoch, try_for_each};
+pub use json_lines::{JsonLinesSink, json_lines_sink};
+pub use memory::{MemorySink, MemoryTable, memory_sink};
+
+/// Rows that wait for the commit of their epoch, unless they may be shown at once.
+///
+/// A sink adds what it is given and shows what it gets back: from [`Pending::add`] where rows are shown at once, from
+/// [`Pending::commit`] where they are shown with their epoch.
+#[derive(Debug)]
+struct Pending<R> {
+    epochs: VecDeque<(Epoch, Vec<R>)>,
+    immediate: bool,
+    mode: OutputMode,
+}
+
+impl<R> Pending<R> {
+    fn new() -> Self {
+        Pending { epochs: VecDeque::new(), immediate: false, mode: OutputMode::Append }
+    }
+
+    fn open(&mut self, context: &SinkContext) {
+        self.immediate = context.immediate;
+        self.mode = context.output_mode;
+        self.epochs.clear();
+    }
+
+    /// Whether the rows of an epoch replace those of the one before.
+    fn replaces(&self) -> bool {
+        self.mode == OutputMode::Complete
+    }
+
+    /// Takes rows of an epoch; returns those that are to be shown now.
+    fn add(&mut self, epoch: Epoch, rows: &mut Vec<R>) -> Option<Vec<R>> {
+        if self.immediate {
+            return Some(std::mem::take(rows));
+        }
+        match self.epochs.back_mut() {
+            Some((last, waiting)) if *last == epoch => waiting.append(rows),
+            _ => self.epochs.push_back((epoch, std::mem::take(rows))),
+        }
+        None
+    }
+
+    /// The rows of the epochs up to `epoch`, which are to be shown now.
+    fn commit(&mut self, epoch: Epoch) -> Vec<(Epoch, Vec<R>)> {
+        let count = self.epochs.partition_point(|(waiting, _)| *waiting <= epoch);
+        self.epochs.drain(..count).collect()
+    }
+
+    fn abort(&mut self) {
+        self.epochs.clear();
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    use tidemill_operators::{Epoch, OutputMode, Sink, SinkContext};
+
+    /// Opens a sink as micro-batch does (`immediate` false) or continuous mode.
+    pub(super) fn open<T>(sink: &mut impl Sink<T>, mode: OutputMode, immediate: bool) {
+        sink.open(&SinkContext::new("test", mode, immediate)).unwrap();
+    }
+
+    /// Writes an epoch, up to the moment before its commit.
+    pub(super) fn write<T>(sink: &mut impl Sink<T>, epoch: u64, rows: Vec<T>) {
+        for row in rows {
+            sink.write(Epoch(epoch), &mut vec![row]).unwrap();
+        }
+        sink.prepare(Epoch(epoch)).unwrap();
+    }
+}

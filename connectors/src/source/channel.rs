@@ -1,0 +1,199 @@
+//! Records that a thread of your own sends: the way in for anything that has no connector.
+
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::{SendError, TrySendError};
+use tidemill_operators::{PlanLimits, Poll, Reader, ReaderContext, Source, SourceError};
+
+use super::handover::{Feed, Gauge, Intake, handover};
+use crate::lock;
+
+/// Sends records into a query. Cheap to clone; the source ends when the last clone is dropped.
+pub struct ChannelSender<T> {
+    feed: Feed<T>,
+}
+
+impl<T> Clone for ChannelSender<T> {
+    fn clone(&self) -> Self {
+        ChannelSender { feed: self.feed.clone() }
+    }
+}
+
+impl<T> ChannelSender<T> {
+    /// Sends a record; waits while the channel is full, which is how a slow query slows its source.
+    ///
+    /// # Errors
+    ///
+    /// Gives the record back if the query has ended.
+    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        self.feed.push(value)?;
+        self.feed.ring();
+        Ok(())
+    }
+
+    /// Sends a record if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// Gives the record back if the channel is full or the query has ended.
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        self.feed.try_push(value)?;
+        self.feed.ring();
+        Ok(())
+    }
+}
+
+/// A source of what [`ChannelSender`]s send. One partition; what has been read cannot be read again.
+///
+/// ```
+/// use tidemill_connectors::channel;
+/// use tidemill_operators::Source;
+///
+/// let (sender, source) = channel::<u64>(1024);
+/// std::thread::spawn(move || {
+///     for n in 0..10 {
+///         if sender.send(n).is_err() {
+///             break; // the query has ended
+///         }
+///     }
+/// });
+/// assert!(!source.is_replayable());
+/// ```
+pub struct ChannelSource<T> {
+    intake: Mutex<Option<Intake<T>>>,
+    gauge: Arc<Gauge>,
+}
+
+/// A channel into a query, with room for `capacity` records (at least one).
+pub fn channel<T: Send + 'static>(capacity: usize) -> (ChannelSender<T>, ChannelSource<T>) {
+    let (feed, intake, gauge) = handover(capacity);
+    (ChannelSender { feed }, ChannelSource { intake: Mutex::new(Some(intake)), gauge })
+}
+
+impl<T: Send + 'static> Source for ChannelSource<T> {
+    type Item = T;
+    type Offset = u64;
+    type Reader = ChannelReader<T>;
+
+    fn describe(&self) -> String {
+        format!("channel of {}", std::any::type_name::<T>())
+    }
+
+    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+
+    fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
+        let most = from.saturating_add(limits.max_records.unwrap_or(u64::MAX));
+        Ok(self.gauge.latest(*from).min(most))
+    }
+
+    fn open(
+        &self,
+        _partition: u32,
+        from: &u64,
+        context: ReaderContext,
+    ) -> Result<ChannelReader<T>, SourceError> {
+        let mut intake = lock(&self.intake).take().ok_or_else(|| {
+            SourceError::Setup(format!(
+                "the {} has a reader already: it can be read only once",
+                self.describe()
+            ))
+        })?;
+        intake.open(*from, context.waker);
+        Ok(ChannelReader { intake })
+    }
+}
+
+/// Reads a [`ChannelSource`].
+pub struct ChannelReader<T> {
+    intake: Intake<T>,
+}
+
+impl<T: Send + 'static> Reader for ChannelReader<T> {
+    type Item = T;
+    type Offset = u64;
+
+    fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<T>) -> Result<Poll, SourceError> {
+        self.intake.poll(until, max, |value| {
+            out.push(value);
+            Ok(())
+        })
+    }
+
+    fn offset(&self) -> u64 {
+        self.intake.offset()
+    }
+
+    fn seek(&mut self, offset: &u64) -> Result<(), SourceError> {
+        if *offset == self.offset() {
+            return Ok(());
+        }
+        Err(SourceError::NotReplayable { source_name: "a channel".to_owned(), offset: offset.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::testing::Drive;
+
+    #[test]
+    fn an_epoch_takes_what_has_been_sent_and_the_next_one_ends_with_the_senders() {
+        let (sender, source) = channel(8);
+        let mut drive = Drive::new(source).unwrap();
+        sender.send(1).unwrap();
+        sender.clone().send(2).unwrap();
+        assert_eq!(drive.epoch(Some(1)).unwrap(), [vec![1]]);
+        assert_eq!(drive.epoch(None).unwrap(), [vec![2]]);
+        assert!(drive.epoch(None).unwrap().concat().is_empty());
+        sender.send(3).unwrap();
+        drop(sender);
+        assert_eq!(drive.epoch(None).unwrap(), [vec![3]]);
+        assert!(!drive.ended());
+        drive.epoch(None).unwrap();
+        assert!(drive.ended());
+    }
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        let (sender, source) = channel(2);
+        let mut drive = Drive::new(source).unwrap();
+        let thread = std::thread::spawn(move || (0..50_000).for_each(|n| sender.send(n).unwrap()));
+        assert_eq!(drive.read_at_least(50_000).unwrap(), (0..50_000).collect::<Vec<i32>>());
+        thread.join().unwrap();
+        if !drive.ended() {
+            drive.read_at_least(1).unwrap();
+        }
+        assert!(drive.ended());
+    }
+
+    #[test]
+    fn an_idle_reader_is_woken_when_the_last_sender_goes() {
+        let (sender, source) = channel::<u8>(2);
+        let mut drive = Drive::new(source).unwrap();
+        assert!(drive.read().unwrap().concat().is_empty());
+        assert_eq!(drive.polls, [Poll::Idle]);
+        drop(sender);
+        drive.wait();
+        drive.read().unwrap();
+        assert!(drive.ended());
+    }
+
+    #[test]
+    fn a_sender_gets_back_what_cannot_be_sent() {
+        let (sender, source) = channel(1);
+        sender.try_send("a").unwrap();
+        assert_eq!(sender.try_send("b").unwrap_err(), TrySendError::Full("b"));
+        drop(source);
+        assert_eq!(sender.send("c").unwrap_err(), SendError("c"));
+    }
+
+    #[test]
+    fn a_channel_cannot_be_opened_twice() {
+        let (_sender, source) = channel::<u8>(1);
+        let mut drive = Drive::new(source).unwrap();
+        let error = drive.reopen().unwrap_err();
+        assert!(error.to_string().contains("has a reader already"), "{error}");
+    }
+}

@@ -1,0 +1,153 @@
+//! CSV: a row is a record, and the header names its fields.
+
+use std::io::Cursor;
+use std::marker::PhantomData;
+use std::path::Path;
+use std::sync::Arc;
+
+use csv::{ReaderBuilder, StringRecord};
+use serde::de::DeserializeOwned;
+use tidemill_operators::SourceError;
+
+use super::format::{Piece, Splitting};
+use super::records::{Parse, Parsed, Parser};
+use crate::Text;
+
+/// CSV as RFC 4180 has it; fields may be quoted, and line breaks may stand in quotes.
+pub struct Csv<T> {
+    pub(super) delimiter: u8,
+    pub(super) header: bool,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T> Csv<T> {
+    pub(super) fn new() -> Self {
+        Csv { delimiter: b',', header: true, record: PhantomData }
+    }
+}
+
+impl<T> Clone for Csv<T> {
+    fn clone(&self) -> Self {
+        Csv { delimiter: self.delimiter, header: self.header, record: PhantomData }
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> Parse for Csv<T> {
+    type Record = T;
+    type Parser = CsvParser<T>;
+    const NAME: &'static str = "CSV files";
+
+    fn splitting(&self) -> Splitting {
+        Splitting::Csv { delimiter: self.delimiter, header: self.header }
+    }
+
+    fn parser(&self) -> CsvParser<T> {
+        CsvParser { format: self.clone(), rows: None, row: StringRecord::new(), header: None, length: 0 }
+    }
+}
+
+/// Reads CSV.
+pub struct CsvParser<T> {
+    format: Csv<T>,
+    rows: Option<csv::Reader<Cursor<Text>>>,
+    row: StringRecord,
+    header: Option<(Arc<Path>, StringRecord)>,
+    length: usize,
+}
+
+impl<T> CsvParser<T> {
+    fn builder(&self) -> ReaderBuilder {
+        let mut builder = ReaderBuilder::new();
+        // The number of fields is checked against the header, by us: also where a file is read in pieces.
+        builder.delimiter(self.format.delimiter).has_headers(false).flexible(true);
+        builder
+    }
+
+    /// Reads the header from the beginning of the file, wherever in it the piece stands.
+    fn read_header(&mut self, path: &Arc<Path>) -> Result<(), SourceError> {
+        if self.header.as_ref().is_some_and(|(known, _)| known == path) {
+            return Ok(());
+        }
+        let mut header = StringRecord::new();
+        let mut rows = self.builder().from_path(path).map_err(|error| failed(path, error))?;
+        rows.read_record(&mut header).map_err(|error| failed(path, error))?;
+        self.header = Some((Arc::clone(path), header));
+        Ok(())
+    }
+}
+
+fn failed(path: &Path, error: csv::Error) -> SourceError {
+    let place = format!("{}, line 1", path.display());
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => SourceError::io(format!("cannot read {}", path.display()), error),
+        kind => SourceError::BadRecord { place, reason: format!("the header cannot be read: {kind:?}") },
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> Parser for CsvParser<T> {
+    type Record = T;
+
+    fn begin(&mut self, piece: &Piece) -> Result<(), SourceError> {
+        self.length = piece.text.len();
+        let mut rows = self.builder().from_reader(Cursor::new(piece.text.clone()));
+        if self.format.header {
+            self.read_header(&piece.path)?;
+            // At 3 stands what follows a byte order mark.
+            if piece.at == 0 || (piece.at == 3 && first_piece(piece)) {
+                rows.read_record(&mut self.row).map_err(|error| failed(&piece.path, error))?;
+            }
+        }
+        self.rows = Some(rows);
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<Parsed<T>> {
+        let rows = self.rows.as_mut()?;
+        let begin = at(rows);
+        let read = rows.read_record(&mut self.row);
+        let range = begin..at(rows);
+        match read {
+            Ok(false) => {
+                self.rows = None;
+                None
+            }
+            Err(error) => Some((range, Err(error.to_string()))),
+            Ok(true) => {
+                let header = self.header.as_ref().map(|(_, header)| header).filter(|_| self.format.header);
+                let (fields, columns) = (self.row.len(), header.map(StringRecord::len));
+                if columns.is_some_and(|columns| columns != fields) {
+                    let columns = columns.unwrap_or_default();
+                    return Some((range, Err(format!("{fields} fields, where the header has {columns}"))));
+                }
+                Some((range, self.row.deserialize(header).map_err(|error| reason(&error))))
+            }
+        }
+    }
+
+    fn consumed(&self) -> usize {
+        self.rows.as_ref().map_or(self.length, at)
+    }
+}
+
+/// Whether a piece at byte 3 follows a byte order mark, which no record of three bytes looks like.
+fn first_piece(piece: &Piece) -> bool {
+    let mut mark = [0; 3];
+    std::fs::File::open(&piece.path)
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut mark))
+        .is_ok_and(|()| mark == super::reader::MARK)
+}
+
+fn at(rows: &csv::Reader<Cursor<Text>>) -> usize {
+    crate::length(rows.position().byte())
+}
+
+/// What is wrong with a field, and with which.
+fn reason(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::Deserialize { err, .. } => match err.field() {
+            Some(field) => format!("field {}: {}", field + 1, err.kind()),
+            None => err.kind().to_string(),
+        },
+        _ => error.to_string(),
+    }
+}

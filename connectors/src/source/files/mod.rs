@@ -1,0 +1,28 @@
+//! Records from files: those of a directory or a glob, as they appear, read by several workers at once.
+//!
+//! - [`pattern`]: which files there are;
+//! - [`catalogue`]: the files known so far, cut into numbered blocks, and how far epochs may read;
+//! - [`scan`]: the arithmetic of lines and records within a file;
+//! - [`format`], [`records`], [`csv_format`]: what a piece of text is turned into;
+//! - [`source`] and [`reader`]: the source itself.
+
+mod catalogue;
+mod csv_format;
+mod follow;
+mod format;
+mod pattern;
+mod reader;
+mod records;
+mod scan;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use csv_format::Csv;
+pub use format::{Format, Lines, WholeBlocks};
+pub use reader::FileReader;
+pub use records::{BadRecord, BadRecords, Checked, Json, Parse, Routed};
+pub use source::{
+    CsvFiles, FileOffset, FileSource, JsonLines, TextBlocks, TextFiles, csv_files, json_lines, text_blocks,
+    text_files,
+};

@@ -1,0 +1,274 @@
+//! Reads one partition of a file source: every n-th block, one file open at a time.
+
+use std::sync::{Arc, Mutex};
+
+use tidemill_operators::{Poll, Reader, ReaderContext, SourceError};
+
+use super::catalogue::{Block, Catalogue, Position, Settings};
+use super::format::{Decode, Format, Piece};
+use super::records::text;
+use super::scan::{Ends, Opened};
+use super::source::FileOffset;
+use crate::lock;
+
+/// The byte order mark that some programs put before UTF-8.
+pub(super) const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
+/// Reads one partition of a [`FileSource`](super::FileSource).
+///
+/// Invariant: `position` is the next record that has not been handed out. While a piece is being decoded it lies in
+/// the piece; when the piece is finished it is `after`, which is where `latest` would put a limit: at a byte of a
+/// block only if the block has more, else at byte 0 of the partition's next block.
+pub struct FileReader<F: Format> {
+    settings: Arc<Settings>,
+    catalogue: Arc<Mutex<Catalogue>>,
+    context: ReaderContext,
+    decoder: F::Decoder,
+    position: Position,
+    file: Option<Opened>,
+    name: String,
+    piece: Option<Current>,
+}
+
+/// The piece that is being decoded.
+struct Current {
+    /// Where in the block its text begins.
+    begin: u64,
+    after: Position,
+}
+
+/// What could be loaded.
+enum Loaded {
+    Piece,
+    /// The block has nothing for us; look at the next one.
+    Passed,
+    Nothing(Poll),
+}
+
+impl<F: Format> FileReader<F> {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        catalogue: Arc<Mutex<Catalogue>>,
+        format: &F,
+        from: &FileOffset,
+        context: ReaderContext,
+    ) -> Self {
+        let (position, name) = (from.position(), from.file.clone());
+        let decoder = format.decoder();
+        FileReader { settings, catalogue, context, decoder, position, file: None, name, piece: None }
+    }
+
+    fn next_block(&self) -> Position {
+        Position { block: self.position.block.saturating_add(u64::from(self.settings.partitions)), byte: 0 }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.settings.bounded && self.position.block >= lock(&self.catalogue).total()
+    }
+
+    /// Finds the block to read, looking for new files where there is none.
+    fn find(&self, planned: bool) -> Result<Result<Block, Poll>, SourceError> {
+        let mut catalogue = lock(&self.catalogue);
+        if let Some(block) = catalogue.block(self.position.block, &self.settings) {
+            return Ok(Ok(block));
+        }
+        let idle = if self.settings.bounded {
+            Poll::End
+        } else if planned {
+            // A replay reads what an earlier run had found.
+            catalogue.list(&self.settings)?;
+            Poll::Idle
+        } else {
+            Poll::IdleUntil(catalogue.look_again(&self.settings, self.context.clock.now())?)
+        };
+        match catalogue.block(self.position.block, &self.settings) {
+            Some(block) => Ok(Ok(block)),
+            None if planned && !self.settings.bounded => Err(SourceError::Setup(format!(
+                "files that the query had read are no longer at {}: block {} is missing",
+                self.settings.pattern, self.position.block
+            ))),
+            None => Ok(Err(idle)),
+        }
+    }
+
+    fn load(&mut self, until: Option<Position>) -> Result<Loaded, SourceError> {
+        if until.is_some_and(|until| until <= self.position) {
+            return Ok(Loaded::Nothing(if self.has_ended() { Poll::End } else { Poll::Idle }));
+        }
+        let block = match self.find(until.is_some())? {
+            Ok(block) => block,
+            Err(poll) => return Ok(Loaded::Nothing(poll)),
+        };
+        let mut file = match self.file.take() {
+            Some(file) if *file.path == *block.path => file,
+            _ => {
+                self.name = block.path.display().to_string();
+                Opened::open(&block.path)?
+            }
+        };
+        let stop =
+            until.filter(|until| until.block == self.position.block).map(|until| block.start + until.byte);
+        let loaded = if self.settings.follow {
+            self.load_followed(&mut file, &block, until, stop)
+        } else if self.settings.whole_files() {
+            let to = stop.unwrap_or(block.len);
+            let bytes = self.cut(&mut file, self.position.byte, to)?;
+            let end = self.position.byte + bytes.len() as u64;
+            let after =
+                if end < block.len { Position { byte: end, ..self.position } } else { self.next_block() };
+            self.begin(&block, bytes, self.position.byte, after)
+        } else {
+            let from = match self.position.byte {
+                0 => file.line_start(block.start, block.len)?,
+                byte => block.start + byte,
+            };
+            let (to, after) = match (stop, until) {
+                (Some(stop), Some(until)) => (stop, until),
+                _ => (file.line_start(block.end, block.len)?, self.next_block()),
+            };
+            if from >= to {
+                self.position = after;
+                Ok(Loaded::Passed)
+            } else {
+                let bytes = file.read(from, to)?;
+                self.begin(&block, bytes, from, after)
+            }
+        };
+        self.file = Some(file);
+        loaded
+    }
+
+    fn load_followed(
+        &mut self,
+        file: &mut Opened,
+        block: &Block,
+        until: Option<Position>,
+        stop: Option<u64>,
+    ) -> Result<Loaded, SourceError> {
+        let from = self.position.byte;
+        let length = file.len()?;
+        if length < from {
+            let error = std::io::Error::other(format!(
+                "it has been truncated to {length} bytes while it was followed"
+            ));
+            return Err(SourceError::io(
+                format!("cannot go on with {} at byte {from}", block.path.display()),
+                error,
+            ));
+        }
+        let next = self.next_block();
+        let (superseded, look_again) = match until {
+            Some(until) => (until.block > self.position.block, None),
+            None => {
+                let mut catalogue = lock(&self.catalogue);
+                let look_again = catalogue.look_again(&self.settings, self.context.clock.now())?;
+                (catalogue.total() > next.block, Some(look_again))
+            }
+        };
+        let to = match stop {
+            Some(stop) => stop,
+            None if superseded => length,
+            None => file.last_line_end(from, length)?,
+        };
+        if from < to {
+            let bytes = self.cut(file, from, to)?;
+            let after = Position { byte: from + bytes.len() as u64, ..self.position };
+            return self.begin(block, bytes, from, after);
+        }
+        if superseded {
+            self.position = next;
+            return Ok(Loaded::Passed);
+        }
+        Ok(Loaded::Nothing(look_again.map_or(Poll::Idle, Poll::IdleUntil)))
+    }
+
+    /// Reads `[from, to)`, or as many whole records of it as make a block.
+    fn cut(&self, file: &mut Opened, from: u64, to: u64) -> Result<Vec<u8>, SourceError> {
+        let mut size = self.settings.block;
+        loop {
+            let end = to.min(from.saturating_add(size));
+            let mut bytes = file.read(from, end)?;
+            if end == to {
+                return Ok(bytes);
+            }
+            if let Some(last) = Ends::last(self.settings.splitting, &bytes) {
+                bytes.truncate(last);
+                return Ok(bytes);
+            }
+            size = size.saturating_mul(2);
+        }
+    }
+
+    /// Hands a piece to the decoder; `from` is where in the file it begins.
+    fn begin(
+        &mut self,
+        block: &Block,
+        mut bytes: Vec<u8>,
+        mut from: u64,
+        after: Position,
+    ) -> Result<Loaded, SourceError> {
+        if from == 0 && bytes.starts_with(&MARK) {
+            bytes.drain(..MARK.len());
+            from = MARK.len() as u64;
+        }
+        let text = text(bytes, &block.path, from)?;
+        self.decoder.begin(Piece { text, path: Arc::clone(&block.path), at: from })?;
+        self.piece = Some(Current { begin: from - block.start, after });
+        Ok(Loaded::Piece)
+    }
+}
+
+impl<F: Format> Reader for FileReader<F> {
+    type Item = F::Item;
+    type Offset = FileOffset;
+
+    fn poll(
+        &mut self,
+        until: Option<&FileOffset>,
+        max: usize,
+        out: &mut Vec<F::Item>,
+    ) -> Result<Poll, SourceError> {
+        let before = out.len();
+        let until = until.map(FileOffset::position);
+        loop {
+            if let Some(piece) = &self.piece {
+                if !self.decoder.decode(max.saturating_sub(out.len() - before), out)? {
+                    // Nothing of the piece has been handed out as long as its first record has not.
+                    if let Some(consumed) =
+                        Some(self.decoder.consumed() as u64).filter(|&consumed| consumed > 0)
+                    {
+                        self.position.byte = piece.begin + consumed;
+                    }
+                    return Ok(Poll::Ready);
+                }
+                self.position = piece.after;
+                self.piece = None;
+                if self.has_ended() {
+                    return Ok(Poll::End);
+                }
+                if out.len() > before {
+                    return Ok(Poll::Ready);
+                }
+            }
+            match self.load(until)? {
+                Loaded::Piece | Loaded::Passed => {}
+                Loaded::Nothing(poll) => return Ok(poll),
+            }
+        }
+    }
+
+    fn offset(&self) -> FileOffset {
+        FileOffset { block: self.position.block, byte: self.position.byte, file: self.name.clone() }
+    }
+
+    fn seek(&mut self, offset: &FileOffset) -> Result<(), SourceError> {
+        self.position = offset.position();
+        self.piece = None;
+        self.file = None;
+        Ok(())
+    }
+
+    fn take_skipped(&mut self) -> u64 {
+        self.decoder.take_skipped()
+    }
+}

@@ -1,0 +1,329 @@
+//! The source of files, and what the user may say about it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError};
+
+use super::catalogue::{Catalogue, Position, Settings};
+use super::csv_format::Csv;
+use super::follow;
+use super::format::{Format, Lines, Splitting, WholeBlocks};
+use super::reader::FileReader;
+use super::records::{BadRecords, Checked, Json, Parse, Routed};
+use crate::lock;
+
+/// How much is read at once.
+const BLOCK: u64 = 256 * 1024;
+
+/// A source of the lines of text files; see [`text_files`].
+pub type TextFiles = FileSource<Lines>;
+/// A source of blocks of text files; see [`text_blocks`].
+pub type TextBlocks = FileSource<WholeBlocks>;
+/// A source of JSON Lines; see [`json_lines`].
+pub type JsonLines<T> = FileSource<Checked<Json<T>>>;
+/// A source of CSV rows; see [`csv_files`].
+pub type CsvFiles<T> = FileSource<Checked<Csv<T>>>;
+
+/// A source that reads files, by default for ever: new ones as they appear, the oldest first (by time of change, then
+/// by name).
+///
+/// The pattern is a directory, one file, or a glob (`*`, `?`) in the last part of a path. Names that begin with `.` or
+/// `_` are hidden. A file must appear whole (write it elsewhere and rename it): it is read up to the length at which it
+/// was first seen, unless it is [followed](FileSource::follow). Files are UTF-8; a byte order mark is skipped, and
+/// bytes that are no UTF-8 fail the query.
+///
+/// Files are cut into blocks, and every n-th block belongs to one of the n partitions, so that several workers read one
+/// file. Within a partition the order of the files is kept.
+///
+/// It can be read again. After a restart the files are listed anew, in the same order; so those that a checkpoint
+/// counts must still be there, unchanged, and so must the number of partitions.
+///
+/// ```
+/// use tidemill_connectors::text_files;
+/// use tidemill_operators::Source;
+///
+/// let directory = tempfile::tempdir()?;
+/// std::fs::write(directory.path().join("a.txt"), "to be\nor not\n")?;
+/// let lines = text_files(directory.path().join("*.txt").display().to_string()).bounded();
+/// assert!(lines.is_bounded() && lines.is_replayable());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct FileSource<F: Format> {
+    settings: Arc<Settings>,
+    format: F,
+    catalogue: Arc<Mutex<Catalogue>>,
+}
+
+/// A source of lines, without their terminators (LF or CRLF). A last line without terminator counts.
+pub fn text_files(pattern: impl Into<String>) -> TextFiles {
+    FileSource::new(pattern.into(), Lines)
+}
+
+/// A source of blocks of lines, with all terminators, 256 KiB or a little more each: for programs that take text
+/// apart themselves, at full speed. A limit of records counts blocks.
+pub fn text_blocks(pattern: impl Into<String>) -> TextBlocks {
+    FileSource::new(pattern.into(), WholeBlocks)
+}
+
+/// A source of JSON values, one on each line. Empty lines mean nothing.
+pub fn json_lines<T: serde::de::DeserializeOwned + Send + 'static>(
+    pattern: impl Into<String>,
+) -> JsonLines<T> {
+    FileSource::new(pattern.into(), Checked { parse: Json::new(), bad: BadRecords::Fail })
+}
+
+/// A source of the rows of CSV files, whose first row names the fields. One file is read by one worker.
+///
+/// ```
+/// use tidemill_connectors::{BadRecords, csv_files};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Order {
+///     id: u64,
+///     item: String,
+/// }
+/// let orders = csv_files::<Order>("orders/*.csv").on_bad_record(BadRecords::Skip);
+/// ```
+pub fn csv_files<T: serde::de::DeserializeOwned + Send + 'static>(pattern: impl Into<String>) -> CsvFiles<T> {
+    FileSource::new(pattern.into(), Checked { parse: Csv::new(), bad: BadRecords::Fail })
+}
+
+impl<F: Format> FileSource<F> {
+    fn new(pattern: String, format: F) -> Self {
+        let settings = Settings {
+            pattern,
+            partitions: 8,
+            bounded: false,
+            follow: false,
+            max_files: None,
+            max_bytes: 256 * 1024 * 1024,
+            interval: Duration::from_millis(100),
+            block: BLOCK,
+            splitting: format.splitting(),
+        };
+        FileSource { settings: Arc::new(settings), format, catalogue: Arc::default() }
+    }
+
+    fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+
+    fn with_format<G: Format>(self, format: G) -> FileSource<G> {
+        let splitting = format.splitting();
+        FileSource { settings: self.settings, format, catalogue: self.catalogue }
+            .set(|s| s.splitting = splitting)
+    }
+
+    /// Reads what is there when the query starts, and ends.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        self.set(|settings| settings.bounded = true)
+    }
+
+    /// Reads lines as they are appended to files. As many files as there are partitions are followed at once: a
+    /// partition that gets another file reads the one before to its end, and no longer looks at it. The limits of an
+    /// epoch do not apply. Not for CSV, nor for a [bounded](FileSource::bounded) source.
+    #[must_use]
+    pub fn follow(self) -> Self {
+        self.set(|settings| settings.follow = true)
+    }
+
+    /// Into how many partitions the blocks are dealt out, at least one; 8 unless said. No more workers than that can
+    /// read.
+    #[must_use]
+    pub fn partitions(self, partitions: u32) -> Self {
+        self.set(|settings| settings.partitions = partitions.max(1))
+    }
+
+    /// Out of how many files an epoch may read, at least one; any number unless said.
+    #[must_use]
+    pub fn max_files_per_epoch(self, files: u64) -> Self {
+        self.set(|settings| settings.max_files = Some(files))
+    }
+
+    /// About how many bytes an epoch may read, in whole blocks and at least one; 256 MiB unless said.
+    #[must_use]
+    pub fn max_bytes_per_epoch(self, bytes: u64) -> Self {
+        self.set(|settings| settings.max_bytes = bytes)
+    }
+
+    /// How often continuous mode looks for new files, and for new lines in followed ones; every 100 ms unless said.
+    #[must_use]
+    pub fn poll_interval(self, interval: Duration) -> Self {
+        self.set(|settings| settings.interval = interval)
+    }
+
+    #[cfg(test)]
+    pub(super) fn block_size(self, bytes: u64) -> Self {
+        self.set(|settings| settings.block = bytes)
+    }
+}
+
+impl<P: Parse> FileSource<Checked<P>> {
+    /// What to do with a record that cannot be read; the query fails unless said.
+    #[must_use]
+    pub fn on_bad_record(mut self, what: BadRecords) -> Self {
+        self.format.bad = what;
+        self
+    }
+
+    /// Yields every record as a `Result`: the good ones, and an account of the bad ones, for the program to part.
+    #[must_use]
+    pub fn with_bad_records(self) -> FileSource<Routed<P>> {
+        let parse = self.format.parse.clone();
+        self.with_format(Routed { parse })
+    }
+}
+
+impl<T: serde::de::DeserializeOwned + Send + 'static> CsvFiles<T> {
+    /// The first row is a record like the others; fields go by their order.
+    #[must_use]
+    pub fn no_header(self) -> Self {
+        let mut format = self.format.clone();
+        format.parse.header = false;
+        self.with_format(format)
+    }
+
+    /// What separates fields; a comma unless said.
+    #[must_use]
+    pub fn delimiter(self, delimiter: u8) -> Self {
+        let mut format = self.format.clone();
+        format.parse.delimiter = delimiter;
+        self.with_format(format)
+    }
+}
+
+/// A position in a partition of a [`FileSource`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FileOffset {
+    /// The block, counted through all files.
+    pub block: u64,
+    /// The byte within the block where the next record begins; 0 is before the block's first.
+    pub byte: u64,
+    /// The file that was read last, for people; two offsets that differ only here are equal.
+    pub file: String,
+}
+
+impl FileOffset {
+    pub(super) fn position(&self) -> Position {
+        Position { block: self.block, byte: self.byte }
+    }
+}
+
+impl PartialEq for FileOffset {
+    fn eq(&self, other: &FileOffset) -> bool {
+        self.position() == other.position()
+    }
+}
+
+impl<F: Format> Source for FileSource<F> {
+    type Item = F::Item;
+    type Offset = FileOffset;
+    type Reader = FileReader<F>;
+
+    fn describe(&self) -> String {
+        format!("{} {}", F::NAME, self.settings.pattern)
+    }
+
+    fn partitions(&self) -> u32 {
+        self.settings.partitions
+    }
+
+    /// The partitions are slices of one sequence.
+    fn watermark_partition(&self, _partition: u32) -> u32 {
+        0
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.settings.bounded
+    }
+
+    fn is_replayable(&self) -> bool {
+        true
+    }
+
+    fn start(&self, partition: u32) -> Result<FileOffset, SourceError> {
+        let Settings { follow, bounded, splitting, .. } = &*self.settings;
+        if *follow && *bounded {
+            return Err(SourceError::Setup(format!(
+                "{} cannot be both bounded and followed",
+                self.describe()
+            )));
+        }
+        if *follow && matches!(splitting, Splitting::Csv { .. }) {
+            return Err(SourceError::Setup(format!(
+                "{} cannot be followed: only lines can",
+                self.describe()
+            )));
+        }
+        lock(&self.catalogue).ensure_listed(&self.settings)?;
+        Ok(FileOffset { block: u64::from(partition), byte: 0, file: String::new() })
+    }
+
+    fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
+        let mut catalogue = lock(&self.catalogue);
+        if self.settings.follow {
+            return catalogue.list(&self.settings);
+        }
+        catalogue.release(&self.settings, limits)
+    }
+
+    fn latest(
+        &self,
+        partition: u32,
+        from: &FileOffset,
+        _limits: &PlanLimits,
+    ) -> Result<FileOffset, SourceError> {
+        let mut catalogue = lock(&self.catalogue);
+        catalogue.ensure_listed(&self.settings)?;
+        let position = from.position();
+        let latest = if self.settings.follow {
+            follow::latest(&catalogue, &self.settings, partition, position)?
+        } else {
+            catalogue.resume(position, self.settings.partitions);
+            let step = u64::from(self.settings.partitions);
+            if self.settings.bounded && position.block >= catalogue.total() {
+                // Beyond the end, so that the reader is asked and says that it has ended.
+                Position { block: position.block.saturating_add(step), byte: 0 }
+            } else {
+                limit(catalogue.released(), partition, step).max(position)
+            }
+        };
+        if latest == position {
+            return Ok(from.clone());
+        }
+        let file = catalogue.block(latest.block, &self.settings);
+        let file = file.map(|block| block.path.display().to_string()).unwrap_or_default();
+        Ok(FileOffset { block: latest.block, byte: latest.byte, file })
+    }
+
+    fn open(
+        &self,
+        _partition: u32,
+        from: &FileOffset,
+        context: ReaderContext,
+    ) -> Result<FileReader<F>, SourceError> {
+        let mut catalogue = lock(&self.catalogue);
+        catalogue.ensure_listed(&self.settings)?;
+        if !self.settings.follow {
+            catalogue.resume(from.position(), self.settings.partitions);
+        }
+        drop(catalogue);
+        let (settings, catalogue) = (Arc::clone(&self.settings), Arc::clone(&self.catalogue));
+        Ok(FileReader::new(settings, catalogue, &self.format, from, context))
+    }
+}
+
+/// Where a partition stands that has read everything up to `released`.
+fn limit(released: Position, partition: u32, step: u64) -> Position {
+    let (partition, block) = (u64::from(partition), released.block);
+    if block % step == partition % step {
+        return released;
+    }
+    // The partition's first block after the limit.
+    let ahead = (partition + step - block % step) % step;
+    Position { block: block + ahead, byte: 0 }
+}

@@ -1,0 +1,307 @@
+//! The source of files, driven as the engine drives it.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+use tidemill_operators::{Poll, ProcessingTime, Source, SourceError};
+
+use super::*;
+use crate::Text;
+use crate::source::testing::Drive;
+
+/// Writes a file as one that is `age` seconds younger than the oldest.
+fn write(dir: &Path, name: &str, age: u64, text: impl AsRef<[u8]>) {
+    let path = dir.join(name);
+    std::fs::write(&path, text).unwrap();
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + age);
+    std::fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+fn append(dir: &Path, name: &str, text: &str) {
+    use std::io::Write;
+    let mut file = std::fs::File::options().append(true).open(dir.join(name)).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+fn path(dir: &tempfile::TempDir) -> String {
+    dir.path().display().to_string()
+}
+
+fn strings(rows: Vec<Vec<Text>>) -> Vec<Vec<String>> {
+    rows.into_iter().map(|rows| rows.into_iter().map(String::from).collect()).collect()
+}
+
+fn all(rows: Vec<Vec<Text>>) -> Vec<String> {
+    strings(rows).concat()
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Order {
+    id: u64,
+    item: String,
+}
+
+fn order(id: u64, item: &str) -> Order {
+    Order { id, item: item.to_owned() }
+}
+
+#[test]
+fn a_file_that_appears_later_is_read_after_the_ones_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "b", 1, "1\n2\n");
+    write(dir.path(), "a", 2, "3");
+    let mut drive = Drive::new(text_files(path(&dir)).partitions(1)).unwrap();
+    assert_eq!(all(drive.epoch(None).unwrap()), ["1", "2", "3"]);
+    write(dir.path(), "c", 0, "4\r\n\r\n5\r\n");
+    assert_eq!(all(drive.epoch(None).unwrap()), ["4", "", "5"]);
+    assert_eq!(all(drive.epoch(None).unwrap()), Vec::<String>::new());
+}
+
+#[test]
+fn continuous_mode_looks_for_new_files_at_intervals() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut drive = Drive::new(text_files(path(&dir)).partitions(1)).unwrap();
+    assert!(all(drive.read().unwrap()).is_empty());
+    assert_eq!(drive.polls, [Poll::IdleUntil(ProcessingTime(100_000))]);
+    write(dir.path(), "a", 0, "1\n");
+    assert!(all(drive.read().unwrap()).is_empty());
+    drive.set_clock(100_000);
+    assert_eq!(all(drive.read().unwrap()), ["1"]);
+    assert_eq!(drive.polls, [Poll::IdleUntil(ProcessingTime(200_000))]);
+}
+
+#[test]
+fn a_bounded_source_reads_what_is_there_at_the_start_and_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a", 0, "\u{FEFF}1\n2\n");
+    for continuous in [true, false] {
+        let mut drive = Drive::new(text_files(path(&dir)).bounded()).unwrap();
+        write(dir.path(), "late", 0, "never\n");
+        let rows = if continuous { drive.read() } else { drive.epoch(None) };
+        assert_eq!(all(rows.unwrap()), ["1", "2"]);
+        assert!(drive.ended());
+        std::fs::remove_file(dir.path().join("late")).unwrap();
+    }
+}
+
+#[test]
+fn an_epoch_keeps_to_its_limits() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in 0..3 {
+        write(dir.path(), &format!("{file}"), file, "aa\nbb\ncc\n");
+    }
+    let source = || text_files(path(&dir)).partitions(2).block_size(4);
+    let mut drive = Drive::new(source().max_files_per_epoch(1)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(all(drive.epoch(None).unwrap()).len(), 3);
+    }
+    // Blocks of 4, 4 and 1 bytes, in which 2, 1 and 0 lines begin.
+    let mut drive = Drive::new(source().max_bytes_per_epoch(1)).unwrap();
+    let epochs: Vec<_> = (0..4).map(|_| all(drive.epoch(None).unwrap()).len()).collect();
+    assert_eq!(epochs, [2, 1, 0, 2]);
+    let mut drive = Drive::new(source()).unwrap();
+    let epochs: Vec<_> = (0..6).map(|_| all(drive.epoch(Some(2)).unwrap()).len()).collect();
+    assert_eq!(epochs, [2, 2, 2, 2, 1, 0]);
+}
+
+#[test]
+fn a_restart_goes_on_where_the_checkpoint_stands_and_a_replay_reads_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a", 0, (0..50).map(|n| format!("{n}\n")).collect::<String>());
+    let source = || text_files(path(&dir)).partitions(3).block_size(10);
+    let mut drive = Drive::new(source()).unwrap();
+    let mut seen = all(drive.epoch(Some(7)).unwrap());
+    let begin = drive.offsets();
+    let epoch = drive.epoch(Some(11)).unwrap();
+    let until = drive.offsets();
+    let mut again = Drive::resume(source(), &begin).unwrap();
+    assert_eq!(again.epoch_until(&until).unwrap(), epoch);
+    seen.extend(all(epoch));
+    assert_eq!(seen.len(), 18);
+    for max in [Some(9), None, None] {
+        seen.extend(all(again.epoch(max).unwrap()));
+    }
+    let mut numbers: Vec<u32> = seen.iter().map(|line| line.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..50).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_limit_that_was_planned_for_files_that_are_gone_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a", 0, "1\n");
+    let mut drive = Drive::new(text_files(path(&dir)).partitions(1)).unwrap();
+    let begin = drive.offsets();
+    drive.epoch(None).unwrap();
+    std::fs::remove_file(dir.path().join("a")).unwrap();
+    let mut again = Drive::resume(text_files(path(&dir)).partitions(1), &begin).unwrap();
+    let error = again.epoch_until(&drive.offsets()).unwrap_err();
+    assert!(error.to_string().contains("no longer at"), "{error}");
+}
+
+#[test]
+fn a_followed_file_gives_its_lines_as_they_are_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "log", 0, "1\n2");
+    let mut drive = Drive::new(text_files(path(&dir)).partitions(1).follow()).unwrap();
+    assert_eq!(all(drive.read().unwrap()), ["1"]);
+    append(dir.path(), "log", "2\n3\n4");
+    assert_eq!(all(drive.epoch(None).unwrap()), ["22", "3"]);
+    assert!(all(drive.epoch(None).unwrap()).is_empty());
+    // The next file of the partition ends this one, terminated or not.
+    write(dir.path(), "log2", 9, "5\n");
+    assert_eq!(all(drive.epoch(None).unwrap()), ["4", "5"]);
+    append(dir.path(), "log2", "6\n");
+    drive.reopen().unwrap();
+    assert_eq!(all(drive.read().unwrap()), ["6"]);
+    write(dir.path(), "log3", 10, "7\n");
+    drive.set_clock(1_000_000);
+    assert_eq!(all(drive.read().unwrap()), ["7"]);
+}
+
+#[test]
+fn what_is_missing_or_makes_no_sense_is_said_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    for pattern in ["nowhere", "nowhere/*.txt"] {
+        let error = Drive::new(text_files(dir.path().join(pattern).display().to_string())).err().unwrap();
+        assert!(matches!(&error, SourceError::Setup(text) if text.contains("nowhere")), "{error}");
+    }
+    assert!(text_files(path(&dir)).bounded().follow().start(0).is_err());
+    assert!(csv_files::<Order>(path(&dir)).follow().start(0).is_err());
+}
+
+#[test]
+fn bytes_that_are_no_utf8_fail_with_file_and_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a", 0, b"good\nba\xff\n");
+    let mut drive = Drive::new(text_files(path(&dir)).partitions(1).block_size(5)).unwrap();
+    let error = drive.read().unwrap_err();
+    assert!(error.to_string().ends_with("/a, byte 7: the file is not UTF-8"), "{error}");
+}
+
+const ORDERS: &str = "{\"id\":1,\"item\":\"ax\"}\n\n{\"id\":2}\r\n{\"id\":3,\"item\":\"öl\"}\nnot json";
+
+#[test]
+fn a_bad_json_line_fails_with_file_and_line_or_is_skipped_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a", 0, ORDERS);
+    for block in [1, 7, 1000] {
+        let source = || json_lines::<Order>(path(&dir)).partitions(1).bounded().block_size(block);
+        let error = Drive::new(source()).unwrap().read().unwrap_err();
+        assert!(error.to_string().contains("/a, line 3: missing field `item`"), "{error}");
+        let mut drive = Drive::new(source().on_bad_record(BadRecords::Skip)).unwrap();
+        assert_eq!(drive.epoch(None).unwrap(), [vec![order(1, "ax"), order(3, "öl")]]);
+        assert_eq!(tidemill_operators::Reader::take_skipped(&mut drive.readers[0]), 2);
+        assert!(drive.ended());
+    }
+}
+
+#[test]
+fn bad_records_can_be_routed() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a", 0, ORDERS);
+    let mut drive =
+        Drive::new(json_lines::<Order>(path(&dir)).partitions(1).bounded().with_bad_records()).unwrap();
+    let bad: Vec<_> = drive.read().unwrap().concat_results();
+    assert_eq!(bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [3, 5]);
+    assert_eq!(bad[0].text, "{\"id\":2}");
+    assert_eq!(bad[1].text, "not json");
+}
+
+/// The errors among results.
+trait Errors<E> {
+    fn concat_results(self) -> Vec<E>;
+}
+
+impl<T, E> Errors<E> for Vec<Vec<Result<T, E>>> {
+    fn concat_results(self) -> Vec<E> {
+        self.into_iter().flatten().filter_map(Result::err).collect()
+    }
+}
+
+#[test]
+fn csv_rows_go_by_their_header_and_may_hold_line_breaks() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "\u{FEFF}item,id\r\n\"a\r\n,\"\"x\",1\r\nb,2\r\n\r\nc,3";
+    let orders = [order(1, "a\r\n,\"x"), order(2, "b"), order(3, "c")];
+    write(dir.path(), "a", 0, text);
+    for block in [1, 8, 1000] {
+        let source = || csv_files::<Order>(path(&dir)).partitions(1).bounded().block_size(block);
+        assert_eq!(Drive::new(source()).unwrap().read().unwrap().concat(), orders);
+        // One record an epoch, and a new reader for each.
+        let mut drive = Drive::new(source()).unwrap();
+        for expected in &orders {
+            assert_eq!(drive.epoch(Some(1)).unwrap()[0].iter().collect::<Vec<_>>(), [expected], "{block}");
+            drive.reopen().unwrap();
+        }
+    }
+    let mut drive =
+        Drive::new(csv_files::<(String, String)>(path(&dir)).partitions(1).no_header().delimiter(b';'));
+    assert!(drive.as_mut().unwrap().read().is_err());
+}
+
+#[test]
+fn a_bad_csv_row_is_told_by_file_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a", 0, "id,item\r\n1,\"a\nb\"\r\nx,b\r\n3\r\n4,d\r\n");
+    for block in [1, 1000] {
+        let source = || csv_files::<Order>(path(&dir)).partitions(1).bounded().block_size(block);
+        let error = Drive::new(source()).unwrap().read().unwrap_err();
+        assert!(error.to_string().contains("/a, line 4: field 1: invalid digit"), "{error}");
+        let bad = Drive::new(source().with_bad_records()).unwrap().read().unwrap().concat_results();
+        let told: Vec<_> = bad.iter().map(|bad| (bad.line, bad.text.as_str(), bad.reason.as_str())).collect();
+        assert_eq!(told[0].0, 4);
+        assert_eq!(told[1], (5, "3", "1 fields, where the header has 2"));
+    }
+}
+
+#[test]
+fn blocks_of_text_are_whole_lines_and_leave_nothing_out() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a", 0, "one\r\ntwo\nthree");
+    let mut drive = Drive::new(text_blocks(path(&dir)).partitions(1).bounded().block_size(5)).unwrap();
+    assert_eq!(all(drive.epoch(None).unwrap()), ["one\r\n", "two\nthree"]);
+    assert!(drive.ended());
+}
+
+proptest! {
+    #[test]
+    fn however_files_are_cut_every_line_comes_once_and_in_order(
+        texts in prop::collection::vec("[aö\r\n]{0,30}", 1..4),
+        block in 1u64..12,
+        partitions in 1u32..5,
+        max in prop::option::of(1u64..6),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut expected = Vec::new();
+        for (file, text) in texts.iter().enumerate() {
+            // Numbered lines, so that the order can be seen.
+            let text: String = text.split_inclusive('\n').enumerate().map(|(n, l)| format!("{file}{n:02}{l}")).collect();
+            expected.extend(text.lines().map(str::to_owned));
+            write(dir.path(), &file.to_string(), file as u64, text);
+        }
+        let source = || text_files(path(&dir)).partitions(partitions).block_size(block).bounded();
+        let continuous = strings(Drive::new(source()).unwrap().read().unwrap());
+        let mut drive = Drive::new(source()).unwrap();
+        let mut epochs = vec![Vec::new(); partitions as usize];
+        for _ in 0..200 {
+            let epoch = strings(drive.epoch(max).unwrap());
+            let count: usize = epoch.iter().map(Vec::len).sum();
+            prop_assert!(max.is_none_or(|max| count as u64 <= max));
+            epochs.iter_mut().zip(epoch).for_each(|(all, new)| all.extend(new));
+            if drive.ended() {
+                break;
+            }
+            drive.reopen().unwrap();
+        }
+        prop_assert_eq!(&continuous, &epochs);
+        for lines in &continuous {
+            prop_assert!(lines.is_sorted());
+        }
+        let mut found = continuous.concat();
+        found.sort();
+        prop_assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,207 @@
+//! Records that an iterator makes: a generator, for tests and benchmarks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tidemill_operators::{PlanLimits, Poll, Reader, ReaderContext, Source, SourceError};
+
+use super::{EPOCH_RECORDS, room};
+
+/// Room to make in a batch before it is filled; a longer batch grows.
+const RESERVE: usize = 1 << 16;
+
+/// A source that calls a function for an iterator and reads it to its end, if it has one.
+///
+/// It can be read again, because the function can be called again; it must give the same records then. Going to a
+/// position costs as much as skipping all records before it.
+///
+/// ```
+/// use tidemill_connectors::{iterate, iterate_partitions};
+/// use tidemill_operators::Source;
+///
+/// let squares = iterate(|| (0u64..).map(|n| n * n));
+/// assert_eq!(squares.partitions(), 1);
+/// // Partition 0 yields 0, 4, 8 …; partition 1 yields 1, 5, 9 …
+/// let numbers = iterate_partitions(4, |partition| (u64::from(partition)..1_000_000).step_by(4));
+/// assert_eq!(numbers.partitions(), 4);
+/// ```
+pub struct IterSource<I> {
+    factory: Arc<dyn Fn(u32) -> I + Send + Sync>,
+    partitions: u32,
+}
+
+/// A source of what the iterator yields that `factory` returns, in one partition.
+pub fn iterate<I, F>(factory: F) -> IterSource<I>
+where
+    I: Iterator + Send + 'static,
+    I::Item: Send + 'static,
+    F: Fn() -> I + Send + Sync + 'static,
+{
+    iterate_partitions(1, move |_| factory())
+}
+
+/// A source with `partitions` partitions (at least one); `factory` is given the number of the partition, from 0.
+pub fn iterate_partitions<I, F>(partitions: u32, factory: F) -> IterSource<I>
+where
+    I: Iterator + Send + 'static,
+    I::Item: Send + 'static,
+    F: Fn(u32) -> I + Send + Sync + 'static,
+{
+    IterSource { factory: Arc::new(factory), partitions: partitions.max(1) }
+}
+
+impl<I> Clone for IterSource<I> {
+    fn clone(&self) -> Self {
+        IterSource { factory: Arc::clone(&self.factory), partitions: self.partitions }
+    }
+}
+
+impl<I> fmt::Debug for IterSource<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IterSource").field("partitions", &self.partitions).finish_non_exhaustive()
+    }
+}
+
+impl<I> Source for IterSource<I>
+where
+    I: Iterator + Send + 'static,
+    I::Item: Send + 'static,
+{
+    type Item = I::Item;
+    type Offset = u64;
+    type Reader = IterReader<I>;
+
+    fn describe(&self) -> String {
+        "iterator".to_owned()
+    }
+
+    fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    /// An iterator may end. One that does not is merely very long.
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    fn is_replayable(&self) -> bool {
+        true
+    }
+
+    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+
+    fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
+        Ok(from.saturating_add(limits.max_records.unwrap_or(EPOCH_RECORDS)))
+    }
+
+    fn open(
+        &self,
+        partition: u32,
+        from: &u64,
+        _context: ReaderContext,
+    ) -> Result<IterReader<I>, SourceError> {
+        let mut reader = IterReader {
+            factory: Arc::clone(&self.factory),
+            partition,
+            iter: Some((self.factory)(partition)),
+            at: 0,
+        };
+        reader.skip(*from);
+        Ok(reader)
+    }
+}
+
+/// Reads one partition of an [`IterSource`].
+pub struct IterReader<I> {
+    factory: Arc<dyn Fn(u32) -> I + Send + Sync>,
+    partition: u32,
+    /// Gone once the iterator has ended: not every iterator may be asked again after its end.
+    iter: Option<I>,
+    at: u64,
+}
+
+impl<I: Iterator> IterReader<I> {
+    fn skip(&mut self, count: u64) {
+        if let (Some(iter), Some(last)) = (&mut self.iter, count.checked_sub(1))
+            && iter.nth(crate::length(last)).is_none()
+        {
+            self.iter = None;
+        }
+        self.at += count;
+    }
+}
+
+impl<I> Reader for IterReader<I>
+where
+    I: Iterator + Send + 'static,
+    I::Item: Send + 'static,
+{
+    type Item = I::Item;
+    type Offset = u64;
+
+    fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<I::Item>) -> Result<Poll, SourceError> {
+        let Some(iter) = &mut self.iter else { return Ok(Poll::End) };
+        let wanted = room(self.at, until, max);
+        if wanted == 0 {
+            return Ok(Poll::Idle);
+        }
+        let before = out.len();
+        out.reserve(wanted.min(RESERVE));
+        out.extend(iter.by_ref().take(wanted));
+        let taken = out.len() - before;
+        self.at += taken as u64;
+        if taken < wanted {
+            self.iter = None;
+            return Ok(Poll::End);
+        }
+        Ok(Poll::Ready)
+    }
+
+    fn offset(&self) -> u64 {
+        self.at
+    }
+
+    fn seek(&mut self, offset: &u64) -> Result<(), SourceError> {
+        if *offset < self.at || self.iter.is_none() {
+            self.iter = Some((self.factory)(self.partition));
+            self.at = 0;
+        }
+        self.skip(*offset - self.at);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::testing::Drive;
+
+    #[test]
+    fn an_endless_iterator_gives_an_epoch_its_limit() {
+        let mut drive = Drive::new(iterate_partitions(2, |p| (u64::from(p)..).step_by(2))).unwrap();
+        assert_eq!(drive.epoch(Some(3)).unwrap(), [vec![0, 2, 4], vec![1, 3, 5]]);
+        drive.reopen().unwrap();
+        assert_eq!(drive.epoch(Some(1)).unwrap(), [vec![6], vec![7]]);
+        assert!(!drive.ended());
+    }
+
+    #[test]
+    fn an_iterator_that_ends_before_the_planned_offset_says_so() {
+        let mut drive = Drive::new(iterate(|| 0..5)).unwrap();
+        assert_eq!(drive.epoch(None).unwrap(), [vec![0, 1, 2, 3, 4]]);
+        assert!(drive.ended());
+        drive.reopen().unwrap();
+        assert!(drive.epoch(None).unwrap().concat().is_empty());
+        assert!(drive.ended());
+    }
+
+    #[test]
+    fn seeking_back_calls_the_factory_again() {
+        let mut drive = Drive::new(iterate(|| 0..5)).unwrap();
+        drive.read().unwrap();
+        drive.readers[0].seek(&3).unwrap();
+        assert_eq!(drive.read().unwrap(), [vec![3, 4]]);
+    }
+}

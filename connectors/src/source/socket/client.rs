@@ -1,0 +1,219 @@
+//! Lines from a server that this source connects to.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError};
+
+use super::lines::{Stopped, fail, read_lines};
+use super::{Feed, Message, OnDisconnect, Slot, SocketReader, Stopper, spawn};
+use crate::lock;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A source of the lines that a TCP server sends, without their terminators (LF or CRLF). One partition; what has
+/// been read cannot be read again.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tidemill_connectors::{OnDisconnect, socket};
+///
+/// let lines = socket("localhost:9999").on_disconnect(OnDisconnect::Reconnect { after: Duration::from_secs(1) });
+/// ```
+pub struct SocketSource {
+    address: String,
+    on_disconnect: OnDisconnect,
+    slot: Mutex<Slot>,
+}
+
+/// A source that connects to `address`, as `localhost:9999`, when the query starts. When the server closes the
+/// connection, the stream ends.
+pub fn socket(address: impl Into<String>) -> SocketSource {
+    SocketSource { address: address.into(), on_disconnect: OnDisconnect::End, slot: Mutex::default() }
+}
+
+impl SocketSource {
+    /// What to do when the server closes the connection; [`OnDisconnect::End`] unless said.
+    #[must_use]
+    pub fn on_disconnect(mut self, what: OnDisconnect) -> Self {
+        self.on_disconnect = what;
+        self
+    }
+
+    fn launch(&self, feed: Feed<Message>, stopper: Arc<Stopper>) -> Result<(), SourceError> {
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        *lock(&stopper.wake) = Some(Box::new(move || drop(stop)));
+        let (address, on_disconnect) = (self.address.clone(), self.on_disconnect);
+        spawn("tidemill-socket", move || run(&address, on_disconnect, &feed, &stopper, &stopped))
+    }
+}
+
+impl Source for SocketSource {
+    type Item = String;
+    type Offset = u64;
+    type Reader = SocketReader;
+
+    fn describe(&self) -> String {
+        format!("socket {}", self.address)
+    }
+
+    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+
+    fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {
+        lock(&self.slot).begin(|feed, stopper| self.launch(feed, stopper))
+    }
+
+    fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
+        let most = from.saturating_add(limits.max_records.unwrap_or(u64::MAX));
+        Ok(lock(&self.slot).latest(*from).min(most))
+    }
+
+    fn open(&self, _partition: u32, from: &u64, context: ReaderContext) -> Result<SocketReader, SourceError> {
+        lock(&self.slot).open(self.describe(), *from, context, |feed, stopper| self.launch(feed, stopper))
+    }
+}
+
+fn run(
+    address: &str,
+    on_disconnect: OnDisconnect,
+    feed: &Feed<Message>,
+    stopper: &Stopper,
+    stopped: &Receiver<()>,
+) {
+    while !stopper.is_stopped() {
+        let why = match connect(address, stopper) {
+            Ok(Some(mut stream)) => {
+                let why = read_lines(&mut stream, address, feed);
+                stopper.remove(0);
+                why
+            }
+            Ok(None) => return,
+            Err(error) => Stopped::Failed(SourceError::io(format!("cannot connect to {address}"), error)),
+        };
+        match (why, on_disconnect) {
+            // Bytes that are no text stay so, however often one connects.
+            (Stopped::Failed(error @ SourceError::BadRecord { .. }), _) => return fail(feed, error),
+            (Stopped::Unwanted, _) | (Stopped::Closed, OnDisconnect::End) => return,
+            (_, OnDisconnect::Reconnect { after }) => {
+                if stopped.recv_timeout(after) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+            (Stopped::Closed, OnDisconnect::Fail) => {
+                return fail(feed, SourceError::Disconnected { peer: address.to_owned() });
+            }
+            (Stopped::Failed(error), _) => return fail(feed, error),
+        }
+    }
+}
+
+/// Connects to the first of the addresses that answers. `None` if the reader has gone.
+fn connect(address: &str, stopper: &Stopper) -> std::io::Result<Option<TcpStream>> {
+    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    for candidate in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&candidate, CONNECT_TIMEOUT) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stopper.add(0, &stream)?.then_some(stream));
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::source::testing::Drive;
+
+    fn server() -> (TcpListener, SocketSource) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let source = socket(listener.local_addr().unwrap().to_string());
+        (listener, source)
+    }
+
+    #[test]
+    fn lines_come_without_their_terminators_and_end_with_the_connection() {
+        let (listener, source) = server();
+        let mut drive = Drive::new(source).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"one\r\ntw").unwrap();
+        assert_eq!(drive.read_at_least(1).unwrap(), ["one"]);
+        peer.write_all("o\n\ngrün".as_bytes()).unwrap();
+        drop(peer);
+        assert_eq!(drive.read_at_least(usize::MAX).unwrap(), ["two", "", "grün"]);
+        assert!(drive.ended());
+    }
+
+    #[test]
+    fn an_epoch_holds_the_lines_that_have_come() {
+        let (listener, source) = server();
+        source.refresh(&PlanLimits::new(None, Default::default())).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"a\nb\n").unwrap();
+        drop(peer);
+        let mut drive = Drive::resume(source, &[40]).unwrap();
+        let mut rows = Vec::new();
+        while !drive.ended() {
+            rows.extend(drive.epoch(Some(1)).unwrap().remove(0));
+        }
+        assert_eq!(rows, ["a", "b"]);
+        assert_eq!(drive.offsets(), [42]);
+    }
+
+    #[test]
+    fn a_disconnect_fails_the_query_where_the_user_said_so() {
+        let (listener, source) = server();
+        let mut drive = Drive::new(source.on_disconnect(OnDisconnect::Fail)).unwrap();
+        drop(listener.accept().unwrap());
+        let error = drive.read_at_least(1).unwrap_err();
+        assert!(error.to_string().ends_with("closed the connection"), "{error}");
+    }
+
+    #[test]
+    fn a_client_that_is_told_to_connects_again() {
+        let (listener, source) = server();
+        let after = Duration::from_millis(1);
+        let mut drive = Drive::new(source.on_disconnect(OnDisconnect::Reconnect { after })).unwrap();
+        for line in ["a\n", "b\n"] {
+            listener.accept().unwrap().0.write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(drive.read_at_least(2).unwrap(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_line_that_is_not_utf8_fails_with_peer_and_byte() {
+        let (listener, source) = server();
+        let mut drive = Drive::new(source).unwrap();
+        let (mut peer, address) = listener.accept().unwrap();
+        peer.write_all(b"good\nba\xffd\n").unwrap();
+        let error = drive.read_at_least(2).unwrap_err();
+        assert!(error.to_string().contains("byte 7: the line is not UTF-8"), "{error} {address}");
+    }
+
+    #[test]
+    fn a_reader_that_is_dropped_closes_the_connection() {
+        let (listener, source) = server();
+        let drive = Drive::new(source).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        drop(drive);
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn nobody_there_to_connect_to_is_an_error_that_names_the_address() {
+        let (listener, source) = server();
+        drop(listener);
+        let mut drive = Drive::new(source).unwrap();
+        let error = drive.read_at_least(1).unwrap_err();
+        assert!(error.to_string().starts_with("cannot connect to 127.0.0.1:"), "{error}");
+    }
+}

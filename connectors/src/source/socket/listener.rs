@@ -1,0 +1,199 @@
+//! Lines from any number of peers that connect to this source.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError};
+
+use super::lines::{Stopped, fail, read_lines};
+use super::{Feed, Message, OnDisconnect, Slot, SocketReader, Stopper, spawn};
+use crate::lock;
+
+/// A source of the lines that peers send who connect to it, without their terminators (LF or CRLF). The lines of one
+/// peer stay in order; those of several are merged as they come. One partition; nothing can be read again.
+///
+/// ```
+/// use tidemill_connectors::socket_listener;
+///
+/// let lines = socket_listener("127.0.0.1:0")?;
+/// println!("send lines to {}", lines.local_addr());
+/// # Ok::<(), tidemill_operators::SourceError>(())
+/// ```
+pub struct ListenerSource {
+    listener: Arc<TcpListener>,
+    address: SocketAddr,
+    on_disconnect: OnDisconnect,
+    slot: Mutex<Slot>,
+}
+
+/// A source that listens at `address`, as `0.0.0.0:9999`; port 0 takes any free one, which
+/// [`ListenerSource::local_addr`] tells. Peers may connect at once; they are read from when the query starts.
+///
+/// # Errors
+///
+/// If the address cannot be listened at.
+pub fn socket_listener(address: impl ToSocketAddrs + std::fmt::Debug) -> Result<ListenerSource, SourceError> {
+    let failed = |error| SourceError::io(format!("cannot listen at {address:?}"), error);
+    let listener = TcpListener::bind(&address).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let on_disconnect = OnDisconnect::Reconnect { after: Duration::ZERO };
+    Ok(ListenerSource { listener: Arc::new(listener), address, on_disconnect, slot: Mutex::default() })
+}
+
+impl ListenerSource {
+    /// What to do when a peer goes: wait for others (unless said), [end](OnDisconnect::End) when the last one has
+    /// gone, or fail.
+    #[must_use]
+    pub fn on_disconnect(mut self, what: OnDisconnect) -> Self {
+        self.on_disconnect = what;
+        self
+    }
+
+    /// The address that peers connect to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn launch(&self, feed: Feed<Message>, stopper: Arc<Stopper>) -> Result<(), SourceError> {
+        // The thread waits in `accept`; a connection of our own wakes it.
+        let mut own = self.address;
+        if own.ip().is_unspecified() {
+            own.set_ip(match own.ip() {
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            });
+        }
+        *lock(&stopper.wake) =
+            Some(Box::new(move || drop(TcpStream::connect_timeout(&own, Duration::from_secs(1)))));
+        let (listener, on_disconnect) = (Arc::clone(&self.listener), self.on_disconnect);
+        spawn("tidemill-listener", move || accept(&listener, on_disconnect, &feed, &stopper))
+    }
+}
+
+impl Source for ListenerSource {
+    type Item = String;
+    type Offset = u64;
+    type Reader = SocketReader;
+
+    fn describe(&self) -> String {
+        format!("socket listener {}", self.address)
+    }
+
+    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+
+    fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {
+        lock(&self.slot).begin(|feed, stopper| self.launch(feed, stopper))
+    }
+
+    fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
+        let most = from.saturating_add(limits.max_records.unwrap_or(u64::MAX));
+        Ok(lock(&self.slot).latest(*from).min(most))
+    }
+
+    fn open(&self, _partition: u32, from: &u64, context: ReaderContext) -> Result<SocketReader, SourceError> {
+        lock(&self.slot).open(self.describe(), *from, context, |feed, stopper| self.launch(feed, stopper))
+    }
+}
+
+/// Takes peers in, one thread each, until the reader goes or the stream has ended.
+fn accept(listener: &TcpListener, on_disconnect: OnDisconnect, feed: &Feed<Message>, stopper: &Arc<Stopper>) {
+    for id in 0.. {
+        let accepted = listener.accept();
+        if stopper.is_stopped() {
+            return;
+        }
+        let begun = accepted.and_then(|(stream, peer)| {
+            stream.set_nodelay(true)?;
+            Ok(stopper.add(id, &stream)?.then_some((stream, peer)))
+        });
+        let (stream, peer) = match begun {
+            Ok(Some(begun)) => begun,
+            Ok(None) => return,
+            // The peer has gone again before it was let in.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => return fail(feed, SourceError::io("cannot accept a connection", error)),
+        };
+        let (own_feed, own_stopper) = (feed.clone(), Arc::clone(stopper));
+        let serving = move || serve(id, stream, &peer.to_string(), on_disconnect, &own_feed, &own_stopper);
+        if let Err(error) = spawn("tidemill-peer", serving) {
+            return fail(feed, error);
+        }
+    }
+}
+
+fn serve(
+    id: u64,
+    mut stream: TcpStream,
+    peer: &str,
+    on_disconnect: OnDisconnect,
+    feed: &Feed<Message>,
+    stopper: &Stopper,
+) {
+    let why = read_lines(&mut stream, peer, feed);
+    let left = stopper.remove(id);
+    match (why, on_disconnect) {
+        (Stopped::Unwanted, _) => {}
+        (Stopped::Failed(error @ SourceError::BadRecord { .. }), _) => fail(feed, error),
+        // A connection that breaks is one peer's end, not the listener's.
+        (_, OnDisconnect::Reconnect { .. }) => {}
+        (_, OnDisconnect::Fail) if !stopper.is_stopped() => {
+            fail(feed, SourceError::Disconnected { peer: peer.to_owned() });
+        }
+        (_, OnDisconnect::End) if left == 0 => stopper.stop(),
+        (_, _) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::source::testing::Drive;
+
+    #[test]
+    fn several_peers_are_merged_and_each_keeps_its_order() {
+        let source = socket_listener("127.0.0.1:0").unwrap();
+        let address = source.local_addr();
+        let mut drive = Drive::new(source).unwrap();
+        let mut peers: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        for round in 0..4 {
+            for (name, peer) in peers.iter_mut().enumerate() {
+                writeln!(peer, "{name}{round}").unwrap();
+            }
+        }
+        drop(peers);
+        let lines = drive.read_at_least(12).unwrap();
+        for name in ["0", "1", "2"] {
+            let own: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix(name)).collect();
+            assert_eq!(own, ["0", "1", "2", "3"]);
+        }
+        assert!(!drive.ended());
+        TcpStream::connect(address).unwrap().write_all(b"late").unwrap();
+        assert_eq!(drive.read_at_least(1).unwrap(), ["late"]);
+    }
+
+    #[test]
+    fn a_listener_that_is_told_to_ends_with_its_last_peer() {
+        let source = socket_listener("127.0.0.1:0").unwrap().on_disconnect(OnDisconnect::End);
+        let address = source.local_addr();
+        let mut drive = Drive::new(source).unwrap();
+        TcpStream::connect(address).unwrap().write_all(b"only\n").unwrap();
+        assert_eq!(drive.read_at_least(2).unwrap(), ["only"]);
+        assert!(drive.ended());
+    }
+
+    #[test]
+    fn a_reader_that_is_dropped_sends_its_peers_away() {
+        let source = socket_listener("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(source.local_addr()).unwrap();
+        let mut drive = Drive::new(source).unwrap();
+        peer.write_all(b"hello\n").unwrap();
+        drive.read_at_least(1).unwrap();
+        drop(drive);
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    }
+}

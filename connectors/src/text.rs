@@ -1,0 +1,196 @@
+//! Text that shares its memory with its neighbours: a line of a block that was read at once.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A piece of text, cheap to make and to clone: 24 bytes that point into a shared block.
+///
+/// It behaves as the `str` that it is: compares, hashes and serializes like one. A `Text` keeps its whole block in
+/// memory; whoever keeps a short one for long should keep a `String` made from it.
+///
+/// ```
+/// use tidemill_connectors::Text;
+///
+/// let block = Text::from("to be or not");
+/// let word = block.slice(3..5);
+/// assert_eq!(word, "be");
+/// assert_eq!(word.len(), 2);
+/// assert_eq!(word.to_uppercase(), "BE");
+/// ```
+#[derive(Clone)]
+pub struct Text {
+    block: Arc<String>,
+    start: usize,
+    end: usize,
+}
+
+impl Text {
+    /// The text itself.
+    #[inline]
+    pub fn as_str(&self) -> &str {
+        // The range is checked when a `Text` is made, so the fallback is never taken.
+        self.block.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// A part of the text, by bytes, sharing the same memory. Empty if the range is out of bounds or cuts a character
+    /// in two.
+    #[inline]
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Text {
+        let (start, end) = (self.start.saturating_add(range.start), self.start.saturating_add(range.end));
+        if end <= self.end && self.block.get(start..end).is_some() {
+            Text { block: Arc::clone(&self.block), start, end }
+        } else {
+            Text { block: Arc::clone(&self.block), start: self.start, end: self.start }
+        }
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Text::from(String::new())
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+    #[inline]
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.as_str().as_bytes()
+    }
+}
+
+impl Borrow<str> for Text {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Text) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Text {}
+
+impl PartialEq<str> for Text {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Text {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Text) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Text) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        let end = text.len();
+        Text { block: Arc::new(text), start: 0, end }
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Text::from(text.to_owned())
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.as_str().to_owned()
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Text::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_in_a_map_by_the_str_it_is() {
+        let counts = HashMap::from([(Text::from("a b").slice(2..3), 7)]);
+        assert_eq!(counts.get("b"), Some(&7));
+    }
+
+    #[test]
+    fn a_slice_that_cuts_a_character_is_empty() {
+        let text = Text::from("größe");
+        assert_eq!(text.slice(2..4), "ö");
+        assert_eq!(text.slice(2..3), "");
+        assert_eq!(text.slice(0..99), "");
+        assert_eq!(text.slice(2..4).slice(0..3), "");
+    }
+
+    #[test]
+    fn a_text_serializes_as_a_string() {
+        let json = serde_json::to_string(&Text::from("x\"y").slice(1..3)).unwrap();
+        assert_eq!(json, r#""\"y""#);
+        assert_eq!(serde_json::from_str::<Text>(&json).unwrap(), "\"y");
+        assert_eq!(std::mem::size_of::<Text>(), 24);
+    }
+}

@@ -1,0 +1,56 @@
+//! An epoch under way: who has read, prepared and committed it, and when.
+
+use std::collections::BTreeMap;
+
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::{ErasedOffset, ProcessingTime};
+
+pub(super) struct Flight {
+    pub(super) begun: ProcessingTime,
+    pub(super) planned: ProcessingTime,
+    pub(super) last_read: ProcessingTime,
+    pub(super) last_prepared: ProcessingTime,
+    pub(super) reads: usize,
+    pub(super) preparations: usize,
+    pub(super) commits: usize,
+    pub(super) rows_in: BTreeMap<NodeId, u64>,
+    pub(super) rows_out: u64,
+    pub(super) offsets: BTreeMap<NodeId, BTreeMap<u32, ErasedOffset>>,
+}
+
+impl Flight {
+    pub(super) fn new(now: ProcessingTime) -> Flight {
+        Flight {
+            begun: now,
+            planned: now,
+            last_read: now,
+            last_prepared: now,
+            reads: 0,
+            preparations: 0,
+            commits: 0,
+            rows_in: BTreeMap::new(),
+            rows_out: 0,
+            offsets: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn read(
+        &mut self,
+        source: NodeId,
+        rows: u64,
+        offsets: Vec<(u32, ErasedOffset, bool)>,
+        now: ProcessingTime,
+    ) {
+        self.reads += 1;
+        self.last_read = now;
+        self.last_prepared = self.last_prepared.max(now);
+        *self.rows_in.entry(source).or_default() += rows;
+        self.offsets.entry(source).or_default().extend(offsets.into_iter().map(|(p, offset, _)| (p, offset)));
+    }
+
+    pub(super) fn prepared(&mut self, rows: u64, now: ProcessingTime) {
+        self.preparations += 1;
+        self.rows_out += rows;
+        self.last_prepared = now;
+    }
+}

@@ -1,0 +1,413 @@
+//! Decides where an epoch ends and when it is committed.
+//!
+//! A state machine that is told events and looked at from time to time ([`Driver::tick`]): on its own thread in a
+//! running query, by hand in a test. Micro-batch: when the trigger is due and there is something to read, an epoch is
+//! planned; when everybody has prepared it, it is committed. Continuous: an epoch is called every interval; the rest is
+//! the same. Epochs are committed in order, each when every sink has prepared it: the commit frontier is the least over
+//! all that must be safe.
+
+mod flight;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_operators::graph::{NodeId, NodeKind};
+use tidemill_operators::{DynSource, Epoch, ErasedOffset, Mode, PlanLimits, ProcessingTime};
+
+use self::flight::Flight;
+use crate::control::{Control, EpochPlan, Event};
+use crate::engine::Layout;
+use crate::error::{RunError, Site};
+use crate::options::{Options, Trigger};
+use crate::progress::{Durations, Progress, SourceProgress, StateProgress, Summary};
+
+/// How often sources are asked for news while they have none: at first, and at most.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+
+pub(crate) struct Driver {
+    layout: Arc<Layout>,
+    control: Arc<Control>,
+    options: Options,
+    sources: Vec<Feed>,
+    source_instances: usize,
+    sink_instances: usize,
+    /// The next epoch to be planned or called.
+    next: Epoch,
+    /// Whether the last planned epoch has been read.
+    read: bool,
+    flights: BTreeMap<Epoch, Flight>,
+    done_sources: usize,
+    last_epoch: Option<Epoch>,
+    due: ProcessingTime,
+    asked: Duration,
+    stopping: bool,
+    started: ProcessingTime,
+    last_commit: ProcessingTime,
+    progress: Progress,
+    summary: Summary,
+    /// Tests plan epochs ahead of what has been read.
+    pub(crate) plans_ahead: bool,
+}
+
+/// A source as the planner sees it.
+struct Feed {
+    node: NodeId,
+    source: Arc<dyn DynSource>,
+    /// The next record to be planned, by partition.
+    from: Vec<ErasedOffset>,
+    ended: Vec<bool>,
+}
+
+/// What a tick says to whoever calls it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Come again when something has happened, or after that long.
+    Wait(Duration),
+    /// The query is over.
+    Over,
+}
+
+impl Driver {
+    pub(crate) fn new(layout: Arc<Layout>, control: Arc<Control>, options: Options) -> Result<Driver, RunError> {
+        let now = control.clock.now();
+        let mut sources = Vec::new();
+        for (node, source) in layout.sources() {
+            let from: Result<Vec<_>, _> = (0..source.partitions()).map(|p| source.start(p)).collect();
+            let from = from.map_err(|error| source_error(&layout, node, error))?;
+            let ended = vec![false; from.len()];
+            sources.push(Feed { node, source, from, ended });
+        }
+        let sink_instances = layout.sinks(options.workers).iter().map(|s| s.instances).sum();
+        let source_instances = sources.len() * options.workers;
+        let interval = options.checkpoint_interval;
+        let due = match options.mode {
+            Mode::MicroBatch => now,
+            Mode::Continuous => now + interval,
+        };
+        let mut driver = Driver {
+            progress: Progress { name: layout.query.clone(), mode: options.mode, ..Progress::default() },
+            layout,
+            control,
+            options,
+            sources,
+            source_instances,
+            sink_instances,
+            next: Epoch(0),
+            read: true,
+            flights: BTreeMap::new(),
+            done_sources: 0,
+            last_epoch: None,
+            due,
+            asked: ASK_AGAIN.0,
+            stopping: false,
+            started: now,
+            last_commit: now,
+            summary: Summary::default(),
+            plans_ahead: false,
+        };
+        if matches!(driver.options.trigger, Trigger::AvailableNow | Trigger::Once) {
+            driver.freeze(now)?;
+        }
+        if driver.options.mode == Mode::Continuous {
+            driver.call(now);
+        }
+        Ok(driver)
+    }
+
+    fn freeze(&self, now: ProcessingTime) -> Result<(), RunError> {
+        for feed in &self.sources {
+            feed.source.freeze(now).map_err(|error| source_error(&self.layout, feed.node, error))?;
+        }
+        Ok(())
+    }
+
+    /// Stop in order: nothing more is read, what has been read is committed.
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        let mut summary = self.summary.clone();
+        for metrics in &self.control.metrics {
+            summary.late_rows += metrics.late_rows.load(std::sync::atomic::Ordering::Relaxed);
+            summary.skipped_rows += metrics.skipped_rows.load(std::sync::atomic::Ordering::Relaxed);
+        }
+        summary.seconds = self.control.clock.now().since(self.started).as_secs_f64();
+        summary.last = self.progress.clone();
+        summary
+    }
+
+    /// Takes note of what a worker says; true if progress has been made.
+    pub(crate) fn hear(&mut self, event: Event) -> bool {
+        let now = self.control.clock.now();
+        match event {
+            Event::Read { epoch, source, rows, offsets } => {
+                self.summary.input_rows += rows;
+                if let Some(feed) = self.sources.iter_mut().find(|f| f.node == source) {
+                    for (partition, _, ended) in &offsets {
+                        if let Some(slot) = feed.ended.get_mut(*partition as usize) {
+                            *slot |= *ended;
+                        }
+                    }
+                }
+                let flight = self.flights.entry(epoch).or_insert_with(|| Flight::new(now));
+                flight.read(source, rows, offsets, now);
+                if self.options.mode == Mode::MicroBatch && flight.reads >= self.source_instances {
+                    self.read |= epoch.next() == self.next;
+                }
+                false
+            }
+            Event::SourceDone { last } => {
+                self.done_sources += 1;
+                self.last_epoch = self.last_epoch.max(last);
+                false
+            }
+            Event::Prepared { epoch, rows } => {
+                self.summary.output_rows += rows;
+                let flight = self.flights.entry(epoch).or_insert_with(|| Flight::new(now));
+                flight.prepared(rows, now);
+                self.commit_what_is_prepared();
+                false
+            }
+            Event::Committed { epoch } => {
+                let Some(flight) = self.flights.get_mut(&epoch) else { return false };
+                flight.commits += 1;
+                if flight.commits < self.sink_instances {
+                    return false;
+                }
+                let Some(flight) = self.flights.remove(&epoch) else { return false };
+                self.finish_epoch(epoch, flight, now);
+                true
+            }
+            Event::DataAvailable => {
+                self.control.clear_data_available();
+                self.asked = ASK_AGAIN.0;
+                false
+            }
+            Event::WorkerDone | Event::Wake => false,
+        }
+    }
+
+    fn commit_what_is_prepared(&mut self) {
+        let mut epoch = Epoch(self.control.committed());
+        while self.flights.get(&epoch).is_some_and(|f| f.preparations >= self.sink_instances) {
+            self.control.commit(epoch);
+            epoch = epoch.next();
+        }
+    }
+
+    fn finish_epoch(&mut self, epoch: Epoch, flight: Flight, now: ProcessingTime) {
+        self.summary.epochs += 1;
+        self.report(epoch, &flight, now);
+        self.last_commit = now;
+        for feed in &self.sources {
+            for (partition, offset) in flight.offsets.get(&feed.node).into_iter().flatten() {
+                if let Err(error) = feed.source.committed(*partition, offset) {
+                    self.control.fail(source_error(&self.layout, feed.node, error));
+                }
+            }
+        }
+        tracing::debug!(
+            query = %self.layout.query, epoch = epoch.0,
+            rows_in = self.progress.num_input_rows, rows_out = self.progress.num_output_rows,
+            micros = self.progress.duration_us.trigger_execution, "epoch committed"
+        );
+    }
+
+    /// Looks at what is to be done now.
+    pub(crate) fn tick(&mut self) -> Result<Next, RunError> {
+        if self.control.has_ended() {
+            return Ok(Next::Over);
+        }
+        let now = self.control.clock.now();
+        let wait = match self.options.mode {
+            Mode::MicroBatch => self.tick_micro_batch(now)?,
+            Mode::Continuous => self.tick_continuous(now),
+        };
+        let all_sources_done = self.done_sources == self.source_instances;
+        let committed_all = self.control.committed() >= self.last_epoch.map_or(0, |e| e.0.saturating_add(1));
+        if all_sources_done && committed_all && self.flights.is_empty() {
+            self.control.close();
+            return Ok(Next::Over);
+        }
+        Ok(Next::Wait(wait))
+    }
+
+    fn tick_continuous(&mut self, now: ProcessingTime) -> Duration {
+        let bounded_run = matches!(self.options.trigger, Trigger::AvailableNow | Trigger::Once);
+        let idle = bounded_run && self.control.all_sources_idle(self.source_instances);
+        if (self.stopping || idle) && !self.control.is_finishing() {
+            self.control.finish();
+        }
+        if now >= self.due && !self.control.is_finishing() {
+            // An epoch that takes longer than the interval is not followed by a queue of others.
+            if self.flights.len() < self.options.max_in_flight.max(2) {
+                self.call(now);
+            }
+            self.due = now + self.options.checkpoint_interval;
+        }
+        self.due.since(now).min(Duration::from_millis(100)).max(Duration::from_micros(50))
+    }
+
+    /// Calls the next epoch.
+    fn call(&mut self, now: ProcessingTime) {
+        self.flights.entry(self.next).or_insert_with(|| Flight::new(now));
+        self.control.set_target(self.next);
+        self.next = self.next.next();
+    }
+
+    fn tick_micro_batch(&mut self, now: ProcessingTime) -> Result<Duration, RunError> {
+        if self.control.is_finishing() {
+            return Ok(Duration::from_millis(100));
+        }
+        let once = self.options.trigger == Trigger::Once && self.next.0 > 0;
+        if self.stopping || once || self.sources.iter().all(|f| f.ended.iter().all(|e| *e)) {
+            self.last_epoch = self.next.0.checked_sub(1).map(Epoch);
+            self.control.finish();
+            return Ok(Duration::from_millis(100));
+        }
+        let in_flight = self.next.0.saturating_sub(self.control.committed());
+        if (!self.read && !self.plans_ahead) || in_flight >= self.options.max_in_flight as u64 {
+            return Ok(Duration::from_millis(100));
+        }
+        let timer = self.control.timer(now);
+        if now < self.due {
+            return Ok(self.due.since(now));
+        }
+        let wanted = timer.is_some_and(|at| at <= now);
+        if self.plan(now, wanted)? {
+            self.asked = ASK_AGAIN.0;
+            return self.tick_micro_batch(now);
+        }
+        if self.options.trigger == Trigger::AvailableNow {
+            self.stopping = self.read;
+            return if self.read { self.tick_micro_batch(now) } else { Ok(Duration::from_millis(1)) };
+        }
+        self.set_due(now);
+        let wait = self.asked.max(self.due.since(now));
+        self.asked = (self.asked * 2).min(ASK_AGAIN.1);
+        Ok(timer.map_or(wait, |at| wait.min(at.since(now))))
+    }
+
+    /// Plans an epoch if there is something to read; says whether there was.
+    fn plan(&mut self, now: ProcessingTime, wanted: bool) -> Result<bool, RunError> {
+        let max_records = match self.options.trigger {
+            Trigger::Once => None,
+            _ => self.options.max_records_per_epoch,
+        };
+        let limits = PlanLimits::new(max_records, now).whole(self.options.trigger == Trigger::Once);
+        let mut ends = BTreeMap::new();
+        let mut news = wanted || (self.options.trigger == Trigger::Once);
+        for feed in &self.sources {
+            let mut source_ends = Vec::new();
+            let ask = || -> Result<(), tidemill_operators::SourceError> {
+                feed.source.refresh(&limits)?;
+                for (partition, from) in feed.from.iter().enumerate() {
+                    let over = feed.ended.get(partition).copied().unwrap_or(false);
+                    source_ends.push(if over {
+                        from.clone()
+                    } else {
+                        feed.source.latest(partition as u32, from, &limits)?
+                    });
+                }
+                Ok(())
+            };
+            let mut ask = ask;
+            ask().map_err(|error| source_error(&self.layout, feed.node, error))?;
+            news |= source_ends != feed.from;
+            ends.insert(feed.node, source_ends);
+        }
+        if !news {
+            return Ok(false);
+        }
+        for feed in &mut self.sources {
+            if let Some(ends) = ends.get(&feed.node) {
+                feed.from.clone_from(ends);
+            }
+        }
+        let epoch = self.next;
+        let mut flight = Flight::new(now);
+        flight.planned = self.control.clock.now();
+        self.flights.insert(epoch, flight);
+        self.read = false;
+        self.next = epoch.next();
+        self.set_due(now);
+        self.control.publish(EpochPlan { epoch, now, ends });
+        Ok(true)
+    }
+
+    /// When the next epoch may begin: at the next multiple of the interval; at once if it has passed by then.
+    fn set_due(&mut self, now: ProcessingTime) {
+        if let Trigger::Every(interval) = self.options.trigger {
+            let interval = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX).max(1);
+            self.due = ProcessingTime(now.0.div_euclid(interval).saturating_add(1).saturating_mul(interval));
+        }
+    }
+
+    fn report(&mut self, epoch: Epoch, flight: &Flight, now: ProcessingTime) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let per_second = |rows: u64, time: Duration| {
+            let seconds = time.as_secs_f64();
+            if seconds > 0.0 { rows as f64 / seconds } else { 0.0 }
+        };
+        let whole = now.since(flight.begun);
+        let micros = |later: ProcessingTime, earlier: ProcessingTime| later.since(earlier).as_micros() as u64;
+        let sources = self.sources.iter().map(|feed| {
+            let metrics = self.control.node(feed.node);
+            SourceProgress {
+                description: feed.source.describe(),
+                num_input_rows: flight.rows_in.get(&feed.node).copied().unwrap_or(0),
+                skipped_rows: metrics.map_or(0, |m| m.skipped_rows.load(Relaxed)),
+                end_offset: flight.offsets.get(&feed.node).cloned().unwrap_or_default().into_iter().collect(),
+            }
+        });
+        let states = self.layout.nodes.iter().filter(|n| n.is_stateful()).map(|node| {
+            let metrics = self.control.node(node.id);
+            StateProgress {
+                operator_name: node.label(),
+                uid: node.uid().to_owned(),
+                num_rows_total: metrics
+                    .map_or(0, |m| m.state_rows.iter().map(|rows| rows.load(Relaxed)).sum()),
+                rows_in: metrics.map_or(0, |m| m.rows_in.load(Relaxed)),
+                rows_out: metrics.map_or(0, |m| m.rows_out.load(Relaxed)),
+                late_rows: metrics.map_or(0, |m| m.late_rows.load(Relaxed)),
+            }
+        });
+        let rows_in = flight.rows_in.values().sum();
+        self.progress = Progress {
+            name: self.layout.query.clone(),
+            mode: self.options.mode,
+            timestamp: now,
+            epoch: Some(epoch.0),
+            num_input_rows: rows_in,
+            input_rows_per_second: per_second(rows_in, now.since(self.last_commit)),
+            processed_rows_per_second: per_second(rows_in, whole),
+            num_output_rows: flight.rows_out,
+            duration_us: Durations {
+                planning: micros(flight.planned, flight.begun),
+                reading: micros(flight.last_read, flight.planned),
+                processing: micros(flight.last_prepared, flight.last_read),
+                commit: micros(now, flight.last_prepared),
+                trigger_execution: whole.as_micros() as u64,
+            },
+            watermark: self.control.ledger.progress(self.options.mode == Mode::Continuous),
+            sources: sources.collect(),
+            state_operators: states.collect(),
+            late_rows: self.control.metrics.iter().map(|m| m.late_rows.load(Relaxed)).sum(),
+        };
+    }
+}
+
+fn source_error(layout: &Layout, node: NodeId, error: tidemill_operators::SourceError) -> RunError {
+    let site = layout
+        .nodes
+        .get(node.0)
+        .filter(|n| matches!(n.kind, NodeKind::Source(_)))
+        .map_or_else(|| Site { operator: "source".into(), location: String::new() }, Site::of);
+    RunError::Source { site, error }
+}

@@ -1,0 +1,111 @@
+//! What a query says about itself, with the names that users of Spark's `StreamingQueryProgress` know.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tidemill_operators::{EventTime, Mode, ProcessingTime};
+
+/// An epoch that has been committed, and where the query stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Progress {
+    /// The name of the query.
+    pub name: String,
+    /// How it runs.
+    pub mode: Mode,
+    /// The clock when the epoch was committed, in microseconds since 1970-01-01T00:00:00Z.
+    pub timestamp: ProcessingTime,
+    /// The epoch; `None` before the first commit.
+    pub epoch: Option<u64>,
+    /// Rows read in the epoch, over all sources.
+    pub num_input_rows: u64,
+    /// The same per second, since the epoch before was committed.
+    pub input_rows_per_second: f64,
+    /// The same per second of the epoch's own duration.
+    pub processed_rows_per_second: f64,
+    /// Rows written in the epoch, over all sinks.
+    pub num_output_rows: u64,
+    /// How long the epoch took, in microseconds by phase.
+    pub duration_us: Durations,
+    /// The watermark, the least over all streams; `None` without event time.
+    pub watermark: Option<EventTime>,
+    /// The sources.
+    pub sources: Vec<SourceProgress>,
+    /// The operators that keep state.
+    pub state_operators: Vec<StateProgress>,
+    /// Late rows so far, over all operators.
+    pub late_rows: u64,
+}
+
+/// How long an epoch took, in microseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Durations {
+    /// Asking the sources and fixing the ranges (micro-batch).
+    pub planning: u64,
+    /// From the plan until everything was read.
+    pub reading: u64,
+    /// From then until every sink had everything.
+    pub processing: u64,
+    /// From then until every sink had committed.
+    pub commit: u64,
+    /// All of it.
+    pub trigger_execution: u64,
+}
+
+/// A source in [`Progress`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct SourceProgress {
+    /// What it reads.
+    pub description: String,
+    /// Rows read in the epoch.
+    pub num_input_rows: u64,
+    /// Malformed rows skipped so far.
+    pub skipped_rows: u64,
+    /// The next row to be read, by partition.
+    pub end_offset: BTreeMap<u32, serde_json::Value>,
+}
+
+/// An operator with state in [`Progress`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct StateProgress {
+    /// The operator.
+    pub operator_name: String,
+    /// Its identity.
+    pub uid: String,
+    /// Entries of state.
+    pub num_rows_total: u64,
+    /// Rows taken so far.
+    pub rows_in: u64,
+    /// Rows sent so far.
+    pub rows_out: u64,
+    /// Late rows so far.
+    pub late_rows: u64,
+}
+
+/// How a query ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Summary {
+    /// How many epochs were committed.
+    pub epochs: u64,
+    /// Rows read, over all sources.
+    pub input_rows: u64,
+    /// Rows written, over all sinks.
+    pub output_rows: u64,
+    /// Late rows, over all operators.
+    pub late_rows: u64,
+    /// Malformed rows skipped, over all sources.
+    pub skipped_rows: u64,
+    /// How long it ran, in seconds.
+    pub seconds: f64,
+    /// The last progress.
+    pub last: Progress,
+}
