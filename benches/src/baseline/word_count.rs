@@ -245,7 +245,7 @@ mod tests {
     fn lines_that_end_exactly_at_a_block() {
         let block = BLOCK as usize;
         for off in [-2_isize, -1, 0, 1, 2] {
-            let first = "x".repeat(block.strict_add_signed(off) - 1);
+            let first = "x".repeat(block.checked_add_signed(off).unwrap() - 1);
             check(&format!("{first}\n{}", "y z\n".repeat(block / 2)));
         }
     }
