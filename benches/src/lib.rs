@@ -1,0 +1,9 @@
+//! Comparisons of Tidemill with programs written by hand: the inputs, the baselines, and the measuring.
+//!
+//! A comparison runs both programs by turns on the same input and checks that both give the same answer; a wrong
+//! answer voids the number.
+
+pub mod baseline;
+pub mod generator;
+pub mod measure;
+pub mod text;
