@@ -1,9 +1,13 @@
 //! The keyed state behind aggregations: one shape for running aggregates, panes and sessions, so that the operators
 //! which route, pre-aggregate and emit are written once.
 
+#[cfg(test)]
+mod conformance;
 mod mark;
 mod pane;
 mod panes;
+#[cfg(test)]
+mod reference;
 mod running;
 mod sessions;
 mod table;
@@ -63,14 +67,19 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// Writes all accumulators down.
     fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError>;
 
-    /// Takes back what `snapshot` wrote for a group.
+    /// Takes back what `snapshot` wrote for a group. Nothing counts as changed by it. When all groups are back, `close`
+    /// by the watermark of the checkpoint before the first record: a group without entries does not tell it.
     fn restore(&mut self, aggregate: &A, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError>;
 }
 
 /// How a window definition keeps its state; implemented by the window types.
 pub trait Windowing<V>: Clone + Send + Sync + 'static {
+    /// Where a partial accumulator belongs: the same whether changes are tracked or not, so that a worker which
+    /// aggregates its own records need not track them.
+    type Slot: Copy + Data;
+
     /// The state for a key, an aggregate over `V`, and changes tracked or not.
-    type State<K: Key, A: Aggregate<In = V>, M: Mark>: GroupState<K, A, Place = Window>;
+    type State<K: Key, A: Aggregate<In = V>, M: Mark>: GroupState<K, A, Slot = Self::Slot, Place = Window>;
 
     /// An empty state.
     fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> Self::State<K, A, M>;

@@ -113,3 +113,56 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::aggregate::Sum;
+    use crate::state::Stamp;
+
+    type Key = u8;
+
+    proptest! {
+        #[test]
+        fn running_sums_agree_with_a_map(records in proptest::collection::vec((0..9u8, 0..100u64, 0..8u8), 1..60)) {
+            let sum = Sum::of(|n: &u64| *n);
+            let mut expected: BTreeMap<Key, u64> = BTreeMap::new();
+            let mut touched: BTreeMap<Key, u64> = BTreeMap::new();
+            let mut state = RunningState::<Key, _, Stamp>::new();
+            let mut local = RunningState::<Key, _, ()>::new();
+            for (key, value, step) in records {
+                *expected.entry(key).or_default() += value;
+                touched.insert(key, expected[&key]);
+                local.add(&sum, hash_key(&key), &key, EventTime(0), &value);
+                prop_assert!(!local.is_late(EventTime::MIN, &value, EventTime::MAX));
+                if step > 1 {
+                    continue;
+                }
+                local.drain(&mut |hash, key, (), acc| state.merge(&sum, hash, key, (), acc));
+                prop_assert!(local.is_empty());
+                let mut changed = vec![];
+                state.changed(&sum, &mut |key, (), value| changed.push((key, value)));
+                changed.sort();
+                prop_assert_eq!(changed, std::mem::take(&mut touched).into_iter().collect::<Vec<_>>());
+                if step == 1 {
+                    let mut writer = SnapshotWriter::new();
+                    state.snapshot(&mut writer).unwrap();
+                    state = RunningState::new();
+                    for (group, bytes) in writer.into_groups() {
+                        state.restore(&sum, group, &bytes).unwrap();
+                    }
+                    state.changed(&sum, &mut |_, (), _| panic!("a restart changes nothing"));
+                }
+                state.close(&sum, EventTime::MAX, &mut |_, (), _| panic!("a running sum never closes"));
+                let mut all = BTreeMap::new();
+                state.all(&sum, &mut |key, (), value| all.extend([(key, value)]));
+                prop_assert_eq!(&all, &expected);
+                prop_assert_eq!(state.len(), expected.len());
+            }
+        }
+    }
+}

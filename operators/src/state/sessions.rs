@@ -108,6 +108,12 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         self.len = self.len + 1 - met;
     }
 
+    /// How many timers are set.
+    #[cfg(test)]
+    pub(super) fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
     /// Closes a session of the hash that ends at that time, if there is one.
     fn close_one(&mut self, time: EventTime, hash: u64) -> Option<(K, Session<A::Acc, M>)> {
         let entry = self.table.of_hash_mut(hash).find(|entry| ending(&entry.acc, time).is_some())?;

@@ -98,6 +98,7 @@ impl<V: 'static, F: Fn(&V) -> Duration + Send + Sync + 'static> Gap<V> for Sessi
 }
 
 impl<V: 'static> Windowing<V> for SessionWindow {
+    type Slot = Window;
     type State<K: Key, A: Aggregate<In = V>, M: Mark> = SessionState<K, A, M, Self>;
 
     fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> SessionState<K, A, M, Self> {
@@ -114,6 +115,7 @@ impl<V: 'static> Windowing<V> for SessionWindow {
 }
 
 impl<V: 'static, F: Fn(&V) -> Duration + Send + Sync + 'static> Windowing<V> for SessionBy<F> {
+    type Slot = Window;
     type State<K: Key, A: Aggregate<In = V>, M: Mark> = SessionState<K, A, M, Self>;
 
     fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> SessionState<K, A, M, Self> {

@@ -67,6 +67,7 @@ impl SlidingWindow {
 }
 
 impl<V: 'static> Windowing<V> for SlidingWindow {
+    type Slot = EventTime;
     type State<K: Key, A: Aggregate<In = V>, M: Mark> = PaneState<K, A, M>;
 
     fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> PaneState<K, A, M> {

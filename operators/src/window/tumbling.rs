@@ -60,6 +60,7 @@ impl TumblingWindow {
 }
 
 impl<V: 'static> Windowing<V> for TumblingWindow {
+    type Slot = EventTime;
     type State<K: Key, A: Aggregate<In = V>, M: Mark> = PaneState<K, A, M>;
 
     fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> PaneState<K, A, M> {

@@ -1,0 +1,115 @@
+//! The rules that Spark's windows follow, as tests; and that size and distance do no harm.
+
+use std::time::Duration;
+
+use super::{GroupState, PaneState, SessionState, Windowing};
+use crate::aggregate::Count;
+use crate::window::SessionWindow;
+use crate::{EventTime, hash_key, session, session_by, sliding, tumbling};
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// The counts of all windows when all have closed, as `(start, end, count)` in microseconds.
+fn counts<V: 'static, W: Windowing<V>>(windowing: &W, records: Vec<(i64, V)>) -> Vec<(i64, i64, u64)> {
+    let mut state = windowing.state::<u64, Count<V>, ()>();
+    for (time, value) in &records {
+        state.add(&Count::new(), hash_key(&0u64), &0, EventTime(*time), value);
+    }
+    let mut closed = vec![];
+    state.close(&Count::new(), EventTime::MAX, &mut |_, window, count| {
+        closed.push((window.start.0, window.end.0, count));
+    });
+    closed
+}
+
+fn at<const N: usize>(times: [i64; N]) -> Vec<(i64, ())> {
+    times.map(|time| (time, ())).to_vec()
+}
+
+#[test]
+fn windows_of_12_minutes_every_5_from_minute_2_hold_12_05_twice() {
+    let minute = 60_000_000;
+    let windows = sliding(secs(720), secs(300)).offset(secs(120));
+    let expected = [(717, 729), (722, 734)].map(|(start, end)| (start * minute, end * minute, 1));
+    assert_eq!(counts(&windows, at([725 * minute])), expected);
+}
+
+#[test]
+fn a_second_before_1970_is_in_the_ten_seconds_before_1970() {
+    let windows = sliding(secs(10), secs(10));
+    assert_eq!(counts(&windows, at([-1_000_000])), [(-10_000_000, 0, 1)]);
+}
+
+#[test]
+fn a_record_at_the_window_end_is_counted_in_the_next_window_whose_results_are_of_its_last_microsecond() {
+    let windows = tumbling(Duration::from_micros(10));
+    assert_eq!(counts(&windows, at([9, 10])), [(0, 10, 1), (10, 20, 1)]);
+    assert_eq!(windows.window_of(EventTime(9)).last_instant(), EventTime(9));
+}
+
+#[test]
+fn records_exactly_the_gap_apart_are_one_session_and_a_microsecond_more_are_two() {
+    let sessions = session(Duration::from_micros(10));
+    assert_eq!(counts(&sessions, at([0, 10])), [(0, 20, 2)]);
+    assert_eq!(counts(&sessions, at([0, 11])), [(0, 10, 1), (11, 21, 1)]);
+}
+
+#[test]
+fn a_record_between_two_sessions_makes_them_one() {
+    let sessions = session(Duration::from_micros(10));
+    assert_eq!(counts(&sessions, at([0, 20, 10])), [(0, 30, 3)]);
+}
+
+#[test]
+fn a_session_ends_where_the_longest_gap_of_its_records_does() {
+    let sessions = session_by(|gap: &u64| Duration::from_micros(*gap));
+    assert_eq!(counts(&sessions, vec![(0, 10), (1, 1), (9, 1)]), [(0, 10, 3)]);
+}
+
+/// Spark drops such a record; here no record is lost.
+#[test]
+fn a_record_without_a_gap_is_a_session_of_a_microsecond() {
+    let sessions = session_by(|gap: &u64| Duration::from_micros(*gap));
+    assert_eq!(counts(&sessions, vec![(5, 0)]), [(5, 6, 1)]);
+}
+
+#[test]
+fn a_session_that_grows_for_long_keeps_one_timer() {
+    let mut state: SessionState<u64, Count<()>, (), SessionWindow> =
+        session(Duration::from_micros(10)).state();
+    for time in 0..10_000 {
+        state.add(&Count::new(), hash_key(&0u64), &0, EventTime(time), &());
+        state.close(&Count::new(), EventTime(time - 5), &mut |_, _, _| panic!("the session is still open"));
+        assert!(state.timers() <= 1);
+    }
+    assert_eq!(state.len(), 1);
+}
+
+#[test]
+fn windows_without_records_cost_nothing_however_many() {
+    let ends = at([i64::MIN, -3, 5, i64::MAX]);
+    assert_eq!(counts(&tumbling(Duration::from_micros(1)), ends.clone()).len(), 4);
+    assert_eq!(counts(&sliding(Duration::from_micros(3), Duration::from_micros(2)), ends.clone()).len(), 5);
+    assert_eq!(counts(&session(Duration::from_micros(1)), ends).len(), 4);
+}
+
+#[test]
+fn a_window_of_very_many_keys_closes_with_all_of_them() {
+    const KEYS: u64 = 200_000;
+    let mut state: PaneState<u64, Count<()>, ()> = tumbling(secs(1)).state();
+    for round in 0..2 {
+        for key in 0..KEYS {
+            state.add(&Count::new(), hash_key(&key), &key, EventTime(round), &());
+        }
+    }
+    assert_eq!(state.len(), KEYS as usize);
+    let (mut rows, mut records) = (0, 0);
+    state.close(&Count::new(), EventTime(1_000_000), &mut |_, _, count| {
+        rows += 1;
+        records += count;
+    });
+    assert_eq!((rows, records), (KEYS, 2 * KEYS));
+    assert!(state.is_empty());
+}
