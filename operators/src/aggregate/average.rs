@@ -12,7 +12,7 @@ use super::{Aggregate, Number, Projection};
 /// use tidemill_operators::aggregate::Average;
 ///
 /// let average = Average::of(|order: &(&str, u64)| order.1);
-/// let mut acc = average.first(&("tea", 3));
+/// let mut acc = average.create(&("tea", 3));
 /// average.add(&mut acc, &("salt", 4));
 /// assert_eq!(average.finish(&acc), 3.5);
 /// ```
@@ -40,13 +40,13 @@ where
     type Out = f64;
 
     #[inline]
-    fn first(&self, value: &T) -> (f64, u64) {
+    fn create(&self, value: &T) -> (f64, u64) {
         (self.number.of(value).to_f64(), 1)
     }
 
     #[inline]
     fn add(&self, acc: &mut (f64, u64), value: &T) {
-        self.merge(acc, self.first(value));
+        self.merge(acc, self.create(value));
     }
 
     #[inline]

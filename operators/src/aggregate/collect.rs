@@ -14,7 +14,7 @@ use crate::Data;
 /// use tidemill_operators::aggregate::Collect;
 ///
 /// let all = Collect::new();
-/// let mut acc = all.first(&'a');
+/// let mut acc = all.create(&'a');
 /// all.add(&mut acc, &'b');
 /// assert_eq!(all.finish(&acc), ['a', 'b']);
 /// ```
@@ -51,7 +51,7 @@ impl<T: Data + Clone> Aggregate for Collect<T> {
     /// As large as the records: nothing is gained by gathering them twice.
     const SHRINKS: bool = false;
 
-    fn first(&self, value: &T) -> Vec<T> {
+    fn create(&self, value: &T) -> Vec<T> {
         vec![value.clone()]
     }
 

@@ -11,7 +11,7 @@ use super::Aggregate;
 /// use tidemill_operators::aggregate::Count;
 ///
 /// let count = Count::new();
-/// let mut acc = count.first(&"a");
+/// let mut acc = count.create(&"a");
 /// count.add(&mut acc, &"b");
 /// assert_eq!(count.finish(&acc), 2);
 /// ```
@@ -46,7 +46,7 @@ impl<T: 'static> Aggregate for Count<T> {
     type Out = u64;
 
     #[inline]
-    fn first(&self, _value: &T) -> u64 {
+    fn create(&self, _value: &T) -> u64 {
         1
     }
 

@@ -11,7 +11,7 @@ use crate::Data;
 /// use tidemill_operators::aggregate::Min;
 ///
 /// let cheapest = Min::of(|order: &(&str, u64)| order.1);
-/// let mut acc = cheapest.first(&("tea", 3));
+/// let mut acc = cheapest.create(&("tea", 3));
 /// cheapest.add(&mut acc, &("salt", 2));
 /// assert_eq!(cheapest.finish(&acc), 2);
 /// ```
@@ -28,7 +28,7 @@ pub struct Min<P> {
 /// use tidemill_operators::aggregate::Max;
 ///
 /// let dearest = Max::of(|order: &(&str, u64)| order.1);
-/// let mut acc = dearest.first(&("tea", 3));
+/// let mut acc = dearest.create(&("tea", 3));
 /// dearest.add(&mut acc, &("salt", 2));
 /// assert_eq!(dearest.finish(&acc), 3);
 /// ```
@@ -62,7 +62,7 @@ macro_rules! extreme {
             type Out = N;
 
             #[inline]
-            fn first(&self, value: &T) -> N {
+            fn create(&self, value: &T) -> N {
                 self.value.of(value)
             }
 

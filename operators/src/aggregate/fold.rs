@@ -22,7 +22,7 @@ use crate::Data;
 ///     },
 ///     |seen, others| seen.extend(others),
 /// );
-/// let mut acc = distinct.first(&7);
+/// let mut acc = distinct.create(&7);
 /// distinct.add(&mut acc, &7);
 /// distinct.merge(&mut acc, [8].into());
 /// assert_eq!(distinct.finish(&acc).len(), 2);
@@ -61,7 +61,7 @@ where
     type Out = S;
 
     #[inline]
-    fn first(&self, value: &T) -> S {
+    fn create(&self, value: &T) -> S {
         let mut acc = self.parts.0.clone();
         self.add(&mut acc, value);
         acc

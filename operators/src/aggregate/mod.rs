@@ -43,7 +43,7 @@ use crate::Data;
 ///     type Acc = bool;
 ///     type Out = bool;
 ///
-///     fn first(&self, order: &Self::In) -> bool {
+///     fn create(&self, order: &Self::In) -> bool {
 ///         order.1
 ///     }
 ///     fn add(&self, paid: &mut bool, order: &Self::In) {
@@ -57,7 +57,7 @@ use crate::Data;
 ///     }
 /// }
 ///
-/// let mut paid = AllPaid.first(&(1, true));
+/// let mut paid = AllPaid.create(&(1, true));
 /// AllPaid.add(&mut paid, &(2, false));
 /// assert!(!AllPaid.finish(&paid));
 /// ```
@@ -74,7 +74,7 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     const SHRINKS: bool = true;
 
     /// An accumulator that has seen one record.
-    fn first(&self, value: &Self::In) -> Self::Acc;
+    fn create(&self, value: &Self::In) -> Self::Acc;
     /// Takes another record.
     fn add(&self, acc: &mut Self::Acc, value: &Self::In);
     /// Takes all that another accumulator has seen.
@@ -87,7 +87,7 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
 #[cfg(test)]
 fn over<A: Aggregate>(aggregate: &A, records: &[A::In]) -> (A::Out, A::Out) {
     let acc = |records: &[A::In]| {
-        let mut acc = aggregate.first(&records[0]);
+        let mut acc = aggregate.create(&records[0]);
         records[1..].iter().for_each(|record| aggregate.add(&mut acc, record));
         acc
     };

@@ -17,7 +17,7 @@ use crate::Data;
 /// use tidemill_operators::aggregate::Reduce;
 ///
 /// let highest = Reduce::with(|a: (u64, char), b: (u64, char)| if b > a { b } else { a });
-/// let mut acc = highest.first(&(3, 'x'));
+/// let mut acc = highest.create(&(3, 'x'));
 /// highest.add(&mut acc, &(9, 'y'));
 /// assert_eq!(highest.finish(&acc), (9, 'y'));
 /// ```
@@ -49,7 +49,7 @@ where
     type Out = T;
 
     #[inline]
-    fn first(&self, value: &T) -> T {
+    fn create(&self, value: &T) -> T {
         value.clone()
     }
 

@@ -9,7 +9,7 @@ use super::{Aggregate, Number, Projection};
 /// use tidemill_operators::aggregate::Sum;
 ///
 /// let sum = Sum::of(|order: &(&str, u64)| order.1);
-/// let mut acc = sum.first(&("tea", 3));
+/// let mut acc = sum.create(&("tea", 3));
 /// sum.add(&mut acc, &("salt", 4));
 /// assert_eq!(sum.finish(&acc), 7);
 /// ```
@@ -36,7 +36,7 @@ where
     type Out = N;
 
     #[inline]
-    fn first(&self, value: &T) -> N {
+    fn create(&self, value: &T) -> N {
         self.number.of(value)
     }
 

@@ -5,7 +5,7 @@
 //! use tidemill_operators::aggregate::{Count, Max, Sum};
 //!
 //! let all = (Count::new(), Sum::of(|n: &u64| *n), Max::of(|n: &u64| *n));
-//! let mut acc = all.first(&3);
+//! let mut acc = all.create(&3);
 //! all.add(&mut acc, &4);
 //! assert_eq!(all.finish(&acc), (2, 7, 4));
 //! ```
@@ -22,8 +22,8 @@ macro_rules! tuples {
             const SHRINKS: bool = $head::SHRINKS $(&& $tail::SHRINKS)+;
 
             #[inline]
-            fn first(&self, value: &Self::In) -> Self::Acc {
-                (self.$h.first(value), $(self.$t.first(value)),+)
+            fn create(&self, value: &Self::In) -> Self::Acc {
+                (self.$h.create(value), $(self.$t.create(value)),+)
             }
 
             #[inline]

@@ -87,7 +87,7 @@ where
                     } else {
                         taken += 1;
                         let slot = state.slot(time, &value);
-                        let acc = aggregate.first(&value);
+                        let acc = aggregate.create(&value);
                         let key = std::borrow::ToOwned::to_owned(key);
                         out.push(Partial { hash, key, slot, acc }, context);
                     }

@@ -142,7 +142,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
     {
         let pane = self.pane(time);
         let start = pane.start;
-        let entry = pane.table.upsert(hash, key, || aggregate.first(value), |acc| aggregate.add(acc, value));
+        let entry = pane.table.upsert(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value));
         if entry.mark.set() {
             self.changes.push((start, hash));
         }

@@ -54,7 +54,7 @@ enum Part<'a, A: Aggregate> {
 impl<A: Aggregate> Part<'_, A> {
     fn begin(self, aggregate: &A) -> A::Acc {
         match self {
-            Part::Record(value) => aggregate.first(value),
+            Part::Record(value) => aggregate.create(value),
             Part::Aggregated(acc) => acc,
         }
     }

@@ -68,11 +68,11 @@ pub(crate) fn sink<'scope>(
                 seat.attempt(|sink| sink.open(&context));
             }
             inlet.for_each(|capability, parcel| {
-                let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.outer));
+                let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.epoch));
                 let batch = receive(&seat.control, seat.worker, parcel);
                 seat.take(epoch, batch);
             });
-            let least = frontiers.iter().flat_map(|f| f.frontier().iter().map(|t| t.outer)).min();
+            let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();
             seat.settle(least)
         }
     });

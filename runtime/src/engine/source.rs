@@ -25,7 +25,7 @@ use super::assigner::origin;
 use super::host::enter;
 use super::parcel::Parcel;
 use super::stateless::Edge;
-use super::{Time, time};
+use super::Time;
 use crate::control::{Control, Event};
 use crate::error::{RunError, Site};
 
@@ -308,7 +308,7 @@ impl Reading {
         self.epoch = self.epoch.next();
         if let Some(capability) = capability {
             // Epochs only grow, so this cannot fail.
-            let _ = capability.try_downgrade(&time(self.epoch, EventTime::MIN));
+            let _ = capability.try_downgrade(&Time::new(self.epoch, EventTime::MIN));
         }
     }
 

@@ -21,7 +21,7 @@ use super::host::{Hosted, enter, receive};
 use super::parcel::Parcel;
 use super::route::{Inflow, Inlet};
 use super::stateless::Edge;
-use super::{Time, time};
+use super::Time;
 use crate::ledger::DomainId;
 
 /// An input: its edge, and the domains whose watermarks hold on it.
@@ -63,7 +63,7 @@ pub(crate) fn stateful<'scope>(
             enter(stand.hosted.node);
             for (input, inlet) in inlets.iter_mut().enumerate() {
                 inlet.for_each(|capability, parcel| {
-                    let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.outer));
+                    let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.epoch));
                     let batch = receive(&stand.hosted.control, stand.hosted.worker(), parcel);
                     stand.take(epoch, input, batch);
                 });
@@ -205,7 +205,7 @@ impl Stand {
 
     /// Whether all records of the epoch have come.
     fn is_complete(&self, frontiers: &Frontiers) -> bool {
-        let least = frontiers.iter().flat_map(|f| f.frontier().iter().map(|t| t.outer)).min();
+        let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();
         match least {
             Some(least) => least > self.epoch.0,
             None => self.epoch.0 < self.hosted.control.epochs(),
@@ -237,7 +237,7 @@ impl Stand {
             if domains.is_empty() {
                 return None;
             }
-            let open = frontier.frontier().iter().filter(|t| t.outer <= self.epoch.0).map(|t| t.inner).min();
+            let open = frontier.frontier().iter().filter(|t| t.epoch <= self.epoch.0).map(|t| t.watermark).min();
             match open {
                 Some(least) => Some(EventTime(least)),
                 None => domains.iter().map(|d| ledger.end_of_interval(*d, self.epoch)).min(),
@@ -306,7 +306,7 @@ impl Stand {
 
     /// Holds the outputs where the operator stands.
     fn hold(&mut self) {
-        let here = time(self.epoch, self.watermark);
+        let here = Time::new(self.epoch, self.watermark);
         for capability in &mut self.capabilities {
             if *capability.time() != here {
                 // The operator's epoch and watermark only grow, so this cannot fail.

@@ -2,10 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use timely::communication::Allocator;
+use timely::communication::{Allocator, WorkerGuards, initialize_from};
 use timely::communication::allocator::thread::Thread;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
@@ -18,39 +17,28 @@ use crate::options::Idle;
 
 /// The worker threads of a query.
 pub(crate) struct Crew {
-    threads: Vec<JoinHandle<()>>,
+    guards: WorkerGuards<()>,
 }
 
 impl Crew {
     /// Starts a thread for each worker.
     pub(crate) fn start(layout: &Arc<Layout>, control: &Arc<Control>, idle: Idle) -> Result<Crew, RunError> {
-        let engine = |problem: String| RunError::Engine(problem);
-        let (builders, _others) =
-            CommunicationConfig::Process(control.workers).try_build().map_err(engine)?;
-        let mut threads = Vec::new();
-        for (index, builder) in builders.into_iter().enumerate() {
-            let (layout, control) = (Arc::clone(layout), Arc::clone(control));
-            let thread = std::thread::Builder::new()
-                .name(format!("tidemill-worker-{index}"))
-                .spawn(move || {
-                    use timely::communication::AllocatorBuilder;
-                    let allocator = AllocatorBuilder::build(builder);
-                    run(index, allocator, &layout, &control, idle);
-                    control.tell(Event::WorkerDone);
-                })
-                .map_err(|e| RunError::Engine(format!("a worker thread cannot be started: {e}")))?;
-            control.enlist(thread.thread().clone());
-            threads.push(thread);
-        }
-        Ok(Crew { threads })
+        let (builders, others) =
+            CommunicationConfig::Process(control.workers).try_build().map_err(RunError::Engine)?;
+        let (layout, control) = (Arc::clone(layout), Arc::clone(control));
+        let guards = initialize_from(builders, others, move |allocator| {
+            control.enlist(std::thread::current());
+            run(allocator, &layout, &control, idle);
+            control.tell(Event::WorkerDone);
+        })
+        .map_err(|e| RunError::Engine(format!("worker threads cannot be started: {e}")))?;
+        Ok(Crew { guards })
     }
 
     /// Waits until all threads have ended.
     pub(crate) fn join(self) {
-        for thread in self.threads {
-            // A worker catches what panics in it, so there is nothing left to report.
-            let _ = thread.join();
-        }
+        // A worker catches what panics in it, so there is nothing left to report.
+        drop(self.guards.join());
     }
 }
 
@@ -61,8 +49,9 @@ fn config(idle: Idle) -> WorkerConfig {
     })
 }
 
-fn run(index: usize, allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle) {
+fn run(allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle) {
     let mut worker = Worker::new(config(idle), allocator, Some(Instant::now()));
+    let index = worker.index();
     guard(index, layout, control, || {
         build(&mut worker, index, layout, control);
         while worker.has_dataflows() && !control.has_ended() {
