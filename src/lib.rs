@@ -31,7 +31,7 @@ pub use tidemill_operators::{
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Options, Progress, QueryHandle, Run, RunError, Site, SourceProgress, StateProgress,
-    Summary, Trigger,
+    Summary, Trigger, testing,
 };
 
 /// What nearly every program needs: `use tidemill::prelude::*;`.

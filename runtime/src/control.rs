@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use crossbeam_channel::Sender;
@@ -54,6 +54,7 @@ pub(crate) struct Control {
     pub(crate) events: Sender<Event>,
     pub(crate) metrics: Vec<NodeMetrics>,
 
+    starts: OnceLock<BTreeMap<NodeId, Vec<ErasedOffset>>>,
     plans: Mutex<BTreeMap<Epoch, Arc<EpochPlan>>>,
     /// Continuous: the epoch that sources should be in.
     target: AtomicU64,
@@ -130,6 +131,7 @@ impl Control {
             max_queued: i64::try_from(spec.max_queued).unwrap_or(i64::MAX),
             events: spec.events,
             metrics: (0..spec.nodes).map(metrics).collect(),
+            starts: OnceLock::new(),
             plans: Mutex::default(),
             target: AtomicU64::new(0),
             finishing: AtomicBool::new(false),
@@ -184,6 +186,15 @@ impl Control {
     }
 
     // ---- epochs ----
+
+    /// Where sources begin; said once, before any worker starts.
+    pub(crate) fn set_starts(&self, starts: BTreeMap<NodeId, Vec<ErasedOffset>>) {
+        self.starts.get_or_init(|| starts);
+    }
+
+    pub(crate) fn start_of(&self, source: NodeId, partition: u32) -> Option<ErasedOffset> {
+        self.starts.get()?.get(&source)?.get(partition as usize).cloned()
+    }
 
     pub(crate) fn publish(&self, plan: EpochPlan) {
         lock(&self.plans).insert(plan.epoch, Arc::new(plan));
@@ -286,6 +297,20 @@ impl Control {
                 let _ = activator.activate();
             }
         }
+    }
+
+    /// Everybody looks again.
+    pub(crate) fn wake_all(&self) {
+        self.wake_sources();
+        for (_, _, activator) in &lock(&self.activators).assigners {
+            let _ = activator.activate();
+        }
+    }
+
+    /// A number that changes when rows move.
+    pub(crate) fn activity(&self) -> u64 {
+        let of = |m: &NodeMetrics| m.rows_in.load(Ordering::Relaxed) + m.rows_out.load(Ordering::Relaxed);
+        self.metrics.iter().map(of).sum()
     }
 
     pub(crate) fn data_available(&self) {

@@ -98,11 +98,6 @@ impl Ledger {
         }
     }
 
-    /// Whether all partitions of all sources have ended.
-    pub(crate) fn all_ended(&self) -> bool {
-        lock(&self.sources).values().all(|end| end.ended == end.partitions)
-    }
-
     /// Micro-batch: rows of a partition justify a watermark, in that epoch.
     pub(crate) fn shown(&self, domain: DomainId, epoch: Epoch, origin: u32, watermark: EventTime) {
         if let Some(domain) = self.domains.get(domain) {
@@ -193,13 +188,14 @@ impl Ledger {
         domain.left.get(&epoch).map_or(EventTime::MIN, |(_, least)| *least)
     }
 
-    /// The least watermark over all domains, for progress; `None` if the graph has no event time.
-    pub(crate) fn progress(&self, continuous: bool) -> Option<EventTime> {
+    /// The least watermark over all domains, for progress: at the end of an epoch in micro-batch, now in continuous.
+    /// `None` if the graph has no event time.
+    pub(crate) fn progress(&self, epoch: Epoch, continuous: bool) -> Option<EventTime> {
         self.domains
             .iter()
             .map(|d| {
                 let domain = lock(d);
-                if continuous { domain.now } else { domain.last }
+                if continuous { domain.now } else { domain.closed.get(&epoch).copied().unwrap_or(domain.last) }
             })
             .min()
     }

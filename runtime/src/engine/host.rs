@@ -3,9 +3,11 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
-use tidemill_operators::{Batch, Cloner, Context, Operator, OperatorError};
+use tidemill_operators::{Batch, Cloner, Context, Operator, OperatorError, ProcessingTime};
+use timely::scheduling::Activator;
 
 use super::parcel::Parcel;
 use crate::control::Control;
@@ -112,6 +114,33 @@ impl Hosted {
             && let Some(rows) = self.control.node(self.node).and_then(|m| m.state_rows.get(self.worker))
         {
             rows.store(self.operator.state_rows() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Calls an operator again later. Timely keeps every call it is asked for, so one that is already due in time is not
+/// asked for again.
+pub(crate) struct Alarm {
+    activator: Activator,
+    set: Option<ProcessingTime>,
+}
+
+impl Alarm {
+    pub(crate) fn new(activator: Activator) -> Alarm {
+        Alarm { activator, set: None }
+    }
+
+    /// Calls at once.
+    pub(crate) fn now(&self) {
+        self.activator.activate();
+    }
+
+    /// Calls after so long, `now` being the time by the engine's clock.
+    pub(crate) fn after(&mut self, now: ProcessingTime, delay: Duration) {
+        let at = now + delay;
+        if self.set.is_none_or(|set| set <= now || set > at) {
+            self.activator.activate_after(delay);
+            self.set = Some(at);
         }
     }
 }

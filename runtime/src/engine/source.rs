@@ -19,10 +19,9 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::scheduling::Activator;
 
 use super::assigner::origin;
-use super::host::enter;
+use super::host::{Alarm, enter};
 use super::parcel::Parcel;
 use super::stateless::Edge;
 use super::Time;
@@ -60,7 +59,7 @@ pub(crate) fn source<'scope>(
     let mut builder = OperatorBuilder::new(node.label(), scope);
     let (output, stream) = builder.new_output::<Parcel>();
     let address = builder.operator_info().address;
-    let activator = scope.activator_for(address.clone());
+    let alarm = Alarm::new(scope.activator_for(address.clone()));
     let sync = scope.worker().sync_activator_for(address.to_vec());
     control.add_source(sync.clone());
     let waker = {
@@ -82,7 +81,7 @@ pub(crate) fn source<'scope>(
         epoch: Epoch(0),
         planned: false,
         rows: 0,
-        activator,
+        alarm,
         control,
     };
     builder.build(move |mut capabilities| {
@@ -118,7 +117,7 @@ struct Reading {
     epoch: Epoch,
     planned: bool,
     rows: u64,
-    activator: Activator,
+    alarm: Alarm,
     control: Arc<Control>,
 }
 
@@ -159,7 +158,7 @@ impl Reading {
         let mine = (0..self.source.partitions()).filter(|p| *p as usize % self.control.workers == self.worker);
         mine.map(|partition| {
             let context = ReaderContext::new(self.waker.clone(), self.control.clock.clone());
-            let start = self.source.start(partition)?;
+            let start = self.control.start_of(self.node.id, partition).unwrap_or_default();
             let reader = self.source.open(partition, &start, context)?;
             let origin = origin(self.node.id, self.source.watermark_partition(partition));
             Ok(Part { partition, origin, reader, ended: false, done: false })
@@ -200,9 +199,9 @@ impl Reading {
                 }
             }
             match found {
-                Found::More => self.activator.activate(),
+                Found::More => self.alarm.now(),
                 // What was planned is there, but the reader's own thread has yet to hand it over.
-                Found::Nothing(Some(delay)) => self.activator.activate_after(delay),
+                Found::Nothing(Some(delay)) => self.alarm.after(self.control.clock.now(), delay),
                 Found::Nothing(None) | Found::Paused => {}
             }
             return Ok(true);
@@ -230,8 +229,8 @@ impl Reading {
         self.status.idle.set(idle);
         self.control.set_source_idle(self.node.id, self.worker, idle);
         match found {
-            Found::More => self.activator.activate(),
-            Found::Nothing(Some(delay)) => self.activator.activate_after(delay),
+            Found::More => self.alarm.now(),
+            Found::Nothing(Some(delay)) => self.alarm.after(self.control.clock.now(), delay),
             Found::Nothing(None) | Found::Paused => {}
         }
         Ok(true)

@@ -14,10 +14,9 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
-use timely::scheduling::Activator;
 
 use super::assigner::Assigner;
-use super::host::{Hosted, enter, receive};
+use super::host::{Alarm, Hosted, enter, receive};
 use super::parcel::Parcel;
 use super::route::{Inflow, Inlet};
 use super::stateless::Edge;
@@ -52,13 +51,13 @@ pub(crate) fn stateful<'scope>(
         streams.push(stream);
     }
     let address = builder.operator_info().address;
-    let activator = scope.activator_for(address.clone());
+    let alarm = Alarm::new(scope.activator_for(address.clone()));
     if let Some(assigner) = &assigner {
         let sync = scope.worker().sync_activator_for(address.to_vec());
         hosted.control.add_assigner(assigner.domain, hosted.worker(), sync);
     }
     builder.build(move |capabilities| {
-        let mut stand = Stand::new(hosted, assigner, domains, outputs, capabilities, activator);
+        let mut stand = Stand::new(hosted, assigner, domains, outputs, capabilities, alarm);
         move |frontiers| {
             enter(stand.hosted.node);
             for (input, inlet) in inlets.iter_mut().enumerate() {
@@ -81,7 +80,7 @@ struct Stand {
     domains: Vec<Vec<DomainId>>,
     outputs: Vec<Output>,
     capabilities: Vec<Capability<Time>>,
-    activator: Activator,
+    alarm: Alarm,
     epoch: Epoch,
     watermark: EventTime,
     /// What has come too early, by epoch.
@@ -100,7 +99,7 @@ impl Stand {
         domains: Vec<Vec<DomainId>>,
         outputs: Vec<Output>,
         capabilities: Vec<Capability<Time>>,
-        activator: Activator,
+        alarm: Alarm,
     ) -> Stand {
         Stand {
             hosted,
@@ -108,7 +107,7 @@ impl Stand {
             domains,
             outputs,
             capabilities,
-            activator,
+            alarm,
             epoch: Epoch(0),
             watermark: EventTime::MIN,
             stash: BTreeMap::new(),
@@ -164,8 +163,8 @@ impl Stand {
         }
         if let Some(at) = self.hosted.context.take_wake_at() {
             if self.continuous() {
-                let delay = at.since(self.hosted.control.clock.now());
-                self.activator.activate_after(delay);
+                let now = self.hosted.control.clock.now();
+                self.alarm.after(now, at.since(now));
             } else {
                 self.hosted.control.request_epoch_at(at);
             }
@@ -182,10 +181,14 @@ impl Stand {
         if everything_came && let Some(assigner) = &mut self.assigner {
             assigner.end();
         }
-        if self.continuous() {
-            self.move_watermark(frontiers);
-        }
-        while self.is_complete(frontiers) && !self.hosted.control.has_ended() {
+        loop {
+            // Also after an epoch has ended: what had waited for the next one may have moved the watermark.
+            if self.continuous() {
+                self.move_watermark(frontiers);
+            }
+            if !self.is_complete(frontiers) || self.hosted.control.has_ended() {
+                break;
+            }
             self.end_epoch();
         }
         if everything_came {
@@ -218,7 +221,7 @@ impl Stand {
             Some(assigner) => {
                 let (watermark, look_again) = assigner.watermark();
                 if let Some(delay) = look_again {
-                    self.activator.activate_after(delay);
+                    self.alarm.after(self.hosted.control.clock.now(), delay);
                 }
                 Some(watermark)
             }
