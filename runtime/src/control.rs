@@ -8,8 +8,7 @@ use std::thread::Thread;
 use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
 use tidemill_operators::graph::NodeId;
-use tidemill_operators::{Clock, Epoch, ErasedOffset, Mode, ProcessingTime};
-use timely::scheduling::SyncActivator;
+use tidemill_operators::{Clock, Epoch, ErasedOffset, Mode, ProcessingTime, Waker};
 
 use crate::RunError;
 use crate::ledger::Ledger;
@@ -78,18 +77,18 @@ pub(crate) struct Control {
     stashed: Vec<CachePadded<AtomicI64>>,
     paused: AtomicBool,
 
-    activators: Mutex<Activators>,
+    wakers: Mutex<Wakers>,
     threads: Mutex<Vec<Thread>>,
     /// Continuous: sources that have nothing to read at the moment, by worker.
     idle_sources: Mutex<BTreeMap<(NodeId, usize), bool>>,
 }
 
 #[derive(Default)]
-struct Activators {
-    sources: Vec<SyncActivator>,
-    sinks: Vec<SyncActivator>,
+struct Wakers {
+    sources: Vec<Waker>,
+    sinks: Vec<Waker>,
     /// The operators that assign watermarks, by domain and worker.
-    assigners: Vec<(usize, usize, SyncActivator)>,
+    assigners: Vec<(usize, usize, Waker)>,
 }
 
 /// Counters of a node, summed over workers.
@@ -145,7 +144,7 @@ impl Control {
             queued: counters(spec.workers),
             stashed: counters(spec.workers),
             paused: AtomicBool::new(false),
-            activators: Mutex::default(),
+            wakers: Mutex::default(),
             threads: Mutex::default(),
             idle_sources: Mutex::default(),
         }
@@ -245,8 +244,8 @@ impl Control {
     /// Everything about the epoch is safe.
     pub(crate) fn commit(&self, epoch: Epoch) {
         self.committed.store(epoch.0.saturating_add(1), Ordering::Release);
-        for activator in &lock(&self.activators).sinks {
-            let _ = activator.activate();
+        for waker in &lock(&self.wakers).sinks {
+            waker.wake();
         }
         let mut plans = lock(&self.plans);
         *plans = plans.split_off(&epoch);
@@ -261,8 +260,8 @@ impl Control {
     /// Nothing is left to commit.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        for activator in &lock(&self.activators).sinks {
-            let _ = activator.activate();
+        for waker in &lock(&self.wakers).sinks {
+            waker.wake();
         }
     }
 
@@ -272,29 +271,29 @@ impl Control {
 
     // ---- waking ----
 
-    pub(crate) fn add_source(&self, activator: SyncActivator) {
-        lock(&self.activators).sources.push(activator);
+    pub(crate) fn add_source(&self, waker: Waker) {
+        lock(&self.wakers).sources.push(waker);
     }
 
-    pub(crate) fn add_sink(&self, activator: SyncActivator) {
-        lock(&self.activators).sinks.push(activator);
+    pub(crate) fn add_sink(&self, waker: Waker) {
+        lock(&self.wakers).sinks.push(waker);
     }
 
-    pub(crate) fn add_assigner(&self, domain: usize, worker: usize, activator: SyncActivator) {
-        lock(&self.activators).assigners.push((domain, worker, activator));
+    pub(crate) fn add_assigner(&self, domain: usize, worker: usize, waker: Waker) {
+        lock(&self.wakers).assigners.push((domain, worker, waker));
     }
 
     pub(crate) fn wake_sources(&self) {
-        for activator in &lock(&self.activators).sources {
-            let _ = activator.activate();
+        for waker in &lock(&self.wakers).sources {
+            waker.wake();
         }
     }
 
     /// The watermark of a domain has moved: the other workers' instances want to know.
     pub(crate) fn wake_assigners(&self, domain: usize, but: usize) {
-        for (of, worker, activator) in &lock(&self.activators).assigners {
+        for (of, worker, waker) in &lock(&self.wakers).assigners {
             if *of == domain && *worker != but {
-                let _ = activator.activate();
+                waker.wake();
             }
         }
     }
@@ -302,8 +301,8 @@ impl Control {
     /// Everybody looks again.
     pub(crate) fn wake_all(&self) {
         self.wake_sources();
-        for (_, _, activator) in &lock(&self.activators).assigners {
-            let _ = activator.activate();
+        for (_, _, waker) in &lock(&self.wakers).assigners {
+            waker.wake();
         }
     }
 

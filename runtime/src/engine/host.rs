@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
-use tidemill_operators::{Batch, Cloner, Context, Operator, OperatorError, ProcessingTime};
+use tidemill_operators::{Batch, Cloner, Context, Operator, OperatorError, ProcessingTime, Waker};
+use timely::dataflow::Scope;
 use timely::scheduling::Activator;
 
+use super::Time;
 use super::parcel::Parcel;
 use crate::control::Control;
 use crate::error::{RunError, Site};
@@ -143,6 +145,13 @@ impl Alarm {
             self.set = Some(at);
         }
     }
+}
+
+/// Wakes an operator from any thread.
+pub(crate) fn waker(scope: Scope<'_, Time>, address: &[usize]) -> Waker {
+    let activator = scope.worker().sync_activator_for(address.to_vec());
+    // A worker that has gone needs no waking.
+    Waker::new(move || drop(activator.activate()))
 }
 
 /// Takes a batch off an edge, and off the count of what is queued.

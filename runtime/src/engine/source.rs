@@ -21,7 +21,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::assigner::origin;
-use super::host::{Alarm, enter};
+use super::host::{Alarm, enter, waker};
 use super::parcel::Parcel;
 use super::stateless::Edge;
 use super::Time;
@@ -60,13 +60,12 @@ pub(crate) fn source<'scope>(
     let (output, stream) = builder.new_output::<Parcel>();
     let address = builder.operator_info().address;
     let alarm = Alarm::new(scope.activator_for(address.clone()));
-    let sync = scope.worker().sync_activator_for(address.to_vec());
-    control.add_source(sync.clone());
-    let waker = {
+    let own = waker(scope, &address);
+    control.add_source(own.clone());
+    let for_readers = {
         let control = Arc::clone(&control);
         Waker::new(move || {
-            // A worker that has gone needs no waking.
-            let _ = sync.activate();
+            own.wake();
             control.data_available();
         })
     };
@@ -76,7 +75,7 @@ pub(crate) fn source<'scope>(
         worker,
         status,
         readers: None,
-        waker,
+        waker: for_readers,
         output: OutputBuilder::from(output),
         epoch: Epoch(0),
         planned: false,

@@ -16,7 +16,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
 use super::assigner::Assigner;
-use super::host::{Alarm, Hosted, enter, receive};
+use super::host::{Alarm, Hosted, enter, receive, waker};
 use super::parcel::Parcel;
 use super::route::{Inflow, Inlet};
 use super::stateless::Edge;
@@ -53,8 +53,7 @@ pub(crate) fn stateful<'scope>(
     let address = builder.operator_info().address;
     let alarm = Alarm::new(scope.activator_for(address.clone()));
     if let Some(assigner) = &assigner {
-        let sync = scope.worker().sync_activator_for(address.to_vec());
-        hosted.control.add_assigner(assigner.domain, hosted.worker(), sync);
+        hosted.control.add_assigner(assigner.domain, hosted.worker(), waker(scope, &address));
     }
     builder.build(move |capabilities| {
         let mut stand = Stand::new(hosted, assigner, domains, outputs, capabilities, alarm);
