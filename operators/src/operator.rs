@@ -231,7 +231,7 @@ impl<'a> SnapshotReader<'a> {
     }
 
     /// The next entry, or `None` at the end.
-    pub fn next<E: Deserialize<'a>>(&mut self) -> Result<Option<E>, OperatorError> {
+    pub fn take<E: Deserialize<'a>>(&mut self) -> Result<Option<E>, OperatorError> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
@@ -277,9 +277,9 @@ mod tests {
         let groups: Vec<_> = writer.into_groups().collect();
         assert_eq!(groups.iter().map(|(g, _)| g.0).collect::<Vec<_>>(), [1, 3]);
         let mut reader = SnapshotReader::new(&groups[1].1);
-        assert_eq!(reader.next::<String>().unwrap().as_deref(), Some("a"));
-        assert_eq!(reader.next::<String>().unwrap().as_deref(), Some("c"));
-        assert_eq!(reader.next::<String>().unwrap(), None);
+        assert_eq!(reader.take::<String>().unwrap().as_deref(), Some("a"));
+        assert_eq!(reader.take::<String>().unwrap().as_deref(), Some("c"));
+        assert_eq!(reader.take::<String>().unwrap(), None);
     }
 
     #[test]

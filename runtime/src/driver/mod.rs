@@ -393,6 +393,7 @@ impl Driver {
             input_rows_per_second: per_second(rows_in, now.since(self.last_commit)),
             processed_rows_per_second: per_second(rows_in, whole),
             num_output_rows: flight.rows_out,
+            output_rows_per_second: per_second(flight.rows_out, now.since(self.last_commit)),
             duration_us: Durations {
                 planning: micros(flight.planned, flight.begun),
                 reading: micros(flight.last_read, flight.planned),

@@ -151,7 +151,9 @@ impl Alarm {
 pub(crate) fn waker(scope: Scope<'_, Time>, address: &[usize]) -> Waker {
     let activator = scope.worker().sync_activator_for(address.to_vec());
     // A worker that has gone needs no waking.
-    Waker::new(move || drop(activator.activate()))
+    Waker::new(move || {
+        let _ = activator.activate();
+    })
 }
 
 /// Takes a batch off an edge, and off the count of what is queued.
