@@ -32,6 +32,7 @@ pub(crate) struct Assigner {
     ended: bool,
     told: ProcessingTime,
     untold: bool,
+    born: ProcessingTime,
 }
 
 struct Origin {
@@ -77,6 +78,7 @@ impl Assigner {
             ended: false,
             told: ProcessingTime(i64::MIN),
             untold: false,
+            born: now,
         }
     }
 
@@ -99,12 +101,14 @@ impl Assigner {
     }
 
     /// Continuous: the watermark to be applied now; and when to look again, if the passing of time may change it.
-    pub(crate) fn watermark(&mut self) -> (EventTime, Option<Duration>) {
+    /// `waiting` says whether rows wait at the operator for a later epoch: as long as they do, nothing upstream counts
+    /// as quiet.
+    pub(crate) fn watermark(&mut self, waiting: bool) -> (EventTime, Option<Duration>) {
         let now = self.control.clock.now();
         if self.must_wait_for_slices() {
             return (self.control.ledger.now(self.domain), Some(NEWS));
         }
-        let (hold, idle_in) = self.hold(now);
+        let (hold, idle_in) = self.hold(now, waiting);
         let (watermark, moved) = self.control.ledger.hold(self.domain, self.worker, hold);
         self.untold |= moved;
         let mut look_again = idle_in;
@@ -130,16 +134,26 @@ impl Assigner {
             && self.locals.iter().any(Upstream::others_have_more)
     }
 
-    fn hold(&mut self, now: ProcessingTime) -> (Hold, Option<Duration>) {
-        let ended = self.ended || (!self.open && self.locals.iter().all(|l| l.status.ended()));
-        if ended {
+    fn hold(&mut self, now: ProcessingTime, waiting: bool) -> (Hold, Option<Duration>) {
+        let ended = !self.open && !waiting && self.locals.iter().all(Upstream::has_ended);
+        if self.ended || ended {
             return (Hold::Ended, None);
         }
         let mut least: Option<EventTime> = None;
         let mut idle_in: Option<Duration> = None;
+        if self.locals.iter().any(Upstream::soon_quiet) {
+            idle_in = Some(Duration::ZERO);
+        }
+        if self.open && self.origins.is_empty() {
+            // Rows come from other workers: until the first, nobody can say how old it will be.
+            match self.idle_after.map(|idle_after| idle_after.saturating_sub(now.since(self.born))) {
+                Some(Duration::ZERO) => {}
+                left => return (Hold::At(EventTime::MIN), left),
+            }
+        }
         for (id, origin) in &self.origins {
             // A partition that has ended, or a slice that has been read as far as there is anything, holds nobody back.
-            if self.locals.iter().any(|l| l.origins.contains(id) && l.is_quiet()) {
+            if self.locals.iter().any(|l| !waiting && l.origins.contains(id) && l.is_quiet()) {
                 continue;
             }
             if let Some(idle_after) = self.idle_after {

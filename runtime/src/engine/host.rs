@@ -20,6 +20,22 @@ thread_local! {
     static RUNNING: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
+thread_local! {
+    /// How many steps this worker has taken.
+    static STEPS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Notes that the worker takes a step.
+pub(crate) fn count_step() {
+    STEPS.with(|steps| steps.set(steps.get().wrapping_add(1)));
+}
+
+/// How many steps this worker has taken. In each, every operator that has something to take takes it; so what a source
+/// has sent has reached every operator on the worker after as many steps as there are operators.
+pub(crate) fn steps() -> u64 {
+    STEPS.with(Cell::get)
+}
+
 /// Notes whose code runs from here on.
 pub(crate) fn enter(node: NodeId) {
     RUNNING.with(|running| running.set(node.0));
@@ -139,6 +155,9 @@ impl Alarm {
 
     /// Calls after so long, `now` being the time by the engine's clock.
     pub(crate) fn after(&mut self, now: ProcessingTime, delay: Duration) {
+        if delay.is_zero() {
+            return self.now();
+        }
         let at = now + delay;
         if self.set.is_none_or(|set| set <= now || set > at) {
             self.activator.activate_after(delay);

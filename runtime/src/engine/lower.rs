@@ -50,14 +50,26 @@ pub(crate) struct Upstream {
     pub(crate) sliced: bool,
     mine: Vec<u32>,
     others: Vec<u32>,
+    /// An upper bound on the operators between the source and anything else.
+    hops: u64,
 }
 
 impl Upstream {
     /// Whether nothing here holds the watermark back: all has ended, or a slice has been read as far as there is
     /// anything.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.status.ended()
-            || (self.sliced && self.status.idle() && self.mine.iter().all(|p| self.source.is_caught_up(*p)))
+        self.status.ended(self.hops)
+            || (self.sliced && self.status.idle(self.hops) && self.mine.iter().all(|p| self.source.is_caught_up(*p)))
+    }
+
+    /// Whether everything that the source had for this worker has been taken.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.status.ended(self.hops)
+    }
+
+    /// Whether the source may be quiet in a few steps.
+    pub(crate) fn soon_quiet(&self) -> bool {
+        self.status.soon(self.hops)
     }
 
     /// Whether a slice on another worker has more to read.
@@ -279,6 +291,7 @@ impl<'scope> Building<'_, 'scope> {
             source: Arc::clone(source),
             mine,
             others,
+            hops: self.layout.nodes.len() as u64 + 1,
         })
     }
 

@@ -21,7 +21,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::assigner::origin;
-use super::host::{Alarm, enter, waker};
+use super::host::{Alarm, enter, steps, waker};
 use super::parcel::Parcel;
 use super::stateless::Edge;
 use super::Time;
@@ -31,20 +31,41 @@ use crate::error::{RunError, Site};
 /// How many rows are asked for at once; the reader may make it less for large rows.
 const ROWS: usize = 8_192;
 
-/// What the operators on the same worker may know of a source.
+/// What the operators on the same worker may know of a source: since which step it has ended, or had nothing to read.
 #[derive(Debug, Default)]
 pub(crate) struct SourceStatus {
-    ended: Cell<bool>,
-    idle: Cell<bool>,
+    ended: Cell<Option<u64>>,
+    idle: Cell<Option<u64>>,
 }
 
 impl SourceStatus {
-    pub(crate) fn ended(&self) -> bool {
-        self.ended.get()
+    /// Whether it has ended, and all that it sent has arrived everywhere: `hops` steps ago.
+    pub(crate) fn ended(&self, hops: u64) -> bool {
+        long_ago(self.ended.get(), hops)
     }
-    pub(crate) fn idle(&self) -> bool {
-        self.idle.get()
+
+    /// Whether it has had nothing to read for `hops` steps.
+    pub(crate) fn idle(&self, hops: u64) -> bool {
+        long_ago(self.idle.get(), hops)
     }
+
+    /// Whether one of these will be so in a few steps, though it is not yet.
+    pub(crate) fn soon(&self, hops: u64) -> bool {
+        let pending = |since: Option<u64>| since.is_some() && !long_ago(since, hops);
+        pending(self.ended.get()) || pending(self.idle.get())
+    }
+
+    fn set_idle(&self, idle: bool) {
+        match (idle, self.idle.get()) {
+            (true, None) => self.idle.set(Some(steps())),
+            (true, Some(_)) => {}
+            (false, _) => self.idle.set(None),
+        }
+    }
+}
+
+fn long_ago(since: Option<u64>, hops: u64) -> bool {
+    since.is_some_and(|since| steps().wrapping_sub(since) > hops)
 }
 
 /// Builds the operator.
@@ -225,7 +246,7 @@ impl Reading {
             return Ok(false);
         }
         let idle = matches!(found, Found::Nothing(_));
-        self.status.idle.set(idle);
+        self.status.set_idle(idle);
         self.control.set_source_idle(self.node.id, self.worker, idle);
         match found {
             Found::More => self.alarm.now(),
@@ -285,7 +306,9 @@ impl Reading {
             }
         }
         if self.readers.iter().flatten().all(|part| part.ended) {
-            self.status.ended.set(true);
+            if self.status.ended.get().is_none() {
+                self.status.ended.set(Some(steps()));
+            }
         }
         let found = if more { Found::More } else { Found::Nothing(again) };
         Ok((found, total))

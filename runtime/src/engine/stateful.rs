@@ -218,7 +218,7 @@ impl Stand {
     fn move_watermark(&mut self, frontiers: &Frontiers) {
         let watermark = match &mut self.assigner {
             Some(assigner) => {
-                let (watermark, look_again) = assigner.watermark();
+                let (watermark, look_again) = assigner.watermark(!self.stash.is_empty());
                 if let Some(delay) = look_again {
                     self.alarm.after(self.hosted.control.clock.now(), delay);
                 }
