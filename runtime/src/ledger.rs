@@ -98,6 +98,15 @@ impl Ledger {
         }
     }
 
+    /// Whether all partitions of the sources that feed a domain have ended.
+    pub(crate) fn has_ended(&self, domain: DomainId) -> bool {
+        let Some(domain) = self.domains.get(domain) else { return false };
+        let domain = lock(domain);
+        let sources = lock(&self.sources);
+        let all = |node| sources.get(node).is_some_and(|end: &SourceEnd| end.ended == end.partitions);
+        !domain.sources.is_empty() && domain.sources.iter().all(all)
+    }
+
     /// Micro-batch: rows of a partition justify a watermark, in that epoch.
     pub(crate) fn shown(&self, domain: DomainId, epoch: Epoch, origin: u32, watermark: EventTime) {
         if let Some(domain) = self.domains.get(domain) {

@@ -95,9 +95,10 @@ impl Assigner {
         }
     }
 
-    /// Nothing will come any more.
+    /// Nothing will come any more in this run. That is the end of time only if the sources have ended: one that was
+    /// told to stop goes on another day, and its windows stay open until then.
     pub(crate) fn end(&mut self) {
-        self.ended = true;
+        self.ended = self.control.ledger.has_ended(self.domain);
     }
 
     /// Continuous: the watermark to be applied now; and when to look again, if the passing of time may change it.
