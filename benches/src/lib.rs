@@ -5,5 +5,6 @@
 
 pub mod baseline;
 pub mod generator;
+pub mod jobs;
 pub mod measure;
 pub mod text;

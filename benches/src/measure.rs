@@ -43,6 +43,8 @@ pub struct Comparison {
     pub b: Summary,
     /// The median over the rounds of `a`'s time divided by `b`'s of the same round: below 1, `a` is faster.
     pub ratio: f64,
+    /// The same of the CPU time (user and system), which other programs on the machine disturb less; 0 if unknown.
+    pub cpu_ratio: f64,
     /// Whether all runs of both gave one answer. If not, the numbers are void.
     pub agreed: bool,
 }
@@ -85,14 +87,17 @@ pub fn compare(
     let (warm_a, warm_b) = (a(), b());
     let mut agreed = warm_a.answer == warm_b.answer;
     let (mut of_a, mut of_b, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut cpu_of_a, mut cpu_of_b) = (Vec::new(), Vec::new());
     for round in 0..runs.max(1) {
-        let (x, y) = if round % 2 == 0 {
-            let x = a();
-            (x, b())
+        let ((x, cpu_x), (y, cpu_y)) = if round % 2 == 0 {
+            let x = with_cpu(&mut a);
+            (x, with_cpu(&mut b))
         } else {
-            let y = b();
-            (a(), y)
+            let y = with_cpu(&mut b);
+            (with_cpu(&mut a), y)
         };
+        cpu_of_a.push(cpu_x);
+        cpu_of_b.push(cpu_y);
         agreed &= x.answer == warm_a.answer && y.answer == warm_b.answer;
         ratios.push(x.elapsed.as_secs_f64() / y.elapsed.as_secs_f64().max(1e-9));
         of_a.push(x);
@@ -103,8 +108,17 @@ pub fn compare(
         a: summarise(&of_a),
         b: summarise(&of_b),
         ratio: median(&ratios),
+        // Of the medians, not the median of ratios: a run's CPU time is known to a clock tick only.
+        cpu_ratio: median(&cpu_of_a) / median(&cpu_of_b).max(1e-9),
         agreed,
     }
+}
+
+/// Runs a program and says what CPU time it took, in seconds.
+fn with_cpu(run: &mut impl FnMut() -> Sample) -> (Sample, f64) {
+    let before = cpu_time().unwrap_or_default();
+    let sample = run();
+    (sample, cpu_time().unwrap_or_default().saturating_sub(before).as_secs_f64())
 }
 
 /// The comparisons as an aligned table.
@@ -115,15 +129,19 @@ pub fn table(rows: &[Comparison]) -> String {
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
-        "{:wide$}  {:>26}  {:>26}  {:>9}  {:>9}  {:>6}",
-        "job", "a: s (min-max)", "b: s (min-max)", "a M/s", "b M/s", "a/b"
+        "{:wide$}  {:>21}  {:>21}  {:>8}  {:>8}  {:>5}  {:>7}",
+        "job", "a: s (min-max)", "b: s (min-max)", "a M/s", "b M/s", "a/b", "CPU a/b"
     );
     for row in rows {
         let cell = |s: &Summary| format!("{:.3} ({:.3}-{:.3})", s.median, s.min, s.max);
-        let ratio = if row.agreed { format!("{:.2}", row.ratio) } else { "VOID: answers differ".to_owned() };
+        let ratio = if row.agreed {
+            format!("{:>5.2}  {:>7.2}", row.ratio, row.cpu_ratio)
+        } else {
+            "VOID: answers differ".to_owned()
+        };
         let _ = writeln!(
             text,
-            "{:wide$}  {:>26}  {:>26}  {:>9.2}  {:>9.2}  {ratio:>6}",
+            "{:wide$}  {:>21}  {:>21}  {:>8.2}  {:>8.2}  {ratio}",
             row.name,
             cell(&row.a),
             cell(&row.b),

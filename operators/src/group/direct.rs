@@ -48,16 +48,16 @@ where
         let mut late_rows = 0;
         let mut tap = Tap::new();
         let Emission { aggregate, state, .. } = &mut self.emission;
+        state.begin(closed);
         self.front.chain.run(input, &mut tap, &mut |time, record| {
             self.front.keying.each(record, &mut |hash, key, value| {
-                if state.is_late(time, &value, closed) {
+                if !state.offer(aggregate, hash, key, time, &value, closed) {
                     late_rows += 1;
                     late.push((time, value), context);
-                } else {
-                    state.add(aggregate, hash, key, time, &value);
                 }
             });
         });
+        state.end();
         late.send(context);
         context.count_late(late_rows);
         if tap.seen {

@@ -65,17 +65,18 @@ where
         let mut tap = Tap::new();
         let (state, aggregate) = (&mut self.state, &self.aggregate);
         if self.aside == 0 {
+            state.begin(closed);
             self.front.chain.run(input, &mut tap, &mut |time, record| {
                 self.front.keying.each(record, &mut |hash, key, value| {
-                    if state.is_late(time, &value, closed) {
+                    if state.offer(aggregate, hash, key, time, &value, closed) {
+                        taken += 1;
+                    } else {
                         late_rows += 1;
                         late.push((time, value), context);
-                    } else {
-                        taken += 1;
-                        state.add(aggregate, hash, key, time, &value);
                     }
                 });
             });
+            state.end();
             self.added += taken;
         } else {
             let mut out: Outbox<Partial<Y::Key, S::Slot, A::Acc>> = Outbox::new(0);

@@ -157,10 +157,22 @@ impl<R: Send + 'static> Outbox<R> {
 
     #[inline]
     pub(crate) fn push(&mut self, row: R, context: &mut crate::Context) {
+        if self.rows.len() == self.rows.capacity() {
+            self.make_room(context);
+        }
         self.rows.push(row);
-        if self.rows.len() >= const { batch_capacity::<R>() } {
-            let full = std::mem::replace(&mut self.rows, Vec::with_capacity(batch_capacity::<R>()));
+    }
+
+    /// Hands a full batch over. The first one begins small: most of the time only few rows come.
+    #[inline(never)]
+    fn make_room(&mut self, context: &mut crate::Context) {
+        let capacity = const { batch_capacity::<R>() };
+        if self.rows.len() >= capacity {
+            let full = std::mem::replace(&mut self.rows, Vec::with_capacity(capacity));
             context.send(self.output, Batch::from_vec(full));
+        } else {
+            let rows = (self.rows.len() * 4).clamp(4, capacity);
+            self.rows.reserve_exact(rows - self.rows.len());
         }
     }
 

@@ -41,6 +41,34 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized;
 
+    /// A batch of [`offer`](Self::offer)s begins, with that watermark; until [`end`](Self::end) there are only these.
+    fn begin(&mut self, _watermark: EventTime) {}
+
+    /// Adds a record unless it [is late](Self::is_late) by the watermark of the batch; says whether it was added.
+    #[inline]
+    fn offer<Q>(
+        &mut self,
+        aggregate: &A,
+        hash: u64,
+        key: &Q,
+        time: EventTime,
+        value: &A::In,
+        watermark: EventTime,
+    ) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let is_late = self.is_late(time, value, watermark);
+        if !is_late {
+            self.add(aggregate, hash, key, time, value);
+        }
+        !is_late
+    }
+
+    /// The batch is over.
+    fn end(&mut self) {}
+
     /// Adds what another worker has aggregated.
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Self::Slot, acc: A::Acc);
 

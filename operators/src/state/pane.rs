@@ -30,6 +30,11 @@ impl<K, Acc, M> Pane<K, Acc, M> {
         self.start <= time && time <= self.last
     }
 
+    /// How many instants it has; one less where that is more than can be counted.
+    pub(super) fn instants(&self) -> u64 {
+        self.last.0.wrapping_sub(self.start.0).cast_unsigned().saturating_add(1)
+    }
+
     /// The start of the last window that it is in: after that has closed the pane is of no use.
     pub(super) fn last_window(&self) -> i128 {
         self.windows.1

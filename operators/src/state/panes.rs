@@ -29,6 +29,17 @@ pub struct PaneState<K, A: Aggregate, M> {
     spare: Table<K, A::Acc, M>,
     /// The pane and hash of every marked entry.
     changes: Vec<(EventTime, u64)>,
+    hot: Hot<K, A::Acc, M>,
+}
+
+/// The pane used last, at hand while a batch of records is added: nearly every record falls in it, and one comparison
+/// tells.
+struct Hot<K, Acc, M> {
+    start: EventTime,
+    /// How many instants from its start are in the pane; 0 if none is at hand.
+    instants: u64,
+    /// Its table, which is missing in the pane for as long.
+    table: Table<K, Acc, M>,
 }
 
 impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
@@ -40,7 +51,32 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             closed: EventTime::MIN,
             spare: Table::new(),
             changes: Vec::new(),
+            hot: Hot { start: EventTime(0), instants: 0, table: Table::new() },
         }
+    }
+
+    /// Adds a record to another pane than the one at hand, whose place it takes, unless the record is late.
+    #[inline(never)]
+    fn turn<Q>(
+        &mut self,
+        aggregate: &A,
+        hash: u64,
+        key: &Q,
+        time: EventTime,
+        value: &A::In,
+        watermark: EventTime,
+    ) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.end();
+        let is_late = self.is_late(time, value, watermark);
+        if !is_late {
+            self.add(aggregate, hash, key, time, value);
+        }
+        self.begin(watermark);
+        !is_late
     }
 
     /// The pane around an instant, opened if it is not open. Divides only when the pane is another than last time.
@@ -142,9 +178,53 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
     {
         let pane = self.pane(time);
         let start = pane.start;
-        let entry = pane.table.upsert(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value));
-        if entry.mark.set() {
+        if pane.table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
             self.changes.push((start, hash));
+        }
+    }
+
+    /// Takes the pane used last at hand. Its records are either all late or none is; late ones go the long way.
+    fn begin(&mut self, watermark: EventTime) {
+        let closed = watermark.max(self.closed);
+        if let Some(pane) = self.panes.get_mut(self.recent)
+            && self.grid.window(pane.last_window()).end > closed
+        {
+            let instants = pane.instants();
+            std::mem::swap(&mut self.hot.table, &mut pane.table);
+            (self.hot.start, self.hot.instants) = (pane.start, instants);
+        }
+    }
+
+    #[inline]
+    fn offer<Q>(
+        &mut self,
+        aggregate: &A,
+        hash: u64,
+        key: &Q,
+        time: EventTime,
+        value: &A::In,
+        watermark: EventTime,
+    ) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        // A time before the start wraps round to a great number.
+        if time.0.wrapping_sub(self.hot.start.0).cast_unsigned() >= self.hot.instants {
+            return self.turn(aggregate, hash, key, time, value, watermark);
+        }
+        if self.hot.table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
+            self.changes.push((self.hot.start, hash));
+        }
+        true
+    }
+
+    fn end(&mut self) {
+        if self.hot.instants > 0
+            && let Some(pane) = self.panes.get_mut(self.recent)
+        {
+            std::mem::swap(&mut self.hot.table, &mut pane.table);
+            self.hot.instants = 0;
         }
     }
 

@@ -58,8 +58,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let entry = self.table.upsert(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value));
-        if entry.mark.set() {
+        if self.table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
             self.changes.push(hash);
         }
     }

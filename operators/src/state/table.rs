@@ -6,6 +6,7 @@ use std::hash::Hash;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
+use super::Mark;
 use crate::hash_key;
 
 /// What is kept for a key. As small as its parts: `(u64, u64)` with an untracked mark is 16 bytes.
@@ -63,6 +64,42 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
                 slot.insert(Entry { key: key.to_owned(), acc: first(), mark: M::default() }).into_mut()
             }
         }
+    }
+
+    /// As [`upsert`](Self::upsert), and marks the entry; says whether it was not marked before. What happens for nearly
+    /// every record, the key that is there already, is kept short: the loop around it is as fast as it is small.
+    #[inline]
+    pub(super) fn bump<Q>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        first: impl FnOnce() -> Acc,
+        add: impl FnOnce(&mut Acc),
+    ) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + ToOwned<Owned = K> + ?Sized,
+        M: Mark,
+    {
+        match self.entries.find_mut(hash, |entry| entry.key.borrow() == key) {
+            Some(entry) => {
+                add(&mut entry.acc);
+                entry.mark.set()
+            }
+            None => self.put(hash, key.to_owned(), first()),
+        }
+    }
+
+    /// Puts an entry in that is not there, and marks it.
+    #[inline(never)]
+    fn put(&mut self, hash: u64, key: K, acc: Acc) -> bool
+    where
+        M: Mark,
+    {
+        let mut mark = M::default();
+        let marked = mark.set();
+        self.entries.insert_unique(hash, Entry { key, acc, mark }, rehash);
+        marked
     }
 
     /// The entry of a key after an accumulator was put there, or merged with the one that was there already.

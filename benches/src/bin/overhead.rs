@@ -1,0 +1,337 @@
+//! What Tidemill costs over programs written by hand on timely dataflow: the same job, by turns, answers compared.
+//!
+//! `cargo run --release -p tidemill-benches --bin overhead -- --help`
+//!
+//! `a` is Tidemill, `b` the program written by hand. The exit code is not zero if an answer is wrong.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails loudly")]
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+use tidemill::{Idle, Mode, Options};
+use tidemill_benches::baseline::{self, chain::Style, windowed_count::WindowedCount};
+use tidemill_benches::baseline::chain::{Large, Medium, Record, Small};
+use tidemill_benches::baseline::latency::{Latency, expected_checksum};
+use tidemill_benches::jobs;
+use tidemill_benches::measure::{
+    Comparison, Sample, compare, cpu_time, json_line, machine, median, table,
+};
+use tidemill_benches::text::zipf_file;
+
+/// Which job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Job {
+    /// All of them.
+    All,
+    /// Words of a file.
+    WordCount,
+    /// Events per key and window.
+    Windowed,
+    /// Eight stateless steps.
+    Chain,
+    /// From due to the sink.
+    Latency,
+}
+
+/// Compares Tidemill with programs written by hand.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to run.
+    #[arg(long, value_enum, default_value = "all")]
+    job: Job,
+    /// Measured rounds of each comparison (after one that is not).
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Numbers of workers.
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    workers: Vec<usize>,
+    /// Modes.
+    #[arg(long, value_delimiter = ',', value_parser = mode, default_value = "micro-batch,continuous")]
+    mode: Vec<Mode>,
+    /// Word count: the text's size in MiB.
+    #[arg(long, default_value_t = 64)]
+    mib: u64,
+    /// Word count: different words.
+    #[arg(long, default_value_t = 10_000)]
+    words: usize,
+    /// Windowed count and chain: events.
+    #[arg(long, default_value_t = 20_000_000)]
+    events: u64,
+    /// Windowed count: keys.
+    #[arg(long, value_delimiter = ',', default_value = "1000,1000000")]
+    keys: Vec<u64>,
+    /// Chain: record sizes.
+    #[arg(long, value_delimiter = ',', default_value = "16,64,200")]
+    bytes: Vec<usize>,
+    /// Chain: records in a batch of the program written by hand.
+    #[arg(long, default_value_t = 1024)]
+    batch: usize,
+    /// Latency: events a second.
+    #[arg(long, default_value_t = 100_000)]
+    rate: u64,
+    /// Latency: how long each run is.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Latency: microseconds that an idle worker looks for work before it parks.
+    #[arg(long, default_value_t = 10)]
+    idle_spin: u64,
+    /// Also write the results to this file, as lines of JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only Tidemill, once, without comparing: for a profiler.
+    #[arg(long)]
+    alone: bool,
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "micro-batch" => Ok(Mode::MicroBatch),
+        "continuous" => Ok(Mode::Continuous),
+        other => Err(format!("`{other}` is neither `micro-batch` nor `continuous`")),
+    }
+}
+
+fn in_words(mode: Mode) -> &'static str {
+    match mode {
+        Mode::MicroBatch => "micro-batch",
+        Mode::Continuous => "continuous",
+    }
+}
+
+/// A comparison with what it was to show.
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    comparison: Comparison,
+    /// The greatest `a / b` that keeps the promise.
+    target: f64,
+    kept: bool,
+}
+
+/// Latencies of both, in microseconds, medians over the rounds.
+#[derive(Serialize)]
+struct LatencyLine {
+    name: String,
+    p50: (f64, f64),
+    p99: (f64, f64),
+    p999: (f64, f64),
+    cpu_seconds: (f64, f64),
+    /// The median of the rounds' ratios of the 99th percentile.
+    ratio: f64,
+    target: f64,
+    kept: bool,
+    agreed: bool,
+}
+
+struct Bench {
+    arguments: Arguments,
+    json: Option<File>,
+    agreed: bool,
+}
+
+impl Bench {
+    fn wants(&self, job: Job) -> bool {
+        self.arguments.job == Job::All || self.arguments.job == job
+    }
+
+    fn write(&mut self, line: &impl Serialize) {
+        if let Some(file) = &mut self.json {
+            json_line(file, line).expect("the results can be written");
+        }
+    }
+
+    fn compare(
+        &mut self,
+        name: &str,
+        target: f64,
+        mut a: impl FnMut() -> Sample,
+        b: impl FnMut() -> Sample,
+    ) {
+        if self.arguments.alone {
+            println!("{name}: {:?}", a());
+            return;
+        }
+        let comparison = compare(name, self.arguments.runs, a, b);
+        self.agreed &= comparison.agreed;
+        let kept = comparison.agreed && comparison.ratio <= target;
+        let text = table(std::slice::from_ref(&comparison));
+        for line in text.lines() {
+            println!("{line}");
+        }
+        println!("{:>50}  target a/b {target:.2}: {}", "", if kept { "kept" } else { "MISSED" });
+        self.write(&Line { comparison, target, kept });
+    }
+
+    fn word_count(&mut self) {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        zipf_file(file.path(), self.arguments.mib << 20, self.arguments.words, 42).expect("the text is written");
+        for workers in self.arguments.workers.clone() {
+            for mode in self.arguments.mode.clone() {
+                let options = Options::default().with_mode(mode).with_workers(workers);
+                let sample = |answer: baseline::word_count::WordCount| Sample {
+                    elapsed: answer.elapsed,
+                    records: answer.words(),
+                    answer: answer.checksum(),
+                };
+                self.compare(
+                    &format!("word count, {}, {workers} workers", in_words(mode)),
+                    1.0 / 0.9,
+                    || sample(jobs::word_count::word_count(file.path(), &options)),
+                    || sample(baseline::word_count::word_count(file.path(), workers)),
+                );
+            }
+        }
+    }
+
+    fn windowed(&mut self) {
+        for keys in self.arguments.keys.clone() {
+            for workers in self.arguments.workers.clone() {
+                for mode in self.arguments.mode.clone() {
+                    let job = WindowedCount::new(self.arguments.events, keys, workers);
+                    let options = Options::default().with_mode(mode);
+                    let sample = |answer: baseline::windowed_count::Windowed| Sample {
+                        elapsed: answer.elapsed,
+                        records: job.events,
+                        answer: answer.checksum ^ answer.events ^ answer.rows.rotate_left(32),
+                    };
+                    self.compare(
+                        &format!("windowed count, {keys} keys, {}, {workers} workers", in_words(mode)),
+                        1.0 / 0.9,
+                        || sample(jobs::windowed_count::windowed_count(job, &options)),
+                        || sample(baseline::windowed_count::windowed_count(job)),
+                    );
+                }
+            }
+        }
+    }
+
+    fn chain<R: Record>(&mut self) {
+        if !self.arguments.bytes.contains(&size_of::<R>()) {
+            return;
+        }
+        let (records, batch) = (self.arguments.events, self.arguments.batch);
+        for mode in self.arguments.mode.clone() {
+            let options = Options::default().with_mode(mode);
+            let sample = |answer: baseline::chain::Chain| Sample {
+                elapsed: answer.elapsed,
+                records,
+                answer: answer.checksum ^ answer.count,
+            };
+            self.compare(
+                &format!("chain, {} bytes, {}", size_of::<R>(), in_words(mode)),
+                1.2,
+                || sample(jobs::chain::chain::<R>(records, &options)),
+                || sample(baseline::chain::chain::<R>(records, batch, Style::Fused)),
+            );
+        }
+    }
+
+    fn latency(&mut self) {
+        let Arguments { rate, seconds, idle_spin, runs, alone, .. } = self.arguments;
+        let spin = Duration::from_micros(idle_spin);
+        for workers in self.arguments.workers.clone() {
+            let options = Options::default()
+                .with_mode(Mode::Continuous)
+                .with_workers(workers)
+                .with_idle(Idle::Spin(spin));
+            let a = || with_cpu(|| jobs::latency::latency(rate, seconds, &options));
+            let b = || with_cpu(|| baseline::latency::latency(rate, seconds, workers, spin));
+            if alone {
+                println!("{:?}", a().0.histogram.value_at_quantile(0.99));
+                continue;
+            }
+            let mut agreed = true;
+            let mut rounds = Vec::new();
+            for round in 0..runs {
+                let (x, y) = if round % 2 == 0 {
+                    let x = a();
+                    (x, b())
+                } else {
+                    let y = b();
+                    (a(), y)
+                };
+                for (answer, _) in [&x, &y] {
+                    agreed &= answer.checksum == expected_checksum((rate as f64 * seconds) as u64);
+                }
+                rounds.push((x, y));
+            }
+            let both = |of: &dyn Fn(&(Latency, f64)) -> f64| {
+                let column = |which: &dyn Fn(&((Latency, f64), (Latency, f64))) -> f64| {
+                    median(&rounds.iter().map(which).collect::<Vec<_>>())
+                };
+                (column(&|(x, _)| of(x)), column(&|(_, y)| of(y)))
+            };
+            let at = |q: f64| move |run: &(Latency, f64)| run.0.histogram.value_at_quantile(q) as f64 / 1e3;
+            let ratios: Vec<f64> = rounds.iter().map(|(x, y)| at(0.99)(x) / at(0.99)(y)).collect();
+            let ratio = median(&ratios);
+            let line = LatencyLine {
+                name: format!("latency, {rate}/s, continuous, {workers} workers, spin {idle_spin} us"),
+                p50: both(&at(0.5)),
+                p99: both(&at(0.99)),
+                p999: both(&at(0.999)),
+                cpu_seconds: both(&|run| run.1),
+                ratio,
+                target: 1.3,
+                kept: agreed && ratio <= 1.3,
+                agreed,
+            };
+            self.agreed &= agreed;
+            println!(
+                "{}: us, a | b: p50 {:.1} | {:.1}  p99 {:.1} | {:.1}  p99.9 {:.1} | {:.1}  cpu s {:.2} | {:.2}",
+                line.name,
+                line.p50.0,
+                line.p50.1,
+                line.p99.0,
+                line.p99.1,
+                line.p999.0,
+                line.p999.1,
+                line.cpu_seconds.0,
+                line.cpu_seconds.1
+            );
+            let rounded: Vec<String> = ratios.iter().map(|r| format!("{r:.2}")).collect();
+            let verdict = match (agreed, line.kept) {
+                (false, _) => "VOID: wrong answer",
+                (true, true) => "kept",
+                (true, false) => "MISSED",
+            };
+            println!("{:>50}  p99 a/b {ratio:.2} (rounds: {}), target 1.30: {verdict}", "", rounded.join(" "));
+            self.write(&line);
+        }
+    }
+}
+
+fn with_cpu(run: impl FnOnce() -> Latency) -> (Latency, f64) {
+    let before = cpu_time().unwrap_or_default();
+    let answer = run();
+    (answer, cpu_time().unwrap_or_default().saturating_sub(before).as_secs_f64())
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.json.as_ref().map(|path| File::create(path).expect("the file can be created"));
+    let mut bench = Bench { arguments, json, agreed: true };
+    println!("a: Tidemill; b: written by hand. {:?}", machine());
+    bench.write(&machine());
+    if bench.wants(Job::WordCount) {
+        bench.word_count();
+    }
+    if bench.wants(Job::Windowed) {
+        bench.windowed();
+    }
+    if bench.wants(Job::Chain) {
+        bench.chain::<Small>();
+        bench.chain::<Medium>();
+        bench.chain::<Large>();
+    }
+    if bench.wants(Job::Latency) {
+        bench.latency();
+    }
+    let _ = io::stdout().flush();
+    if bench.agreed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

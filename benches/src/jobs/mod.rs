@@ -1,0 +1,53 @@
+//! The jobs of the comparisons on Tidemill: the same inputs and answers as in [`baseline`](crate::baseline).
+//!
+//! Each is written as a user would write it, with the defaults, and its time is that of the whole `graph.run()`:
+//! starting the threads, reading, computing, committing, ending them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark fails loudly")]
+
+pub mod chain;
+pub mod latency;
+pub mod windowed_count;
+pub mod word_count;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidemill::{Epoch, Sink, SinkError};
+
+/// A sink for the measuring of everything but sinks: takes every row into account as it comes and keeps none. What an
+/// instance has gathered is joined with the others' when it is dropped.
+struct Gather<S: Default + Send, T> {
+    take: fn(&mut S, T),
+    join: fn(&mut S, S),
+    own: S,
+    all: Arc<Mutex<S>>,
+}
+
+impl<S: Default + Send + 'static, T: Send + 'static> Gather<S, T> {
+    fn new(all: &Arc<Mutex<S>>, take: fn(&mut S, T), join: fn(&mut S, S)) -> Self {
+        Gather { take, join, own: S::default(), all: Arc::clone(all) }
+    }
+}
+
+impl<S: Default + Send + 'static, T: Send + 'static> Sink<T> for Gather<S, T> {
+    fn write(&mut self, _epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        rows.drain(..).for_each(|row| (self.take)(&mut self.own, row));
+        Ok(())
+    }
+
+    fn commit(&mut self, _epoch: Epoch) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+impl<S: Default + Send, T> Drop for Gather<S, T> {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.join)(&mut all, std::mem::take(&mut self.own));
+    }
+}
+
+/// What all instances of a [`Gather`] have gathered, once the query is over.
+fn gathered<S: Default>(all: &Mutex<S>) -> S {
+    std::mem::take(&mut *all.lock().unwrap_or_else(PoisonError::into_inner))
+}

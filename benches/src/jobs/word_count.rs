@@ -1,0 +1,63 @@
+//! Counting words of a file; see [`baseline::word_count`](crate::baseline::word_count).
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use foldhash::fast::FixedState;
+use tidemill::connectors::text_blocks;
+use tidemill::{Graph, Options, Run};
+
+use super::{Gather, gathered};
+use crate::baseline::word_count::WordCount;
+
+/// The last count of each word.
+type Counts = hashbrown::HashMap<String, u64, FixedState>;
+
+/// Counts the words of a file: in micro-batch as one epoch, in continuous mode with an updated count of every word that
+/// an activation has brought.
+///
+/// # Panics
+/// If the query fails.
+#[must_use]
+pub fn word_count(path: &Path, options: &Options) -> WordCount {
+    let start = Instant::now();
+    let counts: Arc<Mutex<Counts>> = Arc::default();
+    let shared = Arc::clone(&counts);
+    let graph = Graph::new("word count");
+    graph
+        .source(text_blocks(path.display().to_string()).bounded().max_bytes_per_epoch(1 << 40))
+        .flat_key_by(|block, key: &mut dyn FnMut(&str)| block.split_whitespace().for_each(key))
+        .count()
+        .update()
+        .sink_per_worker(move |_| {
+            let take = |counts: &mut Counts, (word, count)| {
+                counts.insert(word, count);
+            };
+            Ok(Gather::new(&shared, take, |all, own| all.extend(own)))
+        });
+    graph.run(options.clone()).expect("the query runs to its end");
+    let elapsed = start.elapsed();
+    WordCount { counts: gathered(&counts).into_iter().collect(), elapsed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baseline;
+    use crate::text::zipf_text;
+    use tidemill::Mode;
+
+    #[test]
+    fn agrees_with_the_baseline() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), zipf_text(1_500_000, 2_000, 3)).unwrap();
+        let expected = baseline::word_count::word_count(file.path(), 1).counts;
+        for mode in [Mode::MicroBatch, Mode::Continuous] {
+            for workers in [1, 2] {
+                let options = Options::default().with_mode(mode).with_workers(workers);
+                assert_eq!(word_count(file.path(), &options).counts, expected, "{mode:?} {workers}");
+            }
+        }
+    }
+}
