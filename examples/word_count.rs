@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tidemill::Summary;
+use tidemill::connectors::TextBlocks;
 use tidemill::prelude::*;
 
 #[derive(Serialize, Deserialize)]
