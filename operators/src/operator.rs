@@ -25,6 +25,26 @@ pub enum Mode {
     Continuous,
 }
 
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Mode::MicroBatch => "micro-batch",
+            Mode::Continuous => "continuous",
+        })
+    }
+}
+
+impl std::str::FromStr for Mode {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "micro-batch" => Ok(Mode::MicroBatch),
+            "continuous" => Ok(Mode::Continuous),
+            other => Err(format!("`{other}` is neither `micro-batch` nor `continuous`")),
+        }
+    }
+}
+
 /// One instance of an operator, on one worker.
 pub trait Operator: 'static {
     /// Takes rows of the current epoch from an input.

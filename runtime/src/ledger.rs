@@ -4,8 +4,11 @@
 //! the watermark of an epoch off a frontier: it asks the ledger. Every operator that assigns watermarks keeps a
 //! *domain* here, one per node of the graph, shared by its instances on all workers.
 //!
-//! Why the answer is always there: an instance writes what it has seen of an epoch before it tells the progress
-//! protocol that it has seen it; so whoever learns from a frontier that an epoch is complete finds it complete here.
+//! Why the answer is always there: an instance steps out of an epoch, and lets go of it in the progress protocol, only
+//! when every instance on every worker has said here that it has all of it. That its own frontier has passed the epoch
+//! is not enough: another instance may have received rows of it, and so let the frontier go, but put them by because it
+//! still stands in the epoch before. So whoever below learns from a frontier that an epoch is complete finds it complete
+//! here.
 //!
 //! Micro-batch: the watermark at the end of an epoch is the greater of the one at its beginning and the least, over the
 //! partitions that brought records in it, of what these partitions have ever justified. Continuous: the least over all
@@ -38,6 +41,8 @@ struct Domain {
     sources: Vec<NodeId>,
     /// Micro-batch: what each partition has shown, by epoch.
     shown: BTreeMap<Epoch, HashMap<u32, EventTime>>,
+    /// Micro-batch: how many workers have all of an epoch.
+    arrived: BTreeMap<Epoch, usize>,
     /// Micro-batch: what each partition has justified in all epochs that are closed.
     justified: HashMap<u32, EventTime>,
     /// The watermark at the end of each closed epoch.
@@ -75,6 +80,7 @@ impl Ledger {
             Mutex::new(Domain {
                 sources,
                 shown: BTreeMap::new(),
+                arrived: BTreeMap::new(),
                 justified: HashMap::new(),
                 closed: BTreeMap::new(),
                 last: EventTime::MIN,
@@ -114,6 +120,24 @@ impl Ledger {
             let slot = domain.shown.entry(epoch).or_default().entry(origin).or_insert(EventTime::MIN);
             *slot = (*slot).max(watermark);
         }
+    }
+
+    /// Micro-batch: a worker has all of an epoch, said once. Returns whether it was the last one to say so.
+    pub(crate) fn arrive(&self, domain: DomainId, epoch: Epoch) -> bool {
+        let Some(domain) = self.domains.get(domain) else { return true };
+        let mut domain = lock(domain);
+        let workers = domain.holds.len();
+        let arrived = domain.arrived.entry(epoch).or_default();
+        *arrived += 1;
+        *arrived == workers
+    }
+
+    /// Micro-batch: whether all workers have all of an epoch.
+    pub(crate) fn all_arrived(&self, domain: DomainId, epoch: Epoch) -> bool {
+        self.domains.get(domain).is_none_or(|domain| {
+            let domain = lock(domain);
+            domain.arrived.get(&epoch).is_some_and(|arrived| *arrived == domain.holds.len())
+        })
     }
 
     /// Micro-batch: the watermark at the end of an epoch that is complete. Epochs are asked for in order.
@@ -214,6 +238,7 @@ impl Ledger {
         for domain in &self.domains {
             let mut domain = lock(domain);
             domain.closed = domain.closed.split_off(&epoch);
+            domain.arrived = domain.arrived.split_off(&epoch);
             domain.left = domain.left.split_off(&epoch);
         }
     }
@@ -235,6 +260,18 @@ mod tests {
         assert_eq!(ledger.end_of_batch(0, Epoch(0)), EventTime(50));
         ledger.shown(0, Epoch(1), 2, EventTime(90));
         assert_eq!(ledger.end_of_batch(0, Epoch(1)), EventTime(90));
+    }
+
+    #[test]
+    fn an_epoch_is_complete_when_the_last_worker_has_all_of_it() {
+        let ledger = ledger(2);
+        ledger.shown(0, Epoch(0), 1, EventTime(70));
+        assert!(!ledger.arrive(0, Epoch(0)));
+        assert!(!ledger.all_arrived(0, Epoch(0)), "the other worker may have put rows by");
+        ledger.shown(0, Epoch(0), 0, EventTime(50));
+        assert!(ledger.arrive(0, Epoch(0)));
+        assert!(ledger.all_arrived(0, Epoch(0)));
+        assert_eq!(ledger.end_of_batch(0, Epoch(0)), EventTime(50));
     }
 
     #[test]

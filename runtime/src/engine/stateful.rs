@@ -88,6 +88,8 @@ struct Stand {
     wake_at: Option<ProcessingTime>,
     /// Whether it has taken anything since its last flush.
     taken: bool,
+    /// The last epoch of which it has said that it has all.
+    arrived: Option<Epoch>,
     finished: bool,
 }
 
@@ -112,6 +114,7 @@ impl Stand {
             stash: BTreeMap::new(),
             wake_at: None,
             taken: false,
+            arrived: None,
             finished: false,
         }
     }
@@ -188,6 +191,10 @@ impl Stand {
             if !self.is_complete(frontiers) || self.hosted.control.has_ended() {
                 break;
             }
+            if !self.everywhere_complete() {
+                // The last worker to have all of the epoch wakes this one.
+                return self.hold();
+            }
             self.end_epoch();
         }
         if everything_came {
@@ -212,6 +219,21 @@ impl Stand {
             Some(least) => least > self.epoch.0,
             None => self.epoch.0 < self.hosted.control.epochs(),
         }
+    }
+
+    /// Whether the watermark with which the epoch ends is known. Where watermarks are assigned that takes all workers: see
+    /// the ledger.
+    fn everywhere_complete(&mut self) -> bool {
+        let (Some(assigner), Mode::MicroBatch) = (&self.assigner, self.hosted.control.mode) else { return true };
+        let control = &self.hosted.control;
+        if self.arrived != Some(self.epoch) {
+            self.arrived = Some(self.epoch);
+            if control.ledger.arrive(assigner.domain, self.epoch) {
+                control.wake_assigners(assigner.domain, self.hosted.worker());
+                return true;
+            }
+        }
+        control.ledger.all_arrived(assigner.domain, self.epoch)
     }
 
     /// Continuous: applies the watermark that holds now in the epoch that the operator stands in.
