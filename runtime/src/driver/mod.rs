@@ -238,6 +238,10 @@ impl Driver {
         };
         let all_sources_done = self.done_sources == self.source_instances;
         let committed_all = self.control.committed() >= self.last_epoch.map_or(0, |e| e.0.saturating_add(1));
+        if all_sources_done {
+            // What was called after the last source had gone will never be: nobody takes part in it.
+            self.flights.retain(|epoch, _| Some(*epoch) <= self.last_epoch);
+        }
         if all_sources_done && committed_all && self.flights.is_empty() {
             self.control.close();
             return Ok(Next::Over);

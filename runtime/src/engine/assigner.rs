@@ -110,7 +110,11 @@ impl Assigner {
             return (self.control.ledger.now(self.domain), Some(NEWS));
         }
         let (hold, idle_in) = self.hold(now, waiting);
-        let (watermark, moved) = self.control.ledger.hold(self.domain, self.worker, hold);
+        let (mut watermark, moved) = self.control.ledger.hold(self.domain, self.worker, hold);
+        if self.ended && !waiting {
+            // The others may not have noticed yet, and there will be no other occasion.
+            watermark = EventTime::MAX;
+        }
         self.untold |= moved;
         let mut look_again = idle_in;
         if self.untold && self.control.workers > 1 {
@@ -137,7 +141,7 @@ impl Assigner {
 
     fn hold(&mut self, now: ProcessingTime, waiting: bool) -> (Hold, Option<Duration>) {
         let ended = !self.open && !waiting && self.locals.iter().all(Upstream::has_ended);
-        if self.ended || ended {
+        if (self.ended && !waiting) || ended {
             return (Hold::Ended, None);
         }
         let mut least: Option<EventTime> = None;
