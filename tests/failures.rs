@@ -76,7 +76,8 @@ fn a_panic_of_any_function_of_the_user_is_an_error() {
     for mode in MODES {
         for workers in [1, 2, 4] {
             let source = |graph: &Graph| graph.source(two_partitions());
-            let timed = |graph: &Graph| source(graph).with_watermark(|n| EventTime(*n), Duration::ZERO).boxed();
+            // With a delay so long that the fatal record is not late.
+            let timed = |graph: &Graph| source(graph).with_watermark(|n| EventTime(*n), Duration::from_secs(1)).boxed();
             let graphs: Vec<(&str, Box<dyn Fn(&Graph)>)> = vec![
                 ("filter", Box::new(|g| source(g).filter(|n| fatal(*n) > 3).sink(memory_sink().0))),
                 ("time", Box::new(|g| {
@@ -242,6 +243,7 @@ fn a_cancelled_query_ends_at_once_and_says_so() {
             assert_eq!(error.fault(), Fault::Nobody);
             assert!(begun.elapsed() < Duration::from_secs(1));
             no_thread_is_left();
+            drop(graph);
             assert!(sender.send(2).is_err(), "a sender learns that the query is over");
         }
     }

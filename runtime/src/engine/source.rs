@@ -177,9 +177,9 @@ impl Reading {
         let mut budget = 2 * ROWS;
         loop {
             if !self.planned {
-                let Some(plan) = self.control.plan(self.epoch) else {
-                    return Ok(!self.control.is_finishing());
-                };
+                // In this order: a plan that is published between the two looks is the last one, and must be read.
+                let finishing = self.control.is_finishing();
+                let Some(plan) = self.control.plan(self.epoch) else { return Ok(!finishing) };
                 let ends = plan.ends.get(&self.node.id);
                 for part in self.readers.iter_mut().flatten() {
                     let end = ends.and_then(|ends| ends.get(part.partition as usize));
