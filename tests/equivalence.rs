@@ -349,7 +349,7 @@ fn ways(records: u64) -> Vec<Options> {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 40, max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
