@@ -100,12 +100,13 @@ impl Assigner {
     }
 
     /// Continuous: the watermark to be applied now; and when to look again, if the passing of time may change it.
-    pub(crate) fn watermark(&mut self) -> (EventTime, Option<Duration>) {
+    /// `puts_by`: records that have come wait for their epoch, so this worker is neither at its end nor idle.
+    pub(crate) fn watermark(&mut self, puts_by: bool) -> (EventTime, Option<Duration>) {
         let now = self.control.clock.now();
         if self.must_wait_for_slices() {
             return (self.control.ledger.now(self.domain), Some(NEWS));
         }
-        let (hold, idle_in) = self.hold(now);
+        let (hold, idle_in) = self.hold(now, puts_by);
         let (watermark, moved) = self.control.ledger.hold(self.domain, self.worker, hold);
         self.untold |= moved;
         let mut look_again = idle_in;
@@ -131,19 +132,24 @@ impl Assigner {
             && self.locals.iter().any(Upstream::others_have_more)
     }
 
-    fn hold(&mut self, now: ProcessingTime) -> (Hold, Option<Duration>) {
+    fn hold(&mut self, now: ProcessingTime, puts_by: bool) -> (Hold, Option<Duration>) {
         let ended = self.ended || (!self.open && self.locals.iter().all(|l| l.status.ended()));
-        if ended {
+        if ended && !puts_by {
             return (Hold::Ended, None);
         }
         let mut least: Option<EventTime> = None;
+        let mut quiet: Option<EventTime> = None;
         let mut idle_in: Option<Duration> = None;
         for (id, origin) in &self.origins {
             // A partition that has ended, or a slice that has been read as far as there is anything, holds nobody back.
-            if self.locals.iter().any(|l| l.origins.contains(id) && l.is_quiet()) {
+            let local = self.locals.iter().find(|l| l.origins.contains(id));
+            if let Some(local) = local.filter(|l| !puts_by && l.is_quiet()) {
+                if local.sliced {
+                    quiet = Some(quiet.map_or(origin.watermark, |q| q.min(origin.watermark)));
+                }
                 continue;
             }
-            if let Some(idle_after) = self.idle_after {
+            if let Some(idle_after) = self.idle_after.filter(|_| !puts_by) {
                 let quiet = now.since(origin.seen);
                 if quiet >= idle_after {
                     continue;
@@ -153,6 +159,12 @@ impl Assigner {
             }
             least = Some(least.map_or(origin.watermark, |l| l.min(origin.watermark)));
         }
-        (least.map_or(Hold::Idle, Hold::At), idle_in)
+        let hold = match (least, quiet) {
+            (Some(least), _) => Hold::At(least),
+            (None, _) if puts_by => Hold::At(EventTime::MIN),
+            (None, Some(shown)) => Hold::Quiet(shown),
+            (None, None) => Hold::Idle,
+        };
+        (hold, idle_in)
     }
 }

@@ -21,7 +21,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::Activator;
 
-use super::assigner::origin;
+use super::assigner::{is_sliced, origin};
 use super::host::enter;
 use super::parcel::Parcel;
 use super::stateless::Edge;
@@ -77,6 +77,7 @@ pub(crate) fn source<'scope>(
         worker,
         status,
         readers: None,
+        sliced: is_sliced(&**source),
         waker,
         output: OutputBuilder::from(output),
         epoch: Epoch(0),
@@ -113,6 +114,8 @@ struct Reading {
     worker: usize,
     status: Rc<SourceStatus>,
     readers: Option<Vec<Part>>,
+    /// Whether the partitions are slices of fewer sequences.
+    sliced: bool,
     waker: Waker,
     output: OutputBuilder<Time, NoopBuilder<Parcel>>,
     epoch: Epoch,
@@ -227,6 +230,9 @@ impl Reading {
             return Ok(false);
         }
         let idle = matches!(found, Found::Nothing(_));
+        if idle && !self.status.idle.replace(idle) && self.sliced {
+            self.control.wake_assigners_on(self.worker);
+        }
         self.status.idle.set(idle);
         self.control.set_source_idle(self.node.id, self.worker, idle);
         match found {

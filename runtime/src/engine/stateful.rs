@@ -186,9 +186,16 @@ impl Stand {
             self.move_watermark(frontiers);
         }
         while self.is_complete(frontiers) && !self.hosted.control.has_ended() {
-            self.end_epoch();
+            self.end_epoch(everything_came);
+            if self.continuous() {
+                self.move_watermark(frontiers);
+            }
+            self.stand_in(self.epoch);
         }
-        if everything_came {
+        // An epoch that has come to its end here may still have to wait for the other workers.
+        let over = self.epoch.0 >= self.hosted.control.epochs() || self.hosted.control.has_ended();
+        if everything_came && over {
+            self.stand_in(Epoch(u64::MAX));
             self.capabilities.clear();
             self.finished = true;
             return;
@@ -203,12 +210,24 @@ impl Stand {
         self.hold();
     }
 
-    /// Whether all records of the epoch have come.
+    /// Whether all records of the epoch have come; where watermarks are assigned, on the other workers too: what has
+    /// come there may have been put by, and not yet have shown its times.
     fn is_complete(&self, frontiers: &Frontiers) -> bool {
         let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();
-        match least {
+        let has_come = match least {
             Some(least) => least > self.epoch.0,
             None => self.epoch.0 < self.hosted.control.epochs(),
+        };
+        let ledger = &self.hosted.control.ledger;
+        has_come && self.assigner.as_ref().is_none_or(|a| ledger.all_stand_in(a.domain, self.epoch))
+    }
+
+    /// Tells the other workers where this one stands, if they wait for it.
+    fn stand_in(&self, epoch: Epoch) {
+        if let Some(assigner) = &self.assigner {
+            let (control, worker) = (&self.hosted.control, self.hosted.worker());
+            control.ledger.stand(assigner.domain, worker, epoch);
+            control.wake_assigners(assigner.domain, worker);
         }
     }
 
@@ -216,7 +235,7 @@ impl Stand {
     fn move_watermark(&mut self, frontiers: &Frontiers) {
         let watermark = match &mut self.assigner {
             Some(assigner) => {
-                let (watermark, look_again) = assigner.watermark();
+                let (watermark, look_again) = assigner.watermark(!self.stash.is_empty());
                 if let Some(delay) = look_again {
                     self.activator.activate_after(delay);
                 }
@@ -256,12 +275,16 @@ impl Stand {
     }
 
     /// Ends the epoch with its own watermark and steps into the next.
-    fn end_epoch(&mut self) {
+    fn end_epoch(&mut self, everything_came: bool) {
         let ledger = &self.hosted.control.ledger;
         let epoch = self.epoch;
         let end = match (&self.assigner, self.hosted.control.mode) {
             (Some(assigner), Mode::MicroBatch) => Some(ledger.end_of_batch(assigner.domain, epoch)),
-            (Some(_), Mode::Continuous) => Some(self.watermark),
+            (Some(assigner), Mode::Continuous) => {
+                // All workers stand in the last epoch, and their sources have ended: so has time.
+                let last = everything_came && epoch.next().0 >= self.hosted.control.epochs();
+                Some(if last && ledger.has_ended(assigner.domain) { EventTime::MAX } else { self.watermark })
+            }
             (None, mode) => {
                 let of = |domain: &DomainId| match mode {
                     Mode::MicroBatch => ledger.end_of_batch(*domain, epoch),
@@ -278,7 +301,8 @@ impl Stand {
         self.send();
         self.hosted.report_state();
         if let (Some(assigner), Mode::Continuous) = (&self.assigner, self.hosted.control.mode) {
-            self.hosted.control.ledger.leave(assigner.domain, epoch, self.watermark);
+            let worker = self.hosted.worker();
+            self.hosted.control.ledger.leave(assigner.domain, worker, epoch, self.watermark);
         }
         self.taken = false;
 
