@@ -349,7 +349,9 @@ fn ways(records: u64) -> Vec<Options> {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig { max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() }
+    // Enough for every day; a soak asks for more by the variable that proptest itself knows.
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
+    ProptestConfig { cases, max_shrink_iters: 100, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

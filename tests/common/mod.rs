@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tidemill::{Graph, Mode, Options, QueryHandle, Run, RunError, Summary, Trigger};
 
 /// How long a query may take before it counts as hanging.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const MODES: [Mode; 2] = [Mode::MicroBatch, Mode::Continuous];
 

@@ -63,15 +63,23 @@ pub(crate) fn stateful<'scope>(
             enter(stand.hosted.node);
             for (input, inlet) in inlets.iter_mut().enumerate() {
                 inlet.for_each(|capability, parcel| {
-                    let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.epoch));
+                    let time = capability.stamp().elements().first().copied();
+                    let time = time.unwrap_or(Time::new(Epoch(0), EventTime::MIN));
                     let batch = receive(&stand.hosted.control, stand.hosted.worker(), parcel);
-                    stand.take(epoch, input, batch);
+                    stand.take(time, input, batch);
                 });
             }
             stand.settle(frontiers);
         }
     });
     streams
+}
+
+/// Batches that wait for their epoch.
+struct Stash {
+    /// The least watermark under which one of them was sent.
+    watermark: i64,
+    batches: VecDeque<(usize, Batch)>,
 }
 
 /// Where the operator stands.
@@ -85,7 +93,7 @@ struct Stand {
     epoch: Epoch,
     watermark: EventTime,
     /// What has come too early, by epoch.
-    stash: BTreeMap<Epoch, VecDeque<(usize, Batch)>>,
+    stash: BTreeMap<Epoch, Stash>,
     /// When the operator wants to be called, by the clock.
     wake_at: Option<ProcessingTime>,
     /// Whether it has taken anything since its last flush.
@@ -123,12 +131,16 @@ impl Stand {
     }
 
     /// Takes a batch, or puts it by until its epoch comes.
-    fn take(&mut self, epoch: Epoch, input: usize, batch: Batch) {
+    fn take(&mut self, time: Time, input: usize, batch: Batch) {
+        let epoch = Epoch(time.epoch);
         if epoch == self.epoch {
             self.work(input, batch);
         } else {
             self.hosted.control.stashed(self.hosted.worker(), batch.len() as i64);
-            self.stash.entry(epoch).or_default().push_back((input, batch));
+            let empty = || Stash { watermark: i64::MAX, batches: VecDeque::new() };
+            let stash = self.stash.entry(epoch).or_insert_with(empty);
+            stash.watermark = stash.watermark.min(time.watermark);
+            stash.batches.push_back((input, batch));
         }
     }
 
@@ -248,18 +260,20 @@ impl Stand {
         }
     }
 
-    /// The least watermark over the inputs that have event time: of records that can still come in this epoch, or, for
-    /// an input that has brought all of it, the one with which the epoch ended there.
+    /// The least watermark over the inputs that have event time: of records that can still come or wait here, in this
+    /// epoch or (from a worker that is ahead) in a later one; or, for an input that has brought all of this epoch, the
+    /// watermark with which it ended there.
     fn watermark_of_inputs(&self, frontiers: &Frontiers) -> Option<EventTime> {
         let ledger = &self.hosted.control.ledger;
         let of_input = |(domains, frontier): (&Vec<DomainId>, &MutableAntichain<Time>)| {
             if domains.is_empty() {
                 return None;
             }
-            let open = frontier.frontier().iter().filter(|t| t.epoch <= self.epoch.0).map(|t| t.watermark).min();
-            match open {
-                Some(least) => Some(EventTime(least)),
-                None => domains.iter().map(|d| ledger.end_of_interval(*d, self.epoch)).min(),
+            let frontier = frontier.frontier();
+            let waiting = self.stash.values().map(|stash| stash.watermark);
+            match frontier.iter().any(|t| t.epoch <= self.epoch.0) {
+                true => frontier.iter().map(|t| t.watermark).chain(waiting).min().map(EventTime),
+                false => domains.iter().map(|d| ledger.end_of_interval(*d, self.epoch)).min(),
             }
         };
         self.domains.iter().zip(frontiers).filter_map(of_input).min()
@@ -311,7 +325,7 @@ impl Stand {
         self.hosted.context.enter(self.epoch, self.watermark, now);
         self.hold();
         self.serve_timer();
-        for (input, batch) in self.stash.remove(&self.epoch).unwrap_or_default() {
+        for (input, batch) in self.stash.remove(&self.epoch).map(|s| s.batches).unwrap_or_default() {
             self.hosted.control.stashed(self.hosted.worker(), -(batch.len() as i64));
             self.work(input, batch);
         }
