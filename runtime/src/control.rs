@@ -322,6 +322,15 @@ impl Control {
         self.data_available.store(false, Ordering::Release);
     }
 
+    /// The instances on one worker that assign watermarks want to know that a source there has nothing to read.
+    pub(crate) fn wake_assigners_on(&self, worker: usize) {
+        for (_, of, waker) in &lock(&self.wakers).assigners {
+            if *of == worker {
+                waker.wake();
+            }
+        }
+    }
+
     /// Micro-batch: an operator wants an epoch whose clock has reached that time.
     pub(crate) fn request_epoch_at(&self, time: ProcessingTime) {
         if self.timer.fetch_min(time.0, Ordering::AcqRel) > time.0 {

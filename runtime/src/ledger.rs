@@ -41,8 +41,6 @@ struct Domain {
     sources: Vec<NodeId>,
     /// Micro-batch: what each partition has shown, by epoch.
     shown: BTreeMap<Epoch, HashMap<u32, EventTime>>,
-    /// Micro-batch: how many workers have all of an epoch.
-    arrived: BTreeMap<Epoch, usize>,
     /// Micro-batch: what each partition has justified in all epochs that are closed.
     justified: HashMap<u32, EventTime>,
     /// The watermark at the end of each closed epoch.
@@ -53,8 +51,10 @@ struct Domain {
     holds: Vec<Hold>,
     /// Continuous: the watermark now.
     now: EventTime,
-    /// Continuous: what workers stood at when they left an epoch.
-    left: BTreeMap<Epoch, (usize, EventTime)>,
+    /// Continuous: the watermark with which each worker left an epoch.
+    left: Vec<BTreeMap<Epoch, EventTime>>,
+    /// The epoch that each worker stands in; it has dealt with all records of that epoch that have reached it.
+    stands: Vec<Epoch>,
 }
 
 /// What a worker says about a domain in continuous mode.
@@ -64,6 +64,8 @@ pub(crate) enum Hold {
     At(EventTime),
     /// Nothing comes from here at present: the others need not wait.
     Idle,
+    /// A share of a sequence, read as far as there is anything; what it has shown counts when all shares are.
+    Quiet(EventTime),
     /// Nothing will ever come from here again.
     Ended,
 }
@@ -80,13 +82,13 @@ impl Ledger {
             Mutex::new(Domain {
                 sources,
                 shown: BTreeMap::new(),
-                arrived: BTreeMap::new(),
                 justified: HashMap::new(),
                 closed: BTreeMap::new(),
                 last: EventTime::MIN,
                 holds: vec![Hold::At(EventTime::MIN); workers],
                 now: EventTime::MIN,
-                left: BTreeMap::new(),
+                left: vec![BTreeMap::new(); workers],
+                stands: vec![Epoch(0); workers],
             })
         };
         let ends = sources
@@ -120,24 +122,6 @@ impl Ledger {
             let slot = domain.shown.entry(epoch).or_default().entry(origin).or_insert(EventTime::MIN);
             *slot = (*slot).max(watermark);
         }
-    }
-
-    /// Micro-batch: a worker has all of an epoch, said once. Returns whether it was the last one to say so.
-    pub(crate) fn arrive(&self, domain: DomainId, epoch: Epoch) -> bool {
-        let Some(domain) = self.domains.get(domain) else { return true };
-        let mut domain = lock(domain);
-        let workers = domain.holds.len();
-        let arrived = domain.arrived.entry(epoch).or_default();
-        *arrived += 1;
-        *arrived == workers
-    }
-
-    /// Micro-batch: whether all workers have all of an epoch.
-    pub(crate) fn all_arrived(&self, domain: DomainId, epoch: Epoch) -> bool {
-        self.domains.get(domain).is_none_or(|domain| {
-            let domain = lock(domain);
-            domain.arrived.get(&epoch).is_some_and(|arrived| *arrived == domain.holds.len())
-        })
     }
 
     /// Micro-batch: the watermark at the end of an epoch that is complete. Epochs are asked for in order.
@@ -181,10 +165,12 @@ impl Ledger {
         }
         let held = domain.holds.iter().filter_map(|h| if let Hold::At(t) = h { Some(*t) } else { None }).min();
         let all_ended = domain.holds.iter().all(|h| *h == Hold::Ended);
-        let next = match held {
-            Some(least) => least.max(domain.now),
-            None if all_ended => EventTime::MAX,
-            None => domain.now,
+        let quiet = domain.holds.iter().filter_map(|h| if let Hold::Quiet(t) = h { Some(*t) } else { None }).max();
+        let next = match (held, quiet) {
+            (Some(least), _) => least.max(domain.now),
+            (None, _) if all_ended => EventTime::MAX,
+            (None, Some(shown)) => shown.max(domain.now),
+            (None, None) => domain.now,
         };
         let moved = next > domain.now;
         domain.now = next;
@@ -195,7 +181,10 @@ impl Ledger {
     pub(crate) fn others_idle(&self, domain: DomainId, worker: usize) -> bool {
         self.domains
             .get(domain)
-            .is_some_and(|d| lock(d).holds.iter().enumerate().any(|(w, h)| w != worker && *h == Hold::Idle))
+            .is_some_and(|d| {
+                let still = |h: &Hold| matches!(h, Hold::Idle | Hold::Quiet(_));
+                lock(d).holds.iter().enumerate().any(|(w, h)| w != worker && still(h))
+            })
     }
 
     /// Continuous: the watermark now.
@@ -204,21 +193,35 @@ impl Ledger {
     }
 
     /// Continuous: a worker leaves an epoch with its watermark at that.
-    pub(crate) fn leave(&self, domain: DomainId, epoch: Epoch, watermark: EventTime) {
-        if let Some(domain) = self.domains.get(domain) {
-            let mut domain = lock(domain);
-            let (count, least) = domain.left.entry(epoch).or_insert((0, EventTime::MAX));
-            *count += 1;
-            *least = (*least).min(watermark);
+    pub(crate) fn leave(&self, domain: DomainId, worker: usize, epoch: Epoch, watermark: EventTime) {
+        if let Some(domain) = self.domains.get(domain)
+            && let Some(left) = lock(domain).left.get_mut(worker)
+        {
+            left.insert(epoch, watermark);
         }
     }
 
-    /// Continuous: the watermark at the end of an epoch that every worker has left.
+    /// A worker stands in that epoch, and has dealt with everything that had been put by for it.
+    pub(crate) fn stand(&self, domain: DomainId, worker: usize, epoch: Epoch) {
+        if let Some(domain) = self.domains.get(domain)
+            && let Some(stands) = lock(domain).stands.get_mut(worker)
+        {
+            *stands = epoch;
+        }
+    }
+
+    /// Whether all workers stand in that epoch or a later one. Before that the epoch has no end, though a frontier
+    /// may have passed it: a record that a worker has put by for it has been taken, but has shown nothing yet.
+    pub(crate) fn all_stand_in(&self, domain: DomainId, epoch: Epoch) -> bool {
+        self.domains.get(domain).is_none_or(|d| lock(d).stands.iter().all(|stands| *stands >= epoch))
+    }
+
+    /// Continuous: the watermark at the end of an epoch that every worker has left. One that has had its last epoch
+    /// before stays at the watermark with which it left that.
     pub(crate) fn end_of_interval(&self, domain: DomainId, epoch: Epoch) -> EventTime {
         let Some(domain) = self.domains.get(domain) else { return EventTime::MIN };
-        let domain = lock(domain);
-        debug_assert!(domain.left.get(&epoch).is_none_or(|(count, _)| *count <= domain.holds.len()));
-        domain.left.get(&epoch).map_or(EventTime::MIN, |(_, least)| *least)
+        let of = |left: &BTreeMap<Epoch, EventTime>| left.range(..=epoch).next_back().map(|(_, t)| *t);
+        lock(domain).left.iter().map(|left| of(left).unwrap_or(EventTime::MIN)).min().unwrap_or(EventTime::MIN)
     }
 
     /// The least watermark over all domains, for progress: at the end of an epoch in micro-batch, now in continuous.
@@ -238,8 +241,11 @@ impl Ledger {
         for domain in &self.domains {
             let mut domain = lock(domain);
             domain.closed = domain.closed.split_off(&epoch);
-            domain.arrived = domain.arrived.split_off(&epoch);
-            domain.left = domain.left.split_off(&epoch);
+            for left in &mut domain.left {
+                // The last one may be wanted for all epochs that follow.
+                let keep = left.range(..=epoch).next_back().map_or(epoch, |(last, _)| *last);
+                *left = left.split_off(&keep);
+            }
         }
     }
 }
@@ -260,18 +266,6 @@ mod tests {
         assert_eq!(ledger.end_of_batch(0, Epoch(0)), EventTime(50));
         ledger.shown(0, Epoch(1), 2, EventTime(90));
         assert_eq!(ledger.end_of_batch(0, Epoch(1)), EventTime(90));
-    }
-
-    #[test]
-    fn an_epoch_is_complete_when_the_last_worker_has_all_of_it() {
-        let ledger = ledger(2);
-        ledger.shown(0, Epoch(0), 1, EventTime(70));
-        assert!(!ledger.arrive(0, Epoch(0)));
-        assert!(!ledger.all_arrived(0, Epoch(0)), "the other worker may have put rows by");
-        ledger.shown(0, Epoch(0), 0, EventTime(50));
-        assert!(ledger.arrive(0, Epoch(0)));
-        assert!(ledger.all_arrived(0, Epoch(0)));
-        assert_eq!(ledger.end_of_batch(0, Epoch(0)), EventTime(50));
     }
 
     #[test]
@@ -320,8 +314,38 @@ mod tests {
     #[test]
     fn an_interval_ends_with_the_least_watermark_with_which_a_worker_left_it() {
         let ledger = ledger(2);
-        ledger.leave(0, Epoch(0), EventTime(7));
-        ledger.leave(0, Epoch(0), EventTime(5));
+        ledger.leave(0, 0, Epoch(0), EventTime(7));
+        ledger.leave(0, 1, Epoch(0), EventTime(5));
         assert_eq!(ledger.end_of_interval(0, Epoch(0)), EventTime(5));
+    }
+
+    #[test]
+    fn a_worker_that_has_had_its_last_epoch_keeps_its_watermark_for_those_that_follow() {
+        let ledger = ledger(2);
+        ledger.leave(0, 0, Epoch(3), EventTime::MAX);
+        for epoch in 3..9 {
+            ledger.leave(0, 1, Epoch(epoch), EventTime(epoch as i64));
+        }
+        ledger.forget_before(Epoch(7));
+        assert_eq!(ledger.end_of_interval(0, Epoch(7)), EventTime(7));
+        assert_eq!(ledger.end_of_interval(0, Epoch(20)), EventTime(8));
+    }
+
+    #[test]
+    fn shares_of_a_sequence_that_are_all_read_count_for_what_the_furthest_has_shown() {
+        let ledger = ledger(2);
+        ledger.hold(0, 0, Hold::At(EventTime(10)));
+        assert_eq!(ledger.hold(0, 1, Hold::Quiet(EventTime(30))), (EventTime(10), true));
+        assert_eq!(ledger.hold(0, 0, Hold::Quiet(EventTime(20))), (EventTime(30), true));
+    }
+
+    #[test]
+    fn an_epoch_has_no_end_before_all_workers_stand_in_it() {
+        let ledger = ledger(2);
+        assert!(ledger.all_stand_in(0, Epoch(0)));
+        ledger.stand(0, 0, Epoch(1));
+        assert!(!ledger.all_stand_in(0, Epoch(1)));
+        ledger.stand(0, 1, Epoch(2));
+        assert!(ledger.all_stand_in(0, Epoch(1)));
     }
 }

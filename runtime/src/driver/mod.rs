@@ -237,11 +237,12 @@ impl Driver {
             Mode::Continuous => self.tick_continuous(now),
         };
         let all_sources_done = self.done_sources == self.source_instances;
-        let committed_all = self.control.committed() >= self.last_epoch.map_or(0, |e| e.0.saturating_add(1));
         if all_sources_done {
-            // What was called after the last source had gone will never be: nobody takes part in it.
-            self.flights.retain(|epoch, _| Some(*epoch) <= self.last_epoch);
+            // An epoch that was called when the sources had ended already: nobody takes part in it.
+            let last = self.last_epoch;
+            self.flights.retain(|epoch, _| Some(*epoch) <= last);
         }
+        let committed_all = self.control.committed() >= self.last_epoch.map_or(0, |e| e.0.saturating_add(1));
         if all_sources_done && committed_all && self.flights.is_empty() {
             self.control.close();
             return Ok(Next::Over);
@@ -255,7 +256,8 @@ impl Driver {
         if (self.stopping || idle) && !self.control.is_finishing() {
             self.control.finish();
         }
-        if now >= self.due && !self.control.is_finishing() {
+        let over = self.done_sources == self.source_instances;
+        if now >= self.due && !over && !self.control.is_finishing() {
             // An epoch that takes longer than the interval is not followed by a queue of others.
             if self.flights.len() < self.options.max_in_flight.max(2) {
                 self.call(now);

@@ -102,19 +102,14 @@ impl Assigner {
     }
 
     /// Continuous: the watermark to be applied now; and when to look again, if the passing of time may change it.
-    /// `waiting` says whether rows wait at the operator for a later epoch: as long as they do, nothing upstream counts
-    /// as quiet.
-    pub(crate) fn watermark(&mut self, waiting: bool) -> (EventTime, Option<Duration>) {
+    /// `puts_by`: records that have come wait for their epoch, so this worker is neither at its end nor idle.
+    pub(crate) fn watermark(&mut self, puts_by: bool) -> (EventTime, Option<Duration>) {
         let now = self.control.clock.now();
         if self.must_wait_for_slices() {
             return (self.control.ledger.now(self.domain), Some(NEWS));
         }
-        let (hold, idle_in) = self.hold(now, waiting);
-        let (mut watermark, moved) = self.control.ledger.hold(self.domain, self.worker, hold);
-        if self.ended && !waiting {
-            // The others may not have noticed yet, and there will be no other occasion.
-            watermark = EventTime::MAX;
-        }
+        let (hold, idle_in) = self.hold(now, puts_by);
+        let (watermark, moved) = self.control.ledger.hold(self.domain, self.worker, hold);
         self.untold |= moved;
         let mut look_again = idle_in;
         if self.untold && self.control.workers > 1 {
@@ -139,12 +134,13 @@ impl Assigner {
             && self.locals.iter().any(Upstream::others_have_more)
     }
 
-    fn hold(&mut self, now: ProcessingTime, waiting: bool) -> (Hold, Option<Duration>) {
-        let ended = !self.open && !waiting && self.locals.iter().all(Upstream::has_ended);
-        if (self.ended && !waiting) || ended {
+    fn hold(&mut self, now: ProcessingTime, puts_by: bool) -> (Hold, Option<Duration>) {
+        let ended = self.ended || (!self.open && self.locals.iter().all(Upstream::has_ended));
+        if ended && !puts_by {
             return (Hold::Ended, None);
         }
         let mut least: Option<EventTime> = None;
+        let mut quiet: Option<EventTime> = None;
         let mut idle_in: Option<Duration> = None;
         if self.locals.iter().any(Upstream::soon_quiet) {
             idle_in = Some(Duration::ZERO);
@@ -158,10 +154,14 @@ impl Assigner {
         }
         for (id, origin) in &self.origins {
             // A partition that has ended, or a slice that has been read as far as there is anything, holds nobody back.
-            if self.locals.iter().any(|l| !waiting && l.origins.contains(id) && l.is_quiet()) {
+            let local = self.locals.iter().find(|l| l.origins.contains(id));
+            if let Some(local) = local.filter(|l| !puts_by && l.is_quiet()) {
+                if local.sliced {
+                    quiet = Some(quiet.map_or(origin.watermark, |q| q.min(origin.watermark)));
+                }
                 continue;
             }
-            if let Some(idle_after) = self.idle_after {
+            if let Some(idle_after) = self.idle_after.filter(|_| !puts_by) {
                 let quiet = now.since(origin.seen);
                 if quiet >= idle_after {
                     continue;
@@ -171,6 +171,12 @@ impl Assigner {
             }
             least = Some(least.map_or(origin.watermark, |l| l.min(origin.watermark)));
         }
-        (least.map_or(Hold::Idle, Hold::At), idle_in)
+        let hold = match (least, quiet) {
+            (Some(least), _) => Hold::At(least),
+            (None, _) if puts_by => Hold::At(EventTime::MIN),
+            (None, Some(shown)) => Hold::Quiet(shown),
+            (None, None) => Hold::Idle,
+        };
+        (hold, idle_in)
     }
 }

@@ -20,7 +20,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use super::assigner::origin;
+use super::assigner::{is_sliced, origin};
 use super::host::{Alarm, enter, steps, waker};
 use super::parcel::Parcel;
 use super::stateless::Edge;
@@ -55,12 +55,11 @@ impl SourceStatus {
         pending(self.ended.get()) || pending(self.idle.get())
     }
 
-    fn set_idle(&self, idle: bool) {
-        match (idle, self.idle.get()) {
-            (true, None) => self.idle.set(Some(steps())),
-            (true, Some(_)) => {}
-            (false, _) => self.idle.set(None),
-        }
+    /// Notes whether it has nothing to read; says whether that is news.
+    fn set_idle(&self, idle: bool) -> bool {
+        let before = self.idle.get();
+        self.idle.set(if idle { before.or_else(|| Some(steps())) } else { None });
+        idle && before.is_none()
     }
 }
 
@@ -96,6 +95,7 @@ pub(crate) fn source<'scope>(
         worker,
         status,
         readers: None,
+        sliced: is_sliced(&**source),
         waker: for_readers,
         output: OutputBuilder::from(output),
         epoch: Epoch(0),
@@ -132,6 +132,8 @@ struct Reading {
     worker: usize,
     status: Rc<SourceStatus>,
     readers: Option<Vec<Part>>,
+    /// Whether the partitions are slices of fewer sequences.
+    sliced: bool,
     waker: Waker,
     output: OutputBuilder<Time, NoopBuilder<Parcel>>,
     epoch: Epoch,
@@ -196,9 +198,9 @@ impl Reading {
         let mut budget = 2 * ROWS;
         loop {
             if !self.planned {
-                let Some(plan) = self.control.plan(self.epoch) else {
-                    return Ok(!self.control.is_finishing());
-                };
+                // In this order: a plan that is published between the two looks is the last one, and must be read.
+                let finishing = self.control.is_finishing();
+                let Some(plan) = self.control.plan(self.epoch) else { return Ok(!finishing) };
                 let ends = plan.ends.get(&self.node.id);
                 for part in self.readers.iter_mut().flatten() {
                     let end = ends.and_then(|ends| ends.get(part.partition as usize));
@@ -246,7 +248,9 @@ impl Reading {
             return Ok(false);
         }
         let idle = matches!(found, Found::Nothing(_));
-        self.status.set_idle(idle);
+        if self.status.set_idle(idle) && self.sliced {
+            self.control.wake_assigners_on(self.worker);
+        }
         self.control.set_source_idle(self.node.id, self.worker, idle);
         match found {
             Found::More => self.alarm.now(),

@@ -61,15 +61,23 @@ pub(crate) fn stateful<'scope>(
             enter(stand.hosted.node);
             for (input, inlet) in inlets.iter_mut().enumerate() {
                 inlet.for_each(|capability, parcel| {
-                    let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.epoch));
+                    let time = capability.stamp().elements().first().copied();
+                    let time = time.unwrap_or(Time::new(Epoch(0), EventTime::MIN));
                     let batch = receive(&stand.hosted.control, stand.hosted.worker(), parcel);
-                    stand.take(epoch, input, batch);
+                    stand.take(time, input, batch);
                 });
             }
             stand.settle(frontiers);
         }
     });
     streams
+}
+
+/// Batches that wait for their epoch.
+struct Stash {
+    /// The least watermark under which one of them was sent.
+    watermark: i64,
+    batches: VecDeque<(usize, Batch)>,
 }
 
 /// Where the operator stands.
@@ -83,13 +91,13 @@ struct Stand {
     epoch: Epoch,
     watermark: EventTime,
     /// What has come too early, by epoch.
-    stash: BTreeMap<Epoch, VecDeque<(usize, Batch)>>,
+    stash: BTreeMap<Epoch, Stash>,
     /// When the operator wants to be called, by the clock.
     wake_at: Option<ProcessingTime>,
     /// Whether it has taken anything since its last flush.
     taken: bool,
-    /// The last epoch of which it has said that it has all.
-    arrived: Option<Epoch>,
+    /// Where it has told the other workers that it stands.
+    told: Option<Epoch>,
     finished: bool,
 }
 
@@ -114,7 +122,7 @@ impl Stand {
             stash: BTreeMap::new(),
             wake_at: None,
             taken: false,
-            arrived: None,
+            told: None,
             finished: false,
         }
     }
@@ -124,12 +132,16 @@ impl Stand {
     }
 
     /// Takes a batch, or puts it by until its epoch comes.
-    fn take(&mut self, epoch: Epoch, input: usize, batch: Batch) {
+    fn take(&mut self, time: Time, input: usize, batch: Batch) {
+        let epoch = Epoch(time.epoch);
         if epoch == self.epoch {
             self.work(input, batch);
         } else {
             self.hosted.control.stashed(self.hosted.worker(), batch.len() as i64);
-            self.stash.entry(epoch).or_default().push_back((input, batch));
+            let empty = || Stash { watermark: i64::MAX, batches: VecDeque::new() };
+            let stash = self.stash.entry(epoch).or_insert_with(empty);
+            stash.watermark = stash.watermark.min(time.watermark);
+            stash.batches.push_back((input, batch));
         }
     }
 
@@ -188,16 +200,16 @@ impl Stand {
             if self.continuous() {
                 self.move_watermark(frontiers);
             }
+            self.stand_in(self.epoch);
             if !self.is_complete(frontiers) || self.hosted.control.has_ended() {
                 break;
             }
-            if !self.everywhere_complete() {
-                // The last worker to have all of the epoch wakes this one.
-                return self.hold();
-            }
-            self.end_epoch();
+            self.end_epoch(everything_came);
         }
-        if everything_came {
+        // An epoch that has come to its end here may still have to wait for the other workers.
+        let over = self.epoch.0 >= self.hosted.control.epochs() || self.hosted.control.has_ended();
+        if everything_came && over {
+            self.stand_in(Epoch(u64::MAX));
             self.capabilities.clear();
             self.finished = true;
             return;
@@ -212,28 +224,29 @@ impl Stand {
         self.hold();
     }
 
-    /// Whether all records of the epoch have come.
+    /// Whether all records of the epoch have come; where watermarks are assigned, on the other workers too: what has
+    /// come there may have been put by, and not yet have shown its times.
     fn is_complete(&self, frontiers: &Frontiers) -> bool {
         let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();
-        match least {
+        let has_come = match least {
             Some(least) => least > self.epoch.0,
             None => self.epoch.0 < self.hosted.control.epochs(),
-        }
+        };
+        let ledger = &self.hosted.control.ledger;
+        has_come && self.assigner.as_ref().is_none_or(|a| ledger.all_stand_in(a.domain, self.epoch))
     }
 
-    /// Whether the watermark with which the epoch ends is known. Where watermarks are assigned that takes all workers: see
-    /// the ledger.
-    fn everywhere_complete(&mut self) -> bool {
-        let (Some(assigner), Mode::MicroBatch) = (&self.assigner, self.hosted.control.mode) else { return true };
-        let control = &self.hosted.control;
-        if self.arrived != Some(self.epoch) {
-            self.arrived = Some(self.epoch);
-            if control.ledger.arrive(assigner.domain, self.epoch) {
-                control.wake_assigners(assigner.domain, self.hosted.worker());
-                return true;
-            }
+    /// Tells the other workers where this one stands, if they wait for it.
+    fn stand_in(&mut self, epoch: Epoch) {
+        if self.told == Some(epoch) {
+            return;
         }
-        control.ledger.all_arrived(assigner.domain, self.epoch)
+        self.told = Some(epoch);
+        if let Some(assigner) = &self.assigner {
+            let (control, worker) = (&self.hosted.control, self.hosted.worker());
+            control.ledger.stand(assigner.domain, worker, epoch);
+            control.wake_assigners(assigner.domain, worker);
+        }
     }
 
     /// Continuous: applies the watermark that holds now in the epoch that the operator stands in.
@@ -253,18 +266,20 @@ impl Stand {
         }
     }
 
-    /// The least watermark over the inputs that have event time: of records that can still come in this epoch, or, for
-    /// an input that has brought all of it, the one with which the epoch ended there.
+    /// The least watermark over the inputs that have event time: of records that can still come or wait here, in this
+    /// epoch or (from a worker that is ahead) in a later one; or, for an input that has brought all of this epoch, the
+    /// watermark with which it ended there.
     fn watermark_of_inputs(&self, frontiers: &Frontiers) -> Option<EventTime> {
         let ledger = &self.hosted.control.ledger;
         let of_input = |(domains, frontier): (&Vec<DomainId>, &MutableAntichain<Time>)| {
             if domains.is_empty() {
                 return None;
             }
-            let open = frontier.frontier().iter().filter(|t| t.epoch <= self.epoch.0).map(|t| t.watermark).min();
-            match open {
-                Some(least) => Some(EventTime(least)),
-                None => domains.iter().map(|d| ledger.end_of_interval(*d, self.epoch)).min(),
+            let frontier = frontier.frontier();
+            let waiting = self.stash.values().map(|stash| stash.watermark);
+            match frontier.iter().any(|t| t.epoch <= self.epoch.0) {
+                true => frontier.iter().map(|t| t.watermark).chain(waiting).min().map(EventTime),
+                false => domains.iter().map(|d| ledger.end_of_interval(*d, self.epoch)).min(),
             }
         };
         self.domains.iter().zip(frontiers).filter_map(of_input).min()
@@ -280,12 +295,16 @@ impl Stand {
     }
 
     /// Ends the epoch with its own watermark and steps into the next.
-    fn end_epoch(&mut self) {
+    fn end_epoch(&mut self, everything_came: bool) {
         let ledger = &self.hosted.control.ledger;
         let epoch = self.epoch;
         let end = match (&self.assigner, self.hosted.control.mode) {
             (Some(assigner), Mode::MicroBatch) => Some(ledger.end_of_batch(assigner.domain, epoch)),
-            (Some(_), Mode::Continuous) => Some(self.watermark),
+            (Some(assigner), Mode::Continuous) => {
+                // All workers stand in the last epoch, and their sources have ended: so has time.
+                let last = everything_came && epoch.next().0 >= self.hosted.control.epochs();
+                Some(if last && ledger.has_ended(assigner.domain) { EventTime::MAX } else { self.watermark })
+            }
             (None, mode) => {
                 let of = |domain: &DomainId| match mode {
                     Mode::MicroBatch => ledger.end_of_batch(*domain, epoch),
@@ -302,7 +321,8 @@ impl Stand {
         self.send();
         self.hosted.report_state();
         if let (Some(assigner), Mode::Continuous) = (&self.assigner, self.hosted.control.mode) {
-            self.hosted.control.ledger.leave(assigner.domain, epoch, self.watermark);
+            let worker = self.hosted.worker();
+            self.hosted.control.ledger.leave(assigner.domain, worker, epoch, self.watermark);
         }
         self.taken = false;
 
@@ -311,7 +331,7 @@ impl Stand {
         self.hosted.context.enter(self.epoch, self.watermark, now);
         self.hold();
         self.serve_timer();
-        for (input, batch) in self.stash.remove(&self.epoch).unwrap_or_default() {
+        for (input, batch) in self.stash.remove(&self.epoch).map(|s| s.batches).unwrap_or_default() {
             self.hosted.control.stashed(self.hosted.worker(), -(batch.len() as i64));
             self.work(input, batch);
         }
