@@ -147,6 +147,11 @@ impl Layout {
         local
     }
 
+    /// An upper bound on the operators that a row passes on its way (an aggregation is two).
+    fn hops(&self) -> u64 {
+        2 * self.nodes.len() as u64
+    }
+
     /// The sources, each with its number of partitions.
     pub(crate) fn sources(&self) -> Vec<(NodeId, Arc<dyn DynSource>)> {
         let source = |node: &Node| match &node.kind {
@@ -233,7 +238,8 @@ impl<'scope> Building<'_, 'scope> {
     fn source(&mut self, node: &Node, from: &Arc<dyn DynSource>) {
         let status = Rc::new(SourceStatus::default());
         self.statuses.insert(node.id, Rc::clone(&status));
-        let edge = source(self.scope, node, from, self.worker, status, Arc::clone(self.control));
+        let hops = self.layout.hops();
+        let edge = source(self.scope, node, from, self.worker, status, hops, Arc::clone(self.control));
         self.keep(node.id, vec![edge]);
     }
 
@@ -291,7 +297,7 @@ impl<'scope> Building<'_, 'scope> {
             source: Arc::clone(source),
             mine,
             others,
-            hops: self.layout.nodes.len() as u64 + 1,
+            hops: self.layout.hops(),
         })
     }
 

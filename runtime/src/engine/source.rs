@@ -55,11 +55,9 @@ impl SourceStatus {
         pending(self.ended.get()) || pending(self.idle.get())
     }
 
-    /// Notes whether it has nothing to read; says whether that is news.
-    fn set_idle(&self, idle: bool) -> bool {
-        let before = self.idle.get();
-        self.idle.set(if idle { before.or_else(|| Some(steps())) } else { None });
-        idle && before.is_none()
+    /// Notes whether it has nothing to read.
+    fn set_idle(&self, idle: bool) {
+        self.idle.set(if idle { self.idle.get().or_else(|| Some(steps())) } else { None });
     }
 }
 
@@ -74,6 +72,7 @@ pub(crate) fn source<'scope>(
     source: &Arc<dyn DynSource>,
     worker: usize,
     status: Rc<SourceStatus>,
+    hops: u64,
     control: Arc<Control>,
 ) -> Edge<'scope> {
     let mut builder = OperatorBuilder::new(node.label(), scope);
@@ -96,6 +95,8 @@ pub(crate) fn source<'scope>(
         status,
         readers: None,
         sliced: is_sliced(&**source),
+        hops,
+        counted_idle: false,
         waker: for_readers,
         output: OutputBuilder::from(output),
         epoch: Epoch(0),
@@ -134,6 +135,10 @@ struct Reading {
     readers: Option<Vec<Part>>,
     /// Whether the partitions are slices of fewer sequences.
     sliced: bool,
+    /// An upper bound on the operators that a row passes.
+    hops: u64,
+    /// Whether the driver has been told that there is nothing to read.
+    counted_idle: bool,
     waker: Waker,
     output: OutputBuilder<Time, NoopBuilder<Parcel>>,
     epoch: Epoch,
@@ -248,10 +253,19 @@ impl Reading {
             return Ok(false);
         }
         let idle = matches!(found, Found::Nothing(_));
-        if self.status.set_idle(idle) && self.sliced {
-            self.control.wake_assigners_on(self.worker);
+        self.status.set_idle(idle);
+        // Idle counts once everything that was sent has arrived: the operators of this worker are then told, and only
+        // after them the driver.
+        let counts = self.status.idle(self.hops);
+        if counts != self.counted_idle {
+            self.counted_idle = counts;
+            if counts && self.sliced {
+                self.control.wake_assigners_on(self.worker);
+            }
+            self.control.set_source_idle(self.node.id, self.worker, counts);
+        } else if idle && !counts {
+            self.alarm.now();
         }
-        self.control.set_source_idle(self.node.id, self.worker, idle);
         match found {
             Found::More => self.alarm.now(),
             Found::Nothing(Some(delay)) => self.alarm.after(self.control.clock.now(), delay),
