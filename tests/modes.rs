@@ -462,7 +462,8 @@ fn a_file_that_one_worker_has_read_to_its_end_does_not_hold_the_watermark_of_the
     for workers in [1, 2, 3] {
         let graph = Graph::new("slices");
         let lines = text_files(directory.path().display().to_string()).partitions(3);
-        let table = counts(timed(graph.source(lines).map(|line| line.as_str().parse().unwrap()).boxed(), 100));
+        let table =
+            counts(timed(graph.source(lines).map(|line| line.as_str().parse().unwrap()).boxed(), 100));
         // The delay keeps every record in time, whichever file is read first; one late file then moves on.
         let way = options(Mode::Continuous, workers).with_checkpoint_interval(Duration::from_secs(3_600));
         let handle = graph.start(way).unwrap();
@@ -474,5 +475,23 @@ fn a_file_that_one_worker_has_read_to_its_end_does_not_hold_the_watermark_of_the
         handle.stop();
         end(handle, "stopped").unwrap();
         std::fs::remove_file(late).unwrap();
+    }
+}
+
+#[test]
+fn records_on_a_long_way_to_their_watermark_are_not_late_when_their_source_ends() {
+    for round in 0..30 {
+        for workers in [1, 2, 4] {
+            let graph = Graph::new("long way");
+            let source =
+                graph.source(MemorySource::partitioned([vec![5, 3, 1], vec![], vec![40, 30], vec![25]]));
+            let far = (0..8).fold(source, |stream, _| stream.map(|t: i64| t).boxed());
+            let table = counts(timed(far, 1_000));
+            let way = options(Mode::Continuous, workers).with_checkpoint_interval(micros(150));
+            let summary = run_well(&graph, way);
+            let expected = [(0, 3), (20, 1), (30, 1), (40, 1)];
+            assert_same(&table.snapshot(), &expected, format!("round {round}, {workers} workers"));
+            assert_eq!(summary.late_rows, 0, "round {round}, {workers} workers");
+        }
     }
 }
