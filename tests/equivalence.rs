@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use tidemill::aggregate::{Average, Collect, Count, Fold, Max, Min, Reduce, Sum};
 use tidemill::connectors::{MemorySource, MemoryTable, memory, memory_sink};
 use tidemill::{
-    Either, EventStream, EventTime, Graph, Mode, Options, Stream, Window, session, session_by, sliding, tumbling,
+    Either, EventStream, EventTime, Graph, Mode, Options, Stream, Window, session, session_by, sliding,
+    tumbling,
 };
 use tidemill_operators::state::Windowing;
 
@@ -48,7 +49,9 @@ macro_rules! apply {
             Op::FilterMap(n) => {
                 stream.filter_map(move |(t, v): Record| (v.rem_euclid(4) != n).then_some((t, v + 1))).boxed()
             }
-            Op::FlatMap(n) => stream.flat_map(move |(t, v): Record| (0..v.rem_euclid(3)).map(move |i| (t, v + i * n))).boxed(),
+            Op::FlatMap(n) => stream
+                .flat_map(move |(t, v): Record| (0..v.rem_euclid(3)).map(move |i| (t, v + i * n)))
+                .boxed(),
             Op::Inspect => stream.inspect(|_| {}).boxed(),
             Op::Name => stream.map(|r: Record| r).name("renamed").boxed(),
             Op::Split(n) => {
@@ -136,13 +139,17 @@ fn about(window: Option<Window>, key: i64) -> String {
     window.map_or_else(|| format!("{key}"), |w| format!("{} {} {key}", w.start.0, w.end.0))
 }
 
-
 /// Aggregates what is grouped in one of two ways, with the results in words.
 macro_rules! aggregated {
     ($grouped:expr, $shrinking:expr, $finish:ident) => {
         if $shrinking {
             let all = (
-                (Count::new(), Sum::of(|r: &Record| r.1), Min::of(|r: &Record| r.1), Max::of(|r: &Record| r.1)),
+                (
+                    Count::new(),
+                    Sum::of(|r: &Record| r.1),
+                    Min::of(|r: &Record| r.1),
+                    Max::of(|r: &Record| r.1),
+                ),
                 (Average::of(|r: &Record| r.1), Reduce::with(|a: Record, b: Record| a.max(b))),
             );
             $finish!($grouped.aggregate(all), |((count, sum, min, max), (average, last))| format!(
@@ -156,7 +163,11 @@ macro_rules! aggregated {
                 },
                 |seen: &mut BTreeSet<i64>, more: BTreeSet<i64>| seen.extend(more),
             );
-            $finish!($grouped.aggregate((Count::new(), Collect::new(), distinct)), |(count, records, distinct)| format!(
+            $finish!($grouped.aggregate((Count::new(), Collect::new(), distinct)), |(
+                count,
+                records,
+                distinct,
+            )| format!(
                 "{count} {:?} {distinct:?}",
                 common::sorted(records)
             ))
@@ -195,7 +206,10 @@ fn windowed<W: Windowing<Record>>(
                     late.sink(late_sink);
                 }
                 Said::Complete => {
-                    $aggregated.complete().map(move |r| (about(Some(r.window), r.key), words(r.value))).sink(sink);
+                    $aggregated
+                        .complete()
+                        .map(move |r| (about(Some(r.window), r.key), words(r.value)))
+                        .sink(sink);
                 }
             }
         }};
@@ -272,7 +286,9 @@ fn add(cut: &Cut, keys: i64, watermark: i64, groups: &mut Groups, record: Record
         }
         let mut records = vec![record];
         if matches!(cut, Cut::Session(_) | Cut::SessionBy) {
-            while let Some(met) = groups.keys().find(|(k, s, e)| *k == key && *s <= end && start <= *e).copied() {
+            while let Some(met) =
+                groups.keys().find(|(k, s, e)| *k == key && *s <= end && start <= *e).copied()
+            {
                 records.extend(groups.remove(&met).unwrap());
                 (start, end) = (start.min(met.1), end.max(met.2));
             }
@@ -344,7 +360,9 @@ fn ways(records: u64) -> Vec<Options> {
         ways.push(continuous.clone().with_checkpoint_interval(Duration::from_micros(300)));
         ways.push(continuous);
     }
-    ways.push(options(Mode::MicroBatch, 2).with_max_records_per_epoch(1).with_max_in_flight(5).with_max_queued(1));
+    ways.push(
+        options(Mode::MicroBatch, 2).with_max_records_per_epoch(1).with_max_in_flight(5).with_max_queued(1),
+    );
     ways
 }
 
@@ -548,7 +566,11 @@ fn model(
         }
         let end = if epoch + 1 == epochs { i64::MAX } else { least.map_or(watermark, |l| l.max(watermark)) };
         if said == Said::Update {
-            let rows = rows(by, shrinking, &groups.clone().into_iter().filter(|(g, _)| changed.contains_key(g)).collect());
+            let rows = rows(
+                by,
+                shrinking,
+                &groups.clone().into_iter().filter(|(g, _)| changed.contains_key(g)).collect(),
+            );
             results.extend(rows.into_iter().map(|row| (epoch as u64, row)));
         }
         let closed: Groups = groups.clone().into_iter().filter(|((_, _, e), _)| *e <= end).collect();

@@ -82,17 +82,25 @@ fn times_at_the_ends_of_time_are_in_windows() {
     for mode in MODES {
         for workers in [1, 2] {
             let graph = Graph::new("ends");
-            let timed = graph
-                .source(memory(times))
-                .with_watermark(|t| EventTime(*t), Duration::MAX)
-                .boxed();
+            let timed = graph.source(memory(times)).with_watermark(|t| EventTime(*t), Duration::MAX).boxed();
             let (tumbling_sink, tumblings) = memory_sink();
             let (sliding_sink, slidings) = memory_sink();
             let (session_sink, sessions) = memory_sink();
             let second = Duration::from_secs(1);
             timed.clone().window(tumbling(second)).count().append().map(|r| r.value).sink(tumbling_sink);
-            timed.clone().window(sliding(2 * second, second)).count().append().map(|r| r.value).sink(sliding_sink);
-            timed.window(session(second)).count().append().map(|r| (r.window.end.0, r.value)).sink(session_sink);
+            timed
+                .clone()
+                .window(sliding(2 * second, second))
+                .count()
+                .append()
+                .map(|r| r.value)
+                .sink(sliding_sink);
+            timed
+                .window(session(second))
+                .count()
+                .append()
+                .map(|r| (r.window.end.0, r.value))
+                .sink(session_sink);
             let summary = run_well(&graph, options(mode, workers));
             assert_eq!(summary.late_rows, 0, "{mode:?}, {workers} workers");
             assert_eq!(tumblings.snapshot().iter().sum::<u64>(), 7, "{mode:?}, {workers} workers");

@@ -130,7 +130,8 @@ fn query(scenario: &str) -> Query {
                 .window(session(Duration::from_secs(300)))
                 .aggregate(count_and_sum())
                 .append_with_late();
-            main.map(|r| said(&r.window, ("key", &r.key), json!({"count": r.value.0, "sum": r.value.1}))).sink(sink);
+            main.map(|r| said(&r.window, ("key", &r.key), json!({"count": r.value.0, "sum": r.value.1})))
+                .sink(sink);
             side.sink(late_sink);
         }
         "sliding_append" => {
@@ -160,7 +161,8 @@ fn query(scenario: &str) -> Query {
                 "tumbling_append" => windows.append_with_late(),
                 _ => windows.update_with_late(),
             };
-            main.map(|r| said(&r.window, ("key", &r.key), json!({"count": r.value.0, "sum": r.value.1}))).sink(sink);
+            main.map(|r| said(&r.window, ("key", &r.key), json!({"count": r.value.0, "sum": r.value.1})))
+                .sink(sink);
             side.sink(late_sink);
         }
         other => panic!("no scenario {other}"),
@@ -206,7 +208,9 @@ fn late_by_file(scenario: &str) -> Vec<String> {
     for (_, rows) in input(scenario) {
         let rows = seen(scenario, rows);
         let end = rows.iter().map(Row::time).max().map_or(watermark, |t| watermark.max(t - DELAY));
-        late.extend(rows.iter().filter(|r| last_end(scenario, r.time()) <= watermark).map(|r| format!("{r:?}")));
+        late.extend(
+            rows.iter().filter(|r| last_end(scenario, r.time()) <= watermark).map(|r| format!("{r:?}")),
+        );
         watermark = end;
     }
     common::sorted(late)
@@ -219,7 +223,11 @@ fn micro_batch(scenario: &str) {
         let read: usize = input(scenario).iter().map(|(_, rows)| rows.len()).sum();
         assert_eq!(summary.input_rows, read as u64);
         assert_eq!(summary.epochs, 8, "one file is one epoch");
-        assert_same(&texts(scenario, query.results.snapshot()), &expected(scenario), format!("{workers} workers"));
+        assert_same(
+            &texts(scenario, query.results.snapshot()),
+            &expected(scenario),
+            format!("{workers} workers"),
+        );
         if scenario == "count_complete" {
             assert_eq!(summary.late_rows, 0);
             continue;
@@ -267,7 +275,9 @@ fn every_row_is_in_the_last_update_of_its_window_or_late() {
         for workers in WORKERS {
             let query = query("tumbling_update");
             let summary = run_well(&query.graph, available_now(mode, workers));
-            let count = |text: &String| serde_json::from_str::<serde_json::Value>(text).unwrap()["count"].as_u64().unwrap();
+            let count = |text: &String| {
+                serde_json::from_str::<serde_json::Value>(text).unwrap()["count"].as_u64().unwrap()
+            };
             let counted: u64 = texts("tumbling_update", query.results.snapshot()).iter().map(count).sum();
             assert_eq!(counted + summary.late_rows, summary.input_rows, "{mode:?}, {workers} workers");
             assert_eq!(summary.late_rows, query.late.snapshot().len() as u64);

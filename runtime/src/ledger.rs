@@ -64,7 +64,8 @@ pub(crate) enum Hold {
     At(EventTime),
     /// Nothing comes from here at present: the others need not wait.
     Idle,
-    /// A share of a sequence, read as far as there is anything; what it has shown counts when all shares are.
+    /// The same, and what was shown before: it counts when everybody is quiet. So the shares of a sequence that are all
+    /// read as far as there is anything agree on the furthest, and partitions may fall silent in any order.
     Quiet(EventTime),
     /// Nothing will ever come from here again.
     Ended,

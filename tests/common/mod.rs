@@ -72,7 +72,11 @@ pub(crate) fn sorted<T: Ord>(mut rows: Vec<T>) -> Vec<T> {
 
 /// Two results are the same rows, in any order; else says only which differ.
 #[track_caller]
-pub(crate) fn assert_same<T: Ord + Clone + std::fmt::Debug>(found: &[T], expected: &[T], what: impl std::fmt::Display) {
+pub(crate) fn assert_same<T: Ord + Clone + std::fmt::Debug>(
+    found: &[T],
+    expected: &[T],
+    what: impl std::fmt::Display,
+) {
     let (found, expected) = (sorted(found.to_vec()), sorted(expected.to_vec()));
     if found == expected {
         return;

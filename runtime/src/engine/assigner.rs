@@ -140,7 +140,7 @@ impl Assigner {
             return (Hold::Ended, None);
         }
         let mut least: Option<EventTime> = None;
-        let mut quiet: Option<EventTime> = None;
+        let (mut quiet, mut idle): (Option<EventTime>, Option<EventTime>) = (None, None);
         let mut idle_in: Option<Duration> = None;
         if self.locals.iter().any(Upstream::soon_quiet) {
             idle_in = Some(Duration::ZERO);
@@ -162,11 +162,12 @@ impl Assigner {
                 continue;
             }
             if let Some(idle_after) = self.idle_after.filter(|_| !puts_by) {
-                let quiet = now.since(origin.seen);
-                if quiet >= idle_after {
+                let silent = now.since(origin.seen);
+                if silent >= idle_after {
+                    idle = idle.max(Some(origin.watermark));
                     continue;
                 }
-                let left = idle_after - quiet;
+                let left = idle_after - silent;
                 idle_in = Some(idle_in.map_or(left, |d| d.min(left)));
             }
             least = Some(least.map_or(origin.watermark, |l| l.min(origin.watermark)));
@@ -174,8 +175,8 @@ impl Assigner {
         let hold = match (least, quiet) {
             (Some(least), _) => Hold::At(least),
             (None, _) if puts_by => Hold::At(EventTime::MIN),
-            (None, Some(shown)) => Hold::Quiet(shown),
-            (None, None) => Hold::Idle,
+            // Partitions that fall silent together leave the watermark as if one had done so after the other.
+            (None, quiet) => quiet.max(idle).map_or(Hold::Idle, Hold::Quiet),
         };
         (hold, idle_in)
     }
