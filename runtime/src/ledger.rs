@@ -55,6 +55,8 @@ struct Domain {
     left: Vec<BTreeMap<Epoch, EventTime>>,
     /// The epoch that each worker stands in; it has dealt with all records of that epoch that have reached it.
     stands: Vec<Epoch>,
+    /// Continuous: how many workers will say no more.
+    last_words: usize,
 }
 
 /// What a worker says about a domain in continuous mode.
@@ -90,6 +92,7 @@ impl Ledger {
                 now: EventTime::MIN,
                 left: vec![BTreeMap::new(); workers],
                 stands: vec![Epoch(0); workers],
+                last_words: 0,
             })
         };
         let ends = sources
@@ -215,6 +218,21 @@ impl Ledger {
     /// may have passed it: a record that a worker has put by for it has been taken, but has shown nothing yet.
     pub(crate) fn all_stand_in(&self, domain: DomainId, epoch: Epoch) -> bool {
         self.domains.get(domain).is_none_or(|d| lock(d).stands.iter().all(|stands| *stands >= epoch))
+    }
+
+    /// Continuous: a worker has got all that will come in this run, and has said what that justifies.
+    pub(crate) fn last_word(&self, domain: DomainId) {
+        if let Some(domain) = self.domains.get(domain) {
+            lock(domain).last_words += 1;
+        }
+    }
+
+    /// Continuous: whether all workers have said their last word.
+    pub(crate) fn all_last_words(&self, domain: DomainId) -> bool {
+        self.domains.get(domain).is_none_or(|domain| {
+            let domain = lock(domain);
+            domain.last_words >= domain.holds.len()
+        })
     }
 
     /// Continuous: the watermark at the end of an epoch that every worker has left. One that has had its last epoch

@@ -30,6 +30,8 @@ pub(crate) struct Assigner {
     open: bool,
     /// Whether everything upstream has ended.
     ended: bool,
+    /// Whether everything has come that will come in this run.
+    came: bool,
     told: ProcessingTime,
     untold: bool,
     born: ProcessingTime,
@@ -76,6 +78,7 @@ impl Assigner {
             locals,
             open,
             ended: false,
+            came: false,
             told: ProcessingTime(i64::MIN),
             untold: false,
             born: now,
@@ -98,6 +101,7 @@ impl Assigner {
     /// Nothing will come any more in this run. That is the end of time only if the sources have ended: one that was
     /// told to stop goes on another day, and its windows stay open until then.
     pub(crate) fn end(&mut self) {
+        self.came = true;
         self.ended = self.control.ledger.has_ended(self.domain);
     }
 
@@ -105,7 +109,7 @@ impl Assigner {
     /// `puts_by`: records that have come wait for their epoch, so this worker is neither at its end nor idle.
     pub(crate) fn watermark(&mut self, puts_by: bool) -> (EventTime, Option<Duration>) {
         let now = self.control.clock.now();
-        if self.must_wait_for_slices() {
+        if !self.came && self.must_wait_for_slices() {
             return (self.control.ledger.now(self.domain), Some(NEWS));
         }
         let (hold, idle_in) = self.hold(now, puts_by);
@@ -155,7 +159,7 @@ impl Assigner {
         for (id, origin) in &self.origins {
             // A partition that has ended, or a slice that has been read as far as there is anything, holds nobody back.
             let local = self.locals.iter().find(|l| l.origins.contains(id));
-            if let Some(local) = local.filter(|l| !puts_by && l.is_quiet()) {
+            if let Some(local) = local.filter(|l| !puts_by && l.is_quiet(self.came)) {
                 if local.sliced {
                     quiet = Some(quiet.map_or(origin.watermark, |q| q.min(origin.watermark)));
                 }

@@ -55,16 +55,17 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Whether nothing here holds the watermark back: all has ended, or a slice has been read as far as there is
+    /// Whether nothing here holds the watermark back (`all_came`: and nothing is on its way any more): all has ended, or a slice has been read as far as there is
     /// anything.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.status.ended(self.hops)
-            || (self.sliced && self.status.idle(self.hops) && self.mine.iter().all(|p| self.source.is_caught_up(*p)))
+    pub(crate) fn is_quiet(&self, all_came: bool) -> bool {
+        let hops = if all_came { None } else { Some(self.hops) };
+        self.status.ended(hops)
+            || (self.sliced && self.status.idle(hops) && self.mine.iter().all(|p| self.source.is_caught_up(*p)))
     }
 
     /// Whether everything that the source had for this worker has been taken.
     pub(crate) fn has_ended(&self) -> bool {
-        self.status.ended(self.hops)
+        self.status.ended(Some(self.hops))
     }
 
     /// Whether the source may be quiet in a few steps.

@@ -39,19 +39,19 @@ pub(crate) struct SourceStatus {
 }
 
 impl SourceStatus {
-    /// Whether it has ended, and all that it sent has arrived everywhere: `hops` steps ago.
-    pub(crate) fn ended(&self, hops: u64) -> bool {
+    /// Whether it has ended; with `hops`, so many steps ago, so that all that it sent has arrived everywhere.
+    pub(crate) fn ended(&self, hops: Option<u64>) -> bool {
         long_ago(self.ended.get(), hops)
     }
 
-    /// Whether it has had nothing to read for `hops` steps.
-    pub(crate) fn idle(&self, hops: u64) -> bool {
+    /// Whether it has nothing to read; with `hops`, for so many steps.
+    pub(crate) fn idle(&self, hops: Option<u64>) -> bool {
         long_ago(self.idle.get(), hops)
     }
 
     /// Whether one of these will be so in a few steps, though it is not yet.
     pub(crate) fn soon(&self, hops: u64) -> bool {
-        let pending = |since: Option<u64>| since.is_some() && !long_ago(since, hops);
+        let pending = |since: Option<u64>| since.is_some() && !long_ago(since, Some(hops));
         pending(self.ended.get()) || pending(self.idle.get())
     }
 
@@ -61,8 +61,8 @@ impl SourceStatus {
     }
 }
 
-fn long_ago(since: Option<u64>, hops: u64) -> bool {
-    since.is_some_and(|since| steps().wrapping_sub(since) > hops)
+fn long_ago(since: Option<u64>, hops: Option<u64>) -> bool {
+    since.is_some_and(|since| hops.is_none_or(|hops| steps().wrapping_sub(since) > hops))
 }
 
 /// Builds the operator.
@@ -256,7 +256,7 @@ impl Reading {
         self.status.set_idle(idle);
         // Idle counts once everything that was sent has arrived: the operators of this worker are then told, and only
         // after them the driver.
-        let counts = self.status.idle(self.hops);
+        let counts = self.status.idle(Some(self.hops));
         if counts != self.counted_idle {
             self.counted_idle = counts;
             if counts && self.sliced {

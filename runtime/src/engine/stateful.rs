@@ -98,6 +98,8 @@ struct Stand {
     taken: bool,
     /// Where it has told the other workers that it stands.
     told: Option<Epoch>,
+    /// Whether it has told them all that it will ever tell.
+    last_word: bool,
     finished: bool,
 }
 
@@ -123,6 +125,7 @@ impl Stand {
             wake_at: None,
             taken: false,
             told: None,
+            last_word: false,
             finished: false,
         }
     }
@@ -204,6 +207,9 @@ impl Stand {
             if !self.is_complete(frontiers) || self.hosted.control.has_ended() {
                 break;
             }
+            if everything_came && !self.last_word_everywhere() {
+                break;
+            }
             self.end_epoch(everything_came);
         }
         // An epoch that has come to its end here may still have to wait for the other workers.
@@ -234,6 +240,21 @@ impl Stand {
         };
         let ledger = &self.hosted.control.ledger;
         has_come && self.assigner.as_ref().is_none_or(|a| ledger.all_stand_in(a.domain, self.epoch))
+    }
+
+    /// Continuous: whether all workers have said what their records justify, now that no more will come. Before that the
+    /// last epoch has no last watermark.
+    fn last_word_everywhere(&mut self) -> bool {
+        let control = &self.hosted.control;
+        let (Some(assigner), Mode::Continuous) = (&self.assigner, control.mode) else { return true };
+        if self.epoch.next().0 < control.epochs() {
+            return true;
+        }
+        if !std::mem::replace(&mut self.last_word, true) {
+            control.ledger.last_word(assigner.domain);
+            control.wake_assigners(assigner.domain, self.hosted.worker());
+        }
+        control.ledger.all_last_words(assigner.domain)
     }
 
     /// Tells the other workers where this one stands, if they wait for it.
