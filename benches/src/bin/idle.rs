@@ -40,7 +40,13 @@ fn main() -> ExitCode {
                     graph.source(source).key_by(count).count().update().sink(sink);
                 } else {
                     let listener = socket_listener("127.0.0.1:0").expect("a free port");
-                    graph.source(listener).map(|line| line.to_string()).key_by(count).count().update().sink(sink);
+                    graph
+                        .source(listener)
+                        .map(|line| line.to_string())
+                        .key_by(count)
+                        .count()
+                        .update()
+                        .sink(sink);
                 }
                 let options = Options::default().with_mode(mode).with_workers(workers);
                 let query = graph.start(options).expect("the query starts");

@@ -3,7 +3,12 @@
 //! Each is written as a user would write it, with the defaults, and its time is that of the whole `graph.run()`:
 //! starting the threads, reading, computing, committing, ending them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark fails loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark fails loudly"
+)]
 
 pub mod chain;
 pub mod latency;
@@ -32,7 +37,9 @@ impl<S: Default, F> Gather<S, F> {
     }
 }
 
-impl<S: Default + Send + 'static, T: Send + 'static, F: Fn(&mut S, T) + Send + 'static> Sink<T> for Gather<S, F> {
+impl<S: Default + Send + 'static, T: Send + 'static, F: Fn(&mut S, T) + Send + 'static> Sink<T>
+    for Gather<S, F>
+{
     fn write(&mut self, _epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
         rows.drain(..).for_each(|row| (self.take)(&mut self.own, row));
         Ok(())
