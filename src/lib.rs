@@ -1,7 +1,10 @@
 //! Stream processing in Rust: one typed operator graph, run as micro-batches or record by record.
 //!
+//! # A first graph
+//!
+//! A [`Graph`] is built from streams, and run with [`Options`]:
+//!
 //! ```
-//! use std::time::Duration;
 //! use tidemill::prelude::*;
 //!
 //! let graph = Graph::new("words");
@@ -20,6 +23,78 @@
 //! assert_eq!(counts, [("be".into(), 2), ("not".into(), 1), ("or".into(), 1), ("to".into(), 2)]);
 //! # Ok::<(), tidemill::RunError>(())
 //! ```
+//!
+//! Streams are values without lifetimes, so parts of a graph are functions. A chain of steps grows in the type, as an
+//! iterator's does; [`boxed`](Stream::boxed) gives it back its short name:
+//!
+//! ```
+//! use tidemill::prelude::*;
+//!
+//! fn loud(words: Stream<String>) -> Stream<String> {
+//!     words.map(|word| word.to_uppercase()).filter(|word| word.len() > 2).boxed()
+//! }
+//! # let graph = Graph::new("loud");
+//! # let (sink, table) = memory_sink();
+//! # loud(graph.source(memory(["to".to_owned(), "sea".to_owned()]))).sink(sink);
+//! # graph.run(Options::default())?;
+//! # assert_eq!(table.snapshot(), ["SEA"]);
+//! # Ok::<(), tidemill::RunError>(())
+//! ```
+//!
+//! # Two modes
+//!
+//! [`Mode::MicroBatch`]: a [`Trigger`] cuts the input into epochs; each is processed as one batch and committed whole.
+//! [`Mode::Continuous`]: every record flows on the moment it arrives; epochs only mark checkpoints. The graph is the
+//! same, and so is the result; a record that waits for nobody is answered in microseconds in the one, an epoch that
+//! waits for its trigger costs least per record in the other.
+//!
+//! # Event time
+//!
+//! [`with_watermark`](Stream::with_watermark) reads the event time of each record and says how far behind the latest
+//! one of its partition a record may be. A [`Window`] closes when the watermark passes its end; a record is late when
+//! all its windows have closed.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidemill::prelude::*;
+//!
+//! let seconds = |s| Duration::from_secs(s);
+//! let graph = Graph::new("late");
+//! let (results, late) = graph
+//!     .source(memory([12i64, 25, 3, 26]))
+//!     .with_watermark(|second| EventTime::from_secs(*second), seconds(5))
+//!     .window(tumbling(seconds(10)))
+//!     .count()
+//!     .append_with_late();
+//! let ((sink, counts), (late_sink, late_rows)) = (memory_sink(), memory_sink());
+//! results.map(|result| (result.window.start.as_micros() / 1_000_000, result.value)).sink(sink);
+//! late.sink(late_sink);
+//! // One record an epoch: when 3 comes, the watermark stands at 20.
+//! graph.run(Options::default().with_max_records_per_epoch(1))?;
+//!
+//! assert_eq!(counts.snapshot(), [(10, 1), (20, 2)]);
+//! assert_eq!(late_rows.snapshot(), [3]);
+//! # Ok::<(), tidemill::RunError>(())
+//! ```
+//!
+//! # Output modes
+//!
+//! `append` says a window once, when it closes. `update` says what has changed: per epoch in micro-batch, at once in
+//! continuous. `complete` says the whole table per epoch. What makes no sense does not compile: an aggregate without a
+//! window has no `append`, a stream without a watermark no `window`.
+//!
+//! # Sources and sinks
+//!
+//! In [`connectors`]; your own implement [`Source`] and [`Reader`], or [`Sink`].
+//!
+//! # Watching a query
+//!
+//! [`Run::start`] gives a [`QueryHandle`]: `progress`, `stop`, `cancel`, `wait`. [`Graph::explain`] prints the plan.
+//! Everything is traced with the `tracing` crate, quietly unless you subscribe.
+//!
+//! # Testing a graph
+//!
+//! [`testing`] runs a graph in simulated time, one epoch after another, on the thread of the test.
 
 pub use tidemill_connectors as connectors;
 pub use tidemill_operators::{
@@ -31,14 +106,23 @@ pub use tidemill_operators::{
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Options, Progress, QueryHandle, Run, RunError, Site, SourceProgress, StateProgress,
-    Summary, Trigger,
+    Summary, Trigger, testing,
 };
 
 /// What nearly every program needs: `use tidemill::prelude::*;`.
 pub mod prelude {
-    pub use crate::connectors::*;
+    pub use crate::connectors::{
+        BadRecords, OnDisconnect, RateRow, Text, channel, channel_sink, console, csv_files, csv_sink, discard,
+        for_each, for_each_epoch, iterate, iterate_partitions, json_lines, json_lines_sink, memory,
+        memory_sink, rate, socket, socket_listener, text_blocks, text_files, try_for_each,
+    };
     pub use crate::{
-        Either, Epoch, EventStream, EventTime, Graph, Mode, Options, Run, RunError, Stream, Trigger, Window,
-        WindowResult, session, session_by, sliding, tumbling,
+        Aggregate, Either, Epoch, EventStream, EventTime, Graph, Mode, Options, Run, RunError, Stream, Trigger,
+        Window, WindowResult, session, session_by, sliding, tumbling,
     };
 }
+
+/// The examples of README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

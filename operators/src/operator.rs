@@ -25,6 +25,26 @@ pub enum Mode {
     Continuous,
 }
 
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Mode::MicroBatch => "micro-batch",
+            Mode::Continuous => "continuous",
+        })
+    }
+}
+
+impl std::str::FromStr for Mode {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "micro-batch" => Ok(Mode::MicroBatch),
+            "continuous" => Ok(Mode::Continuous),
+            other => Err(format!("`{other}` is neither `micro-batch` nor `continuous`")),
+        }
+    }
+}
+
 /// One instance of an operator, on one worker.
 pub trait Operator: 'static {
     /// Takes rows of the current epoch from an input.
@@ -231,7 +251,7 @@ impl<'a> SnapshotReader<'a> {
     }
 
     /// The next entry, or `None` at the end.
-    pub fn next<E: Deserialize<'a>>(&mut self) -> Result<Option<E>, OperatorError> {
+    pub fn take<E: Deserialize<'a>>(&mut self) -> Result<Option<E>, OperatorError> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
@@ -277,9 +297,9 @@ mod tests {
         let groups: Vec<_> = writer.into_groups().collect();
         assert_eq!(groups.iter().map(|(g, _)| g.0).collect::<Vec<_>>(), [1, 3]);
         let mut reader = SnapshotReader::new(&groups[1].1);
-        assert_eq!(reader.next::<String>().unwrap().as_deref(), Some("a"));
-        assert_eq!(reader.next::<String>().unwrap().as_deref(), Some("c"));
-        assert_eq!(reader.next::<String>().unwrap(), None);
+        assert_eq!(reader.take::<String>().unwrap().as_deref(), Some("a"));
+        assert_eq!(reader.take::<String>().unwrap().as_deref(), Some("c"));
+        assert_eq!(reader.take::<String>().unwrap(), None);
     }
 
     #[test]

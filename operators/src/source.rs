@@ -54,7 +54,8 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
-    /// Where a partition begins in a query that has no checkpoint.
+    /// Where a partition begins in a query that has no checkpoint. Asked once for each partition, in their order, when
+    /// a query starts.
     fn start(&self, partition: u32) -> Result<Self::Offset, SourceError>;
 
     /// Called once before the partitions of an epoch are planned: look at the outside world here (list a directory,

@@ -42,6 +42,11 @@ impl EventTime {
         EventTime(secs.saturating_mul(1_000_000))
     }
 
+    /// How long after `earlier` this is; zero if it is not.
+    pub fn since(self, earlier: EventTime) -> Duration {
+        Duration::from_micros(u64::try_from(i128::from(self.0) - i128::from(earlier.0)).unwrap_or(0))
+    }
+
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub const fn as_micros(self) -> i64 {
         self.0

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
 use tidemill_operators::graph::NodeId;
-use tidemill_operators::{Clock, Epoch, ErasedOffset, Mode, ProcessingTime};
-use timely::scheduling::SyncActivator;
+use tidemill_operators::{Clock, Epoch, ErasedOffset, Mode, ProcessingTime, Waker};
 
 use crate::RunError;
 use crate::ledger::Ledger;
@@ -54,6 +53,7 @@ pub(crate) struct Control {
     pub(crate) events: Sender<Event>,
     pub(crate) metrics: Vec<NodeMetrics>,
 
+    starts: OnceLock<BTreeMap<NodeId, Vec<ErasedOffset>>>,
     plans: Mutex<BTreeMap<Epoch, Arc<EpochPlan>>>,
     /// Continuous: the epoch that sources should be in.
     target: AtomicU64,
@@ -77,18 +77,18 @@ pub(crate) struct Control {
     stashed: Vec<CachePadded<AtomicI64>>,
     paused: AtomicBool,
 
-    activators: Mutex<Activators>,
+    wakers: Mutex<Wakers>,
     threads: Mutex<Vec<Thread>>,
     /// Continuous: sources that have nothing to read at the moment, by worker.
     idle_sources: Mutex<BTreeMap<(NodeId, usize), bool>>,
 }
 
 #[derive(Default)]
-struct Activators {
-    sources: Vec<SyncActivator>,
-    sinks: Vec<SyncActivator>,
+struct Wakers {
+    sources: Vec<Waker>,
+    sinks: Vec<Waker>,
     /// The operators that assign watermarks, by domain and worker.
-    assigners: Vec<(usize, usize, SyncActivator)>,
+    assigners: Vec<(usize, usize, Waker)>,
 }
 
 /// Counters of a node, summed over workers.
@@ -130,6 +130,7 @@ impl Control {
             max_queued: i64::try_from(spec.max_queued).unwrap_or(i64::MAX),
             events: spec.events,
             metrics: (0..spec.nodes).map(metrics).collect(),
+            starts: OnceLock::new(),
             plans: Mutex::default(),
             target: AtomicU64::new(0),
             finishing: AtomicBool::new(false),
@@ -143,7 +144,7 @@ impl Control {
             queued: counters(spec.workers),
             stashed: counters(spec.workers),
             paused: AtomicBool::new(false),
-            activators: Mutex::default(),
+            wakers: Mutex::default(),
             threads: Mutex::default(),
             idle_sources: Mutex::default(),
         }
@@ -184,6 +185,15 @@ impl Control {
     }
 
     // ---- epochs ----
+
+    /// Where sources begin; said once, before any worker starts.
+    pub(crate) fn set_starts(&self, starts: BTreeMap<NodeId, Vec<ErasedOffset>>) {
+        self.starts.get_or_init(|| starts);
+    }
+
+    pub(crate) fn start_of(&self, source: NodeId, partition: u32) -> Option<ErasedOffset> {
+        self.starts.get()?.get(&source)?.get(partition as usize).cloned()
+    }
 
     pub(crate) fn publish(&self, plan: EpochPlan) {
         lock(&self.plans).insert(plan.epoch, Arc::new(plan));
@@ -234,8 +244,8 @@ impl Control {
     /// Everything about the epoch is safe.
     pub(crate) fn commit(&self, epoch: Epoch) {
         self.committed.store(epoch.0.saturating_add(1), Ordering::Release);
-        for activator in &lock(&self.activators).sinks {
-            let _ = activator.activate();
+        for waker in &lock(&self.wakers).sinks {
+            waker.wake();
         }
         let mut plans = lock(&self.plans);
         *plans = plans.split_off(&epoch);
@@ -250,8 +260,8 @@ impl Control {
     /// Nothing is left to commit.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        for activator in &lock(&self.activators).sinks {
-            let _ = activator.activate();
+        for waker in &lock(&self.wakers).sinks {
+            waker.wake();
         }
     }
 
@@ -261,31 +271,45 @@ impl Control {
 
     // ---- waking ----
 
-    pub(crate) fn add_source(&self, activator: SyncActivator) {
-        lock(&self.activators).sources.push(activator);
+    pub(crate) fn add_source(&self, waker: Waker) {
+        lock(&self.wakers).sources.push(waker);
     }
 
-    pub(crate) fn add_sink(&self, activator: SyncActivator) {
-        lock(&self.activators).sinks.push(activator);
+    pub(crate) fn add_sink(&self, waker: Waker) {
+        lock(&self.wakers).sinks.push(waker);
     }
 
-    pub(crate) fn add_assigner(&self, domain: usize, worker: usize, activator: SyncActivator) {
-        lock(&self.activators).assigners.push((domain, worker, activator));
+    pub(crate) fn add_assigner(&self, domain: usize, worker: usize, waker: Waker) {
+        lock(&self.wakers).assigners.push((domain, worker, waker));
     }
 
     pub(crate) fn wake_sources(&self) {
-        for activator in &lock(&self.activators).sources {
-            let _ = activator.activate();
+        for waker in &lock(&self.wakers).sources {
+            waker.wake();
         }
     }
 
     /// The watermark of a domain has moved: the other workers' instances want to know.
     pub(crate) fn wake_assigners(&self, domain: usize, but: usize) {
-        for (of, worker, activator) in &lock(&self.activators).assigners {
+        for (of, worker, waker) in &lock(&self.wakers).assigners {
             if *of == domain && *worker != but {
-                let _ = activator.activate();
+                waker.wake();
             }
         }
+    }
+
+    /// Everybody looks again.
+    pub(crate) fn wake_all(&self) {
+        self.wake_sources();
+        for (_, _, waker) in &lock(&self.wakers).assigners {
+            waker.wake();
+        }
+    }
+
+    /// A number that changes when rows move.
+    pub(crate) fn activity(&self) -> u64 {
+        let of = |m: &NodeMetrics| m.rows_in.load(Ordering::Relaxed) + m.rows_out.load(Ordering::Relaxed);
+        self.metrics.iter().map(of).sum()
     }
 
     pub(crate) fn data_available(&self) {
@@ -296,6 +320,15 @@ impl Control {
 
     pub(crate) fn clear_data_available(&self) {
         self.data_available.store(false, Ordering::Release);
+    }
+
+    /// The instances on one worker that assign watermarks want to know that a source there has nothing to read.
+    pub(crate) fn wake_assigners_on(&self, worker: usize) {
+        for (_, of, waker) in &lock(&self.wakers).assigners {
+            if *of == worker {
+                waker.wake();
+            }
+        }
     }
 
     /// Micro-batch: an operator wants an epoch whose clock has reached that time.

@@ -29,8 +29,8 @@ impl std::fmt::Display for Site {
     }
 }
 
-/// Why a query ended.
-#[derive(Debug, thiserror::Error)]
+/// Why a query ended. Prints the same as `{}` and as `{:?}`, so that a `main` that returns it reads well.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
     /// The graph cannot run as it is; nothing has run.
@@ -93,6 +93,12 @@ pub enum RunError {
     /// The engine could not be set up: threads, signals.
     #[error("the engine cannot start: {0}")]
     Engine(String),
+}
+
+impl std::fmt::Debug for RunError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 /// Whose fault an error is.

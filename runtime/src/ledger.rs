@@ -4,8 +4,11 @@
 //! the watermark of an epoch off a frontier: it asks the ledger. Every operator that assigns watermarks keeps a
 //! *domain* here, one per node of the graph, shared by its instances on all workers.
 //!
-//! Why the answer is always there: an instance writes what it has seen of an epoch before it tells the progress
-//! protocol that it has seen it; so whoever learns from a frontier that an epoch is complete finds it complete here.
+//! Why the answer is always there: an instance steps out of an epoch, and lets go of it in the progress protocol, only
+//! when every instance on every worker has said here that it has all of it. That its own frontier has passed the epoch
+//! is not enough: another instance may have received rows of it, and so let the frontier go, but put them by because it
+//! still stands in the epoch before. So whoever below learns from a frontier that an epoch is complete finds it complete
+//! here.
 //!
 //! Micro-batch: the watermark at the end of an epoch is the greater of the one at its beginning and the least, over the
 //! partitions that brought records in it, of what these partitions have ever justified. Continuous: the least over all
@@ -48,8 +51,10 @@ struct Domain {
     holds: Vec<Hold>,
     /// Continuous: the watermark now.
     now: EventTime,
-    /// Continuous: what workers stood at when they left an epoch.
-    left: BTreeMap<Epoch, (usize, EventTime)>,
+    /// Continuous: the watermark with which each worker left an epoch.
+    left: Vec<BTreeMap<Epoch, EventTime>>,
+    /// The epoch that each worker stands in; it has dealt with all records of that epoch that have reached it.
+    stands: Vec<Epoch>,
 }
 
 /// What a worker says about a domain in continuous mode.
@@ -59,6 +64,9 @@ pub(crate) enum Hold {
     At(EventTime),
     /// Nothing comes from here at present: the others need not wait.
     Idle,
+    /// The same, and what was shown before: it counts when everybody is quiet. So the shares of a sequence that are all
+    /// read as far as there is anything agree on the furthest, and partitions may fall silent in any order.
+    Quiet(EventTime),
     /// Nothing will ever come from here again.
     Ended,
 }
@@ -80,7 +88,8 @@ impl Ledger {
                 last: EventTime::MIN,
                 holds: vec![Hold::At(EventTime::MIN); workers],
                 now: EventTime::MIN,
-                left: BTreeMap::new(),
+                left: vec![BTreeMap::new(); workers],
+                stands: vec![Epoch(0); workers],
             })
         };
         let ends = sources
@@ -98,9 +107,13 @@ impl Ledger {
         }
     }
 
-    /// Whether all partitions of all sources have ended.
-    pub(crate) fn all_ended(&self) -> bool {
-        lock(&self.sources).values().all(|end| end.ended == end.partitions)
+    /// Whether all partitions of the sources that feed a domain have ended.
+    pub(crate) fn has_ended(&self, domain: DomainId) -> bool {
+        let Some(domain) = self.domains.get(domain) else { return false };
+        let domain = lock(domain);
+        let sources = lock(&self.sources);
+        let all = |node| sources.get(node).is_some_and(|end: &SourceEnd| end.ended == end.partitions);
+        !domain.sources.is_empty() && domain.sources.iter().all(all)
     }
 
     /// Micro-batch: rows of a partition justify a watermark, in that epoch.
@@ -153,10 +166,12 @@ impl Ledger {
         }
         let held = domain.holds.iter().filter_map(|h| if let Hold::At(t) = h { Some(*t) } else { None }).min();
         let all_ended = domain.holds.iter().all(|h| *h == Hold::Ended);
-        let next = match held {
-            Some(least) => least.max(domain.now),
-            None if all_ended => EventTime::MAX,
-            None => domain.now,
+        let quiet = domain.holds.iter().filter_map(|h| if let Hold::Quiet(t) = h { Some(*t) } else { None }).max();
+        let next = match (held, quiet) {
+            (Some(least), _) => least.max(domain.now),
+            (None, _) if all_ended => EventTime::MAX,
+            (None, Some(shown)) => shown.max(domain.now),
+            (None, None) => domain.now,
         };
         let moved = next > domain.now;
         domain.now = next;
@@ -167,7 +182,10 @@ impl Ledger {
     pub(crate) fn others_idle(&self, domain: DomainId, worker: usize) -> bool {
         self.domains
             .get(domain)
-            .is_some_and(|d| lock(d).holds.iter().enumerate().any(|(w, h)| w != worker && *h == Hold::Idle))
+            .is_some_and(|d| {
+                let still = |h: &Hold| matches!(h, Hold::Idle | Hold::Quiet(_));
+                lock(d).holds.iter().enumerate().any(|(w, h)| w != worker && still(h))
+            })
     }
 
     /// Continuous: the watermark now.
@@ -176,30 +194,45 @@ impl Ledger {
     }
 
     /// Continuous: a worker leaves an epoch with its watermark at that.
-    pub(crate) fn leave(&self, domain: DomainId, epoch: Epoch, watermark: EventTime) {
-        if let Some(domain) = self.domains.get(domain) {
-            let mut domain = lock(domain);
-            let (count, least) = domain.left.entry(epoch).or_insert((0, EventTime::MAX));
-            *count += 1;
-            *least = (*least).min(watermark);
+    pub(crate) fn leave(&self, domain: DomainId, worker: usize, epoch: Epoch, watermark: EventTime) {
+        if let Some(domain) = self.domains.get(domain)
+            && let Some(left) = lock(domain).left.get_mut(worker)
+        {
+            left.insert(epoch, watermark);
         }
     }
 
-    /// Continuous: the watermark at the end of an epoch that every worker has left.
-    pub(crate) fn end_of_interval(&self, domain: DomainId, epoch: Epoch) -> EventTime {
-        let Some(domain) = self.domains.get(domain) else { return EventTime::MIN };
-        let domain = lock(domain);
-        debug_assert!(domain.left.get(&epoch).is_none_or(|(count, _)| *count <= domain.holds.len()));
-        domain.left.get(&epoch).map_or(EventTime::MIN, |(_, least)| *least)
+    /// A worker stands in that epoch, and has dealt with everything that had been put by for it.
+    pub(crate) fn stand(&self, domain: DomainId, worker: usize, epoch: Epoch) {
+        if let Some(domain) = self.domains.get(domain)
+            && let Some(stands) = lock(domain).stands.get_mut(worker)
+        {
+            *stands = epoch;
+        }
     }
 
-    /// The least watermark over all domains, for progress; `None` if the graph has no event time.
-    pub(crate) fn progress(&self, continuous: bool) -> Option<EventTime> {
+    /// Whether all workers stand in that epoch or a later one. Before that the epoch has no end, though a frontier
+    /// may have passed it: a record that a worker has put by for it has been taken, but has shown nothing yet.
+    pub(crate) fn all_stand_in(&self, domain: DomainId, epoch: Epoch) -> bool {
+        self.domains.get(domain).is_none_or(|d| lock(d).stands.iter().all(|stands| *stands >= epoch))
+    }
+
+    /// Continuous: the watermark at the end of an epoch that every worker has left. One that has had its last epoch
+    /// before stays at the watermark with which it left that.
+    pub(crate) fn end_of_interval(&self, domain: DomainId, epoch: Epoch) -> EventTime {
+        let Some(domain) = self.domains.get(domain) else { return EventTime::MIN };
+        let of = |left: &BTreeMap<Epoch, EventTime>| left.range(..=epoch).next_back().map(|(_, t)| *t);
+        lock(domain).left.iter().map(|left| of(left).unwrap_or(EventTime::MIN)).min().unwrap_or(EventTime::MIN)
+    }
+
+    /// The least watermark over all domains, for progress: at the end of an epoch in micro-batch, now in continuous.
+    /// `None` if the graph has no event time.
+    pub(crate) fn progress(&self, epoch: Epoch, continuous: bool) -> Option<EventTime> {
         self.domains
             .iter()
             .map(|d| {
                 let domain = lock(d);
-                if continuous { domain.now } else { domain.last }
+                if continuous { domain.now } else { domain.closed.get(&epoch).copied().unwrap_or(domain.last) }
             })
             .min()
     }
@@ -209,7 +242,11 @@ impl Ledger {
         for domain in &self.domains {
             let mut domain = lock(domain);
             domain.closed = domain.closed.split_off(&epoch);
-            domain.left = domain.left.split_off(&epoch);
+            for left in &mut domain.left {
+                // The last one may be wanted for all epochs that follow.
+                let keep = left.range(..=epoch).next_back().map_or(epoch, |(last, _)| *last);
+                *left = left.split_off(&keep);
+            }
         }
     }
 }
@@ -278,8 +315,38 @@ mod tests {
     #[test]
     fn an_interval_ends_with_the_least_watermark_with_which_a_worker_left_it() {
         let ledger = ledger(2);
-        ledger.leave(0, Epoch(0), EventTime(7));
-        ledger.leave(0, Epoch(0), EventTime(5));
+        ledger.leave(0, 0, Epoch(0), EventTime(7));
+        ledger.leave(0, 1, Epoch(0), EventTime(5));
         assert_eq!(ledger.end_of_interval(0, Epoch(0)), EventTime(5));
+    }
+
+    #[test]
+    fn a_worker_that_has_had_its_last_epoch_keeps_its_watermark_for_those_that_follow() {
+        let ledger = ledger(2);
+        ledger.leave(0, 0, Epoch(3), EventTime::MAX);
+        for epoch in 3..9 {
+            ledger.leave(0, 1, Epoch(epoch), EventTime(epoch as i64));
+        }
+        ledger.forget_before(Epoch(7));
+        assert_eq!(ledger.end_of_interval(0, Epoch(7)), EventTime(7));
+        assert_eq!(ledger.end_of_interval(0, Epoch(20)), EventTime(8));
+    }
+
+    #[test]
+    fn shares_of_a_sequence_that_are_all_read_count_for_what_the_furthest_has_shown() {
+        let ledger = ledger(2);
+        ledger.hold(0, 0, Hold::At(EventTime(10)));
+        assert_eq!(ledger.hold(0, 1, Hold::Quiet(EventTime(30))), (EventTime(10), true));
+        assert_eq!(ledger.hold(0, 0, Hold::Quiet(EventTime(20))), (EventTime(30), true));
+    }
+
+    #[test]
+    fn an_epoch_has_no_end_before_all_workers_stand_in_it() {
+        let ledger = ledger(2);
+        assert!(ledger.all_stand_in(0, Epoch(0)));
+        ledger.stand(0, 0, Epoch(1));
+        assert!(!ledger.all_stand_in(0, Epoch(1)));
+        ledger.stand(0, 1, Epoch(2));
+        assert!(ledger.all_stand_in(0, Epoch(1)));
     }
 }

@@ -21,6 +21,7 @@ mod ledger;
 mod options;
 mod progress;
 mod query;
+pub mod testing;
 
 pub use error::{Fault, RunError, Site};
 pub use options::{Idle, Options, Trigger};

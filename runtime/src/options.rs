@@ -33,7 +33,7 @@ use crate::RunError;
 pub struct Options {
     /// `micro-batch`: a trigger cuts the input into epochs, each committed exactly once. `continuous`: every record
     /// flows on the moment it arrives.
-    #[cfg_attr(feature = "cli", arg(long, value_parser = parse_mode, default_value = "micro-batch", value_name = "MODE"))]
+    #[cfg_attr(feature = "cli", arg(long, default_value = "micro-batch", value_name = "MODE"))]
     pub mode: Mode,
 
     /// When an epoch begins: `asap` (as soon as the last one is done), an interval like `500ms` (boundaries are its
@@ -285,15 +285,6 @@ impl TryFrom<String> for Idle {
 impl From<Idle> for String {
     fn from(idle: Idle) -> String {
         idle.to_string()
-    }
-}
-
-#[cfg(feature = "cli")]
-fn parse_mode(text: &str) -> Result<Mode, String> {
-    match text {
-        "micro-batch" => Ok(Mode::MicroBatch),
-        "continuous" => Ok(Mode::Continuous),
-        other => Err(format!("`{other}` is neither `micro-batch` nor `continuous`")),
     }
 }
 

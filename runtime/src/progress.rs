@@ -26,6 +26,8 @@ pub struct Progress {
     pub processed_rows_per_second: f64,
     /// Rows written in the epoch, over all sinks.
     pub num_output_rows: u64,
+    /// The same per second, since the epoch before was committed.
+    pub output_rows_per_second: f64,
     /// How long the epoch took, in microseconds by phase.
     pub duration_us: Durations,
     /// The watermark, the least over all streams; `None` without event time.

@@ -37,6 +37,8 @@ pub struct RateRow {
 pub struct RateSource {
     schedule: Schedule,
     start: Arc<Mutex<Option<i64>>>,
+    /// Nothing that is due later is read.
+    frozen: Arc<Mutex<Option<ProcessingTime>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +52,7 @@ struct Schedule {
 /// starts.
 pub fn rate(rows_per_second: u64) -> RateSource {
     let schedule = Schedule { rate: rows_per_second, partitions: 1, rows: None };
-    RateSource { schedule, start: Arc::new(Mutex::new(None)) }
+    RateSource { schedule, start: Arc::new(Mutex::new(None)), frozen: Arc::default() }
 }
 
 impl RateSource {
@@ -129,6 +131,11 @@ fn begin(shared: &Mutex<Option<i64>>, known: Option<i64>, now: ProcessingTime) -
     start
 }
 
+/// The time up to which rows are read: now, or when the source was frozen.
+fn until(frozen: &Mutex<Option<ProcessingTime>>, now: ProcessingTime) -> ProcessingTime {
+    lock(frozen).map_or(now, |frozen| now.min(frozen))
+}
+
 impl Source for RateSource {
     type Item = RateRow;
     type Offset = RateOffset;
@@ -150,7 +157,12 @@ impl Source for RateSource {
         true
     }
 
-    fn start(&self, _partition: u32) -> Result<RateOffset, SourceError> {
+    fn start(&self, partition: u32) -> Result<RateOffset, SourceError> {
+        if partition == 0 {
+            // A new query: its clock has not started.
+            *lock(&self.start) = None;
+            *lock(&self.frozen) = None;
+        }
         if self.schedule.rate == 0 {
             return Err(SourceError::Setup(
                 "a rate source needs a rate of at least 1 row a second".to_owned(),
@@ -171,8 +183,13 @@ impl Source for RateSource {
             return Ok(RateOffset::at(start, from.index.saturating_add(1)));
         }
         let most = from.index.saturating_add(limits.max_records.unwrap_or(u64::MAX));
-        let due = self.schedule.due(partition, start, limits.now);
+        let due = self.schedule.due(partition, start, until(&self.frozen, limits.now));
         Ok(RateOffset::at(start, due.min(most).max(from.index)))
+    }
+
+    fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError> {
+        *lock(&self.frozen) = Some(now);
+        Ok(())
     }
 
     fn open(
@@ -185,6 +202,7 @@ impl Source for RateSource {
             schedule: self.schedule,
             partition,
             shared: Arc::clone(&self.start),
+            frozen: Arc::clone(&self.frozen),
             start: from.start,
             index: from.index,
             clock: context.clock,
@@ -198,6 +216,7 @@ pub struct RateReader {
     schedule: Schedule,
     partition: u32,
     shared: Arc<Mutex<Option<i64>>>,
+    frozen: Arc<Mutex<Option<ProcessingTime>>>,
     start: Option<i64>,
     index: u64,
     clock: Clock,
@@ -222,7 +241,7 @@ impl Reader for RateReader {
         let end = self.schedule.end(self.partition).unwrap_or(u64::MAX);
         // What was planned was due when it was planned, whatever a replay's clock says.
         let due =
-            until.map_or_else(|| self.schedule.due(self.partition, start, now), |until| until.index).min(end);
+            until.map_or_else(|| self.schedule.due(self.partition, start, self::until(&self.frozen, now)), |until| until.index).min(end);
         let last = due.min(self.index.saturating_add(max as u64)).max(self.index);
         out.extend((self.index..last).map(|index| {
             let value = self.schedule.value(self.partition, index);

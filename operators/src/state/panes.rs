@@ -312,10 +312,10 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
 
     fn restore(&mut self, aggregate: &A, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
         let mut reader = SnapshotReader::new(bytes);
-        if let Some(closed) = reader.next::<EventTime>()? {
+        if let Some(closed) = reader.take::<EventTime>()? {
             self.closed = self.closed.max(closed);
         }
-        while let Some((slot, key, acc)) = reader.next::<(EventTime, K, A::Acc)>()? {
+        while let Some((slot, key, acc)) = reader.take::<(EventTime, K, A::Acc)>()? {
             self.pane(slot).table.merge(hash_key(&key), key, acc, |acc, other| aggregate.merge(acc, other));
         }
         Ok(())

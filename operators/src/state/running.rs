@@ -106,7 +106,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
 
     fn restore(&mut self, aggregate: &A, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
         let mut reader = SnapshotReader::new(bytes);
-        while let Some((key, acc)) = reader.next::<(K, A::Acc)>()? {
+        while let Some((key, acc)) = reader.take::<(K, A::Acc)>()? {
             self.table.merge(hash_key(&key), key, acc, |acc, other| aggregate.merge(acc, other));
         }
         Ok(())

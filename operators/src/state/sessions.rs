@@ -239,7 +239,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
 
     fn restore(&mut self, aggregate: &A, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
         let mut reader = SnapshotReader::new(bytes);
-        while let Some((window, key, acc)) = reader.next::<(Window, K, A::Acc)>()? {
+        while let Some((window, key, acc)) = reader.take::<(Window, K, A::Acc)>()? {
             let hash = hash_key(&key);
             let sessions = &mut self.table.merge(hash, key, SmallVec::new(), |_, _| ()).acc;
             let (_, met) = put(aggregate, sessions, window, Part::Aggregated(acc));

@@ -209,7 +209,7 @@ mod tests {
 
         fn restore(&mut self, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
             let mut reader = SnapshotReader::new(bytes);
-            while let Some((order, time)) = reader.next()? {
+            while let Some((order, time)) = reader.take()? {
                 self.open.insert(order, time);
             }
             Ok(())

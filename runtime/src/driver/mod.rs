@@ -46,8 +46,8 @@ pub(crate) struct Driver {
     last_commit: ProcessingTime,
     progress: Progress,
     summary: Summary,
-    /// Tests plan epochs ahead of what has been read.
-    pub(crate) plans_ahead: bool,
+    /// Whether an epoch is planned before the last one has been read.
+    plans_ahead: bool,
 }
 
 /// A source as the planner sees it.
@@ -78,6 +78,7 @@ impl Driver {
             let ended = vec![false; from.len()];
             sources.push(Feed { node, source, from, ended });
         }
+        control.set_starts(sources.iter().map(|feed: &Feed| (feed.node, feed.from.clone())).collect());
         let sink_instances = layout.sinks(options.workers).iter().map(|s| s.instances).sum();
         let source_instances = sources.len() * options.workers;
         let interval = options.checkpoint_interval;
@@ -140,6 +141,12 @@ impl Driver {
         summary.seconds = self.control.clock.now().since(self.started).as_secs_f64();
         summary.last = self.progress.clone();
         summary
+    }
+
+    /// From here on, plans up to so many epochs without waiting for any to be read.
+    pub(crate) fn plan_ahead(&mut self, epochs: usize) {
+        self.plans_ahead = true;
+        self.options.max_in_flight = epochs.max(1);
     }
 
     /// Takes note of what a worker says; true if progress has been made.
@@ -230,6 +237,11 @@ impl Driver {
             Mode::Continuous => self.tick_continuous(now),
         };
         let all_sources_done = self.done_sources == self.source_instances;
+        if all_sources_done {
+            // An epoch that was called when the sources had ended already: nobody takes part in it.
+            let last = self.last_epoch;
+            self.flights.retain(|epoch, _| Some(*epoch) <= last);
+        }
         let committed_all = self.control.committed() >= self.last_epoch.map_or(0, |e| e.0.saturating_add(1));
         if all_sources_done && committed_all && self.flights.is_empty() {
             self.control.close();
@@ -244,7 +256,8 @@ impl Driver {
         if (self.stopping || idle) && !self.control.is_finishing() {
             self.control.finish();
         }
-        if now >= self.due && !self.control.is_finishing() {
+        let over = self.done_sources == self.source_instances;
+        if now >= self.due && !over && !self.control.is_finishing() {
             // An epoch that takes longer than the interval is not followed by a queue of others.
             if self.flights.len() < self.options.max_in_flight.max(2) {
                 self.call(now);
@@ -271,8 +284,7 @@ impl Driver {
             self.control.finish();
             return Ok(Duration::from_millis(100));
         }
-        let in_flight = self.next.0.saturating_sub(self.control.committed());
-        if (!self.read && !self.plans_ahead) || in_flight >= self.options.max_in_flight as u64 {
+        if (!self.read && !self.plans_ahead) || self.flights.len() >= self.options.max_in_flight {
             return Ok(Duration::from_millis(100));
         }
         let timer = self.control.timer(now);
@@ -305,7 +317,7 @@ impl Driver {
         let mut news = wanted || (self.options.trigger == Trigger::Once);
         for feed in &self.sources {
             let mut source_ends = Vec::new();
-            let ask = || -> Result<(), tidemill_operators::SourceError> {
+            let mut ask = || -> Result<(), tidemill_operators::SourceError> {
                 feed.source.refresh(&limits)?;
                 for (partition, from) in feed.from.iter().enumerate() {
                     let over = feed.ended.get(partition).copied().unwrap_or(false);
@@ -317,7 +329,6 @@ impl Driver {
                 }
                 Ok(())
             };
-            let mut ask = ask;
             ask().map_err(|error| source_error(&self.layout, feed.node, error))?;
             news |= source_ends != feed.from;
             ends.insert(feed.node, source_ends);
@@ -388,6 +399,7 @@ impl Driver {
             input_rows_per_second: per_second(rows_in, now.since(self.last_commit)),
             processed_rows_per_second: per_second(rows_in, whole),
             num_output_rows: flight.rows_out,
+            output_rows_per_second: per_second(flight.rows_out, now.since(self.last_commit)),
             duration_us: Durations {
                 planning: micros(flight.planned, flight.begun),
                 reading: micros(flight.last_read, flight.planned),
@@ -395,7 +407,7 @@ impl Driver {
                 commit: micros(now, flight.last_prepared),
                 trigger_execution: whole.as_micros() as u64,
             },
-            watermark: self.control.ledger.progress(self.options.mode == Mode::Continuous),
+            watermark: self.control.ledger.progress(epoch, self.options.mode == Mode::Continuous),
             sources: sources.collect(),
             state_operators: states.collect(),
             late_rows: self.control.metrics.iter().map(|m| m.late_rows.load(Relaxed)).sum(),

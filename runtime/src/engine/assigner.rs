@@ -32,6 +32,7 @@ pub(crate) struct Assigner {
     ended: bool,
     told: ProcessingTime,
     untold: bool,
+    born: ProcessingTime,
 }
 
 struct Origin {
@@ -77,6 +78,7 @@ impl Assigner {
             ended: false,
             told: ProcessingTime(i64::MIN),
             untold: false,
+            born: now,
         }
     }
 
@@ -93,18 +95,20 @@ impl Assigner {
         }
     }
 
-    /// Nothing will come any more.
+    /// Nothing will come any more in this run. That is the end of time only if the sources have ended: one that was
+    /// told to stop goes on another day, and its windows stay open until then.
     pub(crate) fn end(&mut self) {
-        self.ended = true;
+        self.ended = self.control.ledger.has_ended(self.domain);
     }
 
     /// Continuous: the watermark to be applied now; and when to look again, if the passing of time may change it.
-    pub(crate) fn watermark(&mut self) -> (EventTime, Option<Duration>) {
+    /// `puts_by`: records that have come wait for their epoch, so this worker is neither at its end nor idle.
+    pub(crate) fn watermark(&mut self, puts_by: bool) -> (EventTime, Option<Duration>) {
         let now = self.control.clock.now();
         if self.must_wait_for_slices() {
             return (self.control.ledger.now(self.domain), Some(NEWS));
         }
-        let (hold, idle_in) = self.hold(now);
+        let (hold, idle_in) = self.hold(now, puts_by);
         let (watermark, moved) = self.control.ledger.hold(self.domain, self.worker, hold);
         self.untold |= moved;
         let mut look_again = idle_in;
@@ -130,28 +134,50 @@ impl Assigner {
             && self.locals.iter().any(Upstream::others_have_more)
     }
 
-    fn hold(&mut self, now: ProcessingTime) -> (Hold, Option<Duration>) {
-        let ended = self.ended || (!self.open && self.locals.iter().all(|l| l.status.ended()));
-        if ended {
+    fn hold(&mut self, now: ProcessingTime, puts_by: bool) -> (Hold, Option<Duration>) {
+        let ended = self.ended || (!self.open && self.locals.iter().all(Upstream::has_ended));
+        if ended && !puts_by {
             return (Hold::Ended, None);
         }
         let mut least: Option<EventTime> = None;
+        let (mut quiet, mut idle): (Option<EventTime>, Option<EventTime>) = (None, None);
         let mut idle_in: Option<Duration> = None;
+        if self.locals.iter().any(Upstream::soon_quiet) {
+            idle_in = Some(Duration::ZERO);
+        }
+        if self.open && self.origins.is_empty() {
+            // Rows come from other workers: until the first, nobody can say how old it will be.
+            match self.idle_after.map(|idle_after| idle_after.saturating_sub(now.since(self.born))) {
+                Some(Duration::ZERO) => {}
+                left => return (Hold::At(EventTime::MIN), left),
+            }
+        }
         for (id, origin) in &self.origins {
             // A partition that has ended, or a slice that has been read as far as there is anything, holds nobody back.
-            if self.locals.iter().any(|l| l.origins.contains(id) && l.is_quiet()) {
+            let local = self.locals.iter().find(|l| l.origins.contains(id));
+            if let Some(local) = local.filter(|l| !puts_by && l.is_quiet()) {
+                if local.sliced {
+                    quiet = Some(quiet.map_or(origin.watermark, |q| q.min(origin.watermark)));
+                }
                 continue;
             }
-            if let Some(idle_after) = self.idle_after {
-                let quiet = now.since(origin.seen);
-                if quiet >= idle_after {
+            if let Some(idle_after) = self.idle_after.filter(|_| !puts_by) {
+                let silent = now.since(origin.seen);
+                if silent >= idle_after {
+                    idle = idle.max(Some(origin.watermark));
                     continue;
                 }
-                let left = idle_after - quiet;
+                let left = idle_after - silent;
                 idle_in = Some(idle_in.map_or(left, |d| d.min(left)));
             }
             least = Some(least.map_or(origin.watermark, |l| l.min(origin.watermark)));
         }
-        (least.map_or(Hold::Idle, Hold::At), idle_in)
+        let hold = match (least, quiet) {
+            (Some(least), _) => Hold::At(least),
+            (None, _) if puts_by => Hold::At(EventTime::MIN),
+            // Partitions that fall silent together leave the watermark as if one had done so after the other.
+            (None, quiet) => quiet.max(idle).map_or(Hold::Idle, Hold::Quiet),
+        };
+        (hold, idle_in)
     }
 }

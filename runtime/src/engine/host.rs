@@ -3,10 +3,14 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
-use tidemill_operators::{Batch, Cloner, Context, Operator, OperatorError};
+use tidemill_operators::{Batch, Cloner, Context, Operator, OperatorError, ProcessingTime, Waker};
+use timely::dataflow::Scope;
+use timely::scheduling::Activator;
 
+use super::Time;
 use super::parcel::Parcel;
 use crate::control::Control;
 use crate::error::{RunError, Site};
@@ -14,6 +18,22 @@ use crate::error::{RunError, Site};
 thread_local! {
     /// The node whose code this worker is running: whose panic it would be.
     static RUNNING: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+thread_local! {
+    /// How many steps this worker has taken.
+    static STEPS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Notes that the worker takes a step.
+pub(crate) fn count_step() {
+    STEPS.with(|steps| steps.set(steps.get().wrapping_add(1)));
+}
+
+/// How many steps this worker has taken. In each, every operator that has something to take takes it; so what a source
+/// has sent has reached every operator on the worker after as many steps as there are operators.
+pub(crate) fn steps() -> u64 {
+    STEPS.with(Cell::get)
 }
 
 /// Notes whose code runs from here on.
@@ -114,6 +134,45 @@ impl Hosted {
             rows.store(self.operator.state_rows() as u64, Ordering::Relaxed);
         }
     }
+}
+
+/// Calls an operator again later. Timely keeps every call it is asked for, so one that is already due in time is not
+/// asked for again.
+pub(crate) struct Alarm {
+    activator: Activator,
+    set: Option<ProcessingTime>,
+}
+
+impl Alarm {
+    pub(crate) fn new(activator: Activator) -> Alarm {
+        Alarm { activator, set: None }
+    }
+
+    /// Calls at once.
+    pub(crate) fn now(&self) {
+        self.activator.activate();
+    }
+
+    /// Calls after so long, `now` being the time by the engine's clock.
+    pub(crate) fn after(&mut self, now: ProcessingTime, delay: Duration) {
+        if delay.is_zero() {
+            return self.now();
+        }
+        let at = now + delay;
+        if self.set.is_none_or(|set| set <= now || set > at) {
+            self.activator.activate_after(delay);
+            self.set = Some(at);
+        }
+    }
+}
+
+/// Wakes an operator from any thread.
+pub(crate) fn waker(scope: Scope<'_, Time>, address: &[usize]) -> Waker {
+    let activator = scope.worker().sync_activator_for(address.to_vec());
+    // A worker that has gone needs no waking.
+    Waker::new(move || {
+        let _ = activator.activate();
+    })
 }
 
 /// Takes a batch off an edge, and off the count of what is queued.

@@ -50,14 +50,26 @@ pub(crate) struct Upstream {
     pub(crate) sliced: bool,
     mine: Vec<u32>,
     others: Vec<u32>,
+    /// An upper bound on the operators between the source and anything else.
+    hops: u64,
 }
 
 impl Upstream {
     /// Whether nothing here holds the watermark back: all has ended, or a slice has been read as far as there is
     /// anything.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.status.ended()
-            || (self.sliced && self.status.idle() && self.mine.iter().all(|p| self.source.is_caught_up(*p)))
+        self.status.ended(self.hops)
+            || (self.sliced && self.status.idle(self.hops) && self.mine.iter().all(|p| self.source.is_caught_up(*p)))
+    }
+
+    /// Whether everything that the source had for this worker has been taken.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.status.ended(self.hops)
+    }
+
+    /// Whether the source may be quiet in a few steps.
+    pub(crate) fn soon_quiet(&self) -> bool {
+        self.status.soon(self.hops)
     }
 
     /// Whether a slice on another worker has more to read.
@@ -133,6 +145,11 @@ impl Layout {
             }
         }
         local
+    }
+
+    /// An upper bound on the operators that a row passes on its way (an aggregation is two).
+    fn hops(&self) -> u64 {
+        2 * self.nodes.len() as u64
     }
 
     /// The sources, each with its number of partitions.
@@ -221,7 +238,8 @@ impl<'scope> Building<'_, 'scope> {
     fn source(&mut self, node: &Node, from: &Arc<dyn DynSource>) {
         let status = Rc::new(SourceStatus::default());
         self.statuses.insert(node.id, Rc::clone(&status));
-        let edge = source(self.scope, node, from, self.worker, status, Arc::clone(self.control));
+        let hops = self.layout.hops();
+        let edge = source(self.scope, node, from, self.worker, status, hops, Arc::clone(self.control));
         self.keep(node.id, vec![edge]);
     }
 
@@ -279,6 +297,7 @@ impl<'scope> Building<'_, 'scope> {
             source: Arc::clone(source),
             mine,
             others,
+            hops: self.layout.hops(),
         })
     }
 

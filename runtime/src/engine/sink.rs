@@ -10,7 +10,7 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::Time;
-use super::host::{enter, receive};
+use super::host::{enter, receive, waker};
 use super::route::Inflow;
 use crate::control::{Control, Event};
 use crate::error::{RunError, Site};
@@ -47,7 +47,7 @@ pub(crate) fn sink<'scope>(
     let mut builder = OperatorBuilder::new(node.label(), scope);
     let mut inlet = inflow.connect(&mut builder, true);
     let address = builder.operator_info().address;
-    control.add_sink(scope.worker().sync_activator_for(address.to_vec()));
+    control.add_sink(waker(scope, &address));
     let mut seat = Seat {
         node: node.id,
         site: Site::of(node),

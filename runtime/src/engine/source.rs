@@ -19,10 +19,9 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::scheduling::Activator;
 
-use super::assigner::origin;
-use super::host::enter;
+use super::assigner::{is_sliced, origin};
+use super::host::{Alarm, enter, steps, waker};
 use super::parcel::Parcel;
 use super::stateless::Edge;
 use super::Time;
@@ -32,20 +31,38 @@ use crate::error::{RunError, Site};
 /// How many rows are asked for at once; the reader may make it less for large rows.
 const ROWS: usize = 8_192;
 
-/// What the operators on the same worker may know of a source.
+/// What the operators on the same worker may know of a source: since which step it has ended, or had nothing to read.
 #[derive(Debug, Default)]
 pub(crate) struct SourceStatus {
-    ended: Cell<bool>,
-    idle: Cell<bool>,
+    ended: Cell<Option<u64>>,
+    idle: Cell<Option<u64>>,
 }
 
 impl SourceStatus {
-    pub(crate) fn ended(&self) -> bool {
-        self.ended.get()
+    /// Whether it has ended, and all that it sent has arrived everywhere: `hops` steps ago.
+    pub(crate) fn ended(&self, hops: u64) -> bool {
+        long_ago(self.ended.get(), hops)
     }
-    pub(crate) fn idle(&self) -> bool {
-        self.idle.get()
+
+    /// Whether it has had nothing to read for `hops` steps.
+    pub(crate) fn idle(&self, hops: u64) -> bool {
+        long_ago(self.idle.get(), hops)
     }
+
+    /// Whether one of these will be so in a few steps, though it is not yet.
+    pub(crate) fn soon(&self, hops: u64) -> bool {
+        let pending = |since: Option<u64>| since.is_some() && !long_ago(since, hops);
+        pending(self.ended.get()) || pending(self.idle.get())
+    }
+
+    /// Notes whether it has nothing to read.
+    fn set_idle(&self, idle: bool) {
+        self.idle.set(if idle { self.idle.get().or_else(|| Some(steps())) } else { None });
+    }
+}
+
+fn long_ago(since: Option<u64>, hops: u64) -> bool {
+    since.is_some_and(|since| steps().wrapping_sub(since) > hops)
 }
 
 /// Builds the operator.
@@ -55,19 +72,19 @@ pub(crate) fn source<'scope>(
     source: &Arc<dyn DynSource>,
     worker: usize,
     status: Rc<SourceStatus>,
+    hops: u64,
     control: Arc<Control>,
 ) -> Edge<'scope> {
     let mut builder = OperatorBuilder::new(node.label(), scope);
     let (output, stream) = builder.new_output::<Parcel>();
     let address = builder.operator_info().address;
-    let activator = scope.activator_for(address.clone());
-    let sync = scope.worker().sync_activator_for(address.to_vec());
-    control.add_source(sync.clone());
-    let waker = {
+    let alarm = Alarm::new(scope.activator_for(address.clone()));
+    let own = waker(scope, &address);
+    control.add_source(own.clone());
+    let for_readers = {
         let control = Arc::clone(&control);
         Waker::new(move || {
-            // A worker that has gone needs no waking.
-            let _ = sync.activate();
+            own.wake();
             control.data_available();
         })
     };
@@ -77,12 +94,15 @@ pub(crate) fn source<'scope>(
         worker,
         status,
         readers: None,
-        waker,
+        sliced: is_sliced(&**source),
+        hops,
+        counted_idle: false,
+        waker: for_readers,
         output: OutputBuilder::from(output),
         epoch: Epoch(0),
         planned: false,
         rows: 0,
-        activator,
+        alarm,
         control,
     };
     builder.build(move |mut capabilities| {
@@ -113,12 +133,18 @@ struct Reading {
     worker: usize,
     status: Rc<SourceStatus>,
     readers: Option<Vec<Part>>,
+    /// Whether the partitions are slices of fewer sequences.
+    sliced: bool,
+    /// An upper bound on the operators that a row passes.
+    hops: u64,
+    /// Whether the driver has been told that there is nothing to read.
+    counted_idle: bool,
     waker: Waker,
     output: OutputBuilder<Time, NoopBuilder<Parcel>>,
     epoch: Epoch,
     planned: bool,
     rows: u64,
-    activator: Activator,
+    alarm: Alarm,
     control: Arc<Control>,
 }
 
@@ -159,7 +185,7 @@ impl Reading {
         let mine = (0..self.source.partitions()).filter(|p| *p as usize % self.control.workers == self.worker);
         mine.map(|partition| {
             let context = ReaderContext::new(self.waker.clone(), self.control.clock.clone());
-            let start = self.source.start(partition)?;
+            let start = self.control.start_of(self.node.id, partition).unwrap_or_default();
             let reader = self.source.open(partition, &start, context)?;
             let origin = origin(self.node.id, self.source.watermark_partition(partition));
             Ok(Part { partition, origin, reader, ended: false, done: false })
@@ -177,9 +203,9 @@ impl Reading {
         let mut budget = 2 * ROWS;
         loop {
             if !self.planned {
-                let Some(plan) = self.control.plan(self.epoch) else {
-                    return Ok(!self.control.is_finishing());
-                };
+                // In this order: a plan that is published between the two looks is the last one, and must be read.
+                let finishing = self.control.is_finishing();
+                let Some(plan) = self.control.plan(self.epoch) else { return Ok(!finishing) };
                 let ends = plan.ends.get(&self.node.id);
                 for part in self.readers.iter_mut().flatten() {
                     let end = ends.and_then(|ends| ends.get(part.partition as usize));
@@ -200,9 +226,9 @@ impl Reading {
                 }
             }
             match found {
-                Found::More => self.activator.activate(),
+                Found::More => self.alarm.now(),
                 // What was planned is there, but the reader's own thread has yet to hand it over.
-                Found::Nothing(Some(delay)) => self.activator.activate_after(delay),
+                Found::Nothing(Some(delay)) => self.alarm.after(self.control.clock.now(), delay),
                 Found::Nothing(None) | Found::Paused => {}
             }
             return Ok(true);
@@ -227,11 +253,22 @@ impl Reading {
             return Ok(false);
         }
         let idle = matches!(found, Found::Nothing(_));
-        self.status.idle.set(idle);
-        self.control.set_source_idle(self.node.id, self.worker, idle);
+        self.status.set_idle(idle);
+        // Idle counts once everything that was sent has arrived: the operators of this worker are then told, and only
+        // after them the driver.
+        let counts = self.status.idle(self.hops);
+        if counts != self.counted_idle {
+            self.counted_idle = counts;
+            if counts && self.sliced {
+                self.control.wake_assigners_on(self.worker);
+            }
+            self.control.set_source_idle(self.node.id, self.worker, counts);
+        } else if idle && !counts {
+            self.alarm.now();
+        }
         match found {
-            Found::More => self.activator.activate(),
-            Found::Nothing(Some(delay)) => self.activator.activate_after(delay),
+            Found::More => self.alarm.now(),
+            Found::Nothing(Some(delay)) => self.alarm.after(self.control.clock.now(), delay),
             Found::Nothing(None) | Found::Paused => {}
         }
         Ok(true)
@@ -287,7 +324,9 @@ impl Reading {
             }
         }
         if self.readers.iter().flatten().all(|part| part.ended) {
-            self.status.ended.set(true);
+            if self.status.ended.get().is_none() {
+                self.status.ended.set(Some(steps()));
+            }
         }
         let found = if more { Found::More } else { Found::Nothing(again) };
         Ok((found, total))

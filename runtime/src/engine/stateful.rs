@@ -14,10 +14,9 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
-use timely::scheduling::Activator;
 
 use super::assigner::Assigner;
-use super::host::{Hosted, enter, receive};
+use super::host::{Alarm, Hosted, enter, receive, waker};
 use super::parcel::Parcel;
 use super::route::{Inflow, Inlet};
 use super::stateless::Edge;
@@ -52,26 +51,33 @@ pub(crate) fn stateful<'scope>(
         streams.push(stream);
     }
     let address = builder.operator_info().address;
-    let activator = scope.activator_for(address.clone());
+    let alarm = Alarm::new(scope.activator_for(address.clone()));
     if let Some(assigner) = &assigner {
-        let sync = scope.worker().sync_activator_for(address.to_vec());
-        hosted.control.add_assigner(assigner.domain, hosted.worker(), sync);
+        hosted.control.add_assigner(assigner.domain, hosted.worker(), waker(scope, &address));
     }
     builder.build(move |capabilities| {
-        let mut stand = Stand::new(hosted, assigner, domains, outputs, capabilities, activator);
+        let mut stand = Stand::new(hosted, assigner, domains, outputs, capabilities, alarm);
         move |frontiers| {
             enter(stand.hosted.node);
             for (input, inlet) in inlets.iter_mut().enumerate() {
                 inlet.for_each(|capability, parcel| {
-                    let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.epoch));
+                    let time = capability.stamp().elements().first().copied();
+                    let time = time.unwrap_or(Time::new(Epoch(0), EventTime::MIN));
                     let batch = receive(&stand.hosted.control, stand.hosted.worker(), parcel);
-                    stand.take(epoch, input, batch);
+                    stand.take(time, input, batch);
                 });
             }
             stand.settle(frontiers);
         }
     });
     streams
+}
+
+/// Batches that wait for their epoch.
+struct Stash {
+    /// The least watermark under which one of them was sent.
+    watermark: i64,
+    batches: VecDeque<(usize, Batch)>,
 }
 
 /// Where the operator stands.
@@ -81,15 +87,17 @@ struct Stand {
     domains: Vec<Vec<DomainId>>,
     outputs: Vec<Output>,
     capabilities: Vec<Capability<Time>>,
-    activator: Activator,
+    alarm: Alarm,
     epoch: Epoch,
     watermark: EventTime,
     /// What has come too early, by epoch.
-    stash: BTreeMap<Epoch, VecDeque<(usize, Batch)>>,
+    stash: BTreeMap<Epoch, Stash>,
     /// When the operator wants to be called, by the clock.
     wake_at: Option<ProcessingTime>,
     /// Whether it has taken anything since its last flush.
     taken: bool,
+    /// Where it has told the other workers that it stands.
+    told: Option<Epoch>,
     finished: bool,
 }
 
@@ -100,7 +108,7 @@ impl Stand {
         domains: Vec<Vec<DomainId>>,
         outputs: Vec<Output>,
         capabilities: Vec<Capability<Time>>,
-        activator: Activator,
+        alarm: Alarm,
     ) -> Stand {
         Stand {
             hosted,
@@ -108,12 +116,13 @@ impl Stand {
             domains,
             outputs,
             capabilities,
-            activator,
+            alarm,
             epoch: Epoch(0),
             watermark: EventTime::MIN,
             stash: BTreeMap::new(),
             wake_at: None,
             taken: false,
+            told: None,
             finished: false,
         }
     }
@@ -123,12 +132,16 @@ impl Stand {
     }
 
     /// Takes a batch, or puts it by until its epoch comes.
-    fn take(&mut self, epoch: Epoch, input: usize, batch: Batch) {
+    fn take(&mut self, time: Time, input: usize, batch: Batch) {
+        let epoch = Epoch(time.epoch);
         if epoch == self.epoch {
             self.work(input, batch);
         } else {
             self.hosted.control.stashed(self.hosted.worker(), batch.len() as i64);
-            self.stash.entry(epoch).or_default().push_back((input, batch));
+            let empty = || Stash { watermark: i64::MAX, batches: VecDeque::new() };
+            let stash = self.stash.entry(epoch).or_insert_with(empty);
+            stash.watermark = stash.watermark.min(time.watermark);
+            stash.batches.push_back((input, batch));
         }
     }
 
@@ -164,8 +177,8 @@ impl Stand {
         }
         if let Some(at) = self.hosted.context.take_wake_at() {
             if self.continuous() {
-                let delay = at.since(self.hosted.control.clock.now());
-                self.activator.activate_after(delay);
+                let now = self.hosted.control.clock.now();
+                self.alarm.after(now, at.since(now));
             } else {
                 self.hosted.control.request_epoch_at(at);
             }
@@ -182,13 +195,21 @@ impl Stand {
         if everything_came && let Some(assigner) = &mut self.assigner {
             assigner.end();
         }
-        if self.continuous() {
-            self.move_watermark(frontiers);
+        loop {
+            // Also after an epoch has ended: what had waited for the next one may have moved the watermark.
+            if self.continuous() {
+                self.move_watermark(frontiers);
+            }
+            self.stand_in(self.epoch);
+            if !self.is_complete(frontiers) || self.hosted.control.has_ended() {
+                break;
+            }
+            self.end_epoch(everything_came);
         }
-        while self.is_complete(frontiers) && !self.hosted.control.has_ended() {
-            self.end_epoch();
-        }
-        if everything_came {
+        // An epoch that has come to its end here may still have to wait for the other workers.
+        let over = self.epoch.0 >= self.hosted.control.epochs() || self.hosted.control.has_ended();
+        if everything_came && over {
+            self.stand_in(Epoch(u64::MAX));
             self.capabilities.clear();
             self.finished = true;
             return;
@@ -203,12 +224,28 @@ impl Stand {
         self.hold();
     }
 
-    /// Whether all records of the epoch have come.
+    /// Whether all records of the epoch have come; where watermarks are assigned, on the other workers too: what has
+    /// come there may have been put by, and not yet have shown its times.
     fn is_complete(&self, frontiers: &Frontiers) -> bool {
         let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();
-        match least {
+        let has_come = match least {
             Some(least) => least > self.epoch.0,
             None => self.epoch.0 < self.hosted.control.epochs(),
+        };
+        let ledger = &self.hosted.control.ledger;
+        has_come && self.assigner.as_ref().is_none_or(|a| ledger.all_stand_in(a.domain, self.epoch))
+    }
+
+    /// Tells the other workers where this one stands, if they wait for it.
+    fn stand_in(&mut self, epoch: Epoch) {
+        if self.told == Some(epoch) {
+            return;
+        }
+        self.told = Some(epoch);
+        if let Some(assigner) = &self.assigner {
+            let (control, worker) = (&self.hosted.control, self.hosted.worker());
+            control.ledger.stand(assigner.domain, worker, epoch);
+            control.wake_assigners(assigner.domain, worker);
         }
     }
 
@@ -216,9 +253,9 @@ impl Stand {
     fn move_watermark(&mut self, frontiers: &Frontiers) {
         let watermark = match &mut self.assigner {
             Some(assigner) => {
-                let (watermark, look_again) = assigner.watermark();
+                let (watermark, look_again) = assigner.watermark(!self.stash.is_empty());
                 if let Some(delay) = look_again {
-                    self.activator.activate_after(delay);
+                    self.alarm.after(self.hosted.control.clock.now(), delay);
                 }
                 Some(watermark)
             }
@@ -229,18 +266,20 @@ impl Stand {
         }
     }
 
-    /// The least watermark over the inputs that have event time: of records that can still come in this epoch, or, for
-    /// an input that has brought all of it, the one with which the epoch ended there.
+    /// The least watermark over the inputs that have event time: of records that can still come or wait here, in this
+    /// epoch or (from a worker that is ahead) in a later one; or, for an input that has brought all of this epoch, the
+    /// watermark with which it ended there.
     fn watermark_of_inputs(&self, frontiers: &Frontiers) -> Option<EventTime> {
         let ledger = &self.hosted.control.ledger;
         let of_input = |(domains, frontier): (&Vec<DomainId>, &MutableAntichain<Time>)| {
             if domains.is_empty() {
                 return None;
             }
-            let open = frontier.frontier().iter().filter(|t| t.epoch <= self.epoch.0).map(|t| t.watermark).min();
-            match open {
-                Some(least) => Some(EventTime(least)),
-                None => domains.iter().map(|d| ledger.end_of_interval(*d, self.epoch)).min(),
+            let frontier = frontier.frontier();
+            let waiting = self.stash.values().map(|stash| stash.watermark);
+            match frontier.iter().any(|t| t.epoch <= self.epoch.0) {
+                true => frontier.iter().map(|t| t.watermark).chain(waiting).min().map(EventTime),
+                false => domains.iter().map(|d| ledger.end_of_interval(*d, self.epoch)).min(),
             }
         };
         self.domains.iter().zip(frontiers).filter_map(of_input).min()
@@ -256,12 +295,16 @@ impl Stand {
     }
 
     /// Ends the epoch with its own watermark and steps into the next.
-    fn end_epoch(&mut self) {
+    fn end_epoch(&mut self, everything_came: bool) {
         let ledger = &self.hosted.control.ledger;
         let epoch = self.epoch;
         let end = match (&self.assigner, self.hosted.control.mode) {
             (Some(assigner), Mode::MicroBatch) => Some(ledger.end_of_batch(assigner.domain, epoch)),
-            (Some(_), Mode::Continuous) => Some(self.watermark),
+            (Some(assigner), Mode::Continuous) => {
+                // All workers stand in the last epoch, and their sources have ended: so has time.
+                let last = everything_came && epoch.next().0 >= self.hosted.control.epochs();
+                Some(if last && ledger.has_ended(assigner.domain) { EventTime::MAX } else { self.watermark })
+            }
             (None, mode) => {
                 let of = |domain: &DomainId| match mode {
                     Mode::MicroBatch => ledger.end_of_batch(*domain, epoch),
@@ -278,7 +321,8 @@ impl Stand {
         self.send();
         self.hosted.report_state();
         if let (Some(assigner), Mode::Continuous) = (&self.assigner, self.hosted.control.mode) {
-            self.hosted.control.ledger.leave(assigner.domain, epoch, self.watermark);
+            let worker = self.hosted.worker();
+            self.hosted.control.ledger.leave(assigner.domain, worker, epoch, self.watermark);
         }
         self.taken = false;
 
@@ -287,7 +331,7 @@ impl Stand {
         self.hosted.context.enter(self.epoch, self.watermark, now);
         self.hold();
         self.serve_timer();
-        for (input, batch) in self.stash.remove(&self.epoch).unwrap_or_default() {
+        for (input, batch) in self.stash.remove(&self.epoch).map(|s| s.batches).unwrap_or_default() {
             self.hosted.control.stashed(self.hosted.worker(), -(batch.len() as i64));
             self.work(input, batch);
         }

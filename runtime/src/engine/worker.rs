@@ -9,7 +9,7 @@ use timely::communication::allocator::thread::Thread;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
-use super::host::running;
+use super::host::{count_step, running};
 use super::{Layout, Time};
 use crate::control::{Control, Event};
 use crate::error::{RunError, Site};
@@ -55,6 +55,7 @@ fn run(allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle
     guard(index, layout, control, || {
         build(&mut worker, index, layout, control);
         while worker.has_dataflows() && !control.has_ended() {
+            count_step();
             worker.step_or_park(None);
         }
     });
@@ -105,6 +106,7 @@ impl LocalWorker {
         let (layout, control) = (Arc::clone(&self.layout), Arc::clone(&self.control));
         let worker = &mut self.worker;
         guard(0, &layout, &control, || {
+            count_step();
             worker.step();
         });
         worker.has_dataflows()

@@ -4,7 +4,7 @@
 //! file apart); so block `b` means the same bytes as long as the query runs. Everything before `released` has been
 //! given to an epoch.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,10 @@ pub(super) struct Catalogue {
     listed: bool,
     next_listing: Option<ProcessingTime>,
     released: Position,
+    /// Whether the query is to end with the files that are known.
+    frozen: bool,
+    /// The block at which each partition stands.
+    standing: BTreeMap<u64, u64>,
 }
 
 impl Catalogue {
@@ -96,7 +100,7 @@ impl Catalogue {
 
     /// Looks for new files. A bounded source looks once.
     pub(super) fn list(&mut self, settings: &Settings) -> Result<(), SourceError> {
-        if settings.bounded && self.listed {
+        if (settings.bounded || self.frozen) && self.listed {
             return Ok(());
         }
         let found = match pattern::list(&settings.pattern) {
@@ -122,6 +126,24 @@ impl Catalogue {
         }
         self.listed = true;
         Ok(())
+    }
+
+    /// Looks once more, and then no more.
+    pub(super) fn freeze(&mut self, settings: &Settings) -> Result<(), SourceError> {
+        self.list(settings)?;
+        self.frozen = true;
+        Ok(())
+    }
+
+    /// A reader has come to a block.
+    pub(super) fn stand(&mut self, block: u64, settings: &Settings) {
+        self.standing.insert(block % u64::from(settings.partitions.max(1)), block);
+    }
+
+    /// Whether a partition has read every block that is known.
+    pub(super) fn is_caught_up(&self, partition: u32) -> bool {
+        let partition = u64::from(partition);
+        self.standing.get(&partition).copied().unwrap_or(partition) >= self.total
     }
 
     /// Looks for the first time, unless that has been done.
@@ -164,8 +186,12 @@ impl Catalogue {
     pub(super) fn release(&mut self, settings: &Settings, limits: &PlanLimits) -> Result<(), SourceError> {
         self.ensure_listed(settings)?;
         let backlog = (self.total.saturating_sub(self.released.block)).saturating_mul(settings.block);
-        if backlog < settings.max_bytes || settings.max_files.is_some() {
+        if limits.whole || backlog < settings.max_bytes || settings.max_files.is_some() {
             self.list(settings)?;
+        }
+        if limits.whole {
+            self.released = self.released.max(Position { block: self.total, byte: 0 });
+            return Ok(());
         }
         let mut records = limits.max_records.map(|most| most.max(1));
         let (mut bytes, mut files, mut last) = (0u64, 0, None);

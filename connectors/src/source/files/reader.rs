@@ -69,6 +69,7 @@ impl<F: Format> FileReader<F> {
     /// Finds the block to read, looking for new files where there is none.
     fn find(&self, planned: bool) -> Result<Result<Block, Poll>, SourceError> {
         let mut catalogue = lock(&self.catalogue);
+        catalogue.stand(self.position.block, &self.settings);
         if let Some(block) = catalogue.block(self.position.block, &self.settings) {
             return Ok(Ok(block));
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError};
+use tidemill_operators::{PlanLimits, ProcessingTime, ReaderContext, Source, SourceError};
 
 use super::catalogue::{Catalogue, Position, Settings};
 use super::csv_format::Csv;
@@ -259,7 +259,12 @@ impl<F: Format> Source for FileSource<F> {
                 self.describe()
             )));
         }
-        lock(&self.catalogue).ensure_listed(&self.settings)?;
+        let mut catalogue = lock(&self.catalogue);
+        if partition == 0 {
+            // A new query looks anew.
+            *catalogue = Catalogue::default();
+        }
+        catalogue.ensure_listed(&self.settings)?;
         Ok(FileOffset { block: u64::from(partition), byte: 0, file: String::new() })
     }
 
@@ -269,6 +274,14 @@ impl<F: Format> Source for FileSource<F> {
             return catalogue.list(&self.settings);
         }
         catalogue.release(&self.settings, limits)
+    }
+
+    fn freeze(&self, _now: ProcessingTime) -> Result<(), SourceError> {
+        lock(&self.catalogue).freeze(&self.settings)
+    }
+
+    fn is_caught_up(&self, partition: u32) -> bool {
+        lock(&self.catalogue).is_caught_up(partition)
     }
 
     fn latest(

@@ -1,0 +1,50 @@
+//! A clock that stands still until it is moved.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tidemill_operators::{Clock, ProcessingTime};
+
+/// Simulated processing time, which begins at 1970-01-01T00:00:00Z. Clones are the same clock.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidemill_operators::ProcessingTime;
+/// use tidemill_runtime::testing::SimClock;
+///
+/// let clock = SimClock::new();
+/// clock.advance(Duration::from_secs(2));
+/// assert_eq!(clock.now(), ProcessingTime(2_000_000));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SimClock {
+    now: Arc<AtomicI64>,
+}
+
+impl SimClock {
+    /// A clock at the beginning of 1970.
+    pub fn new() -> Self {
+        SimClock::default()
+    }
+
+    /// The time.
+    pub fn now(&self) -> ProcessingTime {
+        ProcessingTime(self.now.load(Ordering::SeqCst))
+    }
+
+    /// Sets the time; it may also go back.
+    pub fn set(&self, now: ProcessingTime) {
+        self.now.store(now.0, Ordering::SeqCst);
+    }
+
+    /// Moves the time on.
+    pub fn advance(&self, by: Duration) {
+        self.set(self.now() + by);
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        let clock = self.clone();
+        Clock::new(move || clock.now())
+    }
+}

@@ -1,0 +1,109 @@
+//! A sink that knows what was committed from what was merely written.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+
+/// Collects rows by epoch; see [`collecting_sink`].
+#[derive(Debug)]
+pub struct CollectingSink<T> {
+    shared: Arc<Mutex<Rows<T>>>,
+}
+
+/// What a [`CollectingSink`] has got, to be looked at while the query runs.
+#[derive(Debug)]
+pub struct Collected<T> {
+    shared: Arc<Mutex<Rows<T>>>,
+}
+
+impl<T> Clone for Collected<T> {
+    fn clone(&self) -> Self {
+        Collected { shared: Arc::clone(&self.shared) }
+    }
+}
+
+#[derive(Debug)]
+struct Rows<T> {
+    written: Vec<(Epoch, T)>,
+    prepared: Vec<Epoch>,
+    committed: Vec<Epoch>,
+    aborted: bool,
+}
+
+/// A sink and the view of what it has got.
+///
+/// ```
+/// use tidemill_operators::{Graph, testing::numbers};
+/// use tidemill_runtime::testing::collecting_sink;
+/// use tidemill_runtime::{Options, Run};
+///
+/// let graph = Graph::new("numbers");
+/// let (sink, rows) = collecting_sink();
+/// numbers(&graph, 3).sink(sink);
+/// graph.run(Options::default())?;
+/// assert_eq!(rows.committed(), [0, 1, 2]);
+/// # Ok::<(), tidemill_runtime::RunError>(())
+/// ```
+pub fn collecting_sink<T: Clone + Send + 'static>() -> (CollectingSink<T>, Collected<T>) {
+    let rows = Rows { written: Vec::new(), prepared: Vec::new(), committed: Vec::new(), aborted: false };
+    let shared = Arc::new(Mutex::new(rows));
+    (CollectingSink { shared: Arc::clone(&shared) }, Collected { shared })
+}
+
+fn lock<T>(shared: &Mutex<Rows<T>>) -> std::sync::MutexGuard<'_, Rows<T>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T: Clone + Send + 'static> Sink<T> for CollectingSink<T> {
+    fn describe(&self) -> String {
+        "collected".to_owned()
+    }
+    fn open(&mut self, _context: &SinkContext) -> Result<(), SinkError> {
+        lock(&self.shared).aborted = false;
+        Ok(())
+    }
+    fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        lock(&self.shared).written.extend(rows.drain(..).map(|row| (epoch, row)));
+        Ok(())
+    }
+    fn prepare(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        lock(&self.shared).prepared.push(epoch);
+        Ok(())
+    }
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        lock(&self.shared).committed.push(epoch);
+        Ok(())
+    }
+    fn abort(&mut self) {
+        lock(&self.shared).aborted = true;
+    }
+}
+
+impl<T: Clone> Collected<T> {
+    /// The rows of all committed epochs, in the order in which they were written.
+    pub fn committed(&self) -> Vec<T> {
+        let rows = lock(&self.shared);
+        rows.written.iter().filter(|(epoch, _)| rows.committed.contains(epoch)).map(|(_, row)| row.clone()).collect()
+    }
+
+    /// All rows, committed or not.
+    pub fn written(&self) -> Vec<T> {
+        lock(&self.shared).written.iter().map(|(_, row)| row.clone()).collect()
+    }
+
+    /// The rows of one epoch, committed or not.
+    pub fn of_epoch(&self, epoch: Epoch) -> Vec<T> {
+        let rows = lock(&self.shared);
+        rows.written.iter().filter(|(of, _)| *of == epoch).map(|(_, row)| row.clone()).collect()
+    }
+
+    /// The committed epochs, in order.
+    pub fn committed_epochs(&self) -> Vec<Epoch> {
+        lock(&self.shared).committed.clone()
+    }
+
+    /// Whether the query ended otherwise than in order.
+    pub fn was_aborted(&self) -> bool {
+        lock(&self.shared).aborted
+    }
+}

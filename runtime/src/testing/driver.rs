@@ -1,0 +1,137 @@
+//! Runs a graph on the thread of the test, one epoch after another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use tidemill_operators::{Epoch, Graph, Mode};
+
+use super::SimClock;
+use crate::control::{Control, Event};
+use crate::driver::{Driver, Next};
+use crate::engine::LocalWorker;
+use crate::error::RunError;
+use crate::options::Options;
+use crate::progress::{Progress, Summary};
+use crate::query::Prepared;
+
+/// How many rounds without news mean that nothing more will happen by itself.
+const QUIET: u32 = 64;
+
+/// A query under the test's control: nothing happens between calls. One worker, the engine's own code.
+pub struct TestDriver {
+    driver: Driver,
+    worker: LocalWorker,
+    control: Arc<Control>,
+    events: Receiver<Event>,
+    clock: SimClock,
+    options: Options,
+    over: bool,
+}
+
+impl std::fmt::Debug for TestDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TestDriver").field("options", &self.options).field("over", &self.over).finish_non_exhaustive()
+    }
+}
+
+impl TestDriver {
+    /// Prepares a graph to be stepped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Run::start`](crate::Run::start); and [`RunError::Options`] for more than one worker.
+    pub fn new(graph: &Graph, options: Options, clock: &SimClock) -> Result<TestDriver, RunError> {
+        if options.workers != 1 {
+            let problem = "a test driver steps one worker; use `graph.run(…)` to test with several".to_owned();
+            return Err(RunError::Options { option: "--workers", problem });
+        }
+        // One epoch at a time: a test wants to look between them.
+        let options = options.with_max_in_flight(1);
+        let Prepared { layout, control, driver, events, options } =
+            Prepared::new(graph, options, clock.clock())?;
+        let worker = LocalWorker::new(&layout, &control);
+        Ok(TestDriver { driver, worker, control, events, clock: clock.clone(), options, over: false })
+    }
+
+    /// Runs one epoch to its commit, and says what it did; `None` if there is nothing to read. In continuous mode it
+    /// takes in what there is and then lets the checkpoint interval pass.
+    pub fn epoch(&mut self) -> Result<Option<Progress>, RunError> {
+        let before = self.driver.progress().epoch;
+        if self.options.mode == Mode::Continuous {
+            self.settle()?;
+            self.advance(self.options.checkpoint_interval)?;
+        } else {
+            self.rounds(|this| this.driver.progress().epoch != before)?;
+        }
+        let progress = self.driver.progress();
+        Ok((progress.epoch != before).then(|| progress.clone()))
+    }
+
+    /// Lets everything happen that happens without more input or time.
+    pub fn settle(&mut self) -> Result<(), RunError> {
+        self.rounds(|_| false)
+    }
+
+    /// Moves the clock on, and lets happen what that brings about.
+    pub fn advance(&mut self, by: Duration) -> Result<(), RunError> {
+        self.clock.advance(by);
+        self.control.wake_all();
+        self.settle()
+    }
+
+    /// Plans so many epochs before any is read (micro-batch), then runs them: a source far ahead of the operators.
+    pub fn epochs_ahead(&mut self, epochs: usize) -> Result<(), RunError> {
+        self.driver.plan_ahead(epochs);
+        self.settle()
+    }
+
+    /// Runs to the end: until all sources have ended, or have nothing more to say.
+    pub fn run_to_end(&mut self) -> Result<Summary, RunError> {
+        self.settle()?;
+        Ok(self.driver.summary())
+    }
+
+    /// Stops in order: what has been read is committed.
+    pub fn stop(mut self) -> Result<Summary, RunError> {
+        self.driver.stop();
+        self.settle()?;
+        Ok(self.driver.summary())
+    }
+
+    /// The epoch last committed.
+    pub fn committed(&self) -> Option<Epoch> {
+        self.driver.progress().epoch.map(Epoch)
+    }
+
+    /// The progress as of the last committed epoch.
+    pub fn progress(&self) -> &Progress {
+        self.driver.progress()
+    }
+
+    /// Whether the query is over.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    fn rounds(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), RunError> {
+        let mut quiet = 0;
+        while quiet < QUIET && !done(self) {
+            let before = self.control.activity();
+            if !self.over {
+                self.over = self.driver.tick()? == Next::Over;
+            }
+            self.worker.step();
+            let mut heard = false;
+            while let Ok(event) = self.events.try_recv() {
+                self.driver.hear(event);
+                heard = true;
+            }
+            if let Some(error) = self.control.take_failure() {
+                return Err(error);
+            }
+            quiet = if heard || self.control.activity() != before { 0 } else { quiet + 1 };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+//! The test kit: your graph in simulated time, one step after another, on the thread of the test.
+//!
+//! - [`SimClock`]: a clock that stands still until you move it;
+//! - [`ScriptedSource`]: rows, watermarks, pauses, ends and failures, in the order in which you say them;
+//! - [`collecting_sink`]: knows what was committed from what was merely written;
+//! - [`TestDriver`]: runs a graph epoch by epoch;
+//! - [`Harness`]: drives a single operator, with snapshots between any two rows.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidemill_operators::{EventTime, Graph, tumbling};
+//! use tidemill_runtime::testing::{ScriptedSource, SimClock, TestDriver, collecting_sink};
+//! use tidemill_runtime::Options;
+//!
+//! let at = EventTime::from_secs;
+//! let script = ScriptedSource::new()
+//!     .row(at(1), "a").row(at(2), "b").watermark(at(5)).end_epoch()
+//!     .row(at(7), "c").watermark(at(10)).end_epoch();
+//!
+//! let graph = Graph::new("counts");
+//! let (sink, counts) = collecting_sink();
+//! script
+//!     .stream(&graph)
+//!     .window(tumbling(Duration::from_secs(10)))
+//!     .count()
+//!     .append()
+//!     .map(|result| result.value)
+//!     .sink(sink);
+//!
+//! let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new())?;
+//! driver.epoch()?;
+//! assert!(counts.committed().is_empty(), "the window is still open");
+//! driver.epoch()?;
+//! assert_eq!(counts.committed(), [3]);
+//! # Ok::<(), tidemill_runtime::RunError>(())
+//! ```
+
+mod clock;
+mod collect;
+mod driver;
+mod script;
+
+pub use self::clock::SimClock;
+pub use self::collect::{Collected, CollectingSink, collecting_sink};
+pub use self::driver::TestDriver;
+pub use self::script::{ScriptedReader, ScriptedSource};
+pub use tidemill_operators::testing::Harness;

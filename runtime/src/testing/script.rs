@@ -1,0 +1,196 @@
+//! A source that does what the test says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_operators::{
+    Clock, EventStream, EventTime, Graph, PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, Source,
+    SourceError,
+};
+
+/// Rows with event times, watermarks, and what else can happen to a source, in the order of the script.
+///
+/// A script is divided into portions by [`end_epoch`](Self::end_epoch): in micro-batch each portion is an epoch; in
+/// continuous mode it is read in one go. A portion without rows is an idle epoch. Without [`end`](Self::end) the source
+/// has nothing more to say at the end of the script, but has not ended: windows stay open.
+#[derive(Clone, Debug)]
+pub struct ScriptedSource<T> {
+    partitions: Vec<Vec<Step<T>>>,
+}
+
+#[derive(Clone, Debug)]
+enum Step<T> {
+    Row(EventTime, T),
+    Watermark(EventTime),
+    EndEpoch,
+    Pause(Duration),
+    Fail(String),
+    End,
+}
+
+/// What the source yields; [`ScriptedSource::stream`] makes rows and watermarks of it.
+type Item<T> = Result<(EventTime, T), EventTime>;
+
+impl<T: Clone + Send + Sync + 'static> Default for ScriptedSource<T> {
+    fn default() -> Self {
+        ScriptedSource::new()
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> ScriptedSource<T> {
+    /// An empty script.
+    pub fn new() -> Self {
+        ScriptedSource { partitions: vec![Vec::new()] }
+    }
+
+    /// A row, and when it happened.
+    #[must_use]
+    pub fn row(self, time: EventTime, row: T) -> Self {
+        self.step(Step::Row(time, row))
+    }
+
+    /// "Nothing before this will follow."
+    #[must_use]
+    pub fn watermark(self, watermark: EventTime) -> Self {
+        self.step(Step::Watermark(watermark))
+    }
+
+    /// The end of a portion. Called at once again, it makes an epoch in which this partition is idle.
+    #[must_use]
+    pub fn end_epoch(self) -> Self {
+        self.step(Step::EndEpoch)
+    }
+
+    /// Nothing to read for so long by the clock (continuous mode; in micro-batch an idle epoch is an empty portion).
+    #[must_use]
+    pub fn pause(self, duration: Duration) -> Self {
+        self.step(Step::Pause(duration))
+    }
+
+    /// The source fails here.
+    #[must_use]
+    pub fn fail(self, reason: &str) -> Self {
+        self.step(Step::Fail(reason.to_owned()))
+    }
+
+    /// The partition ends here.
+    #[must_use]
+    pub fn end(self) -> Self {
+        self.step(Step::End)
+    }
+
+    /// What follows is the script of another partition.
+    #[must_use]
+    pub fn next_partition(mut self) -> Self {
+        self.partitions.push(Vec::new());
+        self
+    }
+
+    fn step(mut self, step: Step<T>) -> Self {
+        if let Some(script) = self.partitions.last_mut() {
+            script.push(step);
+        }
+        self
+    }
+
+    /// The rows as a stream with event time, whose watermark is the script's.
+    #[track_caller]
+    pub fn stream(self, graph: &Graph) -> EventStream<T> {
+        graph
+            .source(self)
+            .with_punctuated_watermark(
+                |item| item.as_ref().map_or_else(|watermark| *watermark, |(time, _)| *time),
+                |item| item.as_ref().err().copied(),
+            )
+            .filter_map(|item: Item<T>| item.ok().map(|(_, row)| row))
+            .boxed()
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Source for ScriptedSource<T> {
+    type Item = Item<T>;
+    type Offset = u64;
+    type Reader = ScriptedReader<T>;
+
+    fn describe(&self) -> String {
+        "script".to_owned()
+    }
+    fn partitions(&self) -> u32 {
+        self.partitions.len() as u32
+    }
+    fn is_bounded(&self) -> bool {
+        self.partitions.iter().all(|script| matches!(script.last(), Some(Step::End)))
+    }
+    fn is_replayable(&self) -> bool {
+        true
+    }
+    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+    fn latest(&self, partition: u32, from: &u64, _limits: &PlanLimits) -> Result<u64, SourceError> {
+        let script = self.partitions.get(partition as usize).map_or(&[][..], Vec::as_slice);
+        let rest = script.iter().skip(*from as usize);
+        let portion = rest.clone().take_while(|step| !matches!(step, Step::EndEpoch)).count();
+        let boundary = usize::from(rest.count() > portion);
+        Ok(*from + (portion + boundary) as u64)
+    }
+    fn open(
+        &self,
+        partition: u32,
+        from: &u64,
+        context: ReaderContext,
+    ) -> Result<ScriptedReader<T>, SourceError> {
+        let script = self.partitions.get(partition as usize).cloned().unwrap_or_default();
+        Ok(ScriptedReader { script: script.into(), next: *from, clock: context.clock, paused: None })
+    }
+}
+
+/// Reads one partition of a [`ScriptedSource`].
+#[derive(Debug)]
+pub struct ScriptedReader<T> {
+    script: Arc<[Step<T>]>,
+    next: u64,
+    clock: Clock,
+    paused: Option<ProcessingTime>,
+}
+
+impl<T: Clone + Send + Sync + 'static> Reader for ScriptedReader<T> {
+    type Item = Item<T>;
+    type Offset = u64;
+
+    fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<Item<T>>) -> Result<Poll, SourceError> {
+        while out.len() < max && until.is_none_or(|until| self.next < *until) {
+            let Some(step) = self.script.get(self.next as usize) else { return Ok(Poll::Idle) };
+            match step {
+                Step::Row(time, row) => out.push(Ok((*time, row.clone()))),
+                Step::Watermark(watermark) => out.push(Err(*watermark)),
+                Step::EndEpoch => {
+                    self.next += 1;
+                    return Ok(Poll::Ready);
+                }
+                Step::Pause(_) if until.is_some() => {}
+                Step::Pause(duration) => {
+                    let now = self.clock.now();
+                    let over = *self.paused.get_or_insert(now + *duration);
+                    if now < over {
+                        return Ok(Poll::IdleUntil(over));
+                    }
+                    self.paused = None;
+                }
+                Step::Fail(reason) => return Err(SourceError::Other(reason.clone().into())),
+                Step::End => return Ok(Poll::End),
+            }
+            self.next += 1;
+        }
+        Ok(Poll::Ready)
+    }
+
+    fn offset(&self) -> u64 {
+        self.next
+    }
+
+    fn seek(&mut self, offset: &u64) -> Result<(), SourceError> {
+        self.next = *offset;
+        Ok(())
+    }
+}

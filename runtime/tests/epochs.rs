@@ -1,0 +1,160 @@
+//! Epochs and watermarks, step by step in simulated time.
+
+use std::time::Duration;
+
+use tidemill_operators::{EventTime, Graph, Mode, WindowResult, tumbling};
+use tidemill_runtime::testing::{Collected, ScriptedSource, SimClock, TestDriver, collecting_sink};
+use tidemill_runtime::{Options, RunError};
+
+fn at(secs: i64) -> EventTime {
+    EventTime::from_secs(secs)
+}
+
+type Count = WindowResult<(), u64>;
+
+/// Counts by ten seconds, with the late rows beside.
+fn counts(script: ScriptedSource<i64>) -> (Graph, Collected<Count>, Collected<i64>) {
+    let graph = Graph::new("counts");
+    let (results, late) =
+        script.stream(&graph).window(tumbling(Duration::from_secs(10))).count().append_with_late();
+    let ((sink, counted), (late_sink, late_rows)) = (collecting_sink(), collecting_sink());
+    results.sink(sink);
+    late.sink(late_sink);
+    (graph, counted, late_rows)
+}
+
+/// Forty epochs in which the watermark jumps ahead and some rows are late, differently in each epoch.
+fn script() -> ScriptedSource<i64> {
+    (0..40i64).fold(ScriptedSource::new(), |script, epoch| {
+        let script = (0..5).fold(script, |script, n| {
+            let secs = epoch * 4 + n * 7 - if n == 3 { 31 } else { 0 };
+            script.row(at(secs), epoch * 10 + n)
+        });
+        script.watermark(at(epoch * 4 - 3)).end_epoch()
+    })
+}
+
+#[test]
+fn a_source_that_is_twenty_epochs_ahead_changes_nothing() {
+    let (graph, counted, late) = counts(script());
+    let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new()).unwrap();
+    while driver.epoch().unwrap().is_some() {}
+
+    let (ahead_graph, ahead_counted, ahead_late) = counts(script());
+    let mut ahead = TestDriver::new(&ahead_graph, Options::default(), &SimClock::new()).unwrap();
+    ahead.epochs_ahead(20).unwrap();
+    ahead.run_to_end().unwrap();
+
+    assert_eq!(driver.committed().map(|e| e.0), Some(39));
+    assert_eq!(counted.committed_epochs(), ahead_counted.committed_epochs());
+    assert!(!counted.committed().is_empty() && !late.committed().is_empty());
+    for epoch in counted.committed_epochs() {
+        assert_eq!(counted.of_epoch(epoch), ahead_counted.of_epoch(epoch), "windows of {epoch:?}");
+        assert_eq!(late.of_epoch(epoch), ahead_late.of_epoch(epoch), "late rows of {epoch:?}");
+    }
+}
+
+#[test]
+fn a_window_closes_in_the_epoch_whose_data_closes_it() {
+    let (graph, counted, late) =
+        counts(ScriptedSource::new().row(at(1), 1).watermark(at(10)).end_epoch().row(at(5), 2).end_epoch());
+    let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new()).unwrap();
+    driver.epoch().unwrap();
+    assert_eq!(counted.committed().len(), 1);
+    driver.epoch().unwrap();
+    assert_eq!(late.committed(), [2], "the window is closed for the next epoch");
+    assert_eq!(driver.progress().late_rows, 1);
+}
+
+#[test]
+fn inside_an_epoch_the_watermark_is_the_one_with_which_it_began() {
+    let (graph, counted, late) =
+        counts(ScriptedSource::new().watermark(at(10)).row(at(5), 1).end_epoch());
+    let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new()).unwrap();
+    driver.epoch().unwrap();
+    assert_eq!((counted.committed().len(), late.committed().len()), (1, 0));
+}
+
+#[test]
+fn in_continuous_mode_a_window_closes_as_soon_as_the_watermark_passes() {
+    let (graph, counted, _) = counts(
+        ScriptedSource::new().row(at(1), 1).row(at(2), 2).end_epoch().watermark(at(10)).end_epoch(),
+    );
+    let options = Options::default().with_mode(Mode::Continuous);
+    let mut driver = TestDriver::new(&graph, options, &SimClock::new()).unwrap();
+    driver.settle().unwrap();
+    assert_eq!(counted.written().len(), 1, "before any epoch has been committed");
+    assert_eq!(driver.committed(), None);
+    driver.epoch().unwrap();
+    assert_eq!(driver.committed().map(|e| e.0), Some(0));
+}
+
+#[test]
+fn an_idle_partition_does_not_hold_the_others_back_in_micro_batch() {
+    let script = ScriptedSource::new()
+        .row(at(1), 1).watermark(at(10)).end_epoch()
+        .row(at(11), 2).watermark(at(20)).end_epoch()
+        .next_partition()
+        .row(at(2), 3).watermark(at(3)).end_epoch()
+        .end_epoch();
+    let (graph, counted, _) = counts(script);
+    let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new()).unwrap();
+    driver.epoch().unwrap();
+    assert_eq!(driver.progress().watermark, Some(at(3)), "the slower partition decides");
+    assert_eq!(counted.committed(), []);
+    driver.epoch().unwrap();
+    assert_eq!(driver.progress().watermark, Some(at(20)), "the second partition brought nothing");
+    assert_eq!(counted.committed().iter().map(|c| c.value).collect::<Vec<_>>(), [2, 1]);
+}
+
+#[test]
+fn when_all_partitions_have_ended_every_window_closes() {
+    for mode in [Mode::MicroBatch, Mode::Continuous] {
+        let script =
+            ScriptedSource::new().row(at(1), 1).end().next_partition().row(at(55), 2).end_epoch().end();
+        let (graph, counted, _) = counts(script);
+        let options = Options::default().with_mode(mode);
+        let mut driver = TestDriver::new(&graph, options, &SimClock::new()).unwrap();
+        driver.run_to_end().unwrap();
+        assert!(driver.is_over(), "{mode:?}");
+        assert_eq!(counted.committed().len(), 2, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_source_that_fails_ends_the_query_with_its_line() {
+    let (graph, counted, _) = counts(ScriptedSource::new().row(at(1), 1).end_epoch().fail("the sea is rough"));
+    let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new()).unwrap();
+    driver.epoch().unwrap();
+    let error = driver.epoch().unwrap_err();
+    assert!(matches!(error, RunError::Source { .. }));
+    let text = error.to_string();
+    assert!(text.contains("epochs.rs:") && text.contains("the sea is rough"), "{text}");
+    drop(driver);
+    assert!(counted.was_aborted());
+}
+
+#[test]
+fn in_continuous_mode_a_silent_partition_holds_the_watermark_until_it_counts_as_idle() {
+    let graph = Graph::new("idle");
+    let (sink, rows) = collecting_sink();
+    // Two partitions, of which the second never shows anything and never ends.
+    let pause = Duration::from_secs(20);
+    let script = ScriptedSource::new().row(at(5), 1i64).pause(pause).row(at(15), 2).pause(pause).row(at(25), 3).pause(pause);
+    graph
+        .source(script.next_partition())
+        .filter_map(|item| item.ok())
+        .with_watermark(|(time, _)| *time, Duration::ZERO)
+        .idle_after(Duration::from_secs(30))
+        .window(tumbling(Duration::from_secs(10)))
+        .count()
+        .append()
+        .sink(sink);
+    let clock = SimClock::new();
+    let mut driver = TestDriver::new(&graph, Options::default().with_mode(Mode::Continuous), &clock).unwrap();
+    driver.settle().unwrap();
+    driver.advance(Duration::from_secs(21)).unwrap();
+    assert_eq!(rows.written().len(), 0, "the second row has come, but the silent partition may be older");
+    driver.advance(Duration::from_secs(21)).unwrap();
+    assert_eq!(rows.written().len(), 2, "after 42 seconds it counts as idle");
+}

@@ -1,0 +1,107 @@
+//! What the whole-graph tests have in common: running a query under a watchdog.
+#![allow(dead_code, reason = "every test file uses its own part of this")]
+#![allow(clippy::panic, reason = "a test fails by panicking")]
+
+#![allow(unreachable_pub, dead_code, reason = "shared by test programs that each use a part of it")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidemill::{Graph, Mode, Options, QueryHandle, Run, RunError, Summary, Trigger};
+
+/// How long a query may take before it counts as hanging.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const MODES: [Mode; 2] = [Mode::MicroBatch, Mode::Continuous];
+
+/// Options for a test: Ctrl-C stays the test runner's.
+pub(crate) fn options(mode: Mode, workers: usize) -> Options {
+    Options::default().with_mode(mode).with_workers(workers).without_ctrl_c()
+}
+
+pub(crate) fn available_now(mode: Mode, workers: usize) -> Options {
+    options(mode, workers).with_trigger(Trigger::AvailableNow)
+}
+
+/// Runs a graph to its end; one that hangs fails the test, with the last progress of the query.
+#[track_caller]
+pub(crate) fn run(graph: &Graph, options: Options) -> Result<Summary, RunError> {
+    let what = format!("{options:?}");
+    end(graph.start(options)?, &what)
+}
+
+/// Runs a graph that must end in order.
+#[track_caller]
+pub(crate) fn run_well(graph: &Graph, options: Options) -> Summary {
+    let what = format!("{options:?}");
+    run(graph, options).unwrap_or_else(|error| panic!("the query failed: {error}\n{what}"))
+}
+
+/// Waits for the end of a query; one that hangs fails the test, with its last progress.
+#[track_caller]
+pub(crate) fn end(handle: QueryHandle, what: &str) -> Result<Summary, RunError> {
+    wait_until(&handle, what, |handle| handle.is_finished());
+    handle.wait()
+}
+
+/// Waits until something is true of a running query.
+#[track_caller]
+pub(crate) fn wait_until(handle: &QueryHandle, what: &str, is_true: impl Fn(&QueryHandle) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_true(handle) {
+        if Instant::now() > deadline {
+            let progress = handle.progress();
+            handle.cancel();
+            panic!("no end after {PATIENCE:?}: {what}\nlast progress: {progress:#?}");
+        }
+        std::thread::sleep(Duration::from_micros(300));
+    }
+}
+
+/// Runs the rest of a test while no other test of the same file does: for those that look at threads or clocks.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sorts: results of several workers come in any order.
+pub(crate) fn sorted<T: Ord>(mut rows: Vec<T>) -> Vec<T> {
+    rows.sort();
+    rows
+}
+
+/// Two results are the same rows, in any order; else says only which differ.
+#[track_caller]
+pub(crate) fn assert_same<T: Ord + Clone + std::fmt::Debug>(
+    found: &[T],
+    expected: &[T],
+    what: impl std::fmt::Display,
+) {
+    let (found, expected) = (sorted(found.to_vec()), sorted(expected.to_vec()));
+    if found == expected {
+        return;
+    }
+    let (mut missing, mut extra) = (Vec::new(), Vec::new());
+    let (mut a, mut b) = (found.iter().peekable(), expected.iter().peekable());
+    loop {
+        match (a.peek(), b.peek()) {
+            (None, None) => break,
+            (Some(x), Some(y)) if x == y => {
+                a.next();
+                b.next();
+            }
+            (Some(x), y) if y.is_none_or(|y| x < y) => extra.extend(a.next()),
+            _ => missing.extend(b.next()),
+        }
+    }
+    let some = |rows: &[&T]| rows.iter().take(8).map(|row| format!("\n    {row:?}")).collect::<String>();
+    panic!(
+        "{what}: {} rows found, {} expected\n  {} not expected:{}\n  {} missing:{}",
+        found.len(),
+        expected.len(),
+        extra.len(),
+        some(&extra),
+        missing.len(),
+        some(&missing)
+    );
+}

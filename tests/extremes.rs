@@ -1,0 +1,146 @@
+//! Many keys, one key, no records, the ends of time.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::Duration;
+
+use tidemill::connectors::{MemorySource, discard, for_each, iterate_partitions, memory, memory_sink};
+use tidemill::{EventTime, Graph, Mode, WindowResult, session, sliding, tumbling};
+
+use common::{MODES, assert_same, options, run_well};
+
+#[test]
+fn a_million_keys_are_a_million_results() {
+    for mode in MODES {
+        for workers in [1, 2] {
+            let graph = Graph::new("many");
+            let (seen_sender, seen) = std::sync::mpsc::channel();
+            graph
+                .source(iterate_partitions(2, |p| (0..500_000u64).map(move |n| n * 2 + u64::from(p))))
+                .with_watermark(|n| EventTime(*n as i64), Duration::from_secs(3_600))
+                .key_by(|n| *n)
+                .window(tumbling(Duration::from_secs(60)))
+                .count()
+                .append()
+                .sink(for_each(move |r: WindowResult<u64, u64>| seen_sender.send((r.key, r.value)).unwrap()));
+            let summary = run_well(&graph, options(mode, workers));
+            let mut keys = vec![0u64; 1_000_000];
+            seen.try_iter().for_each(|(key, count)| keys[key as usize] += count);
+            assert!(keys.iter().all(|count| *count == 1), "{mode:?}, {workers} workers");
+            assert_eq!((summary.input_rows, summary.output_rows), (1_000_000, 1_000_000));
+        }
+    }
+}
+
+#[test]
+fn one_key_takes_everything() {
+    for mode in MODES {
+        for workers in [1, 2, 4] {
+            let graph = Graph::new("one");
+            let (sink, table) = memory_sink();
+            graph
+                .source(iterate_partitions(4, |_| 0..100_000u64))
+                .key_by(|_| ())
+                .sum(|n| *n)
+                .complete()
+                .sink(sink);
+            run_well(&graph, options(mode, workers).with_max_queued(100));
+            assert_eq!(table.snapshot(), [((), 4 * 99_999 * 100_000 / 2)], "{mode:?}, {workers} workers");
+        }
+    }
+}
+
+#[test]
+fn nothing_in_is_nothing_out() {
+    for mode in MODES {
+        for workers in [1, 2, 4] {
+            for partitions in [0, 1, 3] {
+                let graph = Graph::new("empty");
+                let input = MemorySource::partitioned(vec![Vec::<i64>::new(); partitions]);
+                let (sink, table) = memory_sink();
+                let (running_sink, running) = memory_sink();
+                let numbers = graph.source(input);
+                numbers.clone().key_by(|n| *n).count().complete().sink(running_sink);
+                numbers
+                    .with_watermark(|n| EventTime(*n), Duration::ZERO)
+                    .window(sliding(Duration::from_secs(2), Duration::from_secs(1)))
+                    .count()
+                    .append()
+                    .sink(sink);
+                let summary = run_well(&graph, options(mode, workers));
+                assert!(table.snapshot().is_empty() && running.snapshot().is_empty());
+                assert_eq!((summary.input_rows, summary.output_rows), (0, 0));
+            }
+        }
+    }
+}
+
+#[test]
+fn times_at_the_ends_of_time_are_in_windows() {
+    let times = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX];
+    for mode in MODES {
+        for workers in [1, 2] {
+            let graph = Graph::new("ends");
+            let timed = graph.source(memory(times)).with_watermark(|t| EventTime(*t), Duration::MAX).boxed();
+            let (tumbling_sink, tumblings) = memory_sink();
+            let (sliding_sink, slidings) = memory_sink();
+            let (session_sink, sessions) = memory_sink();
+            let second = Duration::from_secs(1);
+            timed.clone().window(tumbling(second)).count().append().map(|r| r.value).sink(tumbling_sink);
+            timed
+                .clone()
+                .window(sliding(2 * second, second))
+                .count()
+                .append()
+                .map(|r| r.value)
+                .sink(sliding_sink);
+            timed
+                .window(session(second))
+                .count()
+                .append()
+                .map(|r| (r.window.end.0, r.value))
+                .sink(session_sink);
+            let summary = run_well(&graph, options(mode, workers));
+            assert_eq!(summary.late_rows, 0, "{mode:?}, {workers} workers");
+            assert_eq!(tumblings.snapshot().iter().sum::<u64>(), 7, "{mode:?}, {workers} workers");
+            assert_eq!(slidings.snapshot().iter().sum::<u64>(), 14, "{mode:?}, {workers} workers");
+            let ends = [(i64::MIN + 1_000_001, 2), (1_000_001, 3), (i64::MAX, 2)];
+            assert_same(&sessions.snapshot(), &ends, format!("{mode:?}, {workers} workers"));
+        }
+    }
+}
+
+#[test]
+fn a_time_at_the_end_of_time_closes_everything_else() {
+    for workers in [1, 2] {
+        let graph = Graph::new("end");
+        let (main, late) = graph
+            .source(memory([5, i64::MAX, 6]))
+            .with_watermark(|t| EventTime(*t), Duration::ZERO)
+            .window(tumbling(Duration::from_micros(10)))
+            .count()
+            .append_with_late();
+        let (sink, table) = memory_sink();
+        let (late_sink, late_table) = memory_sink();
+        main.map(|r| r.value).sink(sink);
+        late.sink(late_sink);
+        run_well(&graph, options(Mode::MicroBatch, workers).with_max_records_per_epoch(1));
+        assert_eq!((table.snapshot(), late_table.snapshot()), (vec![1, 1], vec![6]), "{workers} workers");
+    }
+}
+
+#[test]
+fn a_small_queue_slows_a_query_and_does_not_stop_it() {
+    for mode in MODES {
+        for workers in [2, 4] {
+            let graph = Graph::new("queue");
+            let (sink, count) = discard();
+            graph.source(iterate_partitions(3, |_| 0..20_000u64)).rebalance().rebalance().sink(sink);
+            let way = options(mode, workers).with_max_queued(1).with_max_records_per_epoch(1_000);
+            let summary = run_well(&graph, way);
+            assert_eq!(summary.output_rows, 60_000);
+            drop(count);
+        }
+    }
+}
