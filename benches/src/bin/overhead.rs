@@ -15,13 +15,11 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use tidemill::{Idle, Mode, Options};
-use tidemill_benches::baseline::{self, chain::Style, windowed_count::WindowedCount};
 use tidemill_benches::baseline::chain::{Large, Medium, Record, Small};
 use tidemill_benches::baseline::latency::{Latency, expected_checksum};
+use tidemill_benches::baseline::{self, chain::Style, windowed_count::WindowedCount};
 use tidemill_benches::jobs;
-use tidemill_benches::measure::{
-    Comparison, Sample, compare, cpu_time, json_line, machine, median, table,
-};
+use tidemill_benches::measure::{Comparison, Sample, compare, cpu_time, json_line, machine, median, table};
 use tidemill_benches::text::zipf_file;
 
 /// Which job.
@@ -84,6 +82,12 @@ struct Arguments {
     /// Also write the results to this file, as lines of JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// How many records may wait between Tidemill's workers.
+    #[arg(long, default_value_t = Options::default().max_queued)]
+    max_queued: usize,
+    /// Milliseconds from checkpoint to checkpoint in Tidemill's continuous mode.
+    #[arg(long, default_value_t = 1000)]
+    checkpoint_interval: u64,
     /// Only Tidemill, once, without comparing: for a profiler.
     #[arg(long)]
     alone: bool,
@@ -136,6 +140,13 @@ struct Bench {
 }
 
 impl Bench {
+    fn options(&self, mode: Mode) -> Options {
+        Options::default()
+            .with_mode(mode)
+            .with_max_queued(self.arguments.max_queued)
+            .with_checkpoint_interval(Duration::from_millis(self.arguments.checkpoint_interval))
+    }
+
     fn wants(&self, job: Job) -> bool {
         self.arguments.job == Job::All || self.arguments.job == job
     }
@@ -146,13 +157,7 @@ impl Bench {
         }
     }
 
-    fn compare(
-        &mut self,
-        name: &str,
-        target: f64,
-        mut a: impl FnMut() -> Sample,
-        b: impl FnMut() -> Sample,
-    ) {
+    fn compare(&mut self, name: &str, target: f64, mut a: impl FnMut() -> Sample, b: impl FnMut() -> Sample) {
         if self.arguments.alone {
             println!("{name}: {:?}", a());
             return;
@@ -170,10 +175,11 @@ impl Bench {
 
     fn word_count(&mut self) {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        zipf_file(file.path(), self.arguments.mib << 20, self.arguments.words, 42).expect("the text is written");
+        zipf_file(file.path(), self.arguments.mib << 20, self.arguments.words, 42)
+            .expect("the text is written");
         for workers in self.arguments.workers.clone() {
             for mode in self.arguments.mode.clone() {
-                let options = Options::default().with_mode(mode).with_workers(workers);
+                let options = self.options(mode).with_workers(workers);
                 let sample = |answer: baseline::word_count::WordCount| Sample {
                     elapsed: answer.elapsed,
                     records: answer.words(),
@@ -194,7 +200,7 @@ impl Bench {
             for workers in self.arguments.workers.clone() {
                 for mode in self.arguments.mode.clone() {
                     let job = WindowedCount::new(self.arguments.events, keys, workers);
-                    let options = Options::default().with_mode(mode);
+                    let options = self.options(mode);
                     let sample = |answer: baseline::windowed_count::Windowed| Sample {
                         elapsed: answer.elapsed,
                         records: job.events,
@@ -217,7 +223,7 @@ impl Bench {
         }
         let (records, batch) = (self.arguments.events, self.arguments.batch);
         for mode in self.arguments.mode.clone() {
-            let options = Options::default().with_mode(mode);
+            let options = self.options(mode);
             let sample = |answer: baseline::chain::Chain| Sample {
                 elapsed: answer.elapsed,
                 records,
@@ -236,10 +242,7 @@ impl Bench {
         let Arguments { rate, seconds, idle_spin, runs, alone, .. } = self.arguments;
         let spin = Duration::from_micros(idle_spin);
         for workers in self.arguments.workers.clone() {
-            let options = Options::default()
-                .with_mode(Mode::Continuous)
-                .with_workers(workers)
-                .with_idle(Idle::Spin(spin));
+            let options = self.options(Mode::Continuous).with_workers(workers).with_idle(Idle::Spin(spin));
             let a = || with_cpu(|| jobs::latency::latency(rate, seconds, &options));
             let b = || with_cpu(|| baseline::latency::latency(rate, seconds, workers, spin));
             if alone {
@@ -300,7 +303,11 @@ impl Bench {
                 (true, true) => "kept",
                 (true, false) => "MISSED",
             };
-            println!("{:>50}  p99 a/b {ratio:.2} (rounds: {}), target 1.30: {verdict}", "", rounded.join(" "));
+            println!(
+                "{:>50}  p99 a/b {ratio:.2} (rounds: {}), target 1.30: {verdict}",
+                "",
+                rounded.join(" ")
+            );
             self.write(&line);
         }
     }

@@ -51,8 +51,8 @@ pub fn chain<R: Record>(records: u64, options: &Options) -> Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baseline::chain::{Large, Small, Style};
     use crate::baseline;
+    use crate::baseline::chain::{Large, Small, Style};
     use tidemill::Mode;
 
     fn check<R: Record>() {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use std::sync::{Mutex, PoisonError};
 use tidemill::{
     Clock, Epoch, Graph, Options, PlanLimits, Poll, Reader, ReaderContext, Run, Sink, SinkError, Source,
     SourceError,
 };
-use std::sync::{Mutex, PoisonError};
 
 use crate::baseline::latency::{KEYS, Latency, due, histogram};
 use crate::generator::{key, row_checksum};
@@ -127,7 +127,12 @@ impl Source for OpenLoop {
         Ok(if upto >= self.0.total { upto + self.0.peers } else { upto })
     }
 
-    fn open(&self, _partition: u32, from: &u64, context: ReaderContext) -> Result<OpenLoopReader, SourceError> {
+    fn open(
+        &self,
+        _partition: u32,
+        from: &u64,
+        context: ReaderContext,
+    ) -> Result<OpenLoopReader, SourceError> {
         Ok(OpenLoopReader { schedule: Arc::clone(&self.0), next: *from, clock: context.clock })
     }
 }

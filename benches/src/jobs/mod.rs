@@ -3,7 +3,12 @@
 //! Each is written as a user would write it, with the defaults, and its time is that of the whole `graph.run()`:
 //! starting the threads, reading, computing, committing, ending them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark fails loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark fails loudly"
+)]
 
 pub mod chain;
 pub mod latency;
@@ -16,20 +21,25 @@ use tidemill::{Epoch, Sink, SinkError};
 
 /// A sink for the measuring of everything but sinks: takes every row into account as it comes and keeps none. What an
 /// instance has gathered is joined with the others' when it is dropped.
-struct Gather<S: Default + Send, T> {
-    take: fn(&mut S, T),
+struct Gather<S: Default, F> {
+    take: F,
     join: fn(&mut S, S),
     own: S,
     all: Arc<Mutex<S>>,
 }
 
-impl<S: Default + Send + 'static, T: Send + 'static> Gather<S, T> {
-    fn new(all: &Arc<Mutex<S>>, take: fn(&mut S, T), join: fn(&mut S, S)) -> Self {
+impl<S: Default, F> Gather<S, F> {
+    fn new<T>(all: &Arc<Mutex<S>>, take: F, join: fn(&mut S, S)) -> Self
+    where
+        F: Fn(&mut S, T),
+    {
         Gather { take, join, own: S::default(), all: Arc::clone(all) }
     }
 }
 
-impl<S: Default + Send + 'static, T: Send + 'static> Sink<T> for Gather<S, T> {
+impl<S: Default + Send + 'static, T: Send + 'static, F: Fn(&mut S, T) + Send + 'static> Sink<T>
+    for Gather<S, F>
+{
     fn write(&mut self, _epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
         rows.drain(..).for_each(|row| (self.take)(&mut self.own, row));
         Ok(())
@@ -40,7 +50,7 @@ impl<S: Default + Send + 'static, T: Send + 'static> Sink<T> for Gather<S, T> {
     }
 }
 
-impl<S: Default + Send, T> Drop for Gather<S, T> {
+impl<S: Default, F> Drop for Gather<S, F> {
     fn drop(&mut self) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         (self.join)(&mut all, std::mem::take(&mut self.own));

@@ -149,7 +149,8 @@ where
         }
         let before = out.len();
         out.reserve(wanted.min(RESERVE));
-        out.extend(iter.by_ref().take(wanted));
+        // An inner loop: each record is made where it is to be.
+        iter.by_ref().take(wanted).for_each(|record| out.push(record));
         let taken = out.len() - before;
         self.at += taken as u64;
         if taken < wanted {

@@ -31,21 +31,36 @@ pub(crate) fn run_chain<P: Chain, R: Send + 'static>(
 ) -> Result<(), OperatorError> {
     let origin = batch.origin();
     let input = rows::<P::In>(batch)?;
-    let capacity = batch_capacity::<R>();
-    let mut out: Vec<R> = Vec::with_capacity(input.len().min(capacity));
+    let mut out: Vec<R> = Vec::with_capacity(input.len().min(batch_capacity::<R>()));
     let mut tap = Tap::new();
     chain.run(input, &mut tap, &mut |time, value| {
-        if out.len() == capacity {
-            let full = std::mem::replace(&mut out, Vec::with_capacity(capacity));
-            context.send(0, Batch::from_vec(full).with_origin(origin));
+        // Only where there is room: so the vector stays in registers through the loop.
+        if out.len() < out.capacity() {
+            out.push(pack(time, value));
+        } else {
+            out = push_to_full(std::mem::take(&mut out), pack(time, value), origin, context);
         }
-        out.push(pack(time, value));
     });
     context.send(0, Batch::from_vec(out).with_origin(origin));
     if tap.seen {
         context.observe(origin, tap.watermark);
     }
     Ok(())
+}
+
+/// Makes room for a row, by sending the others if they are a batch.
+#[cold]
+#[inline(never)]
+fn push_to_full<R: Send + 'static>(mut rows: Vec<R>, row: R, origin: u32, context: &mut Context) -> Vec<R> {
+    let capacity = batch_capacity::<R>();
+    if rows.len() >= capacity {
+        context.send(0, Batch::from_vec(rows).with_origin(origin));
+        rows = Vec::with_capacity(capacity);
+    } else {
+        rows.reserve_exact(capacity - rows.len());
+    }
+    rows.push(row);
+    rows
 }
 
 /// Runs a chain and hands its records to a sink without their event times.
