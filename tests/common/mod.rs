@@ -1,8 +1,6 @@
 //! What the whole-graph tests have in common: running a query under a watchdog.
-#![allow(dead_code, reason = "every test file uses its own part of this")]
+#![allow(unreachable_pub, dead_code, reason = "every test file uses its own part of this")]
 #![allow(clippy::panic, reason = "a test fails by panicking")]
-
-#![allow(unreachable_pub, dead_code, reason = "shared by test programs that each use a part of it")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

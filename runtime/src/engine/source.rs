@@ -323,10 +323,8 @@ impl Reading {
                 metrics.rows_out.fetch_add(total as u64, Ordering::Relaxed);
             }
         }
-        if self.readers.iter().flatten().all(|part| part.ended) {
-            if self.status.ended.get().is_none() {
-                self.status.ended.set(Some(steps()));
-            }
+        if self.status.ended.get().is_none() && self.readers.iter().flatten().all(|part| part.ended) {
+            self.status.ended.set(Some(steps()));
         }
         let found = if more { Found::More } else { Found::Nothing(again) };
         Ok((found, total))
