@@ -1,6 +1,7 @@
 //! A table in memory that can be looked at while the query runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
@@ -54,6 +55,27 @@ impl<T: Clone> MemoryTable<T> {
     /// All rows, in the order of their epochs.
     pub fn snapshot(&self) -> Vec<T> {
         lock(&self.shared).epochs.values().flatten().cloned().collect()
+    }
+
+    /// The last row of each key: what an update stream says now.
+    ///
+    /// ```
+    /// use tidemill_connectors::memory_sink;
+    /// use tidemill_operators::{Epoch, Sink};
+    ///
+    /// let (mut sink, table) = memory_sink();
+    /// sink.write(Epoch(0), &mut vec![("sea", 1), ("tide", 1), ("sea", 2)])?;
+    /// sink.commit(Epoch(0))?;
+    /// assert_eq!(table.latest_by(|(word, _)| *word)["sea"], ("sea", 2));
+    /// # Ok::<(), tidemill_operators::SinkError>(())
+    /// ```
+    pub fn latest_by<K: Hash + Eq>(&self, key: impl Fn(&T) -> K) -> HashMap<K, T> {
+        self.snapshot().into_iter().map(|row| (key(&row), row)).collect()
+    }
+
+    /// Takes all rows out, so that a long-running query does not fill the memory.
+    pub fn take(&self) -> Vec<T> {
+        std::mem::take(&mut lock(&self.shared).epochs).into_values().flatten().collect()
     }
 
     /// The rows of each epoch that had any.
