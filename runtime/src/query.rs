@@ -108,6 +108,7 @@ impl Shared {
 impl QueryHandle {
     fn start(prepared: Prepared) -> Result<QueryHandle, RunError> {
         let shared = Arc::new(Shared::default());
+        *shared.progress.lock().unwrap_or_else(PoisonError::into_inner) = prepared.driver.progress().clone();
         *shared.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(prepared.control.events.clone());
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()

@@ -287,10 +287,10 @@ impl Driver {
         if (!self.read && !self.plans_ahead) || self.flights.len() >= self.options.max_in_flight {
             return Ok(Duration::from_millis(100));
         }
-        let timer = self.control.timer(now);
         if now < self.due {
             return Ok(self.due.since(now));
         }
+        let timer = self.control.timer(now);
         let wanted = timer.is_some_and(|at| at <= now);
         if self.plan(now, wanted)? {
             self.asked = ASK_AGAIN.0;
