@@ -260,7 +260,7 @@ impl<'scope> Building<'_, 'scope> {
             inflow: Inflow { edge: partials, router },
             domains: self.layout.domains.get(node.id.0).cloned().unwrap_or_default(),
         };
-        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None);
+        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None, Vec::new());
         let results = merged.into_iter().next();
         self.keep(node.id, results.into_iter().chain(late).collect());
     }
@@ -269,10 +269,12 @@ impl<'scope> Building<'_, 'scope> {
         let domains_of = |input: &Input| self.layout.domains.get(input.from.0).cloned().unwrap_or_default();
         let domains: Vec<_> = node.inputs.iter().map(domains_of).collect();
         let assigner = self.assigner(node);
+        let (reach, _) = self.layout.local_of(node);
+        let sources = reach.iter().filter_map(|id| self.statuses.get(id).map(Rc::clone)).collect();
         let inflows = self.inflows(node);
         let inputs =
             inflows.into_iter().zip(domains).map(|(inflow, domains)| StatefulInput { inflow, domains }).collect();
-        stateful(self.scope, &node.label(), inputs, hosted, assigner)
+        stateful(self.scope, &node.label(), inputs, hosted, assigner, sources)
     }
 
     fn assigner(&self, node: &Node) -> Option<Assigner> {

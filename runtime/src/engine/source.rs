@@ -36,6 +36,8 @@ const ROWS: usize = 8_192;
 pub(crate) struct SourceStatus {
     ended: Cell<Option<u64>>,
     idle: Cell<Option<u64>>,
+    /// Whether it has just read something, and there is more to read at once.
+    more: Cell<bool>,
 }
 
 impl SourceStatus {
@@ -58,6 +60,9 @@ impl SourceStatus {
     /// Notes whether it has nothing to read.
     fn set_idle(&self, idle: bool) {
         self.idle.set(if idle { self.idle.get().or_else(|| Some(steps())) } else { None });
+    }
+    pub(crate) fn has_more(&self) -> bool {
+        self.more.get()
     }
 }
 
@@ -247,7 +252,8 @@ impl Reading {
             self.leave()?;
             return Ok(false);
         }
-        let (found, _) = self.poll_all(capability)?;
+        let (found, rows) = self.poll_all(capability)?;
+        self.status.more.set(rows > 0 && matches!(found, Found::More));
         if self.readers.iter().flatten().all(|part| part.ended) {
             self.leave()?;
             return Ok(false);
@@ -353,6 +359,7 @@ impl Reading {
 
     fn finish(&mut self) {
         self.readers = None;
+        self.status.more.set(false);
         let last = match self.control.mode {
             Mode::MicroBatch => self.epoch.0.checked_sub(1).map(Epoch),
             Mode::Continuous => Some(self.epoch),
