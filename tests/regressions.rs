@@ -20,8 +20,11 @@ fn an_epoch_does_not_end_without_the_partitions_of_a_worker_that_is_behind() {
             .count()
             .append()
             .sink(sink);
-        let options =
-            Options::default().with_workers(2).with_max_records_per_epoch(40).with_max_in_flight(4).without_ctrl_c();
+        let options = Options::default()
+            .with_workers(2)
+            .with_max_records_per_epoch(40)
+            .with_max_in_flight(4)
+            .without_ctrl_c();
         let summary = graph.run(options).unwrap();
         assert_eq!(summary.late_rows, 0, "each partition is in order, so no row can be late");
         assert_eq!(windows.snapshot().iter().map(|w| w.value).sum::<u64>(), summary.input_rows);
@@ -49,7 +52,10 @@ fn every_window_closes_at_the_end_of_input_whoever_notices_it_first() {
             .with_checkpoint_interval(Duration::from_micros(200))
             .without_ctrl_c();
         let summary = graph.run(options).unwrap();
-        assert_eq!(windows.snapshot().iter().map(|w| w.value).sum::<u64>(), summary.input_rows - summary.late_rows);
+        assert_eq!(
+            windows.snapshot().iter().map(|w| w.value).sum::<u64>(),
+            summary.input_rows - summary.late_rows
+        );
         assert_eq!(summary.late_rows, 0, "each partition is in order, so no row can be late");
     }
 }

@@ -137,7 +137,9 @@ impl Ledger {
         }
         let ended = {
             let sources = lock(&self.sources);
-            let all = |node| sources.get(node).is_some_and(|e: &SourceEnd| e.ended == e.partitions && e.last <= epoch);
+            let all = |node| {
+                sources.get(node).is_some_and(|e: &SourceEnd| e.ended == e.partitions && e.last <= epoch)
+            };
             !domain.sources.is_empty() && domain.sources.iter().all(all)
         };
         let shown = domain.shown.remove(&epoch).unwrap_or_default();
@@ -167,9 +169,11 @@ impl Ledger {
         if !changed {
             return (domain.now, false);
         }
-        let held = domain.holds.iter().filter_map(|h| if let Hold::At(t) = h { Some(*t) } else { None }).min();
+        let held =
+            domain.holds.iter().filter_map(|h| if let Hold::At(t) = h { Some(*t) } else { None }).min();
         let all_ended = domain.holds.iter().all(|h| *h == Hold::Ended);
-        let quiet = domain.holds.iter().filter_map(|h| if let Hold::Quiet(t) = h { Some(*t) } else { None }).max();
+        let quiet =
+            domain.holds.iter().filter_map(|h| if let Hold::Quiet(t) = h { Some(*t) } else { None }).max();
         let next = match (held, quiet) {
             (Some(least), _) => least.max(domain.now),
             (None, _) if all_ended => EventTime::MAX,
@@ -183,12 +187,10 @@ impl Ledger {
 
     /// Continuous: whether another worker has said that nothing comes from it at present.
     pub(crate) fn others_idle(&self, domain: DomainId, worker: usize) -> bool {
-        self.domains
-            .get(domain)
-            .is_some_and(|d| {
-                let still = |h: &Hold| matches!(h, Hold::Idle | Hold::Quiet(_));
-                lock(d).holds.iter().enumerate().any(|(w, h)| w != worker && still(h))
-            })
+        self.domains.get(domain).is_some_and(|d| {
+            let still = |h: &Hold| matches!(h, Hold::Idle | Hold::Quiet(_));
+            lock(d).holds.iter().enumerate().any(|(w, h)| w != worker && still(h))
+        })
     }
 
     /// Continuous: the watermark now.
@@ -240,7 +242,12 @@ impl Ledger {
     pub(crate) fn end_of_interval(&self, domain: DomainId, epoch: Epoch) -> EventTime {
         let Some(domain) = self.domains.get(domain) else { return EventTime::MIN };
         let of = |left: &BTreeMap<Epoch, EventTime>| left.range(..=epoch).next_back().map(|(_, t)| *t);
-        lock(domain).left.iter().map(|left| of(left).unwrap_or(EventTime::MIN)).min().unwrap_or(EventTime::MIN)
+        lock(domain)
+            .left
+            .iter()
+            .map(|left| of(left).unwrap_or(EventTime::MIN))
+            .min()
+            .unwrap_or(EventTime::MIN)
     }
 
     /// The least watermark over all domains, for progress: at the end of an epoch in micro-batch, now in continuous.
@@ -250,7 +257,11 @@ impl Ledger {
             .iter()
             .map(|d| {
                 let domain = lock(d);
-                if continuous { domain.now } else { domain.closed.get(&epoch).copied().unwrap_or(domain.last) }
+                if continuous {
+                    domain.now
+                } else {
+                    domain.closed.get(&epoch).copied().unwrap_or(domain.last)
+                }
             })
             .min()
     }

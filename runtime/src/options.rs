@@ -163,7 +163,10 @@ impl Options {
             return refuse("--workers", "there must be at least one");
         }
         if self.workers > usize::from(tidemill_operators::KEY_GROUPS) {
-            return refuse("--workers", "there are 128 key groups, so more than 128 workers would leave some without any");
+            return refuse(
+                "--workers",
+                "there are 128 key groups, so more than 128 workers would leave some without any",
+            );
         }
         if self.max_in_flight == 0 {
             return refuse("--max-in-flight", "there must be at least one epoch under way");
@@ -178,7 +181,10 @@ impl Options {
             return refuse("--checkpoint-interval", "must be longer than nothing");
         }
         if matches!(self.trigger, Trigger::Every(d) if d < Duration::from_micros(1)) {
-            return refuse("--trigger", "an interval must be at least a microsecond; `asap` is as fast as can be");
+            return refuse(
+                "--trigger",
+                "an interval must be at least a microsecond; `asap` is as fast as can be",
+            );
         }
         if self.checkpoint.is_some() {
             return refuse(
@@ -312,7 +318,9 @@ mod tests {
 
     #[test]
     fn times_are_read_as_people_write_them() {
-        for (text, micros) in [("500ms", 500_000), ("1.5s", 1_500_000), ("50us", 50), ("2m", 120_000_000), ("0", 0)] {
+        for (text, micros) in
+            [("500ms", 500_000), ("1.5s", 1_500_000), ("50us", 50), ("2m", 120_000_000), ("0", 0)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_micros(micros)), "{text}");
         }
         for text in ["", "5", "five", "5 parsecs", "-1s"] {

@@ -217,8 +217,8 @@ impl Interrupt {
         let flag = Arc::new(AtomicBool::new(false));
         let engine = |e: std::io::Error| RunError::Engine(format!("Ctrl-C cannot be watched: {e}"));
         // In this order: a signal that finds the flag set ends the process, then the flag is set.
-        let second =
-            signal_hook::flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&flag)).map_err(engine)?;
+        let second = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&flag))
+            .map_err(engine)?;
         let first = signal_hook::flag::register(SIGINT, Arc::clone(&flag)).map_err(engine)?;
         Ok(Interrupt { flag, ids: vec![first, second] })
     }

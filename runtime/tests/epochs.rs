@@ -68,8 +68,7 @@ fn a_window_closes_in_the_epoch_whose_data_closes_it() {
 
 #[test]
 fn inside_an_epoch_the_watermark_is_the_one_with_which_it_began() {
-    let (graph, counted, late) =
-        counts(ScriptedSource::new().watermark(at(10)).row(at(5), 1).end_epoch());
+    let (graph, counted, late) = counts(ScriptedSource::new().watermark(at(10)).row(at(5), 1).end_epoch());
     let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new()).unwrap();
     driver.epoch().unwrap();
     assert_eq!((counted.committed().len(), late.committed().len()), (1, 0));
@@ -77,9 +76,8 @@ fn inside_an_epoch_the_watermark_is_the_one_with_which_it_began() {
 
 #[test]
 fn in_continuous_mode_a_window_closes_as_soon_as_the_watermark_passes() {
-    let (graph, counted, _) = counts(
-        ScriptedSource::new().row(at(1), 1).row(at(2), 2).end_epoch().watermark(at(10)).end_epoch(),
-    );
+    let (graph, counted, _) =
+        counts(ScriptedSource::new().row(at(1), 1).row(at(2), 2).end_epoch().watermark(at(10)).end_epoch());
     let options = Options::default().with_mode(Mode::Continuous);
     let mut driver = TestDriver::new(&graph, options, &SimClock::new()).unwrap();
     driver.settle().unwrap();
@@ -92,10 +90,16 @@ fn in_continuous_mode_a_window_closes_as_soon_as_the_watermark_passes() {
 #[test]
 fn an_idle_partition_does_not_hold_the_others_back_in_micro_batch() {
     let script = ScriptedSource::new()
-        .row(at(1), 1).watermark(at(10)).end_epoch()
-        .row(at(11), 2).watermark(at(20)).end_epoch()
+        .row(at(1), 1)
+        .watermark(at(10))
+        .end_epoch()
+        .row(at(11), 2)
+        .watermark(at(20))
+        .end_epoch()
         .next_partition()
-        .row(at(2), 3).watermark(at(3)).end_epoch()
+        .row(at(2), 3)
+        .watermark(at(3))
+        .end_epoch()
         .end_epoch();
     let (graph, counted, _) = counts(script);
     let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new()).unwrap();
@@ -123,7 +127,8 @@ fn when_all_partitions_have_ended_every_window_closes() {
 
 #[test]
 fn a_source_that_fails_ends_the_query_with_its_line() {
-    let (graph, counted, _) = counts(ScriptedSource::new().row(at(1), 1).end_epoch().fail("the sea is rough"));
+    let (graph, counted, _) =
+        counts(ScriptedSource::new().row(at(1), 1).end_epoch().fail("the sea is rough"));
     let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new()).unwrap();
     driver.epoch().unwrap();
     let error = driver.epoch().unwrap_err();
@@ -140,7 +145,13 @@ fn in_continuous_mode_a_silent_partition_holds_the_watermark_until_it_counts_as_
     let (sink, rows) = collecting_sink();
     // Two partitions, of which the second never shows anything and never ends.
     let pause = Duration::from_secs(20);
-    let script = ScriptedSource::new().row(at(5), 1i64).pause(pause).row(at(15), 2).pause(pause).row(at(25), 3).pause(pause);
+    let script = ScriptedSource::new()
+        .row(at(5), 1i64)
+        .pause(pause)
+        .row(at(15), 2)
+        .pause(pause)
+        .row(at(25), 3)
+        .pause(pause);
     graph
         .source(script.next_partition())
         .filter_map(|item| item.ok())

@@ -240,8 +240,12 @@ impl Reader for RateReader {
         self.start = Some(start);
         let end = self.schedule.end(self.partition).unwrap_or(u64::MAX);
         // What was planned was due when it was planned, whatever a replay's clock says.
-        let due =
-            until.map_or_else(|| self.schedule.due(self.partition, start, self::until(&self.frozen, now)), |until| until.index).min(end);
+        let due = until
+            .map_or_else(
+                || self.schedule.due(self.partition, start, self::until(&self.frozen, now)),
+                |until| until.index,
+            )
+            .min(end);
         let last = due.min(self.index.saturating_add(max as u64)).max(self.index);
         out.extend((self.index..last).map(|index| {
             let value = self.schedule.value(self.partition, index);

@@ -80,7 +80,11 @@ impl Plan {
                     from: i.from.0,
                     output: i.port,
                     // What an aggregation takes is exchanged inside it, after each worker has aggregated its own.
-                    route: if matches!(node.kind, NodeKind::Grouped(_)) { "by key" } else { i.route.describe() },
+                    route: if matches!(node.kind, NodeKind::Grouped(_)) {
+                        "by key"
+                    } else {
+                        i.route.describe()
+                    },
                 })
                 .collect(),
         };
@@ -142,7 +146,8 @@ impl fmt::Display for Plan {
                 writeln!(f, "       step {} at {}", step.name.as_deref().unwrap_or(step.op), step.at)?;
             }
             for edge in &node.inputs {
-                let output = if edge.output == 0 { String::new() } else { format!(" output {}", edge.output) };
+                let output =
+                    if edge.output == 0 { String::new() } else { format!(" output {}", edge.output) };
                 writeln!(f, "       from #{}{output}, {}", edge.from, edge.route)?;
             }
             let mut traits = Vec::new();

@@ -97,7 +97,8 @@ impl Graph {
             .nodes
             .iter()
             .map(|n| {
-                let inputs: Vec<_> = n.inputs.iter().map(|i| (i.from.0, i.port, i.route.describe())).collect();
+                let inputs: Vec<_> =
+                    n.inputs.iter().map(|i| (i.from.0, i.port, i.route.describe())).collect();
                 (n.op, n.uid.clone(), n.detail.clone(), n.outputs.len(), inputs)
             })
             .collect();

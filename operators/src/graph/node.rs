@@ -200,7 +200,10 @@ impl Node {
             Some(parent) => format!("{}/{}", parent.uid(), spec.op),
             None => spec.op.to_owned(),
         };
-        let twins = before.iter().filter(|n| n.derived_uid == path || n.derived_uid.starts_with(&format!("{path}#"))).count();
+        let twins = before
+            .iter()
+            .filter(|n| n.derived_uid == path || n.derived_uid.starts_with(&format!("{path}#")))
+            .count();
         let derived_uid = if twins == 0 { path } else { format!("{path}#{}", twins + 1) };
         Node {
             id,

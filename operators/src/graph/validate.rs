@@ -47,7 +47,8 @@ pub(super) fn validate(nodes: &[Node], found: &[(NodeId, String)]) -> Result<(),
         let node = nodes.get(id.0);
         Problem {
             operator: node.map_or_else(|| "graph".to_owned(), Node::label),
-            location: node.map_or_else(String::new, |n| format!("{}:{}", n.location.file(), n.location.line())),
+            location: node
+                .map_or_else(String::new, |n| format!("{}:{}", n.location.file(), n.location.line())),
             message,
         }
     };
@@ -70,7 +71,11 @@ fn duplicate_uids(nodes: &[Node], problems: &mut Vec<(NodeId, String)>) {
             let (file, line) = (first.location.file(), first.location.line());
             problems.push((
                 node.id,
-                format!("the uid `{}` is taken by `{}` at {file}:{line}: each needs its own", node.uid(), first.label()),
+                format!(
+                    "the uid `{}` is taken by `{}` at {file}:{line}: each needs its own",
+                    node.uid(),
+                    first.label()
+                ),
             ));
         } else {
             seen.insert(node.uid(), node);

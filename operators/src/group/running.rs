@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::emission::{Emit, RunningShape};
 use super::{Front, Grouping, short_name};
 use crate::state::{Mark, RunningState, Stamp};
-use crate::stream::{Chain, Keying, KeyedStream};
+use crate::stream::{Chain, KeyedStream, Keying};
 use crate::{Aggregate, Key, Stream};
 
 /// A running aggregate that waits for its output mode: [`update`](Self::update) or [`complete`](Self::complete).
@@ -22,7 +22,9 @@ pub struct RunningAggregate<K, V, P, Y, A> {
 
 impl<K, V, P, Y, A> std::fmt::Debug for RunningAggregate<K, V, P, Y, A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunningAggregate").field("aggregate", &std::any::type_name::<A>()).finish_non_exhaustive()
+        f.debug_struct("RunningAggregate")
+            .field("aggregate", &std::any::type_name::<A>())
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,4 +92,3 @@ where
         Stream::at(port)
     }
 }
-

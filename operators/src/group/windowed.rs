@@ -93,7 +93,9 @@ pub struct WindowedAggregate<K, V, P, Y, W, A> {
 
 impl<K, V, P, Y, W, A> std::fmt::Debug for WindowedAggregate<K, V, P, Y, W, A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WindowedAggregate").field("aggregate", &std::any::type_name::<A>()).finish_non_exhaustive()
+        f.debug_struct("WindowedAggregate")
+            .field("aggregate", &std::any::type_name::<A>())
+            .finish_non_exhaustive()
     }
 }
 
@@ -165,4 +167,3 @@ where
         (Stream::at(port), Stream::at(late))
     }
 }
-

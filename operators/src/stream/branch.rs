@@ -3,8 +3,8 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::chain::{Chain, Edge, Tap, TimeDomain};
 use super::Stream;
+use super::chain::{Chain, Edge, Tap, TimeDomain};
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route};
 use crate::{Batch, Context, Operator, OperatorError, rows};
 

@@ -2,8 +2,8 @@
 
 use std::panic::Location;
 
-use super::chain::{Chain, Tap, WatermarkSpec};
 use super::Stream;
+use super::chain::{Chain, Tap, WatermarkSpec};
 use crate::EventTime;
 
 /// The chain of [`Stream::filter_map`].
@@ -32,7 +32,9 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     }
 }
 
-impl<P: Chain, U: Send + 'static, F: Fn(P::Out) -> Option<U> + Send + Sync + 'static> Chain for FilterMap<P, F> {
+impl<P: Chain, U: Send + 'static, F: Fn(P::Out) -> Option<U> + Send + Sync + 'static> Chain
+    for FilterMap<P, F>
+{
     type In = P::In;
     type Out = U;
     type Time = P::Time;

@@ -2,8 +2,8 @@
 
 use std::panic::Location;
 
-use super::chain::{Chain, Tap, WatermarkSpec};
 use super::Stream;
+use super::chain::{Chain, Tap, WatermarkSpec};
 use crate::EventTime;
 
 /// The chain of [`Stream::inspect`].

@@ -5,8 +5,8 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 use std::panic::Location;
 
-use super::chain::Chain;
 use super::Stream;
+use super::chain::Chain;
 use crate::graph::{Port, Step};
 use crate::{Key, hash_key};
 

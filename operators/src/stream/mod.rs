@@ -122,7 +122,9 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         let chain = std::sync::Arc::new(self.chain);
         let spec = NodeSpec {
             kind: NodeKind::Operator(OperatorSpec {
-                make: std::sync::Arc::new(move |_| Box::new(ChainOperator::<P>::new(std::sync::Arc::clone(&chain)))),
+                make: std::sync::Arc::new(move |_| {
+                    Box::new(ChainOperator::<P>::new(std::sync::Arc::clone(&chain)))
+                }),
                 stateful: false,
                 watermark,
             }),

@@ -2,8 +2,8 @@
 
 use std::panic::Location;
 
-use super::chain::{Chain, Edge, TimeDomain};
 use super::Stream;
+use super::chain::{Chain, Edge, TimeDomain};
 use crate::Data;
 use crate::graph::{Input, NodeKind, NodeSpec, Route};
 
@@ -23,7 +23,11 @@ impl<T: Data, P: Chain<Out = T>> Stream<T, P> {
         <P::Time as TimeDomain>::Row<T>: Clone,
     {
         let location = Location::caller();
-        self.reroute("broadcast", location, Route::Broadcast(crate::cloner::<<P::Time as TimeDomain>::Row<T>>()))
+        self.reroute(
+            "broadcast",
+            location,
+            Route::Broadcast(crate::cloner::<<P::Time as TimeDomain>::Row<T>>()),
+        )
     }
 
     #[track_caller]

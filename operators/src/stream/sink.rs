@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::{Arc, Mutex};
 
-use super::chain::Chain;
 use super::Stream;
+use super::chain::Chain;
 use super::terminal::StripTime;
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route, SinkSpec};
 use crate::sink::{DynSink, ErasedSink, Sink};

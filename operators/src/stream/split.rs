@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use either::Either;
 
-use super::chain::{Chain, Edge, Tap, TimeDomain};
 use super::Stream;
+use super::chain::{Chain, Edge, Tap, TimeDomain};
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route};
 use crate::{Batch, Context, Operator, OperatorError, rows};
 

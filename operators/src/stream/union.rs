@@ -3,8 +3,8 @@
 
 use std::panic::Location;
 
-use super::chain::{Chain, Edge};
 use super::Stream;
+use super::chain::{Chain, Edge};
 use crate::graph::{Input, NodeKind, NodeSpec, Route};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {

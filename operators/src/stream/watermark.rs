@@ -8,8 +8,8 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use super::chain::{Chain, Tap, Timed, Untimed, WatermarkSpec};
 use super::Stream;
+use super::chain::{Chain, Tap, Timed, Untimed, WatermarkSpec};
 use crate::EventTime;
 use crate::time::micros;
 
@@ -52,7 +52,11 @@ impl<T: Send + 'static, P: Chain<Out = T, Time = Untimed>> Stream<T, P> {
     /// Reads the event time of every record, and the watermark from those records that say one: "nothing before this
     /// will follow". For sources that know their own progress.
     #[track_caller]
-    pub fn with_punctuated_watermark<F, G>(self, event_time: F, watermark: G) -> Stream<T, Punctuated<P, F, G>>
+    pub fn with_punctuated_watermark<F, G>(
+        self,
+        event_time: F,
+        watermark: G,
+    ) -> Stream<T, Punctuated<P, F, G>>
     where
         F: Fn(&T) -> EventTime + Send + Sync + 'static,
         G: Fn(&T) -> Option<EventTime> + Send + Sync + 'static,
@@ -75,7 +79,9 @@ impl<T: Send + 'static, P, F> Stream<T, AssignTime<P, F>> {
     }
 }
 
-impl<P: Chain<Time = Untimed>, F: Fn(&P::Out) -> EventTime + Send + Sync + 'static> Chain for AssignTime<P, F> {
+impl<P: Chain<Time = Untimed>, F: Fn(&P::Out) -> EventTime + Send + Sync + 'static> Chain
+    for AssignTime<P, F>
+{
     type In = P::In;
     type Out = P::Out;
     type Time = Timed;

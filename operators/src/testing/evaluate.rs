@@ -66,8 +66,7 @@ fn evaluate(nodes: &[Node], id: NodeId, output: usize) -> Result<Vec<Batch>, Fai
         NodeKind::Source(source) => {
             let mut batches = Vec::new();
             for partition in 0..source.partitions() {
-                let context =
-                    ReaderContext::new(Waker::new(|| {}), Clock::new(|| ProcessingTime(0)));
+                let context = ReaderContext::new(Waker::new(|| {}), Clock::new(|| ProcessingTime(0)));
                 let mut reader = source.open(partition, &source.start(partition)?, context)?;
                 loop {
                     let (batch, poll) = reader.poll(1_024)?;
@@ -86,7 +85,12 @@ fn evaluate(nodes: &[Node], id: NodeId, output: usize) -> Result<Vec<Batch>, Fai
     run(nodes, node, operator, output)
 }
 
-fn run(nodes: &[Node], node: &Node, mut operator: Box<dyn Operator>, output: usize) -> Result<Vec<Batch>, Failure> {
+fn run(
+    nodes: &[Node],
+    node: &Node,
+    mut operator: Box<dyn Operator>,
+    output: usize,
+) -> Result<Vec<Batch>, Failure> {
     let mut context = Context::new(Mode::MicroBatch, 0, 1);
     for (index, input) in node.inputs.iter().enumerate() {
         for mut batch in evaluate(nodes, input.from, input.port)? {
@@ -104,7 +108,12 @@ fn run(nodes: &[Node], node: &Node, mut operator: Box<dyn Operator>, output: usi
 struct Pass;
 
 impl Operator for Pass {
-    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), crate::OperatorError> {
+    fn batch(
+        &mut self,
+        _input: usize,
+        batch: Batch,
+        context: &mut Context,
+    ) -> Result<(), crate::OperatorError> {
         context.send(0, batch);
         Ok(())
     }
@@ -129,7 +138,12 @@ impl<T: Clone + Send + Sync + 'static> Source for Items<T> {
     fn latest(&self, _partition: u32, _from: &u64, _limits: &PlanLimits) -> Result<u64, SourceError> {
         Ok(self.0.len() as u64)
     }
-    fn open(&self, _partition: u32, from: &u64, _context: ReaderContext) -> Result<ItemsReader<T>, SourceError> {
+    fn open(
+        &self,
+        _partition: u32,
+        from: &u64,
+        _context: ReaderContext,
+    ) -> Result<ItemsReader<T>, SourceError> {
         let skip = usize::try_from(*from).unwrap_or(usize::MAX);
         Ok(ItemsReader { items: self.0.iter().skip(skip).cloned().collect(), offset: *from })
     }

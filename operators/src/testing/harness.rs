@@ -183,8 +183,12 @@ mod tests {
         }
 
         fn watermark(&mut self, context: &mut Context) -> Result<(), OperatorError> {
-            let passed: Vec<u64> =
-                self.open.iter().filter(|(_, time)| time.0 + 10 <= context.watermark().0).map(|(o, _)| *o).collect();
+            let passed: Vec<u64> = self
+                .open
+                .iter()
+                .filter(|(_, time)| time.0 + 10 <= context.watermark().0)
+                .map(|(o, _)| *o)
+                .collect();
             for order in passed {
                 self.open.remove(&order);
                 context.send(0, Batch::from_vec(vec![format!("{order} overdue")]));

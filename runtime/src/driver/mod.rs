@@ -69,7 +69,11 @@ pub(crate) enum Next {
 }
 
 impl Driver {
-    pub(crate) fn new(layout: Arc<Layout>, control: Arc<Control>, options: Options) -> Result<Driver, RunError> {
+    pub(crate) fn new(
+        layout: Arc<Layout>,
+        control: Arc<Control>,
+        options: Options,
+    ) -> Result<Driver, RunError> {
         let now = control.clock.now();
         let mut sources = Vec::new();
         for (node, source) in layout.sources() {

@@ -67,8 +67,7 @@ impl Assigner {
     ) -> Assigner {
         let now = control.clock.now();
         let expected = locals.iter().flat_map(|l| l.origins.iter().copied());
-        let origins =
-            expected.map(|o| (o, Origin { watermark: EventTime::MIN, seen: now })).collect();
+        let origins = expected.map(|o| (o, Origin { watermark: EventTime::MIN, seen: now })).collect();
         Assigner {
             domain,
             worker,

@@ -91,7 +91,9 @@ impl Hosted {
 
     /// Hands a batch to the operator.
     pub(crate) fn batch(&mut self, input: usize, batch: Batch) {
-        if self.first_phase && let Some(metrics) = self.control.node(self.node) {
+        if self.first_phase
+            && let Some(metrics) = self.control.node(self.node)
+        {
             metrics.rows_in.fetch_add(batch.len() as u64, Ordering::Relaxed);
         }
         self.call(|operator, context| operator.batch(input, batch, context));
@@ -114,12 +116,17 @@ impl Hosted {
     pub(crate) fn sent(&mut self) -> impl Iterator<Item = (usize, Parcel)> {
         let late = self.context.take_late_rows();
         let metrics = self.control.node(self.node);
-        if late > 0 && let Some(metrics) = metrics {
+        if late > 0
+            && let Some(metrics) = metrics
+        {
             metrics.late_rows.fetch_add(late, Ordering::Relaxed);
         }
         let (cloners, last_phase) = (&self.cloners, self.last_phase);
         self.context.drain_outputs().map(move |(output, batch)| {
-            if output == 0 && last_phase && let Some(metrics) = metrics {
+            if output == 0
+                && last_phase
+                && let Some(metrics) = metrics
+            {
                 metrics.rows_out.fetch_add(batch.len() as u64, Ordering::Relaxed);
             }
             (output, Parcel::new(batch).copyable(cloners.get(output).copied().flatten()))

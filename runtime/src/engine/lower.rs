@@ -60,7 +60,9 @@ impl Upstream {
     pub(crate) fn is_quiet(&self, all_came: bool) -> bool {
         let hops = if all_came { None } else { Some(self.hops) };
         self.status.ended(hops)
-            || (self.sliced && self.status.idle(hops) && self.mine.iter().all(|p| self.source.is_caught_up(*p)))
+            || (self.sliced
+                && self.status.idle(hops)
+                && self.mine.iter().all(|p| self.source.is_caught_up(*p)))
     }
 
     /// Whether everything that the source had for this worker has been taken.
@@ -261,7 +263,7 @@ impl<'scope> Building<'_, 'scope> {
             inflow: Inflow { edge: partials, router },
             domains: self.layout.domains.get(node.id.0).cloned().unwrap_or_default(),
         };
-        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None);
+        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None, Vec::new());
         let results = merged.into_iter().next();
         self.keep(node.id, results.into_iter().chain(late).collect());
     }
@@ -270,10 +272,15 @@ impl<'scope> Building<'_, 'scope> {
         let domains_of = |input: &Input| self.layout.domains.get(input.from.0).cloned().unwrap_or_default();
         let domains: Vec<_> = node.inputs.iter().map(domains_of).collect();
         let assigner = self.assigner(node);
+        let (reach, _) = self.layout.local_of(node);
+        let sources = reach.iter().filter_map(|id| self.statuses.get(id).map(Rc::clone)).collect();
         let inflows = self.inflows(node);
-        let inputs =
-            inflows.into_iter().zip(domains).map(|(inflow, domains)| StatefulInput { inflow, domains }).collect();
-        stateful(self.scope, &node.label(), inputs, hosted, assigner)
+        let inputs = inflows
+            .into_iter()
+            .zip(domains)
+            .map(|(inflow, domains)| StatefulInput { inflow, domains })
+            .collect();
+        stateful(self.scope, &node.label(), inputs, hosted, assigner, sources)
     }
 
     fn assigner(&self, node: &Node) -> Option<Assigner> {
@@ -328,7 +335,12 @@ impl<'scope> Building<'_, 'scope> {
         Place::new(self.worker, self.control.workers, self.control.mode)
     }
 
-    fn host(&self, node: &Node, operator: Box<dyn tidemill_operators::Operator>, phases: (bool, bool)) -> Hosted {
+    fn host(
+        &self,
+        node: &Node,
+        operator: Box<dyn tidemill_operators::Operator>,
+        phases: (bool, bool),
+    ) -> Hosted {
         Hosted::new(node, operator, self.worker, Arc::clone(self.control), phases)
     }
 

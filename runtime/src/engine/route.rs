@@ -8,15 +8,15 @@ use timely::communication::allocator::thread::ThreadPuller;
 use timely::communication::{Pull, Push};
 use timely::dataflow::channels::Message;
 use timely::dataflow::channels::pact::{DistributorPact, LogPuller, Pipeline};
+use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::dataflow::operators::InputCapability;
 use timely::dataflow::operators::generic::InputHandleCore;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::progress::Stamp;
 
+use super::Time;
 use super::parcel::Parcel;
 use super::stateless::Edge;
-use super::Time;
 use crate::control::Control;
 
 /// Where a batch goes.
@@ -99,9 +99,11 @@ impl<'scope> Inflow<'scope> {
             (Some(router), true) => {
                 Inlet::Exchanged(builder.new_input(self.edge, DistributorPact(move |_| router)))
             }
-            (Some(router), false) => {
-                Inlet::Exchanged(builder.new_input_connection(self.edge, DistributorPact(move |_| router), []))
-            }
+            (Some(router), false) => Inlet::Exchanged(builder.new_input_connection(
+                self.edge,
+                DistributorPact(move |_| router),
+                [],
+            )),
         }
     }
 }

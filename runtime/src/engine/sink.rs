@@ -1,8 +1,8 @@
 //! Hosts a sink: writes epoch by epoch, prepares each when all of it has come, commits it when the driver says so.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{Batch, DynSink, Epoch, SinkContext, SinkError};

@@ -20,11 +20,11 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
+use super::Time;
 use super::assigner::{is_sliced, origin};
 use super::host::{Alarm, enter, steps, waker};
 use super::parcel::Parcel;
 use super::stateless::Edge;
-use super::Time;
 use crate::control::{Control, Event};
 use crate::error::{RunError, Site};
 
@@ -36,6 +36,8 @@ const ROWS: usize = 8_192;
 pub(crate) struct SourceStatus {
     ended: Cell<Option<u64>>,
     idle: Cell<Option<u64>>,
+    /// Whether it has just read something, and there is more to read at once.
+    more: Cell<bool>,
 }
 
 impl SourceStatus {
@@ -58,6 +60,9 @@ impl SourceStatus {
     /// Notes whether it has nothing to read.
     fn set_idle(&self, idle: bool) {
         self.idle.set(if idle { self.idle.get().or_else(|| Some(steps())) } else { None });
+    }
+    pub(crate) fn has_more(&self) -> bool {
+        self.more.get()
     }
 }
 
@@ -182,7 +187,8 @@ impl Reading {
     }
 
     fn open(&self) -> Result<Vec<Part>, SourceError> {
-        let mine = (0..self.source.partitions()).filter(|p| *p as usize % self.control.workers == self.worker);
+        let mine =
+            (0..self.source.partitions()).filter(|p| *p as usize % self.control.workers == self.worker);
         mine.map(|partition| {
             let context = ReaderContext::new(self.waker.clone(), self.control.clock.clone());
             let start = self.control.start_of(self.node.id, partition).unwrap_or_default();
@@ -247,7 +253,8 @@ impl Reading {
             self.leave()?;
             return Ok(false);
         }
-        let (found, _) = self.poll_all(capability)?;
+        let (found, rows) = self.poll_all(capability)?;
+        self.status.more.set(rows > 0 && matches!(found, Found::More));
         if self.readers.iter().flatten().all(|part| part.ended) {
             self.leave()?;
             return Ok(false);
@@ -289,12 +296,16 @@ impl Reading {
             }
             let (batch, poll) = part.reader.poll(ROWS)?;
             let skipped = part.reader.take_skipped();
-            if skipped > 0 && let Some(metrics) = self.control.node(self.node.id) {
+            if skipped > 0
+                && let Some(metrics) = self.control.node(self.node.id)
+            {
                 metrics.skipped_rows.fetch_add(skipped, Ordering::Relaxed);
             }
             let rows = batch.len();
             total += rows;
-            if rows > 0 && let Some(capability) = capability {
+            if rows > 0
+                && let Some(capability) = capability
+            {
                 let mut parcel = Parcel::new(batch.with_origin(part.origin)).copyable(cloner);
                 session.session_with_builder(capability).give_container(&mut parcel);
             }
@@ -351,6 +362,7 @@ impl Reading {
 
     fn finish(&mut self) {
         self.readers = None;
+        self.status.more.set(false);
         let last = match self.control.mode {
             Mode::MicroBatch => self.epoch.0.checked_sub(1).map(Epoch),
             Mode::Continuous => Some(self.epoch),

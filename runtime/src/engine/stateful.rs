@@ -6,6 +6,8 @@
 //! at; the operator is disconnected from its inputs, so that is all that those below it wait for.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
 
 use tidemill_operators::{Batch, Epoch, EventTime, Mode, ProcessingTime};
 use timely::container::NoopBuilder;
@@ -15,13 +17,22 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
+use super::Time;
 use super::assigner::Assigner;
 use super::host::{Alarm, Hosted, enter, receive, waker};
 use super::parcel::Parcel;
 use super::route::{Inflow, Inlet};
+use super::source::SourceStatus;
 use super::stateless::Edge;
-use super::Time;
 use crate::ledger::DomainId;
+
+/// A flush that takes less is not worth saving.
+const COSTLY: Duration = Duration::from_micros(3);
+/// Under load, so many times as long as a flush takes should pass until the next one: what it sends on costs the
+/// operators behind it several times as much.
+const AMORTISED: u32 = 100;
+/// How long anything may be gathered before it is handed over.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// An input: its edge, and the domains whose watermarks hold on it.
 pub(crate) struct StatefulInput<'scope> {
@@ -39,6 +50,7 @@ pub(crate) fn stateful<'scope>(
     inputs: Vec<StatefulInput<'scope>>,
     hosted: Hosted,
     assigner: Option<Assigner>,
+    sources: Vec<Rc<SourceStatus>>,
 ) -> Vec<Edge<'scope>> {
     let mut builder = OperatorBuilder::new(name.to_owned(), scope);
     let domains: Vec<Vec<DomainId>> = inputs.iter().map(|i| i.domains.clone()).collect();
@@ -56,7 +68,7 @@ pub(crate) fn stateful<'scope>(
         hosted.control.add_assigner(assigner.domain, hosted.worker(), waker(scope, &address));
     }
     builder.build(move |capabilities| {
-        let mut stand = Stand::new(hosted, assigner, domains, outputs, capabilities, alarm);
+        let mut stand = Stand::new(hosted, assigner, sources, domains, outputs, capabilities, alarm);
         move |frontiers| {
             enter(stand.hosted.node);
             for (input, inlet) in inlets.iter_mut().enumerate() {
@@ -84,6 +96,8 @@ struct Stash {
 struct Stand {
     hosted: Hosted,
     assigner: Option<Assigner>,
+    /// The sources that reach this operator without leaving the worker.
+    sources: Vec<Rc<SourceStatus>>,
     domains: Vec<Vec<DomainId>>,
     outputs: Vec<Output>,
     capabilities: Vec<Capability<Time>>,
@@ -100,6 +114,9 @@ struct Stand {
     told: Option<Epoch>,
     /// Whether it has told them all that it will ever tell.
     last_word: bool,
+    /// When the last flush ended, and how long it took (continuous).
+    flushed: ProcessingTime,
+    flush_took: Duration,
     finished: bool,
 }
 
@@ -107,6 +124,7 @@ impl Stand {
     fn new(
         hosted: Hosted,
         assigner: Option<Assigner>,
+        sources: Vec<Rc<SourceStatus>>,
         domains: Vec<Vec<DomainId>>,
         outputs: Vec<Output>,
         capabilities: Vec<Capability<Time>>,
@@ -115,6 +133,7 @@ impl Stand {
         Stand {
             hosted,
             assigner,
+            sources,
             domains,
             outputs,
             capabilities,
@@ -126,6 +145,8 @@ impl Stand {
             taken: false,
             told: None,
             last_word: false,
+            flushed: ProcessingTime(i64::MIN),
+            flush_took: Duration::ZERO,
             finished: false,
         }
     }
@@ -174,7 +195,9 @@ impl Stand {
 
     fn send(&mut self) {
         for (output, mut parcel) in self.hosted.sent() {
-            if let (Some(out), Some(capability)) = (self.outputs.get_mut(output), self.capabilities.get(output)) {
+            if let (Some(out), Some(capability)) =
+                (self.outputs.get_mut(output), self.capabilities.get(output))
+            {
                 out.activate().session_with_builder(capability).give_container(&mut parcel);
             }
         }
@@ -222,12 +245,35 @@ impl Stand {
         }
         if self.continuous() {
             self.serve_timer();
+            if self.taken && self.may_gather() {
+                // What is not handed over yet belongs to the watermark at which the outputs are held.
+                self.alarm.now();
+                return;
+            }
             if std::mem::take(&mut self.taken) {
-                self.hosted.call(|operator, context| operator.flush(context));
-                self.send();
+                self.flush();
             }
         }
         self.hold();
+    }
+
+    /// Hands over what the activation has brought, and notes what that took.
+    fn flush(&mut self) {
+        let begun = self.hosted.control.clock.now();
+        self.hosted.call(|operator, context| operator.flush(context));
+        self.send();
+        self.flushed = self.hosted.control.clock.now();
+        self.flush_took = self.flushed.since(begun);
+    }
+
+    /// Whether to gather more before the next flush: only while there is more to take in at once, only where a flush
+    /// is so much work that one after every activation would slow the query down, and never for long. A record that
+    /// comes alone, or a trickle of them, is answered at once.
+    fn may_gather(&self) -> bool {
+        self.flush_took >= COSTLY
+            && self.sources.iter().any(|source| source.has_more())
+            && self.hosted.control.clock.now().since(self.flushed)
+                < (self.flush_took * AMORTISED).min(PATIENCE)
     }
 
     /// Whether all records of the epoch have come; where watermarks are assigned, on the other workers too: what has

@@ -21,7 +21,8 @@ pub(crate) fn stateless<'scope>(
     mut hosted: Hosted,
 ) -> Vec<Edge<'scope>> {
     let mut builder = OperatorBuilder::new(name.to_owned(), scope);
-    let mut inlets: Vec<Inlet> = inputs.into_iter().map(|inflow| inflow.connect(&mut builder, true)).collect();
+    let mut inlets: Vec<Inlet> =
+        inputs.into_iter().map(|inflow| inflow.connect(&mut builder, true)).collect();
     let mut outputs: Vec<Out> = Vec::new();
     let mut streams = Vec::new();
     for _ in 0..hosted.outputs() {

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use timely::communication::{Allocator, WorkerGuards, initialize_from};
 use timely::communication::allocator::thread::Thread;
+use timely::communication::{Allocator, WorkerGuards, initialize_from};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 

@@ -83,7 +83,11 @@ impl<T: Clone> Collected<T> {
     /// The rows of all committed epochs, in the order in which they were written.
     pub fn committed(&self) -> Vec<T> {
         let rows = lock(&self.shared);
-        rows.written.iter().filter(|(epoch, _)| rows.committed.contains(epoch)).map(|(_, row)| row.clone()).collect()
+        rows.written
+            .iter()
+            .filter(|(epoch, _)| rows.committed.contains(epoch))
+            .map(|(_, row)| row.clone())
+            .collect()
     }
 
     /// All rows, committed or not.

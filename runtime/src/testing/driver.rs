@@ -31,7 +31,10 @@ pub struct TestDriver {
 
 impl std::fmt::Debug for TestDriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TestDriver").field("options", &self.options).field("over", &self.over).finish_non_exhaustive()
+        f.debug_struct("TestDriver")
+            .field("options", &self.options)
+            .field("over", &self.over)
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,7 +46,8 @@ impl TestDriver {
     /// As [`Run::start`](crate::Run::start); and [`RunError::Options`] for more than one worker.
     pub fn new(graph: &Graph, options: Options, clock: &SimClock) -> Result<TestDriver, RunError> {
         if options.workers != 1 {
-            let problem = "a test driver steps one worker; use `graph.run(…)` to test with several".to_owned();
+            let problem =
+                "a test driver steps one worker; use `graph.run(…)` to test with several".to_owned();
             return Err(RunError::Options { option: "--workers", problem });
         }
         // One epoch at a time: a test wants to look between them.
