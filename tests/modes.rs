@@ -404,7 +404,7 @@ fn progress_says_what_was_read_written_kept_and_late() {
             windows.sink(sink);
             let way = options(mode, workers).with_checkpoint_interval(Duration::from_millis(2));
             let handle = graph.start(way).unwrap();
-            assert_eq!((handle.progress().name.as_str(), handle.progress().epoch), ("", None));
+            assert_eq!((handle.progress().name.as_str(), handle.progress().epoch), ("progress", None));
             let offset = |n: u64| {
                 move |h: &tidemill::QueryHandle| {
                     h.progress().sources.iter().any(|s| s.end_offset.values().any(|o| *o == n))

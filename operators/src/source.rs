@@ -154,6 +154,12 @@ pub trait Reader: Send + 'static {
     fn take_skipped(&mut self) -> u64 {
         0
     }
+
+    /// Where a slice of a sequence stands in the whole of it. A worker reads the slices that it has in this order, so
+    /// that it sees the sequence in order, as the watermark needs it. Partitions that are not slices leave it alone.
+    fn rank(&self) -> u64 {
+        0
+    }
 }
 
 /// What a [`Reader::poll`] found.
@@ -333,6 +339,8 @@ pub trait DynReader: Send {
     fn offset(&self) -> Result<ErasedOffset, SourceError>;
     /// See [`Reader::take_skipped`].
     fn take_skipped(&mut self) -> u64;
+    /// See [`Reader::rank`].
+    fn rank(&self) -> u64;
 }
 
 fn encode<O: Offset>(offset: &O) -> Result<ErasedOffset, SourceError> {
@@ -421,5 +429,8 @@ impl<R: Reader> DynReader for ErasedReader<R> {
     }
     fn take_skipped(&mut self) -> u64 {
         self.reader.take_skipped()
+    }
+    fn rank(&self) -> u64 {
+        self.reader.rank()
     }
 }

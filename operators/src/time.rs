@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// Negative values are times before 1970 and are as good as any other.
 ///
+/// In formats for people (JSON, CSV) it is written as RFC 3339 in UTC, and read as that or as a number of microseconds;
+/// in others, such as checkpoints, it is the number.
+///
 /// ```
 /// use tidemill_operators::EventTime;
 /// use std::time::Duration;
@@ -17,8 +20,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!((noon + Duration::from_secs(90)).to_string(), "2026-03-01T12:01:30Z");
 /// # Ok::<(), tidemill_operators::ParseTimeError>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EventTime(pub i64);
 
 impl EventTime {
@@ -50,6 +52,42 @@ impl EventTime {
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub const fn as_micros(self) -> i64 {
         self.0
+    }
+}
+
+impl Serialize for EventTime {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() && jiff::Timestamp::from_microsecond(self.0).is_ok() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_i64(self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for EventTime {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reads;
+        impl serde::de::Visitor<'_> for Reads {
+            type Value = EventTime;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time like 2026-03-01T12:00:00Z, or microseconds since 1970")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<EventTime, E> {
+                text.parse().map_err(E::custom)
+            }
+            fn visit_i64<E: serde::de::Error>(self, micros: i64) -> Result<EventTime, E> {
+                Ok(EventTime(micros))
+            }
+            fn visit_u64<E: serde::de::Error>(self, micros: u64) -> Result<EventTime, E> {
+                i64::try_from(micros).map(EventTime).map_err(E::custom)
+            }
+        }
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(Reads)
+        } else {
+            i64::deserialize(deserializer).map(EventTime)
+        }
     }
 }
 
@@ -160,6 +198,23 @@ mod tests {
             assert_eq!(text.parse::<EventTime>().unwrap().to_string(), text);
         }
         assert_eq!("1969-12-31T23:59:59.999999Z".parse::<EventTime>().unwrap(), EventTime(-1));
+    }
+
+    #[test]
+    fn people_read_and_write_times_as_rfc_3339_and_checkpoints_as_numbers() {
+        let time: EventTime = "2026-03-01T12:22:13.260535Z".parse().unwrap();
+        let json = serde_json::to_string(&time).unwrap();
+        assert_eq!(json, "\"2026-03-01T12:22:13.260535Z\"");
+        assert_eq!(serde_json::from_str::<EventTime>(&json).unwrap(), time);
+        assert_eq!(serde_json::from_str::<EventTime>("-5").unwrap(), EventTime(-5));
+        for end in [EventTime::MIN, EventTime::MAX] {
+            assert_eq!(
+                serde_json::from_str::<EventTime>(&serde_json::to_string(&end).unwrap()).unwrap(),
+                end
+            );
+        }
+        let bytes = postcard::to_stdvec(&time).unwrap();
+        assert_eq!(postcard::from_bytes::<EventTime>(&bytes).unwrap(), time);
     }
 
     #[test]

@@ -38,6 +38,10 @@ pub struct Progress {
     pub state_operators: Vec<StateProgress>,
     /// Late rows so far, over all operators.
     pub late_rows: u64,
+    /// Rows read so far, over all sources, in committed epochs and the ones under way.
+    pub total_input_rows: u64,
+    /// Rows written so far, over all sinks.
+    pub total_output_rows: u64,
 }
 
 /// How long an epoch took, in microseconds.

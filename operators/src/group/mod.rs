@@ -186,9 +186,29 @@ impl<R: Send + 'static> Outbox<R> {
 /// A late row as it goes to the late output: its event time and the record.
 pub(crate) type Late<V> = (EventTime, V);
 
-/// Names the aggregate in plans: `Count<Order>` without the paths.
+/// Names the aggregate in plans, without paths and type arguments: `count`, or `count, sum` for a tuple.
 pub(crate) fn short_name<T>() -> String {
-    let full = std::any::type_name::<T>();
-    let end = full.find('<').unwrap_or(full.len());
-    full.get(..end).unwrap_or(full).rsplit("::").next().unwrap_or(full).to_lowercase()
+    let mut depth = 0usize;
+    let plain: String = std::any::type_name::<T>()
+        .chars()
+        .filter(|c| {
+            depth = depth + usize::from(*c == '<') - usize::from(*c == '>').min(depth);
+            depth == 0 && !matches!(c, '<' | '>' | '(' | ')')
+        })
+        .collect();
+    let names: Vec<&str> =
+        plain.split(',').map(|part| part.rsplit("::").next().unwrap_or(part).trim()).collect();
+    names.join(", ").to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_name;
+    use crate::aggregate::Count;
+
+    #[test]
+    fn an_aggregate_is_named_without_its_types() {
+        assert_eq!(short_name::<Count<Vec<u8>>>(), "count");
+        assert_eq!(short_name::<(Count<u8>, Count<(u8, u8)>)>(), "count, count");
+    }
 }

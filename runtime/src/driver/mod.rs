@@ -415,6 +415,8 @@ impl Driver {
             sources: sources.collect(),
             state_operators: states.collect(),
             late_rows: self.control.metrics.iter().map(|m| m.late_rows.load(Relaxed)).sum(),
+            total_input_rows: self.summary.input_rows,
+            total_output_rows: self.summary.output_rows,
         };
     }
 }

@@ -290,6 +290,12 @@ impl Reading {
         let (mut more, mut again, mut total) = (false, None::<Duration>, 0);
         let cloner = self.node.outputs.first().copied().flatten();
         let mut session = self.output.activate();
+        if self.sliced
+            && let Some(readers) = &mut self.readers
+        {
+            // Slices of a sequence are read in the order of the sequence, one at a time.
+            readers.sort_by_key(|part| part.reader.rank());
+        }
         for part in self.readers.iter_mut().flatten() {
             if part.ended || part.done {
                 continue;
@@ -324,6 +330,10 @@ impl Reading {
             }
             if micro_batch && part.reader.at_limit() {
                 part.done = true;
+            }
+            if self.sliced && (rows > 0 || poll == Poll::Ready) {
+                more = true;
+                break;
             }
         }
         drop(session);

@@ -90,7 +90,8 @@ impl TestDriver {
         self.settle()
     }
 
-    /// Runs to the end: until all sources have ended, or have nothing more to say.
+    /// Runs to the end: until all sources have ended, or have nothing more to say at this time by the clock. A source
+    /// that pauses needs [`advance`](Self::advance).
     pub fn run_to_end(&mut self) -> Result<Summary, RunError> {
         self.settle()?;
         Ok(self.driver.summary())

@@ -10,8 +10,9 @@ use tidemill_operators::{
 
 /// Rows with event times, watermarks, and what else can happen to a source, in the order of the script.
 ///
-/// A script is divided into portions by [`end_epoch`](Self::end_epoch): in micro-batch each portion is an epoch; in
-/// continuous mode it is read in one go. A portion without rows is an idle epoch. Without [`end`](Self::end) the source
+/// A script is divided into portions by [`end_epoch`](Self::end_epoch): in micro-batch each portion is an epoch. In
+/// continuous mode the portions are read one after the other without waiting; a [`pause`](Self::pause) holds the rest
+/// back until the clock is [advanced](super::TestDriver::advance). A portion without rows is an idle epoch. Without [`end`](Self::end) the source
 /// has nothing more to say at the end of the script, but has not ended: windows stay open.
 #[derive(Clone, Debug)]
 pub struct ScriptedSource<T> {

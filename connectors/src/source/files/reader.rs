@@ -269,6 +269,10 @@ impl<F: Format> Reader for FileReader<F> {
         Ok(())
     }
 
+    fn rank(&self) -> u64 {
+        self.position.block
+    }
+
     fn take_skipped(&mut self) -> u64 {
         self.decoder.take_skipped()
     }
