@@ -68,6 +68,21 @@ pub fn text_blocks(pattern: impl Into<String>) -> TextBlocks {
 }
 
 /// A source of JSON values, one on each line. Empty lines mean nothing.
+///
+/// The pattern is a directory, a file or a glob. New files are read as they appear, until the query is stopped, unless
+/// the source is [`bounded`](FileSource::bounded). A line that is no such value ends the query with its file and line;
+/// it can also be [skipped and counted](FileSource::on_bad_record), or
+/// [come out as a row of its own](FileSource::with_bad_records).
+///
+/// ```
+/// use tidemill_connectors::{BadRecords, json_lines};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Request { path: String, ms: u64 }
+///
+/// let requests = json_lines::<Request>("logs/*.jsonl").bounded().on_bad_record(BadRecords::Skip);
+/// # let _ = requests;
+/// ```
 pub fn json_lines<T: serde::de::DeserializeOwned + Send + 'static>(
     pattern: impl Into<String>,
 ) -> JsonLines<T> {
