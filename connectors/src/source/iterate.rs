@@ -133,6 +133,13 @@ impl<I: Iterator> IterReader<I> {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn push_to_full<T>(mut rows: Vec<T>, record: T) -> Vec<T> {
+    rows.push(record);
+    rows
+}
+
 impl<I> Reader for IterReader<I>
 where
     I: Iterator + Send + 'static,
@@ -149,8 +156,16 @@ where
         }
         let before = out.len();
         out.reserve(wanted.min(RESERVE));
-        // An inner loop: each record is made where it is to be.
-        iter.by_ref().take(wanted).for_each(|record| out.push(record));
+        // An inner loop that carries the vector along: each record is made where it is to be, and where that is stays
+        // in registers.
+        *out = iter.by_ref().take(wanted).fold(std::mem::take(out), |mut rows, record| {
+            if rows.len() < rows.capacity() {
+                rows.push(record);
+                rows
+            } else {
+                push_to_full(rows, record)
+            }
+        });
         let taken = out.len() - before;
         self.at += taken as u64;
         if taken < wanted {
