@@ -405,12 +405,9 @@ impl Control {
             return false;
         }
         self.paused.store(true, Ordering::SeqCst);
-        // Look again: what was in the way may have gone before the note was written.
-        if must(self) {
-            return true;
-        }
-        self.paused.store(false, Ordering::SeqCst);
-        false
+        // Look again: what was in the way may have gone before the note was written. The note stays: another source may
+        // have left it too, and at worst somebody is woken for nothing.
+        must(self)
     }
 
     pub(crate) fn node(&self, node: NodeId) -> Option<&NodeMetrics> {
