@@ -17,6 +17,8 @@ pub trait TimeDomain: Send + Sync + 'static {
     fn pack<T: Send + 'static>(time: EventTime, value: T) -> Self::Row<T>;
     /// Takes a record from an edge.
     fn unpack<T: Send + 'static>(row: Self::Row<T>) -> (EventTime, T);
+    /// The records of a batch without their event times, in the same memory.
+    fn strip<T: Send + 'static>(rows: Vec<Self::Row<T>>) -> Vec<T>;
 }
 
 /// Records have an event time: windows are possible.
@@ -37,6 +39,9 @@ impl TimeDomain for Timed {
     fn unpack<T: Send + 'static>(row: (EventTime, T)) -> (EventTime, T) {
         row
     }
+    fn strip<T: Send + 'static>(rows: Vec<(EventTime, T)>) -> Vec<T> {
+        rows.into_iter().map(|(_, value)| value).collect()
+    }
 }
 
 impl TimeDomain for Untimed {
@@ -48,6 +53,9 @@ impl TimeDomain for Untimed {
     #[inline(always)]
     fn unpack<T: Send + 'static>(row: T) -> (EventTime, T) {
         (EventTime::MIN, row)
+    }
+    fn strip<T: Send + 'static>(rows: Vec<T>) -> Vec<T> {
+        rows
     }
 }
 
