@@ -68,16 +68,15 @@ where
             state.begin(closed);
             self.front.chain.run(input, &mut tap, &mut |time, record| {
                 self.front.keying.each(record, &mut |hash, key, value| {
-                    if state.offer(aggregate, hash, key, time, &value, closed) {
-                        taken += 1;
-                    } else {
+                    taken += 1;
+                    if let Some(value) = state.offer(aggregate, hash, key, time, value, closed) {
                         late_rows += 1;
                         late.push((time, value), context);
                     }
                 });
             });
             state.end();
-            self.added += taken;
+            self.added += taken - late_rows;
         } else {
             let mut out = Dealer::<Partial<Y::Key, S::Slot, A::Acc>>::new(0, context.workers());
             self.front.chain.run(input, &mut tap, &mut |time, record| {

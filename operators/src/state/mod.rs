@@ -44,7 +44,7 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// A batch of [`offer`](Self::offer)s begins, with that watermark; until [`end`](Self::end) there are only these.
     fn begin(&mut self, _watermark: EventTime) {}
 
-    /// Adds a record unless it [is late](Self::is_late) by the watermark of the batch; says whether it was added.
+    /// Adds a record, or gives it back if it [is late](Self::is_late) by the watermark of the batch.
     #[inline]
     fn offer<Q>(
         &mut self,
@@ -52,18 +52,18 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
         hash: u64,
         key: &Q,
         time: EventTime,
-        value: &A::In,
+        value: A::In,
         watermark: EventTime,
-    ) -> bool
+    ) -> Option<A::In>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let is_late = self.is_late(time, value, watermark);
-        if !is_late {
-            self.add(aggregate, hash, key, time, value);
+        if self.is_late(time, &value, watermark) {
+            return Some(value);
         }
-        !is_late
+        self.add(aggregate, hash, key, time, &value);
+        None
     }
 
     /// The batch is over.

@@ -63,20 +63,22 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         hash: u64,
         key: &Q,
         time: EventTime,
-        value: &A::In,
+        value: A::In,
         watermark: EventTime,
-    ) -> bool
+    ) -> Option<A::In>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         self.end();
-        let is_late = self.is_late(time, value, watermark);
-        if !is_late {
-            self.add(aggregate, hash, key, time, value);
-        }
+        let late = if self.is_late(time, &value, watermark) {
+            Some(value)
+        } else {
+            self.add(aggregate, hash, key, time, &value);
+            None
+        };
         self.begin(watermark);
-        !is_late
+        late
     }
 
     /// The pane around an instant, opened if it is not open. Divides only when the pane is another than last time.
@@ -202,9 +204,9 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         hash: u64,
         key: &Q,
         time: EventTime,
-        value: &A::In,
+        value: A::In,
         watermark: EventTime,
-    ) -> bool
+    ) -> Option<A::In>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
@@ -213,10 +215,10 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         if time.0.wrapping_sub(self.hot.start.0).cast_unsigned() >= self.hot.instants {
             return self.turn(aggregate, hash, key, time, value, watermark);
         }
-        if self.hot.table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
+        if self.hot.table.bump(hash, key, || aggregate.create(&value), |acc| aggregate.add(acc, &value)) {
             self.changes.push((self.hot.start, hash));
         }
-        true
+        None
     }
 
     fn end(&mut self) {

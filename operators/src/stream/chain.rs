@@ -139,14 +139,14 @@ impl<T: Send + 'static, M: TimeDomain> Chain for Edge<T, M> {
     }
 }
 
-/// How many rows of a type make a batch: about 64 KiB, so that a batch stays in the cache of the core that made it.
+/// How many rows of a type make a batch: about 128 KiB, so that a batch stays in the cache of the core that made it.
 pub(crate) const fn batch_capacity<T>() -> usize {
     let size = if std::mem::size_of::<T>() == 0 { 1 } else { std::mem::size_of::<T>() };
-    let rows = 65_536 / size;
+    let rows = 131_072 / size;
     if rows < 64 {
         64
-    } else if rows > 4_096 {
-        4_096
+    } else if rows > 8_192 {
+        8_192
     } else {
         rows
     }
