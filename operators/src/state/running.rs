@@ -50,7 +50,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         false
     }
 
-    fn slot(&self, _time: EventTime, _value: &A::In) {}
+    fn slot(&mut self, _time: EventTime, _value: &A::In) {}
 
     #[inline]
     fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, _time: EventTime, value: &A::In)

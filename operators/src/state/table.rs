@@ -96,6 +96,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     }
 
     /// The entry of a key after an accumulator was put there, or merged with the one that was there already.
+    #[inline]
     pub(super) fn merge(
         &mut self,
         hash: u64,
