@@ -128,7 +128,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             let Ok(place) = self.panes.binary_search_by_key(&start, |pane| pane.start) else { continue };
             let Some(pane) = self.panes.get_mut(place) else { continue };
             let window = self.grid.window(pane.last_window());
-            for entry in pane.table.of_hash_mut(hash) {
+            for entry in pane.table.near_hash_mut(hash) {
                 if entry.mark.clear() && window.end > self.closed {
                     emit(entry.key.clone(), window, aggregate.finish(&entry.acc));
                 }

@@ -123,6 +123,12 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         self.entries.iter_hash(hash).filter(move |entry| hash_key(&entry.key) == hash)
     }
 
+    /// All entries whose key has that hash, and by chance a few others: for those who can tell them from a mark, which
+    /// is cheaper than hashing the key again.
+    pub(super) fn near_hash_mut(&mut self, hash: u64) -> impl Iterator<Item = &mut Entry<K, Acc, M>> {
+        self.entries.iter_hash_mut(hash)
+    }
+
     /// All entries whose key has that hash: nearly always one.
     pub(super) fn of_hash_mut(&mut self, hash: u64) -> impl Iterator<Item = &mut Entry<K, Acc, M>> {
         self.entries.iter_hash_mut(hash).filter(move |entry| hash_key(&entry.key) == hash)
