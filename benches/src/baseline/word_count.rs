@@ -112,7 +112,9 @@ pub fn word_count(path: &Path, workers: usize, updates: Option<Duration>) -> Wor
                         }
                         block += peers;
                         if updates.is_some_and(|interval| sent.elapsed() >= interval) {
-                            send_all(table.drain(), |container| output.session(held).give_container(container));
+                            send_all(table.drain(), |container| {
+                                output.session(held).give_container(container)
+                            });
                             sent = Instant::now();
                         }
                         activator.activate();

@@ -6,7 +6,9 @@
 use super::Partial;
 use super::emission::{Emission, Shape};
 use crate::state::GroupState;
-use crate::{Aggregate, Batch, Context, EventTime, Key, KeyGroup, Operator, OperatorError, SnapshotWriter, rows};
+use crate::{
+    Aggregate, Batch, Context, EventTime, Key, KeyGroup, Operator, OperatorError, SnapshotWriter, rows,
+};
 
 pub(super) struct Merge<K, A: Aggregate, S, Z> {
     emission: Emission<K, A, S, Z>,

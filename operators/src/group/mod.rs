@@ -123,12 +123,7 @@ where
             Box::new(merge::Merge::<Y::Key, A, S, Z>::new(new_emission()))
         });
         let port = self.port.graph.add(NodeSpec {
-            kind: NodeKind::Grouped(GroupedSpec {
-                direct,
-                local,
-                merge,
-                watermark,
-            }),
+            kind: NodeKind::Grouped(GroupedSpec { direct, local, merge, watermark }),
             op: self.op,
             steps: self.steps,
             inputs: vec![Input { from: self.port.node, port: self.port.output, route: Route::Local }],

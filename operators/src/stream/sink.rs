@@ -4,8 +4,8 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 
 use super::chain::Chain;
-use super::{Stream, TimeDomain, Untimed};
 use super::terminal::StripTime;
+use super::{Stream, TimeDomain, Untimed};
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route, SinkSpec};
 use crate::sink::{DynSink, ErasedSink, Sink};
 use crate::{Data, SinkError};

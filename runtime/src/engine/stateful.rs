@@ -30,7 +30,7 @@ use crate::ledger::DomainId;
 const COSTLY: Duration = Duration::from_micros(3);
 /// Under load, so many times as long as a flush takes should pass until the next one: what it sends on costs the
 /// operators behind it several times as much.
-const AMORTISED: u32 = 100;
+const AMORTISED: u32 = 200;
 /// How long anything may be gathered before it is handed over.
 const PATIENCE: Duration = Duration::from_millis(20);
 
