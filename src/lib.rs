@@ -98,9 +98,9 @@
 
 pub use tidemill_connectors as connectors;
 pub use tidemill_operators::{
-    Aggregate, Batch, Clock, Context, Data, Either, Epoch, EventStream, EventTime, Graph, GraphError, Key,
+    Aggregate, Batch, Clock, Committed, Context, Data, Either, Epoch, EventStream, EventTime, Graph, GraphError, Key,
     KeyGroup, KeyedStream, Mode, Offset, Operator, OperatorError, OutputMode, ParseTimeError, Plan,
-    PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, RunningAggregate, Sink, SinkContext, SinkError,
+    PlanLimits, Poll, Prepared, ProcessingTime, Reader, ReaderContext, RunningAggregate, Sink, SinkContext, SinkError,
     SnapshotReader, SnapshotWriter, Source, SourceError, Stream, Waker, Window, WindowResult,
     WindowedAggregate, WindowedStream, aggregate, rows, session, session_by, sliding, tumbling,
 };
