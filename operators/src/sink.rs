@@ -110,6 +110,8 @@ pub struct SinkContext {
     pub workers: usize,
     /// Whether rows may be shown as they are written (continuous), not only with their epoch (micro-batch).
     pub immediate: bool,
+    /// Whether an epoch that is run again after a crash has the same rows again: so it is in micro-batch.
+    pub repeatable: bool,
     /// What a row means: added once, changed, or one of a whole table that replaces the last one.
     pub output_mode: OutputMode,
     /// The name of the query.
@@ -136,6 +138,7 @@ impl SinkContext {
             worker: 0,
             workers: 1,
             immediate,
+            repeatable: !immediate,
             output_mode,
             query: query.to_owned(),
             durable: false,
