@@ -37,14 +37,24 @@ fn step(_name: &'static str) {
     }
 }
 
+/// How far epochs overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overlap {
+    /// An epoch commits before the next is written.
+    None,
+    /// Two are prepared, then each is recorded and committed in turn.
+    Prepared,
+    /// Two are prepared and recorded before the first of them commits.
+    Recorded,
+}
+
 /// What is driven, and how.
 pub(super) struct Drive<S, V> {
     pub(super) make: Box<dyn Fn(usize) -> S>,
     /// The rows that a reader sees now, in the order of their names.
     pub(super) visible: V,
     pub(super) epochs: u64,
-    /// Whether two epochs are prepared before the first of them commits.
-    pub(super) ahead: bool,
+    pub(super) overlap: Overlap,
     /// Whether a run that ends early is told so.
     pub(super) abort: bool,
     pub(super) immediate: bool,
@@ -52,7 +62,8 @@ pub(super) struct Drive<S, V> {
 
 impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
     pub(super) fn new(make: impl Fn(usize) -> S + 'static, visible: V) -> Self {
-        Drive { make: Box::new(make), visible, epochs: 4, ahead: false, abort: false, immediate: false }
+        let overlap = Overlap::None;
+        Drive { make: Box::new(make), visible, epochs: 4, overlap, abort: false, immediate: false }
     }
 
     /// A checkpoint without an epoch; from here on a reader looks after every step and must see committed rows only,
@@ -106,17 +117,22 @@ impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
         }
         let mut next = record.map_or(0, |(epoch, _)| epoch.0 + 1);
         while next < self.epochs {
-            let group = next..(next + 1 + u64::from(self.ahead)).min(self.epochs);
+            let group = next..(next + 1 + u64::from(self.overlap != Overlap::None)).min(self.epochs);
             next = group.end;
             let prepared: Vec<_> = group.clone().map(|epoch| self.write(sinks, Epoch(epoch))).collect();
+            let mut uncommitted = Vec::new();
             for (epoch, prepared) in group.clone().zip(prepared) {
                 RECORD.set(Some((Epoch(epoch), prepared)));
                 step("recorded");
-            }
-            for epoch in group {
-                for sink in sinks.iter_mut() {
-                    sink.commit(Epoch(epoch)).unwrap();
-                    step("committed");
+                uncommitted.push(epoch);
+                if self.overlap == Overlap::Recorded && epoch + 1 < next {
+                    continue;
+                }
+                for epoch in uncommitted.drain(..) {
+                    for sink in sinks.iter_mut() {
+                        sink.commit(Epoch(epoch)).unwrap();
+                        step("committed");
+                    }
                 }
             }
         }

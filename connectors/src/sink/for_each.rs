@@ -208,7 +208,7 @@ mod tests {
     use tidemill_operators::OutputMode;
 
     use super::super::at_commit::at_commit;
-    use super::super::crash::Drive;
+    use super::super::crash::{Drive, Overlap};
     use super::super::testing::{open, write};
     use super::*;
 
@@ -267,8 +267,8 @@ mod tests {
             })
         };
         let visible = move || read.lock().unwrap().values().flatten().copied().collect::<Vec<_>>();
-        for ahead in [false, true] {
-            let drive = Drive { ahead, ..Drive::new(make.clone(), visible.clone()) };
+        for overlap in [Overlap::None, Overlap::Prepared, Overlap::Recorded] {
+            let drive = Drive { overlap, ..Drive::new(make.clone(), visible.clone()) };
             let begin = || {
                 database.lock().unwrap().clear();
                 drive.begin(false);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use proptest::prelude::*;
 use tidemill_operators::{Clock, ProcessingTime};
 
-use super::super::crash::{Drive, ROWS, empty, files, numbers, scratch};
+use super::super::crash::{Drive, Overlap, ROWS, empty, files, numbers, scratch};
 use super::super::testing::{open, write};
 use super::*;
 
@@ -32,14 +32,20 @@ fn a_crash_after_any_step_loses_nothing_repeats_nothing_and_shows_nothing_uncomm
     let scratch = scratch();
     let dir = scratch.path();
     for roll_at in [0, 25, NEVER] {
-        for (ahead, abort) in [(false, false), (true, false), (false, true), (true, true)] {
-            let drive = Drive { ahead, abort, ..drive(dir, roll_at) };
+        for (overlap, abort) in [
+            (Overlap::None, false),
+            (Overlap::Prepared, false),
+            (Overlap::Recorded, false),
+            (Overlap::None, true),
+            (Overlap::Recorded, true),
+        ] {
+            let drive = Drive { overlap, abort, ..drive(dir, roll_at) };
             let begin = || {
+                assert_eq!(files(dir, true), Vec::<PathBuf>::new(), "nothing is left of the run before");
                 empty(dir);
                 drive.begin(true);
             };
             drive.crash_after_each_step(1, 1, begin, || tear(dir));
-            assert_eq!(files(dir, true), Vec::<PathBuf>::new());
         }
     }
 }
@@ -49,14 +55,14 @@ fn another_number_of_workers_finishes_what_the_former_ones_left() {
     let scratch = scratch();
     let dir = scratch.path();
     for (first, then) in [(2, 1), (1, 3), (3, 2)] {
-        for ahead in [false, true] {
-            let drive = Drive { ahead, ..drive(dir, 15) };
+        for overlap in [Overlap::None, Overlap::Recorded] {
+            let drive = Drive { overlap, ..drive(dir, 15) };
             let begin = || {
+                assert_eq!(files(dir, true), Vec::<PathBuf>::new(), "nothing is left of the run before");
                 empty(dir);
                 drive.begin(true);
             };
             drive.crash_after_each_step(first, then, begin, || tear(dir));
-            assert_eq!(files(dir, true), Vec::<PathBuf>::new());
         }
     }
 }
@@ -69,10 +75,11 @@ proptest! {
         runs in prop::collection::vec((1_usize..4, 0_usize..60, any::<bool>()), 0..8),
         last in 1_usize..4,
         roll_at in prop::sample::select(vec![0, 9, 25, NEVER]),
-        (ahead, abort) in any::<(bool, bool)>(),
+        overlap in prop::sample::select(vec![Overlap::None, Overlap::Prepared, Overlap::Recorded]),
+        abort in any::<bool>(),
     ) {
         let scratch = scratch();
-        let drive = Drive { ahead, abort, ..drive(scratch.path(), roll_at) };
+        let drive = Drive { overlap, abort, ..drive(scratch.path(), roll_at) };
         drive.begin(true);
         let mut execution = 0;
         for (workers, fuse, torn) in runs {
