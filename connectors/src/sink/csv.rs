@@ -21,11 +21,12 @@ pub struct CsvSink {
 /// A file that is there is emptied, unless [appended](CsvSink::append) to; directories are made.
 /// Where every epoch outputs the complete table, the file holds the last one.
 ///
-/// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept in
-/// the checkpoint until they are in the file. That suits results of moderate size; for others, and for several workers,
-/// there is [`csv_dir`](crate::csv_dir). A reader who comes while an epoch is being written may see a part of it. In
-/// continuous mode a reader sees rows that a crash takes back (they come again); [`at_commit`](crate::at_commit) prevents
-/// that.
+/// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept
+/// in the checkpoint until they are in the file. That suits results of moderate size; for others, and for several
+/// workers, there is [`csv_dir`](crate::csv_dir). A reader who comes while an epoch is being written may see a part
+/// of it. In continuous mode a reader sees rows that a crash takes back (they or others come again);
+/// [`at_commit`](crate::at_commit) prevents that. It should be said, too, where rows are appended to a file that was
+/// there, or by several workers: what a file's very first epoch had shown before a crash cannot be told then.
 ///
 /// ```
 /// use tidemill_connectors::csv_sink;
