@@ -21,6 +21,7 @@ pub struct Batch {
     rows: Option<Box<dyn Any + Send>>,
     len: usize,
     origin: u32,
+    worker: u32,
     cloner: Option<Cloner>,
 }
 
@@ -39,7 +40,7 @@ impl Batch {
     /// Wraps rows for the way to another operator.
     pub fn from_vec<T: Send + 'static>(rows: Vec<T>) -> Self {
         let len = rows.len();
-        Batch { rows: Some(Box::new(rows)), len, origin: 0, cloner: None }
+        Batch { rows: Some(Box::new(rows)), len, origin: 0, worker: 0, cloner: None }
     }
 
     /// Takes the rows out, leaving the batch empty. `None` if the rows are of another type: the graph's own types
@@ -82,6 +83,18 @@ impl Batch {
         self
     }
 
+    /// The worker that the rows are for, where an operator deals out its output itself.
+    pub fn worker(&self) -> usize {
+        self.worker as usize
+    }
+
+    /// Labels the batch with the worker that it is for.
+    #[must_use]
+    pub fn for_worker(mut self, worker: usize) -> Self {
+        self.worker = worker as u32;
+        self
+    }
+
     /// Teaches the batch to copy itself, for a stream with several consumers.
     pub fn set_cloner(&mut self, cloner: Option<Cloner>) {
         self.cloner = cloner;
@@ -97,9 +110,10 @@ impl Clone for Batch {
                 rows: Some(cloner(rows.as_ref())),
                 len: self.len,
                 origin: self.origin,
+                worker: self.worker,
                 cloner: self.cloner,
             },
-            _ => Batch { rows: None, len: 0, origin: self.origin, cloner: self.cloner },
+            _ => Batch { rows: None, len: 0, ..*self },
         }
     }
 }

@@ -7,8 +7,11 @@
 
 mod prepared;
 
+use std::marker::PhantomData;
+
 pub use prepared::{Committed, Prepared};
 
+use crate::stream::TimeDomain;
 use crate::{Batch, Clock, Epoch, OutputMode, ProcessingTime};
 
 /// Takes the rows of a stream.
@@ -238,9 +241,16 @@ pub trait DynSink: Send {
     fn abort(&mut self);
 }
 
-pub(crate) struct ErasedSink<S, T>(pub(crate) S, pub(crate) std::marker::PhantomData<fn(T)>);
+/// Hides the types of a sink. Rows come as they are on edges of the domain `M`; the sink sees no event times.
+pub(crate) struct ErasedSink<S, T, M>(S, PhantomData<fn(T, M)>);
 
-impl<T: Send + 'static, S: Sink<T>> DynSink for ErasedSink<S, T> {
+impl<S, T, M> ErasedSink<S, T, M> {
+    pub(crate) fn new(sink: S) -> Self {
+        ErasedSink(sink, PhantomData)
+    }
+}
+
+impl<T: Send + 'static, S: Sink<T>, M: TimeDomain> DynSink for ErasedSink<S, T, M> {
     fn describe(&self) -> String {
         self.0.describe()
     }
@@ -248,8 +258,8 @@ impl<T: Send + 'static, S: Sink<T>> DynSink for ErasedSink<S, T> {
         self.0.open(context)
     }
     fn write(&mut self, epoch: Epoch, mut batch: Batch) -> Result<(), SinkError> {
-        match batch.take::<T>() {
-            Some(mut rows) => self.0.write(epoch, &mut rows),
+        match batch.take::<M::Row<T>>() {
+            Some(rows) => self.0.write(epoch, &mut M::strip(rows)),
             None => Err(SinkError::Setup(format!("{} was handed rows of another type", self.0.describe()))),
         }
     }

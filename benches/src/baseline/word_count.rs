@@ -4,6 +4,9 @@
 //! read it sends the table, once, to the workers that own the words, and they add up. Reading, splitting and
 //! counting happen in the source operator, one block per activation: no word leaves it before it is counted, and a
 //! word is copied only when first seen.
+//!
+//! With an interval it is the job of a running query: tables are also sent whenever the interval has passed, and the
+//! owners say the new total of every word that comes in. The collector keeps the last one of each.
 
 #![allow(
     clippy::unwrap_used,
@@ -73,7 +76,7 @@ impl WordCount {
 /// # Panics
 /// If the file cannot be read or is not UTF-8.
 #[must_use]
-pub fn word_count(path: &Path, workers: usize) -> WordCount {
+pub fn word_count(path: &Path, workers: usize, updates: Option<Duration>) -> WordCount {
     let start = Instant::now();
     let file = Arc::new(File::open(path).expect("the input opens"));
     let length = file.metadata().expect("the input has a size").len();
@@ -81,6 +84,8 @@ pub fn word_count(path: &Path, workers: usize) -> WordCount {
     let parts = run(workers, None, move |worker| {
         let rows: Rc<RefCell<Vec<Counted>>> = Rc::default();
         let collected = Rc::clone(&rows);
+        let last: Rc<RefCell<Table>> = Rc::default();
+        let kept = Rc::clone(&last);
         let file = Arc::clone(&file);
         let (index, peers) = (worker.index() as u64, worker.peers() as u64);
 
@@ -91,6 +96,7 @@ pub fn word_count(path: &Path, workers: usize) -> WordCount {
                 let mut block = index;
                 let mut buffer = Vec::new();
                 let mut table = Table::with_hasher(FixedState::with_seed(1));
+                let mut sent = Instant::now();
                 move |output: &mut OutputBuilderSession<'_, u64, Builder>| {
                     let Some(held) = capability.as_ref() else { return };
                     if block * BLOCK < length {
@@ -105,6 +111,10 @@ pub fn word_count(path: &Path, workers: usize) -> WordCount {
                             }
                         }
                         block += peers;
+                        if updates.is_some_and(|interval| sent.elapsed() >= interval) {
+                            send_all(table.drain(), |container| output.session(held).give_container(container));
+                            sent = Instant::now();
+                        }
                         activator.activate();
                     } else {
                         send_all(table.drain(), |container| output.session(held).give_container(container));
@@ -119,24 +129,47 @@ pub fn word_count(path: &Path, workers: usize) -> WordCount {
                 let mut capability = Some(capability);
                 let mut table = Table::with_hasher(FixedState::with_seed(3));
                 move |(input, frontier), output| {
-                    input.for_each(|_, batch| {
+                    input.for_each(|cap, batch| {
+                        if updates.is_some() {
+                            for (word, count) in batch.iter_mut() {
+                                match table.get_mut(word) {
+                                    Some(total) => {
+                                        *total += *count;
+                                        *count = *total;
+                                    }
+                                    None => {
+                                        table.insert(word.clone(), *count);
+                                    }
+                                }
+                            }
+                            output.session(&cap).give_container(batch);
+                            return;
+                        }
                         for (word, count) in batch.drain(..) {
                             *table.entry(word).or_insert(0) += count;
                         }
                     });
                     if frontier.is_empty()
                         && let Some(held) = capability.take()
+                        && updates.is_none()
                     {
                         send_all(table.drain(), |container| output.session(&held).give_container(container));
                     }
                 }
             });
             totals.sink(Pipeline, "Collect", move |(input, _)| {
-                input.for_each(|_, batch| collected.borrow_mut().append(batch));
+                input.for_each(|_, batch| match updates {
+                    None => collected.borrow_mut().append(batch),
+                    Some(_) => batch.drain(..).for_each(|(word, count)| {
+                        kept.borrow_mut().insert(word, count);
+                    }),
+                });
             });
         });
         while worker.step_or_park(None) {}
-        rows.take()
+        let mut rows = rows.take();
+        rows.extend(last.take());
+        rows
     });
 
     let elapsed = start.elapsed();
@@ -218,8 +251,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let expected = naive(text);
-        for workers in [1, 2, 3] {
-            let answer = word_count(file.path(), workers);
+        let often = Some(Duration::from_micros(50));
+        for (workers, updates) in [(1, None), (2, None), (3, None), (1, often), (2, often), (3, often)] {
+            let answer = word_count(file.path(), workers, updates);
             assert_eq!(answer.counts, expected, "{workers} workers");
             assert_eq!(answer.words(), expected.values().sum::<u64>());
         }

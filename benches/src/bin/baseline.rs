@@ -176,7 +176,7 @@ impl Arguments {
         for &workers in &self.workers {
             let path = path.clone();
             let run = move || {
-                let answer = word_count(&path, workers);
+                let answer = word_count(&path, workers, None);
                 Sample { elapsed: answer.elapsed, records: answer.words(), answer: answer.checksum() }
             };
             variants.push((format!("word count, {workers} workers"), Box::new(run)));

@@ -180,6 +180,8 @@ impl Bench {
         for workers in self.arguments.workers.clone() {
             for mode in self.arguments.mode.clone() {
                 let options = self.options(mode).with_workers(workers);
+                // In continuous mode both say new totals while they count, at least this often.
+                let updates = (mode == Mode::Continuous).then_some(Duration::from_millis(20));
                 let sample = |answer: baseline::word_count::WordCount| Sample {
                     elapsed: answer.elapsed,
                     records: answer.words(),
@@ -189,7 +191,7 @@ impl Bench {
                     &format!("word count, {}, {workers} workers", in_words(mode)),
                     1.0 / 0.9,
                     || sample(jobs::word_count::word_count(file.path(), &options)),
-                    || sample(baseline::word_count::word_count(file.path(), workers)),
+                    || sample(baseline::word_count::word_count(file.path(), workers, updates)),
                 );
             }
         }

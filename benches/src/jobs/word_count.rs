@@ -52,7 +52,7 @@ mod tests {
     fn agrees_with_the_baseline() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), zipf_text(1_500_000, 2_000, 3)).unwrap();
-        let expected = baseline::word_count::word_count(file.path(), 1).counts;
+        let expected = baseline::word_count::word_count(file.path(), 1, None).counts;
         for mode in [Mode::MicroBatch, Mode::Continuous] {
             for workers in [1, 2] {
                 let options = Options::default().with_mode(mode).with_workers(workers);

@@ -149,23 +149,28 @@ where
     type Offset = u64;
 
     fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<I::Item>) -> Result<Poll, SourceError> {
-        let Some(iter) = &mut self.iter else { return Ok(Poll::End) };
+        if self.iter.is_none() {
+            return Ok(Poll::End);
+        }
         let wanted = room(self.at, until, max);
         if wanted == 0 {
             return Ok(Poll::Idle);
         }
         let before = out.len();
         out.reserve(wanted.min(RESERVE));
-        // An inner loop that carries the vector along: each record is made where it is to be, and where that is stays
-        // in registers.
-        *out = iter.by_ref().take(wanted).fold(std::mem::take(out), |mut rows, record| {
-            if rows.len() < rows.capacity() {
-                rows.push(record);
-                rows
-            } else {
-                push_to_full(rows, record)
+        // The iterator and the vector are carried along, so that what changes with every record stays in registers.
+        let (mut iter, mut rows) = (self.iter.take(), std::mem::take(out));
+        if let Some(iter) = &mut iter {
+            for _ in 0..wanted {
+                let Some(record) = iter.next() else { break };
+                if rows.len() < rows.capacity() {
+                    rows.push(record);
+                } else {
+                    rows = push_to_full(rows, record);
+                }
             }
-        });
+        }
+        (self.iter, *out) = (iter, rows);
         let taken = out.len() - before;
         self.at += taken as u64;
         if taken < wanted {

@@ -94,10 +94,9 @@ pub struct OperatorSpec {
 pub struct GroupedSpec {
     /// With one worker: the chain before, and the aggregation, as one operator.
     pub direct: Make,
-    /// With several: the chain before, and what each worker can aggregate of its own records.
+    /// With several: the chain before, and what each worker can aggregate of its own records. Its batches are labelled
+    /// with the worker that they are for.
     pub local: Make,
-    /// How what `local` sends finds its worker.
-    pub partition: Partition,
     /// With several: what merges it.
     pub merge: Make,
     /// How the chain before assigns watermarks, if it does.

@@ -51,7 +51,7 @@ where
         state.begin(closed);
         self.front.chain.run(input, &mut tap, &mut |time, record| {
             self.front.keying.each(record, &mut |hash, key, value| {
-                if !state.offer(aggregate, hash, key, time, &value, closed) {
+                if let Some(value) = state.offer(aggregate, hash, key, time, value, closed) {
                     late_rows += 1;
                     late.push((time, value), context);
                 }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::{Front, Late, Outbox, Partial};
+use super::{Dealer, Front, Late, Outbox, Partial};
 use crate::state::GroupState;
 use crate::stream::Keying;
 use crate::stream::chain::{Chain, Tap};
@@ -42,7 +42,7 @@ impl<P, Y, A: Aggregate, S> Local<P, Y, A, S> {
     where
         S: GroupState<K, A>,
     {
-        let mut out: Outbox<Partial<K, S::Slot, A::Acc>> = Outbox::new(0);
+        let mut out = Dealer::<Partial<K, S::Slot, A::Acc>>::new(0, context.workers());
         self.state.drain(&mut |hash, key, slot, acc| out.push(Partial { hash, key, slot, acc }, context));
         out.send(context);
         self.added = 0;
@@ -68,18 +68,17 @@ where
             state.begin(closed);
             self.front.chain.run(input, &mut tap, &mut |time, record| {
                 self.front.keying.each(record, &mut |hash, key, value| {
-                    if state.offer(aggregate, hash, key, time, &value, closed) {
-                        taken += 1;
-                    } else {
+                    taken += 1;
+                    if let Some(value) = state.offer(aggregate, hash, key, time, value, closed) {
                         late_rows += 1;
                         late.push((time, value), context);
                     }
                 });
             });
             state.end();
-            self.added += taken;
+            self.added += taken - late_rows;
         } else {
-            let mut out: Outbox<Partial<Y::Key, S::Slot, A::Acc>> = Outbox::new(0);
+            let mut out = Dealer::<Partial<Y::Key, S::Slot, A::Acc>>::new(0, context.workers());
             self.front.chain.run(input, &mut tap, &mut |time, record| {
                 self.front.keying.each(record, &mut |hash, key, value| {
                     if state.is_late(time, &value, closed) {

@@ -6,7 +6,7 @@
 use super::Partial;
 use super::emission::{Emission, Shape};
 use crate::state::GroupState;
-use crate::{Aggregate, Batch, Context, Key, KeyGroup, Operator, OperatorError, SnapshotWriter, rows};
+use crate::{Aggregate, Batch, Context, EventTime, Key, KeyGroup, Operator, OperatorError, SnapshotWriter, rows};
 
 pub(super) struct Merge<K, A: Aggregate, S, Z> {
     emission: Emission<K, A, S, Z>,
@@ -27,9 +27,12 @@ where
 {
     fn batch(&mut self, _input: usize, batch: Batch, _context: &mut Context) -> Result<(), OperatorError> {
         let Emission { aggregate, state, .. } = &mut self.emission;
-        for Partial { hash, key, slot, acc } in rows::<Partial<K, S::Slot, A::Acc>>(batch)? {
+        let partials = rows::<Partial<K, S::Slot, A::Acc>>(batch)?;
+        state.begin(EventTime::MIN);
+        for Partial { hash, key, slot, acc } in partials {
             state.merge(aggregate, hash, key, slot, acc);
         }
+        state.end();
         Ok(())
     }
 

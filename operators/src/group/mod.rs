@@ -16,12 +16,13 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 pub use self::running::RunningAggregate;
 pub use self::windowed::{WindowedAggregate, WindowedStream};
 
 use self::emission::{Emission, Emit, Shape};
-use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Partition, Port, Route, Step};
+use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Route, Step};
 use crate::state::GroupState;
 use crate::stream::Keying;
 use crate::stream::chain::{Chain, batch_capacity};
@@ -42,24 +43,27 @@ pub(crate) struct Front<P, Y> {
     keying: Y,
 }
 
-/// Deals partials out by the key group of their hash.
-fn partition<K: Data, S: Data, A: Data>() -> Partition {
-    Arc::new(|mut batch: Batch, workers: usize, give: &mut dyn FnMut(usize, Batch)| {
-        let Some(rows) = batch.take::<Partial<K, S, A>>() else { return };
-        let share = rows.len() / workers + rows.len() / (4 * workers) + 8;
-        let mut parts: Vec<Vec<Partial<K, S, A>>> = (0..workers).map(|_| Vec::with_capacity(share)).collect();
-        for row in rows {
-            let worker = KeyGroup::of(row.hash).worker(workers);
-            if let Some(part) = parts.get_mut(worker) {
-                part.push(row);
-            }
+/// Partials on their way to the workers that hold their keys: dealt out as they are made.
+pub(crate) struct Dealer<R> {
+    parts: SmallVec<[Outbox<R>; 4]>,
+}
+
+impl<K: Data, S: Data, A: Data> Dealer<Partial<K, S, A>> {
+    pub(crate) fn new(output: usize, workers: usize) -> Self {
+        Dealer { parts: (0..workers).map(|worker| Outbox { worker, ..Outbox::new(output) }).collect() }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, partial: Partial<K, S, A>, context: &mut crate::Context) {
+        let worker = KeyGroup::of(partial.hash).worker(self.parts.len());
+        if let Some(part) = self.parts.get_mut(worker) {
+            part.push(partial, context);
         }
-        for (worker, part) in parts.into_iter().enumerate() {
-            if !part.is_empty() {
-                give(worker, Batch::from_vec(part));
-            }
-        }
-    })
+    }
+
+    pub(crate) fn send(&mut self, context: &mut crate::Context) {
+        self.parts.iter_mut().for_each(|part| part.send(context));
+    }
 }
 
 /// Everything that makes up an aggregation node.
@@ -122,7 +126,6 @@ where
             kind: NodeKind::Grouped(GroupedSpec {
                 direct,
                 local,
-                partition: partition::<Y::Key, S::Slot, A::Acc>(),
                 merge,
                 watermark,
             }),
@@ -148,11 +151,12 @@ where
 pub(crate) struct Outbox<R> {
     rows: Vec<R>,
     output: usize,
+    worker: usize,
 }
 
 impl<R: Send + 'static> Outbox<R> {
     pub(crate) fn new(output: usize) -> Self {
-        Outbox { rows: Vec::new(), output }
+        Outbox { rows: Vec::new(), output, worker: 0 }
     }
 
     #[inline]
@@ -169,7 +173,7 @@ impl<R: Send + 'static> Outbox<R> {
         let capacity = const { batch_capacity::<R>() };
         if self.rows.len() >= capacity {
             let full = std::mem::replace(&mut self.rows, Vec::with_capacity(capacity));
-            context.send(self.output, Batch::from_vec(full));
+            context.send(self.output, Batch::from_vec(full).for_worker(self.worker));
         } else {
             let rows = (self.rows.len() * 4).clamp(4, capacity);
             self.rows.reserve_exact(rows - self.rows.len());
@@ -178,7 +182,8 @@ impl<R: Send + 'static> Outbox<R> {
 
     pub(crate) fn send(&mut self, context: &mut crate::Context) {
         if !self.rows.is_empty() {
-            context.send(self.output, Batch::from_vec(std::mem::take(&mut self.rows)));
+            let rows = std::mem::take(&mut self.rows);
+            context.send(self.output, Batch::from_vec(rows).for_worker(self.worker));
         }
     }
 }

@@ -33,7 +33,7 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     fn is_late(&self, time: EventTime, value: &A::In, watermark: EventTime) -> bool;
 
     /// Where a record belongs.
-    fn slot(&self, time: EventTime, value: &A::In) -> Self::Slot;
+    fn slot(&mut self, time: EventTime, value: &A::In) -> Self::Slot;
 
     /// Adds a record. The key is only made owned when it is new.
     fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, time: EventTime, value: &A::In)
@@ -41,10 +41,11 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized;
 
-    /// A batch of [`offer`](Self::offer)s begins, with that watermark; until [`end`](Self::end) there are only these.
+    /// A batch begins: until [`end`](Self::end) there are only [`offer`](Self::offer)s, with that watermark, or only
+    /// [`merge`](Self::merge)s.
     fn begin(&mut self, _watermark: EventTime) {}
 
-    /// Adds a record unless it [is late](Self::is_late) by the watermark of the batch; says whether it was added.
+    /// Adds a record, or gives it back if it [is late](Self::is_late) by the watermark of the batch.
     #[inline]
     fn offer<Q>(
         &mut self,
@@ -52,18 +53,18 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
         hash: u64,
         key: &Q,
         time: EventTime,
-        value: &A::In,
+        value: A::In,
         watermark: EventTime,
-    ) -> bool
+    ) -> Option<A::In>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let is_late = self.is_late(time, value, watermark);
-        if !is_late {
-            self.add(aggregate, hash, key, time, value);
+        if self.is_late(time, &value, watermark) {
+            return Some(value);
         }
-        !is_late
+        self.add(aggregate, hash, key, time, &value);
+        None
     }
 
     /// The batch is over.

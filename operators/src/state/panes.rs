@@ -23,6 +23,8 @@ pub struct PaneState<K, A: Aggregate, M> {
     panes: Vec<Pane<K, A::Acc, M>>,
     /// The place of the pane used last: most records fall in the same one as the record before.
     recent: usize,
+    /// The first and the last instant of the pane that was named last; none at first.
+    named: (EventTime, EventTime),
     /// The watermark by which windows were last closed.
     closed: EventTime,
     /// An emptied table, for the next pane.
@@ -48,6 +50,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             grid,
             panes: Vec::new(),
             recent: 0,
+            named: (EventTime::MAX, EventTime::MIN),
             closed: EventTime::MIN,
             spare: Table::new(),
             changes: Vec::new(),
@@ -63,20 +66,37 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         hash: u64,
         key: &Q,
         time: EventTime,
-        value: &A::In,
+        value: A::In,
         watermark: EventTime,
-    ) -> bool
+    ) -> Option<A::In>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         self.end();
-        let is_late = self.is_late(time, value, watermark);
-        if !is_late {
-            self.add(aggregate, hash, key, time, value);
-        }
+        let late = if self.is_late(time, &value, watermark) {
+            Some(value)
+        } else {
+            self.add(aggregate, hash, key, time, &value);
+            None
+        };
         self.begin(watermark);
-        !is_late
+        late
+    }
+
+    /// Merges into another pane than the one at hand, whose place it takes.
+    #[inline(never)]
+    fn merge_elsewhere(&mut self, aggregate: &A, hash: u64, key: K, slot: EventTime, acc: A::Acc) {
+        let at_hand = self.hot.instants > 0;
+        self.end();
+        let pane = self.pane(slot);
+        let entry = pane.table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other));
+        if entry.mark.set() {
+            self.changes.push((slot, hash));
+        }
+        if at_hand {
+            self.begin(EventTime::MIN);
+        }
     }
 
     /// The pane around an instant, opened if it is not open. Divides only when the pane is another than last time.
@@ -108,7 +128,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             let Ok(place) = self.panes.binary_search_by_key(&start, |pane| pane.start) else { continue };
             let Some(pane) = self.panes.get_mut(place) else { continue };
             let window = self.grid.window(pane.last_window());
-            for entry in pane.table.of_hash_mut(hash) {
+            for entry in pane.table.near_hash_mut(hash) {
                 if entry.mark.clear() && window.end > self.closed {
                     emit(entry.key.clone(), window, aggregate.finish(&entry.acc));
                 }
@@ -162,12 +182,15 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         self.grid.window(last).end <= watermark
     }
 
+    /// Divides only when the pane is another than last time.
     #[inline]
-    fn slot(&self, time: EventTime, _value: &A::In) -> EventTime {
-        match self.panes.get(self.recent) {
-            Some(pane) if pane.holds(time) => pane.start,
-            _ => self.grid.pane(time).0,
+    fn slot(&mut self, time: EventTime, _value: &A::In) -> EventTime {
+        let (start, last) = self.named;
+        if start <= time && time <= last {
+            return start;
         }
+        self.named = self.grid.pane(time);
+        self.named.0
     }
 
     #[inline]
@@ -202,9 +225,9 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         hash: u64,
         key: &Q,
         time: EventTime,
-        value: &A::In,
+        value: A::In,
         watermark: EventTime,
-    ) -> bool
+    ) -> Option<A::In>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
@@ -213,10 +236,10 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         if time.0.wrapping_sub(self.hot.start.0).cast_unsigned() >= self.hot.instants {
             return self.turn(aggregate, hash, key, time, value, watermark);
         }
-        if self.hot.table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
+        if self.hot.table.bump(hash, key, || aggregate.create(&value), |acc| aggregate.add(acc, &value)) {
             self.changes.push((self.hot.start, hash));
         }
-        true
+        None
     }
 
     fn end(&mut self) {
@@ -228,9 +251,12 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         }
     }
 
+    #[inline]
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: EventTime, acc: A::Acc) {
-        let pane = self.pane(slot);
-        let entry = pane.table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other));
+        if slot != self.hot.start || self.hot.instants == 0 {
+            return self.merge_elsewhere(aggregate, hash, key, slot, acc);
+        }
+        let entry = self.hot.table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other));
         if entry.mark.set() {
             self.changes.push((slot, hash));
         }

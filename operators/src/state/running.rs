@@ -50,7 +50,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         false
     }
 
-    fn slot(&self, _time: EventTime, _value: &A::In) {}
+    fn slot(&mut self, _time: EventTime, _value: &A::In) {}
 
     #[inline]
     fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, _time: EventTime, value: &A::In)
@@ -79,7 +79,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
 
     fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, (), A::Out)) {
         for hash in std::mem::take(&mut self.changes) {
-            for entry in self.table.of_hash_mut(hash) {
+            for entry in self.table.near_hash_mut(hash) {
                 if entry.mark.clear() {
                     emit(entry.key.clone(), (), aggregate.finish(&entry.acc));
                 }

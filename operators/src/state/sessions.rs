@@ -142,7 +142,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         self.gap.span(time, value).end <= watermark
     }
 
-    fn slot(&self, time: EventTime, value: &A::In) -> Window {
+    fn slot(&mut self, time: EventTime, value: &A::In) -> Window {
         self.gap.span(time, value)
     }
 

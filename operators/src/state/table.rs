@@ -66,8 +66,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         }
     }
 
-    /// As [`upsert`](Self::upsert), and marks the entry; says whether it was not marked before. What happens for nearly
-    /// every record, the key that is there already, is kept short: the loop around it is as fast as it is small.
+    /// As [`upsert`](Self::upsert), and marks the entry; says whether it was not marked before.
     #[inline]
     pub(super) fn bump<Q>(
         &mut self,
@@ -81,28 +80,23 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         Q: Eq + ToOwned<Owned = K> + ?Sized,
         M: Mark,
     {
-        match self.entries.find_mut(hash, |entry| entry.key.borrow() == key) {
-            Some(entry) => {
+        match self.entries.entry(hash, |entry| entry.key.borrow() == key, rehash) {
+            Slot::Occupied(slot) => {
+                let entry = slot.into_mut();
                 add(&mut entry.acc);
                 entry.mark.set()
             }
-            None => self.put(hash, key.to_owned(), first()),
+            Slot::Vacant(slot) => {
+                let mut mark = M::default();
+                let marked = mark.set();
+                slot.insert(Entry { key: key.to_owned(), acc: first(), mark });
+                marked
+            }
         }
     }
 
-    /// Puts an entry in that is not there, and marks it.
-    #[inline(never)]
-    fn put(&mut self, hash: u64, key: K, acc: Acc) -> bool
-    where
-        M: Mark,
-    {
-        let mut mark = M::default();
-        let marked = mark.set();
-        self.entries.insert_unique(hash, Entry { key, acc, mark }, rehash);
-        marked
-    }
-
     /// The entry of a key after an accumulator was put there, or merged with the one that was there already.
+    #[inline]
     pub(super) fn merge(
         &mut self,
         hash: u64,
@@ -127,6 +121,12 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     /// All entries whose key has that hash: nearly always one.
     pub(super) fn of_hash(&self, hash: u64) -> impl Iterator<Item = &Entry<K, Acc, M>> {
         self.entries.iter_hash(hash).filter(move |entry| hash_key(&entry.key) == hash)
+    }
+
+    /// All entries whose key has that hash, and by chance a few others: for those who can tell them from a mark, which
+    /// is cheaper than hashing the key again.
+    pub(super) fn near_hash_mut(&mut self, hash: u64) -> impl Iterator<Item = &mut Entry<K, Acc, M>> {
+        self.entries.iter_hash_mut(hash)
     }
 
     /// All entries whose key has that hash: nearly always one.

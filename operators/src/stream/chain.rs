@@ -17,6 +17,8 @@ pub trait TimeDomain: Send + Sync + 'static {
     fn pack<T: Send + 'static>(time: EventTime, value: T) -> Self::Row<T>;
     /// Takes a record from an edge.
     fn unpack<T: Send + 'static>(row: Self::Row<T>) -> (EventTime, T);
+    /// The records of a batch without their event times, in the same memory.
+    fn strip<T: Send + 'static>(rows: Vec<Self::Row<T>>) -> Vec<T>;
 }
 
 /// Records have an event time: windows are possible.
@@ -37,6 +39,9 @@ impl TimeDomain for Timed {
     fn unpack<T: Send + 'static>(row: (EventTime, T)) -> (EventTime, T) {
         row
     }
+    fn strip<T: Send + 'static>(rows: Vec<(EventTime, T)>) -> Vec<T> {
+        rows.into_iter().map(|(_, value)| value).collect()
+    }
 }
 
 impl TimeDomain for Untimed {
@@ -48,6 +53,9 @@ impl TimeDomain for Untimed {
     #[inline(always)]
     fn unpack<T: Send + 'static>(row: T) -> (EventTime, T) {
         (EventTime::MIN, row)
+    }
+    fn strip<T: Send + 'static>(rows: Vec<T>) -> Vec<T> {
+        rows
     }
 }
 
@@ -131,14 +139,14 @@ impl<T: Send + 'static, M: TimeDomain> Chain for Edge<T, M> {
     }
 }
 
-/// How many rows of a type make a batch: about 64 KiB, so that a batch stays in the cache of the core that made it.
+/// How many rows of a type make a batch: about 128 KiB, so that a batch stays in the cache of the core that made it.
 pub(crate) const fn batch_capacity<T>() -> usize {
     let size = if std::mem::size_of::<T>() == 0 { 1 } else { std::mem::size_of::<T>() };
-    let rows = 65_536 / size;
+    let rows = 131_072 / size;
     if rows < 64 {
         64
-    } else if rows > 4_096 {
-        4_096
+    } else if rows > 8_192 {
+        8_192
     } else {
         rows
     }

@@ -1,11 +1,10 @@
 //! `sink`: where a stream leaves the graph.
 
-use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::{Arc, Mutex};
 
-use super::Stream;
 use super::chain::Chain;
+use super::{Stream, TimeDomain, Untimed};
 use super::terminal::StripTime;
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route, SinkSpec};
 use crate::sink::{DynSink, ErasedSink, Sink};
@@ -21,7 +20,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         T: Data,
     {
         let detail = sink.describe();
-        let sink: Box<dyn DynSink> = Box::new(ErasedSink(sink, PhantomData::<fn(T)>));
+        let sink = erase::<T, P::Time, _>(sink, self.steps.is_empty());
         self.attach(detail, Route::Single, SinkSpec::One(Arc::new(Mutex::new(sink))), Location::caller());
     }
 
@@ -33,9 +32,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         F: Fn(usize) -> Result<S, SinkError> + Send + Sync + 'static,
     {
         let detail = std::any::type_name::<S>().rsplit("::").next().unwrap_or("sink").to_owned();
-        let make = Arc::new(move |worker: usize| -> Result<Box<dyn DynSink>, SinkError> {
-            Ok(Box::new(ErasedSink(make(worker)?, PhantomData::<fn(T)>)))
-        });
+        let bare = self.steps.is_empty();
+        let make = Arc::new(move |worker: usize| Ok(erase::<T, P::Time, S>(make(worker)?, bare)));
         self.attach(detail, Route::Local, SinkSpec::PerWorker(make), Location::caller());
     }
 
@@ -45,7 +43,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         // The chain runs where the records are; only its results go to the sink's worker, without their event times.
         let watermark = self.chain.watermark();
         let chain = Arc::new(self.chain);
-        let port = if self.steps.is_empty() && is_untimed::<P>() {
+        let port = if self.steps.is_empty() {
             self.port
         } else {
             graph.add(NodeSpec {
@@ -74,6 +72,11 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     }
 }
 
-fn is_untimed<P: Chain>() -> bool {
-    std::any::TypeId::of::<P::Time>() == std::any::TypeId::of::<super::Untimed>()
+/// Hides the types of a sink, which takes event times off itself where no chain has done it: `bare`.
+fn erase<T: Send + 'static, M: TimeDomain, S: Sink<T>>(sink: S, bare: bool) -> Box<dyn DynSink> {
+    if bare {
+        Box::new(ErasedSink::<S, T, M>::new(sink))
+    } else {
+        Box::new(ErasedSink::<S, T, Untimed>::new(sink))
+    }
 }

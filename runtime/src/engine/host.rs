@@ -188,7 +188,8 @@ pub(crate) fn receive(control: &Control, worker: usize, parcel: &mut Parcel) -> 
     if crossed {
         control.received(worker, batch.len());
     }
-    batch
+    // It has arrived: where it goes from here is for others to say.
+    batch.for_worker(0)
 }
 
 /// An operator that hands on what it gets.

@@ -258,7 +258,7 @@ impl<'scope> Building<'_, 'scope> {
         let (partials, late) = (edges.next(), edges.next());
         let Some(partials) = partials else { return };
         let hosted = self.host(node, (spec.merge)(self.place()), (false, true));
-        let router = self.router(Routing::ByKey(Arc::clone(&spec.partition)));
+        let router = self.router(Routing::Labelled);
         let input = StatefulInput {
             inflow: Inflow { edge: partials, router },
             domains: self.layout.domains.get(node.id.0).cloned().unwrap_or_default(),

@@ -4,19 +4,17 @@ use tidemill_operators::{Batch, Cloner};
 use timely::Accountable;
 use timely::dataflow::channels::ContainerBytes;
 
-/// A batch on a timely edge.
+/// A batch on a timely edge; labelled with the worker it is for, where the sender decides.
 #[derive(Clone, Default)]
 pub(crate) struct Parcel {
     pub(crate) batch: Batch,
-    /// The worker it is for, where the sender decides.
-    pub(crate) target: usize,
     /// Whether it has come from another worker, and so counts as queued until it is received.
     pub(crate) crossed: bool,
 }
 
 impl Parcel {
     pub(crate) fn new(batch: Batch) -> Parcel {
-        Parcel { batch, target: 0, crossed: false }
+        Parcel { batch, crossed: false }
     }
 
     pub(crate) fn copyable(mut self, cloner: Option<Cloner>) -> Parcel {

@@ -49,7 +49,7 @@ impl Router {
         if crossed {
             control.sent(worker, batch.len());
         }
-        let mut parcel = Parcel { batch, target: worker, crossed };
+        let mut parcel = Parcel { batch, crossed };
         if let Some(pusher) = pushers.get_mut(worker) {
             Message::push_at(&mut parcel, stamp.clone(), pusher);
         }
@@ -63,7 +63,7 @@ impl Distributor<Parcel> for Router {
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
-        let Parcel { batch, target, .. } = std::mem::take(parcel);
+        let Parcel { batch, .. } = std::mem::take(parcel);
         let (control, from) = (&self.control, self.worker);
         match &mut self.routing {
             Routing::ByKey(partition) => {
@@ -76,7 +76,7 @@ impl Distributor<Parcel> for Router {
                 *next = worker + 1;
                 Self::deliver(control, from, worker, batch, stamp, pushers);
             }
-            Routing::Labelled => Self::deliver(control, from, target, batch, stamp, pushers),
+            Routing::Labelled => Self::deliver(control, from, batch.worker(), batch, stamp, pushers),
         }
     }
 

@@ -74,7 +74,7 @@ pub(crate) fn copies<'scope>(
                 let original = std::mem::take(parcel).copyable(Some(cloner));
                 for worker in 0..workers {
                     let mut copy = original.clone();
-                    copy.target = worker;
+                    copy.batch = copy.batch.for_worker(worker);
                     session.session_with_builder(&capability).give_container(&mut copy);
                 }
             });
