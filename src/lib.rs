@@ -98,11 +98,12 @@
 
 pub use tidemill_connectors as connectors;
 pub use tidemill_operators::{
-    Aggregate, Batch, Clock, Context, Data, Either, Epoch, EventStream, EventTime, Graph, GraphError, Key,
-    KeyGroup, KeyedStream, Mode, Offset, Operator, OperatorError, OutputMode, ParseTimeError, Plan,
-    PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, RunningAggregate, Sink, SinkContext, SinkError,
-    SnapshotReader, SnapshotWriter, Source, SourceError, Stream, Waker, Window, WindowResult,
-    WindowedAggregate, WindowedStream, aggregate, rows, session, session_by, sliding, tumbling,
+    Aggregate, Batch, Clock, Committed, Context, Data, Either, Epoch, EventStream, EventTime, Graph,
+    GraphError, Key, KeyGroup, KeyedStream, Mode, Offset, Operator, OperatorError, OutputMode,
+    ParseTimeError, Plan, PlanLimits, Poll, Prepared, ProcessingTime, Reader, ReaderContext,
+    RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
+    Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, rows, session,
+    session_by, sliding, tumbling,
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Options, Progress, QueryHandle, Run, RunError, Site, SourceProgress,
@@ -112,9 +113,10 @@ pub use tidemill_runtime::{
 /// What nearly every program needs: `use tidemill::prelude::*;`.
 pub mod prelude {
     pub use crate::connectors::{
-        BadRecords, OnDisconnect, RateRow, Text, channel, channel_sink, console, csv_files, csv_sink,
-        discard, for_each, for_each_epoch, iterate, iterate_partitions, json_lines, json_lines_sink, memory,
-        memory_sink, rate, socket, socket_listener, text_blocks, text_files, try_for_each,
+        BadRecords, EpochRows, OnDisconnect, RateRow, Text, at_commit, channel, channel_sink, console,
+        csv_dir, csv_files, csv_sink, discard, for_each, for_each_epoch, iterate, iterate_partitions,
+        json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, rate, socket, socket_listener,
+        text_blocks, text_files, try_for_each,
     };
     pub use crate::{
         Aggregate, Either, Epoch, EventStream, EventTime, Graph, Mode, Options, Run, RunError, Stream,

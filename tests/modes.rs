@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidemill::connectors::{
-    ChannelSender, MemorySource, MemoryTable, channel, for_each_epoch, iterate, memory, memory_sink,
-    text_files,
+    ChannelSender, EpochRows, MemorySource, MemoryTable, channel, for_each_epoch, iterate, memory,
+    memory_sink, text_files,
 };
 use tidemill::{Epoch, EventStream, EventTime, Graph, Mode, Run, Stream, Trigger, session, tumbling};
 
@@ -442,7 +442,7 @@ fn progress_says_what_was_read_written_kept_and_late() {
 fn a_bounded_continuous_query_ends_though_its_last_commit_takes_longer_than_an_interval() {
     for workers in [1, 2] {
         let graph = Graph::new("slow");
-        let slow = for_each_epoch(|_, _: Vec<i64>| {
+        let slow = for_each_epoch(|_: EpochRows<i64>| {
             std::thread::sleep(Duration::from_millis(20));
             Ok::<(), std::io::Error>(())
         });

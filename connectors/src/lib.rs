@@ -2,21 +2,24 @@
 //!
 //! Sources: [`memory`] and [`iterate`] (collections, generators), [`rate`] (a steady clockwork), [`channel`] (a thread
 //! of your own), [`socket`] and [`socket_listener`] (lines over TCP), [`text_files`], [`text_blocks`], [`json_lines`]
-//! and [`csv_files`] (files, as they appear). Sinks: [`console`], [`json_lines_sink`], [`csv_sink`], [`memory_sink`],
-//! [`channel_sink`], [`for_each`] and its kin, [`discard`].
+//! and [`csv_files`] (files, as they appear). Sinks: [`console`], [`json_lines_dir`] and [`csv_dir`] (files as they
+//! fill up, exactly once), [`json_lines_sink`] and [`csv_sink`] (a single file), [`memory_sink`], [`channel_sink`],
+//! [`for_each`] and its kin, [`discard`]; [`at_commit`] makes any of them wait for the commit.
 //!
 //! Every one of them is an ordinary implementation of [`Source`](tidemill_operators::Source) or
 //! [`Sink`](tidemill_operators::Sink); those of your own have the same rights.
 
 mod sink;
 mod source;
+#[doc(hidden)]
+pub mod steps;
 mod text;
 
 pub use crossbeam_channel::{SendError, TrySendError};
 pub use sink::{
-    ChannelSink, ConsoleSink, CsvSink, Discard, DiscardCount, ForEach, ForEachEpoch, JsonLinesSink,
-    MemorySink, MemoryTable, channel_sink, console, csv_sink, discard, for_each, for_each_epoch,
-    json_lines_sink, memory_sink, try_for_each,
+    AtCommit, ChannelSink, ConsoleSink, CsvSink, DirSink, Discard, DiscardCount, EpochRows, ForEach,
+    ForEachEpoch, JsonLinesSink, MemorySink, MemoryTable, at_commit, channel_sink, console, csv_dir,
+    csv_sink, discard, for_each, for_each_epoch, json_lines_dir, json_lines_sink, memory_sink, try_for_each,
 };
 pub use source::{
     BadRecord, BadRecords, ChannelReader, ChannelSender, ChannelSource, Checked, Csv, CsvFiles, FileOffset,

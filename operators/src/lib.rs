@@ -26,7 +26,7 @@ pub use graph::{Graph, GraphError, Plan};
 pub use group::{RunningAggregate, WindowedAggregate, WindowedStream};
 pub use key::{Data, KEY_GROUPS, Key, KeyGroup, Keyed, hash_key};
 pub use operator::{Context, Mode, Operator, OperatorError, SnapshotReader, SnapshotWriter, rows};
-pub use sink::{DynSink, Sink, SinkContext, SinkError};
+pub use sink::{Committed, DynSink, Prepared, Sink, SinkContext, SinkError};
 pub use source::{
     Clock, DynReader, DynSource, ErasedOffset, Offset, PlanLimits, Poll, Reader, ReaderContext, Source,
     SourceError, Waker,

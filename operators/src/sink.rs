@@ -1,18 +1,38 @@
 //! Where records go: the trait that every sink implements, ours and yours.
 //!
 //! An epoch reaches a sink in this order: any number of [`write`](Sink::write), then [`prepare`](Sink::prepare),
-//! then, once everything else about the epoch is safe too, [`commit`](Sink::commit). A query that fails or is
-//! cancelled calls [`abort`](Sink::abort) for what was written and not committed.
+//! then, once everything else about the epoch is safe too, [`commit`](Sink::commit). A query that ends in order calls
+//! [`close`](Sink::close) after the last commit; one that fails or is cancelled calls [`abort`](Sink::abort) for what
+//! was written and not committed. A query with a checkpoint calls [`recover`](Sink::recover) before the first write.
+
+mod prepared;
 
 use std::marker::PhantomData;
 
+pub use prepared::{Committed, Prepared};
+
 use crate::stream::TimeDomain;
-use crate::{Batch, Epoch, OutputMode};
+use crate::{Batch, Clock, Epoch, OutputMode, ProcessingTime};
 
 /// Takes the rows of a stream.
 ///
 /// In micro-batch nothing may become visible before [`commit`](Sink::commit); in continuous rows may be shown as they
-/// are written ([`SinkContext::immediate`] tells which).
+/// are written ([`SinkContext::immediate`] tells which). A sink may wait for the commit there as well: what it shows is
+/// then exactly once in both modes.
+///
+/// # With a checkpoint
+///
+/// The engine writes down that an epoch is committed *between* `prepare` and `commit`. So whatever a crash leaves behind
+/// is one of three cases, and each has its place to be dealt with:
+///
+/// - Not prepared, or prepared and not written down: the epoch is run again. [`recover`](Sink::recover) throws away
+///   what the sink had written of it.
+/// - Written down, but not (or half) committed: nobody runs that epoch again. `recover` does what `commit` would have
+///   done, out of the [`Prepared`] that `prepare` returned. A sink that does not implement it may lose that epoch's rows.
+/// - Committed: `recover` finds that there is nothing left to do.
+///
+/// A sink that can do its work twice without harm has it easier: it does it in `prepare`, which is called again for
+/// whatever was not written down, and needs no `recover`.
 ///
 /// ```
 /// use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
@@ -50,15 +70,36 @@ pub trait Sink<T>: Send + 'static {
     /// Takes rows of an epoch; `rows` may be left empty or full. Rows of several epochs never mix: epochs come in order.
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError>;
 
-    /// All rows of the epoch have been written: make sure that a commit cannot fail any more.
-    fn prepare(&mut self, _epoch: Epoch) -> Result<(), SinkError> {
+    /// Called once after [`open`](Sink::open) and before the first write, if the query has a checkpoint: finishes the
+    /// commit that a former run may have left half done, and throws away what was written and never committed.
+    ///
+    /// `committed` is the last epoch that the checkpoint holds as committed, or `None` where no epoch got that far; what
+    /// there is then belongs to a run that died early. What this does may have been done before, by a `commit` or by a
+    /// `recover` that was itself cut short, so it must do no harm twice. The next epoch written is the one after.
+    fn recover(&mut self, _committed: Option<Committed>) -> Result<(), SinkError> {
         Ok(())
     }
 
-    /// The epoch is safe: show it. May be called again for the same epoch after a restart.
+    /// All rows of the epoch have been written: make sure that a commit cannot fail any more. Where the query has a
+    /// checkpoint, it keeps what is returned, for [`recover`](Sink::recover).
+    ///
+    /// Later epochs may be written and prepared before this one is committed. Only the last one that was written down
+    /// is told to `recover`, so what is returned must cover earlier epochs that still wait for their commit.
+    fn prepare(&mut self, _epoch: Epoch) -> Result<Prepared, SinkError> {
+        Ok(Prepared::nothing())
+    }
+
+    /// The epoch is safe: show it.
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError>;
 
-    /// Forgets everything that was written and not committed; the query ends.
+    /// The query ends in order: every epoch has been committed.
+    fn close(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Forgets everything that was written and not committed; the query ends. Where the query has a checkpoint, an
+    /// epoch that was prepared may have been written down as committed: what belongs to it must stay for
+    /// [`recover`](Sink::recover).
     fn abort(&mut self) {}
 }
 
@@ -72,16 +113,41 @@ pub struct SinkContext {
     pub workers: usize,
     /// Whether rows may be shown as they are written (continuous), not only with their epoch (micro-batch).
     pub immediate: bool,
+    /// Whether an epoch that is run again after a crash has the same rows again: so it is in micro-batch.
+    pub repeatable: bool,
     /// What a row means: added once, changed, or one of a whole table that replaces the last one.
     pub output_mode: OutputMode,
     /// The name of the query.
     pub query: String,
+    /// Whether the query has a checkpoint: what is prepared and committed must survive a crash of the machine.
+    pub durable: bool,
+    /// Which run of the query this is, from 0: each restart from a checkpoint has a number of its own.
+    pub execution: u64,
+    /// The engine's clock.
+    pub clock: Clock,
 }
 
 impl SinkContext {
-    /// A context, for those who drive a sink themselves.
+    /// A context, for those who drive a sink themselves: one worker, no checkpoint, a clock that stands still.
+    ///
+    /// ```
+    /// use tidemill_operators::{OutputMode, SinkContext};
+    ///
+    /// let context = SinkContext::new("words", OutputMode::Append, false).on_worker(1, 4).durable(2);
+    /// assert_eq!((context.worker, context.execution), (1, 2));
+    /// ```
     pub fn new(query: &str, output_mode: OutputMode, immediate: bool) -> Self {
-        SinkContext { worker: 0, workers: 1, immediate, output_mode, query: query.to_owned() }
+        SinkContext {
+            worker: 0,
+            workers: 1,
+            immediate,
+            repeatable: !immediate,
+            output_mode,
+            query: query.to_owned(),
+            durable: false,
+            execution: 0,
+            clock: Clock::new(|| ProcessingTime(0)),
+        }
     }
 
     /// The same for one worker of several.
@@ -89,6 +155,21 @@ impl SinkContext {
     pub fn on_worker(mut self, worker: usize, workers: usize) -> Self {
         self.worker = worker;
         self.workers = workers;
+        self
+    }
+
+    /// The same for the run with that number of a query that has a checkpoint.
+    #[must_use]
+    pub fn durable(mut self, execution: u64) -> Self {
+        self.durable = true;
+        self.execution = execution;
+        self
+    }
+
+    /// The same with a clock that goes.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
         self
     }
 }
@@ -120,6 +201,14 @@ pub enum SinkError {
     /// The sink was set up in a way that cannot work.
     #[error("{0}")]
     Setup(String),
+    /// What the checkpoint holds as committed cannot be found again.
+    #[error("{what} cannot be recovered: {reason}")]
+    Recovery {
+        /// The file or whatever it is.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Anything else a sink of your own has to say.
     #[error(transparent)]
     Other(#[from] Box<dyn std::error::Error + Send + Sync>),
@@ -140,10 +229,14 @@ pub trait DynSink: Send {
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError>;
     /// See [`Sink::write`].
     fn write(&mut self, epoch: Epoch, batch: Batch) -> Result<(), SinkError>;
+    /// See [`Sink::recover`].
+    fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError>;
     /// See [`Sink::prepare`].
-    fn prepare(&mut self, epoch: Epoch) -> Result<(), SinkError>;
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError>;
     /// See [`Sink::commit`].
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError>;
+    /// See [`Sink::close`].
+    fn close(&mut self) -> Result<(), SinkError>;
     /// See [`Sink::abort`].
     fn abort(&mut self);
 }
@@ -170,11 +263,17 @@ impl<T: Send + 'static, S: Sink<T>, M: TimeDomain> DynSink for ErasedSink<S, T, 
             None => Err(SinkError::Setup(format!("{} was handed rows of another type", self.0.describe()))),
         }
     }
-    fn prepare(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+    fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {
+        self.0.recover(committed)
+    }
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
         self.0.prepare(epoch)
     }
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
         self.0.commit(epoch)
+    }
+    fn close(&mut self) -> Result<(), SinkError> {
+        self.0.close()
     }
     fn abort(&mut self) {
         self.0.abort();

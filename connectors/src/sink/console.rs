@@ -22,7 +22,8 @@ pub struct ConsoleSink {
 }
 
 /// A sink that prints a table for every epoch that has rows, when it commits: 20 rows of it unless
-/// [told otherwise](ConsoleSink::rows). In continuous mode it prints every row on a line, at once.
+/// [told otherwise](ConsoleSink::rows). In continuous mode it prints every row on a line, at once. What a crash keeps from
+/// being printed is not printed later.
 ///
 /// ```
 /// use tidemill_connectors::console;

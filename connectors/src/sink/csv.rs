@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+use tidemill_operators::{Committed, Epoch, Prepared, Sink, SinkContext, SinkError};
 
+use super::encode::RowFormat;
 use super::file::OutFile;
 
 /// A sink into a CSV file; see [`csv_sink`].
@@ -18,6 +19,13 @@ pub struct CsvSink {
 /// A sink into a CSV file at `path`. Structs give a header with the names of their fields. Rows are written when their
 /// epoch commits, in continuous mode at once. A file that is there is emptied, unless [appended](CsvSink::append) to;
 /// directories are made. Where every epoch outputs the complete table, the file holds the last one.
+///
+/// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept
+/// in the checkpoint until they are in the file. That suits results of moderate size; for others, and for several
+/// workers, there is [`csv_dir`](crate::csv_dir). A reader who comes while an epoch is being written may see a part
+/// of it. In continuous mode a reader sees rows that a crash takes back (they or others come again);
+/// [`at_commit`](crate::at_commit) prevents that. It should be said, too, where rows are appended to a file that was
+/// there, or by several workers: what a file's very first epoch had shown before a crash cannot be told then.
 ///
 /// ```
 /// use tidemill_connectors::csv_sink;
@@ -44,24 +52,28 @@ impl<T: Serialize + Send + 'static> Sink<T> for CsvSink {
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
         self.header = self.file.open(context)?;
+        self.last = None;
+        Ok(())
+    }
+
+    fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {
+        self.header = self.file.recover(committed)?;
         Ok(())
     }
 
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
-        let failed = |reason: String, file: &OutFile| SinkError::Encode { sink: file.name(), reason };
         // A file that is replaced begins anew with every epoch.
         let header = self.header || (self.file.replaces() && self.last != Some(epoch));
-        let mut writer = csv::WriterBuilder::new().has_headers(header).from_writer(Vec::new());
-        for row in rows.iter() {
-            writer.serialize(row).map_err(|error| failed(error.to_string(), &self.file))?;
-        }
-        let bytes = writer.into_inner().map_err(|error| failed(error.to_string(), &self.file))?;
-        if !rows.is_empty() {
+        let bytes = RowFormat::Csv.encode(rows, header, &self.file.name())?;
+        if !bytes.is_empty() {
             self.header = false;
             self.last = Some(epoch);
         }
-        rows.clear();
         self.file.write(epoch, bytes)
+    }
+
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
+        self.file.prepare(epoch)
     }
 
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {

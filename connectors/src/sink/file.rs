@@ -1,12 +1,17 @@
-//! A file that rows are written to, as bytes: what JSON Lines and CSV have in common.
+//! A single file that rows are written to, as bytes: what JSON Lines and CSV have in common.
+//!
+//! With a checkpoint, an epoch's bytes are part of what its `prepare` returns, together with where in the file they
+//! belong. So the commit can be done again after a crash, to the same place, and nothing is in the file before it.
+//! Where rows are shown at once, the length of the file is kept instead: what is beyond it is cut off after a crash.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::io::{Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
-use tidemill_operators::{Epoch, SinkContext, SinkError};
+use serde::{Deserialize, Serialize};
+use tidemill_operators::{Committed, Epoch, Prepared, SinkContext, SinkError};
 
-use super::Pending;
+use super::{Pending, disk};
 
 #[derive(Debug)]
 pub(super) struct OutFile {
@@ -16,11 +21,21 @@ pub(super) struct OutFile {
     pending: Pending<u8>,
     /// The epoch that was shown last.
     shown: Option<Epoch>,
+    durable: bool,
+    /// With a checkpoint, how long the file is.
+    length: u64,
+}
+
+/// What must be known to finish a commit: that these bytes come after the first `base` of the file, and nothing else.
+#[derive(Serialize, Deserialize)]
+enum Record {
+    V1 { path: PathBuf, base: u64, bytes: Vec<u8> },
 }
 
 impl OutFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        OutFile { path, append: false, file: None, pending: Pending::new(), shown: None }
+        let pending = Pending::new();
+        OutFile { path, append: false, file: None, pending, shown: None, durable: false, length: 0 }
     }
 
     pub(super) fn name(&self) -> String {
@@ -35,30 +50,94 @@ impl OutFile {
     /// Opens the file, with the directories above it. Returns whether it is empty.
     pub(super) fn open(&mut self, context: &SinkContext) -> Result<bool, SinkError> {
         self.pending.open(context);
+        self.shown = None;
+        self.durable = context.durable;
         if self.append && self.replaces() {
             return Err(SinkError::Setup(format!(
                 "{} cannot be appended to: every epoch outputs the complete table, which replaces the last one",
                 self.name()
             )));
         }
-        let failed = |error| SinkError::io(format!("cannot open {}", self.path.display()), error);
-        if let Some(parent) = self.path.parent() {
-            std::fs::create_dir_all(parent).map_err(failed)?;
-        }
+        let parent = self.path.parent().unwrap_or(Path::new(""));
+        disk::make_dirs(parent, self.durable)?;
+        let failed = |error| disk::failed("open", &self.path, error);
         let mut options = File::options();
-        options.create(true).append(self.append).write(true).truncate(!self.append);
-        let file = options.open(&self.path).map_err(failed)?;
-        let empty = file.metadata().map_err(failed)?.len() == 0;
+        if self.durable {
+            // What is in it is for `recover` to decide.
+            options.create(true).write(true).truncate(false);
+        } else {
+            options.create(true).append(self.append).write(true).truncate(!self.append);
+        }
+        let mut file = options.open(&self.path).map_err(failed)?;
+        self.length = file.metadata().map_err(failed)?.len();
+        if self.durable {
+            file.seek(SeekFrom::End(0)).map_err(failed)?;
+            disk::sync_dir(parent)?;
+        }
         self.file = Some(file);
-        Ok(empty)
+        Ok(self.length == 0)
+    }
+
+    /// Finishes what was committed and takes back what was not. Returns whether the file is empty.
+    pub(super) fn recover(&mut self, committed: Option<Committed>) -> Result<bool, SinkError> {
+        let fresh = committed.is_none() && !self.append;
+        for prepared in committed.iter().flat_map(|committed| &committed.prepared) {
+            if prepared.is_nothing() {
+                continue;
+            }
+            let Record::V1 { path, base, bytes } = prepared.read()?;
+            let length = finish(&path, base, &bytes)?;
+            if path == self.path {
+                self.length = length;
+            }
+        }
+        if let Some(file) = &mut self.file {
+            if fresh {
+                disk::truncate(file, &self.path, 0)?;
+                self.length = 0;
+            }
+            let place = file.seek(SeekFrom::Start(self.length));
+            place.map_err(|error| disk::failed("open", &self.path, error))?;
+        }
+        Ok(self.length == 0)
     }
 
     pub(super) fn write(&mut self, epoch: Epoch, mut bytes: Vec<u8>) -> Result<(), SinkError> {
         self.pending.add(epoch, &mut bytes).map_or(Ok(()), |bytes| self.show(epoch, &bytes))
     }
 
+    pub(super) fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
+        if !self.durable {
+            return Ok(Prepared::nothing());
+        }
+        let (mut base, mut bytes) = (self.length, Vec::new());
+        if self.pending.immediate {
+            if let Some(file) = &self.file {
+                disk::sync(file, &self.path)?;
+            }
+            if self.replaces() {
+                // The next epoch overwrites this one's table at once; there is no going back to it.
+                return Ok(Prepared::nothing());
+            }
+        }
+        for (_, rows) in self.pending.epochs.iter().take_while(|(waiting, _)| *waiting <= epoch) {
+            if self.replaces() {
+                base = 0;
+                bytes.clear();
+            }
+            bytes.extend_from_slice(rows);
+        }
+        Prepared::of(&Record::V1 { path: self.path.clone(), base, bytes })
+    }
+
     pub(super) fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
-        self.pending.commit(epoch).into_iter().try_for_each(|(epoch, bytes)| self.show(epoch, &bytes))
+        let epochs = self.pending.commit(epoch);
+        let some = !epochs.is_empty();
+        epochs.into_iter().try_for_each(|(epoch, bytes)| self.show(epoch, &bytes))?;
+        match &self.file {
+            Some(file) if some && self.durable => disk::sync(file, &self.path),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn abort(&mut self) {
@@ -70,13 +149,140 @@ impl OutFile {
         let Some(file) = &mut self.file else {
             return Err(SinkError::Setup(format!("{} has not been opened", self.path.display())));
         };
-        let mut written = Ok(());
         if fresh {
-            written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map(drop);
+            disk::truncate(file, &self.path, 0)?;
+            let start = file.seek(SeekFrom::Start(0));
+            start.map_err(|error| disk::failed("write to", &self.path, error))?;
+            self.length = 0;
         }
-        written = written.and_then(|()| file.write_all(bytes)).and_then(|()| file.flush());
-        written.map_err(|error| SinkError::io(format!("cannot write to {}", self.path.display()), error))?;
+        disk::write(file, &self.path, bytes)?;
+        self.length += bytes.len() as u64;
         self.shown = Some(epoch);
         Ok(())
+    }
+}
+
+/// Makes the file end with these bytes after the first `base`, whatever of them is there already. Returns its length.
+fn finish(path: &Path, base: u64, bytes: &[u8]) -> Result<u64, SinkError> {
+    let failed = |error| disk::failed("open", path, error);
+    let mut file = File::options().write(true).open(path).map_err(failed)?;
+    let there = file.metadata().map_err(failed)?.len();
+    if there < base {
+        let reason = format!("{base} bytes of it were committed, {there} are there");
+        return Err(SinkError::Recovery { what: path.display().to_string(), reason });
+    }
+    let end = base + bytes.len() as u64;
+    if !bytes.is_empty() {
+        // Over what is there: a reader who has seen these rows does not see them vanish.
+        file.seek(SeekFrom::Start(base)).map_err(failed)?;
+        disk::write(&mut file, path, bytes)?;
+    }
+    if there > end {
+        disk::truncate(&file, path, end)?;
+    }
+    disk::sync(&file, path)?;
+    Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tidemill_operators::{OutputMode, Sink};
+
+    use super::super::at_commit::at_commit;
+    use super::super::crash::{Drive, Overlap, ROWS, empty, numbers, scratch};
+    use super::super::csv::csv_sink;
+    use super::super::json_lines::{JsonLinesSink, json_lines_sink};
+    use super::*;
+
+    fn drive<S: Sink<u64>>(
+        dir: &Path,
+        wrap: impl Fn(JsonLinesSink) -> S + 'static,
+    ) -> Drive<S, impl Fn() -> Vec<u64> + Clone + 'static> {
+        let (dir, read) = (dir.to_owned(), dir.to_owned());
+        let make = move |worker: usize| wrap(json_lines_sink(dir.join(format!("{worker}.jsonl"))));
+        Drive::new(make, move || numbers(&read))
+    }
+
+    #[test]
+    fn a_crash_after_any_step_loses_nothing_repeats_nothing_and_shows_nothing_uncommitted() {
+        let scratch = scratch();
+        for (first, then) in [(1, 1), (2, 1), (1, 3)] {
+            for (overlap, abort) in
+                [(Overlap::None, false), (Overlap::Prepared, false), (Overlap::Recorded, true)]
+            {
+                let drive = Drive { overlap, abort, immediate: true, ..drive(scratch.path(), at_commit) };
+                let begin = || {
+                    empty(scratch.path());
+                    drive.begin(true);
+                };
+                drive.crash_after_each_step(first, then, begin, || {});
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_were_shown_at_once_are_taken_back_and_come_again() {
+        let scratch = scratch();
+        let drive = Drive { immediate: true, ..drive(scratch.path(), |sink| sink) };
+        let begin = || {
+            empty(scratch.path());
+            drive.begin(false);
+        };
+        // In continuous mode what comes after a crash need not be what came before it.
+        let tear = || {
+            if let Ok(mut file) = File::options().append(true).open(scratch.path().join("0.jsonl")) {
+                file.write_all(&[b'7'; 200]).unwrap();
+            }
+        };
+        drive.crash_after_each_step(1, 1, begin, tear);
+    }
+
+    #[test]
+    fn what_was_in_a_file_that_is_appended_to_stays() {
+        let scratch = scratch();
+        let drive = Drive { overlap: Overlap::Recorded, ..drive(scratch.path(), JsonLinesSink::append) };
+        let path = scratch.path().join("0.jsonl");
+        for fuse in 0..40 {
+            drive.begin(false);
+            std::fs::write(&path, "77\n").unwrap();
+            drive.run(0, 1, Some(fuse));
+            assert!(drive.run(1, 1, None));
+            let rows: Vec<_> = std::iter::once(77).chain(0..drive.epochs * ROWS).collect();
+            assert_eq!(numbers(scratch.path()), rows);
+        }
+    }
+
+    #[test]
+    fn a_complete_table_and_a_csv_header_survive_a_restart() {
+        #[derive(Serialize)]
+        struct Count {
+            count: u64,
+        }
+        let scratch = scratch();
+        let path = scratch.path().join("x.csv");
+        for (mode, expected) in
+            [(OutputMode::Append, "count\n0\n1\n2\n"), (OutputMode::Complete, "count\n2\n")]
+        {
+            let mut committed = None;
+            for epoch in 0..3 {
+                // Each run ends between the record of the commit and the commit.
+                let mut sink = csv_sink(&path);
+                let context = SinkContext::new("test", mode, false).durable(epoch);
+                Sink::<Count>::open(&mut sink, &context).unwrap();
+                Sink::<Count>::recover(&mut sink, committed).unwrap();
+                sink.write(Epoch(epoch), &mut vec![Count { count: epoch }]).unwrap();
+                let prepared = vec![Sink::<Count>::prepare(&mut sink, Epoch(epoch)).unwrap()];
+                committed = Some(Committed { epoch: Epoch(epoch), prepared });
+            }
+            let mut sink = csv_sink(&path);
+            Sink::<Count>::open(&mut sink, &SinkContext::new("test", mode, false).durable(3)).unwrap();
+            Sink::<Count>::recover(&mut sink, committed.clone()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+            std::fs::write(&path, "").unwrap();
+            let again = Sink::<Count>::recover(&mut sink, committed);
+            assert_eq!(again.is_err(), mode == OutputMode::Append, "{again:?}");
+        }
     }
 }

@@ -1,16 +1,18 @@
 //! A function of your own: for every row, or for all rows of an epoch.
 
-use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+use tidemill_operators::{Epoch, Prepared, Sink, SinkContext, SinkError};
 
 use super::Pending;
 
 /// A sink that calls a function for every row; see [`for_each`] and [`try_for_each`].
 pub struct ForEach<T> {
     pending: Pending<T>,
+    durable: bool,
     call: Box<dyn FnMut(T) -> Result<(), SinkError> + Send>,
 }
 
-/// A sink that calls `call` for every row: when its epoch commits, in continuous mode at once.
+/// A sink that calls `call` for every row: when its epoch commits, in continuous mode at once. With a checkpoint it
+/// calls before the commit is recorded, so that no row is left out after a crash; those of the last epoch may come again.
 ///
 /// ```
 /// use tidemill_connectors::for_each;
@@ -28,7 +30,7 @@ pub fn for_each<T: Send + 'static>(mut call: impl FnMut(T) + Send + 'static) -> 
         call(row);
         Ok(())
     };
-    ForEach { pending: Pending::new(), call: Box::new(call) }
+    ForEach { pending: Pending::new(), durable: false, call: Box::new(call) }
 }
 
 /// As [`for_each`], with a function that may fail; its error ends the query.
@@ -38,7 +40,7 @@ where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let call = move |row| call(row).map_err(|error| SinkError::Other(error.into()));
-    ForEach { pending: Pending::new(), call: Box::new(call) }
+    ForEach { pending: Pending::new(), durable: false, call: Box::new(call) }
 }
 
 impl<T: Send + 'static> Sink<T> for ForEach<T> {
@@ -48,11 +50,19 @@ impl<T: Send + 'static> Sink<T> for ForEach<T> {
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
         self.pending.open(context);
+        self.durable = context.durable;
         Ok(())
     }
 
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
         self.pending.add(epoch, rows).into_iter().flatten().try_for_each(&mut self.call)
+    }
+
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
+        if self.durable {
+            Sink::commit(self, epoch)?;
+        }
+        Ok(Prepared::nothing())
     }
 
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
@@ -67,35 +77,85 @@ impl<T: Send + 'static> Sink<T> for ForEach<T> {
 /// A sink that calls a function for every epoch; see [`for_each_epoch`].
 pub struct ForEachEpoch<T> {
     pending: Pending<T>,
-    call: Box<dyn FnMut(Epoch, Vec<T>) -> Result<(), SinkError> + Send>,
+    /// The context's, with the query's name and so on; none before it is opened.
+    context: Option<SinkContext>,
+    call: Box<dyn FnMut(EpochRows<T>) -> Result<(), SinkError> + Send>,
 }
 
-/// A sink that calls `call` once for every epoch that has rows, with all of them, when it commits: in both modes.
+/// All rows of an epoch, as the function of [`for_each_epoch`] gets them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EpochRows<T> {
+    /// The name of the query.
+    pub query: String,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The worker whose rows these are: 0, unless the sink runs on every worker.
+    pub worker: usize,
+    /// Whether the epoch, should it be given again after a crash, has the same rows again. So it is in micro-batch. In
+    /// continuous mode it is not, and who leaves out an epoch for its number loses rows.
+    pub repeatable: bool,
+    /// The rows, in the order in which they reached the sink. What one worker sent is in its order; how the workers'
+    /// rows are mixed may differ when an epoch is given again.
+    pub rows: Vec<T>,
+}
+
+/// A sink that calls `call` once for every epoch that has rows, with all of them, in both modes: when it commits; with a
+/// checkpoint, before the commit is recorded.
 ///
-/// After a crash the last epoch may be given again, with the same number and, in micro-batch, the same rows; who notes
-/// the number together with what it writes can leave it out then.
+/// With a checkpoint an epoch is given at least once. It is given again if a crash comes before the commit is recorded,
+/// and in micro-batch it then has the same query, epoch and rows. So the effect is exactly once if the number of the
+/// epoch is written in one transaction with the rows, and an epoch that is there already is left out. (A sink on every
+/// worker has to note the worker as well, and that holds for as long as the number of workers stays.)
 ///
 /// ```
-/// use tidemill_connectors::for_each_epoch;
-/// use tidemill_operators::{Epoch, Sink};
+/// use std::collections::{BTreeMap, BTreeSet};
+/// use tidemill_connectors::{EpochRows, for_each_epoch};
+/// use tidemill_operators::{Epoch, OutputMode, Sink, SinkContext, SinkError};
+/// # use std::sync::{Arc, Mutex};
 ///
-/// let mut sink = for_each_epoch(|epoch, rows: Vec<u32>| {
-///     println!("epoch {epoch}: {} rows", rows.len());
-///     Ok::<(), std::io::Error>(())
-/// });
-/// sink.write(Epoch(0), &mut vec![1, 2])?;
-/// sink.commit(Epoch(0))?;
-/// # Ok::<(), tidemill_operators::SinkError>(())
+/// /// Stands for a database with transactions.
+/// #[derive(Default)]
+/// struct Database { done: BTreeSet<(String, Epoch)>, stock: BTreeMap<&'static str, i64> }
+///
+/// impl Database {
+///     fn transaction(&mut self, change: EpochRows<(&'static str, i64)>) {
+///         if !self.done.insert((change.query, change.epoch)) && change.repeatable {
+///             return; // it was written before the crash
+///         }
+///         for (item, count) in change.rows {
+///             *self.stock.entry(item).or_default() += count;
+///         }
+///     }
+/// }
+///
+/// let database = Arc::new(Mutex::new(Database::default()));
+/// let run = |execution| {
+///     let database = Arc::clone(&database);
+///     let mut sink = for_each_epoch(move |rows| {
+///         database.lock().map_err(|_| "the database is broken")?.transaction(rows);
+///         Ok::<(), &str>(())
+///     });
+///     sink.open(&SinkContext::new("shop", OutputMode::Append, false).durable(execution))?;
+///     sink.recover(None)?;
+///     sink.write(Epoch(0), &mut vec![("apples", 3), ("pears", 1)])?;
+///     sink.prepare(Epoch(0)).map(drop)
+/// };
+/// run(0)?;
+/// // A crash: the commit was not recorded, so the epoch is run again.
+/// run(1)?;
+/// assert_eq!(database.lock().unwrap().stock["apples"], 3);
+/// # Ok::<(), SinkError>(())
 /// ```
 pub fn for_each_epoch<T, E>(
-    mut call: impl FnMut(Epoch, Vec<T>) -> Result<(), E> + Send + 'static,
+    mut call: impl FnMut(EpochRows<T>) -> Result<(), E> + Send + 'static,
 ) -> ForEachEpoch<T>
 where
     T: Send + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let call = move |epoch, rows| call(epoch, rows).map_err(|error| SinkError::Other(error.into()));
-    ForEachEpoch { pending: Pending::new(), call: Box::new(call) }
+    let call = move |rows| call(rows).map_err(|error| SinkError::Other(error.into()));
+    ForEachEpoch { pending: Pending::new(), context: None, call: Box::new(call) }
 }
 
 impl<T: Send + 'static> Sink<T> for ForEachEpoch<T> {
@@ -103,16 +163,33 @@ impl<T: Send + 'static> Sink<T> for ForEachEpoch<T> {
         "for each epoch".to_owned()
     }
 
+    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        self.pending.abort();
+        self.context = Some(context.clone());
+        Ok(())
+    }
+
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
-        // Never opened as immediate, so every row waits for the commit.
+        // Never opened as immediate, so every row waits for the end of its epoch.
         self.pending.add(epoch, rows);
         Ok(())
+    }
+
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
+        if self.context.as_ref().is_some_and(|context| context.durable) {
+            self.commit(epoch)?;
+        }
+        Ok(Prepared::nothing())
     }
 
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
         for (epoch, rows) in self.pending.commit(epoch) {
             if !rows.is_empty() {
-                (self.call)(epoch, rows)?;
+                let (query, worker, repeatable) = match &self.context {
+                    Some(context) => (context.query.clone(), context.worker, context.repeatable),
+                    None => (String::new(), 0, true),
+                };
+                (self.call)(EpochRows { query, epoch, worker, repeatable, rows })?;
             }
         }
         Ok(())
@@ -125,8 +202,13 @@ impl<T: Send + 'static> Sink<T> for ForEachEpoch<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
+
     use tidemill_operators::OutputMode;
 
+    use super::super::at_commit::at_commit;
+    use super::super::crash::{Drive, Overlap};
     use super::super::testing::{open, write};
     use super::*;
 
@@ -134,7 +216,7 @@ mod tests {
     fn an_epoch_is_handed_over_once_and_whole_in_both_modes() {
         for immediate in [false, true] {
             let (sender, calls) = crossbeam_channel::unbounded();
-            let mut sink = for_each_epoch(move |epoch, rows: Vec<u8>| sender.send((epoch, rows)));
+            let mut sink = for_each_epoch(move |all: EpochRows<u8>| sender.send((all.epoch, all.rows)));
             open(&mut sink, OutputMode::Append, immediate);
             write(&mut sink, 4, vec![1, 2]);
             write(&mut sink, 5, vec![]);
@@ -150,5 +232,59 @@ mod tests {
         open(&mut sink, OutputMode::Append, true);
         write(&mut sink, 0, vec![1]);
         assert_eq!(sink.write(Epoch(0), &mut vec![0]).unwrap_err().to_string(), "zero");
+    }
+
+    #[test]
+    fn with_a_checkpoint_the_function_is_called_before_the_commit_is_recorded() {
+        let (sender, calls) = crossbeam_channel::unbounded();
+        let rows = sender.clone();
+        let mut each = for_each(move |row: u8| rows.send(row).unwrap());
+        let mut epoch = for_each_epoch(move |all: EpochRows<u8>| {
+            assert_eq!((all.query.as_str(), all.worker, all.repeatable), ("test", 1, true));
+            all.rows.into_iter().try_for_each(|row| sender.send(row))
+        });
+        let context = SinkContext::new("test", OutputMode::Append, false).on_worker(1, 2).durable(0);
+        each.open(&context).unwrap();
+        epoch.open(&context).unwrap();
+        write(&mut each, 0, vec![1]);
+        write(&mut epoch, 0, vec![2]);
+        assert_eq!(calls.try_iter().collect::<Vec<_>>(), [1, 2]);
+        each.commit(Epoch(0)).unwrap();
+        epoch.commit(Epoch(0)).unwrap();
+        assert!(calls.is_empty());
+    }
+
+    #[test]
+    fn an_effect_that_notes_its_epoch_is_exactly_once_after_a_crash_in_any_step() {
+        let database = Arc::new(Mutex::new(BTreeMap::new()));
+        let (write, read) = (Arc::clone(&database), Arc::clone(&database));
+        let make = move |_| {
+            let database = Arc::clone(&write);
+            for_each_epoch(move |all: EpochRows<u64>| {
+                assert!(all.repeatable);
+                database.lock().unwrap().entry((all.query, all.epoch)).or_insert(all.rows);
+                Ok::<(), SinkError>(())
+            })
+        };
+        let visible = move || read.lock().unwrap().values().flatten().copied().collect::<Vec<_>>();
+        for overlap in [Overlap::None, Overlap::Prepared, Overlap::Recorded] {
+            let drive = Drive { overlap, ..Drive::new(make.clone(), visible.clone()) };
+            let begin = || {
+                database.lock().unwrap().clear();
+                drive.begin(false);
+            };
+            drive.crash_after_each_step(1, 1, begin, || {});
+        }
+    }
+
+    #[test]
+    fn in_continuous_mode_an_epoch_is_not_said_to_be_repeatable_however_patient_the_sink() {
+        let mut sink = at_commit(for_each_epoch(|all: EpochRows<u8>| {
+            assert!(!all.repeatable);
+            Ok::<(), SinkError>(())
+        }));
+        open(&mut sink, OutputMode::Append, true);
+        write(&mut sink, 0, vec![1]);
+        sink.commit(Epoch(0)).unwrap();
     }
 }

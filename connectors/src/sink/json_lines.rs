@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+use tidemill_operators::{Committed, Epoch, Prepared, Sink, SinkContext, SinkError};
 
+use super::encode::RowFormat;
 use super::file::OutFile;
 
 /// A sink into a file of JSON Lines; see [`json_lines_sink`].
@@ -16,6 +17,13 @@ pub struct JsonLinesSink {
 /// A sink into a file at `path`, a JSON value on each line. Rows are written when their epoch commits, in continuous
 /// mode at once. A file that is there is emptied, unless [appended](JsonLinesSink::append) to; directories are made.
 /// Where every epoch outputs the complete table, the file holds the last one.
+///
+/// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept
+/// in the checkpoint until they are in the file. That suits results of moderate size; for others, and for several
+/// workers, there is [`json_lines_dir`](crate::json_lines_dir). A reader who comes while an epoch is being written may see a part
+/// of it. In continuous mode a reader sees rows that a crash takes back (they or others come again);
+/// [`at_commit`](crate::at_commit) prevents that. It should be said, too, where rows are appended to a file that was
+/// there, or by several workers: what a file's very first epoch had shown before a crash cannot be told then.
 ///
 /// ```
 /// use tidemill_connectors::json_lines_sink;
@@ -44,14 +52,17 @@ impl<T: Serialize + Send + 'static> Sink<T> for JsonLinesSink {
         self.file.open(context).map(drop)
     }
 
+    fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {
+        self.file.recover(committed).map(drop)
+    }
+
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
-        let mut bytes = Vec::new();
-        for row in rows.drain(..) {
-            serde_json::to_writer(&mut bytes, &row)
-                .map_err(|error| SinkError::Encode { sink: self.file.name(), reason: error.to_string() })?;
-            bytes.push(b'\n');
-        }
+        let bytes = RowFormat::JsonLines.encode(rows, false, &self.file.name())?;
         self.file.write(epoch, bytes)
+    }
+
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
+        self.file.prepare(epoch)
     }
 
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {

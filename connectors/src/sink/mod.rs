@@ -1,9 +1,15 @@
 //! The sinks: what each writes to, in its own file; and what they have in common.
 
+mod at_commit;
 mod channel;
 mod console;
+#[cfg(test)]
+mod crash;
 mod csv;
+mod dir;
 mod discard;
+mod disk;
+mod encode;
 mod file;
 mod for_each;
 mod json_lines;
@@ -13,11 +19,13 @@ use std::collections::VecDeque;
 
 use tidemill_operators::{Epoch, OutputMode, SinkContext};
 
+pub use at_commit::{AtCommit, at_commit};
 pub use channel::{ChannelSink, channel_sink};
 pub use console::{ConsoleSink, console};
 pub use csv::{CsvSink, csv_sink};
+pub use dir::{DirSink, csv_dir, json_lines_dir};
 pub use discard::{Discard, DiscardCount, discard};
-pub use for_each::{ForEach, ForEachEpoch, for_each, for_each_epoch, try_for_each};
+pub use for_each::{EpochRows, ForEach, ForEachEpoch, for_each, for_each_epoch, try_for_each};
 pub use json_lines::{JsonLinesSink, json_lines_sink};
 pub use memory::{MemorySink, MemoryTable, memory_sink};
 

@@ -324,7 +324,8 @@ impl<'scope> Building<'_, 'scope> {
         };
         let immediate = self.control.mode == tidemill_operators::Mode::Continuous;
         let context = SinkContext::new(&self.layout.query, output_mode, immediate)
-            .on_worker(self.worker, self.control.workers);
+            .on_worker(self.worker, self.control.workers)
+            .with_clock(self.control.clock.clone());
         if let Some(inflow) = self.inflows(node).pop() {
             sink(self.scope, node, inflow, held, context, Arc::clone(self.control));
         }

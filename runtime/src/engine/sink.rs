@@ -57,6 +57,7 @@ pub(crate) fn sink<'scope>(
         rows: 0,
         stash: BTreeMap::new(),
         prepared: VecDeque::new(),
+        closed: false,
         clean: false,
         control,
     };
@@ -87,6 +88,7 @@ struct Seat {
     rows: u64,
     stash: BTreeMap<Epoch, VecDeque<Batch>>,
     prepared: VecDeque<Epoch>,
+    closed: bool,
     clean: bool,
     control: Arc<Control>,
 }
@@ -131,7 +133,8 @@ impl Seat {
             None => self.epoch.0 < self.control.epochs(),
         } {
             let epoch = self.epoch;
-            if !self.attempt(|sink| sink.prepare(epoch)) {
+            // Without a checkpoint nobody asks again for what the sink would have to know.
+            if !self.attempt(|sink| sink.prepare(epoch).map(drop)) {
                 return false;
             }
             if !matches!(self.held, HeldSink::Nobody) {
@@ -154,8 +157,11 @@ impl Seat {
             self.prepared.pop_front();
             self.control.tell(Event::Committed { epoch });
         }
-        self.clean = least.is_none() && self.prepared.is_empty() && self.control.is_closed();
-        !self.clean
+        if least.is_none() && self.prepared.is_empty() && self.control.is_closed() && !self.closed {
+            self.closed = true;
+            self.clean = self.attempt(|sink| sink.close());
+        }
+        !self.closed
     }
 }
 

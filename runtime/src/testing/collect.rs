@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+use tidemill_operators::{Epoch, Prepared, Sink, SinkContext, SinkError};
 
 /// Collects rows by epoch; see [`collecting_sink`].
 #[derive(Debug)]
@@ -66,9 +66,9 @@ impl<T: Clone + Send + 'static> Sink<T> for CollectingSink<T> {
         lock(&self.shared).written.extend(rows.drain(..).map(|row| (epoch, row)));
         Ok(())
     }
-    fn prepare(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
         lock(&self.shared).prepared.push(epoch);
-        Ok(())
+        Ok(Prepared::nothing())
     }
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
         lock(&self.shared).committed.push(epoch);

@@ -1,0 +1,63 @@
+//! Patience: a sink that waits for the commit in continuous mode too.
+
+use tidemill_operators::{Committed, Epoch, Prepared, Sink, SinkContext, SinkError};
+
+/// A sink that shows nothing before its commit; see [`at_commit`].
+#[derive(Debug)]
+pub struct AtCommit<S>(S);
+
+/// Lets `sink` wait for the commit of an epoch in continuous mode too, as it does in micro-batch: rows come later, by a
+/// checkpoint interval at most, and what comes is committed.
+///
+/// ```
+/// use tidemill_connectors::{at_commit, memory_sink};
+/// use tidemill_operators::{Epoch, OutputMode, Sink, SinkContext};
+///
+/// let (sink, table) = memory_sink();
+/// let mut sink = at_commit(sink);
+/// sink.open(&SinkContext::new("patient", OutputMode::Append, true))?;
+/// sink.write(Epoch(0), &mut vec![1, 2])?;
+/// assert!(table.snapshot().is_empty());
+/// sink.commit(Epoch(0))?;
+/// assert_eq!(table.snapshot(), [1, 2]);
+/// # Ok::<(), tidemill_operators::SinkError>(())
+/// ```
+pub fn at_commit<S>(sink: S) -> AtCommit<S> {
+    AtCommit(sink)
+}
+
+impl<T, S: Sink<T>> Sink<T> for AtCommit<S> {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        let mut context = context.clone();
+        context.immediate = false;
+        self.0.open(&context)
+    }
+
+    fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {
+        self.0.recover(committed)
+    }
+
+    fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        self.0.write(epoch, rows)
+    }
+
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
+        self.0.prepare(epoch)
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.0.commit(epoch)
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        self.0.close()
+    }
+
+    fn abort(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,162 @@
+//! A directory of files, JSON Lines or CSV: exactly once, and for results of any size.
+
+mod name;
+mod parts;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, Sink, SinkContext, SinkError};
+
+use super::encode::RowFormat;
+use parts::Parts;
+
+/// A sink into a directory of files; see [`json_lines_dir`] and [`csv_dir`].
+///
+/// # What a reader sees
+///
+/// Files have names like `part-0-3-000017.jsonl`: the worker that wrote it, the run of the query, a sequence number.
+/// Such a file holds rows of committed epochs only, each row once, and never changes. In continuous mode as well as in
+/// micro-batch, a row is to be seen when its epoch has committed *and* its file is finished. Until then it is in a file
+/// whose name begins with a dot (`.part-0-3-000018.jsonl.pending`), which globs and most readers pass over; leave those
+/// alone.
+///
+/// A file is finished at the end of an epoch, when it is [large](DirSink::roll_at) or [old](DirSink::roll_every)
+/// enough, or when the query ends. It is looked at when an epoch ends, so a micro-batch query that gets no more data
+/// does not finish its last file before it is stopped. To see each epoch as it commits, say
+/// [`roll_every_epoch`](DirSink::roll_every_epoch).
+///
+/// # After a crash
+///
+/// With a checkpoint every epoch is synced to the disk before it is recorded as committed. The next run finishes what
+/// was recorded and deletes what was not, with as many workers as it likes. It has to be given the same directory; and
+/// a directory belongs to one sink of one query, for what is left there unfinished is taken for its own. Without a
+/// checkpoint nothing is synced, and a crash leaves its unfinished files where they are.
+///
+/// Files that are there are kept, and new ones are added beside them. A reader may take finished files away.
+#[derive(Debug)]
+pub struct DirSink {
+    parts: Parts,
+    format: RowFormat,
+    name: String,
+}
+
+/// A sink into files of JSON Lines in the directory `dir`, which is made if need be. [`DirSink`] says when rows are to
+/// be seen and what happens after a crash.
+///
+/// ```
+/// use tidemill_connectors::json_lines_dir;
+/// use tidemill_operators::{Epoch, OutputMode, Sink, SinkContext};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path().join("counts");
+/// let mut sink = json_lines_dir(&dir).roll_every_epoch();
+/// # Sink::<u32>::open(&mut sink, &SinkContext::new("example", OutputMode::Append, false))?;
+/// sink.write(Epoch(0), &mut vec![1, 2])?;
+/// # Sink::<u32>::prepare(&mut sink, Epoch(0))?;
+/// Sink::<u32>::commit(&mut sink, Epoch(0))?;
+/// assert_eq!(std::fs::read_to_string(dir.join("part-0-0-000000.jsonl"))?, "1\n2\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn json_lines_dir(dir: impl Into<PathBuf>) -> DirSink {
+    DirSink::new(dir.into(), RowFormat::JsonLines)
+}
+
+/// A sink into CSV files in the directory `dir`, which is made if need be. Structs give every file a header with the
+/// names of their fields. [`DirSink`] says when rows are to be seen and what happens after a crash.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidemill_connectors::csv_dir;
+///
+/// let sink = csv_dir("out/counts").roll_at(1 << 20).roll_every(Duration::from_secs(10));
+/// ```
+pub fn csv_dir(dir: impl Into<PathBuf>) -> DirSink {
+    DirSink::new(dir.into(), RowFormat::Csv)
+}
+
+impl DirSink {
+    fn new(dir: PathBuf, format: RowFormat) -> Self {
+        let name = dir.display().to_string();
+        DirSink { parts: Parts::new(dir, format.extension()), format, name }
+    }
+
+    /// A file of so many bytes is finished when its epoch ends; 64 MiB unless told otherwise.
+    ///
+    /// ```
+    /// let sink = tidemill_connectors::json_lines_dir("out").roll_at(256 << 20);
+    /// ```
+    #[must_use]
+    pub fn roll_at(mut self, bytes: u64) -> Self {
+        self.parts.roll.at = bytes;
+        self
+    }
+
+    /// A file that was begun so long ago is finished when an epoch ends; 60 seconds unless told otherwise.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let sink = tidemill_connectors::json_lines_dir("out").roll_every(Duration::from_secs(5));
+    /// ```
+    #[must_use]
+    pub fn roll_every(mut self, age: Duration) -> Self {
+        self.parts.roll.every = age;
+        self
+    }
+
+    /// Every epoch that has rows gets a file of its own, which is seen when it commits. Where epochs are short, that is
+    /// many small files.
+    ///
+    /// ```
+    /// let sink = tidemill_connectors::json_lines_dir("out").roll_every_epoch();
+    /// ```
+    #[must_use]
+    pub fn roll_every_epoch(self) -> Self {
+        self.roll_at(0)
+    }
+}
+
+impl<T: Serialize + Send + 'static> Sink<T> for DirSink {
+    fn describe(&self) -> String {
+        format!("{} files in {}", self.format.name(), self.name)
+    }
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        if context.output_mode == OutputMode::Complete {
+            return Err(SinkError::Setup(format!(
+                "rows cannot be added to {}: every epoch outputs the complete table, which replaces the last one; \
+                 write it to a single file, or output updates",
+                self.name
+            )));
+        }
+        self.parts.open(context)
+    }
+
+    fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {
+        self.parts.recover(committed)
+    }
+
+    fn write(&mut self, _epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        let bytes = self.format.encode(rows, self.parts.begins(), &self.name)?;
+        self.parts.write(&bytes)
+    }
+
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
+        self.parts.prepare(epoch)
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.parts.commit(epoch)
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        self.parts.close()
+    }
+
+    fn abort(&mut self) {
+        self.parts.abort();
+    }
+}

@@ -1,0 +1,290 @@
+//! The files of one instance in a directory of results: which is written, which wait for a commit, which are shown.
+//!
+//! A file under way holds the rows of one epoch after another; where an epoch ends in it is marked. It is rolled, that
+//! is finished, at the end of an epoch only, and gets its final name when that epoch commits. So what has a final name
+//! holds committed rows only, and what has none can be cut back to the last committed mark.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, ProcessingTime, SinkContext, SinkError};
+
+use super::super::disk;
+use super::name::PartName;
+
+/// So many bytes are gathered for one call of the system.
+const BUFFER: usize = 64 << 10;
+
+/// When a file is finished, looked at as an epoch ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Roll {
+    pub(super) at: u64,
+    pub(super) every: Duration,
+}
+
+/// What must be finished of a commit: names of files, and how much of each has been committed.
+#[derive(Serialize, Deserialize)]
+enum Record {
+    V1(Vec<(String, u64)>),
+}
+
+#[derive(Debug)]
+struct Part {
+    name: PartName,
+    length: u64,
+    /// How long the file was at the end of epochs that are prepared and not committed.
+    marks: VecDeque<(Epoch, u64)>,
+    committed: u64,
+}
+
+impl Part {
+    /// The epochs up to this one are committed.
+    fn reach(&mut self, epoch: Epoch) {
+        while let Some((mark, length)) = self.marks.front()
+            && *mark <= epoch
+        {
+            self.committed = *length;
+            self.marks.pop_front();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Writing {
+    part: Part,
+    path: PathBuf,
+    file: File,
+    buffer: Vec<u8>,
+    since: ProcessingTime,
+    synced: u64,
+}
+
+impl Writing {
+    fn flush(&mut self) -> Result<(), SinkError> {
+        if !self.buffer.is_empty() {
+            disk::write(&mut self.file, &self.path, &self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Parts {
+    dir: PathBuf,
+    pub(super) roll: Roll,
+    context: SinkContext,
+    extension: &'static str,
+    next: u64,
+    writing: Option<Writing>,
+    /// Finished files and the epoch with which each is shown.
+    rolled: VecDeque<(Epoch, Part)>,
+    /// Epochs that are prepared and not committed.
+    outstanding: VecDeque<Epoch>,
+    /// Whether the directory has names that a crash of the machine may take away.
+    unsynced_names: bool,
+}
+
+impl Parts {
+    pub(super) fn new(dir: PathBuf, extension: &'static str) -> Self {
+        Parts {
+            dir,
+            roll: Roll { at: 64 << 20, every: Duration::from_secs(60) },
+            context: SinkContext::new("", OutputMode::Append, false),
+            extension,
+            next: 0,
+            writing: None,
+            rolled: VecDeque::new(),
+            outstanding: VecDeque::new(),
+            unsynced_names: false,
+        }
+    }
+
+    pub(super) fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        self.context = context.clone();
+        self.forget();
+        disk::make_dirs(&self.dir, context.durable)?;
+        // Nothing that is there is written over, were it the result of a run that had the same number.
+        let (worker, execution) = (context.worker as u64, context.execution);
+        let same = |part: &PartName| part.worker == worker && part.execution == execution;
+        let last =
+            self.list()?.into_iter().filter(|(part, _)| same(part)).map(|(part, _)| part.sequence).max();
+        self.next = last.map_or(0, |last| last.saturating_add(1));
+        Ok(())
+    }
+
+    /// Whether the next bytes are the first of a file.
+    pub(super) fn begins(&self) -> bool {
+        self.writing.is_none()
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut writing = match self.writing.take() {
+            Some(writing) => writing,
+            None => self.create()?,
+        };
+        writing.buffer.extend_from_slice(bytes);
+        writing.part.length += bytes.len() as u64;
+        let full = writing.buffer.len() >= BUFFER;
+        let writing = self.writing.insert(writing);
+        if full { writing.flush() } else { Ok(()) }
+    }
+
+    fn create(&mut self) -> Result<Writing, SinkError> {
+        let name = PartName {
+            worker: self.context.worker as u64,
+            execution: self.context.execution,
+            sequence: self.next,
+            extension: self.extension.to_owned(),
+        };
+        let path = name.pending_in(&self.dir);
+        let file = disk::create(&path)?;
+        self.next += 1;
+        self.unsynced_names = true;
+        let part = Part { name, length: 0, marks: VecDeque::new(), committed: 0 };
+        let since = self.context.clock.now();
+        Ok(Writing { part, path, file, buffer: Vec::new(), since, synced: 0 })
+    }
+
+    pub(super) fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
+        let durable = self.context.durable;
+        if let Some(writing) = &mut self.writing {
+            writing.flush()?;
+            if durable && writing.synced < writing.part.length {
+                disk::sync(&writing.file, &writing.path)?;
+                writing.synced = writing.part.length;
+            }
+            writing.part.marks.push_back((epoch, writing.part.length));
+        }
+        if durable && std::mem::take(&mut self.unsynced_names) {
+            disk::sync_dir(&self.dir)?;
+        }
+        let now = self.context.clock.now();
+        let Roll { at, every } = self.roll;
+        let full = |writing: &mut Writing| writing.part.length >= at || now.since(writing.since) >= every;
+        if let Some(writing) = self.writing.take_if(full) {
+            self.rolled.push_back((epoch, writing.part));
+        }
+        self.outstanding.push_back(epoch);
+        if !durable {
+            return Ok(Prepared::nothing());
+        }
+        let parts = self.rolled.iter().map(|(_, part)| part).chain(self.writing.iter().map(|w| &w.part));
+        Prepared::of(&Record::V1(parts.map(|part| (part.name.shown(), part.length)).collect()))
+    }
+
+    pub(super) fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        let mut shown = false;
+        while let Some((last, part)) = self.rolled.front()
+            && *last <= epoch
+        {
+            disk::rename(&part.name.pending_in(&self.dir), &part.name.shown_in(&self.dir))?;
+            self.rolled.pop_front();
+            shown = true;
+        }
+        if shown && self.context.durable {
+            disk::sync_dir(&self.dir)?;
+        }
+        let rolled = self.rolled.iter_mut().map(|(_, part)| part);
+        for part in rolled.chain(self.writing.iter_mut().map(|w| &mut w.part)) {
+            part.reach(epoch);
+        }
+        self.outstanding.retain(|waiting| *waiting > epoch);
+        Ok(())
+    }
+
+    /// Shows what is committed of each file under way, and drops the rest of it.
+    pub(super) fn close(&mut self) -> Result<(), SinkError> {
+        let writing = self.writing.take().map(|writing| writing.part);
+        for part in self.rolled.drain(..).map(|(_, part)| part).chain(writing) {
+            finish(&self.dir, &part.name, part.committed)?;
+        }
+        if self.context.durable { disk::sync_dir(&self.dir) } else { Ok(()) }
+    }
+
+    pub(super) fn abort(&mut self) {
+        // With a checkpoint, what waits for its commit may be written down as committed: that is for the next run to
+        // find out, from files that are as they were.
+        let undecided = self.context.durable && !self.outstanding.is_empty();
+        if !undecided {
+            // The query has its error already; what cannot be shown now is as it would be after a crash.
+            drop(self.close());
+        }
+        self.forget();
+    }
+
+    pub(super) fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {
+        for prepared in committed.iter().flat_map(|committed| &committed.prepared) {
+            if prepared.is_nothing() {
+                continue;
+            }
+            let Record::V1(parts) = prepared.read()?;
+            for (name, length) in parts {
+                let Some((part, false)) = PartName::parse(&name) else {
+                    let reason = "the checkpoint names it, but no file of ours is called that".to_owned();
+                    return Err(SinkError::Recovery { what: name, reason });
+                };
+                finish(&self.dir, &part, length)?;
+            }
+        }
+        // Whatever is still under way nobody has committed. Each instance has its share of the former instances' files.
+        let workers = self.context.workers.max(1) as u64;
+        for (part, pending) in self.list()? {
+            let ours =
+                part.worker % workers == self.context.worker as u64 && part.extension == self.extension;
+            if pending && ours {
+                disk::delete(&part.pending_in(&self.dir))?;
+            }
+        }
+        if self.context.durable { disk::sync_dir(&self.dir) } else { Ok(()) }
+    }
+
+    /// Our files in the directory, and whether each is under way.
+    fn list(&self) -> Result<Vec<(PartName, bool)>, SinkError> {
+        let failed = |error| disk::failed("list", &self.dir, error);
+        let mut parts = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            parts.extend(name.to_str().and_then(PartName::parse));
+        }
+        Ok(parts)
+    }
+
+    fn forget(&mut self) {
+        self.writing = None;
+        self.rolled.clear();
+        self.outstanding.clear();
+        self.unsynced_names = false;
+    }
+}
+
+/// Gives the first `length` bytes of a file under way their final name, unless that has been done.
+fn finish(dir: &Path, part: &PartName, length: u64) -> Result<(), SinkError> {
+    let pending = part.pending_in(dir);
+    let there = match fs::metadata(&pending) {
+        Ok(file) => file.len(),
+        // It has its final name, or has even been taken away by a reader who was done with it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(disk::failed("look at", &pending, error)),
+    };
+    if there < length {
+        let reason = format!("{length} bytes of it were committed, {there} are there");
+        return Err(SinkError::Recovery { what: pending.display().to_string(), reason });
+    }
+    if length == 0 {
+        return disk::delete(&pending);
+    }
+    if there > length {
+        let file = File::options().write(true).open(&pending);
+        let file = file.map_err(|error| disk::failed("open", &pending, error))?;
+        disk::truncate(&file, &pending, length)?;
+        disk::sync(&file, &pending)?;
+    }
+    disk::rename(&pending, &part.shown_in(dir))
+}

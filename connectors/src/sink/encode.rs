@@ -1,0 +1,58 @@
+//! Rows as bytes, for the sinks that write files.
+
+use serde::Serialize;
+use tidemill_operators::SinkError;
+
+fn failed(sink: &str, error: impl std::fmt::Display) -> SinkError {
+    SinkError::Encode { sink: sink.to_owned(), reason: error.to_string() }
+}
+
+/// How a row looks in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowFormat {
+    JsonLines,
+    Csv,
+}
+
+impl RowFormat {
+    /// The ending of the names of files that hold such rows.
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            RowFormat::JsonLines => "jsonl",
+            RowFormat::Csv => "csv",
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            RowFormat::JsonLines => "JSON Lines",
+            RowFormat::Csv => "CSV",
+        }
+    }
+
+    /// Takes the rows; `first` says whether a file begins with them. No rows are no bytes.
+    pub(super) fn encode<T: Serialize>(
+        self,
+        rows: &mut Vec<T>,
+        first: bool,
+        sink: &str,
+    ) -> Result<Vec<u8>, SinkError> {
+        match self {
+            RowFormat::JsonLines => {
+                let mut bytes = Vec::new();
+                for row in rows.drain(..) {
+                    serde_json::to_writer(&mut bytes, &row).map_err(|error| failed(sink, error))?;
+                    bytes.push(b'\n');
+                }
+                Ok(bytes)
+            }
+            RowFormat::Csv => {
+                let mut writer = csv::WriterBuilder::new().has_headers(first).from_writer(Vec::new());
+                for row in rows.drain(..) {
+                    writer.serialize(row).map_err(|error| failed(sink, error))?;
+                }
+                writer.into_inner().map_err(|error| failed(sink, error))
+            }
+        }
+    }
+}
