@@ -98,11 +98,11 @@
 
 pub use tidemill_connectors as connectors;
 pub use tidemill_operators::{
-    Aggregate, Batch, Clock, Context, Data, Either, Epoch, EventStream, EventTime, Graph, GraphError, Key,
-    KeyGroup, KeyedStream, Mode, Offset, Operator, OperatorError, OutputMode, ParseTimeError, Plan,
+    Aggregate, Batch, Change, Clock, Context, Data, Either, Epoch, EventStream, EventTime, Graph, GraphError,
+    Key, KeyGroup, KeyedStream, Mode, Offset, Operator, OperatorError, OutputMode, ParseTimeError, Plan,
     PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, RunningAggregate, Sink, SinkContext, SinkError,
     SnapshotReader, SnapshotWriter, Source, SourceError, Stream, Waker, Window, WindowResult,
-    WindowedAggregate, WindowedStream, aggregate, rows, session, session_by, sliding, tumbling,
+    WindowedAggregate, WindowedStream, aggregate, decode, rows, session, session_by, sliding, tumbling,
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Options, Progress, QueryHandle, Run, RunError, Site, SourceProgress,
