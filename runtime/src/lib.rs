@@ -12,11 +12,14 @@
 //! # Ok::<(), tidemill_runtime::RunError>(())
 //! ```
 
+pub mod checkpoint;
 mod clock;
 mod control;
 mod driver;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod kill;
 mod ledger;
 mod options;
 mod progress;
