@@ -12,6 +12,7 @@
 //! # Ok::<(), tidemill_runtime::RunError>(())
 //! ```
 
+#[allow(dead_code, reason = "the engine does not use it yet")]
 pub mod checkpoint;
 mod clock;
 mod control;

@@ -44,8 +44,12 @@ impl Loader {
     fn files_of(&self, worker: usize, workers: usize) -> Result<Vec<Arc<StateFile>>, CheckpointError> {
         let mut files = Vec::new();
         for (file, read) in &self.files {
-            let Some((first, last)) = file.groups else { continue };
-            if !(KeyGroup(first).worker(workers)..=KeyGroup(last).worker(workers)).contains(&worker) {
+            // A file without groups is small, and is missed like any other.
+            let has_mine = file.groups.is_none_or(|(first, last)| {
+                let workers = KeyGroup(first).worker(workers)..=KeyGroup(last).worker(workers);
+                workers.contains(&worker)
+            });
+            if !has_mine {
                 continue;
             }
             let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
