@@ -12,6 +12,7 @@ mod group;
 mod key;
 mod operator;
 mod sink;
+mod snapshot;
 mod source;
 pub mod state;
 pub mod stream;
@@ -25,8 +26,9 @@ pub use either::Either;
 pub use graph::{Graph, GraphError, Plan};
 pub use group::{RunningAggregate, WindowedAggregate, WindowedStream};
 pub use key::{Data, KEY_GROUPS, Key, KeyGroup, Keyed, hash_key};
-pub use operator::{Context, Mode, Operator, OperatorError, SnapshotReader, SnapshotWriter, rows};
+pub use operator::{Context, Mode, Operator, OperatorError, rows};
 pub use sink::{Committed, DynSink, Prepared, Sink, SinkContext, SinkError};
+pub use snapshot::{Change, Difference, Folded, SnapshotReader, SnapshotWriter, decode, without_dropped};
 pub use source::{
     Clock, DynReader, DynSource, ErasedOffset, Offset, PlanLimits, Poll, Reader, ReaderContext, Source,
     SourceError, Waker,

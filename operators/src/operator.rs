@@ -12,7 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Batch, Epoch, EventTime, KeyGroup, ProcessingTime};
+use crate::{Batch, Epoch, EventTime, KeyGroup, ProcessingTime, SnapshotWriter};
 
 /// Who decides where an epoch ends, and when output is seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -76,8 +76,9 @@ pub trait Operator: 'static {
         Ok(())
     }
 
-    /// Takes back what [`snapshot`](Operator::snapshot) wrote for one of the groups of this worker. Called before the
-    /// first batch, once for each group that had anything.
+    /// Applies what [`snapshot`](Operator::snapshot) wrote for one of the groups of this worker. Called before the first
+    /// batch, for each group that had anything: once or several times, the oldest changes first. A put replaces the
+    /// value that was there.
     fn restore(&mut self, _group: KeyGroup, _bytes: &[u8]) -> Result<(), OperatorError> {
         Ok(())
     }
@@ -213,54 +214,6 @@ impl Context {
     }
 }
 
-/// Where an operator's state goes: entries, each under its key group.
-#[derive(Debug, Default)]
-pub struct SnapshotWriter {
-    groups: std::collections::BTreeMap<KeyGroup, Vec<u8>>,
-}
-
-impl SnapshotWriter {
-    /// An empty snapshot.
-    pub fn new() -> Self {
-        SnapshotWriter::default()
-    }
-
-    /// Appends an entry to a group. [`SnapshotReader`] gives the entries of a group back in the same order.
-    pub fn put<E: Serialize>(&mut self, group: KeyGroup, entry: &E) -> Result<(), OperatorError> {
-        let bytes = self.groups.entry(group).or_default();
-        *bytes = postcard::to_extend(entry, std::mem::take(bytes)).map_err(OperatorError::Codec)?;
-        Ok(())
-    }
-
-    /// What was written, by group.
-    pub fn into_groups(self) -> impl Iterator<Item = (KeyGroup, Vec<u8>)> {
-        self.groups.into_iter()
-    }
-}
-
-/// Reads back the entries that a [`SnapshotWriter`] put in one group.
-#[derive(Debug)]
-pub struct SnapshotReader<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> SnapshotReader<'a> {
-    /// Reads the bytes of one group.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        SnapshotReader { bytes }
-    }
-
-    /// The next entry, or `None` at the end.
-    pub fn take<E: Deserialize<'a>>(&mut self) -> Result<Option<E>, OperatorError> {
-        if self.bytes.is_empty() {
-            return Ok(None);
-        }
-        let (entry, rest) = postcard::take_from_bytes(self.bytes).map_err(OperatorError::Codec)?;
-        self.bytes = rest;
-        Ok(Some(entry))
-    }
-}
-
 /// Why an operator cannot go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -274,6 +227,17 @@ pub enum OperatorError {
     /// State could not be written down or read back.
     #[error("state cannot be encoded or decoded: {0}")]
     Codec(postcard::Error),
+    /// What should be changes of state is something else.
+    #[error("these are not changes of state, at byte {at}: {reason}")]
+    Changes {
+        /// Where, in the byte string of the group.
+        at: usize,
+        /// What is there.
+        reason: &'static str,
+    },
+    /// State was put under a key group that there is not: a defect of the operator.
+    #[error("there is no key group {0}: take `KeyGroup::of` the hash of the key")]
+    NoSuchGroup(u16),
     /// A user's function said no.
     #[error(transparent)]
     User(Box<dyn std::error::Error + Send + Sync>),
@@ -287,20 +251,6 @@ pub fn rows<T: Send + 'static>(mut batch: Batch) -> Result<Vec<T>, OperatorError
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_snapshot_gives_entries_back_in_order_and_by_group() {
-        let mut writer = SnapshotWriter::new();
-        for (group, entry) in [(3, "a"), (1, "b"), (3, "c")] {
-            writer.put(KeyGroup(group), &entry).unwrap();
-        }
-        let groups: Vec<_> = writer.into_groups().collect();
-        assert_eq!(groups.iter().map(|(g, _)| g.0).collect::<Vec<_>>(), [1, 3]);
-        let mut reader = SnapshotReader::new(&groups[1].1);
-        assert_eq!(reader.take::<String>().unwrap().as_deref(), Some("a"));
-        assert_eq!(reader.take::<String>().unwrap().as_deref(), Some("c"));
-        assert_eq!(reader.take::<String>().unwrap(), None);
-    }
 
     #[test]
     fn the_earliest_wake_up_counts() {

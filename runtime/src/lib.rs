@@ -12,11 +12,15 @@
 //! # Ok::<(), tidemill_runtime::RunError>(())
 //! ```
 
+#[allow(dead_code, reason = "the engine does not use it yet")]
+pub mod checkpoint;
 mod clock;
 mod control;
 mod driver;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod kill;
 mod ledger;
 mod options;
 mod progress;

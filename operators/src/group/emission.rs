@@ -140,6 +140,6 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> E
     }
 
     pub(crate) fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
-        self.state.restore(&self.aggregate, group, bytes)
+        self.state.restore(group, bytes)
     }
 }

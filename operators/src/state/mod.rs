@@ -96,9 +96,10 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// Writes all accumulators down.
     fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError>;
 
-    /// Takes back what `snapshot` wrote for a group. Nothing counts as changed by it. When all groups are back, `close`
-    /// by the watermark of the checkpoint before the first record: a group without entries does not tell it.
-    fn restore(&mut self, aggregate: &A, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError>;
+    /// Applies changes of a group, the oldest first: what `snapshot` wrote, then what happened since. Nothing counts as
+    /// changed by it. When all groups are back, `close` by the watermark of the checkpoint before the first record: a
+    /// group without entries does not tell it.
+    fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError>;
 }
 
 /// How a window definition keeps its state; implemented by the window types.

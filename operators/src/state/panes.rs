@@ -9,8 +9,8 @@ use super::table::Table;
 use super::{GroupState, Mark};
 use crate::window::Grid;
 use crate::{
-    Aggregate, EventTime, KEY_GROUPS, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, Window,
-    hash_key,
+    Aggregate, Change, EventTime, KEY_GROUPS, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter,
+    Window, decode, hash_key,
 };
 
 /// Accumulators by key and pane. A window is the merge of its panes, made when it is asked for.
@@ -120,6 +120,14 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             self.panes.insert(place, Pane::around(&self.grid, time, table));
             place
         })
+    }
+
+    /// Forgets the pane at an instant if it is empty.
+    fn tidy(&mut self, time: EventTime) {
+        if self.pane(time).table.len() == 0 {
+            self.panes.remove(self.recent);
+            self.recent = 0;
+        }
     }
 
     /// The changes where every pane is a window.
@@ -318,31 +326,47 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         self.panes.iter().map(|pane| pane.table.len()).sum()
     }
 
-    /// Each group begins with the watermark by which windows were closed: a pane may still be there for a later window
-    /// when an earlier one has closed, and that must not be said again.
+    /// Slots: none for the watermark by which windows were closed, a pane's first instant for its accumulators. A pane
+    /// may still be there for a later window when an earlier one has closed, and that must not be said again.
     fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
         let mut begun = [false; KEY_GROUPS as usize];
         for pane in &self.panes {
+            let slot = Some(pane.start);
             for entry in pane.table.iter() {
                 let group = KeyGroup::of(hash_key(&entry.key));
                 if let Some(begun) = begun.get_mut(usize::from(group.0))
                     && !std::mem::replace(begun, true)
                 {
-                    writer.put(group, &self.closed)?;
+                    writer.put(group, &None::<EventTime>, &(), &self.closed)?;
                 }
-                writer.put(group, &(pane.start, &entry.key, &entry.acc))?;
+                writer.put(group, &slot, &entry.key, &entry.acc)?;
             }
         }
         Ok(())
     }
 
-    fn restore(&mut self, aggregate: &A, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+    fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
         let mut reader = SnapshotReader::new(bytes);
-        if let Some(closed) = reader.take::<EventTime>()? {
-            self.closed = self.closed.max(closed);
-        }
-        while let Some((slot, key, acc)) = reader.take::<(EventTime, K, A::Acc)>()? {
-            self.pane(slot).table.merge(hash_key(&key), key, acc, |acc, other| aggregate.merge(acc, other));
+        while let Some(change) = reader.next_change()? {
+            let slot: Option<EventTime> = decode(change.slot())?;
+            match (slot, change) {
+                (Some(start), Change::Put { key, value, .. }) => {
+                    let key: K = decode(key)?;
+                    self.pane(start).table.set(hash_key(&key), key, decode(value)?);
+                }
+                (Some(start), Change::Remove { key, .. }) => {
+                    let key: K = decode(key)?;
+                    self.pane(start).table.remove(hash_key(&key), |entry| entry.key == key);
+                    self.tidy(start);
+                }
+                (Some(start), Change::DropSlot { .. }) => {
+                    self.pane(start).table.drop_group(group, |_| ());
+                    self.tidy(start);
+                }
+                (None, Change::Put { value, .. }) => self.closed = self.closed.max(decode(value)?),
+                // A watermark is never taken back.
+                (None, Change::Remove { .. } | Change::DropSlot { .. }) => {}
+            }
         }
         Ok(())
     }

@@ -7,7 +7,10 @@ use proptest::prelude::*;
 
 use super::{GroupState, Stamp, Windowing};
 use crate::aggregate::Fold;
-use crate::{Aggregate, EventTime, SnapshotWriter, Window, hash_key, session, session_by, sliding, tumbling};
+use crate::{
+    Aggregate, Change, EventTime, KeyGroup, SnapshotReader, SnapshotWriter, Window, hash_key, session,
+    session_by, sliding, tumbling,
+};
 
 type Ids = BTreeSet<u32>;
 type Row = (u8, Window, Ids);
@@ -220,7 +223,13 @@ fn check<W: Windowing<Record>>(windowing: &W, kind: Kind, steps: &[Step]) {
                     state.snapshot(&mut writer).unwrap();
                     let mut restored = fresh(windowing, &aggregate);
                     for (group, bytes) in writer.into_groups().collect::<Vec<_>>().into_iter().rev() {
-                        restored.restore(&aggregate, group, &bytes).unwrap();
+                        restored.restore(group, &bytes).unwrap();
+                        if id % 2 == 0 {
+                            // As after a drop or a removal of everything, and puts that replace.
+                            restored.restore(group, &undone(&bytes, id % 4 == 0)).unwrap();
+                            restored.restore(group, &bytes).unwrap();
+                            restored.restore(group, &bytes).unwrap();
+                        }
                     }
                     restored.close(&aggregate, EventTime(naive.watermark), &mut |_, _, _| {
                         panic!("closed by a watermark that had been applied")
@@ -236,6 +245,33 @@ fn check<W: Windowing<Record>>(windowing: &W, kind: Kind, steps: &[Step]) {
         }
     }
     assert!(states.iter().all(GroupState::is_empty), "something was left after the end of time");
+}
+
+/// Changes that undo the puts of others.
+fn undone(bytes: &[u8], drop_slots: bool) -> Vec<u8> {
+    let mut undone = SnapshotWriter::new();
+    let mut reader = SnapshotReader::new(bytes);
+    while let Some(Change::Put { slot, key, .. }) = reader.next_change().unwrap() {
+        if drop_slots {
+            undone.drop_slot(KeyGroup(0), &Raw(slot)).unwrap();
+        } else {
+            undone.remove(KeyGroup(0), &Raw(slot), &Raw(key)).unwrap();
+        }
+    }
+    undone.into_groups().map(|(_, bytes)| bytes).next().unwrap_or_default()
+}
+
+/// Bytes that are written as they are.
+struct Raw<'a>(&'a [u8]);
+
+impl serde::Serialize for Raw<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut tuple = serializer.serialize_tuple(self.0.len())?;
+        for byte in self.0 {
+            serde::ser::SerializeTuple::serialize_element(&mut tuple, byte)?;
+        }
+        serde::ser::SerializeTuple::end(tuple)
+    }
 }
 
 fn span(micros: u64) -> Duration {

@@ -5,12 +5,15 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::Hash;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 
 use super::table::Table;
 use super::{GroupState, Mark};
 use crate::{
-    Aggregate, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, Window, hash_key,
+    Aggregate, Change, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, Window,
+    decode, hash_key,
 };
 
 /// How long a record keeps its session open; implemented by the session windows.
@@ -106,6 +109,13 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
             self.timers.push(Reverse((window.end, hash)));
         }
         self.len = self.len + 1 - met;
+    }
+
+    /// Forgets a key, if it is there. Its timers stay, and will find nothing.
+    fn forget(&mut self, hash: u64, key: &K) {
+        if let Some(entry) = self.table.remove(hash, |entry| entry.key == *key) {
+            self.len -= entry.acc.len();
+        }
     }
 
     /// How many timers are set.
@@ -227,24 +237,59 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         self.len
     }
 
+    /// The value of a key is all its sessions, in order: as they grow into each other, none is the same for long.
     fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
         for entry in self.table.iter() {
-            let group = KeyGroup::of(hash_key(&entry.key));
-            for session in &entry.acc {
-                writer.put(group, &(session.window, &entry.key, &session.acc))?;
-            }
+            writer.put(KeyGroup::of(hash_key(&entry.key)), &(), &entry.key, &Written(&entry.acc))?;
         }
         Ok(())
     }
 
-    fn restore(&mut self, aggregate: &A, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+    fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
         let mut reader = SnapshotReader::new(bytes);
-        while let Some((window, key, acc)) = reader.take::<(Window, K, A::Acc)>()? {
-            let hash = hash_key(&key);
-            let sessions = &mut self.table.merge(hash, key, SmallVec::new(), |_, _| ()).acc;
-            let (_, met) = put(aggregate, sessions, window, Part::Aggregated(acc));
-            self.count(hash, window, met);
+        while let Some(change) = reader.next_change()? {
+            match change {
+                Change::Put { key, value, .. } => {
+                    let key: K = decode(key)?;
+                    let hash = hash_key(&key);
+                    let sessions = read::<A::Acc, M>(value)?;
+                    self.len += sessions.len();
+                    self.timers.extend(sessions.iter().map(|session| Reverse((session.window.end, hash))));
+                    if sessions.is_empty() {
+                        self.forget(hash, &key);
+                    } else if let Some(before) = self.table.set(hash, key, sessions) {
+                        self.len -= before.len();
+                    }
+                }
+                Change::Remove { key, .. } => {
+                    let key: K = decode(key)?;
+                    self.forget(hash_key(&key), &key);
+                }
+                Change::DropSlot { .. } => {
+                    self.table.drop_group(group, |sessions| self.len -= sessions.len())
+                }
+            }
         }
         Ok(())
+    }
+}
+
+/// The sessions of a key on their way into a checkpoint.
+struct Written<'a, Acc, M>(&'a Sessions<Acc, M>);
+
+impl<Acc: Serialize, M> Serialize for Written<'_, Acc, M> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|session| (session.window, &session.acc)))
+    }
+}
+
+/// The sessions of a key from a checkpoint.
+fn read<Acc: DeserializeOwned, M: Mark>(bytes: &[u8]) -> Result<Sessions<Acc, M>, OperatorError> {
+    let sessions: Vec<(Window, Acc)> = decode(bytes)?;
+    if sessions.is_sorted_by(|(earlier, _), (later, _)| earlier.end < later.start) {
+        let session = |(window, acc)| Session { window, acc, mark: M::default() };
+        Ok(sessions.into_iter().map(session).collect())
+    } else {
+        Err(OperatorError::Codec(postcard::Error::DeserializeBadEncoding))
     }
 }

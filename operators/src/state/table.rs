@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
 use super::Mark;
-use crate::hash_key;
+use crate::{KeyGroup, hash_key};
 
 /// What is kept for a key. As small as its parts: `(u64, u64)` with an untracked mark is 16 bytes.
 #[derive(Clone, Debug)]
@@ -112,6 +112,23 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
             }
             Slot::Vacant(slot) => slot.insert(Entry { key, acc, mark: M::default() }).into_mut(),
         }
+    }
+
+    /// Puts an accumulator in the place of any that was there, which is given back. The entry keeps its mark.
+    pub(super) fn set(&mut self, hash: u64, key: K, acc: Acc) -> Option<Acc> {
+        match self.entries.entry(hash, |entry| entry.key == key, rehash) {
+            Slot::Occupied(slot) => Some(std::mem::replace(&mut slot.into_mut().acc, acc)),
+            Slot::Vacant(slot) => {
+                slot.insert(Entry { key, acc, mark: M::default() });
+                None
+            }
+        }
+    }
+
+    /// Removes all entries of a key group, handing their accumulators over.
+    pub(super) fn drop_group(&mut self, group: KeyGroup, mut gone: impl FnMut(Acc)) {
+        let of_group = |entry: &mut Entry<K, Acc, M>| KeyGroup::of(hash_key(&entry.key)) == group;
+        self.entries.extract_if(of_group).for_each(|entry| gone(entry.acc));
     }
 
     pub(super) fn find(&self, hash: u64, key: &K) -> Option<&Entry<K, Acc, M>> {

@@ -156,7 +156,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{KeyGroup, SnapshotReader, hash_key, rows};
+    use crate::{Change, KeyGroup, SnapshotReader, decode, hash_key, rows};
 
     /// Joins orders (input 0) with payments (input 1) by number. An order that is not paid when the watermark has
     /// passed its deadline is reported; one that nobody asked about is forgotten a minute of processing time after it
@@ -204,17 +204,31 @@ mod tests {
             Ok(())
         }
 
+        /// Slots: 0 for open orders, 1 for paid ones.
         fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
             for (order, time) in &self.open {
-                writer.put(KeyGroup::of(hash_key(order)), &(*order, *time))?;
+                writer.put(KeyGroup::of(hash_key(order)), &0u8, order, time)?;
+            }
+            for (order, forget) in &self.paid {
+                writer.put(KeyGroup::of(hash_key(order)), &1u8, order, forget)?;
             }
             Ok(())
         }
 
         fn restore(&mut self, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
             let mut reader = SnapshotReader::new(bytes);
-            while let Some((order, time)) = reader.take()? {
-                self.open.insert(order, time);
+            while let Some(change) = reader.next_change()? {
+                let is_open = decode::<u8>(change.slot())? == 0;
+                match change {
+                    Change::Put { key, value, .. } if is_open => {
+                        self.open.insert(decode(key)?, decode(value)?);
+                    }
+                    Change::Put { key, value, .. } => {
+                        self.paid.insert(decode(key)?, decode(value)?);
+                    }
+                    // It writes full snapshots only.
+                    Change::Remove { .. } | Change::DropSlot { .. } => {}
+                }
             }
             Ok(())
         }
@@ -234,7 +248,7 @@ mod tests {
 
         harness.end_epoch(EventTime(5)).unwrap();
         harness.snapshot_and_restore().unwrap();
-        assert_eq!(harness.state_rows(), 2, "the open orders were written down");
+        assert_eq!(harness.state_rows(), 3, "the orders were written down");
 
         harness.watermark(EventTime(11)).unwrap();
         assert_eq!(harness.take::<String>(0), ["7 overdue"], "the deadline is inclusive");

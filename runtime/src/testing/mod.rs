@@ -4,6 +4,7 @@
 //! - [`ScriptedSource`]: rows, watermarks, pauses, ends and failures, in the order in which you say them;
 //! - [`collecting_sink`]: knows what was committed from what was merely written;
 //! - [`TestDriver`]: runs a graph epoch by epoch;
+//! - [`FaultyStorage`]: memory for a checkpoint that breaks when you say so;
 //! - [`Harness`]: drives a single operator, with snapshots between any two rows.
 //!
 //! ```
@@ -38,10 +39,12 @@
 mod clock;
 mod collect;
 mod driver;
+mod faulty;
 mod script;
 
 pub use self::clock::SimClock;
 pub use self::collect::{Collected, CollectingSink, collecting_sink};
 pub use self::driver::TestDriver;
+pub use self::faulty::{Break, FaultyStorage};
 pub use self::script::{ScriptedReader, ScriptedSource};
 pub use tidemill_operators::testing::Harness;

@@ -1,0 +1,207 @@
+//! Writing changes down.
+
+use serde::Serialize;
+
+use super::tag;
+use crate::{KEY_GROUPS, KeyGroup, OperatorError};
+
+/// Where an operator's state goes: changes, each under its key group.
+///
+/// ```
+/// use tidemill_operators::{Change, KeyGroup, SnapshotReader, SnapshotWriter, decode};
+///
+/// let mut writer = SnapshotWriter::new();
+/// writer.put(KeyGroup(7), &"orders", &1u64, &"open")?;
+/// writer.remove(KeyGroup(7), &"orders", &2u64)?;
+/// let (group, bytes) = writer.into_groups().next().ok_or("nothing was written")?;
+/// assert_eq!(group, KeyGroup(7));
+///
+/// let mut reader = SnapshotReader::new(&bytes);
+/// let Some(Change::Put { key, value, .. }) = reader.next_change()? else { return Err("a put".into()) };
+/// assert_eq!((decode::<u64>(key)?, decode::<&str>(value)?), (1, "open"));
+/// assert!(matches!(reader.next_change()?, Some(Change::Remove { .. })));
+/// assert!(reader.next_change()?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct SnapshotWriter {
+    /// By number of the group.
+    groups: Vec<Group>,
+    /// Buffers to use before new ones are made.
+    spare: Vec<Vec<u8>>,
+    /// A slot, on its way to be compared with the one before.
+    slot: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    bytes: Vec<u8>,
+    /// Where the current slot stands in the bytes: from, to. Nowhere as long as the group is empty.
+    slot: (usize, usize),
+}
+
+impl SnapshotWriter {
+    /// An empty snapshot.
+    pub fn new() -> Self {
+        SnapshotWriter::default()
+    }
+
+    /// An empty snapshot that writes into these buffers first. What is in them is lost.
+    pub fn reusing(buffers: Vec<Vec<u8>>) -> Self {
+        SnapshotWriter { spare: buffers, ..SnapshotWriter::default() }
+    }
+
+    /// The key has this value from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError::Codec`] if something cannot be serialized; what was written before is then of no use.
+    #[inline]
+    pub fn put<S, K, V>(&mut self, group: KeyGroup, slot: &S, key: &K, value: &V) -> Result<(), OperatorError>
+    where
+        S: Serialize + ?Sized,
+        K: Serialize + ?Sized,
+        V: Serialize + ?Sized,
+    {
+        let bytes = self.at(group, slot)?;
+        bytes.push(tag::PUT);
+        push_sized(bytes, key)?;
+        push_sized(bytes, value)
+    }
+
+    /// The key is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    #[inline]
+    pub fn remove<S, K>(&mut self, group: KeyGroup, slot: &S, key: &K) -> Result<(), OperatorError>
+    where
+        S: Serialize + ?Sized,
+        K: Serialize + ?Sized,
+    {
+        let bytes = self.at(group, slot)?;
+        bytes.push(tag::REMOVE);
+        push_sized(bytes, key)
+    }
+
+    /// Every key of the group in this slot is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub fn drop_slot<S: Serialize + ?Sized>(
+        &mut self,
+        group: KeyGroup,
+        slot: &S,
+    ) -> Result<(), OperatorError> {
+        self.at(group, slot)?.push(tag::DROP_SLOT);
+        Ok(())
+    }
+
+    /// What was written, by group: only groups that have anything.
+    pub fn into_groups(self) -> impl Iterator<Item = (KeyGroup, Vec<u8>)> {
+        let groups = (0..).zip(self.groups).map(|(number, group)| (KeyGroup(number), group.bytes));
+        groups.filter(|(_, bytes)| !bytes.is_empty())
+    }
+
+    /// The bytes of the group, which are about that slot.
+    #[inline]
+    fn at<S: Serialize + ?Sized>(
+        &mut self,
+        group: KeyGroup,
+        slot: &S,
+    ) -> Result<&mut Vec<u8>, OperatorError> {
+        self.slot.clear();
+        push(&mut self.slot, slot)?;
+        let number = usize::from(group.0);
+        if number >= self.groups.len() {
+            self.grow(group)?;
+        }
+        let Some(Group { bytes, slot: (from, to) }) = self.groups.get_mut(number) else {
+            return Err(OperatorError::NoSuchGroup(group.0));
+        };
+        if bytes.is_empty() || bytes.get(*from..*to) != Some(self.slot.as_slice()) {
+            if bytes.capacity() == 0 {
+                *bytes = self.spare.pop().unwrap_or_default();
+                bytes.clear();
+            }
+            bytes.push(tag::SLOT);
+            push_varint(bytes, self.slot.len());
+            *from = bytes.len();
+            bytes.extend_from_slice(&self.slot);
+            *to = bytes.len();
+        }
+        Ok(bytes)
+    }
+
+    #[cold]
+    fn grow(&mut self, group: KeyGroup) -> Result<(), OperatorError> {
+        if group.0 >= KEY_GROUPS {
+            return Err(OperatorError::NoSuchGroup(group.0));
+        }
+        self.groups.resize_with(usize::from(group.0) + 1, Group::default);
+        Ok(())
+    }
+}
+
+/// Appends a value to a vector.
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Append<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    #[inline]
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+#[inline]
+fn push<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<(), OperatorError> {
+    postcard::serialize_with_flavor(value, Append(bytes)).map_err(OperatorError::Codec)
+}
+
+/// Appends a value after its length. Nearly every length is one byte: so much is left free before the length is known.
+#[inline]
+fn push_sized<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<(), OperatorError> {
+    let at = bytes.len();
+    bytes.push(0);
+    push(bytes, value)?;
+    let length = bytes.len() - at - 1;
+    match bytes.get_mut(at) {
+        Some(place) if length < 0x80 => *place = length as u8,
+        _ => widen(bytes, at, length),
+    }
+    Ok(())
+}
+
+/// Puts a length that needs more than a byte where one byte was left free.
+#[cold]
+fn widen(bytes: &mut Vec<u8>, at: usize, length: usize) {
+    let mut varint = Vec::with_capacity(10);
+    push_varint(&mut varint, length);
+    bytes.splice(at..=at, varint);
+}
+
+/// Appends a length, or bytes after their length.
+#[inline]
+pub(super) fn push_varint(bytes: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}

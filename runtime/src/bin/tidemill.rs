@@ -1,0 +1,179 @@
+//! The command line of checkpoints: what is in one, whether it is whole, what has changed in it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use tidemill_operators::{Epoch, EventTime};
+use tidemill_runtime::checkpoint::{CheckpointError, LocalDirectory, Storage, inspect};
+
+/// Tools for Tidemill queries.
+#[derive(Parser)]
+#[command(name = "tidemill", version)]
+struct Cli {
+    #[command(subcommand)]
+    tool: Tool,
+}
+
+#[derive(Subcommand)]
+enum Tool {
+    /// Looks at checkpoints.
+    #[command(subcommand)]
+    Checkpoint(Command),
+}
+
+#[derive(Args)]
+struct Place {
+    /// The directory of the checkpoint.
+    directory: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The epochs that can be restored.
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// An epoch: offsets, watermarks, state by operator.
+    Show {
+        #[command(flatten)]
+        place: Place,
+        /// The epoch; the last one, if none is given.
+        #[arg(long)]
+        epoch: Option<u64>,
+    },
+    /// Reads everything, and names the first bytes that are not as they were written.
+    Verify {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// How many entries of each operator differ between two epochs.
+    Diff {
+        #[command(flatten)]
+        place: Place,
+        /// The earlier epoch.
+        earlier: u64,
+        /// The later epoch.
+        later: u64,
+    },
+    /// Forgets all epochs but the last ones. The query must not be running.
+    Prune {
+        #[command(flatten)]
+        place: Place,
+        /// How many epochs to keep.
+        #[arg(long)]
+        keep: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let Tool::Checkpoint(command) = Cli::parse().tool;
+    match run(command) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<String, CheckpointError> {
+    let open = |place: &Place| LocalDirectory::existing(&place.directory);
+    match command {
+        Command::List { place } => said(&place, &inspect::list(&open(&place)?)?, overview),
+        Command::Show { place, epoch } => {
+            said(&place, &inspect::show(&open(&place)?, epoch.map(Epoch))?, epoch_text)
+        }
+        Command::Verify { place } => said(&place, &inspect::verify(&open(&place)?)?, |verified| {
+            let (epochs, files, bytes) = (verified.epochs.len(), verified.files, verified.bytes);
+            format!("{epochs} epochs, {files} files of state, {bytes} bytes: as they were written")
+        }),
+        Command::Diff { place, earlier, later } => {
+            let differences = inspect::diff(&open(&place)?, Epoch(earlier), Epoch(later))?;
+            said(&place, &differences, |differences| {
+                let row = |(uid, d): (&String, &inspect::OperatorDifference)| {
+                    format!("{uid}: {} added, {} changed, {} removed", d.added, d.changed, d.removed)
+                };
+                differences.iter().map(row).collect::<Vec<_>>().join("\n")
+            })
+        }
+        Command::Prune { place, keep } => {
+            let storage: Arc<dyn Storage> = Arc::new(open(&place)?);
+            said(&place, &inspect::prune(&storage, keep)?, overview)
+        }
+    }
+}
+
+fn said<T: Serialize>(
+    place: &Place,
+    what: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<String, CheckpointError> {
+    if place.json {
+        return serde_json::to_string_pretty(what)
+            .map_err(|error| CheckpointError::Io { what: "cannot print".to_owned(), error: error.into() });
+    }
+    Ok(text(what))
+}
+
+fn overview(overview: &inspect::Overview) -> String {
+    let mut lines = vec![format!("query `{}`, execution {}", overview.query, overview.execution)];
+    lines.extend(overview.epochs.iter().map(epoch_line));
+    lines.extend(overview.planned.iter().map(|epoch| format!("epoch {epoch}: planned")));
+    lines.join("\n")
+}
+
+fn epoch_line(epoch: &inspect::EpochOverview) -> String {
+    // Processing times print as event times do: both are microseconds since 1970.
+    let at = EventTime(epoch.committed_at.0);
+    let inspect::EpochOverview { epoch, mode, workers, files, bytes, execution, .. } = epoch;
+    format!(
+        "epoch {epoch}: committed {at} by execution {execution}, {mode}, {workers} workers, {bytes} bytes in {files} files"
+    )
+}
+
+fn epoch_text(details: &inspect::EpochDetails) -> String {
+    let mut lines = vec![epoch_line(&details.overview), format!("fingerprint {}", details.fingerprint)];
+    for (uid, offsets) in &details.offsets {
+        lines.extend(
+            offsets.iter().enumerate().map(|(n, offset)| format!("source {uid}, partition {n}: {offset}")),
+        );
+    }
+    lines.extend(details.watermarks.iter().map(|(uid, watermark)| format!("watermark {uid}: {watermark}")));
+    for (uid, operator) in &details.operators {
+        let inspect::OperatorDetails { label, location, entries, bytes, .. } = operator;
+        lines.push(format!("state {uid} ({label}, {location}): {entries} entries, {bytes} bytes"));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_directory_without_a_checkpoint_is_said_to_be_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_str().unwrap().to_owned();
+        for tool in ["list", "show", "verify"] {
+            let Tool::Checkpoint(command) = Cli::parse_from(["tidemill", "checkpoint", tool, &path]).tool;
+            let error = run(command).unwrap_err().to_string();
+            assert!(error.ends_with("there is no checkpoint here"), "{error}");
+        }
+    }
+}

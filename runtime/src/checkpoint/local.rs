@@ -1,0 +1,312 @@
+//! A checkpoint in a directory of the local file system.
+//!
+//! What is put is written beside its place, synced, and renamed into it; then the directory is synced. What is appended
+//! is written and synced. The directory is taken by a lock of the operating system on the file `lock`, which ends with
+//! the process; the file stays, and says who has, or had, the directory.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{CheckpointError, Lock, Log, Owner, Storage};
+use crate::kill;
+
+/// A directory for a checkpoint.
+///
+/// ```
+/// use tidemill_runtime::checkpoint::{LocalDirectory, Storage};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("orders");
+/// let storage = LocalDirectory::open(&path)?;
+/// storage.put("state/1", b"the tide")?;
+/// assert_eq!(storage.get("state/1")?.as_deref(), Some(&b"the tide"[..]));
+/// assert_eq!(storage.list("state/")?, ["state/1"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct LocalDirectory {
+    path: PathBuf,
+    /// Numbers the files on their way to their place.
+    written: AtomicU64,
+}
+
+/// The ending of a file on its way to its place. Those of dead runs are removed when the directory is taken.
+const TEMPORARY: &str = ".tmp";
+const LOCK: &str = "lock";
+
+impl LocalDirectory {
+    /// The directory at this path, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Io`] if it cannot be made or is no directory.
+    pub fn open(path: impl Into<PathBuf>) -> Result<LocalDirectory, CheckpointError> {
+        let path = path.into();
+        make_directory(&path)?;
+        // A run that made it may have died before it was durable. Above it there may be nothing that we may open.
+        let _ = sync_directory(above(&path));
+        sync_directory(&path)?;
+        Ok(LocalDirectory { path, written: AtomicU64::new(0) })
+    }
+
+    /// The directory at this path, which must be there: for those who only look.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Missing`] if there is no such directory.
+    pub fn existing(path: impl Into<PathBuf>) -> Result<LocalDirectory, CheckpointError> {
+        let path = path.into();
+        if path.is_dir() {
+            return Ok(LocalDirectory { path, written: AtomicU64::new(0) });
+        }
+        Err(CheckpointError::Missing {
+            file: path.display().to_string(),
+            needed: "there is no such directory".to_owned(),
+        })
+    }
+
+    fn path_of(&self, name: &str) -> Result<PathBuf, CheckpointError> {
+        let relative = Path::new(name);
+        let is_plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
+        if !is_plain || !(1..=2).contains(&relative.components().count()) {
+            return Err(CheckpointError::Misuse(format!("`{name}` is no name for a file of a checkpoint")));
+        }
+        Ok(self.path.join(relative))
+    }
+
+    /// The files of the directory and of those in it, by name.
+    fn files(&self) -> Result<Vec<String>, CheckpointError> {
+        let mut names = Vec::new();
+        let mut directories = vec![String::new()];
+        while let Some(prefix) = directories.pop() {
+            let directory = self.path.join(&prefix);
+            let failed = || CheckpointError::io(format!("cannot list {}", directory.display()));
+            for entry in std::fs::read_dir(&directory).map_err(failed())? {
+                let entry = entry.map_err(failed())?;
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                let kind = entry.file_type().map_err(failed())?;
+                if kind.is_file() {
+                    names.push(format!("{prefix}{name}"));
+                } else if kind.is_dir() && prefix.is_empty() {
+                    directories.push(format!("{name}/"));
+                }
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes what dead runs left on its way to its place. Only for who has the lock.
+    fn clean_up(&self) -> Result<(), CheckpointError> {
+        for name in self.files()?.iter().filter(|name| name.ends_with(TEMPORARY)) {
+            self.delete(name)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a directory and those above it, and makes them durable.
+fn make_directory(path: &Path) -> Result<(), CheckpointError> {
+    let failed = || CheckpointError::io(format!("cannot make the directory {}", path.display()));
+    if path.is_dir() {
+        return Ok(());
+    }
+    make_directory(above(path))?;
+    kill::point("checkpoint.directory.before-make");
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed()(error)),
+        _ => {}
+    }
+    kill::point("checkpoint.directory.before-sync");
+    sync_directory(above(path))
+}
+
+fn above(path: &Path) -> &Path {
+    path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes what has been created, renamed and removed in a directory durable.
+fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
+    let synced =
+        if cfg!(unix) { File::open(path).and_then(|directory| directory.sync_all()) } else { Ok(()) };
+    synced.map_err(CheckpointError::io(format!("cannot sync the directory {}", path.display())))
+}
+
+/// Writes everything; where a process may be killed, in two halves.
+fn write_all(file: &mut File, bytes: &[u8], between: &'static str) -> std::io::Result<()> {
+    if kill::ENABLED {
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        file.write_all(first)?;
+        kill::point(between);
+        return file.write_all(second);
+    }
+    file.write_all(bytes)
+}
+
+impl Storage for LocalDirectory {
+    fn describe(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
+        let place = self.path_of(name)?;
+        let directory = place.parent().unwrap_or(&self.path);
+        make_directory(directory)?;
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let file_name = place.file_name().unwrap_or_default().to_string_lossy();
+        let beside = directory.join(format!("{file_name}.{}.{number}{TEMPORARY}", std::process::id()));
+        let written = (|| {
+            let failed = |what: &str| CheckpointError::io(format!("cannot {what} {}", beside.display()));
+            kill::point("checkpoint.put.before-create");
+            let mut file = File::create(&beside).map_err(failed("create"))?;
+            kill::point("checkpoint.put.before-write");
+            write_all(&mut file, bytes, "checkpoint.put.half-written").map_err(failed("write"))?;
+            kill::point("checkpoint.put.before-sync");
+            file.sync_all().map_err(failed("sync"))?;
+            kill::point("checkpoint.put.before-rename");
+            std::fs::rename(&beside, &place)
+                .map_err(CheckpointError::io(format!("cannot rename {} to {name}", beside.display())))
+        })();
+        if written.is_err() {
+            // It would be removed at the next start; on a full disk, better now.
+            let _ = std::fs::remove_file(&beside);
+            return written;
+        }
+        kill::point("checkpoint.put.before-sync-directory");
+        sync_directory(directory)?;
+        kill::point("checkpoint.put.done");
+        Ok(())
+    }
+
+    fn get(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
+        let path = self.path_of(name)?;
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(CheckpointError::io(format!("cannot read {}", path.display()))(error)),
+        }
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>, CheckpointError> {
+        let mut names = self.files()?;
+        names.retain(|name| name.starts_with(prefix) && !name.ends_with(TEMPORARY) && name != LOCK);
+        Ok(names)
+    }
+
+    fn delete(&self, name: &str) -> Result<(), CheckpointError> {
+        let path = self.path_of(name)?;
+        kill::point("checkpoint.delete.before");
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(CheckpointError::io(format!("cannot remove {}", path.display()))(error))
+            }
+            // Not synced: a file that comes back after a crash is removed again.
+            _ => {
+                kill::point("checkpoint.delete.done");
+                Ok(())
+            }
+        }
+    }
+
+    fn log(&self, name: &str) -> Result<Box<dyn Log>, CheckpointError> {
+        let path = self.path_of(name)?;
+        let failed = |what: &str| CheckpointError::io(format!("cannot {what} {}", path.display()));
+        let is_new = !path.exists();
+        let directory = path.parent().unwrap_or(&self.path);
+        make_directory(directory)?;
+        kill::point("checkpoint.log.before-open");
+        let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
+        let file = file.map_err(failed("open"))?;
+        if is_new {
+            kill::point("checkpoint.log.before-sync-new");
+            file.sync_all().map_err(failed("sync"))?;
+            sync_directory(directory)?;
+        }
+        Ok(Box::new(LocalLog { path, file }))
+    }
+
+    fn lock(&self, owner: &Owner) -> Result<Box<dyn Lock>, CheckpointError> {
+        let path = self.path.join(LOCK);
+        let failed = |what: &str| CheckpointError::io(format!("cannot {what} {}", path.display()));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = file.map_err(failed("open"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = Vec::new();
+                file.read_to_end(&mut text).map_err(failed("read"))?;
+                // The other one may be writing just now.
+                let owner = serde_json::from_slice(&text).unwrap_or_else(|_| Owner {
+                    query: "unknown".to_owned(),
+                    execution: None,
+                    pid: 0,
+                    host: "an unknown host".to_owned(),
+                    since: "just now".to_owned(),
+                });
+                return Err(CheckpointError::Locked { storage: self.describe(), owner });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
+        }
+        let mut lock = LocalLock { path, file };
+        lock.set_owner(owner)?;
+        self.clean_up()?;
+        Ok(Box::new(lock))
+    }
+}
+
+struct LocalLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl LocalLog {
+    fn failed(&self, what: &str) -> impl FnOnce(std::io::Error) -> CheckpointError + use<> {
+        CheckpointError::io(format!("cannot {what} {}", self.path.display()))
+    }
+}
+
+impl Log for LocalLog {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+        kill::point("checkpoint.log.before-append");
+        write_all(&mut self.file, bytes, "checkpoint.log.half-appended").map_err(self.failed("append to"))?;
+        kill::point("checkpoint.log.before-sync");
+        self.file.sync_data().map_err(self.failed("sync"))?;
+        kill::point("checkpoint.log.appended");
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<Vec<u8>, CheckpointError> {
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(0)).map_err(self.failed("read"))?;
+        self.file.read_to_end(&mut bytes).map_err(self.failed("read"))?;
+        Ok(bytes)
+    }
+
+    fn truncate(&mut self, length: u64) -> Result<(), CheckpointError> {
+        kill::point("checkpoint.log.before-truncate");
+        self.file.set_len(length).map_err(self.failed("truncate"))?;
+        kill::point("checkpoint.log.before-sync-truncated");
+        self.file.sync_all().map_err(self.failed("sync"))?;
+        kill::point("checkpoint.log.truncated");
+        Ok(())
+    }
+}
+
+struct LocalLock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock for LocalLock {
+    fn set_owner(&mut self, owner: &Owner) -> Result<(), CheckpointError> {
+        let text = serde_json::to_vec_pretty(owner).unwrap_or_default();
+        let mut write = || {
+            self.file.set_len(0)?;
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(&text)
+        };
+        write().map_err(CheckpointError::io(format!("cannot write {}", self.path.display())))
+    }
+}

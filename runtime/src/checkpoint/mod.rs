@@ -1,0 +1,27 @@
+//! Durable checkpoints: what a query needs to go on where it was, after a stop or a crash.
+//!
+//! A checkpoint is kept in a [`Storage`]: [`LocalDirectory`], [`MemoryStorage`] in tests, or one of your own. It holds
+//! the state of the operators, by key group, as a base and the changes since; and a log with two kinds of records: the
+//! plan of an epoch, before it is read, and the commit of an epoch, which makes it happen. `docs/checkpoint-format.md`
+//! has the bytes and the order in which they become durable. [`inspect`] looks at a checkpoint without the query.
+
+mod compaction;
+mod error;
+mod format;
+pub mod inspect;
+mod loader;
+mod local;
+mod log;
+mod memory;
+mod records;
+mod savepoint;
+mod state_file;
+mod storage;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use self::error::CheckpointError;
+pub use self::local::LocalDirectory;
+pub use self::memory::MemoryStorage;
+pub use self::storage::{Lock, Log, Owner, Storage};

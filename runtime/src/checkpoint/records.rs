@@ -1,0 +1,153 @@
+//! What the log of a checkpoint says: plans and commits.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tidemill_operators::{Epoch, EventTime, Mode, ProcessingTime};
+
+/// A position in a source. In formats for people it is the JSON that it is; in the log, that JSON as text.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Json(pub(crate) serde_json::Value);
+
+impl Serialize for Json {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            self.0.serialize(serializer)
+        } else {
+            serializer.collect_str(&self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return serde_json::Value::deserialize(deserializer).map(Json);
+        }
+        let text = String::deserialize(deserializer)?;
+        serde_json::from_str(&text).map(Json).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Which log counts, and which run of which query has it. The file `current` holds this; to replace it is how a run
+/// begins and how one log gives way to the next.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Current {
+    pub(crate) query: String,
+    /// From 1; one more with every run.
+    pub(crate) execution: u64,
+    /// The number of the log.
+    pub(crate) log: u64,
+}
+
+/// The first record of a log: how many records were carried over from the log before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Opening {
+    pub(crate) query: String,
+    pub(crate) log: u64,
+    pub(crate) execution: u64,
+    pub(crate) carried: u32,
+}
+
+/// A record after the opening.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) enum Record {
+    Plan(PlanRecord),
+    Commit(Box<CommitRecord>),
+}
+
+/// What an epoch will read, durable before it reads it: a replay reads the same, under the same clock and watermarks.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct PlanRecord {
+    pub(crate) epoch: Epoch,
+    pub(crate) execution: u64,
+    pub(crate) mode: Mode,
+    /// The processing time that the epoch sees.
+    pub(crate) clock: ProcessingTime,
+    /// With which watermark the epoch begins, by uid of the operator that assigns it.
+    pub(crate) watermarks: BTreeMap<String, EventTime>,
+    /// From where to where each partition is read, by uid of the source.
+    pub(crate) ranges: BTreeMap<String, Vec<(Json, Json)>>,
+    pub(crate) seed: u64,
+}
+
+/// All that makes up the query at the end of an epoch. That it is in the log is what makes the epoch committed.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct CommitRecord {
+    pub(crate) epoch: Epoch,
+    pub(crate) execution: u64,
+    pub(crate) mode: Mode,
+    pub(crate) workers: u32,
+    pub(crate) query: String,
+    /// Of the graph.
+    pub(crate) fingerprint: String,
+    /// The processing time that the epoch saw.
+    pub(crate) clock: ProcessingTime,
+    /// When it was committed.
+    pub(crate) committed_at: ProcessingTime,
+    /// Where each partition goes on, by uid of the source.
+    pub(crate) offsets: BTreeMap<String, Vec<Json>>,
+    /// By uid of the operator that assigns them.
+    pub(crate) watermarks: BTreeMap<String, WatermarkRecord>,
+    /// Operators with state, by uid.
+    pub(crate) operators: BTreeMap<String, OperatorRecord>,
+    /// Processing-time calls that were asked for, by uid and worker.
+    pub(crate) timers: BTreeMap<String, Vec<(u32, ProcessingTime)>>,
+    /// What each sink instance wants to know again, by uid.
+    pub(crate) sinks: BTreeMap<String, Vec<Vec<u8>>>,
+    /// The files that make up the state, the oldest first. Filled in by the store.
+    pub(crate) files: Vec<FileRef>,
+    /// The oldest epoch whose files are still kept. Filled in by the store.
+    pub(crate) oldest: Epoch,
+    pub(crate) seed: u64,
+}
+
+/// A watermark and what it comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct WatermarkRecord {
+    pub(crate) watermark: EventTime,
+    /// Each partition: its number, what it has shown, whether it is idle.
+    pub(crate) partitions: Vec<(u32, EventTime, bool)>,
+}
+
+/// An operator with state.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct OperatorRecord {
+    pub(crate) label: String,
+    /// The user's file and line.
+    pub(crate) location: String,
+    /// The types of its state, in words.
+    pub(crate) state_type: String,
+    pub(crate) rows: u64,
+}
+
+/// A file of state, as it must be found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct FileRef {
+    pub(crate) name: String,
+    pub(crate) len: u64,
+    /// Of all its bytes.
+    pub(crate) checksum: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) worker: u32,
+    /// Whether it is a whole state, or changes to what the files before it come to.
+    pub(crate) base: bool,
+    /// The first and the last key group in it, if it has any.
+    pub(crate) groups: Option<(u16, u16)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_keep_their_json_in_the_log_and_for_people() {
+        let offset =
+            Json(serde_json::json!({"file": "a.csv", "byte": u64::MAX, "at": null, "more": [-1, "x"]}));
+        let bytes = postcard::to_stdvec(&offset).unwrap();
+        assert_eq!(postcard::from_bytes::<Json>(&bytes).unwrap(), offset);
+        let text = serde_json::to_string(&offset).unwrap();
+        assert!(text.contains("\"byte\":18446744073709551615"), "{text}");
+        assert_eq!(serde_json::from_str::<Json>(&text).unwrap(), offset);
+    }
+}

@@ -1,0 +1,34 @@
+//! Copies of a checkpoint at one epoch, which stay when the checkpoint goes on.
+
+use super::log::{CURRENT, History, LOGS, STATE, write_current, write_log};
+use super::records::Current;
+use super::state_file::StateFile;
+use super::{CheckpointError, Owner, Storage};
+
+/// Copies the last commit of a history, its files and the plans after it. The target must be empty; it counts as a
+/// checkpoint when its last file, `current`, is there.
+pub(super) fn copy(
+    source: &dyn Storage,
+    current: &Current,
+    mut history: History,
+    target: &dyn Storage,
+) -> Result<(), CheckpointError> {
+    let _lock = target.lock(&Owner::this_process(&current.query))?;
+    for there in [CURRENT, LOGS, STATE] {
+        if let Some(name) = target.list(there)?.first() {
+            let reason = format!("{} has {name}: a savepoint needs an empty place", target.describe());
+            return Err(CheckpointError::Misuse(reason));
+        }
+    }
+    let last = history.last().map(|commit| commit.epoch);
+    history.commits.retain(|commit| Some(commit.epoch) == last);
+    history.plans.retain(|epoch, _| Some(*epoch) > last);
+    for commit in &mut history.commits {
+        commit.oldest = commit.epoch;
+        for file in &commit.files {
+            target.put(&file.name, StateFile::open(source, file)?.bytes())?;
+        }
+    }
+    write_log(target, current, &history)?;
+    write_current(target, current)
+}

@@ -1,0 +1,336 @@
+//! A checkpoint that a query writes: the one place that knows in which order things become durable.
+//!
+//! An epoch, in this order: its plan (micro-batch); the files of its state; its commit, which is one append to the log
+//! and the moment at which the epoch has happened; then whatever no kept commit needs is removed. When a write of the log
+//! fails nobody knows what is durable: everything is refused from then on, and a restart finds out.
+
+use std::sync::Arc;
+
+use tidemill_operators::Epoch;
+
+use super::compaction::{self, Compacted, Compaction};
+use super::loader::Loader;
+use super::log::{self, CURRENT, CommitLog, History, LOGS, STATE, log_name};
+use super::records::{CommitRecord, Current, FileRef, PlanRecord, Record};
+use super::state_file::StateWriter;
+use super::{CheckpointError, Lock, Owner, Storage};
+
+/// How a checkpoint is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Settings {
+    /// How many epochs are kept so that they can be restored; at least one.
+    pub(crate) retain: usize,
+    /// The epoch to go back to, instead of the last one.
+    pub(crate) at: Option<Epoch>,
+    /// After how many records a log gives way to the next.
+    pub(crate) roll_after: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { retain: 3, at: None, roll_after: 256 }
+    }
+}
+
+/// What a checkpoint has to go on with.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Recovered {
+    /// The last commit; none if no epoch has been committed.
+    pub(crate) commit: Option<CommitRecord>,
+    /// What was planned after it, in order: to be read again, as planned, before anything else is.
+    pub(crate) plans: Vec<PlanRecord>,
+}
+
+/// A checkpoint, taken by this query until it is dropped.
+pub(crate) struct Checkpoint {
+    storage: Arc<dyn Storage>,
+    _lock: Box<dyn Lock>,
+    query: String,
+    execution: u64,
+    settings: Settings,
+    log: CommitLog,
+    history: History,
+    /// The files that make up the state, as the next commit will list them, before its own.
+    chain: Vec<FileRef>,
+    /// What nobody needs and could not be removed yet.
+    doomed: Vec<String>,
+    is_compacting: bool,
+    is_stopped: bool,
+}
+
+impl Checkpoint {
+    /// Takes the storage, cuts off what a crash has left, and begins a new execution of the query.
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        query: &str,
+        settings: Settings,
+    ) -> Result<(Checkpoint, Option<Recovered>), CheckpointError> {
+        let mut owner = Owner::this_process(query);
+        let mut lock = storage.lock(&owner)?;
+        let (log, history, execution) = match log::read_current(&*storage)? {
+            None => {
+                refuse_remains(&*storage)?;
+                let current = Current { query: query.to_owned(), execution: 1, log: 0 };
+                let history = History::default();
+                if let Some(epoch) = settings.at {
+                    return Err(no_such_epoch(&*storage, &history, epoch));
+                }
+                (CommitLog::begin(&storage, current, &history, settings.roll_after)?, history, 1)
+            }
+            Some(current) => resume(&storage, query, settings, current)?,
+        };
+        owner.execution = Some(execution);
+        lock.set_owner(&owner)?;
+        let mut checkpoint = Checkpoint {
+            chain: history.last().map(|commit| commit.files.clone()).unwrap_or_default(),
+            doomed: orphans(&*storage, &log, &history)?,
+            storage,
+            _lock: lock,
+            query: query.to_owned(),
+            execution,
+            settings,
+            log,
+            history,
+            is_compacting: false,
+            is_stopped: false,
+        };
+        checkpoint.sweep();
+        let recovered = Recovered { commit: checkpoint.last().cloned(), plans: checkpoint.history.pending() };
+        let is_new = recovered.commit.is_none() && recovered.plans.is_empty();
+        Ok((checkpoint, (!is_new).then_some(recovered)))
+    }
+
+    /// Which run of the query this is, from 1. No other run has, had or will have the same number.
+    pub(crate) fn execution(&self) -> u64 {
+        self.execution
+    }
+
+    /// The last commit.
+    pub(crate) fn last(&self) -> Option<&CommitRecord> {
+        self.history.last()
+    }
+
+    /// The epochs that can be restored.
+    pub(crate) fn epochs(&self) -> Vec<Epoch> {
+        self.history.commits.iter().map(|commit| commit.epoch).collect()
+    }
+
+    /// Hands the state of the last commit to the workers.
+    pub(crate) fn loader(&self) -> Loader {
+        Loader::new(Arc::clone(&self.storage), self.last().map(|c| c.files.as_slice()).unwrap_or_default())
+    }
+
+    /// Writes files of state, from any thread.
+    pub(crate) fn writer(&self) -> StateWriter {
+        StateWriter::new(Arc::clone(&self.storage), self.execution)
+    }
+
+    /// Makes the plan of an epoch durable, before the epoch is read.
+    pub(crate) fn plan(&mut self, mut plan: PlanRecord) -> Result<(), CheckpointError> {
+        self.check_epoch("planned", plan.epoch)?;
+        plan.execution = self.execution;
+        self.append(vec![Record::Plan(plan)])
+    }
+
+    /// Commits an epoch, whose state is in `files` and what the commits before it say, and perhaps plans another one:
+    /// both with one wait. All files are bases, or none is.
+    pub(crate) fn commit(
+        &mut self,
+        mut commit: CommitRecord,
+        files: Vec<FileRef>,
+        next: Option<PlanRecord>,
+    ) -> Result<(), CheckpointError> {
+        self.check_epoch("committed", commit.epoch)?;
+        let bases = files.iter().filter(|file| file.base).count();
+        if bases > 0 && bases < files.len() {
+            return Err(CheckpointError::Misuse("some workers wrote bases, some changes".to_owned()));
+        }
+        let mut chain = if bases > 0 { Vec::new() } else { self.chain.clone() };
+        chain.extend(files);
+        commit.files.clone_from(&chain);
+        commit.execution = self.execution;
+        commit.query.clone_from(&self.query);
+        let kept = self.history.commits.len().saturating_sub(self.settings.retain.max(1) - 1);
+        commit.oldest = self.history.commits.get(kept).map_or(commit.epoch, |oldest| oldest.epoch);
+        let mut records = vec![Record::Commit(Box::new(commit))];
+        records.extend(next.map(|plan| Record::Plan(PlanRecord { execution: self.execution, ..plan })));
+        let before: Vec<FileRef> =
+            self.history.commits.iter().take(kept).flat_map(|gone| gone.files.clone()).collect();
+        self.append(records)?;
+        self.chain = chain;
+        self.doomed.extend(before.into_iter().map(|file| file.name));
+        self.sweep();
+        Ok(())
+    }
+
+    /// A compaction that is worth its while, to be run and then [handed back](Self::compacted); one at a time.
+    pub(crate) fn compaction(&mut self, workers: u32) -> Option<Compaction> {
+        let last = self.history.last()?;
+        if self.is_compacting || self.is_stopped || !compaction::is_due(&last.files) {
+            return None;
+        }
+        self.is_compacting = true;
+        Some(Compaction {
+            storage: Arc::clone(&self.storage),
+            writer: self.writer(),
+            files: last.files.clone(),
+            epoch: last.epoch,
+            workers,
+        })
+    }
+
+    /// Takes the result of a compaction: its bases are in the next commit, in the place of what they were made of. A
+    /// compaction that failed is forgotten; the epochs do not need it.
+    pub(crate) fn compacted(&mut self, result: Result<Compacted, CheckpointError>) {
+        self.is_compacting = false;
+        match result {
+            Ok(Compacted { files, bases }) => match self.chain.strip_prefix(files.as_slice()) {
+                Some(since) => self.chain = [bases, since.to_vec()].concat(),
+                // Somebody has written a whole state in the meantime.
+                None => self.doomed.extend(bases.into_iter().map(|base| base.name)),
+            },
+            Err(error) => tracing::warn!(query = self.query, %error, "a checkpoint was not compacted"),
+        }
+    }
+
+    /// Copies the last commit, with the plans after it, into another storage, where it can be opened.
+    pub(crate) fn savepoint(&self, target: &dyn Storage) -> Result<(), CheckpointError> {
+        let current = Current { query: self.query.clone(), execution: self.execution, log: 0 };
+        super::savepoint::copy(&*self.storage, &current, self.history.clone(), target)
+    }
+
+    /// Forgets all epochs but the last ones.
+    pub(super) fn keep(&mut self, epochs: usize) -> Result<(), CheckpointError> {
+        let gone = self.history.commits.len().saturating_sub(epochs.max(1));
+        let files = self.history.commits.drain(..gone).flat_map(|commit| commit.files);
+        self.doomed.extend(files.map(|file| file.name));
+        let Some(oldest) = self.history.commits.first().map(|commit| commit.epoch) else { return Ok(()) };
+        for commit in &mut self.history.commits {
+            commit.oldest = commit.oldest.max(oldest);
+        }
+        self.history.plans.retain(|epoch, _| *epoch > oldest);
+        self.roll()?;
+        self.sweep();
+        Ok(())
+    }
+
+    /// Goes on in the next log.
+    fn roll(&mut self) -> Result<(), CheckpointError> {
+        let (next, name) = self.log.next(&self.history, self.settings.roll_after)?;
+        self.log = next;
+        self.doomed.push(name);
+        Ok(())
+    }
+
+    fn check_epoch(&self, what: &str, epoch: Epoch) -> Result<(), CheckpointError> {
+        match self.last() {
+            Some(last) if epoch <= last.epoch => {
+                Err(CheckpointError::Misuse(format!("epoch {epoch} is {what} after epoch {}", last.epoch)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends records to the log, and takes them in.
+    fn append(&mut self, records: Vec<Record>) -> Result<(), CheckpointError> {
+        if std::mem::replace(&mut self.is_stopped, true) {
+            return Err(CheckpointError::Stopped);
+        }
+        if self.log.is_long() {
+            self.roll()?;
+        }
+        self.log.append(&records)?;
+        self.is_stopped = false;
+        records.into_iter().for_each(|record| self.history.push(record));
+        Ok(())
+    }
+
+    /// Removes what nobody needs. What cannot be removed now is tried again, or found by the next run.
+    fn sweep(&mut self) {
+        let kept = self.history.commits.iter().flat_map(|commit| &commit.files).chain(&self.chain);
+        let kept: std::collections::HashSet<&str> = kept.map(|file| file.name.as_str()).collect();
+        self.doomed.sort();
+        self.doomed.dedup();
+        self.doomed.retain(|name| {
+            if kept.contains(name.as_str()) {
+                return false;
+            }
+            let removed = self.storage.delete(name);
+            if let Err(error) = &removed {
+                tracing::warn!(query = self.query, %error, "a file of an old checkpoint stays");
+            }
+            removed.is_err()
+        });
+    }
+}
+
+/// Goes on with a checkpoint that is there.
+fn resume(
+    storage: &Arc<dyn Storage>,
+    query: &str,
+    settings: Settings,
+    mut current: Current,
+) -> Result<(CommitLog, History, u64), CheckpointError> {
+    if current.query != query {
+        return Err(CheckpointError::Foreign {
+            storage: storage.describe(),
+            found: current.query,
+            expected: query.to_owned(),
+        });
+    }
+    let read = log::read_log(&**storage, &current)?;
+    let execution = current.execution + 1;
+    current.execution = execution;
+    let mut history = read.history.clone();
+    let log = match settings.at {
+        Some(epoch) if history.last().map(|commit| commit.epoch) != Some(epoch) => {
+            if !history.go_back(epoch) {
+                return Err(no_such_epoch(&**storage, &read.history, epoch));
+            }
+            // What came after the epoch is gone when this log counts, and not before.
+            current.log += 1;
+            CommitLog::begin(storage, current, &history, settings.roll_after)?
+        }
+        _ => CommitLog::resume(storage, current, &read, settings.roll_after)?,
+    };
+    Ok((log, history, execution))
+}
+
+fn no_such_epoch(storage: &dyn Storage, history: &History, epoch: Epoch) -> CheckpointError {
+    let kept = history.commits.iter().map(|commit| commit.epoch.0).collect();
+    CheckpointError::NoSuchEpoch { storage: storage.describe(), epoch: epoch.0, kept }
+}
+
+/// A storage without `current` is new, unless there is something in it that had one. A run that died while it began may
+/// have left its first log, with nothing in it.
+fn refuse_remains(storage: &dyn Storage) -> Result<(), CheckpointError> {
+    let mut remains = storage.list(STATE)?;
+    for name in storage.list(LOGS)? {
+        let is_new = name == log_name(0)
+            && storage
+                .get(&name)?
+                .is_some_and(|bytes| log::parse(&name, &bytes).is_ok_and(|log| log.frames == 1));
+        if !is_new {
+            remains.push(name);
+        }
+    }
+    match remains.first() {
+        None => Ok(()),
+        Some(name) => Err(CheckpointError::Missing {
+            file: format!("{CURRENT} in {}", storage.describe()),
+            needed: format!("without it nobody knows whether {name} counts"),
+        }),
+    }
+}
+
+/// What dead runs have left: files of state that no commit refers to, and logs that do not count.
+fn orphans(
+    storage: &dyn Storage,
+    log: &CommitLog,
+    history: &History,
+) -> Result<Vec<String>, CheckpointError> {
+    let mut orphans = storage.list(STATE)?;
+    orphans.retain(|name| !history.refers_to(name));
+    orphans.extend(storage.list(LOGS)?.into_iter().filter(|name| *name != log.name()));
+    Ok(orphans)
+}

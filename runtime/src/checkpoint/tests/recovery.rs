@@ -1,0 +1,148 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::checkpoint::MemoryStorage;
+use crate::testing::{Break, FaultyStorage};
+
+const SMALL: Settings = Settings { retain: 2, at: None, roll_after: 5 };
+
+#[test]
+fn a_query_goes_on_where_it_was_with_any_number_of_workers() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    for (n, workers) in [1, 2, 3, 1, 5, 4, 2].into_iter().enumerate() {
+        let until = n as u64 * 4 + 3;
+        let checkpoint = run(&storage, SMALL, workers, until, &mut vec![]).unwrap();
+        assert_eq!(checkpoint.execution(), n as u64 + 1);
+        drop(checkpoint);
+        for now in [1, 2, 7, 128] {
+            assert_eq!(check_only(&storage, now), Some(Epoch(until)));
+        }
+    }
+}
+
+/// As `check`, and leaves everything as it was.
+fn check_only(storage: &Arc<dyn Storage>, workers: usize) -> Option<Epoch> {
+    let copy = MemoryStorage::new();
+    for name in storage.list("").unwrap() {
+        copy.put(&name, &storage.get(&name).unwrap().unwrap()).unwrap();
+    }
+    let copy: Arc<dyn Storage> = Arc::new(copy);
+    check(&copy, workers).unwrap()
+}
+
+#[test]
+fn a_break_at_any_change_loses_no_commit_and_makes_none() {
+    for how in [Break::CrashBefore, Break::CrashWithin, Break::CrashAfter, Break::DiskFull] {
+        let mut at = 0;
+        loop {
+            at += 1;
+            let memory = MemoryStorage::new();
+            // A run that stops in order first, so that its remains are broken into as well.
+            let first: Arc<dyn Storage> = Arc::new(memory.clone());
+            let mut told = vec![];
+            drop(run(&first, SMALL, 2, 4, &mut told).unwrap());
+            let faulty = FaultyStorage::new(memory.clone(), at, how);
+            let broken: Arc<dyn Storage> = Arc::new(faulty.clone());
+            let result = run(&broken, SMALL, 3, 21, &mut told);
+            if !faulty.is_broken() {
+                assert!(result.is_ok() && at > 50, "{at} changes");
+                break;
+            }
+            if let Err(error) = &result {
+                let text = error.to_string();
+                assert!(how != Break::DiskFull || text.contains("the disk is full; make room"), "{text}");
+            }
+            drop(result);
+            let last = told.last().copied().unwrap();
+            let found = check_only(&first, 2).unwrap();
+            // A crash after the append, before anybody heard of it, is a commit nobody was told of.
+            assert!(found == last || (how == Break::CrashAfter && found == last.next()), "{how:?} at {at}");
+            let checkpoint = run(&first, SMALL, 1, 23, &mut vec![]).unwrap();
+            drop(checkpoint);
+            assert_eq!(check(&first, 2).unwrap(), Some(Epoch(23)), "{how:?} at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_break_while_the_checkpoint_is_made_leaves_nothing_or_a_beginning() {
+    for how in [Break::CrashBefore, Break::CrashWithin, Break::CrashAfter, Break::DiskFull] {
+        for at in 1..12 {
+            let memory = MemoryStorage::new();
+            let mut told = vec![];
+            let faulty: Arc<dyn Storage> = Arc::new(FaultyStorage::new(memory.clone(), at, how));
+            drop(run(&faulty, SMALL, 2, 2, &mut told));
+            let storage: Arc<dyn Storage> = Arc::new(memory);
+            assert!(check_only(&storage, 2) >= told.last().copied(), "{how:?} at {at}");
+            drop(run(&storage, SMALL, 2, 5, &mut told).unwrap());
+            assert_eq!(check(&storage, 1).unwrap(), Some(Epoch(5)));
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_write_everything_is_refused() {
+    let faulty: Arc<dyn Storage> = Arc::new(FaultyStorage::new(MemoryStorage::new(), 4, Break::DiskFull));
+    let (mut checkpoint, _) = Checkpoint::open(faulty, QUERY, SMALL).unwrap();
+    checkpoint.plan(plan(0)).unwrap();
+    assert!(matches!(checkpoint.commit(commit(0, 1), vec![], None), Err(CheckpointError::Io { .. })));
+    for _ in 0..2 {
+        assert!(matches!(checkpoint.commit(commit(0, 1), vec![], None), Err(CheckpointError::Stopped)));
+        assert!(matches!(checkpoint.plan(plan(1)), Err(CheckpointError::Stopped)));
+    }
+}
+
+#[test]
+fn what_was_planned_and_not_committed_is_planned_again_whoever_asks_and_however_often() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), QUERY, SMALL).unwrap();
+    assert_eq!(recovered, None);
+    for epoch in 0..3 {
+        checkpoint.plan(plan(epoch)).unwrap();
+    }
+    drop(checkpoint);
+    for execution in 2..9 {
+        let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), QUERY, SMALL).unwrap();
+        assert_eq!(checkpoint.execution(), execution);
+        let recovered = recovered.unwrap();
+        assert_eq!(recovered.plans.iter().map(|plan| plan.epoch.0).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(recovered.commit, None);
+        assert_eq!(recovered.plans[1], PlanRecord { execution: recovered.plans[1].execution, ..plan(1) });
+        checkpoint.plan(plan(0)).unwrap();
+    }
+    let (mut checkpoint, _) = Checkpoint::open(Arc::clone(&storage), QUERY, SMALL).unwrap();
+    checkpoint.commit(commit(1, 1), vec![], Some(plan(3))).unwrap();
+    drop(checkpoint);
+    let (_, recovered) = Checkpoint::open(storage, QUERY, SMALL).unwrap();
+    let plans = recovered.unwrap().plans;
+    assert_eq!(plans.iter().map(|plan| plan.epoch.0).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn an_epoch_is_neither_planned_nor_committed_twice() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let mut checkpoint = run(&storage, SMALL, 1, 4, &mut vec![]).unwrap();
+    for epoch in [3, 4] {
+        assert!(matches!(checkpoint.commit(commit(epoch, 1), vec![], None), Err(CheckpointError::Misuse(_))));
+        assert!(matches!(checkpoint.plan(plan(epoch)), Err(CheckpointError::Misuse(_))));
+    }
+    checkpoint.commit(commit(5, 1), vec![], None).unwrap();
+}
+
+#[test]
+fn bases_and_changes_are_not_mixed_in_an_epoch() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let (mut checkpoint, _) = Checkpoint::open(storage, QUERY, SMALL).unwrap();
+    let mut files = write(&checkpoint, 0, 1, true).unwrap();
+    files.extend(write(&checkpoint, 0, 1, false).unwrap());
+    assert!(matches!(checkpoint.commit(commit(0, 1), files, None), Err(CheckpointError::Misuse(_))));
+}
+
+#[test]
+fn a_checkpoint_is_one_query_s() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    drop(run(&storage, SMALL, 1, 1, &mut vec![]).unwrap());
+    let Err(error) = Checkpoint::open(Arc::clone(&storage), "ebbs", SMALL) else { panic!("foreign") };
+    assert_eq!(error.to_string(), "memory holds the checkpoint of query `tides`, not of `ebbs`");
+    assert_eq!(check(&storage, 1).unwrap(), Some(Epoch(1)), "and the lock is given back");
+}
