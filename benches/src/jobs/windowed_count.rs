@@ -23,7 +23,9 @@ pub fn windowed_count(job: WindowedCount, options: &Options) -> Windowed {
     let graph = Graph::new("windowed count");
     graph
         .source(iterate_partitions(peers, move |partition| {
-            (u64::from(partition)..events).step_by(peers as usize).map(move |index| event(index, keys, STEP))
+            let (first, peers) = (u64::from(partition), u64::from(peers));
+            let own = events.saturating_sub(first).div_ceil(peers);
+            (0..own).map(move |k| event(first + k * peers, keys, STEP))
         }))
         .with_watermark(|event| EventTime(event.1), Duration::ZERO)
         .key_by(|event| event.0)

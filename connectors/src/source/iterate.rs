@@ -133,10 +133,18 @@ impl<I: Iterator> IterReader<I> {
     }
 }
 
-#[cold]
-#[inline(never)]
-fn push_to_full<T>(mut rows: Vec<T>, record: T) -> Vec<T> {
-    rows.push(record);
+/// Appends records until there are `end`, or no more.
+#[inline]
+fn fill<T>(mut rows: Vec<T>, iter: &mut impl Iterator<Item = T>, end: usize) -> Vec<T> {
+    if rows.capacity() == end {
+        // As nearly always: one comparison tells both that there is room and that more is wanted.
+        while rows.len() < rows.capacity() {
+            let Some(record) = iter.next() else { break };
+            rows.push(record);
+        }
+    } else {
+        rows.extend(iter.take(end - rows.len()));
+    }
     rows
 }
 
@@ -157,18 +165,11 @@ where
             return Ok(Poll::Idle);
         }
         let before = out.len();
-        out.reserve(wanted.min(RESERVE));
+        out.reserve_exact(wanted.min(RESERVE));
         // The iterator and the vector are carried along, so that what changes with every record stays in registers.
         let (mut iter, mut rows) = (self.iter.take(), std::mem::take(out));
         if let Some(iter) = &mut iter {
-            for _ in 0..wanted {
-                let Some(record) = iter.next() else { break };
-                if rows.len() < rows.capacity() {
-                    rows.push(record);
-                } else {
-                    rows = push_to_full(rows, record);
-                }
-            }
+            rows = fill(rows, iter, before + wanted);
         }
         (self.iter, *out) = (iter, rows);
         let taken = out.len() - before;

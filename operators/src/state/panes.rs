@@ -60,24 +60,20 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
 
     /// Adds a record to another pane than the one at hand, whose place it takes, unless the record is late.
     #[inline(never)]
-    fn turn<Q>(
+    fn turn(
         &mut self,
         aggregate: &A,
         hash: u64,
-        key: &Q,
+        key: K,
         time: EventTime,
         value: A::In,
         watermark: EventTime,
-    ) -> Option<A::In>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
-    {
+    ) -> Option<A::In> {
         self.end();
         let late = if self.is_late(time, &value, watermark) {
             Some(value)
         } else {
-            self.add(aggregate, hash, key, time, &value);
+            self.add(aggregate, hash, &key, time, &value);
             None
         };
         self.begin(watermark);
@@ -242,7 +238,8 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
     {
         // A time before the start wraps round to a great number.
         if time.0.wrapping_sub(self.hot.start.0).cast_unsigned() >= self.hot.instants {
-            return self.turn(aggregate, hash, key, time, value, watermark);
+            // The key is copied, small as it mostly is, so that in the loop it need not be in memory.
+            return self.turn(aggregate, hash, key.to_owned(), time, value, watermark);
         }
         if self.hot.table.bump(hash, key, || aggregate.create(&value), |acc| aggregate.add(acc, &value)) {
             self.changes.push((self.hot.start, hash));
