@@ -32,7 +32,7 @@ struct WordCount {
 
 /// The graph. It does not know where the text comes from, nor how it will be run.
 fn count_words<T: AsRef<str> + Send + 'static>(text: Stream<T>) -> Stream<WordCount> {
-    text.flat_key_by(|text: &T, word: &mut dyn FnMut(&str)| text.as_ref().split_whitespace().for_each(word))
+    text.flat_key_by(|text, words| words.extend(text.as_ref().split_whitespace()))
         .count()
         .update()
         .map(|(word, count)| WordCount { word, count })

@@ -27,7 +27,7 @@ pub fn word_count(path: &Path, options: &Options) -> WordCount {
     let graph = Graph::new("word count");
     graph
         .source(text_blocks(path.display().to_string()).bounded().max_bytes_per_epoch(1 << 40))
-        .flat_key_by(|block, key: &mut dyn FnMut(&str)| block.split_whitespace().for_each(key))
+        .flat_key_by(|block, keys| keys.extend(block.split_whitespace()))
         .count()
         .update()
         .sink_per_worker(move |_| {
