@@ -1,10 +1,11 @@
 //! Counting words of a file; see [`baseline::word_count`](crate::baseline::word_count).
 
 use std::path::Path;
+use std::str::SplitWhitespace;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use tidemill::connectors::text_blocks;
+use tidemill::connectors::{Text, text_blocks};
 use tidemill::{Graph, Options, Run};
 
 use super::{Gather, gathered};
@@ -30,7 +31,7 @@ pub fn word_count(path: &Path, options: &Options) -> WordCount {
     let graph = Graph::new("word count");
     graph
         .source(text_blocks(path.display().to_string()).bounded().max_bytes_per_epoch(1 << 40))
-        .flat_key_by(|block, keys| keys.extend(block.split_whitespace()))
+        .keys_by(words)
         .count()
         .update()
         .sink_per_worker(move |_| {
@@ -41,6 +42,10 @@ pub fn word_count(path: &Path, options: &Options) -> WordCount {
     let elapsed = start.elapsed();
     // A word's rows are all of one worker; the last one counts.
     WordCount { counts: gathered(&counts).of_all.into_iter().flatten().collect(), elapsed }
+}
+
+fn words(block: &Text) -> SplitWhitespace<'_> {
+    block.split_whitespace()
 }
 
 #[cfg(test)]
