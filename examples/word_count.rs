@@ -15,6 +15,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::str::SplitWhitespace;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
