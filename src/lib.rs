@@ -102,8 +102,8 @@ pub use tidemill_operators::{
     GraphError, Key, KeyGroup, KeyedStream, Keys, Mode, Offset, Operator, OperatorError, OutputMode,
     ParseTimeError, Plan, PlanLimits, Poll, Prepared, ProcessingTime, Reader, ReaderContext,
     RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
-    Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, decode, rows, session,
-    session_by, sliding, tumbling,
+    SourceLog, Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, decode,
+    rows, session, session_by, sliding, tumbling,
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Options, Progress, QueryHandle, Run, RunError, Site, SourceProgress,

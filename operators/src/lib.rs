@@ -31,7 +31,7 @@ pub use sink::{Committed, DynSink, Prepared, Sink, SinkContext, SinkError};
 pub use snapshot::{Change, Difference, Folded, SnapshotReader, SnapshotWriter, decode, without_dropped};
 pub use source::{
     Clock, DynReader, DynSource, ErasedOffset, Offset, PlanLimits, Poll, Reader, ReaderContext, Source,
-    SourceError, Waker,
+    SourceError, SourceLog, Waker,
 };
 pub use stream::{EventStream, KeyedStream, Keys, Stream};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime};

@@ -87,6 +87,12 @@ pub trait Operator: 'static {
     fn state_rows(&self) -> usize {
         0
     }
+
+    /// The types that make up the state. A checkpoint keeps them, so that a state of other types is refused and not
+    /// misread.
+    fn state_type(&self) -> String {
+        String::new()
+    }
 }
 
 /// What an operator knows of the world, and what it wants of it.

@@ -99,6 +99,21 @@ pub trait Source: Send + Sync + 'static {
     fn committed(&self, _partition: u32, _offset: &Self::Offset) -> Result<(), SourceError> {
         Ok(())
     }
+
+    /// Called before anything else whenever a query starts: the log that the query's checkpoint keeps for the source,
+    /// or none. For what offsets refer to and the outside world does not keep: the order in which files were found.
+    fn keep(&self, _log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
+/// A log of a source's own, kept with the checkpoint of the query. See [`Source::keep`].
+pub trait SourceLog: Send + Sync {
+    /// Appends an entry; it is durable when this returns.
+    fn append(&self, entry: &[u8]) -> Result<(), SourceError>;
+
+    /// All entries, in their order.
+    fn entries(&self) -> Result<Vec<Vec<u8>>, SourceError>;
 }
 
 /// How much an epoch may take from a source.
@@ -325,6 +340,8 @@ pub trait DynSource: Send + Sync {
     fn watermark_partition(&self, partition: u32) -> u32;
     /// See [`Source::committed`].
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError>;
+    /// See [`Source::keep`].
+    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError>;
 }
 
 /// A [`Reader`] whose types are hidden.
@@ -402,6 +419,9 @@ impl<S: Source> DynSource for ErasedSource<S> {
     }
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError> {
         self.0.committed(partition, &decode(offset)?)
+    }
+    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
+        self.0.keep(log)
     }
 }
 

@@ -12,7 +12,6 @@
 //! # Ok::<(), tidemill_runtime::RunError>(())
 //! ```
 
-#[allow(dead_code, reason = "the engine does not use it yet")]
 pub mod checkpoint;
 mod clock;
 mod control;
@@ -25,10 +24,12 @@ mod ledger;
 mod options;
 mod progress;
 mod query;
+mod recovery;
+mod saver;
 pub mod testing;
 
 pub use error::{Fault, RunError, Site};
-pub use options::{Idle, Options, Trigger};
+pub use options::{Idle, Options, Restart, Trigger};
 pub use progress::{Durations, Progress, SourceProgress, StateProgress, Summary};
 pub use query::{QueryHandle, Run};
 pub use tidemill_operators::Mode;

@@ -135,6 +135,13 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> E
         out.send(context);
     }
 
+    /// The key, what is kept for it, and what it is kept by: nothing, a pane, a session.
+    pub(crate) fn state_type(&self) -> String {
+        use std::any::type_name;
+        let place = type_name::<S::Slot>();
+        format!("{} -> {} by {place}", type_name::<K>(), type_name::<A::Acc>())
+    }
+
     pub(crate) fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
         self.state.snapshot(writer)
     }

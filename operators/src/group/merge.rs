@@ -69,4 +69,8 @@ where
     fn state_rows(&self) -> usize {
         self.emission.state.len()
     }
+
+    fn state_type(&self) -> String {
+        self.emission.state_type()
+    }
 }

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
-use tidemill_operators::{Batch, Cloner, Context, Operator, OperatorError, ProcessingTime, Waker};
+use tidemill_operators::{
+    Batch, Cloner, Context, Epoch, Operator, OperatorError, ProcessingTime, SnapshotWriter, Waker,
+};
 use timely::dataflow::Scope;
 use timely::scheduling::Activator;
 
@@ -14,6 +16,7 @@ use super::Time;
 use super::parcel::Parcel;
 use crate::control::Control;
 use crate::error::{RunError, Site};
+use crate::saver::Changes;
 
 thread_local! {
     /// The node whose code this worker is running: whose panic it would be.
@@ -58,6 +61,8 @@ pub(crate) struct Hosted {
     /// Whether results of this instance count as the node's output (the first of two phases does not).
     last_phase: bool,
     first_phase: bool,
+    /// Under which uid its state is saved, if it is.
+    uid: Option<Arc<str>>,
 }
 
 impl Hosted {
@@ -78,6 +83,25 @@ impl Hosted {
             control,
             first_phase: phases.0,
             last_phase: phases.1,
+            uid: (phases.1 && node.is_stateful()).then(|| Arc::from(node.uid())),
+        }
+    }
+
+    /// When the operator wanted to be called, at the commit with which this run begins.
+    pub(crate) fn restored_timer(&self) -> Option<ProcessingTime> {
+        self.control.resume.timers.get(self.uid.as_deref()?).copied()
+    }
+
+    /// Has the state saved as it is at the end of an epoch.
+    pub(crate) fn save(&mut self, epoch: Epoch, timer: Option<ProcessingTime>) {
+        let (Some(saver), Some(uid)) = (&self.control.resume.saver, &self.uid) else { return };
+        let mut writer = SnapshotWriter::new();
+        match self.operator.snapshot(&mut writer) {
+            Ok(()) => {
+                let groups = writer.into_groups().collect();
+                saver.save(epoch, self.worker, Changes { uid: Arc::clone(uid), groups, timer });
+            }
+            Err(error) => self.control.fail(RunError::Operator { site: self.site.clone(), error }),
         }
     }
 
