@@ -220,7 +220,7 @@ fn check<W: Windowing<Record>>(windowing: &W, kind: Kind, steps: &[Step]) {
                 for state in &mut states {
                     state.changed(&aggregate, &mut |_, _, _| ());
                     let mut writer = SnapshotWriter::new();
-                    state.snapshot(&mut writer).unwrap();
+                    state.snapshot(&aggregate, &mut writer).unwrap();
                     let mut restored = fresh(windowing, &aggregate);
                     for (group, bytes) in writer.into_groups().collect::<Vec<_>>().into_iter().rev() {
                         restored.restore(group, &bytes).unwrap();
