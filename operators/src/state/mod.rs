@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod delta_size;
+#[cfg(test)]
 mod deltas;
 mod groups;
 mod mark;
