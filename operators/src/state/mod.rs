@@ -13,7 +13,7 @@ mod pane;
 mod pane_snapshot;
 mod panes;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 mod running;
 mod sessions;
 mod split;

@@ -13,10 +13,10 @@ use crate::{
 };
 
 type Ids = BTreeSet<u32>;
-pub(super) type Row = (u8, Window, Ids);
+pub(crate) type Row = (u8, Window, Ids);
 
 /// A record: a number of its own, and for how many microseconds it keeps its session open.
-pub(super) type Record = (u32, u64);
+pub(crate) type Record = (u32, u64);
 
 fn ids() -> impl Aggregate<In = Record, Out = Ids> {
     let add = |seen: &mut Ids, record: &Record| assert!(seen.insert(record.0), "a record was added twice");
@@ -29,15 +29,15 @@ fn ids() -> impl Aggregate<In = Record, Out = Ids> {
 
 /// The records of every open window, found by loops.
 #[derive(Default)]
-pub(super) struct Naive {
-    pub(super) open: Vec<Row>,
+pub(crate) struct Naive {
+    pub(crate) open: Vec<Row>,
     changed: BTreeSet<(u8, Window)>,
-    pub(super) watermark: i64,
+    pub(crate) watermark: i64,
 }
 
 /// How the loops find windows: all aligned ones around an instant, sessions, or one that is for ever.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Aligned { size: u64, slide: u64, offset: u64 },
     Session,
     Forever,
@@ -49,12 +49,12 @@ fn window(start: i128, end: i128) -> Window {
 }
 
 impl Naive {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Naive { watermark: i64::MIN, ..Naive::default() }
     }
 
     /// Whether the record was in time.
-    pub(super) fn add(&mut self, kind: Kind, key: u8, time: i64, (id, gap): Record) -> bool {
+    pub(crate) fn add(&mut self, kind: Kind, key: u8, time: i64, (id, gap): Record) -> bool {
         let time = i128::from(time);
         let mut windows = vec![];
         match kind {
@@ -94,7 +94,7 @@ impl Naive {
         !windows.is_empty()
     }
 
-    pub(super) fn close(&mut self, watermark: i64) -> Vec<Row> {
+    pub(crate) fn close(&mut self, watermark: i64) -> Vec<Row> {
         self.watermark = watermark;
         let (closed, open) = std::mem::take(&mut self.open).into_iter().partition(|r| r.1.end.0 <= watermark);
         self.open = open;
@@ -102,7 +102,7 @@ impl Naive {
         closed
     }
 
-    pub(super) fn take_changed(&mut self) -> Vec<Row> {
+    pub(crate) fn take_changed(&mut self) -> Vec<Row> {
         let changed = std::mem::take(&mut self.changed);
         self.open.iter().filter(|row| changed.contains(&(row.0, row.1))).cloned().collect()
     }

@@ -1,5 +1,7 @@
 //! Drives one operator by hand, in simulated time.
 
+use super::Checkpoint;
+use crate::graph::Place;
 use crate::{
     Batch, Context, Epoch, EventTime, Mode, Operator, OperatorError, ProcessingTime, SnapshotWriter,
 };
@@ -32,20 +34,89 @@ pub struct Harness<O> {
     sent: Vec<(usize, Batch)>,
     late_rows: u64,
     wake_at: Option<ProcessingTime>,
+    /// Where it began, if its snapshots are changes, and what it has written since.
+    written: Option<Checkpoint>,
 }
 
 impl<O: Operator> Harness<O> {
     /// A new instance at the beginning of epoch 0. `make` is called again to restore a snapshot into.
     pub fn new(mode: Mode, make: impl Fn() -> O + 'static) -> Self {
+        Harness::at(Place::new(0, 1, mode), make)
+    }
+
+    fn at(place: Place, make: impl Fn() -> O + 'static) -> Self {
         let operator = make();
         Harness {
             make: Box::new(make),
             operator,
-            context: Context::new(mode, 0, 1),
+            context: Context::new(place.mode, place.worker, place.workers),
             sent: Vec::new(),
             late_rows: 0,
             wake_at: None,
+            written: None,
         }
+    }
+
+    /// An instance of a query with a checkpoint: it [tracks](Operator::track) what changes, and goes on where the
+    /// checkpoint ends, with the key groups that its worker holds. A new checkpoint begins with epoch 0.
+    ///
+    /// # Errors
+    ///
+    /// What the operator says to the checkpoint.
+    pub fn restored(
+        place: Place,
+        make: impl Fn(Place) -> O + 'static,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self, OperatorError> {
+        let mut harness = Harness::at(place, move || make(place));
+        let mut own = Checkpoint::new();
+        own.stand = checkpoint.stand;
+        for (group, bytes) in checkpoint.changes().filter(|(g, _)| g.worker(place.workers) == place.worker) {
+            own.push(group, bytes.to_vec());
+        }
+        harness.written = Some(own);
+        harness.reset()?;
+        Ok(harness)
+    }
+
+    /// Puts a new instance, which has read what was written, in the place of the one there is.
+    fn reset(&mut self) -> Result<(), OperatorError> {
+        let Some(written) = &self.written else { return Ok(()) };
+        self.operator = (self.make)();
+        self.operator.track();
+        for (group, bytes) in written.changes() {
+            self.operator.restore(group, bytes)?;
+        }
+        let (epoch, watermark, now) = written.stand;
+        self.context.enter(epoch, watermark, now);
+        if watermark > EventTime::MIN {
+            self.operator.watermark(&mut self.context)?;
+        }
+        self.gather();
+        Ok(())
+    }
+
+    /// Writes down, between two epochs, what has changed since the last snapshot: the next link of the chain. Only for
+    /// an instance that was made by [`restored`](Self::restored); of another one it is everything, each time.
+    ///
+    /// # Errors
+    ///
+    /// What the operator says.
+    pub fn snapshot(&mut self, checkpoint: &mut Checkpoint) -> Result<(), OperatorError> {
+        let mut writer = SnapshotWriter::new();
+        self.operator.snapshot(&mut writer)?;
+        let stand = (self.context.epoch(), self.context.watermark(), self.context.now());
+        checkpoint.stand = stand;
+        for (group, bytes) in writer.into_groups() {
+            if let Some(written) = &mut self.written {
+                written.push(group, bytes.clone());
+            }
+            checkpoint.push(group, bytes);
+        }
+        if let Some(written) = &mut self.written {
+            written.stand = stand;
+        }
+        Ok(())
     }
 
     /// Hands rows to an input. In continuous mode that is an activation, so a flush follows.
@@ -92,13 +163,17 @@ impl<O: Operator> Harness<O> {
         Ok(())
     }
 
-    /// Writes the state down and goes on with a new instance that has read it back.
+    /// Writes the state down and goes on with a new instance that has read it back: everything that was written, if
+    /// this one was made by [`restored`](Self::restored).
     pub fn snapshot_and_restore(&mut self) -> Result<(), OperatorError> {
-        let mut writer = SnapshotWriter::new();
-        self.operator.snapshot(&mut writer)?;
+        let mut checkpoint = Checkpoint::new();
+        self.snapshot(&mut checkpoint)?;
+        if self.written.is_some() {
+            return self.reset();
+        }
         self.operator = (self.make)();
-        for (group, bytes) in writer.into_groups() {
-            self.operator.restore(group, &bytes)?;
+        for (group, bytes) in checkpoint.changes() {
+            self.operator.restore(group, bytes)?;
         }
         Ok(())
     }
