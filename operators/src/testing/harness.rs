@@ -240,6 +240,8 @@ mod tests {
     struct Payments {
         open: BTreeMap<u64, EventTime>,
         paid: BTreeMap<u64, ProcessingTime>,
+        /// Since the last snapshot: slots and orders.
+        gone: Vec<(u8, u64)>,
     }
 
     impl Operator for Payments {
@@ -248,6 +250,7 @@ mod tests {
                 if input == 0 {
                     self.open.insert(order, time);
                 } else if self.open.remove(&order).is_some() {
+                    self.gone.push((0, order));
                     let forget = ProcessingTime(context.now().0 + 60);
                     self.paid.insert(order, forget);
                     context.wake_at(forget);
@@ -266,12 +269,15 @@ mod tests {
                 .collect();
             for order in passed {
                 self.open.remove(&order);
+                self.gone.push((0, order));
                 context.send(0, Batch::from_vec(vec![format!("{order} overdue")]));
             }
             Ok(())
         }
 
         fn processing_time(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+            let due = self.paid.iter().filter(|(_, forget)| **forget <= context.now());
+            self.gone.extend(due.map(|(order, _)| (1, *order)));
             self.paid.retain(|_, forget| *forget > context.now());
             if let Some(next) = self.paid.values().min() {
                 context.wake_at(*next);
@@ -279,8 +285,12 @@ mod tests {
             Ok(())
         }
 
-        /// Slots: 0 for open orders, 1 for paid ones.
+        /// Slots: 0 for open orders, 1 for paid ones. There are so few that all are written each time; what is gone
+        /// must be said.
         fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+            for (slot, order) in self.gone.drain(..) {
+                writer.remove(KeyGroup::of(hash_key(&order)), &slot, &order)?;
+            }
             for (order, time) in &self.open {
                 writer.put(KeyGroup::of(hash_key(order)), &0u8, order, time)?;
             }
@@ -301,8 +311,9 @@ mod tests {
                     Change::Put { key, value, .. } => {
                         self.paid.insert(decode(key)?, decode(value)?);
                     }
-                    // It writes full snapshots only.
-                    Change::Remove { .. } | Change::DropSlot { .. } => {}
+                    Change::Remove { key, .. } if is_open => drop(self.open.remove(&decode(key)?)),
+                    Change::Remove { key, .. } => drop(self.paid.remove(&decode(key)?)),
+                    Change::DropSlot { .. } => {}
                 }
             }
             Ok(())
@@ -332,6 +343,36 @@ mod tests {
         harness.end_epoch(EventTime(40)).unwrap();
         assert_eq!(harness.take::<String>(0), ["9 overdue"]);
         assert_eq!(harness.epoch(), Epoch(2));
+    }
+
+    #[test]
+    fn what_is_gone_stays_gone_after_a_restart_on_another_number_of_workers() {
+        let mut checkpoint = Checkpoint::new();
+        let place = |worker, workers| Place::new(worker, workers, Mode::MicroBatch);
+        let make = |_| Payments::default();
+        let mut harness = Harness::restored(place(0, 1), make, &checkpoint).unwrap();
+        harness.batch(0, (0..40).map(|order| (EventTime(1), order)).collect::<Vec<(_, u64)>>()).unwrap();
+        harness.end_epoch(EventTime(5)).unwrap();
+        harness.snapshot(&mut checkpoint).unwrap();
+        harness.batch(1, (0..30).map(|order| (EventTime(1), order)).collect::<Vec<(_, u64)>>()).unwrap();
+        harness.end_epoch(EventTime(6)).unwrap();
+        harness.snapshot(&mut checkpoint).unwrap();
+        for fold in [false, true] {
+            if fold {
+                let before = checkpoint.bytes();
+                checkpoint.fold().unwrap();
+                assert!(checkpoint.bytes() < before);
+            }
+            let restored =
+                (0..3).map(|worker| Harness::restored(place(worker, 3), make, &checkpoint).unwrap());
+            let mut restored: Vec<_> = restored.collect();
+            assert_eq!(restored.iter().map(Harness::state_rows).sum::<usize>(), 40);
+            assert!(restored.iter().all(|harness| harness.state_rows() > 0 && harness.epoch() == Epoch(2)));
+            restored[0].snapshot_and_restore().unwrap();
+            restored.iter_mut().for_each(|harness| harness.end_epoch(EventTime(11)).unwrap());
+            let overdue = restored.iter_mut().flat_map(|harness| harness.take::<String>(0));
+            assert_eq!(overdue.count(), 10);
+        }
     }
 
     #[test]

@@ -193,12 +193,7 @@ impl<F: Family> Trial<'_, F> {
                 (key, window, matters(out))
             };
             let make = self.family.operator(aggregate.clone(), output);
-            three_phases(
-                &phases,
-                move |place| make(place),
-                view,
-                &naive(self.kind, output, self.epochs, &value),
-            );
+            three_phases(&phases, make, view, &naive(self.kind, output, self.epochs, &value));
         }
     }
 }
