@@ -99,7 +99,7 @@
 pub use tidemill_connectors as connectors;
 pub use tidemill_operators::{
     Aggregate, Batch, Change, Clock, Committed, Context, Data, Either, Epoch, EventStream, EventTime, Graph,
-    GraphError, Key, KeyGroup, KeyedStream, Mode, Offset, Operator, OperatorError, OutputMode,
+    GraphError, Key, KeyGroup, KeyedStream, Keys, Mode, Offset, Operator, OperatorError, OutputMode,
     ParseTimeError, Plan, PlanLimits, Poll, Prepared, ProcessingTime, Reader, ReaderContext,
     RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
     Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, decode, rows, session,

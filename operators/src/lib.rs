@@ -33,7 +33,7 @@ pub use source::{
     Clock, DynReader, DynSource, ErasedOffset, Offset, PlanLimits, Poll, Reader, ReaderContext, Source,
     SourceError, Waker,
 };
-pub use stream::{EventStream, KeyedStream, Stream};
+pub use stream::{EventStream, KeyedStream, Keys, Stream};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime};
 pub use window::{
     SessionBy, SessionWindow, SlidingWindow, TumblingWindow, Window, WindowResult, session, session_by,

@@ -263,7 +263,7 @@ impl<'scope> Building<'_, 'scope> {
             inflow: Inflow { edge: partials, router },
             domains: self.layout.domains.get(node.id.0).cloned().unwrap_or_default(),
         };
-        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None, Vec::new());
+        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None, self.sources_of(node));
         let results = merged.into_iter().next();
         self.keep(node.id, results.into_iter().chain(late).collect());
     }
@@ -272,8 +272,7 @@ impl<'scope> Building<'_, 'scope> {
         let domains_of = |input: &Input| self.layout.domains.get(input.from.0).cloned().unwrap_or_default();
         let domains: Vec<_> = node.inputs.iter().map(domains_of).collect();
         let assigner = self.assigner(node);
-        let (reach, _) = self.layout.local_of(node);
-        let sources = reach.iter().filter_map(|id| self.statuses.get(id).map(Rc::clone)).collect();
+        let sources = self.sources_of(node);
         let inflows = self.inflows(node);
         let inputs = inflows
             .into_iter()
@@ -281,6 +280,12 @@ impl<'scope> Building<'_, 'scope> {
             .map(|(inflow, domains)| StatefulInput { inflow, domains })
             .collect();
         stateful(self.scope, &node.label(), inputs, hosted, assigner, sources)
+    }
+
+    /// The sources that reach a node without leaving the worker.
+    fn sources_of(&self, node: &Node) -> Vec<Rc<SourceStatus>> {
+        let (reach, _) = self.layout.local_of(node);
+        reach.iter().filter_map(|id| self.statuses.get(id).map(Rc::clone)).collect()
     }
 
     fn assigner(&self, node: &Node) -> Option<Assigner> {
