@@ -45,9 +45,6 @@ pub(crate) struct Saver {
     desk: Desk,
 }
 
-/// Operators save all of their state.
-const FULL: bool = true;
-
 /// Who writes.
 enum Desk {
     Thread(Sender<Job>),
@@ -87,7 +84,7 @@ impl Saver {
             gathered.remove(&(epoch, worker)).unwrap_or_default()
         };
         let mut job = Job {
-            about: About { epoch, worker: worker as u32, base: FULL },
+            about: About { epoch, worker: worker as u32, base: false },
             sections: Vec::new(),
             timers: Vec::new(),
         };

@@ -86,6 +86,10 @@ where
         Ok(())
     }
 
+    fn track(&mut self) {
+        self.emission.track();
+    }
+
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
         self.emission.snapshot(writer)
     }

@@ -142,8 +142,12 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> E
         format!("{} -> {} by {place}", type_name::<K>(), type_name::<A::Acc>())
     }
 
-    pub(crate) fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
-        self.state.snapshot(writer)
+    pub(crate) fn track(&mut self) {
+        self.state.track();
+    }
+
+    pub(crate) fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        self.state.snapshot(&self.aggregate, writer)
     }
 
     pub(crate) fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {

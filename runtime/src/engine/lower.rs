@@ -243,7 +243,8 @@ impl<'scope> Building<'_, 'scope> {
         let place = self.place();
         let mut by_uid: BTreeMap<&str, (&Node, Box<dyn Operator>)> = BTreeMap::new();
         for node in &self.layout.nodes {
-            if let Some(operator) = keeper_of(node, place) {
+            if let Some(mut operator) = keeper_of(node, place) {
+                operator.track();
                 by_uid.insert(node.uid(), (node, operator));
             }
         }
@@ -258,7 +259,13 @@ impl<'scope> Building<'_, 'scope> {
 
     /// The operator of a node: one that has its state back, or a new one.
     fn make(&mut self, node: &Node, make: &Make) -> Box<dyn Operator> {
-        self.restored.remove(&node.id).unwrap_or_else(|| make(self.place()))
+        self.restored.remove(&node.id).unwrap_or_else(|| {
+            let mut operator = make(self.place());
+            if self.control.resume.durable {
+                operator.track();
+            }
+            operator
+        })
     }
 
     fn node(&mut self, node: &Node) -> Result<(), RunError> {

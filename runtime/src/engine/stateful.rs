@@ -415,8 +415,8 @@ impl Stand {
         self.hosted.call(|operator, context| operator.flush(context));
         self.hosted.call(|operator, context| operator.epoch_end(context));
         self.send();
-        self.hosted.report_state();
         self.hosted.save(epoch, self.wake_at);
+        self.hosted.report_state();
         if let (Some(assigner), Mode::Continuous) = (&self.assigner, self.hosted.control.mode) {
             let (worker, partitions) = (self.hosted.worker(), assigner.marks());
             self.hosted.control.ledger.leave(assigner.domain, worker, epoch, self.watermark, partitions);
