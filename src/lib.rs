@@ -106,8 +106,8 @@ pub use tidemill_operators::{
     rows, session, session_by, sliding, tumbling,
 };
 pub use tidemill_runtime::{
-    Durations, Fault, Idle, Options, Progress, QueryHandle, Run, RunError, Site, SourceProgress,
-    StateProgress, Summary, Trigger, testing,
+    Durations, Fault, Idle, Options, Progress, QueryHandle, Restart, Run, RunError, Site, SourceProgress,
+    StateProgress, Summary, Trigger, checkpoint, testing,
 };
 
 /// What nearly every program needs: `use tidemill::prelude::*;`.
