@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::stream::chain::batch_capacity;
-use crate::{Batch, ProcessingTime};
+use crate::{Batch, JournalSlot, ProcessingTime};
 
 /// A position in a partition: the next record to be read. Kept in checkpoints, shown in progress.
 pub trait Offset: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + 'static {}
@@ -98,6 +98,12 @@ pub trait Source: Send + Sync + 'static {
     /// The epochs up to here are committed: what was read before these offsets will never be asked for again.
     fn committed(&self, _partition: u32, _offset: &Self::Offset) -> Result<(), SourceError> {
         Ok(())
+    }
+
+    /// Where the runtime says where a journal is to be kept, if the source keeps one: it writes down what it receives
+    /// before it hands it over.
+    fn journal(&self) -> Option<&JournalSlot> {
+        None
     }
 }
 
@@ -325,6 +331,8 @@ pub trait DynSource: Send + Sync {
     fn watermark_partition(&self, partition: u32) -> u32;
     /// See [`Source::committed`].
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError>;
+    /// See [`Source::journal`].
+    fn journal(&self) -> Option<&JournalSlot>;
 }
 
 /// A [`Reader`] whose types are hidden.
@@ -402,6 +410,9 @@ impl<S: Source> DynSource for ErasedSource<S> {
     }
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError> {
         self.0.committed(partition, &decode(offset)?)
+    }
+    fn journal(&self) -> Option<&JournalSlot> {
+        self.0.journal()
     }
 }
 

@@ -19,6 +19,7 @@ mod control;
 mod driver;
 mod engine;
 mod error;
+pub mod journal;
 #[doc(hidden)]
 pub mod kill;
 mod ledger;
@@ -28,6 +29,7 @@ mod query;
 pub mod testing;
 
 pub use error::{Fault, RunError, Site};
+pub use journal::{Journal, Journaled};
 pub use options::{Idle, Options, Trigger};
 pub use progress::{Durations, Progress, SourceProgress, StateProgress, Summary};
 pub use query::{QueryHandle, Run};

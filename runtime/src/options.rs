@@ -67,6 +67,11 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub checkpoint: Option<PathBuf>,
 
+    /// With a checkpoint, run even if a source cannot give again what it gave before a crash: its records are then lost,
+    /// or counted twice. Without it such a query is refused; `.journaled()` on the source is the better way.
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub allow_loss: bool,
+
     /// What a worker with nothing to do does: `park`, or `spin:50us` to look for work that long before it parks.
     #[cfg_attr(feature = "cli", arg(long, default_value = "park", value_name = "HOW"))]
     pub idle: Idle,
@@ -87,6 +92,7 @@ impl Default for Options {
             max_queued: 65_536,
             checkpoint_interval: Duration::from_secs(1),
             checkpoint: None,
+            allow_loss: false,
             idle: Idle::Park,
             handle_ctrl_c: true,
         }
@@ -140,6 +146,13 @@ impl Options {
     #[must_use]
     pub fn with_checkpoint_interval(mut self, interval: Duration) -> Self {
         self.checkpoint_interval = interval;
+        self
+    }
+
+    /// The same with a checkpoint that need not be exactly once: a source that cannot be read again is let through.
+    #[must_use]
+    pub fn with_allow_loss(mut self) -> Self {
+        self.allow_loss = true;
         self
     }
 

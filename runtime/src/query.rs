@@ -13,6 +13,7 @@ use crate::control::{Control, ControlSpec, Event};
 use crate::driver::{Driver, Next};
 use crate::engine::{Crew, Layout};
 use crate::error::RunError;
+use crate::journal;
 use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::progress::{Progress, Summary};
@@ -60,7 +61,12 @@ impl Prepared {
     pub(crate) fn new(graph: &Graph, options: Options, clock: Clock) -> Result<Prepared, RunError> {
         graph.validate()?;
         options.check()?;
-        let layout = Arc::new(Layout::of(graph.name(), graph.nodes()));
+        let nodes = graph.nodes();
+        journal::attach_all(&nodes, None, &clock);
+        if options.checkpoint.is_some() {
+            journal::refuse_loss(&nodes, options.allow_loss)?;
+        }
+        let layout = Arc::new(Layout::of(graph.name(), nodes));
         let partitions: Vec<_> =
             layout.sources().iter().map(|(node, source)| (*node, source.partitions() as usize)).collect();
         let ledger = Ledger::new(layout.sources_of.clone(), &partitions, options.workers);

@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Log = 2,
     /// State of the operators.
     State = 3,
+    /// What a source has received.
+    Journal = 4,
 }
 
 fn seed(kind: Kind, number: u64, length: u32) -> u64 {

@@ -7,7 +7,7 @@
 
 mod compaction;
 mod error;
-mod format;
+pub(crate) mod format;
 pub mod inspect;
 mod loader;
 mod local;
