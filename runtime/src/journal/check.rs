@@ -15,13 +15,15 @@ pub(crate) fn refuse_loss(nodes: &[Node], allow_loss: bool) -> Result<(), RunErr
         return Ok(());
     }
     let is_lossy = |node: &&Node| matches!(&node.kind, NodeKind::Source(source) if !source.is_replayable());
-    let problem = |node: &Node| Problem {
+    let problem = |node: &Node| {
+        Problem {
         operator: node.label(),
         location: format!("{}:{}", node.location.file(), node.location.line()),
         message: "what it has read cannot be read again after a crash, so a checkpoint would not make the query exactly \
                   once: call `.journaled()` on the source; or, if records may be lost, run with `--allow-loss` \
                   (`Options::with_allow_loss`)"
             .to_owned(),
+    }
     };
     let problems: Vec<Problem> = nodes.iter().filter(is_lossy).map(problem).collect();
     if problems.is_empty() { Ok(()) } else { Err(GraphError { problems }.into()) }

@@ -30,6 +30,8 @@ pub(super) struct Pump<S: Source> {
     /// None where nothing is kept.
     writer: Option<Writer>,
     queue: Arc<Queue<S::Item>>,
+    /// Where the source stands behind `records`.
+    position: Option<S::Offset>,
     records: Vec<S::Item>,
     bytes: Vec<u8>,
 }
@@ -56,7 +58,8 @@ where
         writer: Option<Writer>,
         queue: Arc<Queue<S::Item>>,
     ) -> Self {
-        Pump { source, partition, clock, reader: None, writer, queue, records: Vec::new(), bytes: Vec::new() }
+        let (records, bytes) = (Vec::new(), Vec::new());
+        Pump { source, partition, clock, reader: None, writer, queue, position: None, records, bytes }
     }
 
     /// Goes on, on a thread of its own, until the source ends or the reader has gone.
@@ -81,17 +84,13 @@ where
 
     /// One group of records. Errors and panics go to the reader in the graph, behind the records before them.
     pub(super) fn turn(&mut self) -> Found {
-        let turned = catch_unwind(AssertUnwindSafe(|| self.group()));
-        let error = match turned {
-            Ok(Ok(found)) => return found,
-            Ok(Err(error)) => error,
-            Err(panic) => {
-                let said = message(&*panic);
-                SourceError::Other(format!("the reader of partition {} panicked: {said}", self.partition).into())
+        match quietly(self.partition, || self.group()) {
+            Ok(found) => found,
+            Err(error) => {
+                self.queue.fail(error);
+                Found::Over
             }
-        };
-        self.queue.fail(error);
-        Found::Over
+        }
     }
 
     fn group(&mut self) -> Result<Found, SourceError> {
@@ -135,16 +134,25 @@ where
         let mut polled = Ok(Poll::Ready);
         while self.records.len() < room && self.bytes.len() < GROUP_BYTES {
             let before = self.records.len();
-            polled = reader.poll(None, POLL_ROWS.min(room - before), &mut self.records);
-            if self.writer.is_some() {
-                for at in before..self.records.len() {
-                    let Some(record) = self.records.get(at) else { break };
-                    if let Err(error) = encode(record, &mut self.bytes) {
-                        self.records.truncate(at);
-                        return Err(error);
-                    }
-                }
+            let most = POLL_ROWS.min(room - before);
+            let mut has_returned = false;
+            polled = quietly(self.partition, || {
+                let polled = reader.poll(None, most, &mut self.records);
+                has_returned = true;
+                polled
+            });
+            if !has_returned {
+                // Nobody knows where it stands now; what came before is kept.
+                self.records.truncate(before);
+                break;
             }
+            if self.writer.is_some()
+                && let Err(error) = encode(self.records.get(before..).unwrap_or_default(), &mut self.bytes)
+            {
+                self.records.truncate(before);
+                return Err(error);
+            }
+            self.position = Some(reader.offset());
             if !matches!(polled, Ok(Poll::Ready)) || self.records.len() == before {
                 break;
             }
@@ -173,13 +181,12 @@ where
 
     /// Makes the group durable; then its source may forget it.
     fn write(&mut self, ended: bool) -> Result<(), SourceError> {
-        let (Some(writer), Some(reader)) = (&mut self.writer, &self.reader) else { return Ok(()) };
-        let position = reader.offset();
-        let offset = serde_json::to_string(&position).map_err(|e| SourceError::Other(Box::new(e)))?;
+        let (Some(writer), Some(position)) = (&mut self.writer, &self.position) else { return Ok(()) };
+        let offset = serde_json::to_string(position).map_err(|e| SourceError::Other(Box::new(e)))?;
         let records = u32::try_from(self.records.len()).unwrap_or(u32::MAX);
         let head = GroupHead { records, ended, offset };
         writer.append(head, &self.bytes).map_err(|error| SourceError::Other(Box::new(error)))?;
-        self.source.committed(self.partition, &position)
+        self.source.committed(self.partition, position)
     }
 }
 
@@ -193,15 +200,26 @@ impl<S: Source> Drop for Pump<S> {
     }
 }
 
-/// Writes a record behind the others; on an error nothing of it stays.
-fn encode<T: Serialize>(record: &T, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
+/// Writes records behind the others; on an error nothing of them stays.
+fn encode<T: Serialize>(records: &[T], bytes: &mut Vec<u8>) -> Result<(), SourceError> {
     let before = bytes.len();
-    let written = postcard::to_io(record, &mut *bytes).map(drop);
-    written.map_err(|error| {
-        bytes.truncate(before);
-        SourceError::Other(
-            format!("a {} cannot be written into a journal: {error}", std::any::type_name::<T>()).into(),
-        )
+    for record in records {
+        if let Err(error) = postcard::to_io(record, &mut *bytes) {
+            bytes.truncate(before);
+            let what = std::any::type_name::<T>();
+            return Err(SourceError::Other(
+                format!("a {what} cannot be written into a journal: {error}").into(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Calls the source; a panic is an error.
+fn quietly<R>(partition: u32, call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let said = message(&*panic);
+        Err(SourceError::Other(format!("the reader of partition {partition} panicked: {said}").into()))
     })
 }
 

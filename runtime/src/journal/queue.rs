@@ -273,7 +273,9 @@ impl<T> Queue<T> {
         }
         Ok(match (state.ended, state.gone) {
             (true, _) => Taken::End,
-            (false, true) => return Err(SourceError::Setup("the thread of the journal has ended".to_owned())),
+            (false, true) => {
+                return Err(SourceError::Setup("the thread of the journal has ended".to_owned()));
+            }
             (false, false) if state.frozen && !state.idle => Taken::Soon,
             (false, false) => {
                 state.waiting = true;

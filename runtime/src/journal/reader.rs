@@ -36,7 +36,8 @@ impl<T: Data> JournalReader<T> {
     ) -> Result<Self, SourceError> {
         let at = queue.head();
         let (old, thread) = (VecDeque::new(), None);
-        let mut reader = JournalReader { queue, store, name, at, old, old_ended: false, ended: false, thread };
+        let mut reader =
+            JournalReader { queue, store, name, at, old, old_ended: false, ended: false, thread };
         reader.go_to(from)?;
         Ok(reader)
     }
@@ -74,7 +75,11 @@ impl<T: Data> JournalReader<T> {
     /// Reads back what is only in the journal, if the next record is.
     fn look_back(&mut self) -> Result<(), SourceError> {
         let head = self.queue.head();
-        if self.at < head && self.old.is_empty() && !self.old_ended && let Some(store) = &self.store {
+        if self.at < head
+            && self.old.is_empty()
+            && !self.old_ended
+            && let Some(store) = &self.store
+        {
             self.queue.set_behind();
             let loaded = load(store, self.at, head).map_err(|error| SourceError::Other(Box::new(error)))?;
             (self.old, self.old_ended) = (loaded.records, loaded.ended);
@@ -152,6 +157,9 @@ impl<T> Drop for JournalReader<T> {
 
 impl<T> fmt::Debug for JournalReader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JournalReader").field("name", &self.name).field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("JournalReader")
+            .field("name", &self.name)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
     }
 }

@@ -36,6 +36,8 @@ struct Partition<S: Source> {
     store: Option<Arc<Store>>,
     /// Until the partition is opened and a thread takes it over.
     pump: Option<Pump<S>>,
+    /// It is of a run that should be over.
+    is_old: bool,
 }
 
 impl<S: Source> Journaled<S> {
@@ -85,7 +87,7 @@ impl<S: Source> Journaled<S> {
             runs.frozen = false;
             runs.partitions.values_mut().for_each(|partition| {
                 partition.pump = None;
-                partition.queue.stop();
+                partition.is_old = true;
             });
         }
         runs
@@ -104,16 +106,17 @@ where
         clock: &Clock,
     ) -> Result<&'a mut Partition<S>, SourceError> {
         if runs.partitions.get(&number).is_some_and(|partition| !partition.queue.is_gone()) {
-            let problem = format!("{} has a reader already: it is read by one query at a time", self.describe());
+            let problem =
+                format!("{} has a reader already: it is read by one query at a time", self.describe());
             return Err(SourceError::Setup(problem));
         }
         let store = self.store(runs.attachment.as_deref(), number).map_err(other)?.map(Arc::new);
-        let writer = store.as_ref().map(|store| Writer::open(Arc::clone(store))).transpose().map_err(other)?;
+        let writer =
+            store.as_ref().map(|store| Writer::open(Arc::clone(store))).transpose().map_err(other)?;
         let head = writer.as_ref().map_or(0, Writer::end);
         let queue = Arc::new(Queue::new(head, self.buffer, runs.frozen));
-        let pump =
-            Pump::new(Arc::clone(&self.source), number, clock.clone(), writer, Arc::clone(&queue));
-        runs.partitions.insert(number, Partition { queue, store, pump: Some(pump) });
+        let pump = Pump::new(Arc::clone(&self.source), number, clock.clone(), writer, Arc::clone(&queue));
+        runs.partitions.insert(number, Partition { queue, store, pump: Some(pump), is_old: false });
         runs.partitions.get_mut(&number).ok_or_else(|| SourceError::Setup("no partition".to_owned()))
     }
 
@@ -168,7 +171,7 @@ where
         let mut runs = self.runs();
         let Some(attachment) = runs.attachment.clone() else { return Ok(()) };
         for number in 0..self.source.partitions() {
-            if !runs.partitions.get(&number).is_some_and(|partition| partition.queue.is_wanted()) {
+            if runs.partitions.get(&number).is_none_or(|partition| partition.is_old) {
                 self.begin(&mut runs, number, &attachment.clock)?;
             }
         }

@@ -234,9 +234,8 @@ pub(super) fn group<'a>(
     payload: &'a [u8],
     range: std::ops::Range<usize>,
 ) -> Result<(GroupHead, &'a [u8]), CheckpointError> {
-    postcard::take_from_bytes(payload).map_err(|error| {
-        CheckpointError::damaged(name, range, format!("no group of records: {error}"))
-    })
+    postcard::take_from_bytes(payload)
+        .map_err(|error| CheckpointError::damaged(name, range, format!("no group of records: {error}")))
 }
 
 /// The records of a group.
