@@ -14,17 +14,17 @@ pub(crate) fn refuse_loss(nodes: &[Node], allow_loss: bool) -> Result<(), RunErr
     if allow_loss {
         return Ok(());
     }
-    let is_lossy = |node: &&Node| matches!(&node.kind, NodeKind::Source(source) if !source.is_replayable());
     let problem = |node: &Node| {
-        Problem {
-        operator: node.label(),
-        location: format!("{}:{}", node.location.file(), node.location.line()),
-        message: "what it has read cannot be read again after a crash, so a checkpoint would not make the query exactly \
-                  once: call `.journaled()` on the source; or, if records may be lost, run with `--allow-loss` \
-                  (`Options::with_allow_loss`)"
-            .to_owned(),
-    }
+        let NodeKind::Source(source) = &node.kind else { return None };
+        let message = format!(
+            "what comes from `{}` cannot be read again after a crash, so a checkpoint would not make the query exactly \
+             once: call `.journaled()` on the source; or, if records may be lost, run with `--allow-loss` \
+             (`Options::with_allow_loss`)",
+            source.describe()
+        );
+        let location = format!("{}:{}", node.location.file(), node.location.line());
+        (!source.is_replayable()).then(|| Problem { operator: node.label(), location, message })
     };
-    let problems: Vec<Problem> = nodes.iter().filter(is_lossy).map(problem).collect();
+    let problems: Vec<Problem> = nodes.iter().filter_map(problem).collect();
     if problems.is_empty() { Ok(()) } else { Err(GraphError { problems }.into()) }
 }

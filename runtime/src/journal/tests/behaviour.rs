@@ -226,7 +226,7 @@ fn a_source_that_cannot_be_read_again_is_refused_with_a_checkpoint_and_the_user_
     graph.source(Peer::default()).sink(tidemill_operators::testing::nowhere());
     let nodes = graph.nodes();
     let error = refuse_loss(&nodes, false).unwrap_err().to_string();
-    assert!(error.contains("`source peer` at ") || error.contains("peer"), "{error}");
+    assert!(error.contains("what comes from `peer` cannot be read again"), "{error}");
     assert!(error.contains("behaviour.rs:") && error.contains(".journaled()"), "{error}");
     assert!(error.contains("--allow-loss"), "{error}");
     refuse_loss(&nodes, true).unwrap();

@@ -176,7 +176,9 @@ pub(super) fn limits() -> PlanLimits {
 impl Rig {
     pub(super) fn open(source: Journaled<Peer>, from: u64) -> Result<Rig, SourceError> {
         let (ring, woken) = crossbeam_channel::unbounded();
-        let waker = Waker::new(move || drop(ring.send(())));
+        let waker = Waker::new(move || {
+            let _ = ring.send(());
+        });
         let reader = source.open(0, &from, ReaderContext::new(waker, clock()))?;
         Ok(Rig { source, reader, woken })
     }
