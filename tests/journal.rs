@@ -53,21 +53,21 @@ fn read(
     source: &impl Source<Item = String, Offset = u64, Reader = JournalReader<String>>,
     from: u64,
     count: usize,
-) -> Vec<String> {
+) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let (ring, woken) = std::sync::mpsc::sync_channel(1);
     let waker = Waker::new(move || {
         let _ = ring.try_send(());
     });
     let clock = Clock::new(|| ProcessingTime(0));
-    let mut reader = source.open(0, &from, ReaderContext::new(waker, clock)).unwrap();
+    let mut reader = source.open(0, &from, ReaderContext::new(waker, clock))?;
     let mut lines = Vec::new();
     while lines.len() < count {
-        if reader.poll(None, 1000, &mut lines).unwrap() == Poll::Idle && lines.len() < count {
-            woken.recv_timeout(Duration::from_secs(20)).unwrap();
+        if reader.poll(None, 1000, &mut lines)? == Poll::Idle && lines.len() < count {
+            woken.recv_timeout(Duration::from_secs(20))?;
         }
     }
     assert_eq!(reader.offset(), from + count as u64);
-    lines
+    Ok(lines)
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn what_a_channel_and_a_socket_have_said_is_there_in_the_next_process() {
     for line in ["one", "two", "three"] {
         sender.send(line.to_owned()).unwrap();
     }
-    assert_eq!(read(&source, 0, 3), ["one", "two", "three"]);
+    assert_eq!(read(&source, 0, 3).unwrap(), ["one", "two", "three"]);
     drop((sender, source));
 
     // Another process, and another kind of source under the same uid.
@@ -93,8 +93,8 @@ fn what_a_channel_and_a_socket_have_said_is_there_in_the_next_process() {
     attached(source.journal());
     let mut peer = std::net::TcpStream::connect(address).unwrap();
     std::io::Write::write_all(&mut peer, b"four\nfive\n").unwrap();
-    assert_eq!(read(&source, 1, 4), ["two", "three", "four", "five"]);
+    assert_eq!(read(&source, 1, 4).unwrap(), ["two", "three", "four", "five"]);
     attached(source.journal());
     assert_eq!(source.start(0).unwrap(), 0, "nothing was committed");
-    assert_eq!(read(&source, 3, 2), ["four", "five"]);
+    assert_eq!(read(&source, 3, 2).unwrap(), ["four", "five"]);
 }
