@@ -88,7 +88,7 @@ fn graph(input: &Path, output: &Path) -> Graph {
         move |_| Ok(json_lines_dir(&output).roll_at(20_000))
     });
     // Keeps state until the end of the query; what it says is not of interest here.
-    all.sink(tidemill::connectors::discard());
+    all.sink(tidemill::connectors::discard().0);
     graph
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::stream::chain::batch_capacity;
-use crate::{Batch, ProcessingTime};
+use crate::{Batch, JournalSlot, ProcessingTime};
 
 /// A position in a partition: the next record to be read. Kept in checkpoints, shown in progress.
 pub trait Offset: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + 'static {}
@@ -104,6 +104,12 @@ pub trait Source: Send + Sync + 'static {
     /// or none. For what offsets refer to and the outside world does not keep: the order in which files were found.
     fn keep(&self, _log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
         Ok(())
+    }
+
+    /// Where the runtime says where a journal is to be kept, if the source keeps one: it writes down what it receives
+    /// before it hands it over.
+    fn journal(&self) -> Option<&JournalSlot> {
+        None
     }
 }
 
@@ -342,6 +348,8 @@ pub trait DynSource: Send + Sync {
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError>;
     /// See [`Source::keep`].
     fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError>;
+    /// See [`Source::journal`].
+    fn journal(&self) -> Option<&JournalSlot>;
 }
 
 /// A [`Reader`] whose types are hidden.
@@ -422,6 +430,9 @@ impl<S: Source> DynSource for ErasedSource<S> {
     }
     fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
         self.0.keep(log)
+    }
+    fn journal(&self) -> Option<&JournalSlot> {
+        self.0.journal()
     }
 }
 

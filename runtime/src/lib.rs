@@ -18,6 +18,7 @@ mod control;
 mod driver;
 mod engine;
 mod error;
+pub mod journal;
 #[doc(hidden)]
 pub mod kill;
 mod ledger;
@@ -29,6 +30,7 @@ mod saver;
 pub mod testing;
 
 pub use error::{Fault, RunError, Site};
+pub use journal::{Journal, Journaled};
 pub use options::{Idle, Options, Restart, Trigger};
 pub use progress::{Durations, Progress, SourceProgress, StateProgress, Summary};
 pub use query::{QueryHandle, Run};

@@ -85,6 +85,11 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value = "never", value_name = "POLICY"))]
     pub restart: Restart,
 
+    /// With a checkpoint, run even if a source cannot give again what it gave before a crash: its records are then lost,
+    /// or counted twice. Without it such a query is refused; `.journaled()` on the source is the better way.
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub allow_loss: bool,
+
     /// What a worker with nothing to do does: `park`, or `spin:50us` to look for work that long before it parks.
     #[cfg_attr(feature = "cli", arg(long, default_value = "park", value_name = "HOW"))]
     pub idle: Idle,
@@ -109,6 +114,7 @@ impl Default for Options {
             from_savepoint: None,
             drop_state: Vec::new(),
             restart: Restart::Never,
+            allow_loss: false,
             idle: Idle::Park,
             handle_ctrl_c: true,
         }
@@ -197,6 +203,13 @@ impl Options {
     #[must_use]
     pub fn with_restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
+        self
+    }
+
+    /// The same with a checkpoint that need not be exactly once: a source that cannot be read again is let through.
+    #[must_use]
+    pub fn with_allow_loss(mut self) -> Self {
+        self.allow_loss = true;
         self
     }
 

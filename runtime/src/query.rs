@@ -15,6 +15,7 @@ use crate::control::{Control, ControlSpec, Event, SavepointTarget};
 use crate::driver::{Driver, Keeper, Next};
 use crate::engine::{Crew, Layout, origin};
 use crate::error::RunError;
+use crate::journal;
 use crate::ledger::{Ledger, PartitionMark};
 use crate::options::{Options, Restart};
 use crate::progress::{Progress, Summary};
@@ -95,26 +96,32 @@ impl Prepared {
     ) -> Result<Prepared, RunError> {
         graph.validate()?;
         options.check()?;
-        let layout = Arc::new(Layout::of(graph.name(), graph.nodes()));
+        let nodes = graph.nodes();
         if storage.is_none() && options.restart != Restart::Never {
             return Err(RunError::Options {
                 option: "--restart",
                 problem: "needs --checkpoint: without one there is nothing to go on from".to_owned(),
             });
         }
+        let layout = Arc::new(Layout::of(graph.name(), nodes.clone()));
         let (sender, events) = unbounded();
         let (mut resume, mut keeper) = (Resume::default(), None);
         match storage {
-            None => keep_nothing(&layout)?,
+            None => {
+                journal::attach_all(&nodes, None, &clock);
+                keep_nothing(&layout)?;
+            }
             Some(storage) => {
-                let opened = Opened::open(storage, &layout, &options)?;
+                let opened = Opened::open(Arc::clone(&storage), &layout, &options)?;
+                journal::attach_all(&nodes, Some(&storage), &clock);
+                journal::refuse_loss(&nodes, options.allow_loss)?;
                 resume = opened.resume(&layout);
                 let (writer, operators) = (opened.writer.clone(), layout.stateful());
                 resume.saver = Some(match here {
                     true => Saver::here(writer, sender.clone(), operators),
                     false => Saver::start(writer, sender.clone(), operators)?,
                 });
-                keeper = Some(Keeper::new(opened, &layout, graph.fingerprint(), options.workers));
+                keeper = Some(Keeper::new(opened, &layout, graph.fingerprint(), &options));
             }
         }
         let partitions: Vec<_> =

@@ -7,7 +7,7 @@
 
 pub(crate) mod compaction;
 mod error;
-mod format;
+pub(crate) mod format;
 pub mod inspect;
 pub(crate) mod loader;
 mod local;

@@ -14,6 +14,7 @@ use crate::checkpoint::store::Checkpoint;
 use crate::checkpoint::{CheckpointError, Storage};
 use crate::control::{Control, EpochPlan, Event};
 use crate::engine::Layout;
+use crate::options::Options;
 use crate::recovery::Opened;
 use crate::saver::Saved;
 
@@ -25,6 +26,9 @@ pub(crate) struct Keeper {
     offsets: BTreeMap<NodeId, Vec<ErasedOffset>>,
     operators: BTreeMap<String, OperatorRecord>,
     fingerprint: String,
+    /// How many epochs are kept, and where every source stood at those of this run.
+    retain: usize,
+    kept: VecDeque<BTreeMap<NodeId, Vec<ErasedOffset>>>,
     /// How many workers save something of every epoch.
     savers: usize,
     saved: BTreeMap<Epoch, Vec<Saved>>,
@@ -32,14 +36,16 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(opened: Opened, layout: &Layout, fingerprint: u64, workers: usize) -> Keeper {
+    pub(crate) fn new(opened: Opened, layout: &Layout, fingerprint: u64, options: &Options) -> Keeper {
         Keeper {
             checkpoint: opened.checkpoint,
             plans: opened.plans,
             offsets: opened.offsets,
             operators: opened.operators,
             fingerprint: format!("{fingerprint:016x}"),
-            savers: if layout.stateful() > 0 { workers } else { 0 },
+            retain: options.retain,
+            kept: VecDeque::new(),
+            savers: if layout.stateful() > 0 { options.workers } else { 0 },
             saved: BTreeMap::new(),
             prepared: BTreeMap::new(),
         }
@@ -161,7 +167,18 @@ impl Keeper {
             sinks,
             ..CommitRecord::default()
         };
-        Ok(self.checkpoint.commit(record, files, None)?)
+        self.checkpoint.commit(record, files, None)?;
+        self.kept.push_back(self.offsets.clone());
+        if self.kept.len() > self.retain {
+            self.kept.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Where every source stood at the oldest epoch that the query can go back to, as far as this run knows: nobody will
+    /// ask for what is before.
+    pub(super) fn oldest(&self) -> Option<&BTreeMap<NodeId, Vec<ErasedOffset>>> {
+        self.kept.front().filter(|_| self.kept.len() >= self.retain)
     }
 
     fn operators_with_rows(&self, layout: &Layout, control: &Control) -> BTreeMap<String, OperatorRecord> {

@@ -268,18 +268,32 @@ impl Driver {
         self.summary.epochs += 1;
         self.report(epoch, &flight, now);
         self.last_commit = now;
-        for feed in &self.sources {
-            for (partition, offset) in flight.offsets.get(&feed.node).into_iter().flatten() {
-                if let Err(error) = feed.source.committed(*partition, offset) {
-                    self.control.fail(source_error(&self.layout, feed.node, error));
-                }
-            }
-        }
+        self.tell_sources(&flight);
         tracing::debug!(
             query = %self.layout.query, epoch = epoch.0,
             rows_in = self.progress.num_input_rows, rows_out = self.progress.num_output_rows,
             micros = self.progress.duration_us.trigger_execution, "epoch committed"
         );
+    }
+
+    /// Tells the sources what nobody will ask for again: with a checkpoint, what is before the oldest epoch kept.
+    fn tell_sources(&self, flight: &Flight) {
+        for feed in &self.sources {
+            let offsets: Vec<(u32, &ErasedOffset)> = match &self.keeper {
+                None => {
+                    flight.offsets.get(&feed.node).into_iter().flatten().map(|(p, at)| (*p, at)).collect()
+                }
+                Some(keeper) => {
+                    let oldest = keeper.oldest().and_then(|oldest| oldest.get(&feed.node));
+                    oldest.into_iter().flatten().enumerate().map(|(p, at)| (p as u32, at)).collect()
+                }
+            };
+            for (partition, offset) in offsets {
+                if let Err(error) = feed.source.committed(partition, offset) {
+                    self.control.fail(source_error(&self.layout, feed.node, error));
+                }
+            }
+        }
     }
 
     /// Looks at what is to be done now.
