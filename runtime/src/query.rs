@@ -207,7 +207,7 @@ impl QueryHandle {
     /// [`RunError::Checkpoint`] if nothing has been committed yet or the copy fails, [`RunError::Options`] if the query
     /// has no checkpoint, [`RunError::Engine`] if it has ended.
     pub fn savepoint(&self, directory: impl Into<PathBuf>) -> Result<u64, RunError> {
-        let storage = SavepointTarget(Arc::new(LocalDirectory::open(&directory.into())?));
+        let storage = SavepointTarget(Arc::new(LocalDirectory::open(directory.into())?));
         let (reply, answer) = crossbeam_channel::bounded(1);
         let over = || RunError::Engine("the query has ended".to_owned());
         let sender = self.shared.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
