@@ -70,6 +70,8 @@ pub(crate) struct Hosted {
     uid: Option<Arc<str>>,
     /// What has been written of the state since the last epoch ended.
     changes: SnapshotWriter,
+    /// How much there was to be written after the last flush.
+    unsaved: usize,
     /// When something was last written before the end of an epoch.
     ahead: ProcessingTime,
 }
@@ -94,6 +96,7 @@ impl Hosted {
             last_phase: phases.1,
             uid: (phases.1 && node.is_stateful()).then(|| Arc::from(node.uid())),
             changes: SnapshotWriter::new(),
+            unsaved: 0,
             ahead: ProcessingTime(i64::MIN),
         }
     }
@@ -104,14 +107,15 @@ impl Hosted {
     }
 
     /// Writes some of the epoch's changes before it ends, so that its end does not hold up the records that come then.
-    /// A change that comes after is written once more, and counts. Not where changes are so many that a good part of
-    /// them would be written again and again.
+    /// A change that comes after is written once more, and counts. Not where changes come in such numbers that a good
+    /// part of them would be written again and again.
     pub(crate) fn save_ahead(&mut self, now: ProcessingTime) {
         if self.control.resume.saver.is_none() || self.uid.is_none() {
             return;
         }
         let unsaved = self.operator.unsaved();
-        if !AHEAD.contains(&unsaved) || now.since(self.ahead) < AHEAD_AFTER {
+        let at_once = unsaved.saturating_sub(std::mem::replace(&mut self.unsaved, unsaved));
+        if !AHEAD.contains(&unsaved) || at_once >= AHEAD.start || now.since(self.ahead) < AHEAD_AFTER {
             return;
         }
         self.ahead = now;
