@@ -96,6 +96,10 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         }
     }
 
+    fn relieve(&mut self, aggregate: &A) {
+        self.table.each_mut(|acc| aggregate.relieve(acc));
+    }
+
     fn len(&self) -> usize {
         self.table.len()
     }
