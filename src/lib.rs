@@ -102,9 +102,11 @@ pub use tidemill_operators::{
     GraphError, Key, KeyGroup, KeyedStream, Mode, Offset, Operator, OperatorError, OutputMode,
     ParseTimeError, Plan, PlanLimits, Poll, Prepared, ProcessingTime, Reader, ReaderContext,
     RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
-    Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, decode, rows, session,
+    Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, codec, decode, rows, session,
     session_by, sliding, tumbling,
 };
+#[cfg(feature = "abomonation")]
+pub use tidemill_operators::abomonate;
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Options, Progress, QueryHandle, Run, RunError, Site, SourceProgress,
     StateProgress, Summary, Trigger, testing,

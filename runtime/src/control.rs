@@ -8,6 +8,7 @@ use std::thread::Thread;
 use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
 use tidemill_operators::graph::NodeId;
+use tidemill_operators::spill::StateMemory;
 use tidemill_operators::{Clock, Epoch, ErasedOffset, Mode, ProcessingTime, Waker};
 
 use crate::RunError;
@@ -52,6 +53,8 @@ pub(crate) struct Control {
     pub(crate) max_queued: i64,
     pub(crate) events: Sender<Event>,
     pub(crate) metrics: Vec<NodeMetrics>,
+    /// What the state of each worker may take; none where there is no limit.
+    pub(crate) memory: Vec<Arc<StateMemory>>,
 
     starts: OnceLock<BTreeMap<NodeId, Vec<ErasedOffset>>>,
     plans: Mutex<BTreeMap<Epoch, Arc<EpochPlan>>>,
@@ -113,6 +116,8 @@ pub(crate) struct ControlSpec {
     pub(crate) max_queued: usize,
     pub(crate) events: Sender<Event>,
     pub(crate) nodes: usize,
+    /// By worker; none where state may take what it takes.
+    pub(crate) memory: Vec<Arc<StateMemory>>,
 }
 
 impl Control {
@@ -130,6 +135,7 @@ impl Control {
             max_queued: i64::try_from(spec.max_queued).unwrap_or(i64::MAX),
             events: spec.events,
             metrics: (0..spec.nodes).map(metrics).collect(),
+            memory: spec.memory,
             starts: OnceLock::new(),
             plans: Mutex::default(),
             target: AtomicU64::new(0),

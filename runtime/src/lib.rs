@@ -25,6 +25,7 @@ mod ledger;
 mod options;
 mod progress;
 mod query;
+mod spill;
 pub mod testing;
 
 pub use error::{Fault, RunError, Site};

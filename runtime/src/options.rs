@@ -67,6 +67,16 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub checkpoint: Option<PathBuf>,
 
+    /// How much memory the rows kept in state (`collect`) may take, like `512MiB`, divided among the workers: older ones
+    /// go to temporary files. Without it all are in memory.
+    #[cfg_attr(feature = "cli", arg(long, value_parser = parse_size, value_name = "SIZE"))]
+    pub state_memory: Option<u64>,
+
+    /// Where these temporary files are; a disk, not a file system in memory. Without it: `spill` in the checkpoint
+    /// directory, or the system's directory for temporary files.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
+    pub spill_dir: Option<PathBuf>,
+
     /// What a worker with nothing to do does: `park`, or `spin:50us` to look for work that long before it parks.
     #[cfg_attr(feature = "cli", arg(long, default_value = "park", value_name = "HOW"))]
     pub idle: Idle,
@@ -87,6 +97,8 @@ impl Default for Options {
             max_queued: 65_536,
             checkpoint_interval: Duration::from_secs(1),
             checkpoint: None,
+            state_memory: None,
+            spill_dir: None,
             idle: Idle::Park,
             handle_ctrl_c: true,
         }
@@ -143,6 +155,28 @@ impl Options {
         self
     }
 
+    /// The same with so many bytes of memory for the rows kept in state, over all workers; the rest goes to temporary
+    /// files.
+    ///
+    /// ```
+    /// use tidemill_runtime::Options;
+    ///
+    /// let options = Options::default().with_state_memory(512 << 20).with_spill_dir("/var/tmp");
+    /// assert_eq!(options.state_memory, Some(536_870_912));
+    /// ```
+    #[must_use]
+    pub fn with_state_memory(mut self, bytes: u64) -> Self {
+        self.state_memory = Some(bytes);
+        self
+    }
+
+    /// The same with another place for these temporary files.
+    #[must_use]
+    pub fn with_spill_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.spill_dir = Some(directory.into());
+        self
+    }
+
     /// The same with another idle policy.
     #[must_use]
     pub fn with_idle(mut self, idle: Idle) -> Self {
@@ -180,6 +214,12 @@ impl Options {
         if self.checkpoint_interval.is_zero() {
             return refuse("--checkpoint-interval", "must be longer than nothing");
         }
+        if self.state_memory.is_some_and(|bytes| bytes / (self.workers as u64) < LEAST_STATE_MEMORY) {
+            return refuse("--state-memory", "each worker needs at least 64KiB");
+        }
+        if self.spill_dir.is_some() && self.state_memory.is_none() {
+            return refuse("--spill-dir", "nothing is spilled without `--state-memory`");
+        }
         if matches!(self.trigger, Trigger::Every(d) if d < Duration::from_micros(1)) {
             return refuse(
                 "--trigger",
@@ -195,6 +235,9 @@ impl Options {
         Ok(())
     }
 }
+
+/// What a worker must be able to hold: less would go to the disk row by row.
+const LEAST_STATE_MEMORY: u64 = 64 << 10;
 
 /// When an epoch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -312,6 +355,28 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_micros((number * micros).round() as u64))
 }
 
+/// Reads `512MiB`, `1.5GiB`, `64KiB`, `20MB` or a number of bytes.
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "a flag of the command line"))]
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a size like `512MiB`, `2GB` or `65536`");
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let bytes = match unit.trim_start() {
+        "" | "B" => 1.0,
+        "KiB" | "K" => 1024.0,
+        "MiB" | "M" => 1024.0 * 1024.0,
+        "GiB" | "G" => 1024.0 * 1024.0 * 1024.0,
+        "TiB" | "T" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        "kB" | "KB" => 1e3,
+        "MB" => 1e6,
+        "GB" => 1e9,
+        "TB" => 1e12,
+        _ => return Err(wrong()),
+    };
+    Ok((number * bytes).round() as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,6 +391,24 @@ mod tests {
         for text in ["", "5", "five", "5 parsecs", "-1s"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in
+            [("512MiB", 512 << 20), ("1.5GiB", 3 << 29), ("64 KiB", 65_536), ("20MB", 20_000_000), ("7", 7)]
+        {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "MiB", "5 parsecs", "-1", "1.2.3GiB"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn too_little_state_memory_is_refused() {
+        let options = Options::default().with_workers(2).with_state_memory(100_000);
+        assert!(options.check().unwrap_err().to_string().starts_with("--state-memory: "));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::error::RunError;
 use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::progress::{Progress, Summary};
+use crate::spill;
 
 /// Runs graphs. Bring it into scope to call [`run`](Run::run) and [`start`](Run::start) on a [`Graph`].
 pub trait Run {
@@ -64,6 +65,7 @@ impl Prepared {
         let partitions: Vec<_> =
             layout.sources().iter().map(|(node, source)| (*node, source.partitions() as usize)).collect();
         let ledger = Ledger::new(layout.sources_of.clone(), &partitions, options.workers);
+        let memory = spill::memories(&options)?;
         let (sender, events) = unbounded();
         let control = Arc::new(Control::new(ControlSpec {
             mode: options.mode,
@@ -73,6 +75,7 @@ impl Prepared {
             max_queued: options.max_queued,
             events: sender,
             nodes: layout.nodes.len(),
+            memory,
         }));
         let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone())?;
         Ok(Prepared { layout, control, driver, events, options })

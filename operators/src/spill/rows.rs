@@ -159,6 +159,12 @@ impl<T: Data + Clone, C: Codec<T>> Rows<T, C> {
         }
     }
 
+    /// How many blocks there are, if anything is counted.
+    #[cfg(test)]
+    pub(super) fn blocks(&self) -> Option<usize> {
+        self.store.as_ref().map(|store| store.blocks.len())
+    }
+
     fn each(&self, mut each: impl FnMut(T)) {
         self.each_block(|block| block.drain(..).for_each(&mut each));
         self.tail.iter().cloned().for_each(each);
@@ -189,12 +195,13 @@ impl<T: Data + Clone, C: Codec<T>> Rows<T, C> {
     #[cold]
     fn grow(&mut self) {
         let Some(memory) = self.memory() else { return self.tail.reserve(1) };
-        self.store.get_or_insert_with(|| Store::of(Arc::clone(&memory)));
+        let counted = self.store.get_or_insert_with(|| Store::of(Arc::clone(&memory))).charged;
         let unit = self.unit();
-        let more = self.tail.capacity().max(4);
-        let bytes = self.tail.len() * unit;
-        if bytes >= BLOCK && !memory.has_room(more * unit) && !memory.has_failed() {
+        let mut more = self.tail.capacity().max(4);
+        let grown = ((self.tail.len() + more) * unit).saturating_sub(counted);
+        if self.tail.len() * unit >= BLOCK && !memory.has_room(grown) && !memory.has_failed() {
             self.spill();
+            more = (BLOCK / unit).max(4);
         }
         if self.tail.len() == self.tail.capacity() {
             self.tail.reserve_exact(more);

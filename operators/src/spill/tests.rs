@@ -78,7 +78,7 @@ fn gather(texts: impl IntoIterator<Item = String>) -> Texts {
 #[test]
 fn without_a_limit_nothing_is_counted() {
     let rows = gather((0..1_000).map(text));
-    assert!(rows.store.is_none());
+    assert!(rows.blocks().is_none());
     assert_eq!(rows.len(), 1_000);
 }
 
@@ -118,7 +118,7 @@ fn many_small_groups_stay_near_the_limit() {
     assert!(memory.most() < 3 << 20, "held {} at most", memory.most());
     for (key, rows) in groups.iter().enumerate() {
         assert!(rows.to_vec().into_iter().eq((0..60).map(|round| (key as u64, round))));
-        assert!(rows.store.as_ref().unwrap().blocks.len() <= SMALL_BLOCKS);
+        assert!(rows.blocks() <= Some(SMALL_BLOCKS));
     }
     drop(groups);
     assert_eq!((memory.held(), shelf.blocks().kept.len()), (0, 0));

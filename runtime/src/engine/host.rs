@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
+use tidemill_operators::spill::StateMemory;
 use tidemill_operators::{Batch, Cloner, Context, Operator, OperatorError, ProcessingTime, Waker};
 use timely::dataflow::Scope;
 use timely::scheduling::Activator;
@@ -53,6 +54,8 @@ pub(crate) struct Hosted {
     pub(crate) context: Context,
     pub(crate) control: Arc<Control>,
     site: Site,
+    /// What its state may take, if that is limited. The first of two phases keeps nothing.
+    memory: Option<Arc<StateMemory>>,
     cloners: Vec<Option<Cloner>>,
     worker: usize,
     /// Whether results of this instance count as the node's output (the first of two phases does not).
@@ -73,6 +76,7 @@ impl Hosted {
             operator,
             context: Context::new(control.mode, worker, control.workers),
             site: Site::of(node),
+            memory: control.memory.get(worker).filter(|_| phases.1).cloned(),
             cloners: node.outputs.clone(),
             worker,
             control,
@@ -107,7 +111,15 @@ impl Hosted {
         if self.control.has_ended() {
             return;
         }
-        if let Err(error) = call(&mut *self.operator, &mut self.context) {
+        let entered = self.memory.as_ref().map(StateMemory::enter);
+        let mut outcome = call(&mut *self.operator, &mut self.context);
+        drop(entered);
+        // What could not be spilled or read back is why, whatever else the operator says.
+        if let Some(error) = self.memory.as_ref().and_then(|memory| memory.take_failure()) {
+            outcome = Err(error.into());
+        }
+        if let Err(error) = outcome {
+            drop(self.context.drain_outputs());
             self.control.fail(RunError::Operator { site: self.site.clone(), error });
         }
     }

@@ -1,0 +1,176 @@
+//! Queries whose collected rows exceed the memory that they may take.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use common::{MODES, available_now, run, run_well};
+use serde::{Deserialize, Serialize};
+use tidemill::codec::{Codec, Postcard};
+use tidemill::prelude::*;
+use tidemill::{Fault, Summary};
+
+const MIB: u64 = 1 << 20;
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+struct Visit {
+    number: u64,
+    page: String,
+}
+
+#[cfg(feature = "abomonation")]
+tidemill::abomonate!(Visit { number: u64, page: String });
+
+fn visit(number: u64) -> Visit {
+    Visit { number, page: format!("/page/{number:020}/{number:030}") }
+}
+
+type Windows = BTreeMap<(u64, i64), Vec<u64>>;
+
+/// `count` visits of `keys` users in ten windows, each user's gathered.
+fn gather<C: Codec<Visit>>(codec: C, options: Options, (count, keys): (u64, u64)) -> (Windows, Summary) {
+    let graph = Graph::new("gather");
+    let (sink, table) = memory_sink();
+    let partitions = options.workers as u32;
+    graph
+        .source(iterate_partitions(partitions, move |partition| {
+            (u64::from(partition)..count).step_by(partitions as usize)
+        }))
+        .with_watermark(move |n| EventTime::from_secs((n * 100 / count) as i64), Duration::ZERO)
+        .map(visit)
+        .key_by(move |visit| visit.number % keys)
+        .window(tumbling(Duration::from_secs(10)))
+        .collect_with(codec)
+        .append()
+        .map(|result| {
+            let mut numbers: Vec<u64> = result
+                .value
+                .iter()
+                .map(|row| {
+                    assert_eq!(*row, visit(row.number));
+                    row.number
+                })
+                .collect();
+            numbers.sort_unstable();
+            ((result.key, result.window.start.as_micros()), numbers)
+        })
+        .sink(sink);
+    let summary = run_well(&graph, options);
+    let rows = table.snapshot();
+    let windows: Windows = rows.iter().cloned().collect();
+    assert_eq!(windows.len(), rows.len(), "no window is said twice");
+    (windows, summary)
+}
+
+fn check<C: Codec<Visit> + Copy>(codec: C, (count, keys): (u64, u64)) {
+    let directory = tempfile::tempdir().unwrap();
+    for mode in MODES {
+        for workers in [1, 2] {
+            let (expected, whole) = gather(codec, available_now(mode, workers), (count, keys));
+            assert_eq!((whole.last.state_memory, whole.last.spilled), (0, 0));
+            let limit = MIB;
+            let options = available_now(mode, workers)
+                .with_state_memory(limit)
+                .with_spill_dir(directory.path())
+                // Rows on their way are another matter.
+                .with_max_records_per_epoch(20_000);
+            let (windows, summary) = gather(codec, options, (count, keys));
+            assert!(windows == expected, "{mode}, {workers} workers");
+            let (most, spilled) = (summary.last.state_memory, summary.last.spilled);
+            assert!(spilled > 2 * MIB, "{mode}, {workers} workers: {spilled} bytes spilled");
+            assert!(most <= 2 * limit, "{mode}, {workers} workers: {most} bytes at most");
+        }
+    }
+    assert_eq!(names(directory.path()), 0);
+}
+
+fn names(directory: &Path) -> usize {
+    std::fs::read_dir(directory).unwrap().count()
+}
+
+#[test]
+fn a_few_large_groups_are_the_same_in_little_memory() {
+    check(Postcard, (100_000, 3));
+}
+
+#[test]
+fn many_small_groups_are_the_same_in_little_memory() {
+    check(Postcard, (100_000, 2_000));
+}
+
+#[cfg(feature = "abomonation")]
+#[test]
+fn rows_may_leave_memory_as_they_lie_in_it() {
+    check(tidemill::codec::Abomonated, (100_000, 100));
+}
+
+#[test]
+fn sessions_sliding_windows_and_running_groups_are_the_same_in_little_memory() {
+    type Results = (Vec<(i64, Vec<u64>)>, Vec<(i64, Vec<u64>)>, BTreeMap<u64, Vec<u64>>);
+    let results = |options: Options| -> (Results, u64) {
+        let graph = Graph::new("all kinds");
+        let ((sessions, s), (slides, l), (running, r)) = (memory_sink(), memory_sink(), memory_sink());
+        let seconds = Duration::from_secs;
+        let visits = graph
+            .source(iterate(|| 0..30_000u64))
+            .with_watermark(|n| EventTime::from_secs((n / 1_000 * 7 + n % 3) as i64), Duration::ZERO)
+            .boxed();
+        let sorted = |mut rows: Vec<u64>| {
+            rows.sort_unstable();
+            rows
+        };
+        visits.clone().key_by(|n| n % 5).window(session(seconds(3))).collect().append()
+            .map(move |w| (w.window.start.as_micros(), sorted(w.value))).sink(sessions);
+        visits.clone().key_by(|n| n % 5).window(sliding(seconds(20), seconds(10))).collect().append()
+            .map(move |w| (w.window.start.as_micros(), sorted(w.value))).sink(slides);
+        visits.key_by(|n| n % 5).collect().update().map(move |(k, rows)| (k, sorted(rows))).sink(running);
+        let summary = run_well(&graph, options);
+        let (mut s, mut l) = (s.snapshot(), l.snapshot());
+        s.sort();
+        l.sort();
+        ((s, l, r.snapshot().into_iter().collect()), summary.last.spilled)
+    };
+    for workers in [1, 2] {
+        let options = || available_now(Mode::MicroBatch, workers).with_max_records_per_epoch(10_000);
+        let (expected, none) = results(options());
+        let (found, spilled) = results(options().with_state_memory(128 << 10));
+        assert_eq!(none, 0);
+        assert!(spilled > 0);
+        assert!(found == expected, "{workers} workers");
+    }
+}
+
+#[test]
+fn a_disk_that_fails_ends_the_query_with_an_error_that_names_the_place() {
+    for mode in MODES {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("spill");
+        let gone = place.clone();
+        let graph = Graph::new("no room");
+        let (sink, table) = memory_sink();
+        graph
+            .source(iterate(|| 0..200_000u64))
+            .map(move |n| {
+                if n == 0 {
+                    std::fs::remove_dir(&gone).unwrap();
+                }
+                visit(n)
+            })
+            .with_watermark(|visit: &Visit| EventTime::from_secs((visit.number / 100) as i64), Duration::ZERO)
+            .window(tumbling(Duration::from_secs(1_000)))
+            .collect()
+            .append()
+            .map(|result| result.value.len())
+            .sink(sink);
+        let options = available_now(mode, 1).with_state_memory(MIB).with_spill_dir(&place);
+        let error = run(&graph, options).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("operator `window"), "{text}");
+        assert!(text.contains("tests/spill.rs:"), "{text}");
+        assert!(text.contains(&format!("written to a new file in {}", place.display())), "{text}");
+        assert_eq!(error.fault(), Fault::World);
+        assert!(table.snapshot().is_empty());
+    }
+}
