@@ -70,7 +70,7 @@ fn check<C: Codec<Visit> + Copy>(codec: C, (count, keys): (u64, u64)) {
         for workers in [1, 2] {
             let (expected, whole) = gather(codec, available_now(mode, workers), (count, keys));
             assert_eq!((whole.last.state_memory, whole.last.spilled), (0, 0));
-            let limit = MIB;
+            let limit = 2 * MIB;
             let options = available_now(mode, workers)
                 .with_state_memory(limit)
                 .with_spill_dir(directory.path())
@@ -79,8 +79,10 @@ fn check<C: Codec<Visit> + Copy>(codec: C, (count, keys): (u64, u64)) {
             let (windows, summary) = gather(codec, options, (count, keys));
             assert!(windows == expected, "{mode}, {workers} workers");
             let (most, spilled) = (summary.last.state_memory, summary.last.spilled);
-            assert!(spilled > 2 * MIB, "{mode}, {workers} workers: {spilled} bytes spilled");
-            assert!(most <= 2 * limit, "{mode}, {workers} workers: {most} bytes at most");
+            assert!(spilled > 4 * MIB, "{mode}, {workers} workers: {spilled} bytes spilled");
+            // A batch is taken whole before it is looked at what is held.
+            let batch = 2 * MIB * workers as u64;
+            assert!(most <= limit + batch, "{mode}, {workers} workers: {most} bytes at most");
         }
     }
     assert_eq!(names(directory.path()), 0);
@@ -92,18 +94,18 @@ fn names(directory: &Path) -> usize {
 
 #[test]
 fn a_few_large_groups_are_the_same_in_little_memory() {
-    check(Postcard, (100_000, 3));
+    check(Postcard, (200_000, 3));
 }
 
 #[test]
 fn many_small_groups_are_the_same_in_little_memory() {
-    check(Postcard, (100_000, 2_000));
+    check(Postcard, (200_000, 2_000));
 }
 
 #[cfg(feature = "abomonation")]
 #[test]
 fn rows_may_leave_memory_as_they_lie_in_it() {
-    check(tidemill::codec::Abomonated, (100_000, 100));
+    check(tidemill::codec::Abomonated, (200_000, 100));
 }
 
 #[test]
@@ -167,7 +169,7 @@ fn a_disk_that_fails_ends_the_query_with_an_error_that_names_the_place() {
         let options = available_now(mode, 1).with_state_memory(MIB).with_spill_dir(&place);
         let error = run(&graph, options).unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with("operator `window"), "{text}");
+        assert!(text.starts_with("operator `map → with_watermark → key_by → window` at "), "{text}");
         assert!(text.contains("tests/spill.rs:"), "{text}");
         assert!(text.contains(&format!("written to a new file in {}", place.display())), "{text}");
         assert_eq!(error.fault(), Fault::World);
