@@ -97,16 +97,16 @@
 //! [`testing`] runs a graph in simulated time, one epoch after another, on the thread of the test.
 
 pub use tidemill_connectors as connectors;
+#[cfg(feature = "abomonation")]
+pub use tidemill_operators::abomonate;
 pub use tidemill_operators::{
     Aggregate, Batch, Change, Clock, Committed, Context, Data, Either, Epoch, EventStream, EventTime, Graph,
     GraphError, Key, KeyGroup, KeyedStream, Mode, Offset, Operator, OperatorError, OutputMode,
     ParseTimeError, Plan, PlanLimits, Poll, Prepared, ProcessingTime, Reader, ReaderContext,
     RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
-    Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, codec, decode, rows, session,
-    session_by, sliding, tumbling,
+    Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, codec, decode, rows,
+    session, session_by, sliding, tumbling,
 };
-#[cfg(feature = "abomonation")]
-pub use tidemill_operators::abomonate;
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Options, Progress, QueryHandle, Run, RunError, Site, SourceProgress,
     StateProgress, Summary, Trigger, testing,

@@ -123,10 +123,22 @@ fn sessions_sliding_windows_and_running_groups_are_the_same_in_little_memory() {
             rows.sort_unstable();
             rows
         };
-        visits.clone().key_by(|n| n % 5).window(session(seconds(3))).collect().append()
-            .map(move |w| (w.window.start.as_micros(), sorted(w.value))).sink(sessions);
-        visits.clone().key_by(|n| n % 5).window(sliding(seconds(20), seconds(10))).collect().append()
-            .map(move |w| (w.window.start.as_micros(), sorted(w.value))).sink(slides);
+        visits
+            .clone()
+            .key_by(|n| n % 5)
+            .window(session(seconds(3)))
+            .collect()
+            .append()
+            .map(move |w| (w.window.start.as_micros(), sorted(w.value)))
+            .sink(sessions);
+        visits
+            .clone()
+            .key_by(|n| n % 5)
+            .window(sliding(seconds(20), seconds(10)))
+            .collect()
+            .append()
+            .map(move |w| (w.window.start.as_micros(), sorted(w.value)))
+            .sink(slides);
         visits.key_by(|n| n % 5).collect().update().map(move |(k, rows)| (k, sorted(rows))).sink(running);
         let summary = run_well(&graph, options);
         let (mut s, mut l) = (s.snapshot(), l.snapshot());

@@ -116,7 +116,8 @@ impl Files {
             self.current = self.current.wrapping_add(1);
         }
         if !self.open.contains_key(&self.current) {
-            let (file, path) = create(directory).map_err(Spill::disk(directory, "written to a new file in"))?;
+            let (file, path) =
+                create(directory).map_err(Spill::disk(directory, "written to a new file in"))?;
             if cfg!(unix) {
                 // Another query that has begun in this directory may have been quicker.
                 let _ = fs::remove_file(&path);

@@ -203,7 +203,10 @@ pub fn padded<F: Abomonable, T: Abomonable>(field: &F) -> usize {
 ///
 /// As [`Abomonation::entomb`].
 #[inline]
-pub unsafe fn entomb_padded<F: Abomonable, T: Abomonable, W: Write>(field: &F, write: &mut W) -> io::Result<()> {
+pub unsafe fn entomb_padded<F: Abomonable, T: Abomonable, W: Write>(
+    field: &F,
+    write: &mut W,
+) -> io::Result<()> {
     if F::ALIGN == 1 && !std::mem::needs_drop::<F>() {
         return Ok(());
     }

@@ -26,7 +26,10 @@ pub struct StateMemory {
 
 impl std::fmt::Debug for StateMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StateMemory").field("limit", &self.limit).field("held", &self.held).finish_non_exhaustive()
+        f.debug_struct("StateMemory")
+            .field("limit", &self.limit)
+            .field("held", &self.held)
+            .finish_non_exhaustive()
     }
 }
 

@@ -233,8 +233,12 @@ impl<T: Data + Clone, C: Codec<T>> Rows<T, C> {
         }
         let step = (self.tail.len() / 4).max(1);
         let owned = |row| postcard::experimental::serialized_size(row).unwrap_or(0) + OVERHEAD;
-        let (rows, bytes) =
-            self.tail.iter().rev().step_by(step).fold((0, 0), |(rows, bytes), row| (rows + 1, bytes + owned(row)));
+        let (rows, bytes) = self
+            .tail
+            .iter()
+            .rev()
+            .step_by(step)
+            .fold((0, 0), |(rows, bytes), row| (rows + 1, bytes + owned(row)));
         size + bytes / rows.max(1)
     }
 

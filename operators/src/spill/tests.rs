@@ -102,7 +102,8 @@ fn many_small_groups_stay_near_the_limit() {
     const KEYS: usize = 10_000;
     let (memory, shelf) = memory(1 << 20);
     let _entered = memory.enter();
-    let mut groups: Vec<Rows<(u64, u64), Postcard>> = (0..KEYS).map(|key| Rows::of((key as u64, 0))).collect();
+    let mut groups: Vec<Rows<(u64, u64), Postcard>> =
+        (0..KEYS).map(|key| Rows::of((key as u64, 0))).collect();
     for round in 1..60 {
         for (key, rows) in groups.iter_mut().enumerate() {
             rows.push((key as u64, round));
