@@ -44,9 +44,14 @@ fn block<T: Row>(rows: &[T]) -> Vec<u8> {
     bytes
 }
 
-fn read<T: Row>(bytes: &[u8]) -> Result<Vec<T>, CodecError> {
+/// Reads the block where it lies.
+fn read_there<T: Row>(bytes: &mut [u8]) -> Result<Vec<T>, CodecError> {
     let mut rows = Vec::new();
     Abomonated::decode(bytes, &mut rows).map(|()| rows)
+}
+
+fn read<T: Row>(bytes: &[u8]) -> Result<Vec<T>, CodecError> {
+    read_there(&mut bytes.to_vec())
 }
 
 fn is_as_in_memory(block: &[u8]) -> bool {
@@ -56,12 +61,13 @@ fn is_as_in_memory(block: &[u8]) -> bool {
 /// Every way in which a block can lie in memory or be cut off.
 fn check<T: Row>(rows: &[T]) {
     let whole = block(rows);
-    let mut around = vec![0xAA; whole.len() + 64];
-    let base = around.as_ptr().align_offset(16);
     for offset in 0..16 {
+        let mut around = vec![0xAA; whole.len() + 64];
+        let base = around.as_ptr().align_offset(16);
         let place = &mut around[base + offset..][..whole.len()];
         place.copy_from_slice(&whole);
-        assert_eq!(read::<T>(place).unwrap(), rows, "at offset {offset}");
+        assert_eq!(read_there::<T>(place).unwrap(), rows, "at offset {offset}");
+        assert!(around[..base + offset].iter().all(|byte| *byte == 0xAA), "before offset {offset}");
     }
     for end in 0..whole.len() {
         assert!(matches!(read::<T>(&whole[..end]), Err(CodecError::Foreign)), "cut at {end}");
@@ -176,8 +182,26 @@ fn a_changed_bit_is_refused_wherever_it_is() {
 #[test]
 fn what_was_there_before_a_refusal_stays() {
     let mut rows = vec![1u64];
-    assert!(Abomonated::decode(&[0; 40], &mut rows).is_err());
+    assert!(Abomonated::decode(&mut [0; 40], &mut rows).is_err());
     assert_eq!(rows, [1]);
+}
+
+#[test]
+fn a_block_is_shown_where_it_lies_and_only_once() {
+    let rows = orders(20);
+    let mut bytes = vec![0; 16];
+    let shift = bytes.as_ptr().align_offset(16);
+    bytes.truncate(shift);
+    Abomonated::encode(&rows, &mut bytes).unwrap();
+    let place = &mut bytes[shift..];
+    let (range, mut shown) = (place.as_ptr_range(), 0);
+    Abomonated::visit(place, &mut |read: &[Order]| {
+        assert_eq!(read, rows);
+        shown += usize::from(range.contains(&read.as_ptr().cast()));
+    })
+    .unwrap();
+    // Its pointers have been changed, unless it had to be copied.
+    assert_eq!(read::<Order>(place).is_err(), shown == 1);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The codecs for rows that leave memory, side by side: how long they take, and how large the blocks are.
+//! The codecs for rows that leave memory, side by side: how long they take to encode rows, to decode them as rows of
+//! their own, and to show them where no own ones are needed; and how large the blocks are.
 //!
 //! `cargo run --release -p tidemill-benches --features abomonation --bin codecs`
 //!
@@ -37,7 +38,7 @@ fn round<T: Data + Clone + PartialEq, C: Codec<T>>(
     rows: &[T],
     rounds: usize,
 ) -> bool {
-    let (mut encode, mut decode) = (Vec::new(), Vec::new());
+    let (mut encode, mut decode, mut visit) = (Vec::new(), Vec::new(), Vec::new());
     let mut bytes = Vec::new();
     let mut equal = true;
     for _ in 0..rounds.max(1) {
@@ -46,15 +47,24 @@ fn round<T: Data + Clone + PartialEq, C: Codec<T>>(
         C::encode(rows, &mut bytes).expect("rows are encoded");
         encode.push(start.elapsed().as_secs_f64() * 1e3);
         let mut read = Vec::with_capacity(rows.len());
+        let mut copy = bytes.clone();
         let start = Instant::now();
-        C::decode(&bytes, &mut read).expect("rows are decoded");
+        C::decode(&mut copy, &mut read).expect("rows are decoded");
         decode.push(start.elapsed().as_secs_f64() * 1e3);
         equal &= read == rows;
+        drop(read);
+        copy.clone_from(&bytes);
+        let mut seen = 0;
+        let start = Instant::now();
+        C::visit(&mut copy, &mut |read| seen += std::hint::black_box(read).len()).expect("rows are shown");
+        visit.push(start.elapsed().as_secs_f64() * 1e3);
+        equal &= seen == rows.len();
     }
     println!(
-        "{name:<34} {codec:<11} {:>9.2} {:>9.2} {:>9.1}   {}",
+        "{name:<34} {codec:<11} {:>9.2} {:>9.2} {:>9.2} {:>9.1}   {}",
         median(&encode),
         median(&decode),
+        median(&visit),
         bytes.len() as f64 / 1e6,
         if equal { "equal" } else { "DIFFERENT" }
     );
@@ -70,7 +80,10 @@ fn main() -> ExitCode {
     };
     let orders: Vec<Order> = (0..200_000).map(order).collect();
     let pairs: Vec<(u64, u64)> = (0..1_000_000).map(|n| (n, n * 0x9E37_79B9_7F4A_7C15 % 1_000_003)).collect();
-    println!("{:<34} {:<11} {:>9} {:>9} {:>9}", "rows", "codec", "encode ms", "decode ms", "MB");
+    println!(
+        "{:<34} {:<11} {:>9} {:>9} {:>9} {:>9}",
+        "rows", "codec", "encode ms", "decode ms", "visit ms", "MB"
+    );
     let mut good = true;
     good &= round::<_, Postcard>("200,000 {String, u64, Vec<u32>}", "postcard", &orders, rounds);
     good &= round::<_, Abomonated>("200,000 {String, u64, Vec<u32>}", "abomonation", &orders, rounds);

@@ -86,7 +86,8 @@ fn main() -> ExitCode {
     over.store(true, Ordering::Relaxed);
     sampler.join().expect("the sampler ends");
     let right = seen.load(Ordering::Relaxed) == rows && sum.load(Ordering::Relaxed) == (0..rows).sum::<u64>();
-    let slack = 4 << 20;
+    // Each worker takes a batch whole before it looks, and looks again only when it holds a good deal more.
+    let slack = (4 << 20) + options.state_memory.unwrap_or(0) / 4;
     let kept = options
         .state_memory
         .is_none_or(|limit| summary.last.state_memory <= limit + slack * options.workers as u64);

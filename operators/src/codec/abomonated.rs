@@ -7,13 +7,14 @@
 //! - *Foreign bytes.* A block begins with a keyed hash of all that follows, of its length and of the type of the rows;
 //!   the key is drawn when the process starts and never leaves it. So [`Abomonated::decode`](Codec::decode) is safe on
 //!   any bytes: a truncated, damaged or foreign block is refused before a pointer is touched.
-//! - *Alignment.* A block is copied into a buffer aligned to [`BLOCK`]; in it, the rows come first, and what a row owns
+//! - *Alignment.* A block is read at an address that is a multiple of [`BLOCK`], or copied to one; in it, the rows come first, and what a row owns
 //!   begins at a multiple of [`Abomonable::ALIGN`]. What else must be aligned is checked while it is written: a part
 //!   that comes from `address` and has `length` bytes holds values whose alignment divides both, and `ALIGN`; where its
 //!   place is not a multiple of all three's common power of two the block is written with postcard instead.
 //!   [`abomonate!`](crate::abomonate) pads fields, so that this does not happen to ordinary structs.
 //! - *Types.* [`Abomonable`] is an unsafe trait: the macro implements it and checks that no field is left out.
-//! - *Ownership.* The rows in the buffer own nothing: they are never dropped, only cloned, and the buffer outlives them.
+//! - *Ownership.* The rows in a block own nothing: they are borrowed for a call, for looking or cloning, never dropped.
+//!   The bytes are borrowed mutably for as long. Afterwards their seal no longer fits, and they are refused.
 //! - *Padding* between fields is copied along with its row and has no defined value. Only bytes are made of it, in
 //!   memory that the compiler is told to know nothing of ([`black_box`]).
 
@@ -23,7 +24,6 @@ use std::any::TypeId;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::hint::black_box;
 use std::io::{self, Write};
-use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
 
 use abomonation::Abomonation;
@@ -44,9 +44,9 @@ const IN_POSTCARD: u64 = u64::MAX;
 /// let mut bytes = Vec::new();
 /// Abomonated::encode(&[(1u64, "tide".to_owned())], &mut bytes)?;
 /// let mut rows: Vec<(u64, String)> = Vec::new();
-/// Abomonated::decode(&bytes, &mut rows)?;
+/// Abomonated::decode(&mut bytes.clone(), &mut rows)?;
 /// assert_eq!(rows, [(1, "tide".to_owned())]);
-/// assert!(<Abomonated as Codec<u64>>::decode(&bytes, &mut vec![]).is_err());
+/// assert!(<Abomonated as Codec<u64>>::decode(&mut bytes, &mut vec![]).is_err());
 /// # Ok::<(), tidemill_operators::codec::CodecError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,9 +123,9 @@ tuples! { A; A B; A B C; A B C D; A B C D E; A B C D E F; A B C D E F G; A B C D
 /// tidemill_operators::abomonate!(Order { customer: String, cents: u64, items: Vec<u32> });
 ///
 /// let orders = vec![Order { customer: "ada".into(), cents: 250, items: vec![7, 9] }];
-/// let (mut bytes, mut read) = (Vec::new(), Vec::new());
+/// let (mut bytes, mut read) = (Vec::new(), Vec::<Order>::new());
 /// Abomonated::encode(&orders, &mut bytes)?;
-/// Abomonated::decode(&bytes, &mut read)?;
+/// Abomonated::decode(&mut bytes, &mut read)?;
 /// assert_eq!(read, orders);
 /// # Ok::<(), tidemill_operators::codec::CodecError>(())
 /// ```
@@ -315,34 +315,34 @@ fn entomb_all<T: Abomonable>(rows: &[T], bytes: &mut Vec<u8>, start: usize) -> b
     true
 }
 
-/// Appends clones of so many rows, which begin at the head of the block's body.
+/// Shows so many rows, which begin at the head of the block's body.
 ///
 /// # Safety
 ///
 /// The body was written by [`entomb_all`] for so many rows of this type, `start` bytes after the beginning of a block,
-/// and now lies as far from an address that is a multiple of [`BLOCK`].
-unsafe fn exhume_all<T: Abomonable + Clone>(
+/// and begins at an address that is a multiple of [`BLOCK`], as `start` is.
+unsafe fn exhume_all<T: Abomonable>(
     body: &mut [u8],
     start: usize,
     count: usize,
-    rows: &mut Vec<T>,
+    visit: &mut dyn FnMut(&[T]),
 ) -> Option<()> {
     let length = start + body.len();
     let (heads, mut rest) = body.split_at_mut_checked(count.checked_mul(size_of::<T>())?)?;
-    let first = heads.as_mut_ptr().cast::<ManuallyDrop<T>>();
+    let first = heads.as_mut_ptr().cast::<T>();
     debug_assert!(first.is_aligned(), "a block is aligned, and its head is a multiple of that");
     // SAFETY: as the caller says, so many rows begin here, aligned, each with the bytes of a valid one. Their pointers
-    // lead nowhere, but none is followed before it is put right.
-    let read = unsafe { std::slice::from_raw_parts_mut(first, count) };
+    // lead nowhere, but none is followed before it is put right. They are only borrowed, so none is dropped.
+    let rows = unsafe { std::slice::from_raw_parts_mut(first, count) };
     if std::mem::needs_drop::<T>() {
-        for row in read.iter_mut() {
+        for row in rows.iter_mut() {
             let padding = gap(length - rest.len(), T::ALIGN);
             let parts = rest.split_at_mut_checked(padding)?.1;
             // SAFETY: what the row owns was written here, aligned as the writer has checked.
-            rest = unsafe { T::exhume(row, parts)? };
+            rest = unsafe { row.exhume(parts)? };
         }
     }
-    rows.extend(read.iter().map(|row| T::clone(row)));
+    visit(rows);
     Some(())
 }
 
@@ -367,24 +367,32 @@ impl<T: Data + Clone + Abomonable> Codec<T> for Abomonated {
         Ok(())
     }
 
-    fn decode(bytes: &[u8], rows: &mut Vec<T>) -> Result<(), CodecError> {
-        let (hash, sealed) = bytes.split_first_chunk::<8>().ok_or(CodecError::Foreign)?;
+    fn decode(bytes: &mut [u8], rows: &mut Vec<T>) -> Result<(), CodecError> {
+        <Self as Codec<T>>::visit(bytes, &mut |read| rows.extend_from_slice(read))
+    }
+
+    /// Where the bytes lie well (at a multiple of 16) the rows are shown where they are: nothing is copied.
+    fn visit(bytes: &mut [u8], visit: &mut dyn FnMut(&[T])) -> Result<(), CodecError> {
+        if !bytes.as_ptr().addr().is_multiple_of(BLOCK) {
+            let mut buffer = vec![0; bytes.len() + BLOCK];
+            let shift = buffer.as_ptr().align_offset(BLOCK);
+            let place = buffer.get_mut(shift..).and_then(|from| from.get_mut(..bytes.len()));
+            let place = place.ok_or(CodecError::Foreign)?;
+            place.copy_from_slice(bytes);
+            return <Self as Codec<T>>::visit(place, visit);
+        }
+        let (hash, sealed) = bytes.split_first_chunk_mut::<8>().ok_or(CodecError::Foreign)?;
         if seal::<T>(sealed) != u64::from_ne_bytes(*hash) {
             return Err(CodecError::Foreign);
         }
-        let (count, body) = sealed.split_first_chunk::<8>().ok_or(CodecError::Foreign)?;
+        let (count, body) = sealed.split_first_chunk_mut::<8>().ok_or(CodecError::Foreign)?;
         let count = u64::from_ne_bytes(*count);
         if count == IN_POSTCARD {
-            return Postcard::decode(body, rows);
+            return Postcard::visit(body, visit);
         }
         let count = usize::try_from(count).map_err(|_| CodecError::Foreign)?;
-        let mut buffer = vec![0; body.len() + BLOCK];
-        let shift = buffer.as_ptr().align_offset(BLOCK);
-        let aligned = buffer.get_mut(shift..).and_then(|from| from.get_mut(..body.len()));
-        let aligned = aligned.ok_or(CodecError::Foreign)?;
-        aligned.copy_from_slice(body);
-        // SAFETY: the seal says that this process has written the block for rows of this type, and how many. The head
-        // is as long as a block is aligned, so the body may begin at an aligned address instead of after it.
-        unsafe { exhume_all(aligned, BLOCK, count, rows) }.ok_or(CodecError::Foreign)
+        // SAFETY: the seal says that this process has written the block for rows of this type, and how many. The block
+        // is aligned, and so is what follows its head, which is as long as a block is aligned.
+        unsafe { exhume_all(body, BLOCK, count, visit) }.ok_or(CodecError::Foreign)
     }
 }

@@ -29,7 +29,7 @@ use crate::Data;
 /// let mut bytes = Vec::new();
 /// Postcard::encode(&[(1u64, "tide".to_owned())], &mut bytes)?;
 /// let mut rows: Vec<(u64, String)> = Vec::new();
-/// Postcard::decode(&bytes, &mut rows)?;
+/// Postcard::decode(&mut bytes, &mut rows)?;
 /// assert_eq!(rows, [(1, "tide".to_owned())]);
 /// # Ok::<(), tidemill_operators::codec::CodecError>(())
 /// ```
@@ -41,12 +41,25 @@ pub trait Codec<T: Data>: Send + Sync + 'static {
     /// [`CodecError::Rows`] if the rows cannot be written; what was appended is then of no use.
     fn encode(rows: &[T], bytes: &mut Vec<u8>) -> Result<(), CodecError>;
 
-    /// Appends the rows of what one call of [`encode`](Self::encode) has appended: no byte more, none less.
+    /// Appends the rows of what one call of [`encode`](Self::encode) has appended: no byte more, none less. The bytes may
+    /// be of no use afterwards.
     ///
     /// # Errors
     ///
     /// If the bytes are something else. No row is appended then.
-    fn decode(bytes: &[u8], rows: &mut Vec<T>) -> Result<(), CodecError>;
+    fn decode(bytes: &mut [u8], rows: &mut Vec<T>) -> Result<(), CodecError>;
+
+    /// Shows the rows instead, for those who need not own them: some codecs need make none for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode). No row is shown then.
+    fn visit(bytes: &mut [u8], visit: &mut dyn FnMut(&[T])) -> Result<(), CodecError> {
+        let mut rows = Vec::new();
+        Self::decode(bytes, &mut rows)?;
+        visit(&rows);
+        Ok(())
+    }
 }
 
 /// Why rows cannot be written down or read back.

@@ -13,7 +13,7 @@ impl<T: Data> Codec<T> for Postcard {
         Ok(())
     }
 
-    fn decode(bytes: &[u8], rows: &mut Vec<T>) -> Result<(), CodecError> {
+    fn decode(bytes: &mut [u8], rows: &mut Vec<T>) -> Result<(), CodecError> {
         let (mut read, rest) = postcard::take_from_bytes::<Vec<T>>(bytes)?;
         if !rest.is_empty() {
             return Err(CodecError::LeftOver(rest.len()));
@@ -34,13 +34,15 @@ mod tests {
         Postcard::encode(&rows, &mut bytes).unwrap();
         assert_eq!(bytes.remove(0), 7, "what was there before stays");
         let mut read = rows[..1].to_vec();
-        Postcard::decode(&bytes, &mut read).unwrap();
+        Postcard::decode(&mut bytes, &mut read).unwrap();
         assert_eq!(read, [&rows[..1], &rows[..]].concat());
         for end in 0..bytes.len() {
-            assert!(<Postcard as Codec<(u64, String, Vec<u32>)>>::decode(&bytes[..end], &mut read).is_err());
+            assert!(
+                <Postcard as Codec<(u64, String, Vec<u32>)>>::decode(&mut bytes[..end], &mut read).is_err()
+            );
         }
         bytes.push(0);
-        assert!(matches!(Postcard::decode(&bytes, &mut read), Err(CodecError::LeftOver(1))));
+        assert!(matches!(Postcard::decode(&mut bytes, &mut read), Err(CodecError::LeftOver(1))));
         assert_eq!(read.len(), 3);
     }
 }

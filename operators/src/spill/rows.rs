@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{SpillError, SpillHandle, StateMemory};
 use crate::Data;
-use crate::codec::Codec;
+use crate::codec::{Codec, CodecError};
 
 /// So many bytes in memory are worth a block of their own as soon as memory is short.
 const BLOCK: usize = 16 << 10;
@@ -146,7 +146,7 @@ impl<T: Data + Clone, C: Codec<T>> Rows<T, C> {
     /// All rows in order. If a block cannot be read the query ends, and nobody sees what is missing here.
     pub fn to_vec(&self) -> Vec<T> {
         let mut rows = Vec::with_capacity(self.len());
-        self.each_block(|block| rows.append(block));
+        self.each_block(|bytes| C::decode(bytes, &mut rows));
         rows.extend_from_slice(&self.tail);
         rows
     }
@@ -166,19 +166,23 @@ impl<T: Data + Clone, C: Codec<T>> Rows<T, C> {
     }
 
     fn each(&self, mut each: impl FnMut(T)) {
-        self.each_block(|block| block.drain(..).for_each(&mut each));
+        let mut rows = Vec::new();
+        self.each_block(|bytes| {
+            C::decode(bytes, &mut rows)?;
+            rows.drain(..).for_each(&mut each);
+            Ok(())
+        });
         self.tail.iter().cloned().for_each(each);
     }
 
-    /// The rows of all blocks, one after the other.
-    fn each_block(&self, mut each: impl FnMut(&mut Vec<T>)) {
+    /// All blocks, one after the other.
+    fn each_block(&self, mut each: impl FnMut(&mut [u8]) -> Result<(), CodecError>) {
         let Some(store) = &self.store else { return };
-        let (mut bytes, mut rows) = (Vec::new(), Vec::new());
+        let mut bytes = Vec::new();
         for block in &store.blocks {
-            rows.clear();
-            match read::<T, C>(&store.memory, *block, &mut bytes, &mut rows) {
-                Ok(()) => each(&mut rows),
-                Err(error) => return store.memory.fail(error),
+            let read = store.memory.space().read(*block, &mut bytes);
+            if let Err(error) = read.and_then(|()| Ok(each(&mut bytes)?)) {
+                return store.memory.fail(error);
             }
         }
     }
@@ -292,16 +296,6 @@ fn write<T: Data, C: Codec<T>>(
     memory.write(bytes)
 }
 
-fn read<T: Data, C: Codec<T>>(
-    memory: &StateMemory,
-    block: SpillHandle,
-    bytes: &mut Vec<u8>,
-    rows: &mut Vec<T>,
-) -> Result<(), SpillError> {
-    memory.space().read(block, bytes)?;
-    Ok(C::decode(bytes, rows)?)
-}
-
 /// Makes one block of the small ones at the end when there are many: a key that gets a row now and then would else have
 /// more to remember about its blocks than there is in them.
 fn collapse<T: Data, C: Codec<T>>(store: &mut Store, bytes: &mut Vec<u8>) -> Result<(), SpillError> {
@@ -311,7 +305,10 @@ fn collapse<T: Data, C: Codec<T>>(store: &mut Store, bytes: &mut Vec<u8>) -> Res
         return Ok(());
     }
     let mut rows = Vec::new();
-    small.iter().try_for_each(|block| read::<T, C>(&store.memory, *block, bytes, &mut rows))?;
+    for block in small {
+        store.memory.space().read(*block, bytes)?;
+        C::decode(bytes, &mut rows)?;
+    }
     let whole = write::<T, C>(&store.memory, &rows, bytes)?;
     for block in store.blocks.drain(from..) {
         store.memory.space().free(block);
@@ -325,11 +322,13 @@ impl<T: Data + Clone, C: Codec<T>> Serialize for Rows<T, C> {
         let mut sequence = serializer.serialize_seq(Some(self.len()))?;
         let mut outcome = Ok(());
         let mut rows = 0;
-        self.each_block(|block| {
-            rows += block.len();
-            if outcome.is_ok() {
-                outcome = block.iter().try_for_each(|row| sequence.serialize_element(row));
-            }
+        self.each_block(|bytes| {
+            C::visit(bytes, &mut |block| {
+                rows += block.len();
+                if outcome.is_ok() {
+                    outcome = block.iter().try_for_each(|row| sequence.serialize_element(row));
+                }
+            })
         });
         outcome?;
         if rows != self.elsewhere() {
