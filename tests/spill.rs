@@ -1,4 +1,5 @@
 //! Queries whose collected rows exceed the memory that they may take.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

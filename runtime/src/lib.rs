@@ -25,6 +25,8 @@ mod ledger;
 mod options;
 mod progress;
 mod query;
+#[cfg(feature = "cli")]
+mod size;
 mod spill;
 pub mod testing;
 

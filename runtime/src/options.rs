@@ -69,7 +69,7 @@ pub struct Options {
 
     /// How much memory the rows kept in state (`collect`) may take, like `512MiB`, divided among the workers: older ones
     /// go to temporary files. Without it all are in memory.
-    #[cfg_attr(feature = "cli", arg(long, value_parser = parse_size, value_name = "SIZE"))]
+    #[cfg_attr(feature = "cli", arg(long, value_parser = crate::size::parse_size, value_name = "SIZE"))]
     pub state_memory: Option<u64>,
 
     /// Where these temporary files are; a disk, not a file system in memory. Without it: `spill` in the checkpoint
@@ -355,28 +355,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_micros((number * micros).round() as u64))
 }
 
-/// Reads `512MiB`, `1.5GiB`, `64KiB`, `20MB` or a number of bytes.
-#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "a flag of the command line"))]
-pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is not a size like `512MiB`, `2GB` or `65536`");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let bytes = match unit.trim_start() {
-        "" | "B" => 1.0,
-        "KiB" | "K" => 1024.0,
-        "MiB" | "M" => 1024.0 * 1024.0,
-        "GiB" | "G" => 1024.0 * 1024.0 * 1024.0,
-        "TiB" | "T" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        "kB" | "KB" => 1e3,
-        "MB" => 1e6,
-        "GB" => 1e9,
-        "TB" => 1e12,
-        _ => return Err(wrong()),
-    };
-    Ok((number * bytes).round() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,18 +368,6 @@ mod tests {
         }
         for text in ["", "5", "five", "5 parsecs", "-1s"] {
             assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in
-            [("512MiB", 512 << 20), ("1.5GiB", 3 << 29), ("64 KiB", 65_536), ("20MB", 20_000_000), ("7", 7)]
-        {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "MiB", "5 parsecs", "-1", "1.2.3GiB"] {
-            assert!(parse_size(text).is_err(), "{text}");
         }
     }
 
