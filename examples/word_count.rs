@@ -15,6 +15,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::str::SplitWhitespace;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,11 +33,11 @@ struct WordCount {
 
 /// The graph. It does not know where the text comes from, nor how it will be run.
 fn count_words<T: AsRef<str> + Send + 'static>(text: Stream<T>) -> Stream<WordCount> {
-    text.flat_key_by(|text: &T, word: &mut dyn FnMut(&str)| text.as_ref().split_whitespace().for_each(word))
-        .count()
-        .update()
-        .map(|(word, count)| WordCount { word, count })
-        .boxed()
+    text.keys_by(words).count().update().map(|(word, count)| WordCount { word, count }).boxed()
+}
+
+fn words<T: AsRef<str>>(text: &T) -> SplitWhitespace<'_> {
+    text.as_ref().split_whitespace()
 }
 
 /// Counts words in a file, from a socket, or in a text of its own.

@@ -87,6 +87,22 @@
 //!
 //! In [`connectors`]; your own implement [`Source`] and [`Reader`], or [`Sink`].
 //!
+//! A socket or a channel says a record once. [`journaled`](Journal::journaled) writes down what comes, in the query's
+//! checkpoint, before the graph sees it, so that it can be read again after a crash:
+//!
+//! ```
+//! use tidemill::prelude::*;
+//!
+//! let (sender, source) = channel(1024);
+//! let graph = Graph::new("orders");
+//! let (sink, table) = memory_sink();
+//! graph.source(source.journaled()).filter(|order: &u64| order % 2 == 0).sink(sink);
+//! # std::thread::spawn(move || (1..=4).for_each(|order| sender.send(order).unwrap_or_default()));
+//! graph.run(Options::default())?;
+//! assert_eq!(table.snapshot(), [2, 4]);
+//! # Ok::<(), tidemill::RunError>(())
+//! ```
+//!
 //! # Watching a query
 //!
 //! [`Run::start`] gives a [`QueryHandle`]: `progress`, `stop`, `cancel`, `wait`. [`Graph::explain`] prints the plan.
@@ -101,15 +117,15 @@ pub use tidemill_connectors as connectors;
 pub use tidemill_operators::abomonate;
 pub use tidemill_operators::{
     Aggregate, Batch, Change, Clock, Committed, Context, Data, Either, Epoch, EventStream, EventTime, Graph,
-    GraphError, Key, KeyGroup, KeyedStream, Mode, Offset, Operator, OperatorError, OutputMode,
-    ParseTimeError, Plan, PlanLimits, Poll, Prepared, ProcessingTime, Reader, ReaderContext,
+    GraphError, JournalSlot, Key, KeyGroup, KeyedStream, Keys, Mode, Offset, Operator, OperatorError,
+    OutputMode, ParseTimeError, Plan, PlanLimits, Poll, Prepared, ProcessingTime, Reader, ReaderContext,
     RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
-    Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, codec, decode, rows,
-    session, session_by, sliding, tumbling,
+    SourceLog, Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, codec,
+    decode, rows, session, session_by, sliding, tumbling,
 };
 pub use tidemill_runtime::{
-    Durations, Fault, Idle, Options, Progress, QueryHandle, Run, RunError, Site, SourceProgress,
-    StateProgress, Summary, Trigger, testing,
+    Durations, Fault, Idle, Journal, Journaled, Options, Progress, QueryHandle, Restart, Run, RunError, Site,
+    SourceProgress, StateProgress, Summary, Trigger, checkpoint, testing,
 };
 
 /// What nearly every program needs: `use tidemill::prelude::*;`.
@@ -121,8 +137,8 @@ pub mod prelude {
         text_blocks, text_files, try_for_each,
     };
     pub use crate::{
-        Aggregate, Either, Epoch, EventStream, EventTime, Graph, Mode, Options, Run, RunError, Stream,
-        Trigger, Window, WindowResult, session, session_by, sliding, tumbling,
+        Aggregate, Either, Epoch, EventStream, EventTime, Graph, Journal, Mode, Options, Run, RunError,
+        Stream, Trigger, Window, WindowResult, session, session_by, sliding, tumbling,
     };
 }
 

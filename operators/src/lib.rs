@@ -10,6 +10,7 @@ mod batch;
 pub mod codec;
 pub mod graph;
 mod group;
+mod journal;
 mod key;
 mod operator;
 mod sink;
@@ -27,15 +28,16 @@ pub use batch::{Batch, Cloner, cloner};
 pub use either::Either;
 pub use graph::{Graph, GraphError, Plan};
 pub use group::{RunningAggregate, WindowedAggregate, WindowedStream};
+pub use journal::JournalSlot;
 pub use key::{Data, KEY_GROUPS, Key, KeyGroup, Keyed, hash_key};
 pub use operator::{Context, Mode, Operator, OperatorError, rows};
 pub use sink::{Committed, DynSink, Prepared, Sink, SinkContext, SinkError};
 pub use snapshot::{Change, Difference, Folded, SnapshotReader, SnapshotWriter, decode, without_dropped};
 pub use source::{
     Clock, DynReader, DynSource, ErasedOffset, Offset, PlanLimits, Poll, Reader, ReaderContext, Source,
-    SourceError, Waker,
+    SourceError, SourceLog, Waker,
 };
-pub use stream::{EventStream, KeyedStream, Stream};
+pub use stream::{EventStream, KeyedStream, Keys, Stream};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime};
 pub use window::{
     SessionBy, SessionWindow, SlidingWindow, TumblingWindow, Window, WindowResult, session, session_by,

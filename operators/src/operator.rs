@@ -71,7 +71,13 @@ pub trait Operator: 'static {
         Ok(())
     }
 
-    /// Writes the state down, by key group. Called between epochs.
+    /// The query has a checkpoint: [`snapshot`](Operator::snapshot) will be called again and again, and each time needs
+    /// to write only what has changed. Called once, before [`restore`](Operator::restore) and before the first batch.
+    fn track(&mut self) {}
+
+    /// Writes down, by key group, what has changed since the last call: what was restored counts as written. Called
+    /// between epochs. Without [`track`](Operator::track) it is called once, if at all, and writes everything. It does no
+    /// harm to put what has not changed; but what is gone has to be removed, or nobody will know.
     fn snapshot(&mut self, _writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
         Ok(())
     }
@@ -86,6 +92,55 @@ pub trait Operator: 'static {
     /// How many entries of state there are.
     fn state_rows(&self) -> usize {
         0
+    }
+
+    /// The types that make up the state. A checkpoint keeps them, so that a state of other types is refused and not
+    /// misread.
+    fn state_type(&self) -> String {
+        String::new()
+    }
+}
+
+/// An operator whose type is known only to who made it.
+impl<O: Operator + ?Sized> Operator for Box<O> {
+    fn batch(&mut self, input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        (**self).batch(input, batch, context)
+    }
+
+    fn watermark(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        (**self).watermark(context)
+    }
+
+    fn processing_time(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        (**self).processing_time(context)
+    }
+
+    fn flush(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        (**self).flush(context)
+    }
+
+    fn epoch_end(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        (**self).epoch_end(context)
+    }
+
+    fn track(&mut self) {
+        (**self).track();
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        (**self).snapshot(writer)
+    }
+
+    fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+        (**self).restore(group, bytes)
+    }
+
+    fn state_rows(&self) -> usize {
+        (**self).state_rows()
+    }
+
+    fn state_type(&self) -> String {
+        (**self).state_type()
     }
 }
 

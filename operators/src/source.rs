@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::stream::chain::batch_capacity;
-use crate::{Batch, ProcessingTime};
+use crate::{Batch, JournalSlot, ProcessingTime};
 
 /// A position in a partition: the next record to be read. Kept in checkpoints, shown in progress.
 pub trait Offset: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + 'static {}
@@ -99,6 +99,27 @@ pub trait Source: Send + Sync + 'static {
     fn committed(&self, _partition: u32, _offset: &Self::Offset) -> Result<(), SourceError> {
         Ok(())
     }
+
+    /// Called before anything else whenever a query starts: the log that the query's checkpoint keeps for the source,
+    /// or none. For what offsets refer to and the outside world does not keep: the order in which files were found.
+    fn keep(&self, _log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Where the runtime says where a journal is to be kept, if the source keeps one: it writes down what it receives
+    /// before it hands it over.
+    fn journal(&self) -> Option<&JournalSlot> {
+        None
+    }
+}
+
+/// A log of a source's own, kept with the checkpoint of the query. See [`Source::keep`].
+pub trait SourceLog: Send + Sync {
+    /// Appends an entry; it is durable when this returns.
+    fn append(&self, entry: &[u8]) -> Result<(), SourceError>;
+
+    /// All entries, in their order.
+    fn entries(&self) -> Result<Vec<Vec<u8>>, SourceError>;
 }
 
 /// How much an epoch may take from a source.
@@ -325,6 +346,10 @@ pub trait DynSource: Send + Sync {
     fn watermark_partition(&self, partition: u32) -> u32;
     /// See [`Source::committed`].
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError>;
+    /// See [`Source::keep`].
+    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError>;
+    /// See [`Source::journal`].
+    fn journal(&self) -> Option<&JournalSlot>;
 }
 
 /// A [`Reader`] whose types are hidden.
@@ -402,6 +427,12 @@ impl<S: Source> DynSource for ErasedSource<S> {
     }
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError> {
         self.0.committed(partition, &decode(offset)?)
+    }
+    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
+        self.0.keep(log)
+    }
+    fn journal(&self) -> Option<&JournalSlot> {
+        self.0.journal()
     }
 }
 

@@ -9,10 +9,14 @@ use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::spill::StateMemory;
-use tidemill_operators::{Clock, Epoch, ErasedOffset, Mode, ProcessingTime, Waker};
+use tidemill_operators::{Clock, Epoch, ErasedOffset, Mode, Prepared, ProcessingTime, Waker};
 
 use crate::RunError;
+use crate::checkpoint::compaction::Compacted;
+use crate::checkpoint::{CheckpointError, Storage};
 use crate::ledger::Ledger;
+use crate::recovery::Resume;
+use crate::saver::Saved;
 
 /// An epoch as it was planned (micro-batch).
 #[derive(Debug)]
@@ -32,8 +36,14 @@ pub(crate) enum Event {
     Read { epoch: Epoch, source: NodeId, rows: u64, offsets: Vec<(u32, ErasedOffset, bool)> },
     /// A source will take no part in epochs after this one.
     SourceDone { last: Option<Epoch> },
-    /// A sink has everything of an epoch and can commit it.
-    Prepared { epoch: Epoch, rows: u64 },
+    /// A sink has everything of an epoch and can commit it; what it wants to be told after a crash.
+    Prepared { epoch: Epoch, rows: u64, sink: NodeId, worker: usize, prepared: Prepared },
+    /// A worker's state of an epoch is durable, or cannot be saved.
+    Saved(Result<Saved, CheckpointError>),
+    /// The checkpoint has been compacted.
+    Compacted(Result<Compacted, CheckpointError>),
+    /// Somebody wants a copy of the last commit.
+    Savepoint { storage: SavepointTarget, reply: Sender<Result<Epoch, RunError>> },
     /// A sink has committed an epoch.
     Committed { epoch: Epoch },
     /// Something may have come in.
@@ -42,6 +52,15 @@ pub(crate) enum Event {
     WorkerDone,
     /// The query has failed, or is to stop.
     Wake,
+}
+
+/// Where a savepoint goes.
+pub(crate) struct SavepointTarget(pub(crate) Arc<dyn Storage>);
+
+impl std::fmt::Debug for SavepointTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.describe())
+    }
 }
 
 /// Shared by the driver, the workers and the user's handle.
@@ -55,6 +74,8 @@ pub(crate) struct Control {
     pub(crate) metrics: Vec<NodeMetrics>,
     /// What the state of each worker may take; none where there is no limit.
     pub(crate) memory: Vec<Arc<StateMemory>>,
+    /// Where this run begins.
+    pub(crate) resume: Resume,
 
     starts: OnceLock<BTreeMap<NodeId, Vec<ErasedOffset>>>,
     plans: Mutex<BTreeMap<Epoch, Arc<EpochPlan>>>,
@@ -118,6 +139,7 @@ pub(crate) struct ControlSpec {
     pub(crate) nodes: usize,
     /// By worker; none where state may take what it takes.
     pub(crate) memory: Vec<Arc<StateMemory>>,
+    pub(crate) resume: Resume,
 }
 
 impl Control {
@@ -138,10 +160,10 @@ impl Control {
             memory: spec.memory,
             starts: OnceLock::new(),
             plans: Mutex::default(),
-            target: AtomicU64::new(0),
+            target: AtomicU64::new(spec.resume.first.0),
             finishing: AtomicBool::new(false),
             epochs: AtomicU64::new(0),
-            committed: AtomicU64::new(0),
+            committed: AtomicU64::new(spec.resume.first.0),
             closed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -153,6 +175,7 @@ impl Control {
             wakers: Mutex::default(),
             threads: Mutex::default(),
             idle_sources: Mutex::default(),
+            resume: spec.resume,
         }
     }
 

@@ -82,6 +82,17 @@ pub enum RunError {
         #[source]
         error: OperatorError,
     },
+    /// The checkpoint cannot be written or read.
+    #[error("checkpoint: {0}")]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// The checkpoint is of another graph than this one.
+    #[error("the checkpoint does not fit {site}: {problem}")]
+    Restore {
+        /// The operator or source that it is about.
+        site: Site,
+        /// What does not fit, and what to do.
+        problem: String,
+    },
     /// Ctrl-C: what had been read was processed and committed, and the query stopped.
     #[error("interrupted: everything read until then is committed")]
     Interrupted,
@@ -119,7 +130,11 @@ impl RunError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            RunError::Graph(_) | RunError::Options { .. } | RunError::Panic { .. } => Fault::User,
+            RunError::Graph(_)
+            | RunError::Options { .. }
+            | RunError::Panic { .. }
+            | RunError::Restore { .. } => Fault::User,
+            RunError::Checkpoint(_) => Fault::World,
             RunError::Source { error, .. } => match error {
                 SourceError::Setup(_) | SourceError::NotReplayable { .. } => Fault::User,
                 _ => Fault::World,
@@ -136,6 +151,17 @@ impl RunError {
             RunError::Interrupted | RunError::Cancelled { .. } => Fault::Nobody,
             RunError::Engine(_) => Fault::Engine,
         }
+    }
+
+    /// Whether a restart policy applies: a source, a sink or a function of the user has failed.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            RunError::Panic { .. }
+                | RunError::Source { .. }
+                | RunError::Sink { .. }
+                | RunError::Operator { .. }
+        )
     }
 
     /// Whether running the same query again may help.

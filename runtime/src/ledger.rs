@@ -51,12 +51,24 @@ struct Domain {
     holds: Vec<Hold>,
     /// Continuous: the watermark now.
     now: EventTime,
-    /// Continuous: the watermark with which each worker left an epoch.
-    left: Vec<BTreeMap<Epoch, EventTime>>,
+    /// Continuous: the watermark with which each worker left an epoch, and what its partitions had shown.
+    left: Vec<BTreeMap<Epoch, Left>>,
+    /// Micro-batch: what each partition had justified at the end of an epoch, for the checkpoint.
+    records: BTreeMap<Epoch, Vec<PartitionMark>>,
     /// The epoch that each worker stands in; it has dealt with all records of that epoch that have reached it.
     stands: Vec<Epoch>,
     /// Continuous: how many workers will say no more.
     last_words: usize,
+}
+
+/// What a partition (by the number that its rows carry) has shown, and whether it is idle.
+pub(crate) type PartitionMark = (u32, EventTime, bool);
+
+/// How a worker left an epoch in continuous mode.
+#[derive(Clone, Debug)]
+struct Left {
+    watermark: EventTime,
+    partitions: Vec<PartitionMark>,
 }
 
 /// What a worker says about a domain in continuous mode.
@@ -91,6 +103,7 @@ impl Ledger {
                 holds: vec![Hold::At(EventTime::MIN); workers],
                 now: EventTime::MIN,
                 left: vec![BTreeMap::new(); workers],
+                records: BTreeMap::new(),
                 stands: vec![Epoch(0); workers],
                 last_words: 0,
             })
@@ -100,6 +113,45 @@ impl Ledger {
             .map(|(node, partitions)| (*node, SourceEnd { partitions: *partitions, ..SourceEnd::default() }))
             .collect();
         Ledger { domains: domains.into_iter().map(domain).collect(), sources: Mutex::new(ends) }
+    }
+
+    /// The same for a query that goes on: its first epoch, and for each domain the watermark and what the partitions had
+    /// shown.
+    pub(crate) fn resume(self, first: Epoch, starts: &[Option<(EventTime, Vec<PartitionMark>)>]) -> Ledger {
+        for (domain, start) in self.domains.iter().zip(starts.iter().map(Some).chain(std::iter::repeat(None)))
+        {
+            let mut domain = lock(domain);
+            domain.stands.fill(first);
+            if let Some((watermark, partitions)) = start.and_then(Option::as_ref) {
+                (domain.last, domain.now) = (*watermark, *watermark);
+                domain.justified = partitions.iter().map(|(origin, shown, _)| (*origin, *shown)).collect();
+            }
+        }
+        self
+    }
+
+    /// The watermark at the end of an epoch, and what it comes from, for the checkpoint.
+    pub(crate) fn record(
+        &self,
+        domain: DomainId,
+        epoch: Epoch,
+        continuous: bool,
+    ) -> (EventTime, Vec<PartitionMark>) {
+        if continuous {
+            let watermark = self.end_of_interval(domain, epoch);
+            let Some(domain) = self.domains.get(domain) else { return (watermark, Vec::new()) };
+            let mut partitions = Vec::new();
+            for left in &lock(domain).left {
+                if let Some((_, left)) = left.range(..=epoch).next_back() {
+                    partitions.extend(left.partitions.iter().copied());
+                }
+            }
+            return (watermark, partitions);
+        }
+        let Some(domain) = self.domains.get(domain) else { return (EventTime::MIN, Vec::new()) };
+        let domain = lock(domain);
+        let watermark = domain.closed.get(&epoch).copied().unwrap_or(domain.last);
+        (watermark, domain.records.get(&epoch).cloned().unwrap_or_default())
     }
 
     /// A partition of a source has ended, in that epoch.
@@ -152,6 +204,8 @@ impl Ledger {
         let end = if ended { EventTime::MAX } else { least.map_or(domain.last, |l| l.max(domain.last)) };
         domain.last = end;
         domain.closed.insert(epoch, end);
+        let record = domain.justified.iter().map(|(origin, shown)| (*origin, *shown, false)).collect();
+        domain.records.insert(epoch, record);
         end
     }
 
@@ -199,11 +253,18 @@ impl Ledger {
     }
 
     /// Continuous: a worker leaves an epoch with its watermark at that.
-    pub(crate) fn leave(&self, domain: DomainId, worker: usize, epoch: Epoch, watermark: EventTime) {
+    pub(crate) fn leave(
+        &self,
+        domain: DomainId,
+        worker: usize,
+        epoch: Epoch,
+        watermark: EventTime,
+        partitions: Vec<PartitionMark>,
+    ) {
         if let Some(domain) = self.domains.get(domain)
             && let Some(left) = lock(domain).left.get_mut(worker)
         {
-            left.insert(epoch, watermark);
+            left.insert(epoch, Left { watermark, partitions });
         }
     }
 
@@ -241,7 +302,7 @@ impl Ledger {
     /// before stays at the watermark with which it left that.
     pub(crate) fn end_of_interval(&self, domain: DomainId, epoch: Epoch) -> EventTime {
         let Some(domain) = self.domains.get(domain) else { return EventTime::MIN };
-        let of = |left: &BTreeMap<Epoch, EventTime>| left.range(..=epoch).next_back().map(|(_, t)| *t);
+        let of = |left: &BTreeMap<Epoch, Left>| left.range(..=epoch).next_back().map(|(_, l)| l.watermark);
         lock(domain)
             .left
             .iter()
@@ -271,6 +332,7 @@ impl Ledger {
         for domain in &self.domains {
             let mut domain = lock(domain);
             domain.closed = domain.closed.split_off(&epoch);
+            domain.records = domain.records.split_off(&epoch);
             for left in &mut domain.left {
                 // The last one may be wanted for all epochs that follow.
                 let keep = left.range(..=epoch).next_back().map_or(epoch, |(last, _)| *last);
@@ -344,17 +406,17 @@ mod tests {
     #[test]
     fn an_interval_ends_with_the_least_watermark_with_which_a_worker_left_it() {
         let ledger = ledger(2);
-        ledger.leave(0, 0, Epoch(0), EventTime(7));
-        ledger.leave(0, 1, Epoch(0), EventTime(5));
+        ledger.leave(0, 0, Epoch(0), EventTime(7), Vec::new());
+        ledger.leave(0, 1, Epoch(0), EventTime(5), Vec::new());
         assert_eq!(ledger.end_of_interval(0, Epoch(0)), EventTime(5));
     }
 
     #[test]
     fn a_worker_that_has_had_its_last_epoch_keeps_its_watermark_for_those_that_follow() {
         let ledger = ledger(2);
-        ledger.leave(0, 0, Epoch(3), EventTime::MAX);
+        ledger.leave(0, 0, Epoch(3), EventTime::MAX, Vec::new());
         for epoch in 3..9 {
-            ledger.leave(0, 1, Epoch(epoch), EventTime(epoch as i64));
+            ledger.leave(0, 1, Epoch(epoch), EventTime(epoch as i64), Vec::new());
         }
         ledger.forget_before(Epoch(7));
         assert_eq!(ledger.end_of_interval(0, Epoch(7)), EventTime(7));

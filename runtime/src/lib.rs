@@ -12,26 +12,29 @@
 //! # Ok::<(), tidemill_runtime::RunError>(())
 //! ```
 
-#[allow(dead_code, reason = "the engine does not use it yet")]
 pub mod checkpoint;
 mod clock;
 mod control;
 mod driver;
 mod engine;
 mod error;
+pub mod journal;
 #[doc(hidden)]
 pub mod kill;
 mod ledger;
 mod options;
 mod progress;
 mod query;
+mod recovery;
+mod saver;
 #[cfg(feature = "cli")]
 mod size;
 mod spill;
 pub mod testing;
 
 pub use error::{Fault, RunError, Site};
-pub use options::{Idle, Options, Trigger};
+pub use journal::{Journal, Journaled};
+pub use options::{Idle, Options, Restart, Trigger};
 pub use progress::{Durations, Progress, SourceProgress, StateProgress, Summary};
 pub use query::{QueryHandle, Run};
 pub use tidemill_operators::Mode;

@@ -63,10 +63,32 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "1s", value_name = "TIME"))]
     pub checkpoint_interval: Duration,
 
-    /// Where to keep checkpoints. Not there yet: a query that asks for it is refused.
+    /// Where to keep the checkpoint. A query that finds one there goes on where that ends; without one, a query that
+    /// ends begins anew.
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub checkpoint: Option<PathBuf>,
 
+    /// How many of the last epochs are kept so that the query can go back to them.
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 3, value_name = "EPOCHS"))]
+    pub retain: usize,
+
+    /// Begin with a copy of this savepoint, if there is no checkpoint yet.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", requires = "checkpoint"))]
+    pub from_savepoint: Option<PathBuf>,
+
+    /// Give up the state of an operator, or the position of a source, that the graph no longer has.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "UID"))]
+    pub drop_state: Vec<String>,
+
+    /// After a failed source, sink or function: `never`, or `3` or `3:1s` to start again that often from the
+    /// checkpoint, at first after that long, then after twice as long each time.
+    #[cfg_attr(feature = "cli", arg(long, default_value = "never", value_name = "POLICY"))]
+    pub restart: Restart,
+
+    /// With a checkpoint, run even if a source cannot give again what it gave before a crash: its records are then lost,
+    /// or counted twice. Without it such a query is refused; `.journaled()` on the source is the better way.
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub allow_loss: bool,
     /// How much memory the rows kept in state (`collect`) may take, like `512MiB`, divided among the workers: older ones
     /// go to temporary files. Without it all are in memory.
     #[cfg_attr(feature = "cli", arg(long, value_parser = crate::size::parse_size, value_name = "SIZE"))]
@@ -97,6 +119,11 @@ impl Default for Options {
             max_queued: 65_536,
             checkpoint_interval: Duration::from_secs(1),
             checkpoint: None,
+            retain: 3,
+            from_savepoint: None,
+            drop_state: Vec::new(),
+            restart: Restart::Never,
+            allow_loss: false,
             state_memory: None,
             spill_dir: None,
             idle: Idle::Park,
@@ -177,6 +204,48 @@ impl Options {
         self
     }
 
+    /// The same with a checkpoint in that directory.
+    #[must_use]
+    pub fn with_checkpoint(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.checkpoint = Some(directory.into());
+        self
+    }
+
+    /// The same with so many of the last epochs kept.
+    #[must_use]
+    pub fn with_retain(mut self, epochs: usize) -> Self {
+        self.retain = epochs;
+        self
+    }
+
+    /// The same, beginning with a copy of that savepoint if there is no checkpoint yet.
+    #[must_use]
+    pub fn with_savepoint(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.from_savepoint = Some(directory.into());
+        self
+    }
+
+    /// The same, giving up what the checkpoint holds for that uid.
+    #[must_use]
+    pub fn with_drop_state(mut self, uid: impl Into<String>) -> Self {
+        self.drop_state.push(uid.into());
+        self
+    }
+
+    /// The same with another restart policy.
+    #[must_use]
+    pub fn with_restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// The same with a checkpoint that need not be exactly once: a source that cannot be read again is let through.
+    #[must_use]
+    pub fn with_allow_loss(mut self) -> Self {
+        self.allow_loss = true;
+        self
+    }
+
     /// The same with another idle policy.
     #[must_use]
     pub fn with_idle(mut self, idle: Idle) -> Self {
@@ -226,10 +295,13 @@ impl Options {
                 "an interval must be at least a microsecond; `asap` is as fast as can be",
             );
         }
-        if self.checkpoint.is_some() {
+        if self.retain == 0 {
+            return refuse("--retain", "the last epoch at least must be kept");
+        }
+        if self.from_savepoint.is_some() && self.checkpoint.is_none() {
             return refuse(
-                "--checkpoint",
-                "durable checkpoints are not available yet: run without it; epochs are in order but kept in memory only",
+                "--from-savepoint",
+                "needs --checkpoint: the place for the checkpoint that begins with it",
             );
         }
         Ok(())
@@ -337,6 +409,69 @@ impl From<Idle> for String {
     }
 }
 
+/// What to do after a failure that another try may get over: of a source, a sink, or a function of the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Restart {
+    /// The query ends with the error.
+    #[default]
+    Never,
+    /// The query goes on from its checkpoint, so many times in all. Needs a checkpoint.
+    Times {
+        /// How often.
+        times: u32,
+        /// How long it waits before the first time; twice as long before each further one.
+        backoff: Duration,
+    },
+}
+
+impl Restart {
+    /// How long to wait before the next start, after so many; none if there is to be none.
+    pub(crate) fn wait(self, restarts: u32) -> Option<Duration> {
+        match self {
+            Restart::Times { times, backoff } if restarts < times => {
+                Some(backoff.saturating_mul(1 << restarts.min(16)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for Restart {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(Restart::Never);
+        }
+        let (times, backoff) = text.split_once(':').unwrap_or((text, "1s"));
+        let times =
+            times.parse().map_err(|_| format!("`{text}` is neither `never` nor like `3` or `3:1s`"))?;
+        Ok(Restart::Times { times, backoff: parse_duration(backoff)? })
+    }
+}
+
+impl fmt::Display for Restart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Restart::Never => f.write_str("never"),
+            Restart::Times { times, backoff } => write!(f, "{times}:{}us", backoff.as_micros()),
+        }
+    }
+}
+
+impl TryFrom<String> for Restart {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Restart> for String {
+    fn from(restart: Restart) -> String {
+        restart.to_string()
+    }
+}
+
 /// Reads `500ms`, `1s`, `1.5s`, `50us`, `2m`, `1h` or `0`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a time like `500ms`, `1s` or `50us`");
@@ -384,12 +519,5 @@ mod tests {
             .with_idle(Idle::Spin(Duration::from_micros(50)));
         let text = serde_json::to_string(&options).unwrap();
         assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), options);
-    }
-
-    #[test]
-    fn a_checkpoint_directory_is_refused_with_the_reason() {
-        let options = Options { checkpoint: Some("state".into()), ..Options::default() };
-        let error = options.check().unwrap_err().to_string();
-        assert!(error.starts_with("--checkpoint: durable checkpoints are not available yet"), "{error}");
     }
 }

@@ -1,21 +1,26 @@
 //! Running a graph: to its end, or under a handle.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
-use tidemill_operators::{Clock, Graph};
+use tidemill_operators::{Clock, EventTime, Graph};
 
+use crate::checkpoint::{self, LocalDirectory, Storage};
 use crate::clock::system_clock;
-use crate::control::{Control, ControlSpec, Event};
-use crate::driver::{Driver, Next};
-use crate::engine::{Crew, Layout};
+use crate::control::{Control, ControlSpec, Event, SavepointTarget};
+use crate::driver::{Driver, Keeper, Next};
+use crate::engine::{Crew, Layout, origin};
 use crate::error::RunError;
-use crate::ledger::Ledger;
-use crate::options::Options;
+use crate::journal;
+use crate::ledger::{Ledger, PartitionMark};
+use crate::options::{Options, Restart};
 use crate::progress::{Progress, Summary};
+use crate::recovery::{DomainStart, Opened, Resume, keep_nothing};
+use crate::saver::Saver;
 use crate::spill;
 
 /// Runs graphs. Bring it into scope to call [`run`](Run::run) and [`start`](Run::start) on a [`Graph`].
@@ -35,6 +40,13 @@ pub trait Run {
     /// [`RunError::Graph`] and [`RunError::Options`] if it cannot be run as it is, [`RunError::Engine`] if threads
     /// cannot be had, [`RunError::Source`] if a source cannot be set up.
     fn start(&self, options: Options) -> Result<QueryHandle, RunError>;
+
+    /// As [`start`](Run::start), with the checkpoint in a storage of your own instead of a directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Run::start); [`RunError::Checkpoint`] and [`RunError::Restore`] if the checkpoint cannot be used.
+    fn start_in(&self, storage: Arc<dyn Storage>, options: Options) -> Result<QueryHandle, RunError>;
 }
 
 impl Run for Graph {
@@ -43,12 +55,29 @@ impl Run for Graph {
     }
 
     fn start(&self, options: Options) -> Result<QueryHandle, RunError> {
-        let prepared = Prepared::new(self, options, system_clock())?;
-        QueryHandle::start(prepared)
+        let storage = checkpoint_of(&options)?;
+        QueryHandle::start(self.clone(), options, storage)
+    }
+
+    fn start_in(&self, storage: Arc<dyn Storage>, options: Options) -> Result<QueryHandle, RunError> {
+        QueryHandle::start(self.clone(), options, Some(storage))
     }
 }
 
-/// A graph that has been checked and laid out.
+/// The directory of the checkpoint, if there is to be one; begun with a savepoint if it is new.
+fn checkpoint_of(options: &Options) -> Result<Option<Arc<dyn Storage>>, RunError> {
+    options.check()?;
+    let Some(directory) = &options.checkpoint else { return Ok(None) };
+    let storage = LocalDirectory::open(directory)?;
+    if let Some(savepoint) = &options.from_savepoint
+        && !checkpoint::is_begun(&storage)?
+    {
+        checkpoint::copy_savepoint(&LocalDirectory::existing(savepoint)?, &storage)?;
+    }
+    Ok(Some(Arc::new(storage)))
+}
+
+/// A graph that has been checked and laid out, and its checkpoint taken.
 pub(crate) struct Prepared {
     pub(crate) layout: Arc<Layout>,
     pub(crate) control: Arc<Control>,
@@ -58,15 +87,50 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    pub(crate) fn new(graph: &Graph, options: Options, clock: Clock) -> Result<Prepared, RunError> {
+    /// `here`: states are written by the thread that hands them over.
+    pub(crate) fn new(
+        graph: &Graph,
+        options: Options,
+        clock: Clock,
+        storage: Option<Arc<dyn Storage>>,
+        here: bool,
+    ) -> Result<Prepared, RunError> {
         graph.validate()?;
         options.check()?;
-        let layout = Arc::new(Layout::of(graph.name(), graph.nodes()));
+        let nodes = graph.nodes();
+        if storage.is_none() && options.restart != Restart::Never {
+            return Err(RunError::Options {
+                option: "--restart",
+                problem: "needs --checkpoint: without one there is nothing to go on from".to_owned(),
+            });
+        }
+        let layout = Arc::new(Layout::of(graph.name(), nodes.clone()));
+        let (sender, events) = unbounded();
+        let (mut resume, mut keeper) = (Resume::default(), None);
+        match storage {
+            None => {
+                journal::attach_all(&nodes, None, &clock);
+                keep_nothing(&layout)?;
+            }
+            Some(storage) => {
+                let opened = Opened::open(Arc::clone(&storage), &layout, &options)?;
+                journal::attach_all(&nodes, Some(&storage), &clock);
+                journal::refuse_loss(&nodes, options.allow_loss)?;
+                resume = opened.resume(&layout);
+                let (writer, operators) = (opened.writer.clone(), layout.stateful());
+                resume.saver = Some(match here {
+                    true => Saver::here(writer, sender.clone(), operators),
+                    false => Saver::start(writer, sender.clone(), operators)?,
+                });
+                keeper = Some(Keeper::new(opened, &layout, graph.fingerprint(), &options));
+            }
+        }
         let partitions: Vec<_> =
             layout.sources().iter().map(|(node, source)| (*node, source.partitions() as usize)).collect();
-        let ledger = Ledger::new(layout.sources_of.clone(), &partitions, options.workers);
+        let starts: Vec<_> = resume.watermarks.iter().map(|start| start.as_ref().map(marks)).collect();
+        let ledger = Ledger::new(layout.sources_of.clone(), &partitions, options.workers)
+            .resume(resume.first, &starts);
         let memory = spill::memories(&options)?;
-        let (sender, events) = unbounded();
         let control = Arc::new(Control::new(ControlSpec {
             mode: options.mode,
             workers: options.workers,
@@ -75,11 +139,19 @@ impl Prepared {
             max_queued: options.max_queued,
             events: sender,
             nodes: layout.nodes.len(),
+            resume,
             memory,
         }));
-        let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone())?;
+        let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), keeper)?;
         Ok(Prepared { layout, control, driver, events, options })
     }
+}
+
+/// Where a domain stood, with partitions by the numbers that their rows carry.
+fn marks(start: &DomainStart) -> (EventTime, Vec<PartitionMark>) {
+    let marks = start.partitions.iter();
+    let marks = marks.map(|((source, partition), shown, idle)| (origin(*source, *partition), *shown, *idle));
+    (start.watermark, marks.collect())
 }
 
 /// A running query.
@@ -100,6 +172,11 @@ struct Shared {
 }
 
 impl Shared {
+    fn begin(&self, prepared: &Prepared) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = prepared.driver.progress().clone();
+        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(prepared.control.events.clone());
+    }
+
     fn wake(&self) {
         if let Some(sender) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
             // A query that is over needs no waking.
@@ -109,16 +186,36 @@ impl Shared {
 }
 
 impl QueryHandle {
-    fn start(prepared: Prepared) -> Result<QueryHandle, RunError> {
+    fn start(
+        graph: Graph,
+        options: Options,
+        storage: Option<Arc<dyn Storage>>,
+    ) -> Result<QueryHandle, RunError> {
+        let prepared = Prepared::new(&graph, options.clone(), system_clock(), storage.clone(), false)?;
         let shared = Arc::new(Shared::default());
-        *shared.progress.lock().unwrap_or_else(PoisonError::into_inner) = prepared.driver.progress().clone();
-        *shared.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(prepared.control.events.clone());
+        shared.begin(&prepared);
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("tidemill-driver".to_owned())
-            .spawn(move || drive(prepared, &for_thread))
+            .spawn(move || supervise(prepared, &graph, &options, storage.as_ref(), &for_thread))
             .map_err(|e| RunError::Engine(format!("the driver thread cannot be started: {e}")))?;
         Ok(QueryHandle { shared, thread })
+    }
+
+    /// Copies the last commit into a directory, which must be empty. A query can be
+    /// [started from it](Options::from_savepoint), or run with it as its checkpoint. Returns the epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Checkpoint`] if nothing has been committed yet or the copy fails, [`RunError::Options`] if the query
+    /// has no checkpoint, [`RunError::Engine`] if it has ended.
+    pub fn savepoint(&self, directory: impl Into<PathBuf>) -> Result<u64, RunError> {
+        let storage = SavepointTarget(Arc::new(LocalDirectory::open(directory.into())?));
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        let over = || RunError::Engine("the query has ended".to_owned());
+        let sender = self.shared.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        sender.ok_or_else(over)?.send(Event::Savepoint { storage, reply }).map_err(|_| over())?;
+        answer.recv().map_err(|_| over())?.map(|epoch| epoch.0)
     }
 
     /// Stops in order: sources read no more, what has been read is processed and committed, then the query ends.
@@ -156,10 +253,44 @@ impl QueryHandle {
     }
 }
 
-/// The driver's thread.
-fn drive(prepared: Prepared, shared: &Shared) -> Result<Summary, RunError> {
-    let Prepared { layout, control, mut driver, events, options } = prepared;
+/// The driver's thread: runs the query, and runs it again after a failure if that is wanted.
+fn supervise(
+    mut prepared: Prepared,
+    graph: &Graph,
+    options: &Options,
+    storage: Option<&Arc<dyn Storage>>,
+    shared: &Shared,
+) -> Result<Summary, RunError> {
     let interrupt = if options.handle_ctrl_c { Interrupt::watch()? } else { Interrupt::none() };
+    let mut restarts = 0;
+    loop {
+        let error = match drive(prepared, &interrupt, shared) {
+            Ok(summary) => return Ok(summary),
+            Err(error) => error,
+        };
+        let Some(wait) = options.restart.wait(restarts).filter(|_| error.may_pass()) else {
+            return Err(error);
+        };
+        restarts += 1;
+        tracing::warn!(query = %graph.name(), %error, restarts, ?wait, "the query failed and starts again");
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            if shared.stop.load(Ordering::SeqCst) || shared.cancel.load(Ordering::SeqCst) || interrupt.came()
+            {
+                return Err(error);
+            }
+            std::thread::park_timeout(
+                until.saturating_duration_since(Instant::now()).min(Duration::from_millis(20)),
+            );
+        }
+        prepared = Prepared::new(graph, options.clone(), system_clock(), storage.cloned(), false)?;
+        shared.begin(&prepared);
+    }
+}
+
+/// Runs the query to its end.
+fn drive(prepared: Prepared, interrupt: &Interrupt, shared: &Shared) -> Result<Summary, RunError> {
+    let Prepared { layout, control, mut driver, events, options } = prepared;
     let started = control.clock.now();
     tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, "query starts");
     let crew = Crew::start(&layout, &control, options.idle)?;

@@ -1,18 +1,22 @@
 //! Counting words of a file; see [`baseline::word_count`](crate::baseline::word_count).
 
 use std::path::Path;
+use std::str::SplitWhitespace;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use foldhash::fast::FixedState;
-use tidemill::connectors::text_blocks;
+use tidemill::connectors::{Text, text_blocks};
 use tidemill::{Graph, Options, Run};
 
 use super::{Gather, gathered};
 use crate::baseline::word_count::WordCount;
 
-/// The last count of each word.
-type Counts = hashbrown::HashMap<String, u64, FixedState>;
+/// The rows that a sink has held, in the order in which they came; those of all sinks.
+#[derive(Default)]
+struct Rows {
+    own: Vec<(String, u64)>,
+    of_all: Vec<Vec<(String, u64)>>,
+}
 
 /// Counts the words of a file: in micro-batch as one epoch, in continuous mode with an updated count of every word that
 /// an activation has brought.
@@ -22,23 +26,26 @@ type Counts = hashbrown::HashMap<String, u64, FixedState>;
 #[must_use]
 pub fn word_count(path: &Path, options: &Options) -> WordCount {
     let start = Instant::now();
-    let counts: Arc<Mutex<Counts>> = Arc::default();
+    let counts: Arc<Mutex<Rows>> = Arc::default();
     let shared = Arc::clone(&counts);
     let graph = Graph::new("word count");
     graph
         .source(text_blocks(path.display().to_string()).bounded().max_bytes_per_epoch(1 << 40))
-        .flat_key_by(|block, key: &mut dyn FnMut(&str)| block.split_whitespace().for_each(key))
+        .keys_by(words)
         .count()
         .update()
         .sink_per_worker(move |_| {
-            let take = |counts: &mut Counts, (word, count)| {
-                counts.insert(word, count);
-            };
-            Ok(Gather::new(&shared, take, |all, own| all.extend(own)))
+            let take = |rows: &mut Rows, row| rows.own.push(row);
+            Ok(Gather::new(&shared, take, |all, one| all.of_all.push(one.own)))
         });
     graph.run(options.clone()).expect("the query runs to its end");
     let elapsed = start.elapsed();
-    WordCount { counts: gathered(&counts).into_iter().collect(), elapsed }
+    // A word's rows are all of one worker; the last one counts.
+    WordCount { counts: gathered(&counts).of_all.into_iter().flatten().collect(), elapsed }
+}
+
+fn words(block: &Text) -> SplitWhitespace<'_> {
+    block.split_whitespace()
 }
 
 #[cfg(test)]

@@ -87,6 +87,10 @@ where
         Ok(())
     }
 
+    fn track(&mut self) {
+        self.emission.track();
+    }
+
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
         self.emission.snapshot(writer)
     }
@@ -97,5 +101,9 @@ where
 
     fn state_rows(&self) -> usize {
         self.emission.state.len()
+    }
+
+    fn state_type(&self) -> String {
+        self.emission.state_type()
     }
 }

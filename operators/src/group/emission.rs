@@ -144,8 +144,19 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> E
         out.send(context);
     }
 
-    pub(crate) fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
-        self.state.snapshot(writer)
+    /// The key, what is kept for it, and what it is kept by: nothing, a pane, a session.
+    pub(crate) fn state_type(&self) -> String {
+        use std::any::type_name;
+        let place = type_name::<S::Slot>();
+        format!("{} -> {} by {place}", type_name::<K>(), type_name::<A::Acc>())
+    }
+
+    pub(crate) fn track(&mut self) {
+        self.state.track();
+    }
+
+    pub(crate) fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        self.state.snapshot(&self.aggregate, writer)
     }
 
     pub(crate) fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {

@@ -1,4 +1,4 @@
-//! Which entries have changed since the changes were last asked for.
+//! Which entries have changed: since the changes were last asked for, and since they were last written down.
 
 /// What an entry carries to know whether it has changed: nothing, `()`, or a [`Stamp`].
 ///
@@ -16,6 +16,12 @@ pub trait Mark: Copy + Default + Send + 'static {
 
     /// Takes the mark off; says whether there was one.
     fn clear(&mut self) -> bool;
+
+    /// Notes that the entry goes into the next checkpoint; says whether that was not noted before.
+    fn keep(&mut self) -> bool;
+
+    /// Whether the entry goes into the checkpoint, which is then done.
+    fn take_kept(&mut self) -> bool;
 }
 
 /// Nothing is tracked, and nothing is paid for it.
@@ -34,26 +40,46 @@ impl Mark for () {
     fn clear(&mut self) -> bool {
         false
     }
+
+    fn keep(&mut self) -> bool {
+        false
+    }
+
+    fn take_kept(&mut self) -> bool {
+        false
+    }
 }
 
-/// Changes are tracked: set from the first change of an entry until the change has been told.
+/// Changes are tracked: set from the first change of an entry until the change has been told. Whoever tells it notes
+/// it for the checkpoint, so that a record pays for one of them only.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Stamp(bool);
+pub struct Stamp {
+    changed: bool,
+    kept: bool,
+}
 
 impl Mark for Stamp {
     const TRACKED: bool = true;
 
     #[inline]
     fn set(&mut self) -> bool {
-        !std::mem::replace(&mut self.0, true)
+        !std::mem::replace(&mut self.changed, true)
     }
 
     fn is_set(&self) -> bool {
-        self.0
+        self.changed
     }
 
     fn clear(&mut self) -> bool {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.changed)
+    }
+
+    fn keep(&mut self) -> bool {
+        !std::mem::replace(&mut self.kept, true)
+    }
+
+    fn take_kept(&mut self) -> bool {
+        std::mem::take(&mut self.kept)
     }
 }
 
@@ -70,7 +96,14 @@ mod tests {
     }
 
     #[test]
+    fn a_change_that_was_told_is_kept_for_the_checkpoint() {
+        let mut stamp = Stamp::default();
+        assert!(stamp.set() && stamp.keep() && !stamp.keep() && stamp.clear());
+        assert!(stamp.take_kept() && !stamp.take_kept());
+    }
+
+    #[test]
     fn no_mark_is_never_set() {
-        assert!(!().set() && !().is_set() && !().clear());
+        assert!(!().set() && !().is_set() && !().clear() && !().keep() && !().take_kept());
     }
 }

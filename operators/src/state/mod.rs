@@ -3,13 +3,20 @@
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod delta_size;
+#[cfg(test)]
+mod deltas;
+mod groups;
 mod mark;
 mod pane;
+mod pane_snapshot;
 mod panes;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 mod running;
 mod sessions;
+mod split;
 mod table;
 
 use std::borrow::Borrow;
@@ -73,7 +80,8 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// Adds what another worker has aggregated.
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Self::Slot, acc: A::Acc);
 
-    /// Empties the state: every accumulator, for another worker to merge.
+    /// Empties the state: every accumulator, for another worker to merge. Not for a state that is [tracked](Self::track):
+    /// it would not be written that they are gone.
     fn drain(&mut self, emit: &mut impl FnMut(u64, K, Self::Slot, A::Acc));
 
     /// Forgets every window that has closed by `watermark`, in order of their ends, handing the results over.
@@ -96,12 +104,16 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
         self.len() == 0
     }
 
-    /// Writes all accumulators down.
-    fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError>;
+    /// From now on [`snapshot`](Self::snapshot) writes changes only. Called at most once, on an empty state.
+    fn track(&mut self);
+
+    /// Writes down what has changed since the last call, at the cost of what has changed. A state that is not
+    /// [tracked](Self::track) writes everything.
+    fn snapshot(&mut self, aggregate: &A, writer: &mut SnapshotWriter) -> Result<(), OperatorError>;
 
     /// Applies changes of a group, the oldest first: what `snapshot` wrote, then what happened since. Nothing counts as
-    /// changed by it. When all groups are back, `close` by the watermark of the checkpoint before the first record: a
-    /// group without entries does not tell it.
+    /// changed by it, neither for [`changed`](Self::changed) nor for `snapshot`. When all groups are back, `close` by the
+    /// watermark of the checkpoint before the first record: a group without entries does not tell it.
     fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError>;
 }
 

@@ -2,8 +2,9 @@
 //!
 //! The functions here take panes in order of time.
 
-use super::Mark;
+use super::groups::Groups;
 use super::table::{Entry, Table};
+use super::{Mark, split};
 use crate::window::Grid;
 use crate::{Aggregate, EventTime, Key, hash_key};
 
@@ -15,14 +16,21 @@ pub(super) struct Pane<K, Acc, M> {
     last: EventTime,
     /// The starts of the first and the last window that it is in.
     windows: (i128, i128),
+    /// Its accumulators; if there are no marks to tell what has changed and the state is tracked, only what came since
+    /// the last snapshot.
     pub(super) table: Table<K, Acc, M>,
+    /// The rest.
+    pub(super) settled: Table<K, Acc, M>,
+    /// The groups of which anything has been written, if the state is tracked.
+    pub(super) written: Groups,
 }
 
-impl<K, Acc, M> Pane<K, Acc, M> {
+impl<K: Key, Acc, M: Mark> Pane<K, Acc, M> {
     /// The pane around an instant; `table` is an empty one.
     pub(super) fn around(grid: &Grid, time: EventTime, table: Table<K, Acc, M>) -> Self {
         let (start, last) = grid.pane(time);
-        Pane { start, last, windows: (grid.first(time), grid.last(time)), table }
+        let windows = (grid.first(time), grid.last(time));
+        Pane { start, last, windows, table, settled: Table::new(), written: Groups::default() }
     }
 
     #[inline]
@@ -49,11 +57,27 @@ impl<K, Acc, M> Pane<K, Acc, M> {
         let start = cursor.max(self.windows.0);
         (start <= self.windows.1).then_some(start)
     }
+
+    /// How many accumulators it has.
+    pub(super) fn len(&self) -> usize {
+        split::len(&self.settled, &self.table)
+    }
+
+    /// Empties it.
+    fn take<A: Aggregate<Acc = Acc>>(&mut self, aggregate: &A) -> Table<K, Acc, M> {
+        let fresh = std::mem::replace(&mut self.table, Table::new());
+        if self.settled.len() == 0 {
+            return fresh;
+        }
+        let mut whole = std::mem::replace(&mut self.settled, Table::new());
+        merge_all(aggregate, &mut whole, fresh);
+        whole
+    }
 }
 
 /// The start of the next window from `cursor` on that any pane is in, and the place of the first pane in it. Windows
 /// without records are passed over, however many there are.
-pub(super) fn next_window<K, Acc, M>(
+pub(super) fn next_window<K: Key, Acc, M: Mark>(
     panes: &[Pane<K, Acc, M>],
     done: usize,
     cursor: i128,
@@ -62,7 +86,7 @@ pub(super) fn next_window<K, Acc, M>(
 }
 
 /// The panes of a window.
-pub(super) fn panes_of<K, Acc, M>(
+pub(super) fn panes_of<K: Key, Acc, M: Mark>(
     panes: &[Pane<K, Acc, M>],
     window: i128,
 ) -> impl Iterator<Item = &Pane<K, Acc, M>> + Clone {
@@ -80,13 +104,14 @@ pub(super) fn show_window<K: Key, A: Aggregate, M: Mark>(
     let mut panes = panes_of(panes, window);
     let Some(first) = panes.next() else { return };
     if panes.clone().next().is_none() {
-        for entry in first.table.iter() {
-            emit(entry.key.clone(), aggregate.finish(&entry.acc));
-        }
-        return;
+        return split::show(aggregate, &first.settled, &first.table, emit);
     }
-    let mut whole = first.table.clone();
-    panes.for_each(|pane| merge_copy(aggregate, &mut whole, &pane.table));
+    let mut whole = first.settled.clone();
+    merge_copy(aggregate, &mut whole, &first.table);
+    for pane in panes {
+        merge_copy(aggregate, &mut whole, &pane.settled);
+        merge_copy(aggregate, &mut whole, &pane.table);
+    }
     whole.drain(|key, acc| emit(key, aggregate.finish(&acc)));
 }
 
@@ -106,13 +131,13 @@ pub(super) fn close_window<K: Key, A: Aggregate, M: Mark>(
             return None;
         }
     };
-    let mut whole = std::mem::replace(&mut first.table, Table::new());
+    let mut whole = first.take(aggregate);
     for pane in rest.iter_mut().take_while(|pane| pane.is_in(window)) {
         if pane.last_window() == window {
-            pane.table.drain(|key, acc| {
-                whole.merge(hash_key(&key), key, acc, |acc, other| aggregate.merge(acc, other));
-            });
+            merge_all(aggregate, &mut whole, std::mem::replace(&mut pane.settled, Table::new()));
+            merge_all(aggregate, &mut whole, std::mem::replace(&mut pane.table, Table::new()));
         } else {
+            merge_copy(aggregate, &mut whole, &pane.settled);
             merge_copy(aggregate, &mut whole, &pane.table);
         }
     }
@@ -146,11 +171,25 @@ pub(super) fn show_changed<K: Key, A: Aggregate, M: Mark>(
     }
 }
 
+fn merge_all<K: Key, A: Aggregate, M: Mark>(
+    aggregate: &A,
+    whole: &mut Table<K, A::Acc, M>,
+    mut part: Table<K, A::Acc, M>,
+) {
+    part.drain(|key, acc| {
+        whole.merge(hash_key(&key), key, acc, |acc, other| aggregate.merge(acc, other));
+    });
+}
+
 fn merge_copy<K: Key, A: Aggregate, M: Mark>(
     aggregate: &A,
     whole: &mut Table<K, A::Acc, M>,
     part: &Table<K, A::Acc, M>,
 ) {
+    if whole.len() == 0 {
+        whole.clone_from(part);
+        return;
+    }
     for Entry { key, acc: other, .. } in part.iter() {
         whole.upsert(hash_key(key), key, || other.clone(), |acc| aggregate.merge(acc, other.clone()));
     }

@@ -5,13 +5,11 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 
 use super::pane::{Pane, close_window, next_window, show_changed, show_window};
+use super::pane_snapshot::Record;
 use super::table::Table;
 use super::{GroupState, Mark};
 use crate::window::Grid;
-use crate::{
-    Aggregate, Change, EventTime, KEY_GROUPS, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter,
-    Window, decode, hash_key,
-};
+use crate::{Aggregate, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window, hash_key};
 
 /// Accumulators by key and pane. A window is the merge of its panes, made when it is asked for.
 ///
@@ -20,17 +18,18 @@ use crate::{
 pub struct PaneState<K, A: Aggregate, M> {
     grid: Grid,
     /// In order of time.
-    panes: Vec<Pane<K, A::Acc, M>>,
+    pub(super) panes: Vec<Pane<K, A::Acc, M>>,
     /// The place of the pane used last: most records fall in the same one as the record before.
     recent: usize,
     /// The first and the last instant of the pane that was named last; none at first.
     named: (EventTime, EventTime),
     /// The watermark by which windows were last closed.
-    closed: EventTime,
+    pub(super) closed: EventTime,
     /// An emptied table, for the next pane.
     spare: Table<K, A::Acc, M>,
     /// The pane and hash of every marked entry.
-    changes: Vec<(EventTime, u64)>,
+    pub(super) changes: Vec<(EventTime, u64)>,
+    pub(super) record: Record,
     hot: Hot<K, A::Acc, M>,
 }
 
@@ -54,6 +53,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             closed: EventTime::MIN,
             spare: Table::new(),
             changes: Vec::new(),
+            record: Record::default(),
             hot: Hot { start: EventTime(0), instants: 0, table: Table::new() },
         }
     }
@@ -97,7 +97,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
 
     /// The pane around an instant, opened if it is not open. Divides only when the pane is another than last time.
     #[inline]
-    fn pane(&mut self, time: EventTime) -> &mut Pane<K, A::Acc, M> {
+    pub(super) fn pane(&mut self, time: EventTime) -> &mut Pane<K, A::Acc, M> {
         if !self.panes.get(self.recent).is_some_and(|pane| pane.holds(time)) {
             self.recent = self.seek(time);
         }
@@ -119,8 +119,8 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
     }
 
     /// Forgets the pane at an instant if it is empty.
-    fn tidy(&mut self, time: EventTime) {
-        if self.pane(time).table.len() == 0 {
+    pub(super) fn tidy(&mut self, time: EventTime) {
+        if self.pane(time).len() == 0 {
             self.panes.remove(self.recent);
             self.recent = 0;
         }
@@ -133,7 +133,13 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             let Some(pane) = self.panes.get_mut(place) else { continue };
             let window = self.grid.window(pane.last_window());
             for entry in pane.table.near_hash_mut(hash) {
-                if entry.mark.clear() && window.end > self.closed {
+                if !entry.mark.clear() {
+                    continue;
+                }
+                if self.record.tracked && entry.mark.keep() {
+                    self.record.kept.push((start, hash_key(&entry.key)));
+                }
+                if window.end > self.closed {
                     emit(entry.key.clone(), window, aggregate.finish(&entry.acc));
                 }
             }
@@ -158,9 +164,11 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
                 if let Ok(place) = self.panes.binary_search_by_key(start, |pane| pane.start)
                     && let Some(pane) = self.panes.get_mut(place)
                 {
-                    pane.table.of_hash_mut(*hash).for_each(|entry| {
-                        entry.mark.clear();
-                    });
+                    for entry in pane.table.of_hash_mut(*hash) {
+                        if entry.mark.clear() && self.record.tracked && entry.mark.keep() {
+                            self.record.kept.push((*start, *hash));
+                        }
+                    }
                 }
             }
         }
@@ -296,7 +304,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
             }
             cursor = self.grid.next(start);
         }
-        self.panes.drain(..done);
+        self.record.closed(self.panes.drain(..done));
         self.recent = self.recent.saturating_sub(done);
     }
 
@@ -324,51 +332,18 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
     }
 
     fn len(&self) -> usize {
-        self.panes.iter().map(|pane| pane.table.len()).sum()
+        self.panes.iter().map(Pane::len).sum()
     }
 
-    /// Slots: none for the watermark by which windows were closed, a pane's first instant for its accumulators. A pane
-    /// may still be there for a later window when an earlier one has closed, and that must not be said again.
-    fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
-        let mut begun = [false; KEY_GROUPS as usize];
-        for pane in &self.panes {
-            let slot = Some(pane.start);
-            for entry in pane.table.iter() {
-                let group = KeyGroup::of(hash_key(&entry.key));
-                if let Some(begun) = begun.get_mut(usize::from(group.0))
-                    && !std::mem::replace(begun, true)
-                {
-                    writer.put(group, &None::<EventTime>, &(), &self.closed)?;
-                }
-                writer.put(group, &slot, &entry.key, &entry.acc)?;
-            }
-        }
-        Ok(())
+    fn track(&mut self) {
+        self.record.tracked = true;
+    }
+
+    fn snapshot(&mut self, aggregate: &A, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        self.write(aggregate, writer)
     }
 
     fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
-        let mut reader = SnapshotReader::new(bytes);
-        while let Some(change) = reader.next_change()? {
-            let slot: Option<EventTime> = decode(change.slot())?;
-            match (slot, change) {
-                (Some(start), Change::Put { key, value, .. }) => {
-                    let key: K = decode(key)?;
-                    self.pane(start).table.set(hash_key(&key), key, decode(value)?);
-                }
-                (Some(start), Change::Remove { key, .. }) => {
-                    let key: K = decode(key)?;
-                    self.pane(start).table.remove(hash_key(&key), |entry| entry.key == key);
-                    self.tidy(start);
-                }
-                (Some(start), Change::DropSlot { .. }) => {
-                    self.pane(start).table.drop_group(group, |_| ());
-                    self.tidy(start);
-                }
-                (None, Change::Put { value, .. }) => self.closed = self.closed.max(decode(value)?),
-                // A watermark is never taken back.
-                (None, Change::Remove { .. } | Change::DropSlot { .. }) => {}
-            }
-        }
-        Ok(())
+        self.read(group, bytes)
     }
 }

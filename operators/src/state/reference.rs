@@ -13,10 +13,10 @@ use crate::{
 };
 
 type Ids = BTreeSet<u32>;
-type Row = (u8, Window, Ids);
+pub(crate) type Row = (u8, Window, Ids);
 
 /// A record: a number of its own, and for how many microseconds it keeps its session open.
-type Record = (u32, u64);
+pub(crate) type Record = (u32, u64);
 
 fn ids() -> impl Aggregate<In = Record, Out = Ids> {
     let add = |seen: &mut Ids, record: &Record| assert!(seen.insert(record.0), "a record was added twice");
@@ -29,17 +29,18 @@ fn ids() -> impl Aggregate<In = Record, Out = Ids> {
 
 /// The records of every open window, found by loops.
 #[derive(Default)]
-struct Naive {
-    open: Vec<(u8, Window, Ids)>,
+pub(crate) struct Naive {
+    pub(crate) open: Vec<Row>,
     changed: BTreeSet<(u8, Window)>,
-    watermark: i64,
+    pub(crate) watermark: i64,
 }
 
-/// How the loops find windows: all aligned ones around an instant, or sessions.
+/// How the loops find windows: all aligned ones around an instant, sessions, or one that is for ever.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Aligned { size: u64, slide: u64, offset: u64 },
     Session,
+    Forever,
 }
 
 fn window(start: i128, end: i128) -> Window {
@@ -48,12 +49,12 @@ fn window(start: i128, end: i128) -> Window {
 }
 
 impl Naive {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Naive { watermark: i64::MIN, ..Naive::default() }
     }
 
     /// Whether the record was in time.
-    fn add(&mut self, kind: Kind, key: u8, time: i64, (id, gap): Record) -> bool {
+    pub(crate) fn add(&mut self, kind: Kind, key: u8, time: i64, (id, gap): Record) -> bool {
         let time = i128::from(time);
         let mut windows = vec![];
         match kind {
@@ -66,6 +67,7 @@ impl Naive {
                 }
             }
             Kind::Session => windows.push(window(time, time + i128::from(gap.max(1)))),
+            Kind::Forever => windows.push(window(i64::MIN.into(), i64::MAX.into())),
         }
         windows.retain(|w| w.end.0 > self.watermark);
         for window in &windows {
@@ -73,7 +75,7 @@ impl Naive {
             let mut changed = *window;
             for other in std::mem::take(&mut self.open) {
                 let meets = match kind {
-                    Kind::Aligned { .. } => other.1 == row.1,
+                    Kind::Aligned { .. } | Kind::Forever => other.1 == row.1,
                     Kind::Session => other.1.start <= row.1.end && row.1.start <= other.1.end,
                 };
                 if other.0 == key && meets {
@@ -92,7 +94,7 @@ impl Naive {
         !windows.is_empty()
     }
 
-    fn close(&mut self, watermark: i64) -> Vec<Row> {
+    pub(crate) fn close(&mut self, watermark: i64) -> Vec<Row> {
         self.watermark = watermark;
         let (closed, open) = std::mem::take(&mut self.open).into_iter().partition(|r| r.1.end.0 <= watermark);
         self.open = open;
@@ -100,7 +102,7 @@ impl Naive {
         closed
     }
 
-    fn take_changed(&mut self) -> Vec<Row> {
+    pub(crate) fn take_changed(&mut self) -> Vec<Row> {
         let changed = std::mem::take(&mut self.changed);
         self.open.iter().filter(|row| changed.contains(&(row.0, row.1))).cloned().collect()
     }
@@ -220,7 +222,7 @@ fn check<W: Windowing<Record>>(windowing: &W, kind: Kind, steps: &[Step]) {
                 for state in &mut states {
                     state.changed(&aggregate, &mut |_, _, _| ());
                     let mut writer = SnapshotWriter::new();
-                    state.snapshot(&mut writer).unwrap();
+                    state.snapshot(&aggregate, &mut writer).unwrap();
                     let mut restored = fresh(windowing, &aggregate);
                     for (group, bytes) in writer.into_groups().collect::<Vec<_>>().into_iter().rev() {
                         restored.restore(group, &bytes).unwrap();

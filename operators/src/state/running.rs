@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 
 use super::table::Table;
-use super::{GroupState, Mark};
+use super::{GroupState, Mark, split};
 use crate::{
     Aggregate, Change, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, decode,
     hash_key,
@@ -27,15 +27,51 @@ use crate::{
 /// assert_eq!(counts, [("mill".to_owned(), 1), ("tide".to_owned(), 2)]);
 /// ```
 pub struct RunningState<K, A: Aggregate, M> {
+    /// Everything; if there are no marks to tell what has changed and the state is tracked, only what came since the
+    /// last snapshot.
     table: Table<K, A::Acc, M>,
+    /// The rest.
+    settled: Table<K, A::Acc, M>,
     /// The hash of every marked entry.
     changes: Vec<u64>,
+    tracked: bool,
+    /// The hash of every entry whose change has been told and not yet written.
+    kept: Vec<u64>,
 }
 
 impl<K: Key, A: Aggregate, M: Mark> RunningState<K, A, M> {
     /// A state without keys.
     pub fn new() -> Self {
-        RunningState { table: Table::new(), changes: Vec::new() }
+        RunningState {
+            table: Table::new(),
+            settled: Table::new(),
+            changes: Vec::new(),
+            tracked: false,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Writes what is marked.
+    fn write_marked(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        let mut hashes = std::mem::take(&mut self.kept);
+        // What has not been told is written too, and stays to be told.
+        for hash in &self.changes {
+            let untold = self.table.of_hash_mut(*hash).filter(|entry| entry.mark.is_set());
+            hashes.extend(untold.filter_map(|entry| entry.mark.keep().then_some(*hash)));
+        }
+        for hash in hashes {
+            for entry in self.table.of_hash_mut(hash) {
+                if entry.mark.take_kept() {
+                    writer.put(KeyGroup::of(hash), &(), &entry.key, &entry.acc)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where what is restored belongs.
+    fn written(&mut self) -> &mut Table<K, A::Acc, M> {
+        if self.tracked && !M::TRACKED { &mut self.settled } else { &mut self.table }
     }
 }
 
@@ -84,6 +120,9 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         for hash in std::mem::take(&mut self.changes) {
             for entry in self.table.near_hash_mut(hash) {
                 if entry.mark.clear() {
+                    if self.tracked && entry.mark.keep() {
+                        self.kept.push(hash_key(&entry.key));
+                    }
                     emit(entry.key.clone(), (), aggregate.finish(&entry.acc));
                 }
             }
@@ -91,9 +130,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
     }
 
     fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, (), A::Out)) {
-        for entry in self.table.iter() {
-            emit(entry.key.clone(), (), aggregate.finish(&entry.acc));
-        }
+        split::show(aggregate, &self.settled, &self.table, |key, out| emit(key, (), out));
     }
 
     fn relieve(&mut self, aggregate: &A) {
@@ -101,14 +138,22 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
     }
 
     fn len(&self) -> usize {
-        self.table.len()
+        split::len(&self.settled, &self.table)
     }
 
-    fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
-        for entry in self.table.iter() {
-            writer.put(KeyGroup::of(hash_key(&entry.key)), &(), &entry.key, &entry.acc)?;
+    fn track(&mut self) {
+        self.tracked = true;
+    }
+
+    fn snapshot(&mut self, aggregate: &A, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        if self.tracked && M::TRACKED {
+            return self.write_marked(writer);
         }
-        Ok(())
+        let mut put = |hash, key: &K, acc: &A::Acc| writer.put(KeyGroup::of(hash), &(), key, acc);
+        if self.tracked {
+            return split::settle(aggregate, &mut self.settled, &mut self.table, put);
+        }
+        self.table.iter().try_for_each(|entry| put(hash_key(&entry.key), &entry.key, &entry.acc))
     }
 
     fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
@@ -117,13 +162,13 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
             match change {
                 Change::Put { key, value, .. } => {
                     let key: K = decode(key)?;
-                    self.table.set(hash_key(&key), key, decode(value)?);
+                    self.written().set(hash_key(&key), key, decode(value)?);
                 }
                 Change::Remove { key, .. } => {
                     let key: K = decode(key)?;
-                    self.table.remove(hash_key(&key), |entry| entry.key == key);
+                    self.written().remove(hash_key(&key), |entry| entry.key == key);
                 }
-                Change::DropSlot { .. } => self.table.drop_group(group, |_| ()),
+                Change::DropSlot { .. } => self.written().drop_group(group, |_| ()),
             }
         }
         Ok(())
@@ -166,7 +211,7 @@ mod tests {
                 prop_assert_eq!(changed, std::mem::take(&mut touched).into_iter().collect::<Vec<_>>());
                 if step == 1 {
                     let mut writer = SnapshotWriter::new();
-                    state.snapshot(&mut writer).unwrap();
+                    state.snapshot(&sum, &mut writer).unwrap();
                     state = RunningState::new();
                     for (group, bytes) in writer.into_groups() {
                         state.restore(group, &bytes).unwrap();

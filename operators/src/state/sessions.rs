@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 
-use super::table::Table;
+use super::table::{Entry, Table};
 use super::{GroupState, Mark};
 use crate::{
     Aggregate, Change, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, Window,
@@ -29,13 +29,35 @@ pub trait Gap<V>: Send + 'static {
 pub struct SessionState<K, A: Aggregate, M, G> {
     gap: G,
     /// No key is there without a session.
-    table: Table<K, Sessions<A::Acc, M>, ()>,
+    table: Table<K, Sessions<A::Acc, M>, Written>,
     /// When to look at the sessions of a hash. A session has one from when it began, at an instant within it or at its
     /// end; it is moved to the end when its time has come, not whenever the session grows.
     timers: BinaryHeap<Reverse<(EventTime, u64)>>,
     len: usize,
     /// The hash of every marked session.
     changes: Vec<u64>,
+    tracked: bool,
+    /// The hash of every key whose sessions have changed since the last snapshot.
+    unwritten: Vec<u64>,
+    /// Keys in the checkpoint that have no session any more.
+    gone: Vec<K>,
+}
+
+/// What a checkpoint has of a key.
+#[derive(Clone, Copy, Default)]
+struct Written {
+    /// Anything: when the last session closes, that must be written.
+    before: bool,
+    /// Not its sessions as they are now. Without checkpoints it is so for ever, and looked at no more.
+    stale: bool,
+}
+
+impl Written {
+    /// A session has changed; says whether that was not known.
+    #[inline]
+    fn outdate(&mut self) -> bool {
+        !std::mem::replace(&mut self.stale, true)
+    }
 }
 
 /// The sessions of a key in order of time. They neither overlap nor touch.
@@ -100,15 +122,34 @@ fn put<A: Aggregate, M: Mark>(
 
 impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
     pub(crate) fn new(gap: G) -> Self {
-        SessionState { gap, table: Table::new(), timers: BinaryHeap::new(), len: 0, changes: Vec::new() }
+        SessionState {
+            gap,
+            table: Table::new(),
+            timers: BinaryHeap::new(),
+            len: 0,
+            changes: Vec::new(),
+            tracked: false,
+            unwritten: Vec::new(),
+            gone: Vec::new(),
+        }
     }
 
-    /// Counts a part that met so many sessions, and sets a timer if it began one.
-    fn count(&mut self, hash: u64, window: Window, met: usize) {
-        if met == 0 {
-            self.timers.push(Reverse((window.end, hash)));
+    /// Counts a part that met so many sessions. Whether it began one, and whether it is the first since its key was
+    /// written, is one test: neither is so most of the time.
+    #[inline]
+    fn count(&mut self, hash: u64, window: Window, met: usize, outdated: bool) {
+        if outdated | (met == 0) {
+            self.note(hash, (met == 0).then_some(window), outdated);
         }
         self.len = self.len + 1 - met;
+    }
+
+    /// Sets a timer for a session that has begun, and notes that the key has to be written.
+    fn note(&mut self, hash: u64, begun: Option<Window>, outdated: bool) {
+        self.timers.extend(begun.map(|window| Reverse((window.end, hash))));
+        if outdated && self.tracked {
+            self.unwritten.push(hash);
+        }
     }
 
     /// Forgets a key, if it is there. Its timers stay, and will find nothing.
@@ -130,9 +171,17 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         let session = entry.acc.remove(ending(&entry.acc, time)?);
         self.len -= 1;
         let key = if entry.acc.is_empty() {
-            self.table.remove(hash, |entry| entry.acc.is_empty())?.key
+            let entry = self.table.remove(hash, |entry| entry.acc.is_empty())?;
+            if entry.mark.before {
+                self.gone.push(entry.key.clone());
+            }
+            entry.key
         } else {
-            entry.key.clone()
+            let key = entry.key.clone();
+            if entry.mark.outdate() && self.tracked {
+                self.unwritten.push(hash);
+            }
+            key
         };
         Some((key, session))
     }
@@ -163,21 +212,23 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let window = self.gap.span(time, value);
-        let sessions = &mut self.table.upsert(hash, key, SmallVec::new, |_| ()).acc;
+        let Entry { acc: sessions, mark, .. } = self.table.upsert(hash, key, SmallVec::new, |_| ());
+        let outdated = mark.outdate();
         let (place, met) = put(aggregate, sessions, window, Part::Record(value));
         if M::TRACKED && sessions.get_mut(place).is_some_and(|session| session.mark.set()) {
             self.changes.push(hash);
         }
-        self.count(hash, window, met);
+        self.count(hash, window, met, outdated);
     }
 
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Window, acc: A::Acc) {
-        let sessions = &mut self.table.merge(hash, key, SmallVec::new(), |_, _| ()).acc;
+        let Entry { acc: sessions, mark, .. } = self.table.merge(hash, key, SmallVec::new(), |_, _| ());
+        let outdated = mark.outdate();
         let (place, met) = put(aggregate, sessions, slot, Part::Aggregated(acc));
         if M::TRACKED && sessions.get_mut(place).is_some_and(|session| session.mark.set()) {
             self.changes.push(hash);
         }
-        self.count(hash, slot, met);
+        self.count(hash, slot, met, outdated);
     }
 
     fn drain(&mut self, emit: &mut impl FnMut(u64, K, Window, A::Acc)) {
@@ -241,10 +292,26 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         self.len
     }
 
+    fn track(&mut self) {
+        self.tracked = true;
+    }
+
     /// The value of a key is all its sessions, in order: as they grow into each other, none is the same for long.
-    fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
-        for entry in self.table.iter() {
-            writer.put(KeyGroup::of(hash_key(&entry.key)), &(), &entry.key, &Written(&entry.acc))?;
+    fn snapshot(&mut self, _aggregate: &A, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        if !self.tracked {
+            return self.table.iter().try_for_each(|Entry { key, acc, .. }| {
+                writer.put(KeyGroup::of(hash_key(key)), &(), key, &Content(acc))
+            });
+        }
+        // First: a key may have come again.
+        for key in self.gone.drain(..) {
+            writer.remove(KeyGroup::of(hash_key(&key)), &(), &key)?;
+        }
+        for hash in self.unwritten.drain(..) {
+            for entry in self.table.of_hash_mut(hash).filter(|entry| entry.mark.stale) {
+                entry.mark = Written { before: true, stale: false };
+                writer.put(KeyGroup::of(hash), &(), &entry.key, &Content(&entry.acc))?;
+            }
         }
         Ok(())
     }
@@ -261,9 +328,11 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
                     self.timers.extend(sessions.iter().map(|session| Reverse((session.window.end, hash))));
                     if sessions.is_empty() {
                         self.forget(hash, &key);
-                    } else if let Some(before) = self.table.set(hash, key, sessions) {
-                        self.len -= before.len();
+                        continue;
                     }
+                    let entry = self.table.merge(hash, key, SmallVec::new(), |_, _| ());
+                    entry.mark = Written { before: self.tracked, stale: false };
+                    self.len -= std::mem::replace(&mut entry.acc, sessions).len();
                 }
                 Change::Remove { key, .. } => {
                     let key: K = decode(key)?;
@@ -279,9 +348,9 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
 }
 
 /// The sessions of a key on their way into a checkpoint.
-struct Written<'a, Acc, M>(&'a Sessions<Acc, M>);
+struct Content<'a, Acc, M>(&'a Sessions<Acc, M>);
 
-impl<Acc: Serialize, M> Serialize for Written<'_, Acc, M> {
+impl<Acc: Serialize, M> Serialize for Content<'_, Acc, M> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(|session| (session.window, &session.acc)))
     }

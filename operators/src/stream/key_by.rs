@@ -76,7 +76,7 @@ impl<T, Q, F> Keying<T> for FlatKeyBy<F, Q>
 where
     Q: Hash + Eq + ToOwned + ?Sized + 'static,
     Q::Owned: Key,
-    F: Fn(&T, &mut dyn FnMut(&Q)) + Send + Sync + 'static,
+    F: for<'r> Fn(&'r T, &mut Keys<'r, '_, Q>) + Send + Sync + 'static,
 {
     type Key = Q::Owned;
     type Query = Q;
@@ -84,7 +84,75 @@ where
 
     #[inline(always)]
     fn each<E: FnMut(u64, &Q, ())>(&self, record: T, emit: &mut E) {
-        (self.function)(&record, &mut |key: &Q| emit(hash_key(key), key, ()));
+        let mut take = |key: &Q| emit(hash_key(key), key, ());
+        (self.function)(&record, &mut Keys { take: &mut take, record: PhantomData });
+    }
+}
+
+/// A function from a record to keys borrowed from it: what [`Stream::keys_by`] takes. Implemented for all of them.
+pub trait KeysOf<'r, T: 'r, Q: ?Sized + 'r>: Fn(&'r T) -> Self::Keys {
+    /// The keys.
+    type Keys: IntoIterator<Item = &'r Q>;
+}
+
+impl<'r, T: 'r, Q: ?Sized + 'r, I: IntoIterator<Item = &'r Q>, F: Fn(&'r T) -> I> KeysOf<'r, T, Q> for F {
+    type Keys = I;
+}
+
+/// The keying of [`Stream::keys_by`].
+pub struct KeysBy<F, Q: ?Sized> {
+    function: F,
+    marker: PhantomData<fn(&Q)>,
+}
+
+impl<F, Q: ?Sized> std::fmt::Debug for KeysBy<F, Q> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeysBy")
+    }
+}
+
+impl<T: 'static, Q, F> Keying<T> for KeysBy<F, Q>
+where
+    Q: Hash + Eq + ToOwned + ?Sized + 'static,
+    Q::Owned: Key,
+    F: for<'r> KeysOf<'r, T, Q> + Send + Sync + 'static,
+{
+    type Key = Q::Owned;
+    type Query = Q;
+    type Value = ();
+
+    #[inline(always)]
+    fn each<E: FnMut(u64, &Q, ())>(&self, record: T, emit: &mut E) {
+        for key in (self.function)(&record) {
+            emit(hash_key(key), key, ());
+        }
+    }
+}
+
+/// Takes the keys of a record: see [`Stream::flat_key_by`].
+pub struct Keys<'r, 'e, Q: ?Sized> {
+    // Handing keys on many at a time was tried and was slower: taking one in and finding the next overlap.
+    take: &'e mut dyn FnMut(&Q),
+    record: PhantomData<&'r Q>,
+}
+
+impl<'r, Q: ?Sized> Keys<'r, '_, Q> {
+    /// Gives the record a key.
+    #[inline]
+    pub fn push(&mut self, key: &'r Q) {
+        (self.take)(key);
+    }
+
+    /// Gives the record keys.
+    #[inline]
+    pub fn extend(&mut self, keys: impl IntoIterator<Item = &'r Q>) {
+        keys.into_iter().for_each(|key| self.push(key));
+    }
+}
+
+impl<Q: ?Sized> std::fmt::Debug for Keys<'_, '_, Q> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
     }
 }
 
@@ -109,9 +177,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self.keyed(Location::caller(), "key_by", KeyBy { function, marker: PhantomData })
     }
 
-    /// Gives every record any number of keys, borrowed from the record: each call of the second argument is one
-    /// record with that key and no value. A key is copied only when its state is new, so counting words allocates
-    /// nothing per word.
+    /// Gives every record any number of keys, borrowed from the record: each is a record with that key and no value. A
+    /// key is copied only when its state is new, so counting words allocates nothing per word.
     ///
     /// ```
     /// use tidemill_operators::{Graph, testing::{numbers, outputs}};
@@ -119,7 +186,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// let graph = Graph::new("words");
     /// let counts = numbers(&graph, 2)
     ///     .map(|n| format!("tide {n}"))
-    ///     .flat_key_by(|line, key: &mut dyn FnMut(&str)| line.split_whitespace().for_each(key))
+    ///     .flat_key_by(|line, keys| keys.extend(line.split_whitespace()))
     ///     .count()
     ///     .update();
     /// let mut rows = outputs(counts);
@@ -131,9 +198,37 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     where
         Q: Hash + Eq + ToOwned + ?Sized + 'static,
         Q::Owned: Key,
-        F: Fn(&T, &mut dyn FnMut(&Q)) + Send + Sync + 'static,
+        F: for<'r> Fn(&'r T, &mut Keys<'r, '_, Q>) + Send + Sync + 'static,
     {
         self.keyed(Location::caller(), "flat_key_by", FlatKeyBy { function, marker: PhantomData })
+    }
+
+    /// As [`flat_key_by`](Self::flat_key_by), for a named function that returns the keys: a little faster, as no call
+    /// stands between finding a key and counting it. (Rust cannot infer the type of a closure that returns borrowed
+    /// values.)
+    ///
+    /// ```
+    /// use std::str::SplitWhitespace;
+    /// use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    ///
+    /// fn words(line: &String) -> SplitWhitespace<'_> {
+    ///     line.split_whitespace()
+    /// }
+    ///
+    /// let graph = Graph::new("words");
+    /// let counts = numbers(&graph, 2).map(|n| format!("tide {n}")).keys_by(words).count().update();
+    /// let mut rows = outputs(counts);
+    /// rows.sort();
+    /// assert_eq!(rows, [("0".to_owned(), 1), ("1".to_owned(), 1), ("tide".to_owned(), 2)]);
+    /// ```
+    #[track_caller]
+    pub fn keys_by<Q, F>(self, function: F) -> KeyedStream<Q::Owned, (), P, KeysBy<F, Q>>
+    where
+        Q: Hash + Eq + ToOwned + ?Sized + 'static,
+        Q::Owned: Key,
+        F: for<'r> KeysOf<'r, T, Q> + Send + Sync + 'static,
+    {
+        self.keyed(Location::caller(), "keys_by", KeysBy { function, marker: PhantomData })
     }
 
     fn keyed<K, V, Y>(

@@ -1,5 +1,7 @@
 //! Drives one operator by hand, in simulated time.
 
+use super::Checkpoint;
+use crate::graph::Place;
 use crate::{
     Batch, Context, Epoch, EventTime, Mode, Operator, OperatorError, ProcessingTime, SnapshotWriter,
 };
@@ -32,20 +34,89 @@ pub struct Harness<O> {
     sent: Vec<(usize, Batch)>,
     late_rows: u64,
     wake_at: Option<ProcessingTime>,
+    /// Where it began, if its snapshots are changes, and what it has written since.
+    written: Option<Checkpoint>,
 }
 
 impl<O: Operator> Harness<O> {
     /// A new instance at the beginning of epoch 0. `make` is called again to restore a snapshot into.
     pub fn new(mode: Mode, make: impl Fn() -> O + 'static) -> Self {
+        Harness::at(Place::new(0, 1, mode), make)
+    }
+
+    fn at(place: Place, make: impl Fn() -> O + 'static) -> Self {
         let operator = make();
         Harness {
             make: Box::new(make),
             operator,
-            context: Context::new(mode, 0, 1),
+            context: Context::new(place.mode, place.worker, place.workers),
             sent: Vec::new(),
             late_rows: 0,
             wake_at: None,
+            written: None,
         }
+    }
+
+    /// An instance of a query with a checkpoint: it [tracks](Operator::track) what changes, and goes on where the
+    /// checkpoint ends, with the key groups that its worker holds. A new checkpoint begins with epoch 0.
+    ///
+    /// # Errors
+    ///
+    /// What the operator says to the checkpoint.
+    pub fn restored(
+        place: Place,
+        make: impl Fn(Place) -> O + 'static,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self, OperatorError> {
+        let mut harness = Harness::at(place, move || make(place));
+        let mut own = Checkpoint::new();
+        own.stand = checkpoint.stand;
+        for (group, bytes) in checkpoint.changes().filter(|(g, _)| g.worker(place.workers) == place.worker) {
+            own.push(group, bytes.to_vec());
+        }
+        harness.written = Some(own);
+        harness.reset()?;
+        Ok(harness)
+    }
+
+    /// Puts a new instance, which has read what was written, in the place of the one there is.
+    fn reset(&mut self) -> Result<(), OperatorError> {
+        let Some(written) = &self.written else { return Ok(()) };
+        self.operator = (self.make)();
+        self.operator.track();
+        for (group, bytes) in written.changes() {
+            self.operator.restore(group, bytes)?;
+        }
+        let (epoch, watermark, now) = written.stand;
+        self.context.enter(epoch, watermark, now);
+        if watermark > EventTime::MIN {
+            self.operator.watermark(&mut self.context)?;
+        }
+        self.gather();
+        Ok(())
+    }
+
+    /// Writes down, between two epochs, what has changed since the last snapshot: the next link of the chain. Only for
+    /// an instance that was made by [`restored`](Self::restored); of another one it is everything, each time.
+    ///
+    /// # Errors
+    ///
+    /// What the operator says.
+    pub fn snapshot(&mut self, checkpoint: &mut Checkpoint) -> Result<(), OperatorError> {
+        let mut writer = SnapshotWriter::new();
+        self.operator.snapshot(&mut writer)?;
+        let stand = (self.context.epoch(), self.context.watermark(), self.context.now());
+        checkpoint.stand = stand;
+        for (group, bytes) in writer.into_groups() {
+            if let Some(written) = &mut self.written {
+                written.push(group, bytes.clone());
+            }
+            checkpoint.push(group, bytes);
+        }
+        if let Some(written) = &mut self.written {
+            written.stand = stand;
+        }
+        Ok(())
     }
 
     /// Hands rows to an input. In continuous mode that is an activation, so a flush follows.
@@ -92,13 +163,17 @@ impl<O: Operator> Harness<O> {
         Ok(())
     }
 
-    /// Writes the state down and goes on with a new instance that has read it back.
+    /// Writes the state down and goes on with a new instance that has read it back: everything that was written, if
+    /// this one was made by [`restored`](Self::restored).
     pub fn snapshot_and_restore(&mut self) -> Result<(), OperatorError> {
-        let mut writer = SnapshotWriter::new();
-        self.operator.snapshot(&mut writer)?;
+        let mut checkpoint = Checkpoint::new();
+        self.snapshot(&mut checkpoint)?;
+        if self.written.is_some() {
+            return self.reset();
+        }
         self.operator = (self.make)();
-        for (group, bytes) in writer.into_groups() {
-            self.operator.restore(group, &bytes)?;
+        for (group, bytes) in checkpoint.changes() {
+            self.operator.restore(group, bytes)?;
         }
         Ok(())
     }
@@ -165,6 +240,8 @@ mod tests {
     struct Payments {
         open: BTreeMap<u64, EventTime>,
         paid: BTreeMap<u64, ProcessingTime>,
+        /// Since the last snapshot: slots and orders.
+        gone: Vec<(u8, u64)>,
     }
 
     impl Operator for Payments {
@@ -173,6 +250,7 @@ mod tests {
                 if input == 0 {
                     self.open.insert(order, time);
                 } else if self.open.remove(&order).is_some() {
+                    self.gone.push((0, order));
                     let forget = ProcessingTime(context.now().0 + 60);
                     self.paid.insert(order, forget);
                     context.wake_at(forget);
@@ -191,12 +269,15 @@ mod tests {
                 .collect();
             for order in passed {
                 self.open.remove(&order);
+                self.gone.push((0, order));
                 context.send(0, Batch::from_vec(vec![format!("{order} overdue")]));
             }
             Ok(())
         }
 
         fn processing_time(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+            let due = self.paid.iter().filter(|(_, forget)| **forget <= context.now());
+            self.gone.extend(due.map(|(order, _)| (1, *order)));
             self.paid.retain(|_, forget| *forget > context.now());
             if let Some(next) = self.paid.values().min() {
                 context.wake_at(*next);
@@ -204,8 +285,12 @@ mod tests {
             Ok(())
         }
 
-        /// Slots: 0 for open orders, 1 for paid ones.
+        /// Slots: 0 for open orders, 1 for paid ones. There are so few that all are written each time; what is gone
+        /// must be said.
         fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+            for (slot, order) in self.gone.drain(..) {
+                writer.remove(KeyGroup::of(hash_key(&order)), &slot, &order)?;
+            }
             for (order, time) in &self.open {
                 writer.put(KeyGroup::of(hash_key(order)), &0u8, order, time)?;
             }
@@ -226,8 +311,9 @@ mod tests {
                     Change::Put { key, value, .. } => {
                         self.paid.insert(decode(key)?, decode(value)?);
                     }
-                    // It writes full snapshots only.
-                    Change::Remove { .. } | Change::DropSlot { .. } => {}
+                    Change::Remove { key, .. } if is_open => drop(self.open.remove(&decode(key)?)),
+                    Change::Remove { key, .. } => drop(self.paid.remove(&decode(key)?)),
+                    Change::DropSlot { .. } => {}
                 }
             }
             Ok(())
@@ -257,6 +343,36 @@ mod tests {
         harness.end_epoch(EventTime(40)).unwrap();
         assert_eq!(harness.take::<String>(0), ["9 overdue"]);
         assert_eq!(harness.epoch(), Epoch(2));
+    }
+
+    #[test]
+    fn what_is_gone_stays_gone_after_a_restart_on_another_number_of_workers() {
+        let mut checkpoint = Checkpoint::new();
+        let place = |worker, workers| Place::new(worker, workers, Mode::MicroBatch);
+        let make = |_| Payments::default();
+        let mut harness = Harness::restored(place(0, 1), make, &checkpoint).unwrap();
+        harness.batch(0, (0..40).map(|order| (EventTime(1), order)).collect::<Vec<(_, u64)>>()).unwrap();
+        harness.end_epoch(EventTime(5)).unwrap();
+        harness.snapshot(&mut checkpoint).unwrap();
+        harness.batch(1, (0..30).map(|order| (EventTime(1), order)).collect::<Vec<(_, u64)>>()).unwrap();
+        harness.end_epoch(EventTime(6)).unwrap();
+        harness.snapshot(&mut checkpoint).unwrap();
+        for fold in [false, true] {
+            if fold {
+                let before = checkpoint.bytes();
+                checkpoint.fold().unwrap();
+                assert!(checkpoint.bytes() < before);
+            }
+            let restored =
+                (0..3).map(|worker| Harness::restored(place(worker, 3), make, &checkpoint).unwrap());
+            let mut restored: Vec<_> = restored.collect();
+            assert_eq!(restored.iter().map(Harness::state_rows).sum::<usize>(), 40);
+            assert!(restored.iter().all(|harness| harness.state_rows() > 0 && harness.epoch() == Epoch(2)));
+            restored[0].snapshot_and_restore().unwrap();
+            restored.iter_mut().for_each(|harness| harness.end_epoch(EventTime(11)).unwrap());
+            let overdue = restored.iter_mut().flat_map(|harness| harness.take::<String>(0));
+            assert_eq!(overdue.count(), 10);
+        }
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub(crate) enum Kind {
     Log = 2,
     /// State of the operators.
     State = 3,
+    /// What a source has received.
+    Journal = 4,
+    /// What a source keeps.
+    Source = 5,
 }
 
 fn seed(kind: Kind, number: u64, length: u32) -> u64 {

@@ -5,21 +5,24 @@
 //! plan of an epoch, before it is read, and the commit of an epoch, which makes it happen. `docs/checkpoint-format.md`
 //! has the bytes and the order in which they become durable. [`inspect`] looks at a checkpoint without the query.
 
-mod compaction;
+pub(crate) mod compaction;
 mod error;
-mod format;
+pub(crate) mod format;
 pub mod inspect;
-mod loader;
+pub(crate) mod loader;
 mod local;
 mod log;
 mod memory;
-mod records;
+pub(crate) mod records;
 mod savepoint;
-mod state_file;
+pub(crate) mod source_log;
+pub(crate) mod state_file;
 mod storage;
-mod store;
+pub(crate) mod store;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use self::savepoint::{copy_savepoint, is_begun};
 
 pub use self::error::CheckpointError;
 pub use self::local::LocalDirectory;

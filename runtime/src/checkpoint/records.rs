@@ -106,8 +106,9 @@ pub(crate) struct CommitRecord {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct WatermarkRecord {
     pub(crate) watermark: EventTime,
-    /// Each partition: its number, what it has shown, whether it is idle.
-    pub(crate) partitions: Vec<(u32, EventTime, bool)>,
+    /// What it comes from: the uid of a source, its partition (as watermarks count them), what that has shown, whether
+    /// it is idle.
+    pub(crate) partitions: Vec<(String, u32, EventTime, bool)>,
 }
 
 /// An operator with state.

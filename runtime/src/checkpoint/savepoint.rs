@@ -1,11 +1,12 @@
 //! Copies of a checkpoint at one epoch, which stay when the checkpoint goes on.
 
-use super::log::{CURRENT, History, LOGS, STATE, write_current, write_log};
+use super::log::{CURRENT, History, LOGS, STATE, read_current, read_log, write_current, write_log};
 use super::records::Current;
 use super::state_file::StateFile;
-use super::{CheckpointError, Owner, Storage};
+use super::{CheckpointError, Owner, Storage, source_log};
+use crate::journal::store::JOURNALS;
 
-/// Copies the last commit of a history, its files and the plans after it. The target must be empty; it counts as a
+/// Copies the last commit of a history, its files, the plans after it, and the journals of the sources. The target must be empty; it counts as a
 /// checkpoint when its last file, `current`, is there.
 pub(super) fn copy(
     source: &dyn Storage,
@@ -14,7 +15,7 @@ pub(super) fn copy(
     target: &dyn Storage,
 ) -> Result<(), CheckpointError> {
     let _lock = target.lock(&Owner::this_process(&current.query))?;
-    for there in [CURRENT, LOGS, STATE] {
+    for there in [CURRENT, LOGS, STATE, JOURNALS] {
         if let Some(name) = target.list(there)?.first() {
             let reason = format!("{} has {name}: a savepoint needs an empty place", target.describe());
             return Err(CheckpointError::Misuse(reason));
@@ -29,6 +30,28 @@ pub(super) fn copy(
             target.put(&file.name, StateFile::open(source, file)?.bytes())?;
         }
     }
+    source_log::copy(source, target)?;
+    // Whole, with what has come since: it is to be read on from the commit. A file that goes away meanwhile has nothing
+    // but what the commit has read.
+    for name in source.list(JOURNALS)? {
+        if let Some(bytes) = source.get(&name)? {
+            target.put(&name, &bytes)?;
+        }
+    }
     write_log(target, current, &history)?;
     write_current(target, current)
+}
+
+/// Whether there is a checkpoint in the storage.
+pub(crate) fn is_begun(storage: &dyn Storage) -> Result<bool, CheckpointError> {
+    Ok(read_current(storage)?.is_some())
+}
+
+/// Begins a checkpoint as the copy of a savepoint, which stays as it is.
+pub(crate) fn copy_savepoint(savepoint: &dyn Storage, target: &dyn Storage) -> Result<(), CheckpointError> {
+    let Some(current) = read_current(savepoint)? else {
+        return Err(CheckpointError::Misuse(format!("{} holds no savepoint", savepoint.describe())));
+    };
+    let history = read_log(savepoint, &current)?.history;
+    copy(savepoint, &Current { log: 0, ..current }, history, target)
 }

@@ -111,6 +111,7 @@ impl Checkpoint {
     }
 
     /// The epochs that can be restored.
+    #[cfg(test)]
     pub(crate) fn epochs(&self) -> Vec<Epoch> {
         self.history.commits.iter().map(|commit| commit.epoch).collect()
     }

@@ -7,18 +7,20 @@
 //! all that must be safe.
 
 mod flight;
+mod keeper;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_operators::graph::{NodeId, NodeKind};
+use tidemill_operators::graph::NodeId;
 use tidemill_operators::{DynSource, Epoch, ErasedOffset, Mode, PlanLimits, ProcessingTime};
 
 use self::flight::Flight;
+pub(crate) use self::keeper::Keeper;
 use crate::control::{Control, EpochPlan, Event};
 use crate::engine::Layout;
-use crate::error::{RunError, Site};
+use crate::error::RunError;
 use crate::options::{Options, Trigger};
 use crate::progress::{Durations, Progress, SourceProgress, StateProgress, Summary};
 
@@ -48,6 +50,8 @@ pub(crate) struct Driver {
     summary: Summary,
     /// Whether an epoch is planned before the last one has been read.
     plans_ahead: bool,
+    /// The checkpoint, if there is one.
+    keeper: Option<Keeper>,
 }
 
 /// A source as the planner sees it.
@@ -73,16 +77,23 @@ impl Driver {
         layout: Arc<Layout>,
         control: Arc<Control>,
         options: Options,
+        keeper: Option<Keeper>,
     ) -> Result<Driver, RunError> {
         let now = control.clock.now();
         let mut sources = Vec::new();
         for (node, source) in layout.sources() {
-            let from: Result<Vec<_>, _> = (0..source.partitions()).map(|p| source.start(p)).collect();
+            let from: Result<Vec<_>, _> = (0..source.partitions())
+                .map(|p| {
+                    let kept = keeper.as_ref().and_then(|keeper| keeper.offset(node, p));
+                    kept.map_or_else(|| source.start(p), Ok)
+                })
+                .collect();
             let from = from.map_err(|error| source_error(&layout, node, error))?;
             let ended = vec![false; from.len()];
             sources.push(Feed { node, source, from, ended });
         }
         control.set_starts(sources.iter().map(|feed: &Feed| (feed.node, feed.from.clone())).collect());
+        let first = control.resume.first;
         let sink_instances = layout.sinks(options.workers).iter().map(|s| s.instances).sum();
         let source_instances = sources.len() * options.workers;
         let interval = options.checkpoint_interval;
@@ -98,7 +109,7 @@ impl Driver {
             sources,
             source_instances,
             sink_instances,
-            next: Epoch(0),
+            next: first,
             read: true,
             flights: BTreeMap::new(),
             done_sources: 0,
@@ -110,6 +121,7 @@ impl Driver {
             last_commit: now,
             summary: Summary::default(),
             plans_ahead: false,
+            keeper,
         };
         if matches!(driver.options.trigger, Trigger::AvailableNow | Trigger::Once) {
             driver.freeze(now)?;
@@ -178,8 +190,11 @@ impl Driver {
                 self.last_epoch = self.last_epoch.max(last);
                 false
             }
-            Event::Prepared { epoch, rows } => {
+            Event::Prepared { epoch, rows, sink, worker, prepared } => {
                 self.summary.output_rows += rows;
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.prepared(epoch, sink, worker, prepared);
+                }
                 let flight = self.flights.entry(epoch).or_insert_with(|| Flight::new(now));
                 flight.prepared(rows, now);
                 self.commit_what_is_prepared();
@@ -200,13 +215,50 @@ impl Driver {
                 self.asked = ASK_AGAIN.0;
                 false
             }
+            Event::Saved(saved) => {
+                match (saved, &mut self.keeper) {
+                    (Ok(saved), Some(keeper)) => keeper.saved(saved),
+                    (Ok(_), None) => {}
+                    (Err(error), _) => self.control.fail(error.into()),
+                }
+                self.commit_what_is_prepared();
+                false
+            }
+            Event::Compacted(result) => {
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.compacted(result);
+                }
+                false
+            }
+            Event::Savepoint { storage, reply } => {
+                let result = match &self.keeper {
+                    Some(keeper) => keeper.savepoint(&*storage.0),
+                    None => Err(RunError::Options {
+                        option: "--checkpoint",
+                        problem: "a savepoint is a copy of a checkpoint, and this query has none".to_owned(),
+                    }),
+                };
+                // Whoever asked may have gone.
+                drop(reply.send(result));
+                false
+            }
             Event::WorkerDone | Event::Wake => false,
         }
     }
 
     fn commit_what_is_prepared(&mut self) {
         let mut epoch = Epoch(self.control.committed());
-        while self.flights.get(&epoch).is_some_and(|f| f.preparations >= self.sink_instances) {
+        while let Some(flight) = self.flights.get(&epoch).filter(|f| f.preparations >= self.sink_instances) {
+            if let Some(keeper) = &mut self.keeper {
+                if self.control.has_ended() || !keeper.is_saved(epoch) {
+                    return;
+                }
+                let now = self.control.clock.now();
+                if let Err(error) = keeper.commit(epoch, flight, &self.layout, &self.control, now) {
+                    return self.control.fail(error);
+                }
+                keeper.compact(self.control.workers, &self.control.events);
+            }
             self.control.commit(epoch);
             epoch = epoch.next();
         }
@@ -216,18 +268,32 @@ impl Driver {
         self.summary.epochs += 1;
         self.report(epoch, &flight, now);
         self.last_commit = now;
-        for feed in &self.sources {
-            for (partition, offset) in flight.offsets.get(&feed.node).into_iter().flatten() {
-                if let Err(error) = feed.source.committed(*partition, offset) {
-                    self.control.fail(source_error(&self.layout, feed.node, error));
-                }
-            }
-        }
+        self.tell_sources(&flight);
         tracing::debug!(
             query = %self.layout.query, epoch = epoch.0,
             rows_in = self.progress.num_input_rows, rows_out = self.progress.num_output_rows,
             micros = self.progress.duration_us.trigger_execution, "epoch committed"
         );
+    }
+
+    /// Tells the sources what nobody will ask for again: with a checkpoint, what is before the oldest epoch kept.
+    fn tell_sources(&self, flight: &Flight) {
+        for feed in &self.sources {
+            let offsets: Vec<(u32, &ErasedOffset)> = match &self.keeper {
+                None => {
+                    flight.offsets.get(&feed.node).into_iter().flatten().map(|(p, at)| (*p, at)).collect()
+                }
+                Some(keeper) => {
+                    let oldest = keeper.oldest().and_then(|oldest| oldest.get(&feed.node));
+                    oldest.into_iter().flatten().enumerate().map(|(p, at)| (p as u32, at)).collect()
+                }
+            };
+            for (partition, offset) in offsets {
+                if let Err(error) = feed.source.committed(partition, offset) {
+                    self.control.fail(source_error(&self.layout, feed.node, error));
+                }
+            }
+        }
     }
 
     /// Looks at what is to be done now.
@@ -282,7 +348,7 @@ impl Driver {
         if self.control.is_finishing() {
             return Ok(Duration::from_millis(100));
         }
-        let once = self.options.trigger == Trigger::Once && self.next.0 > 0;
+        let once = self.options.trigger == Trigger::Once && self.next > self.control.resume.first;
         if self.stopping || once || self.sources.iter().all(|f| f.ended.iter().all(|e| *e)) {
             self.last_epoch = self.next.0.checked_sub(1).map(Epoch);
             self.control.finish();
@@ -317,6 +383,19 @@ impl Driver {
             _ => self.options.max_records_per_epoch,
         };
         let limits = PlanLimits::new(max_records, now).whole(self.options.trigger == Trigger::Once);
+        if let Some(mut plan) =
+            self.keeper.as_mut().and_then(|keeper| keeper.planned(self.next, &self.layout))
+        {
+            for feed in &self.sources {
+                let known = feed.source.refresh(&limits);
+                known.map_err(|error| source_error(&self.layout, feed.node, error))?;
+                // A source that is new since then takes no part yet.
+                let ends = plan.ends.entry(feed.node).or_default();
+                ends.extend(feed.from.iter().skip(ends.len()).cloned());
+            }
+            self.publish(plan, now);
+            return Ok(true);
+        }
         let mut ends = BTreeMap::new();
         let mut news = wanted || (self.options.trigger == Trigger::Once);
         for feed in &self.sources {
@@ -340,20 +419,28 @@ impl Driver {
         if !news {
             return Ok(false);
         }
+        let plan = EpochPlan { epoch: self.next, now, ends };
+        if let Some(keeper) = &mut self.keeper {
+            keeper.plan(&plan, &self.sources, &self.layout, &self.control)?;
+        }
+        self.publish(plan, now);
+        Ok(true)
+    }
+
+    /// Has an epoch read.
+    fn publish(&mut self, plan: EpochPlan, now: ProcessingTime) {
         for feed in &mut self.sources {
-            if let Some(ends) = ends.get(&feed.node) {
+            if let Some(ends) = plan.ends.get(&feed.node) {
                 feed.from.clone_from(ends);
             }
         }
-        let epoch = self.next;
         let mut flight = Flight::new(now);
         flight.planned = self.control.clock.now();
-        self.flights.insert(epoch, flight);
+        self.flights.insert(plan.epoch, flight);
         self.read = false;
-        self.next = epoch.next();
+        self.next = plan.epoch.next();
         self.set_due(now);
-        self.control.publish(EpochPlan { epoch, now, ends });
-        Ok(true)
+        self.control.publish(plan);
     }
 
     /// When the next epoch may begin: at the next multiple of the interval; at once if it has passed by then.
@@ -424,10 +511,5 @@ impl Driver {
 }
 
 fn source_error(layout: &Layout, node: NodeId, error: tidemill_operators::SourceError) -> RunError {
-    let site = layout
-        .nodes
-        .get(node.0)
-        .filter(|n| matches!(n.kind, NodeKind::Source(_)))
-        .map_or_else(|| Site { operator: "source".into(), location: String::new() }, Site::of);
-    RunError::Source { site, error }
+    RunError::Source { site: layout.site(node), error }
 }

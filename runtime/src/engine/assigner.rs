@@ -12,7 +12,7 @@ use tidemill_operators::{DynSource, EventTime, Mode, ProcessingTime};
 
 use super::lower::Upstream;
 use crate::control::Control;
-use crate::ledger::{DomainId, Hold};
+use crate::ledger::{DomainId, Hold, PartitionMark};
 
 /// How long the other workers may be left without news of the watermark.
 const NEWS: Duration = Duration::from_millis(1);
@@ -56,6 +56,11 @@ pub(crate) fn origin(source: NodeId, watermark_partition: u32) -> u32 {
     ((source.0 as u32) << 16) | (watermark_partition & 0xffff)
 }
 
+/// The source and the partition of such a number.
+pub(crate) fn from_origin(origin: u32) -> (NodeId, u32) {
+    (NodeId((origin >> 16) as usize), origin & 0xffff)
+}
+
 impl Assigner {
     pub(crate) fn new(
         domain: DomainId,
@@ -67,7 +72,19 @@ impl Assigner {
     ) -> Assigner {
         let now = control.clock.now();
         let expected = locals.iter().flat_map(|l| l.origins.iter().copied());
-        let origins = expected.map(|o| (o, Origin { watermark: EventTime::MIN, seen: now })).collect();
+        let start = control.resume.watermarks.get(domain).and_then(Option::as_ref);
+        let shown: BTreeMap<u32, (EventTime, bool)> = start
+            .into_iter()
+            .flat_map(|start| &start.partitions)
+            .map(|((source, partition), shown, idle)| (origin(*source, *partition), (*shown, *idle)))
+            .collect();
+        let at_first = |o| {
+            let (watermark, idle) = shown.get(&o).copied().unwrap_or((EventTime::MIN, false));
+            // One that was idle has been silent long enough.
+            let seen = if idle { ProcessingTime(i64::MIN / 2) } else { now };
+            (o, Origin { watermark, seen })
+        };
+        let origins = expected.map(at_first).collect();
         Assigner {
             domain,
             worker,
@@ -95,6 +112,13 @@ impl Assigner {
                 slot.seen = seen;
             }
         }
+    }
+
+    /// What the partitions have shown, for the checkpoint.
+    pub(crate) fn marks(&self) -> Vec<PartitionMark> {
+        let now = self.control.clock.now();
+        let idle = |origin: &Origin| self.idle_after.is_some_and(|after| now.since(origin.seen) >= after);
+        self.origins.iter().map(|(id, origin)| (*id, origin.watermark, idle(origin))).collect()
     }
 
     /// Nothing will come any more in this run. That is the end of time only if the sources have ended: one that was

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::spill::StateMemory;
-use tidemill_operators::{Batch, Cloner, Context, Operator, OperatorError, ProcessingTime, Waker};
+use tidemill_operators::{
+    Batch, Cloner, Context, Epoch, Operator, OperatorError, ProcessingTime, SnapshotWriter, Waker,
+};
 use timely::dataflow::Scope;
 use timely::scheduling::Activator;
 
@@ -15,6 +17,7 @@ use super::Time;
 use super::parcel::Parcel;
 use crate::control::Control;
 use crate::error::{RunError, Site};
+use crate::saver::Changes;
 
 thread_local! {
     /// The node whose code this worker is running: whose panic it would be.
@@ -47,6 +50,19 @@ pub(crate) fn running() -> NodeId {
     NodeId(RUNNING.with(Cell::get))
 }
 
+/// Calls an operator that may use so much memory. What could not be spilled or read back is why it fails, whatever else
+/// it says.
+pub(crate) fn within(
+    memory: Option<&Arc<StateMemory>>,
+    call: impl FnOnce() -> Result<(), OperatorError>,
+) -> Result<(), OperatorError> {
+    let Some(memory) = memory else { return call() };
+    let entered = memory.enter();
+    let outcome = call();
+    drop(entered);
+    memory.take_failure().map_or(outcome, |error| Err(error.into()))
+}
+
 /// An operator with its name and its counters.
 pub(crate) struct Hosted {
     pub(crate) node: NodeId,
@@ -61,6 +77,8 @@ pub(crate) struct Hosted {
     /// Whether results of this instance count as the node's output (the first of two phases does not).
     last_phase: bool,
     first_phase: bool,
+    /// Under which uid its state is saved, if it is.
+    uid: Option<Arc<str>>,
 }
 
 impl Hosted {
@@ -82,6 +100,25 @@ impl Hosted {
             control,
             first_phase: phases.0,
             last_phase: phases.1,
+            uid: (phases.1 && node.is_stateful()).then(|| Arc::from(node.uid())),
+        }
+    }
+
+    /// When the operator wanted to be called, at the commit with which this run begins.
+    pub(crate) fn restored_timer(&self) -> Option<ProcessingTime> {
+        self.control.resume.timers.get(self.uid.as_deref()?).copied()
+    }
+
+    /// Has the state saved as it is at the end of an epoch.
+    pub(crate) fn save(&mut self, epoch: Epoch, timer: Option<ProcessingTime>) {
+        let (Some(saver), Some(uid)) = (&self.control.resume.saver, &self.uid) else { return };
+        let mut writer = SnapshotWriter::new();
+        match within(self.memory.as_ref(), || self.operator.snapshot(&mut writer)) {
+            Ok(()) => {
+                let groups = writer.into_groups().collect();
+                saver.save(epoch, self.worker, Changes { uid: Arc::clone(uid), groups, timer });
+            }
+            Err(error) => self.control.fail(RunError::Operator { site: self.site.clone(), error }),
         }
     }
 
@@ -111,14 +148,7 @@ impl Hosted {
         if self.control.has_ended() {
             return;
         }
-        let entered = self.memory.as_ref().map(StateMemory::enter);
-        let mut outcome = call(&mut *self.operator, &mut self.context);
-        drop(entered);
-        // What could not be spilled or read back is why, whatever else the operator says.
-        if let Some(error) = self.memory.as_ref().and_then(|memory| memory.take_failure()) {
-            outcome = Err(error.into());
-        }
-        if let Err(error) = outcome {
+        if let Err(error) = within(self.memory.as_ref(), || call(&mut *self.operator, &mut self.context)) {
             drop(self.context.drain_outputs());
             self.control.fail(RunError::Operator { site: self.site.clone(), error });
         }

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidemill_operators::graph::{GroupedSpec, Input, Node, NodeId, NodeKind, Place, Route, SinkSpec};
-use tidemill_operators::{DynSource, SinkContext};
+use tidemill_operators::graph::{GroupedSpec, Input, Make, Node, NodeId, NodeKind, Place, Route, SinkSpec};
+use tidemill_operators::{DynSource, Operator, SinkContext};
 use timely::dataflow::Scope;
 
 use super::Time;
 use super::assigner::{Assigner, is_sliced, origin};
-use super::host::{Forward, Hosted};
+use super::host::{Forward, Hosted, enter, within};
 use super::route::{Inflow, Router, Routing};
 use super::sink::{HeldSink, sink};
 use super::source::{SourceStatus, source};
@@ -19,6 +19,7 @@ use super::stateless::{Edge, copies, stateless};
 use crate::control::Control;
 use crate::error::{RunError, Site};
 use crate::ledger::DomainId;
+use crate::recovery::keeper_of;
 
 /// What follows from the graph alone, worked out once and shared by all workers.
 #[derive(Debug)]
@@ -193,8 +194,32 @@ impl Layout {
             consumers,
             edges: BTreeMap::new(),
             statuses: BTreeMap::new(),
+            restored: BTreeMap::new(),
         };
+        building.restore()?;
         self.nodes.iter().try_for_each(|node| building.node(node))
+    }
+
+    /// The nodes that assign watermarks, by domain.
+    pub(crate) fn domains(&self) -> Vec<Option<&Node>> {
+        let mut nodes = vec![None; self.sources_of.len()];
+        for (node, domain) in &self.domain_of {
+            if let Some(slot) = nodes.get_mut(*domain) {
+                *slot = self.nodes.get(node.0);
+            }
+        }
+        nodes
+    }
+
+    /// How many operators of a worker keep state.
+    pub(crate) fn stateful(&self) -> usize {
+        self.nodes.iter().filter(|node| node.is_stateful()).count()
+    }
+
+    /// Where in the user's program a node was made.
+    pub(crate) fn site(&self, node: NodeId) -> Site {
+        let nowhere = || Site { operator: "engine".to_owned(), location: String::new() };
+        self.nodes.get(node.0).map_or_else(nowhere, Site::of)
     }
 }
 
@@ -207,9 +232,44 @@ struct Building<'a, 'scope> {
     consumers: BTreeMap<(NodeId, usize), usize>,
     edges: BTreeMap<(NodeId, usize), Edge<'scope>>,
     statuses: BTreeMap<NodeId, Rc<SourceStatus>>,
+    /// Operators that have been given their state back.
+    restored: BTreeMap<NodeId, Box<dyn Operator>>,
 }
 
 impl<'scope> Building<'_, 'scope> {
+    /// Makes the operators that keep state and gives them back what they had at the last commit.
+    fn restore(&mut self) -> Result<(), RunError> {
+        let Some(state) = &self.control.resume.state else { return Ok(()) };
+        let place = self.place();
+        let memory = self.control.memory.get(self.worker);
+        let mut by_uid: BTreeMap<&str, (&Node, Box<dyn Operator>)> = BTreeMap::new();
+        for node in &self.layout.nodes {
+            if let Some(mut operator) = keeper_of(node, place) {
+                operator.track();
+                by_uid.insert(node.uid(), (node, operator));
+            }
+        }
+        state.load(self.worker, self.control.workers, |uid, group, bytes| {
+            enter(by_uid.get(uid).map_or(NodeId(usize::MAX), |(node, _)| node.id));
+            let Some((node, operator)) = by_uid.get_mut(uid) else { return Ok(()) };
+            within(memory, || operator.restore(group, bytes))
+                .map_err(|error| RunError::Operator { site: Site::of(node), error })
+        })?;
+        self.restored = by_uid.into_values().map(|(node, operator)| (node.id, operator)).collect();
+        Ok(())
+    }
+
+    /// The operator of a node: one that has its state back, or a new one.
+    fn make(&mut self, node: &Node, make: &Make) -> Box<dyn Operator> {
+        self.restored.remove(&node.id).unwrap_or_else(|| {
+            let mut operator = make(self.place());
+            if self.control.resume.durable {
+                operator.track();
+            }
+            operator
+        })
+    }
+
     fn node(&mut self, node: &Node) -> Result<(), RunError> {
         match &node.kind {
             NodeKind::Source(from) => self.source(node, from),
@@ -220,7 +280,8 @@ impl<'scope> Building<'_, 'scope> {
                 self.keep(node.id, edges);
             }
             NodeKind::Operator(spec) => {
-                let hosted = self.host(node, (spec.make)(self.place()), (true, true));
+                let operator = self.make(node, &spec.make);
+                let hosted = self.host(node, operator, (true, true));
                 if spec.stateful || spec.watermark.is_some() {
                     let edges = self.stateful(node, hosted);
                     self.keep(node.id, edges);
@@ -248,7 +309,8 @@ impl<'scope> Building<'_, 'scope> {
 
     fn grouped(&mut self, node: &Node, spec: &GroupedSpec) {
         if self.control.workers == 1 {
-            let hosted = self.host(node, (spec.direct)(self.place()), (true, true));
+            let operator = self.make(node, &spec.direct);
+            let hosted = self.host(node, operator, (true, true));
             let edges = self.stateful(node, hosted);
             self.keep(node.id, edges);
             return;
@@ -257,13 +319,14 @@ impl<'scope> Building<'_, 'scope> {
         let mut edges = self.stateful(node, hosted).into_iter();
         let (partials, late) = (edges.next(), edges.next());
         let Some(partials) = partials else { return };
-        let hosted = self.host(node, (spec.merge)(self.place()), (false, true));
+        let operator = self.make(node, &spec.merge);
+        let hosted = self.host(node, operator, (false, true));
         let router = self.router(Routing::Labelled);
         let input = StatefulInput {
             inflow: Inflow { edge: partials, router },
             domains: self.layout.domains.get(node.id.0).cloned().unwrap_or_default(),
         };
-        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None, Vec::new());
+        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None, self.sources_of(node));
         let results = merged.into_iter().next();
         self.keep(node.id, results.into_iter().chain(late).collect());
     }
@@ -272,8 +335,7 @@ impl<'scope> Building<'_, 'scope> {
         let domains_of = |input: &Input| self.layout.domains.get(input.from.0).cloned().unwrap_or_default();
         let domains: Vec<_> = node.inputs.iter().map(domains_of).collect();
         let assigner = self.assigner(node);
-        let (reach, _) = self.layout.local_of(node);
-        let sources = reach.iter().filter_map(|id| self.statuses.get(id).map(Rc::clone)).collect();
+        let sources = self.sources_of(node);
         let inflows = self.inflows(node);
         let inputs = inflows
             .into_iter()
@@ -281,6 +343,12 @@ impl<'scope> Building<'_, 'scope> {
             .map(|(inflow, domains)| StatefulInput { inflow, domains })
             .collect();
         stateful(self.scope, &node.label(), inputs, hosted, assigner, sources)
+    }
+
+    /// The sources that reach a node without leaving the worker.
+    fn sources_of(&self, node: &Node) -> Vec<Rc<SourceStatus>> {
+        let (reach, _) = self.layout.local_of(node);
+        reach.iter().filter_map(|id| self.statuses.get(id).map(Rc::clone)).collect()
     }
 
     fn assigner(&self, node: &Node) -> Option<Assigner> {
@@ -323,9 +391,12 @@ impl<'scope> Building<'_, 'scope> {
             ),
         };
         let immediate = self.control.mode == tidemill_operators::Mode::Continuous;
-        let context = SinkContext::new(&self.layout.query, output_mode, immediate)
+        let mut context = SinkContext::new(&self.layout.query, output_mode, immediate)
             .on_worker(self.worker, self.control.workers)
             .with_clock(self.control.clock.clone());
+        if self.control.resume.durable {
+            context = context.durable(self.control.resume.execution);
+        }
         if let Some(inflow) = self.inflows(node).pop() {
             sink(self.scope, node, inflow, held, context, Arc::clone(self.control));
         }

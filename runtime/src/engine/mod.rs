@@ -12,6 +12,7 @@ mod stateless;
 mod time;
 mod worker;
 
+pub(crate) use self::assigner::{from_origin, origin};
 pub(crate) use self::lower::Layout;
 pub(crate) use self::worker::{Crew, LocalWorker};
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidemill_operators::graph::{Node, NodeId};
-use tidemill_operators::{Batch, DynSink, Epoch, SinkContext, SinkError};
+use tidemill_operators::{Batch, Committed, DynSink, Epoch, Prepared, SinkContext, SinkError};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
@@ -52,8 +52,9 @@ pub(crate) fn sink<'scope>(
         node: node.id,
         site: Site::of(node),
         worker: context.worker,
+        instances: if matches!(held, HeldSink::Own(_)) { context.workers } else { 1 },
         held,
-        epoch: Epoch(0),
+        epoch: control.resume.first,
         rows: 0,
         stash: BTreeMap::new(),
         prepared: VecDeque::new(),
@@ -61,12 +62,12 @@ pub(crate) fn sink<'scope>(
         clean: false,
         control,
     };
-    let mut to_open = Some(context);
+    let (mut to_open, uid) = (Some(context), node.uid().to_owned());
     builder.build_reschedule(move |_capabilities| {
         move |frontiers| {
             enter(seat.node);
             if let Some(context) = to_open.take() {
-                seat.attempt(|sink| sink.open(&context));
+                seat.open(&context, &uid);
             }
             inlet.for_each(|capability, parcel| {
                 let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.epoch));
@@ -83,6 +84,8 @@ struct Seat {
     node: NodeId,
     site: Site,
     worker: usize,
+    /// How many instances of the sink there are.
+    instances: usize,
     held: HeldSink,
     epoch: Epoch,
     rows: u64,
@@ -106,6 +109,20 @@ impl Seat {
                 false
             }
         }
+    }
+
+    /// Opens the sink; with a checkpoint it then finishes what the last run left undone.
+    fn open(&mut self, context: &SinkContext, uid: &str) {
+        let control = Arc::clone(&self.control);
+        let opened = self.attempt(|sink| sink.open(context));
+        if !opened || !control.resume.durable {
+            return;
+        }
+        let committed = control.resume.first.0.checked_sub(1).and_then(|epoch| {
+            let all = control.resume.sinks.get(uid)?;
+            Some(Committed::of_instances(Epoch(epoch), all, context.worker, self.instances))
+        });
+        self.attempt(|sink| sink.recover(committed));
     }
 
     fn take(&mut self, epoch: Epoch, batch: Batch) {
@@ -133,13 +150,14 @@ impl Seat {
             None => self.epoch.0 < self.control.epochs(),
         } {
             let epoch = self.epoch;
-            // Without a checkpoint nobody asks again for what the sink would have to know.
-            if !self.attempt(|sink| sink.prepare(epoch).map(drop)) {
+            let mut prepared = Prepared::nothing();
+            if !self.attempt(|sink| sink.prepare(epoch).map(|to_know| prepared = to_know)) {
                 return false;
             }
             if !matches!(self.held, HeldSink::Nobody) {
                 self.prepared.push_back(epoch);
-                self.control.tell(Event::Prepared { epoch, rows: std::mem::take(&mut self.rows) });
+                let (rows, sink, worker) = (std::mem::take(&mut self.rows), self.node, self.worker);
+                self.control.tell(Event::Prepared { epoch, rows, sink, worker, prepared });
             }
             self.epoch = epoch.next();
             for batch in self.stash.remove(&self.epoch).unwrap_or_default() {

@@ -93,6 +93,7 @@ pub(crate) fn source<'scope>(
             control.data_available();
         })
     };
+    let first = control.resume.first;
     let reading = Reading {
         node: node.clone(),
         source: Arc::clone(source),
@@ -104,7 +105,7 @@ pub(crate) fn source<'scope>(
         counted_idle: false,
         waker: for_readers,
         output: OutputBuilder::from(output),
-        epoch: Epoch(0),
+        epoch: first,
         planned: false,
         rows: 0,
         alarm,
@@ -113,6 +114,10 @@ pub(crate) fn source<'scope>(
     builder.build(move |mut capabilities| {
         let mut reading = reading;
         let mut capability = capabilities.pop();
+        if let Some(capability) = &mut capability {
+            // Nothing is before the first epoch, so this cannot fail.
+            let _ = capability.try_downgrade(&Time::new(first, EventTime::MIN));
+        }
         move |_frontiers| {
             if capability.is_some() && !reading.run(&mut capability) {
                 reading.finish();

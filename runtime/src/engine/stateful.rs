@@ -71,6 +71,7 @@ pub(crate) fn stateful<'scope>(
         let mut stand = Stand::new(hosted, assigner, sources, domains, outputs, capabilities, alarm);
         move |frontiers| {
             enter(stand.hosted.node);
+            stand.begin();
             for (input, inlet) in inlets.iter_mut().enumerate() {
                 inlet.for_each(|capability, parcel| {
                     let time = capability.stamp().elements().first().copied();
@@ -117,6 +118,7 @@ struct Stand {
     /// When the last flush ended, and how long it took (continuous).
     flushed: ProcessingTime,
     flush_took: Duration,
+    begun: bool,
     finished: bool,
 }
 
@@ -130,6 +132,15 @@ impl Stand {
         capabilities: Vec<Capability<Time>>,
         alarm: Alarm,
     ) -> Stand {
+        let resume = &hosted.control.resume;
+        let epoch = resume.first;
+        let own = assigner.as_ref().map(|assigner| assigner.domain);
+        let start = |domain: DomainId| {
+            let start = resume.watermarks.get(domain).and_then(Option::as_ref);
+            start.map_or(EventTime::MIN, |start| start.watermark)
+        };
+        let over = own.into_iter().chain(domains.iter().flatten().copied().filter(|_| own.is_none()));
+        let watermark = over.map(start).min().unwrap_or(EventTime::MIN);
         Stand {
             hosted,
             assigner,
@@ -138,8 +149,8 @@ impl Stand {
             outputs,
             capabilities,
             alarm,
-            epoch: Epoch(0),
-            watermark: EventTime::MIN,
+            epoch,
+            watermark,
             stash: BTreeMap::new(),
             wake_at: None,
             taken: false,
@@ -147,8 +158,26 @@ impl Stand {
             last_word: false,
             flushed: ProcessingTime(i64::MIN),
             flush_took: Duration::ZERO,
+            begun: false,
             finished: false,
         }
+    }
+
+    /// Before anything else: takes its stand where the query goes on.
+    fn begin(&mut self) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let now = self.hosted.control.now(self.epoch);
+        self.hosted.context.enter(self.epoch, self.watermark, now);
+        self.hold();
+        if self.watermark > EventTime::MIN {
+            self.hosted.call(|operator, context| operator.watermark(context));
+        }
+        if let Some(at) = self.hosted.restored_timer() {
+            self.hosted.context.wake_at(at);
+        }
+        self.send();
     }
 
     fn continuous(&self) -> bool {
@@ -386,10 +415,11 @@ impl Stand {
         self.hosted.call(|operator, context| operator.flush(context));
         self.hosted.call(|operator, context| operator.epoch_end(context));
         self.send();
+        self.hosted.save(epoch, self.wake_at);
         self.hosted.report_state();
         if let (Some(assigner), Mode::Continuous) = (&self.assigner, self.hosted.control.mode) {
-            let worker = self.hosted.worker();
-            self.hosted.control.ledger.leave(assigner.domain, worker, epoch, self.watermark);
+            let (worker, partitions) = (self.hosted.worker(), assigner.marks());
+            self.hosted.control.ledger.leave(assigner.domain, worker, epoch, self.watermark, partitions);
         }
         self.taken = false;
 

@@ -7,6 +7,7 @@ use crossbeam_channel::Receiver;
 use tidemill_operators::{Epoch, Graph, Mode};
 
 use super::SimClock;
+use crate::checkpoint::Storage;
 use crate::control::{Control, Event};
 use crate::driver::{Driver, Next};
 use crate::engine::LocalWorker;
@@ -45,6 +46,29 @@ impl TestDriver {
     ///
     /// As [`Run::start`](crate::Run::start); and [`RunError::Options`] for more than one worker.
     pub fn new(graph: &Graph, options: Options, clock: &SimClock) -> Result<TestDriver, RunError> {
+        TestDriver::prepare(graph, options, clock, None)
+    }
+
+    /// The same with a checkpoint. Drop the driver and make another one on the same storage to see what a crash does.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); [`RunError::Checkpoint`] and [`RunError::Restore`] if the checkpoint cannot be used.
+    pub fn with_checkpoint(
+        graph: &Graph,
+        options: Options,
+        clock: &SimClock,
+        storage: Arc<dyn Storage>,
+    ) -> Result<TestDriver, RunError> {
+        TestDriver::prepare(graph, options, clock, Some(storage))
+    }
+
+    fn prepare(
+        graph: &Graph,
+        options: Options,
+        clock: &SimClock,
+        storage: Option<Arc<dyn Storage>>,
+    ) -> Result<TestDriver, RunError> {
         if options.workers != 1 {
             let problem =
                 "a test driver steps one worker; use `graph.run(…)` to test with several".to_owned();
@@ -53,7 +77,7 @@ impl TestDriver {
         // One epoch at a time: a test wants to look between them.
         let options = options.with_max_in_flight(1);
         let Prepared { layout, control, driver, events, options } =
-            Prepared::new(graph, options, clock.clock())?;
+            Prepared::new(graph, options, clock.clock(), storage, true)?;
         let worker = LocalWorker::new(&layout, &control);
         Ok(TestDriver { driver, worker, control, events, clock: clock.clone(), options, over: false })
     }

@@ -1,7 +1,8 @@
 //! The files known so far, in the order in which they were found, cut into numbered blocks.
 //!
 //! Invariants: the list only grows, and the length of a file is the one that it had when it was first seen (a followed
-//! file apart); so block `b` means the same bytes as long as the query runs. Everything before `released` has been
+//! file apart); so block `b` means the same bytes as long as the query runs. With a checkpoint what is found is written
+//! down before it counts, so that this holds for all runs of the query. Everything before `released` has been
 //! given to an epoch.
 
 use std::collections::{BTreeMap, HashSet};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_operators::{PlanLimits, ProcessingTime, SourceError};
+use tidemill_operators::{PlanLimits, ProcessingTime, SourceError, SourceLog};
 
 use super::pattern;
 use super::scan::{Opened, Splitting};
@@ -69,9 +70,32 @@ pub(super) struct Catalogue {
     frozen: bool,
     /// The block at which each partition stands.
     standing: BTreeMap<u64, u64>,
+    /// Where what was found is kept, so that a later run counts the same blocks.
+    log: Option<Arc<dyn SourceLog>>,
 }
 
+/// Files found together, as they are kept: each with the length that counts.
+type Found = Vec<(PathBuf, u64)>;
+
 impl Catalogue {
+    /// The catalogue of a query that begins, or goes on: with what its log tells.
+    pub(super) fn open(log: Option<Arc<dyn SourceLog>>, settings: &Settings) -> Result<Self, SourceError> {
+        let mut catalogue = Catalogue { log, ..Catalogue::default() };
+        let entries = catalogue.log.as_ref().map_or(Ok(Vec::new()), |log| log.entries())?;
+        for entry in &entries {
+            let found: Found =
+                serde_json::from_slice(entry).map_err(|error| SourceError::Other(error.into()))?;
+            catalogue.add(found, settings);
+            catalogue.listed = true;
+        }
+        Ok(catalogue)
+    }
+
+    /// The same query from its beginning.
+    pub(super) fn again(&self, settings: &Settings) -> Result<Self, SourceError> {
+        Catalogue::open(self.log.clone(), settings)
+    }
+
     /// How many blocks there are.
     pub(super) fn total(&self) -> u64 {
         self.total
@@ -108,24 +132,34 @@ impl Catalogue {
             Err(SourceError::Setup(_)) if self.listed => return Ok(()),
             found => found?,
         };
-        for found in found {
-            if self.known.contains(&found.path) {
-                continue;
-            }
+        let new: Found = found
+            .into_iter()
+            .filter(|found| !self.known.contains(&found.path))
+            .map(|found| (found.path, found.len))
+            .collect();
+        if let Some(log) = self.log.as_ref().filter(|_| !new.is_empty() || !self.listed) {
+            let entry = serde_json::to_vec(&new).map_err(|error| SourceError::Other(error.into()))?;
+            log.append(&entry)?;
+        }
+        self.add(new, settings);
+        self.listed = true;
+        Ok(())
+    }
+
+    fn add(&mut self, found: Found, settings: &Settings) {
+        for (path, len) in found {
             let blocks = match settings.splitting {
                 _ if settings.follow => 1,
-                Splitting::Csv { .. } => found.len.min(1),
-                Splitting::Lines | Splitting::Blocks => found.len.div_ceil(settings.block),
+                Splitting::Csv { .. } => len.min(1),
+                Splitting::Lines | Splitting::Blocks => len.div_ceil(settings.block),
             };
-            self.known.insert(found.path.clone());
+            self.known.insert(path.clone());
             // An empty file has no block, and so could not be found by number.
             if blocks > 0 {
-                self.files.push(Entry { path: found.path.into(), len: found.len, first: self.total });
+                self.files.push(Entry { path: path.into(), len, first: self.total });
                 self.total += blocks;
             }
         }
-        self.listed = true;
-        Ok(())
     }
 
     /// Looks once more, and then no more.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{PlanLimits, ProcessingTime, ReaderContext, Source, SourceError};
+use tidemill_operators::{PlanLimits, ProcessingTime, ReaderContext, Source, SourceError, SourceLog};
 
 use super::catalogue::{Catalogue, Position, Settings};
 use super::csv_format::Csv;
@@ -277,10 +277,15 @@ impl<F: Format> Source for FileSource<F> {
         let mut catalogue = lock(&self.catalogue);
         if partition == 0 {
             // A new query looks anew.
-            *catalogue = Catalogue::default();
+            *catalogue = catalogue.again(&self.settings)?;
         }
         catalogue.ensure_listed(&self.settings)?;
         Ok(FileOffset { block: u64::from(partition), byte: 0, file: String::new() })
+    }
+
+    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
+        *lock(&self.catalogue) = Catalogue::open(log, &self.settings)?;
+        Ok(())
     }
 
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {

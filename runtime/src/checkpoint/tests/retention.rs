@@ -127,7 +127,9 @@ fn a_savepoint_opens_elsewhere_and_stays() {
     let (elsewhere, target) = memory();
     let mut checkpoint = run(&storage, settings(3), 2, 9, &mut vec![]).unwrap();
     checkpoint.plan(plan(10)).unwrap();
+    storage.put("journal/in-0-40.log", b"what a source has received").unwrap();
     checkpoint.savepoint(&*target).unwrap();
+    assert_eq!(elsewhere.get("journal/in-0-40.log").unwrap().unwrap(), b"what a source has received");
     let error = checkpoint.savepoint(&*target).unwrap_err().to_string();
     assert!(error.contains("needs an empty place"), "{error}");
     drop(checkpoint);

@@ -1,0 +1,44 @@
+//! The place where a source that keeps a journal finds out where to keep it.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the runtime tells a source that writes down what it receives: where, under which name, by which clock.
+///
+/// A source is made before anybody knows where its query keeps its checkpoint. So it has this slot, which the runtime
+/// fills each time before the query starts. What is in it is the runtime's business; this crate knows no storage. A
+/// source of your own that wraps another passes the slot of the inner one on, in [`Source::journal`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use tidemill_operators::JournalSlot;
+///
+/// let slot = JournalSlot::default();
+/// assert!(slot.get::<String>().is_none());
+/// slot.set(Some(Arc::new("a place".to_owned())));
+/// assert_eq!(*slot.get::<String>().unwrap(), "a place");
+/// ```
+///
+/// [`Source::journal`]: crate::Source::journal
+#[derive(Default)]
+pub struct JournalSlot(Mutex<Option<Arc<dyn Any + Send + Sync>>>);
+
+impl JournalSlot {
+    /// Puts something else into the slot, or nothing.
+    pub fn set(&self, content: Option<Arc<dyn Any + Send + Sync>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = content;
+    }
+
+    /// What is in the slot, if it is of that type.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let content = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        content.and_then(|content| content.downcast().ok())
+    }
+}
+
+impl fmt::Debug for JournalSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JournalSlot")
+    }
+}

@@ -1,0 +1,241 @@
+//! The driver's hand on the checkpoint: plans before epochs are read, commits once everything about them is durable.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crossbeam_channel::Sender;
+use tidemill_operators::graph::{NodeId, NodeKind};
+use tidemill_operators::{Epoch, ErasedOffset, Mode, Prepared, ProcessingTime};
+
+use super::Feed;
+use super::flight::Flight;
+use crate::RunError;
+use crate::checkpoint::records::{CommitRecord, Json, OperatorRecord, PlanRecord, WatermarkRecord};
+use crate::checkpoint::store::Checkpoint;
+use crate::checkpoint::{CheckpointError, Storage};
+use crate::control::{Control, EpochPlan, Event};
+use crate::engine::Layout;
+use crate::options::Options;
+use crate::recovery::Opened;
+use crate::saver::Saved;
+
+pub(crate) struct Keeper {
+    checkpoint: Checkpoint,
+    /// Plans of the last run that it did not get to commit.
+    plans: VecDeque<PlanRecord>,
+    /// Where every source stood at the last commit.
+    offsets: BTreeMap<NodeId, Vec<ErasedOffset>>,
+    operators: BTreeMap<String, OperatorRecord>,
+    fingerprint: String,
+    /// How many epochs are kept, and where every source stood at those of this run.
+    retain: usize,
+    kept: VecDeque<BTreeMap<NodeId, Vec<ErasedOffset>>>,
+    /// How many workers save something of every epoch.
+    savers: usize,
+    saved: BTreeMap<Epoch, Vec<Saved>>,
+    prepared: BTreeMap<Epoch, BTreeMap<(NodeId, usize), Prepared>>,
+}
+
+impl Keeper {
+    pub(crate) fn new(opened: Opened, layout: &Layout, fingerprint: u64, options: &Options) -> Keeper {
+        Keeper {
+            checkpoint: opened.checkpoint,
+            plans: opened.plans,
+            offsets: opened.offsets,
+            operators: opened.operators,
+            fingerprint: format!("{fingerprint:016x}"),
+            retain: options.retain,
+            kept: VecDeque::new(),
+            savers: if layout.stateful() > 0 { options.workers } else { 0 },
+            saved: BTreeMap::new(),
+            prepared: BTreeMap::new(),
+        }
+    }
+
+    /// Where a partition of a source goes on, if the query has read from it before.
+    pub(super) fn offset(&self, source: NodeId, partition: u32) -> Option<ErasedOffset> {
+        self.offsets.get(&source)?.get(partition as usize).cloned()
+    }
+
+    /// An epoch that was planned by the last run, to be repeated as it was: its clock, and how far to read.
+    pub(super) fn planned(&mut self, epoch: Epoch, layout: &Layout) -> Option<EpochPlan> {
+        let plan = self.plans.pop_front().filter(|plan| plan.epoch == epoch);
+        let Some(plan) = plan else {
+            // What does not follow is of no use any more.
+            self.plans.clear();
+            return None;
+        };
+        let ends = layout.sources().into_iter().filter_map(|(node, _)| {
+            let ranges = plan.ranges.get(layout.nodes.get(node.0)?.uid())?;
+            Some((node, ranges.iter().map(|(_, to)| to.0.clone()).collect()))
+        });
+        Some(EpochPlan { epoch, now: plan.clock, ends: ends.collect() })
+    }
+
+    /// Makes the plan of an epoch durable.
+    pub(super) fn plan(
+        &mut self,
+        plan: &EpochPlan,
+        sources: &[Feed],
+        layout: &Layout,
+        control: &Control,
+    ) -> Result<(), RunError> {
+        let ranges = sources.iter().filter_map(|feed| {
+            let ends = plan.ends.get(&feed.node)?;
+            let ranges = feed.from.iter().zip(ends);
+            let ranges = ranges.map(|(from, to)| (Json(from.clone()), Json(to.clone()))).collect();
+            Some((layout.nodes.get(feed.node.0)?.uid().to_owned(), ranges))
+        });
+        let watermarks = layout.domains().into_iter().enumerate().filter_map(|(domain, node)| {
+            Some((node?.uid().to_owned(), control.ledger.record(domain, plan.epoch, false).0))
+        });
+        let record = PlanRecord {
+            epoch: plan.epoch,
+            mode: Mode::MicroBatch,
+            clock: plan.now,
+            watermarks: watermarks.collect(),
+            ranges: ranges.collect(),
+            ..PlanRecord::default()
+        };
+        Ok(self.checkpoint.plan(record)?)
+    }
+
+    /// A worker's state of an epoch is durable.
+    pub(super) fn saved(&mut self, saved: Saved) {
+        self.saved.entry(saved.epoch).or_default().push(saved);
+    }
+
+    /// A sink can commit an epoch.
+    pub(super) fn prepared(&mut self, epoch: Epoch, sink: NodeId, worker: usize, prepared: Prepared) {
+        self.prepared.entry(epoch).or_default().insert((sink, worker), prepared);
+    }
+
+    /// Whether all state of an epoch is durable.
+    pub(super) fn is_saved(&self, epoch: Epoch) -> bool {
+        self.saved.get(&epoch).map_or(0, Vec::len) >= self.savers
+    }
+
+    /// Commits an epoch: when this returns, it has happened.
+    pub(super) fn commit(
+        &mut self,
+        epoch: Epoch,
+        flight: &Flight,
+        layout: &Layout,
+        control: &Control,
+        now: ProcessingTime,
+    ) -> Result<(), RunError> {
+        for (source, offsets) in &flight.offsets {
+            let kept = self.offsets.entry(*source).or_default();
+            for (partition, offset) in offsets {
+                let partition = *partition as usize;
+                if kept.len() <= partition {
+                    kept.resize(partition + 1, ErasedOffset::Null);
+                }
+                if let Some(slot) = kept.get_mut(partition) {
+                    slot.clone_from(offset);
+                }
+            }
+        }
+        let uid =
+            |node: NodeId| layout.nodes.get(node.0).map(|node| node.uid().to_owned()).unwrap_or_default();
+        let (mut files, mut timers) = (Vec::new(), BTreeMap::<String, Vec<_>>::new());
+        for saved in self.saved.remove(&epoch).unwrap_or_default() {
+            files.extend(saved.file);
+            for (uid, worker, at) in saved.timers {
+                timers.entry(uid.to_string()).or_default().push((worker, at));
+            }
+        }
+        files.sort_by_key(|file| file.worker);
+        let mut sinks = BTreeMap::<String, Vec<Vec<u8>>>::new();
+        for ((sink, _), prepared) in self.prepared.remove(&epoch).unwrap_or_default() {
+            sinks.entry(uid(sink)).or_default().push(prepared.as_bytes().to_vec());
+        }
+        let record = CommitRecord {
+            epoch,
+            mode: control.mode,
+            workers: control.workers as u32,
+            fingerprint: self.fingerprint.clone(),
+            clock: control.now(epoch),
+            committed_at: now,
+            offsets: self
+                .offsets
+                .iter()
+                .map(|(source, at)| (uid(*source), at.iter().cloned().map(Json).collect()))
+                .collect(),
+            watermarks: watermarks(epoch, layout, control),
+            operators: self.operators_with_rows(layout, control),
+            timers,
+            sinks,
+            ..CommitRecord::default()
+        };
+        self.checkpoint.commit(record, files, None)?;
+        self.kept.push_back(self.offsets.clone());
+        if self.kept.len() > self.retain {
+            self.kept.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Where every source stood at the oldest epoch that the query can go back to, as far as this run knows: nobody will
+    /// ask for what is before.
+    pub(super) fn oldest(&self) -> Option<&BTreeMap<NodeId, Vec<ErasedOffset>>> {
+        self.kept.front().filter(|_| self.kept.len() >= self.retain)
+    }
+
+    fn operators_with_rows(&self, layout: &Layout, control: &Control) -> BTreeMap<String, OperatorRecord> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let mut operators = self.operators.clone();
+        for node in &layout.nodes {
+            if let (Some(operator), Some(metrics)) = (operators.get_mut(node.uid()), control.node(node.id)) {
+                operator.rows = metrics.state_rows.iter().map(|rows| rows.load(Relaxed)).sum();
+            }
+        }
+        operators
+    }
+
+    /// Starts a compaction if one is due; its result comes as an event.
+    pub(super) fn compact(&mut self, workers: usize, events: &Sender<Event>) {
+        let Some(compaction) = self.checkpoint.compaction(workers as u32) else { return };
+        let events = events.clone();
+        let started = std::thread::Builder::new().name("tidemill-compaction".to_owned()).spawn(move || {
+            // The query may be over by then.
+            drop(events.send(Event::Compacted(compaction.run())));
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "the checkpoint is not compacted");
+        }
+    }
+
+    pub(super) fn compacted(
+        &mut self,
+        result: Result<crate::checkpoint::compaction::Compacted, CheckpointError>,
+    ) {
+        self.checkpoint.compacted(result);
+    }
+
+    /// Copies the last commit.
+    pub(super) fn savepoint(&self, target: &dyn Storage) -> Result<Epoch, RunError> {
+        let Some(last) = self.checkpoint.last() else {
+            let problem = "no epoch has been committed yet, so there is nothing to save".to_owned();
+            return Err(RunError::Checkpoint(CheckpointError::Misuse(problem)));
+        };
+        self.checkpoint.savepoint(target)?;
+        Ok(last.epoch)
+    }
+}
+
+fn watermarks(epoch: Epoch, layout: &Layout, control: &Control) -> BTreeMap<String, WatermarkRecord> {
+    let continuous = control.mode == Mode::Continuous;
+    let mut records = BTreeMap::new();
+    for (domain, node) in layout.domains().into_iter().enumerate() {
+        let Some(node) = node else { continue };
+        let (watermark, marks) = control.ledger.record(domain, epoch, continuous);
+        let partitions = marks.into_iter().filter_map(|(origin, shown, idle)| {
+            let (source, partition) = crate::engine::from_origin(origin);
+            let node = layout.nodes.get(source.0).filter(|node| matches!(node.kind, NodeKind::Source(_)))?;
+            Some((node.uid().to_owned(), partition, shown, idle))
+        });
+        records
+            .insert(node.uid().to_owned(), WatermarkRecord { watermark, partitions: partitions.collect() });
+    }
+    records
+}

@@ -1,0 +1,111 @@
+//! Journals: what a source cannot give twice is written down before it enters the graph.
+//!
+//! A socket, a channel, and many a source of your own say a record once. If the query dies before the record's epoch is
+//! committed, the record is lost. [`Journal::journaled`] puts a journal in between: a thread for each partition takes
+//! what has come, appends it to a file in the query's checkpoint, and hands it over when the file is durable. After a
+//! crash the query reads the journal from where it was committed. So each record that was received counts exactly once.
+//!
+//! What has been sent and was not yet received when the process died, nobody can bring back but the sender.
+
+mod check;
+mod load;
+mod pump;
+mod queue;
+mod reader;
+mod source;
+pub(crate) mod store;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tidemill_operators::graph::{Node, NodeKind};
+use tidemill_operators::{Clock, Data, JournalSlot, Source};
+
+pub(crate) use self::check::refuse_loss;
+pub use self::reader::JournalReader;
+pub use self::source::Journaled;
+use crate::checkpoint::Storage;
+
+/// Makes sources exactly once that cannot be read again. Bring it into scope to call [`journaled`](Journal::journaled).
+pub trait Journal: Source + Sized
+where
+    Self::Item: Data,
+{
+    /// The same source with a journal: every record is durable in the query's checkpoint before the graph sees it, and
+    /// is read again from there after a crash.
+    ///
+    /// A record's offset is its number in the journal of its partition, from 0. No number is given twice. That the
+    /// source has ended is written down as well, and takes a number.
+    ///
+    /// What it costs: each record is written once more, and waits for one sync of the disk; all that have come in the
+    /// meantime share the next one. What piles up: what the query has received and not committed, that is its epochs
+    /// under way (and those that it keeps to go back to), and a [buffer](Journaled::with_buffer); and of what is
+    /// committed at most one [file](Journaled::with_segment_size) for each partition. When the buffer is full, nothing
+    /// more is received: a slow query slows its source.
+    ///
+    /// A query without a checkpoint has nowhere to keep a journal: records pass through, and are lost in a crash as
+    /// they are without it.
+    ///
+    /// A source of your own that acknowledges what it was given does so in [`Source::committed`]: it is told as soon as
+    /// the journal has a record, on the journal's thread, and is opened again where the journal has got to.
+    ///
+    /// ```
+    /// use tidemill_operators::{Graph, testing::nowhere};
+    /// use tidemill_runtime::{Journal, Options, Run};
+    /// # fn socket(_: &str) -> tidemill_runtime::testing::ScriptedSource<u8> {
+    /// #     tidemill_runtime::testing::ScriptedSource::new().end()
+    /// # }
+    ///
+    /// let graph = Graph::new("lines");
+    /// graph.source(socket("localhost:9999").journaled()).sink(nowhere());
+    /// graph.run(Options::default())?;
+    /// # Ok::<(), tidemill_runtime::RunError>(())
+    /// ```
+    fn journaled(self) -> Journaled<Self> {
+        Journaled::new(self)
+    }
+}
+
+impl<S: Source> Journal for S where S::Item: Data {}
+
+/// What a source is told before its query starts.
+pub(crate) struct Attachment {
+    storage: Option<Arc<dyn Storage>>,
+    uid: String,
+    clock: Clock,
+}
+
+/// Tells a journaled source where its journal is, before each run of its query: in `storage`, if the query has a
+/// checkpoint; under the source's `uid`; and which clock the query goes by. The engine does it; you do where you drive a
+/// source by hand.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tidemill_operators::{Clock, ProcessingTime, Source};
+/// use tidemill_runtime::checkpoint::MemoryStorage;
+/// use tidemill_runtime::testing::ScriptedSource;
+/// use tidemill_runtime::{Journal, journal};
+///
+/// let source = ScriptedSource::<u8>::new().end().journaled();
+/// assert!(!source.is_replayable());
+/// if let Some(slot) = source.journal() {
+///     let clock = Clock::new(|| ProcessingTime(0));
+///     journal::attach(slot, Some(Arc::new(MemoryStorage::new())), "bytes", clock);
+/// }
+/// assert!(source.is_replayable());
+/// ```
+pub fn attach(slot: &JournalSlot, storage: Option<Arc<dyn Storage>>, uid: &str, clock: Clock) {
+    slot.set(Some(Arc::new(Attachment { storage, uid: uid.to_owned(), clock })));
+}
+
+/// [Attaches](attach) all sources of a graph that keep journals.
+pub(crate) fn attach_all(nodes: &[Node], storage: Option<&Arc<dyn Storage>>, clock: &Clock) {
+    for node in nodes {
+        if let NodeKind::Source(source) = &node.kind
+            && let Some(slot) = source.journal()
+        {
+            attach(slot, storage.cloned(), node.uid(), clock.clone());
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What a query starts from: nothing, or the last commit of its checkpoint.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use tidemill_operators::graph::{Node, NodeId, NodeKind, Place};
+use tidemill_operators::{
+    DynSource, Epoch, ErasedOffset, EventTime, Mode, Operator, Prepared, ProcessingTime, SourceLog,
+};
+
+use crate::RunError;
+use crate::checkpoint::Storage;
+use crate::checkpoint::loader::Loader;
+use crate::checkpoint::records::{CommitRecord, OperatorRecord, PlanRecord, WatermarkRecord};
+use crate::checkpoint::source_log::KeptLog;
+use crate::checkpoint::state_file::StateWriter;
+use crate::checkpoint::store::{Checkpoint, Recovered, Settings};
+use crate::engine::Layout;
+use crate::error::Site;
+use crate::options::Options;
+use crate::saver::Saver;
+
+/// Where a run begins: what the threads of a query are given of its checkpoint.
+#[derive(Default)]
+pub(crate) struct Resume {
+    /// The first epoch of this run.
+    pub(crate) first: Epoch,
+    /// Which run of the query it is; 0 without a checkpoint.
+    pub(crate) execution: u64,
+    /// Whether what is committed must survive a crash.
+    pub(crate) durable: bool,
+    /// The state of the operators.
+    pub(crate) state: Option<Loader>,
+    /// For each domain: its watermark and what that came from.
+    pub(crate) watermarks: Vec<Option<DomainStart>>,
+    /// When an operator wants to be called, by uid.
+    pub(crate) timers: BTreeMap<String, ProcessingTime>,
+    /// What the sinks have prepared for the last committed epoch, by uid.
+    pub(crate) sinks: BTreeMap<String, Vec<Prepared>>,
+    /// Takes what the operators save.
+    pub(crate) saver: Option<Saver>,
+}
+
+/// Where a domain of event time stood.
+#[derive(Clone, Debug)]
+pub(crate) struct DomainStart {
+    pub(crate) watermark: EventTime,
+    /// What each partition had shown, and whether it was idle.
+    pub(crate) partitions: Vec<((NodeId, u32), EventTime, bool)>,
+}
+
+/// A checkpoint that has been taken, with what it says about this graph.
+pub(crate) struct Opened {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) commit: Option<CommitRecord>,
+    /// Epochs that were planned and not committed: to be repeated as they were.
+    pub(crate) plans: VecDeque<PlanRecord>,
+    /// Where each source goes on; shorter than its partitions, or empty, where it begins.
+    pub(crate) offsets: BTreeMap<NodeId, Vec<ErasedOffset>>,
+    /// The operators that keep state, as commits name them.
+    pub(crate) operators: BTreeMap<String, OperatorRecord>,
+    pub(crate) writer: StateWriter,
+}
+
+impl Opened {
+    /// Takes the checkpoint, and refuses it if the graph cannot go on with it.
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        layout: &Layout,
+        options: &Options,
+    ) -> Result<Opened, RunError> {
+        let settings = Settings { retain: options.retain, ..Settings::default() };
+        let (checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), &layout.query, settings)?;
+        let Recovered { commit, plans } = recovered.unwrap_or(Recovered { commit: None, plans: Vec::new() });
+        let operators = operators(layout, options);
+        let mut offsets = BTreeMap::new();
+        if let Some(commit) = &commit {
+            check_operators(commit, &operators, layout, options)?;
+            offsets = source_offsets(commit, layout, options)?;
+        }
+        // A plan of micro-batches is what comes next only after a commit of micro-batches.
+        let follows = commit.as_ref().is_none_or(|commit| commit.mode == Mode::MicroBatch);
+        let plans = if options.mode == Mode::MicroBatch && follows { plans.into() } else { VecDeque::new() };
+        for (node, source) in layout.sources() {
+            keep(&*storage, layout, node, &source)?;
+        }
+        let writer = checkpoint.writer();
+        Ok(Opened { checkpoint, commit, plans, offsets, operators, writer })
+    }
+
+    /// What the threads are given.
+    pub(crate) fn resume(&self, layout: &Layout) -> Resume {
+        let mut resume =
+            Resume { execution: self.checkpoint.execution(), durable: true, ..Resume::default() };
+        let Some(commit) = &self.commit else { return resume };
+        resume.first = commit.epoch.next();
+        resume.state = Some(self.checkpoint.loader());
+        let start = |node: &Node| commit.watermarks.get(node.uid()).map(|record| domain(record, layout));
+        resume.watermarks = layout.domains().into_iter().map(|node| node.and_then(start)).collect();
+        for (uid, timers) in &commit.timers {
+            if let Some(at) = timers.iter().map(|(_, at)| *at).min() {
+                resume.timers.insert(uid.clone(), at);
+            }
+        }
+        let sinks = commit.sinks.iter();
+        resume.sinks = sinks
+            .map(|(uid, all)| (uid.clone(), all.iter().cloned().map(Prepared::from).collect()))
+            .collect();
+        resume
+    }
+}
+
+/// A query without a checkpoint keeps nothing.
+pub(crate) fn keep_nothing(layout: &Layout) -> Result<(), RunError> {
+    for (node, source) in layout.sources() {
+        source.keep(None).map_err(|error| RunError::Source { site: layout.site(node), error })?;
+    }
+    Ok(())
+}
+
+fn keep(
+    storage: &dyn Storage,
+    layout: &Layout,
+    node: NodeId,
+    source: &Arc<dyn DynSource>,
+) -> Result<(), RunError> {
+    let uid = layout.nodes.get(node.0).map(|node| node.uid().to_owned()).unwrap_or_default();
+    let log: Arc<dyn SourceLog> = KeptLog::open(storage, &uid)?;
+    source.keep(Some(log)).map_err(|error| RunError::Source { site: layout.site(node), error })
+}
+
+fn domain(record: &WatermarkRecord, layout: &Layout) -> DomainStart {
+    let partitions = record.partitions.iter().filter_map(|(uid, partition, shown, idle)| {
+        let source = layout.nodes.iter().find(|node| node.uid() == uid)?;
+        Some(((source.id, *partition), *shown, *idle))
+    });
+    DomainStart { watermark: record.watermark, partitions: partitions.collect() }
+}
+
+/// The operators that keep state, by uid.
+fn operators(layout: &Layout, options: &Options) -> BTreeMap<String, OperatorRecord> {
+    let place = Place::new(0, options.workers, options.mode);
+    let stateful = layout.nodes.iter().filter(|node| node.is_stateful());
+    stateful
+        .map(|node| {
+            let Site { operator, location } = Site::of(node);
+            let state_type = keeper_of(node, place).map(|it| it.state_type()).unwrap_or_default();
+            (node.uid().to_owned(), OperatorRecord { label: operator, location, state_type, rows: 0 })
+        })
+        .collect()
+}
+
+/// The operator of a node that keeps its state.
+pub(crate) fn keeper_of(node: &Node, place: Place) -> Option<Box<dyn Operator>> {
+    match &node.kind {
+        NodeKind::Operator(spec) if spec.stateful => Some((spec.make)(place)),
+        NodeKind::Grouped(spec) if place.workers == 1 => Some((spec.direct)(place)),
+        NodeKind::Grouped(spec) => Some((spec.merge)(place)),
+        _ => None,
+    }
+}
+
+fn check_operators(
+    commit: &CommitRecord,
+    now: &BTreeMap<String, OperatorRecord>,
+    layout: &Layout,
+    options: &Options,
+) -> Result<(), RunError> {
+    for (uid, was) in &commit.operators {
+        if options.drop_state.contains(uid) {
+            continue;
+        }
+        let Some(is) = now.get(uid) else {
+            return Err(RunError::Restore {
+                site: Site { operator: was.label.clone(), location: was.location.clone() },
+                problem: format!(
+                    "the checkpoint holds its state (uid `{uid}`), but the graph has no such operator any more: \
+                     give its successor that uid, or give the state up with --drop-state {uid}"
+                ),
+            });
+        };
+        if is.state_type != was.state_type {
+            let site = Site { operator: is.label.clone(), location: is.location.clone() };
+            return Err(RunError::Restore {
+                site,
+                problem: format!(
+                    "its state (uid `{uid}`) was `{}` in the checkpoint and is `{}` now: give it another uid and \
+                     the old state up with --drop-state {uid}",
+                    was.state_type, is.state_type
+                ),
+            });
+        }
+    }
+    let _ = layout;
+    Ok(())
+}
+
+fn source_offsets(
+    commit: &CommitRecord,
+    layout: &Layout,
+    options: &Options,
+) -> Result<BTreeMap<NodeId, Vec<ErasedOffset>>, RunError> {
+    let mut offsets = BTreeMap::new();
+    for (uid, at) in &commit.offsets {
+        if options.drop_state.contains(uid) {
+            continue;
+        }
+        let node = layout.nodes.iter().find(|node| node.uid() == uid);
+        let Some((node, NodeKind::Source(source))) = node.map(|node| (node, &node.kind)) else {
+            return Err(RunError::Restore {
+                site: Site { operator: uid.clone(), location: "the checkpoint".to_owned() },
+                problem: format!(
+                    "the query has read from a source of this uid, which the graph no longer has: give its \
+                     successor that uid, or forget where it stood with --drop-state {uid}"
+                ),
+            });
+        };
+        if at.len() > source.partitions() as usize {
+            return Err(RunError::Restore {
+                site: Site::of(node),
+                problem: format!(
+                    "it had {} partitions in the checkpoint and has {} now: there must not be fewer",
+                    at.len(),
+                    source.partitions()
+                ),
+            });
+        }
+        offsets.insert(node.id, at.iter().map(|offset| offset.0.clone()).collect());
+    }
+    Ok(offsets)
+}

@@ -1,0 +1,120 @@
+//! Takes what the operators save of an epoch, and has it written where it holds nobody up.
+//!
+//! An operator hands over its changes, encoded, when it has come to the end of an epoch. When all operators of a worker
+//! have, they make one file, which a thread of its own writes; the driver is told when it is durable.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tidemill_operators::{Epoch, KeyGroup, ProcessingTime};
+
+use crate::RunError;
+use crate::checkpoint::records::FileRef;
+use crate::checkpoint::state_file::{About, Section, StateWriter};
+use crate::control::Event;
+
+/// What one worker has saved of an epoch.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    pub(crate) epoch: Epoch,
+    /// None if nothing has changed.
+    pub(crate) file: Option<FileRef>,
+    /// The processing-time calls that its operators wait for, by uid.
+    pub(crate) timers: Vec<(Arc<str>, u32, ProcessingTime)>,
+}
+
+/// What an operator saves of an epoch.
+pub(crate) struct Changes {
+    pub(crate) uid: Arc<str>,
+    pub(crate) groups: Vec<(KeyGroup, Vec<u8>)>,
+    pub(crate) timer: Option<ProcessingTime>,
+}
+
+/// All that a worker saves of an epoch, on its way to a file.
+struct Job {
+    about: About,
+    sections: Vec<Section>,
+    timers: Vec<(Arc<str>, u32, ProcessingTime)>,
+}
+
+pub(crate) struct Saver {
+    /// How many operators save on each worker.
+    operators: usize,
+    gathered: Mutex<BTreeMap<(Epoch, usize), Vec<Changes>>>,
+    desk: Desk,
+}
+
+/// Who writes.
+enum Desk {
+    Thread(Sender<Job>),
+    /// The worker itself: where a test steps everything on one thread.
+    Here(StateWriter, Sender<Event>),
+}
+
+impl Saver {
+    /// A saver with a thread of its own, which ends with it.
+    pub(crate) fn start(
+        writer: StateWriter,
+        events: Sender<Event>,
+        operators: usize,
+    ) -> Result<Saver, RunError> {
+        let (sender, jobs) = unbounded();
+        std::thread::Builder::new()
+            .name("tidemill-saver".to_owned())
+            .spawn(move || write_all(&jobs, &writer, &events))
+            .map_err(|e| RunError::Engine(format!("the thread that saves states cannot be started: {e}")))?;
+        Ok(Saver { operators, gathered: Mutex::default(), desk: Desk::Thread(sender) })
+    }
+
+    /// A saver that writes on the thread that hands it something.
+    pub(crate) fn here(writer: StateWriter, events: Sender<Event>, operators: usize) -> Saver {
+        Saver { operators, gathered: Mutex::default(), desk: Desk::Here(writer, events) }
+    }
+
+    /// An operator has come to the end of an epoch.
+    pub(crate) fn save(&self, epoch: Epoch, worker: usize, changes: Changes) {
+        let complete = {
+            let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            let of_worker = gathered.entry((epoch, worker)).or_default();
+            of_worker.push(changes);
+            if of_worker.len() < self.operators {
+                return;
+            }
+            gathered.remove(&(epoch, worker)).unwrap_or_default()
+        };
+        let mut job = Job {
+            about: About { epoch, worker: worker as u32, base: false },
+            sections: Vec::new(),
+            timers: Vec::new(),
+        };
+        for Changes { uid, groups, timer } in complete {
+            job.timers.extend(timer.map(|at| (Arc::clone(&uid), worker as u32, at)));
+            job.sections.extend(
+                groups.into_iter().filter(|(_, bytes)| !bytes.is_empty()).map(|(group, bytes)| Section {
+                    uid: Arc::clone(&uid),
+                    group,
+                    bytes,
+                }),
+            );
+        }
+        match &self.desk {
+            // The thread ends only when the saver does.
+            Desk::Thread(jobs) => drop(jobs.send(job)),
+            Desk::Here(writer, events) => tell(job, writer, events),
+        }
+    }
+}
+
+fn write_all(jobs: &Receiver<Job>, writer: &StateWriter, events: &Sender<Event>) {
+    for job in jobs {
+        tell(job, writer, events);
+    }
+}
+
+/// Writes, and says that it is written. The driver outlives all who save.
+fn tell(job: Job, writer: &StateWriter, events: &Sender<Event>) {
+    let Job { about, sections, timers } = job;
+    let saved = writer.write(about, &sections).map(|file| Saved { epoch: about.epoch, file, timers });
+    drop(events.send(Event::Saved(saved)));
+}
