@@ -189,3 +189,50 @@ fn a_disk_that_fails_ends_the_query_with_an_error_that_names_the_place() {
         assert!(table.snapshot().is_empty());
     }
 }
+
+#[test]
+fn a_checkpoint_holds_what_was_spilled_and_no_trace_of_where() {
+    let directory = tempfile::tempdir().unwrap();
+    let (input, checkpoint) = (directory.path().join("in"), directory.path().join("checkpoint"));
+    std::fs::create_dir(&input).unwrap();
+    let gather = |options: Options| -> (Windows, Summary) {
+        let graph = Graph::new("gather");
+        let (sink, table) = memory_sink();
+        graph
+            .source(json_lines::<Visit>(format!("{}/*.jsonl", input.display())))
+            .with_watermark(|visit: &Visit| EventTime(visit.number as i64), Duration::ZERO)
+            .key_by(|visit| visit.number % 4)
+            .window(tumbling(Duration::from_micros(100_000)))
+            .collect()
+            .append()
+            .map(|result| {
+                let mut numbers: Vec<u64> = result.value.iter().map(|visit| visit.number).collect();
+                numbers.sort_unstable();
+                ((result.key, result.window.start.as_micros()), numbers)
+            })
+            .sink(sink);
+        let summary = run_well(&graph, options.with_trigger(Trigger::AvailableNow));
+        (table.snapshot().into_iter().collect(), summary)
+    };
+    let write = |number: u64| {
+        let lines: Vec<String> = (number * 15_000..(number + 1) * 15_000)
+            .map(|n| serde_json::to_string(&visit(if n == 44_999 { 1_000_000 } else { n })).unwrap())
+            .collect();
+        std::fs::write(input.join(format!("{number}.jsonl")), lines.join("\n") + "\n").unwrap();
+    };
+    // Nothing closes before the last record of the third run, which has other workers and another limit.
+    for (run, workers, limit) in [(0, 1, 1 << 18), (1, 2, 1 << 18), (2, 1, 1 << 19)] {
+        write(run);
+        let options =
+            common::options(Mode::MicroBatch, workers).with_checkpoint(&checkpoint).with_state_memory(limit);
+        let (windows, summary) = gather(options);
+        assert!(summary.last.spilled > 0, "run {run}");
+        assert_eq!(names(&checkpoint.join("spill")), 0);
+        if run < 2 {
+            assert!(windows.is_empty(), "run {run}");
+            continue;
+        }
+        let numbers = |key| (0..44_999).filter(|n| n % 4 == key).collect();
+        assert!(windows == (0..4).map(|key| ((key, 0), numbers(key))).collect());
+    }
+}
