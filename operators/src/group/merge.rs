@@ -75,6 +75,10 @@ where
         self.emission.state.len()
     }
 
+    fn unsaved(&self) -> usize {
+        self.emission.state.unsaved()
+    }
+
     fn state_type(&self) -> String {
         self.emission.state_type()
     }

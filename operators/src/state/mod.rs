@@ -111,6 +111,9 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// [tracked](Self::track) writes everything.
     fn snapshot(&mut self, aggregate: &A, writer: &mut SnapshotWriter) -> Result<(), OperatorError>;
 
+    /// About how many entries the next snapshot will write, where that is tracked.
+    fn unsaved(&self) -> usize;
+
     /// Applies changes of a group, the oldest first: what `snapshot` wrote, then what happened since. Nothing counts as
     /// changed by it, neither for [`changed`](Self::changed) nor for `snapshot`. When all groups are back, `close` by the
     /// watermark of the checkpoint before the first record: a group without entries does not tell it.

@@ -335,6 +335,13 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         self.panes.iter().map(Pane::len).sum()
     }
 
+    fn unsaved(&self) -> usize {
+        if M::TRACKED {
+            return self.record.kept.len() + self.changes.len();
+        }
+        self.panes.iter().map(|pane| pane.table.len()).sum()
+    }
+
     fn track(&mut self) {
         self.record.tracked = true;
     }

@@ -141,6 +141,10 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         split::len(&self.settled, &self.table)
     }
 
+    fn unsaved(&self) -> usize {
+        if M::TRACKED { self.kept.len() + self.changes.len() } else { self.table.len() }
+    }
+
     fn track(&mut self) {
         self.tracked = true;
     }

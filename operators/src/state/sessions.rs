@@ -292,6 +292,10 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         self.len
     }
 
+    fn unsaved(&self) -> usize {
+        self.unwritten.len()
+    }
+
     fn track(&mut self) {
         self.tracked = true;
     }

@@ -50,6 +50,11 @@ pub(crate) fn running() -> NodeId {
     NodeId(RUNNING.with(Cell::get))
 }
 
+/// Between how many changed entries and how many it is worth writing them before the epoch ends.
+const AHEAD: std::ops::Range<usize> = 1_024..16_384;
+/// How long after the last time.
+const AHEAD_AFTER: Duration = Duration::from_millis(10);
+
 /// Calls an operator that may use so much memory. What could not be spilled or read back is why it fails, whatever else
 /// it says.
 pub(crate) fn within(
@@ -79,6 +84,10 @@ pub(crate) struct Hosted {
     first_phase: bool,
     /// Under which uid its state is saved, if it is.
     uid: Option<Arc<str>>,
+    /// What has been written of the state since the last epoch ended.
+    changes: SnapshotWriter,
+    /// When something was last written before the end of an epoch.
+    ahead: ProcessingTime,
 }
 
 impl Hosted {
@@ -101,6 +110,8 @@ impl Hosted {
             first_phase: phases.0,
             last_phase: phases.1,
             uid: (phases.1 && node.is_stateful()).then(|| Arc::from(node.uid())),
+            changes: SnapshotWriter::new(),
+            ahead: ProcessingTime(i64::MIN),
         }
     }
 
@@ -109,13 +120,29 @@ impl Hosted {
         self.control.resume.timers.get(self.uid.as_deref()?).copied()
     }
 
+    /// Writes some of the epoch's changes before it ends, so that its end does not hold up the records that come then.
+    /// A change that comes after is written once more, and counts. Not where changes are so many that a good part of
+    /// them would be written again and again.
+    pub(crate) fn save_ahead(&mut self, now: ProcessingTime) {
+        if self.control.resume.saver.is_none() || self.uid.is_none() {
+            return;
+        }
+        let unsaved = self.operator.unsaved();
+        if !AHEAD.contains(&unsaved) || now.since(self.ahead) < AHEAD_AFTER {
+            return;
+        }
+        self.ahead = now;
+        if let Err(error) = within(self.memory.as_ref(), || self.operator.snapshot(&mut self.changes)) {
+            self.control.fail(RunError::Operator { site: self.site.clone(), error });
+        }
+    }
+
     /// Has the state saved as it is at the end of an epoch.
     pub(crate) fn save(&mut self, epoch: Epoch, timer: Option<ProcessingTime>) {
         let (Some(saver), Some(uid)) = (&self.control.resume.saver, &self.uid) else { return };
-        let mut writer = SnapshotWriter::new();
-        match within(self.memory.as_ref(), || self.operator.snapshot(&mut writer)) {
+        match within(self.memory.as_ref(), || self.operator.snapshot(&mut self.changes)) {
             Ok(()) => {
-                let groups = writer.into_groups().collect();
+                let groups = std::mem::take(&mut self.changes).into_groups().collect();
                 saver.save(epoch, self.worker, Changes { uid: Arc::clone(uid), groups, timer });
             }
             Err(error) => self.control.fail(RunError::Operator { site: self.site.clone(), error }),
