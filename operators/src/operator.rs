@@ -303,6 +303,9 @@ pub enum OperatorError {
     /// State was put under a key group that there is not: a defect of the operator.
     #[error("there is no key group {0}: take `KeyGroup::of` the hash of the key")]
     NoSuchGroup(u16),
+    /// State that exceeds the memory it may use cannot be kept elsewhere.
+    #[error(transparent)]
+    Spill(#[from] crate::spill::SpillError),
     /// A user's function said no.
     #[error(transparent)]
     User(Box<dyn std::error::Error + Send + Sync>),

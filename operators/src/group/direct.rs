@@ -58,6 +58,7 @@ where
             });
         });
         state.end();
+        self.emission.relieve();
         late.send(context);
         context.count_late(late_rows);
         if tap.seen {

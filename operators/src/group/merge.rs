@@ -35,6 +35,7 @@ where
             state.merge(aggregate, hash, key, slot, acc);
         }
         state.end();
+        self.emission.relieve();
         Ok(())
     }
 

@@ -93,6 +93,9 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// All results.
     fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, Self::Place, A::Out));
 
+    /// Memory is short: every accumulator that can keep what it holds elsewhere does so.
+    fn relieve(&mut self, aggregate: &A);
+
     /// How many accumulators there are.
     fn len(&self) -> usize;
 

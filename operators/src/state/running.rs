@@ -133,6 +133,10 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         split::show(aggregate, &self.settled, &self.table, |key, out| emit(key, (), out));
     }
 
+    fn relieve(&mut self, aggregate: &A) {
+        self.table.each_mut(|acc| aggregate.relieve(acc));
+    }
+
     fn len(&self) -> usize {
         split::len(&self.settled, &self.table)
     }

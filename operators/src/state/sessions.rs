@@ -284,6 +284,10 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         }
     }
 
+    fn relieve(&mut self, aggregate: &A) {
+        self.table.each_mut(|sessions| sessions.iter_mut().for_each(|s| aggregate.relieve(&mut s.acc)));
+    }
+
     fn len(&self) -> usize {
         self.len
     }

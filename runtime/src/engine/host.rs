@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
+use tidemill_operators::spill::StateMemory;
 use tidemill_operators::{
     Batch, Cloner, Context, Epoch, Operator, OperatorError, ProcessingTime, SnapshotWriter, Waker,
 };
@@ -54,6 +55,19 @@ const AHEAD: std::ops::Range<usize> = 1_024..16_384;
 /// How long after the last time.
 const AHEAD_AFTER: Duration = Duration::from_millis(10);
 
+/// Calls an operator that may use so much memory. What could not be spilled or read back is why it fails, whatever else
+/// it says.
+pub(crate) fn within(
+    memory: Option<&Arc<StateMemory>>,
+    call: impl FnOnce() -> Result<(), OperatorError>,
+) -> Result<(), OperatorError> {
+    let Some(memory) = memory else { return call() };
+    let entered = memory.enter();
+    let outcome = call();
+    drop(entered);
+    memory.take_failure().map_or(outcome, |error| Err(error.into()))
+}
+
 /// An operator with its name and its counters.
 pub(crate) struct Hosted {
     pub(crate) node: NodeId,
@@ -61,6 +75,8 @@ pub(crate) struct Hosted {
     pub(crate) context: Context,
     pub(crate) control: Arc<Control>,
     site: Site,
+    /// What its state may take, if that is limited. The first of two phases keeps nothing.
+    memory: Option<Arc<StateMemory>>,
     cloners: Vec<Option<Cloner>>,
     worker: usize,
     /// Whether results of this instance count as the node's output (the first of two phases does not).
@@ -89,6 +105,7 @@ impl Hosted {
             operator,
             context: Context::new(control.mode, worker, control.workers),
             site: Site::of(node),
+            memory: control.memory.get(worker).filter(|_| phases.1).cloned(),
             cloners: node.outputs.clone(),
             worker,
             control,
@@ -119,7 +136,7 @@ impl Hosted {
             return;
         }
         self.ahead = now;
-        if let Err(error) = self.operator.snapshot(&mut self.changes) {
+        if let Err(error) = within(self.memory.as_ref(), || self.operator.snapshot(&mut self.changes)) {
             self.control.fail(RunError::Operator { site: self.site.clone(), error });
         }
     }
@@ -127,7 +144,7 @@ impl Hosted {
     /// Has the state saved as it is at the end of an epoch.
     pub(crate) fn save(&mut self, epoch: Epoch, timer: Option<ProcessingTime>) {
         let (Some(saver), Some(uid)) = (&self.control.resume.saver, &self.uid) else { return };
-        match self.operator.snapshot(&mut self.changes) {
+        match within(self.memory.as_ref(), || self.operator.snapshot(&mut self.changes)) {
             Ok(()) => {
                 let groups = std::mem::take(&mut self.changes).into_groups().collect();
                 saver.save(epoch, self.worker, Changes { uid: Arc::clone(uid), groups, timer });
@@ -162,7 +179,8 @@ impl Hosted {
         if self.control.has_ended() {
             return;
         }
-        if let Err(error) = call(&mut *self.operator, &mut self.context) {
+        if let Err(error) = within(self.memory.as_ref(), || call(&mut *self.operator, &mut self.context)) {
+            drop(self.context.drain_outputs());
             self.control.fail(RunError::Operator { site: self.site.clone(), error });
         }
     }
