@@ -235,3 +235,37 @@ fn the_mode_may_change_from_run_to_run() {
         assert_eq!(rows(&output), expected, "{workers} workers");
     }
 }
+
+#[test]
+fn what_is_available_is_read_on_where_the_last_run_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let input_dir = dir.path().join("in");
+    input(&input_dir, 2_000);
+    let storage = Arc::new(MemoryStorage::new());
+    let output = dir.path().join("out");
+    let unbounded = || {
+        let graph = Graph::new("available");
+        graph
+            .source(json_lines::<Event>(format!("{}/*.jsonl", input_dir.display())))
+            .sink(json_lines_dir(&output));
+        graph
+    };
+    let mut read = 0;
+    for run in 0.. {
+        let options =
+            options(Mode::MicroBatch, 1).with_trigger(Trigger::AvailableNow).with_max_records_per_epoch(10);
+        let handle = unbounded().start_in(storage.clone(), options).unwrap();
+        if run < 3 {
+            common::wait_until(&handle, "some rows", |handle| {
+                handle.is_finished() || handle.progress().total_input_rows > 300
+            });
+            handle.stop();
+        }
+        read += handle.wait().unwrap().input_rows;
+        if run == 3 {
+            break;
+        }
+    }
+    assert_eq!(read, 2_000);
+    assert_eq!(rows(&output).len(), 2_000);
+}

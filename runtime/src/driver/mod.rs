@@ -89,6 +89,14 @@ impl Driver {
                 })
                 .collect();
             let from = from.map_err(|error| source_error(&layout, node, error))?;
+            if keeper.is_some() {
+                // A source that is gone on with learns where it stands before it is asked for more.
+                let limits = PlanLimits::new(options.max_records_per_epoch, now);
+                for (partition, from) in from.iter().enumerate() {
+                    let known = source.latest(partition as u32, from, &limits);
+                    known.map_err(|error| source_error(&layout, node, error))?;
+                }
+            }
             let ended = vec![false; from.len()];
             sources.push(Feed { node, source, from, ended });
         }
