@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidemill::checkpoint::MemoryStorage;
-use tidemill::connectors::{MemorySource, channel, discard, json_lines, json_lines_dir};
+use tidemill::connectors::{
+    MemorySource, channel, discard, iterate, json_lines, json_lines_dir, memory_sink,
+};
 use tidemill::{
     EventTime, Graph, Journal, Mode, Options, Restart, Run, RunError, Trigger, session, sliding, tumbling,
 };
@@ -355,4 +357,29 @@ fn a_query_begins_with_a_savepoint_of_another() {
     assert!(summary.last.epoch.unwrap() > epoch);
     let (all, later) = (rows(&at("straight")), rows(&at("second")));
     assert!(!later.is_empty() && later.iter().all(|row| all.contains(row)), "{}", later.len());
+}
+
+#[test]
+fn a_state_that_was_given_up_does_not_come_back() {
+    let storage = Arc::new(MemoryStorage::new());
+    let run = |counted: bool, until: u64, drop_state: &str| {
+        let graph = Graph::new("given up");
+        let numbers = graph.source(iterate(move || 0..until)).uid("numbers").boxed();
+        let (sink, table) = memory_sink();
+        if counted {
+            numbers.key_by(|_| 0u8).count().update().uid("counts").sink(sink);
+        } else {
+            numbers.sink(discard().0);
+        }
+        let mut options = options(Mode::MicroBatch, 1).with_max_records_per_epoch(1_000);
+        if !drop_state.is_empty() {
+            options = options.with_drop_state(drop_state);
+        }
+        graph.start_in(storage.clone(), options).unwrap().wait().unwrap();
+        table.snapshot().last().map(|(_, count): &(u8, u64)| *count)
+    };
+    assert_eq!(run(true, 10, ""), Some(10));
+    assert_eq!(run(false, 20, "counts"), None);
+    assert_eq!(run(true, 25, ""), Some(5));
+    assert_eq!(run(true, 27, ""), Some(7));
 }

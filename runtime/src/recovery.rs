@@ -70,13 +70,14 @@ impl Opened {
         options: &Options,
     ) -> Result<Opened, RunError> {
         let settings = Settings { retain: options.retain, ..Settings::default() };
-        let (checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), &layout.query, settings)?;
+        let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), &layout.query, settings)?;
         let Recovered { commit, plans } = recovered.unwrap_or(Recovered { commit: None, plans: Vec::new() });
         let operators = operators(layout, options);
         let mut offsets = BTreeMap::new();
         if let Some(commit) = &commit {
-            check_operators(commit, &operators, layout, options)?;
+            check_operators(commit, &operators, options)?;
             offsets = source_offsets(commit, layout, options)?;
+            checkpoint.give_up(&options.drop_state, options.workers as u32)?;
         }
         // A plan of micro-batches is what comes next only after a commit of micro-batches.
         let follows = commit.as_ref().is_none_or(|commit| commit.mode == Mode::MicroBatch);
@@ -163,7 +164,6 @@ pub(crate) fn keeper_of(node: &Node, place: Place) -> Option<Box<dyn Operator>> 
 fn check_operators(
     commit: &CommitRecord,
     now: &BTreeMap<String, OperatorRecord>,
-    layout: &Layout,
     options: &Options,
 ) -> Result<(), RunError> {
     for (uid, was) in &commit.operators {
@@ -191,7 +191,6 @@ fn check_operators(
             });
         }
     }
-    let _ = layout;
     Ok(())
 }
 

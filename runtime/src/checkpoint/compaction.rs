@@ -36,6 +36,8 @@ pub(crate) struct Compaction {
     /// Its epoch.
     pub(super) epoch: Epoch,
     pub(super) workers: u32,
+    /// Operators whose state is given up.
+    pub(super) without: Vec<String>,
 }
 
 /// What a compaction has made of what.
@@ -58,6 +60,9 @@ impl Compaction {
             let is_mine = |group: KeyGroup| group.worker(self.workers as usize) == worker as usize;
             let mut sections = Vec::new();
             for ((uid, group), parts) in pieces(&files, is_mine) {
+                if self.without.iter().any(|gone| gone == uid) {
+                    continue;
+                }
                 let folded = fold(&parts)?;
                 if !folded.is_empty() {
                     sections.push(Section { uid: uid.into(), group, bytes: folded.write() });

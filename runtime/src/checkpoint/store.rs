@@ -177,7 +177,27 @@ impl Checkpoint {
             files: last.files.clone(),
             epoch: last.epoch,
             workers,
+            without: Vec::new(),
         })
+    }
+
+    /// Gives up the state of operators: it is in no commit from the next one on.
+    pub(crate) fn give_up(&mut self, uids: &[String], workers: u32) -> Result<(), CheckpointError> {
+        let Some(last) = self.history.last() else { return Ok(()) };
+        if !last.operators.keys().any(|uid| uids.contains(uid)) || last.files.is_empty() {
+            return Ok(());
+        }
+        let rewrite = Compaction {
+            storage: Arc::clone(&self.storage),
+            writer: self.writer(),
+            files: last.files.clone(),
+            epoch: last.epoch,
+            workers,
+            without: uids.to_vec(),
+        };
+        let rewritten = rewrite.run()?;
+        self.compacted(Ok(rewritten));
+        Ok(())
     }
 
     /// Takes the result of a compaction: its bases are in the next commit, in the place of what they were made of. A
