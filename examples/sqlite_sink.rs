@@ -129,7 +129,10 @@ impl Database {
 
 fn crash_and_look(options: Options) -> Result<(), Box<dyn Error>> {
     if options.checkpoint.is_some() {
-        return Err("the checkpoint belongs to the database, which is made anew each time: leave out --checkpoint".into());
+        return Err(
+            "the checkpoint belongs to the database, which is made anew each time: leave out --checkpoint"
+                .into(),
+        );
     }
     let directory = tempfile::tempdir()?;
     let expected = write_sales(directory.path())?;
