@@ -501,6 +501,8 @@ impl Driver {
             watermark: self.control.ledger.progress(epoch, self.options.mode == Mode::Continuous),
             sources: sources.collect(),
             state_operators: states.collect(),
+            state_memory: self.control.memory.iter().map(|memory| memory.most() as u64).sum(),
+            spilled: self.control.memory.iter().map(|memory| memory.spilled()).sum(),
             late_rows: self.control.metrics.iter().map(|m| m.late_rows.load(Relaxed)).sum(),
             total_input_rows: self.summary.input_rows,
             total_output_rows: self.summary.output_rows,
