@@ -89,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("    both have the balances of a plain loop");
 
     println!("\nWhat the first one left, as `tidemill checkpoint list` says it:");
-    let checkpoint = LocalDirectory::existing(&path("checkpoint"))?;
+    let checkpoint = LocalDirectory::existing(path("checkpoint"))?;
     let overview = inspect::list(&checkpoint)?;
     println!("    query `{}`, execution {}", overview.query, overview.execution);
     for epoch in &overview.epochs {
@@ -104,7 +104,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     println!("\nAnd the savepoint, as `tidemill checkpoint show`:");
-    let details = inspect::show(&LocalDirectory::existing(&path("savepoint"))?, None)?;
+    let details = inspect::show(&LocalDirectory::existing(path("savepoint"))?, None)?;
     for (uid, offsets) in &details.offsets {
         let read: Vec<_> = offsets.iter().map(ToString::to_string).collect();
         println!("    source {uid} goes on at {}", read.join(" "));
