@@ -210,12 +210,19 @@ impl QueryHandle {
     /// [`RunError::Checkpoint`] if nothing has been committed yet or the copy fails, [`RunError::Options`] if the query
     /// has no checkpoint, [`RunError::Engine`] if it has ended.
     pub fn savepoint(&self, directory: impl Into<PathBuf>) -> Result<u64, RunError> {
-        let storage = SavepointTarget(Arc::new(LocalDirectory::open(directory.into())?));
-        let (reply, answer) = crossbeam_channel::bounded(1);
-        let over = || RunError::Engine("the query has ended".to_owned());
-        let sender = self.shared.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        sender.ok_or_else(over)?.send(Event::Savepoint { storage, reply }).map_err(|_| over())?;
-        answer.recv().map_err(|_| over())?.map(|epoch| epoch.0)
+        let storage = Arc::new(LocalDirectory::open(directory)?);
+        loop {
+            let (reply, answer) = crossbeam_channel::bounded(1);
+            let event = Event::Savepoint { storage: SavepointTarget(storage.clone()), reply };
+            let sender = self.shared.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let sent = sender.is_some_and(|sender| sender.send(event).is_ok());
+            match answer.recv() {
+                Ok(epoch) if sent => return epoch.map(|epoch| epoch.0),
+                _ if self.is_finished() => return Err(RunError::Engine("the query has ended".to_owned())),
+                // It has failed, and is about to start again or to end.
+                _ => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
     }
 
     /// Stops in order: sources read no more, what has been read is processed and committed, then the query ends.

@@ -1,5 +1,7 @@
 //! The command line of checkpoints: what is in one, whether it is whole, what has changed in it.
 
+use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -66,9 +68,9 @@ enum Command {
     Prune {
         #[command(flatten)]
         place: Place,
-        /// How many epochs to keep.
+        /// How many epochs to keep, at least one.
         #[arg(long)]
-        keep: usize,
+        keep: NonZeroUsize,
     },
 }
 
@@ -76,7 +78,8 @@ fn main() -> ExitCode {
     let Tool::Checkpoint(command) = Cli::parse().tool;
     match run(command) {
         Ok(text) => {
-            println!("{text}");
+            // Whoever reads it, `head` perhaps, may have enough before the end.
+            let _ = writeln!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -108,7 +111,7 @@ fn run(command: Command) -> Result<String, CheckpointError> {
         }
         Command::Prune { place, keep } => {
             let storage: Arc<dyn Storage> = Arc::new(open(&place)?);
-            said(&place, &inspect::prune(&storage, keep)?, overview)
+            said(&place, &inspect::prune(&storage, keep.get())?, overview)
         }
     }
 }

@@ -1,0 +1,54 @@
+//! Savepoints of a query that does not simply run.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tidemill::Restart;
+use tidemill::prelude::*;
+
+mod common;
+
+#[test]
+fn a_savepoint_that_is_asked_for_between_a_failure_and_the_next_start_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let (calls, failed) = (AtomicU64::new(0), Arc::new(AtomicBool::new(false)));
+    let fails = Arc::clone(&failed);
+    let graph = Graph::new("fails once");
+    graph
+        .source(memory(0..1_000u64))
+        .inspect(move |_| {
+            if calls.fetch_add(1, Ordering::SeqCst) == 500 {
+                fails.store(true, Ordering::SeqCst);
+                panic!("not this one");
+            }
+        })
+        .sink(discard().0);
+    let options = common::options(Mode::MicroBatch, 1)
+        .with_max_records_per_epoch(10)
+        .with_checkpoint(directory.path().join("checkpoint"))
+        .with_restart(Restart::Times { times: 1, backoff: Duration::from_millis(300) });
+    let query = graph.start(options.clone()).unwrap();
+    common::wait_until(&query, "the failure", |_| failed.load(Ordering::SeqCst));
+    let epoch = query.savepoint(directory.path().join("savepoint")).unwrap();
+    assert!((40..100).contains(&epoch), "{epoch}");
+    query.wait().unwrap();
+
+    let from = options
+        .with_checkpoint(directory.path().join("second"))
+        .with_savepoint(directory.path().join("savepoint"));
+    assert_eq!(common::run(&graph, from).unwrap().input_rows, 1_000 - 10 * (epoch + 1));
+}
+
+#[test]
+fn a_query_that_has_ended_says_so_when_it_is_asked_for_a_savepoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let graph = Graph::new("short");
+    graph.source(memory(0..10u64)).sink(discard().0);
+    let options = common::options(Mode::MicroBatch, 1).with_checkpoint(directory.path().join("checkpoint"));
+    let query = graph.start(options).unwrap();
+    common::wait_until(&query, "the end", tidemill::QueryHandle::is_finished);
+    let error = query.savepoint(directory.path().join("savepoint")).unwrap_err();
+    assert!(error.to_string().contains("has ended"), "{error}");
+}
