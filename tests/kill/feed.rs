@@ -81,6 +81,8 @@ impl Shared {
             if from < state.acknowledged {
                 state.complaint = Some(format!("line {from} is wanted again, {} was acknowledged", state.acknowledged));
             }
+            // It has on disk what is before that, even if it could not say so before it died.
+            state.acknowledged = state.acknowledged.max(from);
             state.acknowledged
         };
         let gone = Arc::new(Mutex::new(false));

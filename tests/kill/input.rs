@@ -77,7 +77,10 @@ pub(crate) fn visible(dir: &Path) -> Vec<String> {
     rows
 }
 
-/// What `rows` has more often than `all`, both sorted.
+/// So many rows are shown of a difference.
+const SOME: usize = 10;
+
+/// Some of what `rows` has more often than `all`.
 pub(crate) fn beyond<'a>(rows: &'a [String], all: &[String]) -> Vec<&'a str> {
     let mut left = BTreeMap::<&str, usize>::new();
     for row in all {
@@ -90,5 +93,6 @@ pub(crate) fn beyond<'a>(rows: &'a [String], all: &[String]) -> Vec<&'a str> {
             _ => beyond.push(row.as_str()),
         }
     }
+    beyond.truncate(SOME);
     beyond
 }

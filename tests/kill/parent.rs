@@ -13,7 +13,7 @@ use crate::feed::Sender;
 use crate::input::{FROM_FILES, FROM_SOCKET, beyond, counted, event, visible, write_files};
 
 /// How long a child may take before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// When a child is to die.
 #[derive(Clone, Debug)]
@@ -82,6 +82,7 @@ impl World {
         command.stdout(Stdio::null()).stderr(std::fs::File::create(&errors).unwrap());
         let mut process = command.spawn().unwrap();
         let begun = Instant::now();
+        if std::env::var("DBG").is_ok() { eprintln!("{} {workers} {mode:?} {death:?}", self.runs); }
         let status = loop {
             if let Some(status) = process.try_wait().unwrap() {
                 break status;
@@ -90,7 +91,7 @@ impl World {
             if late || begun.elapsed() > PATIENCE {
                 process.kill().unwrap();
                 let status = process.wait().unwrap();
-                assert!(late, "{task:?} hangs, {death:?}, run {}", self.runs);
+                assert!(late, "{task:?} hangs, {death:?}, run {}: {}\n{}", self.runs, self.keep(), std::fs::read_to_string(&errors).unwrap());
                 break status;
             }
             std::thread::sleep(Duration::from_micros(500));
@@ -119,7 +120,8 @@ impl World {
     pub(crate) fn check_part_of(&self, expected: &Results) {
         let found = self.results();
         let beyond = (beyond(&found.rows, &expected.rows), beyond(&found.late, &expected.late));
-        assert!(beyond.0.is_empty() && beyond.1.is_empty(), "not expected: {beyond:#?}");
+        let is_part = beyond.0.is_empty() && beyond.1.is_empty();
+        assert!(is_part, "{}, not expected: {beyond:#?}", self.keep());
     }
 
     /// What a reader sees now is all of these, each once.
