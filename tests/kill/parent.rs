@@ -131,7 +131,7 @@ impl World {
         if found != *expected {
             let more = (beyond(&found.rows, &expected.rows), beyond(&found.late, &expected.late));
             let less = (beyond(&expected.rows, &found.rows), beyond(&expected.late, &found.late));
-            panic!("{what}: {}\nnot expected: {more:#?}\nmissing: {less:#?}", self.keep());
+            panic!("{what}, run {}: {}\nnot expected: {more:#?}\nmissing: {less:#?}", self.runs, self.keep());
         }
         assert!(self.sender.as_ref().is_none_or(Sender::is_done));
     }

@@ -48,6 +48,30 @@ fn order(id: u64, item: &str) -> Order {
 }
 
 #[test]
+fn the_first_epoch_of_a_query_that_goes_on_has_what_comes_next() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c", "d"] {
+        write(dir.path(), name, 0, "1\n2\n3\n4\n5\n");
+    }
+    let limits = tidemill_operators::PlanLimits::new(Some(3), ProcessingTime(0));
+    let source = || text_files(path(&dir)).partitions(3).bounded();
+    let mut drive = Drive::new(source()).unwrap();
+    for epoch in 0..6 {
+        assert_eq!(drive.epoch(Some(3)).unwrap().concat().len(), 3, "epoch {epoch}");
+        // Before any reader is opened, as the planner may be faster than the workers.
+        let again = source();
+        let mut news = false;
+        let partitions = || (0..).zip(drive.offsets());
+        partitions().for_each(|(partition, from)| again.resume(partition, &from).unwrap());
+        again.refresh(&limits).unwrap();
+        for (partition, from) in partitions() {
+            news |= again.latest(partition, &from, &limits).unwrap() != from;
+        }
+        assert!(news, "epoch {epoch}");
+    }
+}
+
+#[test]
 fn a_file_that_appears_later_is_read_after_the_ones_before_it() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "b", 1, "1\n2\n");
