@@ -235,20 +235,3 @@ fn the_mode_may_change_from_run_to_run() {
         assert_eq!(rows(&output), expected, "{workers} workers");
     }
 }
-
-#[test]
-fn a_query_that_goes_on_with_what_is_available_reads_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let (input_dir, output) = (dir.path().join("in"), dir.path().join("out"));
-    std::fs::create_dir_all(&input_dir).unwrap();
-    let storage = Arc::new(MemoryStorage::new());
-    for run in 0..20 {
-        let text: String = (0..100).map(|n| format!("{}\n", run * 100 + n)).collect();
-        std::fs::write(input_dir.join(format!("{run:02}.jsonl")), text).unwrap();
-        let graph = Graph::new("available");
-        graph.source(json_lines::<u64>(input_dir.display().to_string())).sink(json_lines_dir(&output));
-        let options = options(Mode::MicroBatch, 2).with_trigger(Trigger::AvailableNow);
-        let summary = graph.start_in(storage.clone(), options).unwrap().wait().unwrap();
-        assert_eq!(summary.input_rows, 100, "run {run}");
-    }
-}

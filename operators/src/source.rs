@@ -58,13 +58,6 @@ pub trait Source: Send + Sync + 'static {
     /// a query starts.
     fn start(&self, partition: u32) -> Result<Self::Offset, SourceError>;
 
-    /// The query goes on here: called for every partition before anything is planned or opened, if a checkpoint says so,
-    /// and again where an epoch that is repeated ends. A source that portions out what it has for all partitions
-    /// together ([`refresh`](Source::refresh)) learns here what it has given already.
-    fn resume(&self, _partition: u32, _from: &Self::Offset) -> Result<(), SourceError> {
-        Ok(())
-    }
-
     /// Called once before the partitions of an epoch are planned: look at the outside world here (list a directory,
     /// ask a broker), and say in `latest` what was found.
     fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {
@@ -329,8 +322,6 @@ pub trait DynSource: Send + Sync {
     fn is_replayable(&self) -> bool;
     /// See [`Source::start`].
     fn start(&self, partition: u32) -> Result<ErasedOffset, SourceError>;
-    /// See [`Source::resume`].
-    fn resume(&self, partition: u32, from: &ErasedOffset) -> Result<(), SourceError>;
     /// See [`Source::refresh`].
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError>;
     /// See [`Source::latest`].
@@ -403,9 +394,6 @@ impl<S: Source> DynSource for ErasedSource<S> {
     }
     fn start(&self, partition: u32) -> Result<ErasedOffset, SourceError> {
         encode(&self.0.start(partition)?)
-    }
-    fn resume(&self, partition: u32, from: &ErasedOffset) -> Result<(), SourceError> {
-        self.0.resume(partition, &decode(from)?)
     }
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
         self.0.refresh(limits)

@@ -84,11 +84,8 @@ impl Driver {
         for (node, source) in layout.sources() {
             let from: Result<Vec<_>, _> = (0..source.partitions())
                 .map(|p| {
-                    let Some(kept) = keeper.as_ref().and_then(|keeper| keeper.offset(node, p)) else {
-                        return source.start(p);
-                    };
-                    source.resume(p, &kept)?;
-                    Ok(kept)
+                    let kept = keeper.as_ref().and_then(|keeper| keeper.offset(node, p));
+                    kept.map_or_else(|| source.start(p), Ok)
                 })
                 .collect();
             let from = from.map_err(|error| source_error(&layout, node, error))?;
@@ -395,10 +392,6 @@ impl Driver {
                 // A source that is new since then takes no part yet.
                 let ends = plan.ends.entry(feed.node).or_default();
                 ends.extend(feed.from.iter().skip(ends.len()).cloned());
-                for (partition, end) in ends.iter().enumerate() {
-                    let known = feed.source.resume(partition as u32, end);
-                    known.map_err(|error| source_error(&self.layout, feed.node, error))?;
-                }
             }
             self.publish(plan, now);
             return Ok(true);

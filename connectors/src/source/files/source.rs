@@ -288,13 +288,6 @@ impl<F: Format> Source for FileSource<F> {
         Ok(())
     }
 
-    fn resume(&self, _partition: u32, from: &FileOffset) -> Result<(), SourceError> {
-        if !self.settings.follow {
-            lock(&self.catalogue).resume(from.position(), self.settings.partitions);
-        }
-        Ok(())
-    }
-
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
         let mut catalogue = lock(&self.catalogue);
         if self.settings.follow {
