@@ -15,7 +15,7 @@ absent() { # package, names that must not be below it
 absent tidemill-operators timely differential-dataflow crossbeam-channel clap tidemill-runtime tidemill-connectors
 absent tidemill-connectors timely tidemill-runtime
 absent tidemill-runtime tidemill-connectors clap
-absent tidemill clap tokio axum rdkafka object_store plotters hyper
+absent tidemill abomonation clap tokio axum rdkafka object_store plotters hyper
 if grep -rnE '(use|::) *timely\b|timely::' --include='*.rs' src operators/src connectors/src runtime/src \
     | grep -v '^runtime/src/engine/'; then
     echo "timely is named outside runtime/src/engine" >&2

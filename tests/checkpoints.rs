@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidemill::checkpoint::MemoryStorage;
-use tidemill::connectors::{json_lines, json_lines_dir};
+use tidemill::connectors::{MemorySource, channel, discard, json_lines, json_lines_dir};
 use tidemill::{
-    EventTime, Graph, Mode, Options, Restart, Run, RunError, Trigger, session, sliding, tumbling,
+    EventTime, Graph, Journal, Mode, Options, Restart, Run, RunError, Trigger, session, sliding, tumbling,
 };
 
 use common::MODES;
@@ -234,4 +234,125 @@ fn the_mode_may_change_from_run_to_run() {
         }
         assert_eq!(rows(&output), expected, "{workers} workers");
     }
+}
+
+#[test]
+fn what_is_available_is_read_on_where_the_last_run_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let input_dir = dir.path().join("in");
+    input(&input_dir, 2_000);
+    let storage = Arc::new(MemoryStorage::new());
+    let output = dir.path().join("out");
+    let unbounded = || {
+        let graph = Graph::new("available");
+        graph
+            .source(json_lines::<Event>(format!("{}/*.jsonl", input_dir.display())))
+            .sink(json_lines_dir(&output));
+        graph
+    };
+    let mut read = 0;
+    for run in 0.. {
+        let options =
+            options(Mode::MicroBatch, 1).with_trigger(Trigger::AvailableNow).with_max_records_per_epoch(10);
+        let handle = unbounded().start_in(storage.clone(), options).unwrap();
+        if run < 3 {
+            common::wait_until(&handle, "some rows", |handle| {
+                handle.is_finished() || handle.progress().total_input_rows > 300
+            });
+            handle.stop();
+        }
+        read += handle.wait().unwrap().input_rows;
+        if run == 3 {
+            break;
+        }
+    }
+    assert_eq!(read, 2_000);
+    assert_eq!(rows(&output).len(), 2_000);
+}
+
+/// A graph over numbers with one stateful operator, or none.
+fn numbers(shape: &str) -> Graph {
+    let graph = Graph::new("numbers");
+    let numbers = graph
+        .source(MemorySource::partitioned([(0..100u64).collect::<Vec<_>>()]))
+        .uid("numbers")
+        .map(|n| n + 1);
+    match shape {
+        "count" => numbers.key_by(|n| n % 7).count().update().uid("counts").sink(discard().0),
+        "sum" => numbers.key_by(|n| n % 7).sum(|n| *n as f64).update().uid("counts").sink(discard().0),
+        "more" => {
+            let numbers = numbers.filter(|n| n % 2 == 0).boxed();
+            numbers.clone().key_by(|n| n % 7).count().update().uid("counts").sink(discard().0);
+            numbers.key_by(|n| n % 5).count().update().uid("others").sink(discard().0);
+        }
+        _ => numbers.sink(discard().0),
+    }
+    graph
+}
+
+#[test]
+fn a_changed_graph_goes_on_by_uid_or_says_what_does_not_fit() {
+    let storage = Arc::new(MemoryStorage::new());
+    let run = |shape: &str, options: Options| {
+        numbers(shape).start_in(storage.clone(), options).and_then(tidemill::QueryHandle::wait)
+    };
+    let plain = || options(Mode::MicroBatch, 2);
+    assert_eq!(run("count", plain()).unwrap().input_rows, 100);
+    // Stateless steps may change, and an operator that is new starts empty.
+    assert_eq!(run("more", plain()).unwrap().input_rows, 0);
+    let error = run("count", plain()).unwrap_err().to_string();
+    assert!(error.contains("uid `others`") && error.contains("--drop-state others"), "{error}");
+    assert!(error.contains("tests/checkpoints.rs:"), "{error}");
+    run("count", plain().with_drop_state("others")).unwrap();
+    let error = run("sum", plain()).unwrap_err().to_string();
+    assert!(error.contains("u64 -> u64") && error.contains("u64 -> f64"), "{error}");
+    let error = run("none", plain()).unwrap_err().to_string();
+    assert!(error.contains("--drop-state counts"), "{error}");
+    run("none", plain().with_drop_state("counts")).unwrap();
+}
+
+#[test]
+fn a_source_that_cannot_be_read_again_is_refused_and_a_second_query_as_well() {
+    let storage = Arc::new(MemoryStorage::new());
+    let graph = Graph::new("channel");
+    let (sender, source) = channel::<u64>(8);
+    graph.source(source).sink(discard().0);
+    let refused = graph.start_in(storage.clone(), options(Mode::MicroBatch, 1)).map(drop).unwrap_err();
+    assert!(refused.to_string().contains(".journaled()"), "{refused}");
+    drop(sender);
+
+    let graph = Graph::new("journaled");
+    let (sender, source) = channel::<u64>(8);
+    graph.source(source.journaled()).sink(discard().0);
+    let storage = Arc::new(MemoryStorage::new());
+    let first = graph.start_in(storage.clone(), options(Mode::MicroBatch, 1)).unwrap();
+    let second = numbers("count").start_in(storage.clone(), options(Mode::MicroBatch, 1)).map(drop);
+    let error = second.unwrap_err().to_string();
+    assert!(error.contains("journaled") && error.contains("process"), "{error}");
+    (0..5).for_each(|n| sender.send(n).unwrap());
+    drop(sender);
+    assert_eq!(first.wait().unwrap().output_rows, 5);
+}
+
+#[test]
+fn a_query_begins_with_a_savepoint_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    input(&at("in"), 2_000);
+    graph(&at("in"), &at("straight")).run(options(Mode::MicroBatch, 1)).unwrap();
+    let handle = graph(&at("in"), &at("first"))
+        .start(options(Mode::MicroBatch, 2).with_checkpoint(at("checkpoint")))
+        .unwrap();
+    common::wait_until(&handle, "an epoch", |handle| handle.progress().epoch.is_some());
+    let epoch = handle.savepoint(at("savepoint")).unwrap();
+    handle.wait().unwrap();
+    assert_eq!(rows(&at("first")), rows(&at("straight")));
+    // What the first query had shown by then is not the second one's business: it adds what comes after.
+    let options =
+        options(Mode::MicroBatch, 3).with_checkpoint(at("second checkpoint")).with_savepoint(at("savepoint"));
+    let handle = graph(&at("in"), &at("second")).start(options).unwrap();
+    let summary = handle.wait().unwrap();
+    assert!(summary.last.epoch.unwrap() > epoch);
+    let (all, later) = (rows(&at("straight")), rows(&at("second")));
+    assert!(!later.is_empty() && later.iter().all(|row| all.contains(row)), "{}", later.len());
 }

@@ -406,8 +406,7 @@ fn options_that_cannot_be_are_refused_by_name() {
     let graph = Graph::new("options");
     graph.source(memory([1])).sink(memory_sink().0);
     let default = || options(Mode::MicroBatch, 1);
-    let mut checkpointed = default();
-    checkpointed.checkpoint = Some("state".into());
+    let restarted = default().with_restart(tidemill::Restart::Times { times: 1, backoff: Duration::ZERO });
     let refused = [
         (default().with_workers(0), "--workers"),
         (default().with_workers(129), "--workers"),
@@ -416,7 +415,9 @@ fn options_that_cannot_be_are_refused_by_name() {
         (default().with_max_records_per_epoch(0), "--max-records-per-epoch"),
         (default().with_checkpoint_interval(Duration::ZERO), "--checkpoint-interval"),
         (default().with_trigger(Trigger::Every(Duration::ZERO)), "--trigger"),
-        (checkpointed, "--checkpoint"),
+        (default().with_retain(0), "--retain"),
+        (default().with_savepoint("savepoint"), "--from-savepoint"),
+        (restarted, "--restart"),
     ];
     for (options, name) in refused {
         match run(&graph, options) {

@@ -7,6 +7,7 @@
 
 pub mod aggregate;
 mod batch;
+pub mod codec;
 pub mod graph;
 mod group;
 mod journal;
@@ -15,6 +16,7 @@ mod operator;
 mod sink;
 mod snapshot;
 mod source;
+pub mod spill;
 pub mod state;
 pub mod stream;
 pub mod testing;

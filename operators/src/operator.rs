@@ -89,6 +89,12 @@ pub trait Operator: 'static {
         Ok(())
     }
 
+    /// About how many entries the next [`snapshot`](Operator::snapshot) will write, where that is tracked. Whoever runs
+    /// the operator may take some of them in between, so that not all are left for the end of the epoch.
+    fn unsaved(&self) -> usize {
+        0
+    }
+
     /// How many entries of state there are.
     fn state_rows(&self) -> usize {
         0
@@ -141,6 +147,10 @@ impl<O: Operator + ?Sized> Operator for Box<O> {
 
     fn state_type(&self) -> String {
         (**self).state_type()
+    }
+
+    fn unsaved(&self) -> usize {
+        (**self).unsaved()
     }
 }
 
@@ -293,6 +303,9 @@ pub enum OperatorError {
     /// State was put under a key group that there is not: a defect of the operator.
     #[error("there is no key group {0}: take `KeyGroup::of` the hash of the key")]
     NoSuchGroup(u16),
+    /// State that exceeds the memory it may use cannot be kept elsewhere.
+    #[error(transparent)]
+    Spill(#[from] crate::spill::SpillError),
     /// A user's function said no.
     #[error(transparent)]
     User(Box<dyn std::error::Error + Send + Sync>),

@@ -8,6 +8,7 @@ use std::thread::Thread;
 use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
 use tidemill_operators::graph::NodeId;
+use tidemill_operators::spill::StateMemory;
 use tidemill_operators::{Clock, Epoch, ErasedOffset, Mode, Prepared, ProcessingTime, Waker};
 
 use crate::RunError;
@@ -71,6 +72,8 @@ pub(crate) struct Control {
     pub(crate) max_queued: i64,
     pub(crate) events: Sender<Event>,
     pub(crate) metrics: Vec<NodeMetrics>,
+    /// What the state of each worker may take; none where there is no limit.
+    pub(crate) memory: Vec<Arc<StateMemory>>,
     /// Where this run begins.
     pub(crate) resume: Resume,
 
@@ -134,6 +137,8 @@ pub(crate) struct ControlSpec {
     pub(crate) max_queued: usize,
     pub(crate) events: Sender<Event>,
     pub(crate) nodes: usize,
+    /// By worker; none where state may take what it takes.
+    pub(crate) memory: Vec<Arc<StateMemory>>,
     pub(crate) resume: Resume,
 }
 
@@ -152,6 +157,7 @@ impl Control {
             max_queued: i64::try_from(spec.max_queued).unwrap_or(i64::MAX),
             events: spec.events,
             metrics: (0..spec.nodes).map(metrics).collect(),
+            memory: spec.memory,
             starts: OnceLock::new(),
             plans: Mutex::default(),
             target: AtomicU64::new(spec.resume.first.0),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidemill_operators::graph::Node;
+use tidemill_operators::spill::SpillError;
 use tidemill_operators::{GraphError, OperatorError, SinkError, SourceError};
 
 /// Where in the graph something happened: the operator's name, and the line of the user's program that made it.
@@ -144,6 +145,7 @@ impl RunError {
             },
             RunError::Operator { error, .. } => match error {
                 OperatorError::User(_) => Fault::User,
+                OperatorError::Spill(SpillError::Disk { .. }) => Fault::World,
                 _ => Fault::Engine,
             },
             RunError::Interrupted | RunError::Cancelled { .. } => Fault::Nobody,

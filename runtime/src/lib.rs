@@ -27,6 +27,9 @@ mod progress;
 mod query;
 mod recovery;
 mod saver;
+#[cfg(feature = "cli")]
+mod size;
+mod spill;
 pub mod testing;
 
 pub use error::{Fault, RunError, Site};

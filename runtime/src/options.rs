@@ -89,6 +89,15 @@ pub struct Options {
     /// or counted twice. Without it such a query is refused; `.journaled()` on the source is the better way.
     #[cfg_attr(feature = "cli", arg(long))]
     pub allow_loss: bool,
+    /// How much memory the rows kept in state (`collect`) may take, like `512MiB`, divided among the workers: older ones
+    /// go to temporary files. Without it all are in memory.
+    #[cfg_attr(feature = "cli", arg(long, value_parser = crate::size::parse_size, value_name = "SIZE"))]
+    pub state_memory: Option<u64>,
+
+    /// Where these temporary files are; a disk, not a file system in memory. Without it: `spill` in the checkpoint
+    /// directory, or the system's directory for temporary files.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
+    pub spill_dir: Option<PathBuf>,
 
     /// What a worker with nothing to do does: `park`, or `spin:50us` to look for work that long before it parks.
     #[cfg_attr(feature = "cli", arg(long, default_value = "park", value_name = "HOW"))]
@@ -115,6 +124,8 @@ impl Default for Options {
             drop_state: Vec::new(),
             restart: Restart::Never,
             allow_loss: false,
+            state_memory: None,
+            spill_dir: None,
             idle: Idle::Park,
             handle_ctrl_c: true,
         }
@@ -168,6 +179,28 @@ impl Options {
     #[must_use]
     pub fn with_checkpoint_interval(mut self, interval: Duration) -> Self {
         self.checkpoint_interval = interval;
+        self
+    }
+
+    /// The same with so many bytes of memory for the rows kept in state, over all workers; the rest goes to temporary
+    /// files.
+    ///
+    /// ```
+    /// use tidemill_runtime::Options;
+    ///
+    /// let options = Options::default().with_state_memory(512 << 20).with_spill_dir("/var/tmp");
+    /// assert_eq!(options.state_memory, Some(536_870_912));
+    /// ```
+    #[must_use]
+    pub fn with_state_memory(mut self, bytes: u64) -> Self {
+        self.state_memory = Some(bytes);
+        self
+    }
+
+    /// The same with another place for these temporary files.
+    #[must_use]
+    pub fn with_spill_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.spill_dir = Some(directory.into());
         self
     }
 
@@ -250,6 +283,12 @@ impl Options {
         if self.checkpoint_interval.is_zero() {
             return refuse("--checkpoint-interval", "must be longer than nothing");
         }
+        if self.state_memory.is_some_and(|bytes| bytes / (self.workers as u64) < LEAST_STATE_MEMORY) {
+            return refuse("--state-memory", "each worker needs at least 64KiB");
+        }
+        if self.spill_dir.is_some() && self.state_memory.is_none() {
+            return refuse("--spill-dir", "nothing is spilled without `--state-memory`");
+        }
         if matches!(self.trigger, Trigger::Every(d) if d < Duration::from_micros(1)) {
             return refuse(
                 "--trigger",
@@ -268,6 +307,9 @@ impl Options {
         Ok(())
     }
 }
+
+/// What a worker must be able to hold: less would go to the disk row by row.
+const LEAST_STATE_MEMORY: u64 = 64 << 10;
 
 /// When an epoch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -462,6 +504,12 @@ mod tests {
         for text in ["", "5", "five", "5 parsecs", "-1s"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn too_little_state_memory_is_refused() {
+        let options = Options::default().with_workers(2).with_state_memory(100_000);
+        assert!(options.check().unwrap_err().to_string().starts_with("--state-memory: "));
     }
 
     #[test]

@@ -36,6 +36,11 @@ pub struct Progress {
     pub sources: Vec<SourceProgress>,
     /// The operators that keep state.
     pub state_operators: Vec<StateProgress>,
+    /// The most memory that rows kept in state have taken so far, in bytes, summed over workers: counted only where it is
+    /// limited (`--state-memory`).
+    pub state_memory: u64,
+    /// Bytes of state that have gone to temporary files so far.
+    pub spilled: u64,
     /// Late rows so far, over all operators.
     pub late_rows: u64,
     /// Rows read so far, over all sources, in committed epochs and the ones under way.

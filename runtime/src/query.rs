@@ -21,6 +21,7 @@ use crate::options::{Options, Restart};
 use crate::progress::{Progress, Summary};
 use crate::recovery::{DomainStart, Opened, Resume, keep_nothing};
 use crate::saver::Saver;
+use crate::spill;
 
 /// Runs graphs. Bring it into scope to call [`run`](Run::run) and [`start`](Run::start) on a [`Graph`].
 pub trait Run {
@@ -129,6 +130,7 @@ impl Prepared {
         let starts: Vec<_> = resume.watermarks.iter().map(|start| start.as_ref().map(marks)).collect();
         let ledger = Ledger::new(layout.sources_of.clone(), &partitions, options.workers)
             .resume(resume.first, &starts);
+        let memory = spill::memories(&options)?;
         let control = Arc::new(Control::new(ControlSpec {
             mode: options.mode,
             workers: options.workers,
@@ -138,6 +140,7 @@ impl Prepared {
             events: sender,
             nodes: layout.nodes.len(),
             resume,
+            memory,
         }));
         let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), keeper)?;
         Ok(Prepared { layout, control, driver, events, options })
@@ -207,7 +210,7 @@ impl QueryHandle {
     /// [`RunError::Checkpoint`] if nothing has been committed yet or the copy fails, [`RunError::Options`] if the query
     /// has no checkpoint, [`RunError::Engine`] if it has ended.
     pub fn savepoint(&self, directory: impl Into<PathBuf>) -> Result<u64, RunError> {
-        let storage = SavepointTarget(Arc::new(LocalDirectory::open(&directory.into())?));
+        let storage = SavepointTarget(Arc::new(LocalDirectory::open(directory.into())?));
         let (reply, answer) = crossbeam_channel::bounded(1);
         let over = || RunError::Engine("the query has ended".to_owned());
         let sender = self.shared.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -4,10 +4,14 @@ use std::marker::PhantomData;
 
 use super::Aggregate;
 use crate::Data;
+use crate::codec::{Codec, Postcard};
+use crate::spill::Rows;
 
 /// The records themselves. In which order they stand is not defined when several workers gather them.
 ///
-/// Every record is kept in state until its window closes; prefer an aggregate that needs less where there is one.
+/// Every record is kept in state until its window closes; prefer an aggregate that needs less where there is one. Beyond
+/// the memory that the query may use for state, older records are kept in temporary files, in the form that the codec
+/// gives them.
 ///
 /// ```
 /// use tidemill_operators::Aggregate;
@@ -18,14 +22,30 @@ use crate::Data;
 /// all.add(&mut acc, &'b');
 /// assert_eq!(all.finish(&acc), ['a', 'b']);
 /// ```
-pub struct Collect<T> {
-    records: PhantomData<fn(&T)>,
+pub struct Collect<T, C = Postcard> {
+    types: PhantomData<fn(&T) -> C>,
 }
 
 impl<T> Collect<T> {
     /// Collects records of any type.
     pub fn new() -> Self {
-        Collect { records: PhantomData }
+        Collect { types: PhantomData }
+    }
+}
+
+impl<T, C> Collect<T, C> {
+    /// The same with another codec for records that leave memory.
+    ///
+    /// ```
+    /// use tidemill_operators::aggregate::Collect;
+    /// use tidemill_operators::codec::Postcard;
+    ///
+    /// let all = Collect::<u64>::new().with_codec(Postcard);
+    /// # let _ = all;
+    /// ```
+    #[must_use]
+    pub fn with_codec<D>(self, _codec: D) -> Collect<T, D> {
+        Collect { types: PhantomData }
     }
 }
 
@@ -35,36 +55,43 @@ impl<T> Default for Collect<T> {
     }
 }
 
-impl<T> Clone for Collect<T> {
+impl<T, C> Clone for Collect<T, C> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Collect<T> {}
+impl<T, C> Copy for Collect<T, C> {}
 
-impl<T: Data + Clone> Aggregate for Collect<T> {
+impl<T: Data + Clone, C: Codec<T>> Aggregate for Collect<T, C> {
     type In = T;
-    type Acc = Vec<T>;
+    type Acc = Rows<T, C>;
     type Out = Vec<T>;
 
     /// As large as the records: nothing is gained by gathering them twice.
     const SHRINKS: bool = false;
+    const RELIEVES: bool = true;
 
-    fn create(&self, value: &T) -> Vec<T> {
-        vec![value.clone()]
+    #[inline]
+    fn create(&self, value: &T) -> Rows<T, C> {
+        Rows::of(value.clone())
     }
 
-    fn add(&self, acc: &mut Vec<T>, value: &T) {
+    #[inline]
+    fn add(&self, acc: &mut Rows<T, C>, value: &T) {
         acc.push(value.clone());
     }
 
-    fn merge(&self, acc: &mut Vec<T>, other: Vec<T>) {
-        acc.extend(other);
+    fn merge(&self, acc: &mut Rows<T, C>, other: Rows<T, C>) {
+        acc.append(other);
     }
 
-    fn finish(&self, acc: &Vec<T>) -> Vec<T> {
-        acc.clone()
+    fn finish(&self, acc: &Rows<T, C>) -> Vec<T> {
+        acc.to_vec()
+    }
+
+    fn relieve(&self, acc: &mut Rows<T, C>) {
+        acc.relieve();
     }
 }
 

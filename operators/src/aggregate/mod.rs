@@ -73,6 +73,9 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// is as large as the records in it.
     const SHRINKS: bool = true;
 
+    /// Whether [`relieve`](Self::relieve) does anything.
+    const RELIEVES: bool = false;
+
     /// An accumulator that has seen one record.
     fn create(&self, value: &Self::In) -> Self::Acc;
     /// Takes another record.
@@ -81,6 +84,9 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     fn merge(&self, acc: &mut Self::Acc, other: Self::Acc);
     /// The result so far.
     fn finish(&self, acc: &Self::Acc) -> Self::Out;
+
+    /// Memory is short: an accumulator that can keep what it holds elsewhere does so now. The result stays the same.
+    fn relieve(&self, _acc: &mut Self::Acc) {}
 }
 
 /// The result over some records, and the same result again with the records divided in two and merged.

@@ -20,6 +20,7 @@ macro_rules! tuples {
             type Out = ($head::Out, $($tail::Out),+);
 
             const SHRINKS: bool = $head::SHRINKS $(&& $tail::SHRINKS)+;
+            const RELIEVES: bool = $head::RELIEVES $(|| $tail::RELIEVES)+;
 
             #[inline]
             fn create(&self, value: &Self::In) -> Self::Acc {
@@ -41,6 +42,11 @@ macro_rules! tuples {
             #[inline]
             fn finish(&self, acc: &Self::Acc) -> Self::Out {
                 (self.$h.finish(&acc.$h), $(self.$t.finish(&acc.$t)),+)
+            }
+
+            fn relieve(&self, acc: &mut Self::Acc) {
+                self.$h.relieve(&mut acc.$h);
+                $(self.$t.relieve(&mut acc.$t);)+
             }
         }
     )+};

@@ -58,6 +58,7 @@ where
             });
         });
         state.end();
+        self.emission.relieve();
         late.send(context);
         context.count_late(late_rows);
         if tap.seen {
@@ -100,6 +101,10 @@ where
 
     fn state_rows(&self) -> usize {
         self.emission.state.len()
+    }
+
+    fn unsaved(&self) -> usize {
+        self.emission.state.unsaved()
     }
 
     fn state_type(&self) -> String {

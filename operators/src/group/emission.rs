@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::Outbox;
+use crate::spill::StateMemory;
 use crate::state::GroupState;
 use crate::stream::{TimeDomain, Timed};
 use crate::{Aggregate, Context, Key, KeyGroup, Mode, OperatorError, SnapshotWriter, Window, WindowResult};
@@ -70,6 +71,14 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> E
 
     pub(crate) fn drops_late(&self) -> bool {
         self.emit.drops_late()
+    }
+
+    /// After each batch: if the worker holds more than it may, what can be elsewhere goes there.
+    pub(crate) fn relieve(&mut self) {
+        if A::RELIEVES && StateMemory::is_short() {
+            self.state.relieve(&self.aggregate);
+            StateMemory::looked_through();
+        }
     }
 
     /// Closes what the watermark closes.

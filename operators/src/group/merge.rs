@@ -35,6 +35,7 @@ where
             state.merge(aggregate, hash, key, slot, acc);
         }
         state.end();
+        self.emission.relieve();
         Ok(())
     }
 
@@ -72,6 +73,10 @@ where
 
     fn state_rows(&self) -> usize {
         self.emission.state.len()
+    }
+
+    fn unsaved(&self) -> usize {
+        self.emission.state.unsaved()
     }
 
     fn state_type(&self) -> String {

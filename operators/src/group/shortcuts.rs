@@ -3,6 +3,7 @@
 use super::running::RunningAggregate;
 use super::windowed::{WindowedAggregate, WindowedStream};
 use crate::aggregate::{Average, Collect, Count, Fold, Max, Min, Number, Projection, Reduce, Sum};
+use crate::codec::Codec;
 use crate::state::Windowing;
 use crate::stream::{Chain, KeyedStream, Keying, Timed};
 use crate::{Data, Key};
@@ -88,6 +89,17 @@ macro_rules! shortcuts {
             V: Data + Clone,
         {
             self.aggregate(Collect::new())
+        }
+
+        /// As [`collect`](Self::collect), with a codec of your choice for records that leave memory: they do where the
+        /// query has a limit (`--state-memory`) and there are more than that.
+        #[track_caller]
+        pub fn collect_with<C>(self, codec: C) -> $result<K, V, P, Y $(, $window)?, Collect<V, C>>
+        where
+            V: Data + Clone,
+            C: Codec<V>,
+        {
+            self.aggregate(Collect::new().with_codec(codec))
         }
     };
 }

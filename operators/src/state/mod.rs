@@ -93,6 +93,9 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// All results.
     fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, Self::Place, A::Out));
 
+    /// Memory is short: every accumulator that can keep what it holds elsewhere does so.
+    fn relieve(&mut self, aggregate: &A);
+
     /// How many accumulators there are.
     fn len(&self) -> usize;
 
@@ -107,6 +110,9 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// Writes down what has changed since the last call, at the cost of what has changed. A state that is not
     /// [tracked](Self::track) writes everything.
     fn snapshot(&mut self, aggregate: &A, writer: &mut SnapshotWriter) -> Result<(), OperatorError>;
+
+    /// About how many entries the next snapshot will write, where that is tracked.
+    fn unsaved(&self) -> usize;
 
     /// Applies changes of a group, the oldest first: what `snapshot` wrote, then what happened since. Nothing counts as
     /// changed by it, neither for [`changed`](Self::changed) nor for `snapshot`. When all groups are back, `close` by the

@@ -21,6 +21,8 @@ pub(super) struct Pane<K, Acc, M> {
     pub(super) table: Table<K, Acc, M>,
     /// The rest.
     pub(super) settled: Table<K, Acc, M>,
+    /// Whether the pane has been written as a whole, and nothing settled by it.
+    pub(super) was_written: bool,
     /// The groups of which anything has been written, if the state is tracked.
     pub(super) written: Groups,
 }
@@ -30,7 +32,15 @@ impl<K: Key, Acc, M: Mark> Pane<K, Acc, M> {
     pub(super) fn around(grid: &Grid, time: EventTime, table: Table<K, Acc, M>) -> Self {
         let (start, last) = grid.pane(time);
         let windows = (grid.first(time), grid.last(time));
-        Pane { start, last, windows, table, settled: Table::new(), written: Groups::default() }
+        Pane {
+            start,
+            last,
+            windows,
+            table,
+            settled: Table::new(),
+            was_written: false,
+            written: Groups::default(),
+        }
     }
 
     #[inline]
@@ -65,13 +75,20 @@ impl<K: Key, Acc, M: Mark> Pane<K, Acc, M> {
 
     /// Empties it.
     fn take<A: Aggregate<Acc = Acc>>(&mut self, aggregate: &A) -> Table<K, Acc, M> {
-        let fresh = std::mem::replace(&mut self.table, Table::new());
-        if self.settled.len() == 0 {
-            return fresh;
+        let mut fresh = std::mem::replace(&mut self.table, Table::new());
+        let mut settled = std::mem::replace(&mut self.settled, Table::new());
+        if settled.len() >= fresh.len() {
+            merge_all(aggregate, &mut settled, fresh);
+            return settled;
         }
-        let mut whole = std::mem::replace(&mut self.settled, Table::new());
-        merge_all(aggregate, &mut whole, fresh);
-        whole
+        // The smaller into the larger; what is settled came first all the same.
+        settled.drain(|key, acc| {
+            fresh.merge(hash_key(&key), key, acc, |acc, earlier| {
+                let later = std::mem::replace(acc, earlier);
+                aggregate.merge(acc, later);
+            });
+        });
+        fresh
     }
 }
 

@@ -13,6 +13,9 @@ use crate::{
     hash_key,
 };
 
+/// More keys than that are many.
+const LARGE: usize = 1 << 16;
+
 /// What has been written of the panes, and what has not.
 #[derive(Default)]
 pub(super) struct Record {
@@ -50,12 +53,20 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         if M::TRACKED {
             self.write_marked(writer)?;
         } else {
-            for Pane { start, settled, table, written, .. } in &mut self.panes {
-                split::settle(aggregate, settled, table, |hash, key, acc| {
+            for Pane { start, settled, table, written, was_written, .. } in &mut self.panes {
+                let mut write = |hash, key: &K, acc: &A::Acc| {
                     let group = KeyGroup::of(hash);
                     written.insert(group);
                     writer.put(group, &Some(*start), key, acc)
-                })?;
+                };
+                // Many panes close before the next snapshot. To put a large one together again then costs more than to
+                // write it once more if it does not close.
+                let at_first = settled.len() == 0 && !std::mem::replace(was_written, true);
+                if at_first && table.len() > LARGE {
+                    table.iter().try_for_each(|entry| write(hash_key(&entry.key), &entry.key, &entry.acc))?;
+                } else {
+                    split::settle(aggregate, settled, table, write)?;
+                }
             }
         }
         if self.closed > EventTime::MIN {

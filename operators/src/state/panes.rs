@@ -327,8 +327,19 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         }
     }
 
+    fn relieve(&mut self, aggregate: &A) {
+        self.panes.iter_mut().for_each(|pane| pane.table.each_mut(|acc| aggregate.relieve(acc)));
+    }
+
     fn len(&self) -> usize {
         self.panes.iter().map(Pane::len).sum()
+    }
+
+    fn unsaved(&self) -> usize {
+        if M::TRACKED {
+            return self.record.kept.len() + self.changes.len();
+        }
+        self.panes.iter().map(|pane| pane.table.len()).sum()
     }
 
     fn track(&mut self) {

@@ -133,8 +133,16 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         split::show(aggregate, &self.settled, &self.table, |key, out| emit(key, (), out));
     }
 
+    fn relieve(&mut self, aggregate: &A) {
+        self.table.each_mut(|acc| aggregate.relieve(acc));
+    }
+
     fn len(&self) -> usize {
         split::len(&self.settled, &self.table)
+    }
+
+    fn unsaved(&self) -> usize {
+        if M::TRACKED { self.kept.len() + self.changes.len() } else { self.table.len() }
     }
 
     fn track(&mut self) {

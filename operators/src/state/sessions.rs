@@ -284,8 +284,16 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         }
     }
 
+    fn relieve(&mut self, aggregate: &A) {
+        self.table.each_mut(|sessions| sessions.iter_mut().for_each(|s| aggregate.relieve(&mut s.acc)));
+    }
+
     fn len(&self) -> usize {
         self.len
+    }
+
+    fn unsaved(&self) -> usize {
+        self.unwritten.len()
     }
 
     fn track(&mut self) {

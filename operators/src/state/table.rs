@@ -155,6 +155,10 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         self.entries.iter()
     }
 
+    pub(super) fn each_mut(&mut self, mut each: impl FnMut(&mut Acc)) {
+        self.entries.iter_mut().for_each(|entry| each(&mut entry.acc));
+    }
+
     /// Removes one entry of that hash that `is_done`.
     pub(super) fn remove(
         &mut self,

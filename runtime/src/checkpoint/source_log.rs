@@ -70,11 +70,8 @@ fn parse<'a>(name: &'a str, bytes: &'a [u8]) -> Result<Kept<'a>, CheckpointError
     }
     let mut reader = FrameReader::new(name, bytes, Kind::Source)?;
     let mut entries = Vec::new();
-    loop {
-        match reader.step()? {
-            Step::Frame(payload, _) => entries.push(payload),
-            Step::End | Step::Torn => break,
-        }
+    while let Step::Frame(payload, _) = reader.step()? {
+        entries.push(payload);
     }
     let length = if entries.is_empty() { 0 } else { reader.offset() as u64 };
     Ok(Kept { entries, length })

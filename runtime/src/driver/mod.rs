@@ -89,6 +89,14 @@ impl Driver {
                 })
                 .collect();
             let from = from.map_err(|error| source_error(&layout, node, error))?;
+            if keeper.is_some() {
+                // A source that is gone on with learns where it stands before it is asked for more.
+                let limits = PlanLimits::new(options.max_records_per_epoch, now);
+                for (partition, from) in from.iter().enumerate() {
+                    let known = source.latest(partition as u32, from, &limits);
+                    known.map_err(|error| source_error(&layout, node, error))?;
+                }
+            }
             let ended = vec![false; from.len()];
             sources.push(Feed { node, source, from, ended });
         }
@@ -501,6 +509,8 @@ impl Driver {
             watermark: self.control.ledger.progress(epoch, self.options.mode == Mode::Continuous),
             sources: sources.collect(),
             state_operators: states.collect(),
+            state_memory: self.control.memory.iter().map(|memory| memory.most() as u64).sum(),
+            spilled: self.control.memory.iter().map(|memory| memory.spilled()).sum(),
             late_rows: self.control.metrics.iter().map(|m| m.late_rows.load(Relaxed)).sum(),
             total_input_rows: self.summary.input_rows,
             total_output_rows: self.summary.output_rows,

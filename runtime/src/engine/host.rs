@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
+use tidemill_operators::spill::StateMemory;
 use tidemill_operators::{
     Batch, Cloner, Context, Epoch, Operator, OperatorError, ProcessingTime, SnapshotWriter, Waker,
 };
@@ -49,6 +50,24 @@ pub(crate) fn running() -> NodeId {
     NodeId(RUNNING.with(Cell::get))
 }
 
+/// Between how many changed entries and how many it is worth writing them before the epoch ends.
+const AHEAD: std::ops::Range<usize> = 1_024..16_384;
+/// How long after the last time.
+const AHEAD_AFTER: Duration = Duration::from_millis(10);
+
+/// Calls an operator that may use so much memory. What could not be spilled or read back is why it fails, whatever else
+/// it says.
+pub(crate) fn within(
+    memory: Option<&Arc<StateMemory>>,
+    call: impl FnOnce() -> Result<(), OperatorError>,
+) -> Result<(), OperatorError> {
+    let Some(memory) = memory else { return call() };
+    let entered = memory.enter();
+    let outcome = call();
+    drop(entered);
+    memory.take_failure().map_or(outcome, |error| Err(error.into()))
+}
+
 /// An operator with its name and its counters.
 pub(crate) struct Hosted {
     pub(crate) node: NodeId,
@@ -56,6 +75,8 @@ pub(crate) struct Hosted {
     pub(crate) context: Context,
     pub(crate) control: Arc<Control>,
     site: Site,
+    /// What its state may take, if that is limited. The first of two phases keeps nothing.
+    memory: Option<Arc<StateMemory>>,
     cloners: Vec<Option<Cloner>>,
     worker: usize,
     /// Whether results of this instance count as the node's output (the first of two phases does not).
@@ -63,6 +84,12 @@ pub(crate) struct Hosted {
     first_phase: bool,
     /// Under which uid its state is saved, if it is.
     uid: Option<Arc<str>>,
+    /// What has been written of the state since the last epoch ended.
+    changes: SnapshotWriter,
+    /// How much there was to be written after the last flush.
+    unsaved: usize,
+    /// When something was last written before the end of an epoch.
+    ahead: ProcessingTime,
 }
 
 impl Hosted {
@@ -78,12 +105,16 @@ impl Hosted {
             operator,
             context: Context::new(control.mode, worker, control.workers),
             site: Site::of(node),
+            memory: control.memory.get(worker).filter(|_| phases.1).cloned(),
             cloners: node.outputs.clone(),
             worker,
             control,
             first_phase: phases.0,
             last_phase: phases.1,
             uid: (phases.1 && node.is_stateful()).then(|| Arc::from(node.uid())),
+            changes: SnapshotWriter::new(),
+            unsaved: 0,
+            ahead: ProcessingTime(i64::MIN),
         }
     }
 
@@ -92,13 +123,30 @@ impl Hosted {
         self.control.resume.timers.get(self.uid.as_deref()?).copied()
     }
 
+    /// Writes some of the epoch's changes before it ends, so that its end does not hold up the records that come then.
+    /// A change that comes after is written once more, and counts. Not where changes come in such numbers that a good
+    /// part of them would be written again and again.
+    pub(crate) fn save_ahead(&mut self, now: ProcessingTime) {
+        if self.control.resume.saver.is_none() || self.uid.is_none() {
+            return;
+        }
+        let unsaved = self.operator.unsaved();
+        let at_once = unsaved.saturating_sub(std::mem::replace(&mut self.unsaved, unsaved));
+        if !AHEAD.contains(&unsaved) || at_once >= AHEAD.start || now.since(self.ahead) < AHEAD_AFTER {
+            return;
+        }
+        self.ahead = now;
+        if let Err(error) = within(self.memory.as_ref(), || self.operator.snapshot(&mut self.changes)) {
+            self.control.fail(RunError::Operator { site: self.site.clone(), error });
+        }
+    }
+
     /// Has the state saved as it is at the end of an epoch.
     pub(crate) fn save(&mut self, epoch: Epoch, timer: Option<ProcessingTime>) {
         let (Some(saver), Some(uid)) = (&self.control.resume.saver, &self.uid) else { return };
-        let mut writer = SnapshotWriter::new();
-        match self.operator.snapshot(&mut writer) {
+        match within(self.memory.as_ref(), || self.operator.snapshot(&mut self.changes)) {
             Ok(()) => {
-                let groups = writer.into_groups().collect();
+                let groups = std::mem::take(&mut self.changes).into_groups().collect();
                 saver.save(epoch, self.worker, Changes { uid: Arc::clone(uid), groups, timer });
             }
             Err(error) => self.control.fail(RunError::Operator { site: self.site.clone(), error }),
@@ -131,7 +179,8 @@ impl Hosted {
         if self.control.has_ended() {
             return;
         }
-        if let Err(error) = call(&mut *self.operator, &mut self.context) {
+        if let Err(error) = within(self.memory.as_ref(), || call(&mut *self.operator, &mut self.context)) {
+            drop(self.context.drain_outputs());
             self.control.fail(RunError::Operator { site: self.site.clone(), error });
         }
     }

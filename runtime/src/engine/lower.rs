@@ -10,7 +10,7 @@ use timely::dataflow::Scope;
 
 use super::Time;
 use super::assigner::{Assigner, is_sliced, origin};
-use super::host::{Forward, Hosted, enter};
+use super::host::{Forward, Hosted, enter, within};
 use super::route::{Inflow, Router, Routing};
 use super::sink::{HeldSink, sink};
 use super::source::{SourceStatus, source};
@@ -241,6 +241,7 @@ impl<'scope> Building<'_, 'scope> {
     fn restore(&mut self) -> Result<(), RunError> {
         let Some(state) = &self.control.resume.state else { return Ok(()) };
         let place = self.place();
+        let memory = self.control.memory.get(self.worker);
         let mut by_uid: BTreeMap<&str, (&Node, Box<dyn Operator>)> = BTreeMap::new();
         for node in &self.layout.nodes {
             if let Some(mut operator) = keeper_of(node, place) {
@@ -251,7 +252,8 @@ impl<'scope> Building<'_, 'scope> {
         state.load(self.worker, self.control.workers, |uid, group, bytes| {
             enter(by_uid.get(uid).map_or(NodeId(usize::MAX), |(node, _)| node.id));
             let Some((node, operator)) = by_uid.get_mut(uid) else { return Ok(()) };
-            operator.restore(group, bytes).map_err(|error| RunError::Operator { site: Site::of(node), error })
+            within(memory, || operator.restore(group, bytes))
+                .map_err(|error| RunError::Operator { site: Site::of(node), error })
         })?;
         self.restored = by_uid.into_values().map(|(node, operator)| (node.id, operator)).collect();
         Ok(())

@@ -293,6 +293,7 @@ impl Stand {
         self.send();
         self.flushed = self.hosted.control.clock.now();
         self.flush_took = self.flushed.since(begun);
+        self.hosted.save_ahead(self.flushed);
     }
 
     /// Whether to gather more before the next flush: only while there is more to take in at once, only where a flush

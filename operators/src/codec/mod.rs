@@ -1,0 +1,78 @@
+//! Rows to bytes and back: for what leaves memory for a while, within the same process.
+//!
+//! What outlives the process (checkpoints) or leaves it (sockets) is always written with serde and postcard; a codec is
+//! not asked.
+
+#[cfg(feature = "abomonation")]
+mod abomonated;
+mod postcard;
+
+#[cfg(feature = "abomonation")]
+pub use self::abomonated::{Abomonable, Abomonated};
+pub use self::postcard::Postcard;
+
+/// For the expansion of [`abomonate!`](crate::abomonate).
+#[cfg(feature = "abomonation")]
+#[doc(hidden)]
+pub mod expansion {
+    pub use super::abomonated::{entomb_padded, exhume_padded, max, padded};
+    pub use ::abomonation::Abomonation;
+}
+
+use crate::Data;
+
+/// A way to write rows down and read them back in the same process. Chosen by type: nothing of it is kept with the rows.
+///
+/// ```
+/// use tidemill_operators::codec::{Codec, Postcard};
+///
+/// let mut bytes = Vec::new();
+/// Postcard::encode(&[(1u64, "tide".to_owned())], &mut bytes)?;
+/// let mut rows: Vec<(u64, String)> = Vec::new();
+/// Postcard::decode(&mut bytes, &mut rows)?;
+/// assert_eq!(rows, [(1, "tide".to_owned())]);
+/// # Ok::<(), tidemill_operators::codec::CodecError>(())
+/// ```
+pub trait Codec<T: Data>: Send + Sync + 'static {
+    /// Appends the rows to the bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError::Rows`] if the rows cannot be written; what was appended is then of no use.
+    fn encode(rows: &[T], bytes: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Appends the rows of what one call of [`encode`](Self::encode) has appended: no byte more, none less. The bytes may
+    /// be of no use afterwards.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are something else. No row is appended then.
+    fn decode(bytes: &mut [u8], rows: &mut Vec<T>) -> Result<(), CodecError>;
+
+    /// Shows the rows instead, for those who need not own them: some codecs need make none for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode). No row is shown then.
+    fn visit(bytes: &mut [u8], visit: &mut dyn FnMut(&[T])) -> Result<(), CodecError> {
+        let mut rows = Vec::new();
+        Self::decode(bytes, &mut rows)?;
+        visit(&rows);
+        Ok(())
+    }
+}
+
+/// Why rows cannot be written down or read back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// Serde says no.
+    #[error("rows cannot be encoded or decoded: {0}")]
+    Rows(#[from] ::postcard::Error),
+    /// There are bytes after the last row.
+    #[error("{0} bytes are left over after the last row")]
+    LeftOver(usize),
+    /// The bytes are not what this process has written for rows of this type.
+    #[error("these bytes were not written by this process for rows of this type, or have been changed since")]
+    Foreign,
+}
