@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Kills a query at every point of the protocol and at hundreds of random moments, starts it again, and compares: nothing
-# lost, nothing twice. Takes some twenty minutes; TIDEMILL_KILLS and TIDEMILL_SEED change the number of random kills and
+# lost, nothing twice. Takes some minutes; TIDEMILL_KILLS and TIDEMILL_SEED change the number of random kills and
 # the moments.
 set -euo pipefail
 cd "$(dirname "$0")/.."

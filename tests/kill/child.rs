@@ -103,16 +103,7 @@ pub(crate) fn run() {
         .with_checkpoint(task.dir.join("checkpoint"))
         .without_ctrl_c();
     options.retain = 2;
-    let handle = match graph(&task).start(options) { Ok(h) => h, Err(e) => { eprintln!("the query failed: {e}"); std::process::exit(3) } };
-    let begun = std::time::Instant::now();
-    while !handle.is_finished() {
-        std::thread::sleep(Duration::from_millis(1));
-        if begun.elapsed() > Duration::from_secs(12) && begun.elapsed() < Duration::from_secs(13) {
-            std::thread::sleep(Duration::from_millis(1000));
-            eprintln!("{:#?}", handle.progress());
-        }
-    }
-    match handle.wait() {
+    match graph(&task).run(options) {
         Ok(summary) => {
             let expects_late = task.query == Query::Late;
             assert!(expects_late || summary.late_rows == 0, "{} rows were late", summary.late_rows);

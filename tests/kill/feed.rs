@@ -75,11 +75,14 @@ impl Shared {
         let mut input = BufReader::new(connection.try_clone().unwrap());
         let mut hello = String::new();
         // Killed before it said anything.
-        let Ok(Ok(from)) = input.read_line(&mut hello).map(|_| hello.trim_end().parse::<u64>()) else { return };
+        let Ok(Ok(from)) = input.read_line(&mut hello).map(|_| hello.trim_end().parse::<u64>()) else {
+            return;
+        };
         let mut sent = {
             let mut state = self.state.lock().unwrap();
             if from < state.acknowledged {
-                state.complaint = Some(format!("line {from} is wanted again, {} was acknowledged", state.acknowledged));
+                state.complaint =
+                    Some(format!("line {from} is wanted again, {} was acknowledged", state.acknowledged));
             }
             // It has on disk what is before that, even if it could not say so before it died.
             state.acknowledged = state.acknowledged.max(from);

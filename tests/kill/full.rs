@@ -25,8 +25,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_the_last_commit_stays() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{limit}: {said}");
         assert!(said.contains("File too large") && said.contains("cannot "), "{limit}: {said}");
-        names.push(said.clone().into_owned());
-        eprintln!("LIMIT {limit} {}", said);
+        names.push(said.into_owned());
         world.check_part_of(&expected);
         // Somebody makes room, and there is a kill on top of it.
         if limit == 16 {

@@ -33,7 +33,8 @@ pub(crate) struct Row {
 /// `with_late`, now and then one that is.
 pub(crate) fn event(n: u64, events: u64, with_late: bool) -> Event {
     let scrambled = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
-    let back = if with_late && scrambled.is_multiple_of(11) { 4 * WINDOW } else { scrambled as i64 % (DELAY - 50) };
+    let back =
+        if with_late && scrambled.is_multiple_of(11) { 4 * WINDOW } else { scrambled as i64 % (DELAY - 50) };
     let time = 1_000_000 + (n * 60_000 / events) as i64 - back;
     Event { key: scrambled % 13, time, value: scrambled % 1_000 }
 }

@@ -238,14 +238,3 @@ fn only_where_it_should_is_a_record_late() {
     assert!(furthest(false) < input::DELAY);
     assert!(furthest(true) > input::DELAY + input::WINDOW);
 }
-
-#[test]
-#[ignore]
-fn dbg_late() {
-    let (expected, time) = undisturbed(Query::Late);
-
-    for i in 30..200 {
-        eprintln!("--- {i}");
-        kill_at_random(Query::Late, &mut Dice(i), 4, time, &expected);
-    }
-}

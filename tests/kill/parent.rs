@@ -13,7 +13,7 @@ use crate::feed::Sender;
 use crate::input::{FROM_FILES, FROM_SOCKET, beyond, counted, event, visible, write_files};
 
 /// How long a child may take before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// When a child is to die.
 #[derive(Clone, Debug)]
@@ -63,8 +63,7 @@ impl World {
             Some(Sender::of(others))
         };
         let feed = sender.as_ref().map(|sender| sender.address);
-        let task =
-            Task { query, dir: dir.path().to_owned(), feed, workers: 1, mode: Mode::MicroBatch };
+        let task = Task { query, dir: dir.path().to_owned(), feed, workers: 1, mode: Mode::MicroBatch };
         let list = dir.path().join("points");
         World { dir, task, sender, list, kills: 0, runs: 0 }
     }
@@ -82,7 +81,6 @@ impl World {
         command.stdout(Stdio::null()).stderr(std::fs::File::create(&errors).unwrap());
         let mut process = command.spawn().unwrap();
         let begun = Instant::now();
-        if std::env::var("DBG").is_ok() { eprintln!("{} {workers} {mode:?} {death:?}", self.runs); }
         let status = loop {
             if let Some(status) = process.try_wait().unwrap() {
                 break status;
@@ -91,7 +89,7 @@ impl World {
             if late || begun.elapsed() > PATIENCE {
                 process.kill().unwrap();
                 let status = process.wait().unwrap();
-                assert!(late, "{task:?} hangs, {death:?}, run {}: {}\n{}", self.runs, self.keep(), std::fs::read_to_string(&errors).unwrap());
+                assert!(late, "{task:?} hangs, {death:?}, run {}: {}", self.runs, self.keep());
                 break status;
             }
             std::thread::sleep(Duration::from_micros(500));

@@ -62,7 +62,10 @@ fn a_partition_that_has_ended_does_not_say_that_the_others_have() {
         // In each epoch another run, which learns from the positions how far the last one was.
         let again = source();
         let look = || -> Vec<FileOffset> {
-            (0..).zip(&from).map(|(partition, from)| again.latest(partition, from, &limits).unwrap()).collect()
+            (0..)
+                .zip(&from)
+                .map(|(partition, from)| again.latest(partition, from, &limits).unwrap())
+                .collect()
         };
         look();
         again.refresh(&limits).unwrap();
