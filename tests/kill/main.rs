@@ -159,16 +159,26 @@ fn every_point(query: Query) {
         points += 1;
         let before = known[&point].clone();
         let mut of_point = 0;
-        for passing in [1, 2, 5, 17, 60] {
+        // What only a recovery passes depends on what the kill before it has left: several are tried.
+        let tries = if before.is_empty() {
+            [1, 2, 5, 17, 60].map(|passing| vec![(point.clone(), passing)]).to_vec()
+        } else {
+            let behind =
+                |n| before.iter().map(move |(name, _)| (name.clone(), n)).chain([(point.clone(), 1)]);
+            let found = before.iter().cloned().chain([(point.clone(), 1)]);
+            [found.collect()].into_iter().chain((1..16).map(|n| behind(n).collect())).collect()
+        };
+        for deaths in tries {
             variants += 1;
-            let mut deaths = before.clone();
-            deaths.push((point.clone(), passing));
             let world = kill_at(query, &deaths, variants, &expected);
+            kills += world.kills;
             if world.kills < deaths.len() {
+                continue;
+            }
+            of_point += 1;
+            if !before.is_empty() && of_point == 3 {
                 break;
             }
-            kills += world.kills;
-            of_point += 1;
             for found in world.points() {
                 // Points that only a recovery passes are found behind a kill.
                 if deaths.len() < 3 && !known.contains_key(&found) {
