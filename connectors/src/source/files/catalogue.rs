@@ -206,7 +206,11 @@ impl Catalogue {
     ///
     /// A partition that stands at the beginning of block `b` has been given its blocks up to `b - n`; so the limit was
     /// at least at `b - n + 1`, and the partition that had got furthest tells it exactly.
-    pub(super) fn resume(&mut self, from: Position, partitions: u32) {
+    /// One that has ended may stand anywhere beyond the end, and tells no more than that it has been given all its blocks.
+    pub(super) fn resume(&mut self, mut from: Position, partitions: u32) {
+        if let Some(beyond) = from.block.checked_sub(self.total) {
+            from.block = self.total + beyond % u64::from(partitions.max(1));
+        }
         let limit = if from.byte > 0 {
             from
         } else {

@@ -48,6 +48,38 @@ fn order(id: u64, item: &str) -> Order {
 }
 
 #[test]
+fn a_partition_that_has_ended_does_not_say_that_the_others_have() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c", "d"] {
+        write(dir.path(), name, 0, "1\n2\n3\n4\n5\n");
+    }
+    let limits = tidemill_operators::PlanLimits::new(Some(3), ProcessingTime(0));
+    let source = || text_files(path(&dir)).partitions(3).bounded();
+    let first = source();
+    let mut from: Vec<FileOffset> = (0..3).map(|partition| first.start(partition).unwrap()).collect();
+    let mut rows = 0;
+    for epoch in 0..7 {
+        // In each epoch another run, which learns from the positions how far the last one was.
+        let again = source();
+        let look = || -> Vec<FileOffset> {
+            (0..)
+                .zip(&from)
+                .map(|(partition, from)| again.latest(partition, from, &limits).unwrap())
+                .collect()
+        };
+        look();
+        again.refresh(&limits).unwrap();
+        let until = look();
+        let mut drive = Drive::resume(again, &from).unwrap();
+        let count = drive.epoch_until(&until).unwrap().concat().len();
+        assert!(count <= 3, "epoch {epoch} has {count}");
+        rows += count;
+        from = until;
+    }
+    assert_eq!(rows, 20);
+}
+
+#[test]
 fn a_file_that_appears_later_is_read_after_the_ones_before_it() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "b", 1, "1\n2\n");

@@ -1,0 +1,116 @@
+//! The process that is killed: this test program again, told by its environment what to run.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidemill::aggregate::{Count, Sum};
+use tidemill::prelude::*;
+
+use crate::feed::Feed;
+use crate::input::{DELAY, Event, Row, WINDOW};
+
+/// Which query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Query {
+    /// Windows over files and a socket, into a directory. Nothing is late.
+    Windows,
+    /// Windows over two directories of files, some records late, and these into a directory of their own.
+    Late,
+    /// Windows over files and a socket; every change is told at once, by a function.
+    Updates,
+}
+
+/// What a child is to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Task {
+    pub(crate) query: Query,
+    /// Where everything is: `in`, `more`, `checkpoint`, `out`, `late`, `told`.
+    pub(crate) dir: PathBuf,
+    pub(crate) feed: Option<SocketAddr>,
+    pub(crate) workers: usize,
+    pub(crate) mode: Mode,
+}
+
+/// The variable with the task, as JSON.
+pub(crate) const TASK: &str = "TIDEMILL_KILL_TASK";
+
+type Events = EventStream<Event>;
+
+fn files(graph: &Graph, dir: &Path, uid: &str) -> Stream<Event> {
+    graph.source(json_lines::<Event>(dir.display().to_string()).partitions(3).bounded()).uid(uid).boxed()
+}
+
+fn timed(stream: Stream<Event>) -> Events {
+    stream.with_watermark(|event| EventTime(event.time), Duration::from_micros(DELAY as u64)).boxed()
+}
+
+fn row(result: WindowResult<u64, (u64, u64)>) -> Row {
+    let (count, sum) = result.value;
+    Row { start: result.window.start.0, key: result.key, count, sum }
+}
+
+/// The graph of a task.
+fn graph(task: &Task) -> Graph {
+    let graph = Graph::new("killed");
+    let size = tumbling(Duration::from_micros(WINDOW as u64));
+    let both = || (Count::new(), Sum::of(|event: &Event| event.value));
+    let from_files = files(&graph, &task.dir.join("in"), "files");
+    let events = match task.feed {
+        // Each with a watermark of its own: then none is late because the other has gone ahead, however the records of
+        // both fall into epochs.
+        Some(address) => {
+            let feed = Feed::from(address).journaled().with_segment_size(4_000);
+            timed(from_files).union(timed(graph.source(feed).uid("feed").boxed()))
+        }
+        // One for both: what is late depends on the epochs, and these are repeated as they were.
+        None => timed(from_files.union(files(&graph, &task.dir.join("more"), "more"))),
+    };
+    let windows = events.key_by(|event| event.key).window(size);
+    let out = task.dir.join("out");
+    let part = move |_| Ok(json_lines_dir(&out).roll_at(2_000));
+    match task.query {
+        Query::Windows => windows.aggregate(both()).append().map(row).sink_per_worker(part),
+        Query::Late => {
+            let (results, late) = windows.aggregate(both()).append_with_late();
+            results.map(row).sink_per_worker(part);
+            late.sink(json_lines_dir(task.dir.join("late")).roll_at(500));
+        }
+        Query::Updates => {
+            let told = task.dir.join("told");
+            let mut file = std::fs::File::options().append(true).create(true).open(told).unwrap();
+            windows.aggregate(both()).update().map(row).sink(for_each(move |row: Row| {
+                let line = serde_json::to_string(&row).unwrap() + "\n";
+                file.write_all(line.as_bytes()).unwrap();
+            }));
+        }
+    }
+    graph
+}
+
+/// Runs the task of this process, if it has one, and says how it went.
+pub(crate) fn run() {
+    let Ok(task) = std::env::var(TASK) else { return };
+    let task: Task = serde_json::from_str(&task).unwrap();
+    tidemill::connectors::steps::set_hook(tidemill_runtime::kill::point);
+    let mut options = Options::default()
+        .with_mode(task.mode)
+        .with_workers(task.workers)
+        .with_max_records_per_epoch(25)
+        .with_checkpoint_interval(Duration::from_millis(1))
+        .with_checkpoint(task.dir.join("checkpoint"))
+        .without_ctrl_c();
+    options.retain = 2;
+    match graph(&task).run(options) {
+        Ok(summary) => {
+            let expects_late = task.query == Query::Late;
+            assert!(expects_late || summary.late_rows == 0, "{} rows were late", summary.late_rows);
+        }
+        Err(error) => {
+            eprintln!("the query failed: {error}");
+            std::process::exit(3);
+        }
+    }
+}
