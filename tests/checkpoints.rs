@@ -383,3 +383,31 @@ fn a_state_that_was_given_up_does_not_come_back() {
     assert_eq!(run(true, 25, ""), Some(5));
     assert_eq!(run(true, 27, ""), Some(7));
 }
+
+#[test]
+fn another_number_of_partitions_and_another_directory_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    input(&at("in"), 2_000);
+    let storage = Arc::new(MemoryStorage::new());
+    let start = |partitions: u32, output: &str| {
+        let graph = Graph::new("moved");
+        let source = json_lines::<Event>(format!("{}/*.jsonl", at("in").display())).partitions(partitions);
+        graph.source(source.bounded()).sink(json_lines_dir(at(output)));
+        graph.start_in(storage.clone(), options(Mode::MicroBatch, 1))
+    };
+    let handle = start(4, "out").unwrap();
+    common::wait_until(&handle, "an epoch", |handle| handle.progress().epoch.is_some());
+    handle.cancel();
+    let cancelled = handle.wait().is_err();
+    for partitions in [3, 8] {
+        let error = start(partitions, "out").map(drop).unwrap_err().to_string();
+        assert!(error.contains("had 4 partitions"), "{error}");
+    }
+    if cancelled && rows(&at("out")).is_empty() {
+        let error = start(4, "elsewhere").unwrap().wait().unwrap_err().to_string();
+        assert!(error.contains("out") && error.contains("give it that directory"), "{error}");
+    }
+    start(4, "out").unwrap().wait().unwrap();
+    assert_eq!(rows(&at("out")).len(), 2_000);
+}

@@ -27,7 +27,7 @@ use crate::RunError;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
-#[cfg_attr(feature = "cli", command(next_help_heading = "How to run"))]
+#[cfg_attr(feature = "cli", command(next_help_heading = "How to run", about = None, long_about = None))]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Options {
@@ -59,7 +59,8 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 65_536, value_name = "RECORDS"))]
     pub max_queued: usize,
 
-    /// How often to cut an epoch in continuous mode.
+    /// How often to cut an epoch in continuous mode. An epoch ends when all that was read before its end has been
+    /// processed: a smaller `--max-queued` makes that shorter where functions are slow.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "1s", value_name = "TIME"))]
     pub checkpoint_interval: Duration,
 

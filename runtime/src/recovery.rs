@@ -214,11 +214,12 @@ fn source_offsets(
                 ),
             });
         };
-        if at.len() > source.partitions() as usize {
+        if at.len() != source.partitions() as usize {
             return Err(RunError::Restore {
                 site: Site::of(node),
                 problem: format!(
-                    "it had {} partitions in the checkpoint and has {} now: there must not be fewer",
+                    "it had {} partitions in the checkpoint and has {} now: the number must stay, or rows would be \
+                     read twice or not at all; to begin anew give up where it stood with --drop-state {uid}",
                     at.len(),
                     source.partitions()
                 ),

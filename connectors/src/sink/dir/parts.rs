@@ -25,10 +25,10 @@ pub(super) struct Roll {
     pub(super) every: Duration,
 }
 
-/// What must be finished of a commit: names of files, and how much of each has been committed.
+/// What must be finished of a commit: the directory, names of files in it, and how much of each has been committed.
 #[derive(Serialize, Deserialize)]
 enum Record {
-    V1(Vec<(String, u64)>),
+    V1(String, Vec<(String, u64)>),
 }
 
 #[derive(Debug)]
@@ -176,7 +176,8 @@ impl Parts {
             return Ok(Prepared::nothing());
         }
         let parts = self.rolled.iter().map(|(_, part)| part).chain(self.writing.iter().map(|w| &w.part));
-        Prepared::of(&Record::V1(parts.map(|part| (part.name.shown(), part.length)).collect()))
+        let parts = parts.map(|part| (part.name.shown(), part.length)).collect();
+        Prepared::of(&Record::V1(whole(&self.dir), parts))
     }
 
     pub(super) fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
@@ -224,12 +225,20 @@ impl Parts {
             if prepared.is_nothing() {
                 continue;
             }
-            let Record::V1(parts) = prepared.read()?;
+            let Record::V1(dir, parts) = prepared.read()?;
             for (name, length) in parts {
                 let Some((part, false)) = PartName::parse(&name) else {
                     let reason = "the checkpoint names it, but no file of ours is called that".to_owned();
                     return Err(SinkError::Recovery { what: name, reason });
                 };
+                if dir != whole(&self.dir) && part.pending_in(Path::new(&dir)).exists() {
+                    let reason = format!(
+                        "rows that are committed wait there to be shown, and the sink writes to {} now: give it that \
+                         directory, or move the files, also the hidden ones, to the new one first",
+                        self.dir.display()
+                    );
+                    return Err(SinkError::Recovery { what: dir, reason });
+                }
                 finish(&self.dir, &part, length)?;
             }
         }
@@ -262,6 +271,11 @@ impl Parts {
         self.outstanding.clear();
         self.unsynced_names = false;
     }
+}
+
+/// A directory by its whole path, so that it is known again from elsewhere.
+fn whole(dir: &Path) -> String {
+    fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned()).display().to_string()
 }
 
 /// Gives the first `length` bytes of a file under way their final name, unless that has been done.

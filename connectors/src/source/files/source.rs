@@ -37,8 +37,8 @@ pub type CsvFiles<T> = FileSource<Checked<Csv<T>>>;
 /// Files are cut into blocks, and every n-th block belongs to one of the n partitions, so that several workers read one
 /// file. Within a partition the order of the files is kept.
 ///
-/// It can be read again. After a restart the files are listed anew, in the same order; so those that a checkpoint
-/// counts must still be there, unchanged, and so must the number of partitions.
+/// It can be read again. A checkpoint keeps the list of the files as they were found; so after a restart those that have
+/// not been read to their end must still be there, not shorter, and the number of partitions must be the same.
 ///
 /// ```
 /// use tidemill_connectors::text_files;
@@ -147,7 +147,7 @@ impl<F: Format> FileSource<F> {
     }
 
     /// Into how many partitions the blocks are dealt out, at least one; 8 unless said. No more workers than that can
-    /// read.
+    /// read. A query that has a checkpoint must keep the number.
     #[must_use]
     pub fn partitions(self, partitions: u32) -> Self {
         self.set(|settings| settings.partitions = partitions.max(1))
