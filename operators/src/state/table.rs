@@ -80,19 +80,24 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         Q: Eq + ToOwned<Owned = K> + ?Sized,
         M: Mark,
     {
-        match self.entries.entry(hash, |entry| entry.key.borrow() == key, rehash) {
-            Slot::Occupied(slot) => {
-                let entry = slot.into_mut();
-                add(&mut entry.acc);
-                entry.mark.set()
-            }
-            Slot::Vacant(slot) => {
-                let mut mark = M::default();
-                let marked = mark.set();
-                slot.insert(Entry { key: key.to_owned(), acc: first(), mark });
-                marked
-            }
+        if let Some(entry) = self.entries.find_mut(hash, |entry| entry.key.borrow() == key) {
+            add(&mut entry.acc);
+            return entry.mark.set();
         }
+        self.insert(hash, key.to_owned(), first())
+    }
+
+    /// Adds an entry for a key that has none, and marks it; says whether it was not marked before. Out of line, so that
+    /// the loop over records that find theirs has nothing else in it.
+    #[inline(never)]
+    fn insert(&mut self, hash: u64, key: K, acc: Acc) -> bool
+    where
+        M: Mark,
+    {
+        let mut mark = M::default();
+        let marked = mark.set();
+        self.entries.insert_unique(hash, Entry { key, acc, mark }, rehash);
+        marked
     }
 
     /// The entry of a key after an accumulator was put there, or merged with the one that was there already.
