@@ -6,11 +6,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::reference::{Kind, Naive, Record, Row};
-use super::{GroupState, RunningState, Stamp, Windowing};
+use super::{GroupState, PaneState, RunningState, Stamp, Windowing};
 use crate::aggregate::Fold;
 use crate::{
-    Aggregate, EventTime, Folded, KeyGroup, SnapshotWriter, Window, hash_key, session, session_by, sliding,
-    tumbling, without_dropped,
+    Aggregate, EventTime, Folded, KeyGroup, SlidingWindow, SnapshotWriter, Window, hash_key, session,
+    session_by, sliding, tumbling, without_dropped,
 };
 
 /// The numbers of the records, in the order in which they were added.
@@ -345,6 +345,22 @@ proptest! {
         steps in steps(),
     ) {
         check_windows(&sliding(micros(size), micros(slide)), Kind::Aligned { size, slide, offset: 0 }, &steps);
+    }
+
+    #[test]
+    fn a_chain_of_panes_that_are_written_as_a_whole_goes_on_as_the_windows_do(
+        (size, slide) in (1..30u64).prop_flat_map(|size| (Just(size), 1..=size)),
+        steps in steps(),
+    ) {
+        fn large<A: Aggregate<In = Record>>(w: &SlidingWindow, _: &A) -> PaneState<u8, A, ()> {
+            let mut state = w.state();
+            state.record.large = 2;
+            state
+        }
+        let (aggregate, window) = (in_order(), sliding(micros(size), micros(slide)));
+        let kind = Kind::Aligned { size, slide, offset: 0 };
+        check(&aggregate, || large(&window, &aggregate), kind, Output::Append, &steps);
+        check(&aggregate, || large(&window, &aggregate), kind, Output::Complete, &steps);
     }
 
     #[test]

@@ -21,8 +21,10 @@ pub(super) struct Pane<K, Acc, M> {
     pub(super) table: Table<K, Acc, M>,
     /// The rest.
     pub(super) settled: Table<K, Acc, M>,
-    /// Whether the pane has been written as a whole, and nothing settled by it.
+    /// Whether the pane has been written as a whole while it was large, and nothing settled by it.
     pub(super) was_written: bool,
+    /// Whether anything may have been added since the last snapshot.
+    pub(super) touched: bool,
     /// The groups of which anything has been written, if the state is tracked.
     pub(super) written: Groups,
 }
@@ -39,6 +41,7 @@ impl<K: Key, Acc, M: Mark> Pane<K, Acc, M> {
             table,
             settled: Table::new(),
             was_written: false,
+            touched: true,
             written: Groups::default(),
         }
     }
@@ -81,15 +84,23 @@ impl<K: Key, Acc, M: Mark> Pane<K, Acc, M> {
             merge_all(aggregate, &mut settled, fresh);
             return settled;
         }
-        // The smaller into the larger; what is settled came first all the same.
-        settled.drain(|key, acc| {
-            fresh.merge(hash_key(&key), key, acc, |acc, earlier| {
-                let later = std::mem::replace(acc, earlier);
-                aggregate.merge(acc, later);
-            });
-        });
+        put_back(aggregate, &mut settled, &mut fresh);
         fresh
     }
+}
+
+/// Moves what is settled over to what is fresh; it came first all the same.
+pub(super) fn put_back<K: Key, A: Aggregate, M: Mark>(
+    aggregate: &A,
+    settled: &mut Table<K, A::Acc, M>,
+    fresh: &mut Table<K, A::Acc, M>,
+) {
+    settled.drain(|key, acc| {
+        fresh.merge(hash_key(&key), key, acc, |acc, earlier| {
+            let later = std::mem::replace(acc, earlier);
+            aggregate.merge(acc, later);
+        });
+    });
 }
 
 /// The start of the next window from `cursor` on that any pane is in, and the place of the first pane in it. Windows

@@ -5,7 +5,7 @@
 //! has accumulators has the watermark too.
 
 use super::groups::Groups;
-use super::pane::Pane;
+use super::pane::{Pane, put_back};
 use super::table::Table;
 use super::{Mark, PaneState, split};
 use crate::{
@@ -17,15 +17,23 @@ use crate::{
 const LARGE: usize = 1 << 16;
 
 /// What has been written of the panes, and what has not.
-#[derive(Default)]
 pub(super) struct Record {
     pub(super) tracked: bool,
+    /// A pane with more accumulators than that may be written as a whole, once.
+    pub(super) large: usize,
     /// The pane and hash of every entry whose change has been told and not yet written.
     pub(super) kept: Vec<(EventTime, u64)>,
     /// Panes that have closed since the last snapshot, and the groups in which they had been written.
     gone: Vec<(EventTime, Groups)>,
     /// The groups in which the watermark stands as it is now.
     pub(super) told: Groups,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        let (kept, gone, told) = (Vec::new(), Vec::new(), Groups::default());
+        Record { tracked: false, large: LARGE, kept, gone, told }
+    }
 }
 
 impl Record {
@@ -53,7 +61,11 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         if M::TRACKED {
             self.write_marked(writer)?;
         } else {
-            for Pane { start, settled, table, written, was_written, .. } in &mut self.panes {
+            let large = self.record.large;
+            for Pane { start, settled, table, written, was_written, touched, .. } in &mut self.panes {
+                if !std::mem::take(touched) {
+                    continue;
+                }
                 let mut write = |hash, key: &K, acc: &A::Acc| {
                     let group = KeyGroup::of(hash);
                     written.insert(group);
@@ -61,8 +73,9 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
                 };
                 // Many panes close before the next snapshot. To put a large one together again then costs more than to
                 // write it once more if it does not close.
-                let at_first = settled.len() == 0 && !std::mem::replace(was_written, true);
-                if at_first && table.len() > LARGE {
+                if !*was_written && table.len() > large.max(4 * settled.len()) {
+                    *was_written = true;
+                    put_back(aggregate, settled, table);
                     table.iter().try_for_each(|entry| write(hash_key(&entry.key), &entry.key, &entry.acc))?;
                 } else {
                     split::settle(aggregate, settled, table, write)?;

@@ -102,7 +102,10 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             self.recent = self.seek(time);
         }
         match self.panes.get_mut(self.recent) {
-            Some(pane) => pane,
+            Some(pane) => {
+                pane.touched = true;
+                pane
+            }
             None => unreachable!("a pane was found or put at this place"),
         }
     }
@@ -112,7 +115,8 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         let (start, _) = self.grid.pane(time);
         self.panes.binary_search_by_key(&start, |pane| pane.start).unwrap_or_else(|place| {
             let mut table = std::mem::replace(&mut self.spare, Table::new());
-            table.reserve(self.panes.get(self.recent).map_or(0, |pane| pane.table.len()));
+            let as_before = |pane: &Pane<K, A::Acc, M>| pane.table.len().max(pane.settled.len());
+            table.reserve(self.panes.get(self.recent).map_or(0, as_before));
             self.panes.insert(place, Pane::around(&self.grid, time, table));
             place
         })
@@ -225,6 +229,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
             && self.grid.window(pane.last_window()).end > closed
         {
             let instants = pane.instants();
+            pane.touched = true;
             std::mem::swap(&mut self.hot.table, &mut pane.table);
             (self.hot.start, self.hot.instants) = (pane.start, instants);
         }

@@ -131,7 +131,9 @@ impl Hosted {
             return;
         }
         let unsaved = self.operator.unsaved();
-        let at_once = unsaved.saturating_sub(std::mem::replace(&mut self.unsaved, unsaved));
+        // Less than before: much has gone, and all of this has come since.
+        let before = std::mem::replace(&mut self.unsaved, unsaved);
+        let at_once = unsaved.checked_sub(before).unwrap_or(unsaved);
         if !AHEAD.contains(&unsaved) || at_once >= AHEAD.start || now.since(self.ahead) < AHEAD_AFTER {
             return;
         }
