@@ -1,0 +1,3 @@
+//! The measuring harness.
+
+pub mod provenance;
