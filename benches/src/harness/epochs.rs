@@ -123,7 +123,7 @@ mod tests {
     fn events_count_until_the_commit_of_their_own_epoch() {
         let mut epochs = Epochs::default();
         epochs.begin(3);
-        [5, 4, 9].map(|due| epochs.add(due * MILLI));
+        [5, 4, 9].iter().for_each(|due| epochs.add(due * MILLI));
         epochs.prepare(3, 10 * MILLI);
         epochs.begin(4);
         epochs.add(10 * MILLI);

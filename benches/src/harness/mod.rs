@@ -13,10 +13,14 @@
 
 pub mod answer;
 pub mod epochs;
+pub mod hgrm;
+pub mod plot;
 pub mod provenance;
 pub mod recorder;
+pub mod result;
 pub mod run;
 pub mod schedule;
 pub mod slots;
 pub mod source;
+pub mod sustain;
 pub mod windows;
