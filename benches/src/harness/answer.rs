@@ -48,7 +48,7 @@ pub enum Question {
 #[must_use]
 pub fn mapped(key: u64) -> Option<u64> {
     let value = splitmix64(key);
-    (value % 8 != 0).then_some(value)
+    (!value.is_multiple_of(8)).then_some(value)
 }
 
 /// The right answer, by plain loops over all events.

@@ -6,7 +6,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::{FAINT, Failure, INK, Key, Plot, colour, decades, px, text, titled, with_keys};
-use crate::harness::result::time;
+use crate::harness::result::tick;
 use crate::harness::run::Measured;
 use crate::harness::slots::{Percentiles, SLOT};
 
@@ -83,7 +83,7 @@ impl Plot for Timeline {
             .axis_style(INK.mix(0.6))
             .label_style(text(12.0, scale))
             .x_label_formatter(&|seconds| format!("{seconds}"))
-            .y_label_formatter(&|micros| time(*micros))
+            .y_label_formatter(&|micros| tick(*micros))
             .x_desc("when the event was due, s")
             .y_desc("latency")
             .axis_desc_style(text(13.0, scale))
