@@ -38,7 +38,13 @@ impl Timeline {
             title: title.to_owned(),
             subtitle: subtitle.to_owned(),
             slots: slots.collect(),
-            epochs: measured.epochs.iter().map(|epoch| Duration::from_nanos(epoch.committed)).collect(),
+            // What was committed before the first event was due is not on the plot.
+            epochs: measured
+                .epochs
+                .iter()
+                .filter(|epoch| epoch.committed > 0)
+                .map(|epoch| Duration::from_nanos(epoch.committed))
+                .collect(),
         }
     }
 }
