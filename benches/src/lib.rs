@@ -5,6 +5,7 @@
 
 pub mod baseline;
 pub mod generator;
+pub mod harness;
 pub mod jobs;
 pub mod measure;
 pub mod text;

@@ -12,12 +12,10 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use tidemill_benches::baseline::chain::{Large, Medium, Record, Small, Style, chain};
-use tidemill_benches::baseline::latency::{expected_checksum, latency_waking_early};
 use tidemill_benches::baseline::windowed_count::{WindowedCount, windowed_count};
 use tidemill_benches::baseline::word_count::word_count;
 use tidemill_benches::measure::{
@@ -36,8 +34,6 @@ enum Job {
     WindowedCount,
     /// Eight stateless steps.
     Chain,
-    /// From due to the sink.
-    Latency,
 }
 
 /// Runs the baselines and prints their medians.
@@ -76,18 +72,6 @@ struct Arguments {
     /// Chain: records.
     #[arg(long, default_value_t = 20_000_000)]
     records: u64,
-    /// Latency: events a second.
-    #[arg(long, value_delimiter = ',', default_value = "1000,10000,100000")]
-    rate: Vec<u64>,
-    /// Latency: how long.
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
-    /// Latency: microseconds that an idle worker looks for work before it parks.
-    #[arg(long, value_delimiter = ',', default_value = "10,1000000")]
-    idle_spin: Vec<u64>,
-    /// Latency: how many microseconds before an event is due its source wakes.
-    #[arg(long, default_value_t = 0)]
-    early: u64,
     /// Print JSON lines instead of text.
     #[arg(long)]
     json: bool,
@@ -102,19 +86,6 @@ struct Line {
     answer: String,
     cpu_seconds: f64,
     peak_rss_mib: f64,
-}
-
-/// A latency line of the output, in microseconds.
-#[derive(Serialize)]
-struct LatencyLine {
-    job: String,
-    count: u64,
-    p50: f64,
-    p90: f64,
-    p99: f64,
-    p999: f64,
-    max: f64,
-    cpu_seconds: f64,
 }
 
 impl Arguments {
@@ -228,47 +199,6 @@ impl Arguments {
         }
         self.measure(variants);
     }
-
-    fn latency(&self) {
-        for &workers in &self.workers {
-            for &rate in &self.rate {
-                for &micros in &self.idle_spin {
-                    let before = cpu_time().unwrap_or_default();
-                    let answer = latency_waking_early(
-                        rate,
-                        self.seconds,
-                        workers,
-                        Duration::from_micros(micros),
-                        Duration::from_micros(self.early),
-                    );
-                    let cpu_seconds = cpu_time().unwrap_or_default().saturating_sub(before).as_secs_f64();
-                    assert_eq!(answer.checksum, expected_checksum(answer.count), "the counts are right");
-                    let at = |quantile| answer.histogram.value_at_quantile(quantile) as f64 / 1e3;
-                    let line = LatencyLine {
-                        job: format!(
-                            "latency, {rate}/s, {workers} workers, spin {micros} us, early {} us",
-                            self.early
-                        ),
-                        count: answer.count,
-                        p50: at(0.5),
-                        p90: at(0.9),
-                        p99: at(0.99),
-                        p999: at(0.999),
-                        max: at(1.0),
-                        cpu_seconds,
-                    };
-                    if self.json {
-                        json_line(&mut io::stdout(), &line).expect("the output can be written");
-                    } else {
-                        let LatencyLine { job, count, p50, p90, p99, p999, max, cpu_seconds } = line;
-                        println!(
-                            "{job:48} n {count:7}  us: p50 {p50:7.1}  p90 {p90:7.1}  p99 {p99:8.1}  p99.9 {p999:8.1}  max {max:8.1}  cpu {cpu_seconds:.2} s"
-                        );
-                    }
-                }
-            }
-        }
-    }
 }
 
 fn main() {
@@ -288,8 +218,5 @@ fn main() {
         arguments.chain::<Small>();
         arguments.chain::<Medium>();
         arguments.chain::<Large>();
-    }
-    if arguments.wants(Job::Latency) {
-        arguments.latency();
     }
 }

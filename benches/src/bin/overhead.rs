@@ -14,12 +14,11 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
-use tidemill::{Idle, Mode, Options};
+use tidemill::{Mode, Options};
 use tidemill_benches::baseline::chain::{Large, Medium, Record, Small};
-use tidemill_benches::baseline::latency::{Latency, expected_checksum};
 use tidemill_benches::baseline::{self, chain::Style, windowed_count::WindowedCount};
 use tidemill_benches::jobs;
-use tidemill_benches::measure::{Comparison, Sample, compare, cpu_time, json_line, machine, median, table};
+use tidemill_benches::measure::{Comparison, Sample, compare, json_line, machine, table};
 use tidemill_benches::text::zipf_file;
 
 /// Which job.
@@ -33,8 +32,6 @@ enum Job {
     Windowed,
     /// Eight stateless steps.
     Chain,
-    /// From due to the sink.
-    Latency,
 }
 
 /// Compares Tidemill with programs written by hand.
@@ -70,15 +67,6 @@ struct Arguments {
     /// Chain: records in a batch of the program written by hand.
     #[arg(long, default_value_t = 1024)]
     batch: usize,
-    /// Latency: events a second.
-    #[arg(long, default_value_t = 100_000)]
-    rate: u64,
-    /// Latency: how long each run is.
-    #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
-    /// Latency: microseconds that an idle worker looks for work before it parks.
-    #[arg(long, default_value_t = 10)]
-    idle_spin: u64,
     /// Also write the results to this file, as lines of JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -116,21 +104,6 @@ struct Line {
     /// The greatest `a / b` that keeps the promise.
     target: f64,
     kept: bool,
-}
-
-/// Latencies of both, in microseconds, medians over the rounds.
-#[derive(Serialize)]
-struct LatencyLine {
-    name: String,
-    p50: (f64, f64),
-    p99: (f64, f64),
-    p999: (f64, f64),
-    cpu_seconds: (f64, f64),
-    /// The median of the rounds' ratios of the 99th percentile.
-    ratio: f64,
-    target: f64,
-    kept: bool,
-    agreed: bool,
 }
 
 struct Bench {
@@ -239,86 +212,6 @@ impl Bench {
             );
         }
     }
-
-    fn latency(&mut self) {
-        let Arguments { rate, seconds, idle_spin, runs, alone, .. } = self.arguments;
-        let spin = Duration::from_micros(idle_spin);
-        for workers in self.arguments.workers.clone() {
-            let options = self.options(Mode::Continuous).with_workers(workers).with_idle(Idle::Spin(spin));
-            let a = || with_cpu(|| jobs::latency::latency(rate, seconds, &options));
-            let b = || with_cpu(|| baseline::latency::latency(rate, seconds, workers, spin));
-            if alone {
-                println!("{:?}", a().0.histogram.value_at_quantile(0.99));
-                continue;
-            }
-            let mut agreed = true;
-            let mut rounds = Vec::new();
-            for round in 0..runs {
-                let (x, y) = if round % 2 == 0 {
-                    let x = a();
-                    (x, b())
-                } else {
-                    let y = b();
-                    (a(), y)
-                };
-                for (answer, _) in [&x, &y] {
-                    agreed &= answer.checksum == expected_checksum((rate as f64 * seconds) as u64);
-                }
-                rounds.push((x, y));
-            }
-            let both = |of: &dyn Fn(&(Latency, f64)) -> f64| {
-                let column = |which: &dyn Fn(&((Latency, f64), (Latency, f64))) -> f64| {
-                    median(&rounds.iter().map(which).collect::<Vec<_>>())
-                };
-                (column(&|(x, _)| of(x)), column(&|(_, y)| of(y)))
-            };
-            let at = |q: f64| move |run: &(Latency, f64)| run.0.histogram.value_at_quantile(q) as f64 / 1e3;
-            let ratios: Vec<f64> = rounds.iter().map(|(x, y)| at(0.99)(x) / at(0.99)(y)).collect();
-            let ratio = median(&ratios);
-            let line = LatencyLine {
-                name: format!("latency, {rate}/s, continuous, {workers} workers, spin {idle_spin} us"),
-                p50: both(&at(0.5)),
-                p99: both(&at(0.99)),
-                p999: both(&at(0.999)),
-                cpu_seconds: both(&|run| run.1),
-                ratio,
-                target: 1.3,
-                kept: agreed && ratio <= 1.3,
-                agreed,
-            };
-            self.agreed &= agreed;
-            println!(
-                "{}: us, a | b: p50 {:.1} | {:.1}  p99 {:.1} | {:.1}  p99.9 {:.1} | {:.1}  cpu s {:.2} | {:.2}",
-                line.name,
-                line.p50.0,
-                line.p50.1,
-                line.p99.0,
-                line.p99.1,
-                line.p999.0,
-                line.p999.1,
-                line.cpu_seconds.0,
-                line.cpu_seconds.1
-            );
-            let rounded: Vec<String> = ratios.iter().map(|r| format!("{r:.2}")).collect();
-            let verdict = match (agreed, line.kept) {
-                (false, _) => "VOID: wrong answer",
-                (true, true) => "kept",
-                (true, false) => "MISSED",
-            };
-            println!(
-                "{:>50}  p99 a/b {ratio:.2} (rounds: {}), target 1.30: {verdict}",
-                "",
-                rounded.join(" ")
-            );
-            self.write(&line);
-        }
-    }
-}
-
-fn with_cpu(run: impl FnOnce() -> Latency) -> (Latency, f64) {
-    let before = cpu_time().unwrap_or_default();
-    let answer = run();
-    (answer, cpu_time().unwrap_or_default().saturating_sub(before).as_secs_f64())
 }
 
 fn main() -> ExitCode {
@@ -337,9 +230,6 @@ fn main() -> ExitCode {
         bench.chain::<Small>();
         bench.chain::<Medium>();
         bench.chain::<Large>();
-    }
-    if bench.wants(Job::Latency) {
-        bench.latency();
     }
     let _ = io::stdout().flush();
     if bench.agreed { ExitCode::SUCCESS } else { ExitCode::FAILURE }

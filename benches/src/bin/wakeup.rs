@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use tidemill::connectors::{for_each, socket_listener};
 use tidemill::{Graph, Idle, Mode, Options, Run};
-use tidemill_benches::baseline::latency::histogram;
+use tidemill_benches::harness::slots::histogram;
 
 /// Sends lines to a query and waits for their counts.
 #[derive(Debug, Parser)]

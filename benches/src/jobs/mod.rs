@@ -11,7 +11,6 @@
 )]
 
 pub mod chain;
-pub mod latency;
 pub mod windowed_count;
 pub mod word_count;
 

@@ -1,0 +1,94 @@
+//! What came out of a run, and what should have: the count of events, and a checksum that knows no order.
+
+use serde::Serialize;
+
+use super::schedule::Schedule;
+use crate::generator::{row_checksum, splitmix64};
+
+/// What came out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    /// How many events the rows speak of.
+    pub events: u64,
+    /// The wrapping sum of a hash of every row, a count that speaks of several events taken as one row for each.
+    pub checksum: u64,
+    /// Rows that cannot be: counts too high, or of another window.
+    pub wrong: u64,
+}
+
+impl Answer {
+    /// Takes a row into account that speaks of so many events.
+    #[inline]
+    pub fn add(&mut self, key: u64, window: u64, value: u64, events: u64) {
+        self.events += events;
+        self.checksum = self.checksum.wrapping_add(row_checksum(key, window as i64, value));
+    }
+
+    /// Adds another worker's.
+    pub fn join(&mut self, other: &Answer) {
+        self.events += other.events;
+        self.checksum = self.checksum.wrapping_add(other.checksum);
+        self.wrong += other.wrong;
+    }
+}
+
+/// What is asked of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Every event that [`mapped`] lets through.
+    Mapped,
+    /// The count of each key, or of each key and window of so many microseconds, whenever it has changed.
+    Counts(Option<u64>),
+    /// The count of each key and window of so many microseconds, once.
+    Closed(u64),
+}
+
+/// The stateless step: another number for the key, and nothing for every eighth of these.
+#[inline]
+#[must_use]
+pub fn mapped(key: u64) -> Option<u64> {
+    let value = splitmix64(key);
+    (!value.is_multiple_of(8)).then_some(value)
+}
+
+/// The right answer, by plain loops over all events.
+#[must_use]
+pub fn expected(schedule: &Schedule, question: Question) -> Answer {
+    let mut answer = Answer::default();
+    let mut counts = vec![(0, 0); schedule.load().keys as usize];
+    for index in 0..schedule.total() {
+        let (key, due) = (schedule.key(index), schedule.due(index));
+        let window_of = |size: Option<u64>| size.map_or(0, |size| due / 1_000 / size);
+        match question {
+            Question::Mapped => {
+                if let Some(value) = mapped(key) {
+                    answer.add(value, 0, due, 1);
+                }
+            }
+            Question::Counts(size) => {
+                let (window, count) = &mut counts[key as usize];
+                if *window != window_of(size) {
+                    (*window, *count) = (window_of(size), 0);
+                }
+                *count += 1;
+                answer.add(key, *window, *count, 1);
+            }
+            Question::Closed(size) => {
+                let (window, count) = &mut counts[key as usize];
+                if *window != window_of(Some(size)) {
+                    if *count > 0 {
+                        answer.add(key, *window, *count, *count);
+                    }
+                    (*window, *count) = (window_of(Some(size)), 0);
+                }
+                *count += 1;
+            }
+        }
+    }
+    if let Question::Closed(_) = question {
+        for (key, (window, count)) in (0..).zip(counts).filter(|(_, (_, count))| *count > 0) {
+            answer.add(key, window, count, count);
+        }
+    }
+    answer
+}

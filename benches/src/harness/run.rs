@@ -1,0 +1,402 @@
+//! One run: a graph, a load, an engine; and everything that was measured.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tidemill::{
+    Epoch, EventTime, Graph, Idle, Options, Prepared, Run, Sink, SinkContext, SinkError, Stream,
+    WindowResult, tumbling,
+};
+
+use super::answer::{Answer, Question, expected, mapped};
+use super::epochs::Mark;
+use super::recorder::{Recorded, Recorder, Row, join};
+use super::schedule::{Load, Schedule};
+use super::slots::Slots;
+use super::source::{Event, OpenLoop};
+use super::windows::Window;
+use crate::measure::{cpu_time, peak_rss, reset_peak_rss};
+
+/// How often it is looked how many events wait.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Which graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// Stateless: a map and a filter, which lets seven of eight keys through.
+    Map,
+    /// The running count of each key, said when it has changed.
+    KeyedCount,
+    /// The count of each key in tumbling windows, said when it has changed.
+    WindowedCount,
+    /// The same, said once, when the window closes.
+    WindowedCountOnce,
+}
+
+/// A graph with its windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The graph.
+    pub shape: Shape,
+    /// The size of its windows, in microseconds.
+    pub window: u64,
+}
+
+impl Job {
+    /// What is asked of it.
+    #[must_use]
+    pub fn question(&self) -> Question {
+        match self.shape {
+            Shape::Map => Question::Mapped,
+            Shape::KeyedCount => Question::Counts(None),
+            Shape::WindowedCount => Question::Counts(Some(self.window)),
+            Shape::WindowedCountOnce => Question::Closed(self.window),
+        }
+    }
+
+    fn windows(&self) -> Option<u64> {
+        matches!(self.shape, Shape::WindowedCount | Shape::WindowedCountOnce).then_some(self.window)
+    }
+}
+
+/// How many events were waiting at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Backlog {
+    /// Nanoseconds after the beginning.
+    pub at: u64,
+    /// Events that were due and not shown.
+    pub events: u64,
+}
+
+/// Everything that a run has shown.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// From due to shown.
+    pub record: Slots,
+    /// The same by worker.
+    pub by_worker: Vec<Slots>,
+    /// From due to durable (or committed, where there is no checkpoint). Empty for an engine that commits nothing.
+    pub commit: Slots,
+    /// Windows that were closed by an event.
+    pub windows: Vec<Window>,
+    /// Epochs by when they were committed.
+    pub epochs: Vec<Mark>,
+    /// What came out.
+    pub answer: Answer,
+    /// What should have.
+    pub expected: Answer,
+    /// How many events waited, every 50 ms.
+    pub backlog: Vec<Backlog>,
+    /// From when the first event was due until the query had ended.
+    pub elapsed: Duration,
+    /// CPU time of the process, everything included.
+    pub cpu: Duration,
+    /// The largest resident set, in bytes, with the harness's own tables.
+    pub peak_rss: u64,
+}
+
+impl Measured {
+    /// Whether the answer is right. If not, the numbers are void.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        self.answer == self.expected
+    }
+
+    /// CPU seconds for a million events.
+    #[must_use]
+    pub fn cpu_per_million(&self) -> f64 {
+        self.cpu.as_secs_f64() / (self.expected.events.max(1) as f64 / 1e6)
+    }
+
+    /// Events a second from beginning to end.
+    #[must_use]
+    pub fn throughput(&self, load: &Load) -> f64 {
+        load.events as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+/// What is told while a run is under way: how many of its events are due by now, of how many.
+pub type Watch<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// What both engines need.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The schedule.
+    pub schedule: Arc<Schedule>,
+    /// The graph.
+    pub job: Job,
+    shown: Arc<AtomicU64>,
+}
+
+impl Setting {
+    fn new(job: Job, load: &Load, partitions: usize) -> Setting {
+        let mut load = *load;
+        // There is no state to be filled.
+        load.prefill &= job.shape != Shape::Map;
+        // The clock of an open load runs from here on: nothing may come between this and the start.
+        let schedule = Arc::new(Schedule::begin(load, partitions));
+        Setting { schedule, job, shown: Arc::default() }
+    }
+
+    /// A recorder for one of the workers.
+    #[must_use]
+    pub fn recorder(&self) -> Recorder {
+        Recorder::new(Arc::clone(&self.schedule), self.job.windows(), Arc::clone(&self.shown))
+    }
+
+    /// How many events have to be shown of the first `events`.
+    fn to_show(&self, events: u64) -> u64 {
+        match self.job.shape {
+            Shape::Map => {
+                let keys = self.schedule.load().keys;
+                let through = (0..keys.min(10_000)).filter(|key| mapped(*key).is_some()).count() as u64;
+                events * through / keys.clamp(1, 10_000)
+            }
+            _ => events,
+        }
+    }
+}
+
+/// Runs on Tidemill.
+///
+/// # Panics
+/// If the query fails.
+#[must_use]
+pub fn on_tidemill(job: Job, load: &Load, options: &Options, watch: Watch<'_>) -> Measured {
+    let workers = options.workers;
+    measured(job, load, workers, watch, |setting, during| {
+        let recorders: Arc<Mutex<Vec<Recorder>>> = Arc::default();
+        let graph = graph(setting, &recorders);
+        let query = graph.start(options.clone()).expect("the query starts");
+        while !query.is_finished() {
+            during();
+        }
+        query.wait().expect("the query runs to its end");
+        std::mem::take(&mut *recorders.lock().unwrap_or_else(PoisonError::into_inner))
+    })
+}
+
+/// Runs as a program written by hand on timely dataflow, if there is one for the graph.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn on_timely(job: Job, load: &Load, workers: usize, idle: Idle, watch: Watch<'_>) -> Measured {
+    let idle_spin = match idle {
+        Idle::Park => Duration::ZERO,
+        Idle::Spin(time) => time,
+    };
+    measured(job, load, workers, watch, |setting, during| {
+        let own = setting.clone();
+        let running = std::thread::spawn(move || crate::baseline::latency::latency(&own, workers, idle_spin));
+        while !running.is_finished() {
+            during();
+        }
+        running.join().expect("no worker panics")
+    })
+}
+
+/// Whether there is a program written by hand for a graph.
+#[must_use]
+pub fn is_by_hand(shape: Shape) -> bool {
+    matches!(shape, Shape::Map | Shape::KeyedCount)
+}
+
+fn measured(
+    job: Job,
+    load: &Load,
+    workers: usize,
+    watch: Watch<'_>,
+    run: impl FnOnce(&Setting, &mut dyn FnMut()) -> Vec<Recorder>,
+) -> Measured {
+    reset_peak_rss();
+    let before = cpu_time().unwrap_or_default();
+    let setting = Setting::new(job, load, workers);
+    let schedule = &*setting.schedule;
+    let started = Instant::now();
+    let mut backlog = Vec::new();
+    let recorders = run(&setting, &mut || {
+        std::thread::sleep(LOOK);
+        let shown = setting.shown.load(Ordering::Relaxed);
+        let Some(now) = schedule.now() else { return };
+        let due = schedule.due_before(now + 1);
+        if !load.closed {
+            if job.shape != Shape::WindowedCountOnce {
+                backlog.push(Backlog { at: now, events: setting.to_show(due).saturating_sub(shown) });
+            }
+            watch(due, schedule.total());
+        } else {
+            watch(shown, schedule.total());
+        }
+    });
+    let ended = Instant::now();
+    let cpu = cpu_time().unwrap_or_default().saturating_sub(before);
+    let peak_rss = peak_rss().unwrap_or_default();
+    let Recorded { record, by_worker, commit, windows, epochs, answer } = join(recorders);
+    // What is offered at once is offered from the start.
+    let origin = if load.closed { started } else { schedule.origin() };
+    Measured {
+        record,
+        by_worker,
+        commit,
+        windows,
+        epochs,
+        answer,
+        expected: expected(schedule, job.question()),
+        backlog,
+        elapsed: ended.saturating_duration_since(origin),
+        cpu,
+        peak_rss,
+    }
+}
+
+fn graph(setting: &Setting, recorders: &Arc<Mutex<Vec<Recorder>>>) -> Graph {
+    let graph = Graph::new("latency");
+    let events = graph.source(OpenLoop::new(Arc::clone(&setting.schedule)));
+    let size = setting.job.window;
+    let windowed = |events: Stream<Event>| {
+        events
+            .with_watermark(|event| EventTime((event.1 / 1_000) as i64), Duration::ZERO)
+            .key_by(|event| event.0)
+            .window(tumbling(Duration::from_micros(size)))
+            .count()
+    };
+    let window = move |row: &WindowResult<u64, u64>| row.window.start.0 as u64 / size;
+    match setting.job.shape {
+        Shape::Map => events
+            .map(|(key, due)| (mapped(key), due))
+            .filter(|(value, _)| value.is_some())
+            .sink_per_worker(sinks(setting, recorders, |(value, due): (Option<u64>, u64)| {
+                Row::Passed(value.unwrap_or_default(), due)
+            })),
+        Shape::KeyedCount => events.key_by(|event| event.0).count().update().sink_per_worker(sinks(
+            setting,
+            recorders,
+            |(key, count)| Row::Counted(key, 0, count),
+        )),
+        Shape::WindowedCount => windowed(events).update().sink_per_worker(sinks(
+            setting,
+            recorders,
+            move |row: WindowResult<u64, u64>| Row::Counted(row.key, window(&row), row.value),
+        )),
+        Shape::WindowedCountOnce => windowed(events).append().sink_per_worker(sinks(
+            setting,
+            recorders,
+            move |row: WindowResult<u64, u64>| Row::Closed(row.key, window(&row), row.value),
+        )),
+    }
+    graph
+}
+
+/// Makes a sink for each worker.
+fn sinks<T, F: Fn(T) -> Row + Clone>(
+    setting: &Setting,
+    all: &Arc<Mutex<Vec<Recorder>>>,
+    row: F,
+) -> impl Fn(usize) -> Result<Measure<F>, SinkError> + use<T, F> {
+    let (setting, all) = (setting.clone(), Arc::clone(all));
+    move |_| Ok(Measure { recorder: Some(setting.recorder()), row: row.clone(), all: Arc::clone(&all) })
+}
+
+/// The sink: hands every row to its recorder, which the run collects when the query is over.
+struct Measure<F> {
+    recorder: Option<Recorder>,
+    row: F,
+    all: Arc<Mutex<Vec<Recorder>>>,
+}
+
+impl<T: Send + 'static, F: Fn(T) -> Row + Send + 'static> Sink<T> for Measure<F> {
+    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.show_at_once(context.immediate);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.write(epoch.0, rows.drain(..).map(&self.row));
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.prepare(epoch.0);
+        }
+        Ok(Prepared::nothing())
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.commit(epoch.0);
+        }
+        Ok(())
+    }
+}
+
+impl<F> Drop for Measure<F> {
+    fn drop(&mut self) {
+        let recorder = self.recorder.take();
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).extend(recorder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill::Mode;
+
+    use super::*;
+
+    fn job(shape: Shape) -> Job {
+        Job { shape, window: 50_000 }
+    }
+
+    #[test]
+    fn every_graph_gives_the_right_answer_in_both_modes() {
+        for shape in [Shape::Map, Shape::KeyedCount, Shape::WindowedCount, Shape::WindowedCountOnce] {
+            for mode in [Mode::MicroBatch, Mode::Continuous] {
+                for (workers, rate, closed) in [(1, 1_000, false), (2, 50_000, false), (2, 400_000, true)] {
+                    let load = Load { keys: 70, closed, prefill: rate > 1_000, ..Load::open(rate, 0.25) };
+                    let options = Options::default().with_mode(mode).with_workers(workers);
+                    let measured = on_tidemill(job(shape), &load, &options, &mut |_, _| ());
+                    assert_eq!(measured.answer, measured.expected, "{shape:?} {mode:?} {workers} {rate}");
+                    let recorded = measured.record.total(Duration::ZERO).len();
+                    let of_events = !closed && shape != Shape::WindowedCountOnce;
+                    let prefilled = if load.prefill && shape != Shape::Map { 70 } else { 0 };
+                    let events = if of_events { measured.expected.events - prefilled } else { 0 };
+                    assert_eq!(recorded, events, "{shape:?} {mode:?} {workers} {rate}");
+                    assert_eq!(measured.commit.total(Duration::ZERO).len(), events);
+                    assert_eq!(measured.windows.len(), if shape == Shape::WindowedCountOnce { 4 } else { 0 });
+                    assert!(closed || measured.elapsed >= Duration::from_millis(249));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_program_written_by_hand_answers_the_same() {
+        for shape in [Shape::Map, Shape::KeyedCount] {
+            for (workers, rate, idle) in
+                [(1, 1_000, Idle::Park), (2, 50_000, Idle::Spin(Duration::from_micros(10)))]
+            {
+                let load = Load { keys: 70, prefill: true, ..Load::open(rate, 0.25) };
+                let measured = on_timely(job(shape), &load, workers, idle, &mut |_, _| ());
+                assert_eq!(measured.answer, measured.expected, "{shape:?} {workers} {rate}");
+                assert!(!measured.record.total(Duration::ZERO).is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_answer_is_noticed() {
+        let load = Load { keys: 70, ..Load::open(1_000, 0.1) };
+        let mut measured = on_tidemill(job(Shape::KeyedCount), &load, &Options::default(), &mut |_, _| ());
+        assert!(measured.is_right());
+        measured.answer.checksum ^= 1;
+        assert!(!measured.is_right());
+    }
+}

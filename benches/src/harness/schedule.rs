@@ -1,0 +1,365 @@
+//! Which event is due when: the open-loop load that every engine under measurement is offered.
+//!
+//! Event `k` is due at `k / rate`, whatever the engine does. A generator that comes late emits what is due at once and
+//! with the old stamps, so a stall shows in every event that it delayed. Everything about an event is a function of
+//! its number, and the number of a key's `n`-th event is known without a table: so a sink that is told "this key has
+//! been counted `n` times" knows which event that was, when it was due, and which ones the same row speaks of besides.
+//!
+//! Keys come in rounds: each key once in every round, the round turned by a random number of places.
+
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use crate::generator::splitmix64;
+
+const SECOND: u64 = 1_000_000_000;
+/// A generator whose next event is further away than this sleeps, unless it is told otherwise.
+pub const SPIN_BELOW: Duration = Duration::from_micros(100);
+/// How long before the first event is due the workers are started.
+const LEAD: Duration = Duration::from_millis(60);
+/// How much earlier still, for every event that is to be in the state before.
+const LEAD_FOR_EACH: Duration = Duration::from_micros(3);
+
+/// How a generator waits for the next event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// Awake if the event is due within [`SPIN_BELOW`], asleep if it is further away: so the rate decides.
+    #[default]
+    Auto,
+    /// Always awake.
+    Spin,
+    /// Always asleep.
+    Sleep,
+}
+
+impl FromStr for Pace {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Pace, String> {
+        match text {
+            "auto" => Ok(Pace::Auto),
+            "spin" => Ok(Pace::Spin),
+            "sleep" => Ok(Pace::Sleep),
+            other => Err(format!("`{other}` is neither `auto`, `spin` nor `sleep`")),
+        }
+    }
+}
+
+/// What a generator does until its next event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It is asked again at once.
+    Awake,
+    /// It is asked again after so long.
+    Asleep(Duration),
+}
+
+/// What is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Events a second, over all partitions.
+    pub rate: u64,
+    /// How many events, without those of `prefill`.
+    pub events: u64,
+    /// How many different keys.
+    pub keys: u64,
+    /// Whether each key is counted once before the first event is due, so that the state has its full size from the
+    /// beginning. These events are not measured.
+    pub prefill: bool,
+    /// How generators wait.
+    pub pace: Pace,
+    /// Whether nobody waits: events are emitted as fast as they are taken. Their stamps stay those of the rate, as
+    /// event times; no latency can be told from them.
+    pub closed: bool,
+}
+
+impl Load {
+    /// An open load of `seconds` seconds with 1,000 keys.
+    ///
+    /// # Panics
+    /// If the rate is 0.
+    #[must_use]
+    pub fn open(rate: u64, seconds: f64) -> Load {
+        assert!(rate > 0, "a rate of 0 has no events");
+        let events = (rate as f64 * seconds) as u64;
+        Load { rate, events, keys: 1_000, prefill: false, pace: Pace::Auto, closed: false }
+    }
+}
+
+/// A load with a beginning, divided among partitions: partition `p` of `n` has the events `p`, `p + n`, ….
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    load: Load,
+    partitions: u64,
+    prefill: u64,
+    origin: Instant,
+}
+
+impl Schedule {
+    /// Begins a little later than now, so that workers have time to start.
+    ///
+    /// # Panics
+    /// If there are so many events that their stamps are beyond what 64 bits hold in nanoseconds.
+    #[must_use]
+    pub fn begin(load: Load, partitions: usize) -> Schedule {
+        let prefill = if load.prefill { load.keys } else { 0 };
+        let lead = LEAD + LEAD_FOR_EACH * u32::try_from(prefill).unwrap_or(u32::MAX);
+        Schedule::beginning_at(load, partitions, Instant::now() + lead)
+    }
+
+    /// Begins at an instant.
+    ///
+    /// # Panics
+    /// As [`begin`](Self::begin).
+    #[must_use]
+    pub fn beginning_at(load: Load, partitions: usize, origin: Instant) -> Schedule {
+        assert!(
+            load.rate > 0 && load.keys > 0 && partitions > 0,
+            "there must be events, keys and partitions"
+        );
+        assert!(load.events.checked_mul(SECOND).is_some(), "too many events");
+        let prefill = if load.prefill { load.keys } else { 0 };
+        Schedule { load, partitions: partitions as u64, prefill, origin }
+    }
+
+    /// What is offered.
+    #[must_use]
+    pub fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// How many partitions there are.
+    #[must_use]
+    pub fn partitions(&self) -> u64 {
+        self.partitions
+    }
+
+    /// How many events there are, those before the beginning included.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.prefill + self.load.events
+    }
+
+    /// How many come before the beginning and are not measured.
+    #[must_use]
+    pub fn prefill(&self) -> u64 {
+        self.prefill
+    }
+
+    /// When event `index` is due, in nanoseconds after the beginning. Its event time is this, in microseconds.
+    #[inline]
+    #[must_use]
+    pub fn due(&self, index: u64) -> u64 {
+        index.saturating_sub(self.prefill) * SECOND / self.load.rate
+    }
+
+    /// How many events are due before `nanos`: the number of the first that is not.
+    #[must_use]
+    pub fn due_before(&self, nanos: u64) -> u64 {
+        if nanos == 0 {
+            return 0;
+        }
+        let events = (u128::from(nanos) * u128::from(self.load.rate)).div_ceil(u128::from(SECOND));
+        self.prefill + u64::try_from(events).unwrap_or(u64::MAX).min(self.load.events)
+    }
+
+    /// How many events may be emitted now.
+    #[must_use]
+    pub fn available(&self) -> u64 {
+        match self.now() {
+            _ if self.load.closed => self.total(),
+            Some(now) => self.due_before(now + 1),
+            None => self.prefill,
+        }
+    }
+
+    /// How long the whole is, in nanoseconds.
+    #[must_use]
+    pub fn duration(&self) -> u64 {
+        self.load.events * SECOND / self.load.rate
+    }
+
+    /// When the first event is due.
+    #[must_use]
+    pub fn origin(&self) -> Instant {
+        self.origin
+    }
+
+    /// Nanoseconds since then; none before.
+    #[must_use]
+    pub fn now(&self) -> Option<u64> {
+        Instant::now().checked_duration_since(self.origin).map(|since| since.as_nanos() as u64)
+    }
+
+    /// The same, 0 before.
+    #[inline]
+    #[must_use]
+    pub fn elapsed(&self) -> u64 {
+        self.now().unwrap_or(0)
+    }
+
+    /// What a generator does whose next event has the number `next`. Every engine's generator asks here, so none of
+    /// them wakes up by another rule.
+    #[must_use]
+    pub fn wait(&self, next: u64) -> Wait {
+        if self.load.closed || next < self.prefill {
+            return Wait::Awake;
+        }
+        let at = self.origin + Duration::from_nanos(self.due(next));
+        self.wait_for(at.saturating_duration_since(Instant::now()))
+    }
+
+    fn wait_for(&self, time: Duration) -> Wait {
+        match self.load.pace {
+            _ if time.is_zero() => Wait::Awake,
+            Pace::Spin => Wait::Awake,
+            Pace::Auto if time <= SPIN_BELOW => Wait::Awake,
+            Pace::Auto | Pace::Sleep => Wait::Asleep(time),
+        }
+    }
+
+    /// The key of event `index`.
+    #[must_use]
+    pub fn key(&self, index: u64) -> u64 {
+        let (round, place) = (index / self.load.keys, index % self.load.keys);
+        turn(place, self.turned_by(round), self.load.keys)
+    }
+
+    /// The number of a key's event in round `round`, from 0.
+    #[inline]
+    #[must_use]
+    pub fn index(&self, key: u64, round: u64) -> u64 {
+        let keys = self.load.keys;
+        let by = self.turned_by(round);
+        round * keys + if key >= by { key - by } else { key + keys - by }
+    }
+
+    /// How many of the events before number `end` have the key.
+    #[inline]
+    #[must_use]
+    pub fn of_key_before(&self, key: u64, end: u64) -> u64 {
+        let round = end / self.load.keys;
+        round + u64::from(self.index(key, round) < end)
+    }
+
+    #[inline]
+    fn turned_by(&self, round: u64) -> u64 {
+        ((u128::from(splitmix64(round)) * u128::from(self.load.keys)) >> 64) as u64
+    }
+
+    /// The events of one partition from number `first` on, without a division for each.
+    #[must_use]
+    pub fn walk(&self, first: u64) -> Walk {
+        let keys = self.load.keys;
+        let (round, place) = (first / keys, first % keys);
+        Walk { index: first, round, place, by: self.turned_by(round) }
+    }
+}
+
+#[inline]
+fn turn(place: u64, by: u64, keys: u64) -> u64 {
+    let key = place + by;
+    if key >= keys { key - keys } else { key }
+}
+
+/// A place in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    index: u64,
+    round: u64,
+    place: u64,
+    by: u64,
+}
+
+impl Walk {
+    /// The number of the event.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The event as `(key, when it is due)`; goes to the partition's next one.
+    #[inline]
+    pub fn step(&mut self, schedule: &Schedule) -> (u64, u64) {
+        let keys = schedule.load.keys;
+        let event = (turn(self.place, self.by, keys), schedule.due(self.index));
+        self.index += schedule.partitions;
+        self.place += schedule.partitions;
+        if self.place >= keys {
+            self.round += self.place / keys;
+            self.place %= keys;
+            self.by = schedule.turned_by(self.round);
+        }
+        event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(rate: u64, events: u64, keys: u64, partitions: usize) -> Schedule {
+        let load = Load { events, keys, ..Load::open(rate, 1.0) };
+        Schedule::beginning_at(load, partitions, Instant::now())
+    }
+
+    #[test]
+    fn events_are_due_at_the_rate() {
+        let schedule = schedule(3, 100, 7, 1);
+        assert_eq!([0, 1, 3].map(|k| schedule.due(k)), [0, 333_333_333, SECOND]);
+        assert_eq!([0, 1, 333_333_333, 333_333_334, SECOND].map(|t| schedule.due_before(t)), [0, 1, 1, 2, 3]);
+        assert_eq!(schedule.due_before(u64::MAX), 100);
+    }
+
+    #[test]
+    fn each_key_comes_once_in_a_round_and_is_found_again() {
+        let schedule = schedule(1_000, 50, 7, 1);
+        let mut seen = [0; 7];
+        for index in 0..50 {
+            let key = schedule.key(index);
+            assert_eq!(schedule.of_key_before(key, index), seen[key as usize]);
+            assert_eq!(schedule.index(key, seen[key as usize]), index);
+            seen[key as usize] += 1;
+            assert_eq!(seen.iter().sum::<u64>(), index + 1);
+        }
+        assert!(seen.iter().all(|n| (7..=8).contains(n)), "{seen:?}");
+    }
+
+    #[test]
+    fn partitions_share_the_events() {
+        for (keys, partitions) in [(7, 1), (7, 3), (2, 5), (1, 2)] {
+            let schedule = schedule(1_000, 60, keys, partitions);
+            for partition in 0..partitions as u64 {
+                let mut walk = schedule.walk(partition);
+                for index in (partition..60).step_by(partitions) {
+                    assert_eq!(walk.index(), index);
+                    assert_eq!(walk.step(&schedule), (schedule.key(index), schedule.due(index)));
+                    assert_eq!(walk, schedule.walk(walk.index()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_fills_the_state_comes_before_the_beginning() {
+        let load = Load { keys: 10, prefill: true, ..Load::open(100, 1.0) };
+        let schedule = Schedule::begin(load, 1);
+        assert_eq!(schedule.available(), 10);
+        assert_eq!(schedule.total(), 110);
+        assert_eq!([9, 10, 11].map(|k| schedule.due(k)), [0, 0, SECOND / 100]);
+        assert_eq!(schedule.wait(9), Wait::Awake);
+        assert!(matches!(schedule.wait(10), Wait::Asleep(_)));
+    }
+
+    #[test]
+    fn the_distance_of_the_next_event_decides_how_to_wait_unless_the_user_does() {
+        let (near, far) = (Duration::from_micros(50), Duration::from_millis(1));
+        let with = |pace| {
+            let load = Load { pace, ..Load::open(1_000, 1.0) };
+            let schedule = Schedule::beginning_at(load, 1, Instant::now());
+            [near, far].map(|time| schedule.wait_for(time))
+        };
+        assert_eq!(with(Pace::Auto), [Wait::Awake, Wait::Asleep(far)]);
+        assert_eq!(with(Pace::Spin), [Wait::Awake, Wait::Awake]);
+        assert_eq!(with(Pace::Sleep), [Wait::Asleep(near), Wait::Asleep(far)]);
+    }
+}

@@ -1,0 +1,234 @@
+//! The scheduled events as a source of Tidemill's.
+
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidemill::{Clock, PlanLimits, Poll, Reader, ReaderContext, Source, SourceError, Waker};
+
+use super::schedule::{Schedule, Wait, Walk};
+
+/// An event: its key, and when it was due, in nanoseconds after the beginning.
+pub type Event = (u64, u64);
+
+/// How many events of a closed load a partition gives to an epoch: as many as the sources that hold everything from
+/// the beginning.
+const EPOCH_EVENTS: u64 = 1_000_000;
+
+/// A source of what is due by a [`Schedule`].
+///
+/// It can be read again: an event is a function of its number.
+#[derive(Debug)]
+pub struct OpenLoop {
+    schedule: Arc<Schedule>,
+    alarm: Alarm,
+}
+
+impl OpenLoop {
+    /// The source of a schedule's events.
+    #[must_use]
+    pub fn new(schedule: Arc<Schedule>) -> OpenLoop {
+        OpenLoop { schedule, alarm: Alarm::default() }
+    }
+}
+
+/// Tells the engine that the next event is due, when it has asked for one and there was none: as a socket would, which
+/// does not wait to be asked again. Only micro-batch asks so.
+#[derive(Debug, Default)]
+struct Alarm {
+    wakers: Arc<Mutex<Vec<Waker>>>,
+    thread: OnceLock<Sender<Instant>>,
+}
+
+impl Alarm {
+    fn add(&self, waker: Waker) {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+    }
+
+    fn set(&self, at: Instant) {
+        let thread = self.thread.get_or_init(|| {
+            let (sender, requests) = channel::<Instant>();
+            let wakers = Arc::clone(&self.wakers);
+            // It ends with the source, which holds the other end.
+            std::thread::spawn(move || {
+                let mut last = None;
+                while let Ok(at) = requests.recv() {
+                    if last.replace(at) != Some(at) {
+                        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                        wakers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Waker::wake);
+                    }
+                }
+            });
+            sender
+        });
+        // The thread lives as long as this.
+        let _ = thread.send(at);
+    }
+}
+
+impl Source for OpenLoop {
+    type Item = Event;
+    type Offset = u64;
+    type Reader = OpenLoopReader;
+
+    fn describe(&self) -> String {
+        format!("open loop {}/s", self.schedule.load().rate)
+    }
+
+    fn partitions(&self) -> u32 {
+        self.schedule.partitions() as u32
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    fn is_replayable(&self) -> bool {
+        true
+    }
+
+    fn start(&self, partition: u32) -> Result<u64, SourceError> {
+        Ok(u64::from(partition))
+    }
+
+    fn latest(&self, partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
+        let (partition, peers) = (u64::from(partition), self.schedule.partitions());
+        let available = self.schedule.available();
+        // The partition's first event that may not be read yet.
+        let mut upto = partition + available.saturating_sub(partition).div_ceil(peers) * peers;
+        if available >= self.schedule.total() {
+            // One beyond the end, so that the reader is asked and says that it has ended.
+            upto += peers;
+        }
+        if upto <= *from && available < self.schedule.total() {
+            // Before the beginning nothing but what fills the state is due.
+            let at = self.schedule.origin() + Duration::from_nanos(self.schedule.due(available));
+            self.alarm.set(at);
+        }
+        let most = limits.max_records.or(self.schedule.load().closed.then_some(EPOCH_EVENTS));
+        Ok(upto.min(from.saturating_add(most.unwrap_or(u64::MAX / peers).saturating_mul(peers))).max(*from))
+    }
+
+    fn open(
+        &self,
+        _partition: u32,
+        from: &u64,
+        context: ReaderContext,
+    ) -> Result<OpenLoopReader, SourceError> {
+        self.alarm.add(context.waker);
+        Ok(OpenLoopReader {
+            schedule: Arc::clone(&self.schedule),
+            at: self.schedule.walk(*from),
+            clock: context.clock,
+        })
+    }
+}
+
+/// Reads one partition of an [`OpenLoop`].
+#[derive(Debug)]
+pub struct OpenLoopReader {
+    schedule: Arc<Schedule>,
+    at: Walk,
+    clock: Clock,
+}
+
+impl Reader for OpenLoopReader {
+    type Item = Event;
+    type Offset = u64;
+
+    fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<Event>) -> Result<Poll, SourceError> {
+        let schedule = &*self.schedule;
+        // What was planned was due when it was planned.
+        let end = until.map_or_else(|| schedule.available(), |until| *until).min(schedule.total());
+        let count = end.saturating_sub(self.at.index()).div_ceil(schedule.partitions()).min(max as u64);
+        out.extend((0..count).map(|_| self.at.step(schedule)));
+        let next = self.at.index();
+        if next >= schedule.total() {
+            return Ok(Poll::End);
+        }
+        if until.is_some_and(|until| next >= *until) {
+            return Ok(Poll::Idle);
+        }
+        Ok(match schedule.wait(next) {
+            Wait::Awake => Poll::Ready,
+            Wait::Asleep(time) => Poll::IdleUntil(self.clock.now() + time),
+        })
+    }
+
+    fn offset(&self) -> u64 {
+        self.at.index()
+    }
+
+    fn seek(&mut self, offset: &u64) -> Result<(), SourceError> {
+        self.at = self.schedule.walk(*offset);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill::ProcessingTime;
+
+    use super::*;
+    use crate::harness::schedule::{Load, Pace};
+
+    fn context() -> ReaderContext {
+        ReaderContext::new(Waker::new(|| ()), Clock::new(|| ProcessingTime(0)))
+    }
+
+    /// A source whose events have been due for a minute, or begin in a minute.
+    fn source(load: Load, partitions: usize, late: bool) -> OpenLoop {
+        let minute = Duration::from_secs(60);
+        let now = Instant::now();
+        let origin = if late { now.checked_sub(minute).unwrap() } else { now + minute };
+        OpenLoop::new(Arc::new(Schedule::beginning_at(load, partitions, origin)))
+    }
+
+    #[test]
+    fn a_late_generator_emits_at_once_and_with_the_old_stamps() {
+        let source = source(Load { events: 10, ..Load::open(10, 1.0) }, 1, true);
+        let (mut reader, mut out) = (source.open(0, &0, context()).unwrap(), Vec::new());
+        assert_eq!(reader.poll(None, 4, &mut out).unwrap(), Poll::Ready);
+        assert_eq!(reader.poll(None, 100, &mut out).unwrap(), Poll::End);
+        let stamps: Vec<u64> = out.iter().map(|(_, due)| due / 100_000_000).collect();
+        assert_eq!(stamps, (0..10).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn what_is_not_due_is_not_emitted_unless_nobody_waits() {
+        let load = Load { events: 10, pace: Pace::Sleep, ..Load::open(10, 1.0) };
+        let limits = PlanLimits::new(None, ProcessingTime(0));
+        let early = source(load, 1, false);
+        let (mut reader, mut out) = (early.open(0, &0, context()).unwrap(), Vec::new());
+        assert!(matches!(reader.poll(None, 4, &mut out).unwrap(), Poll::IdleUntil(_)));
+        assert_eq!((out.len(), early.latest(0, &0, &limits).unwrap()), (0, 0));
+
+        let closed = source(Load { closed: true, ..load }, 1, false);
+        let mut reader = closed.open(0, &0, context()).unwrap();
+        assert_eq!(reader.poll(None, 100, &mut out).unwrap(), Poll::End);
+        assert_eq!(out.len(), 10);
+    }
+
+    #[test]
+    fn an_epoch_ends_where_it_was_planned_to_and_the_last_one_with_the_end() {
+        let late = source(Load { events: 11, ..Load::open(10, 1.0) }, 2, true);
+        let limits = PlanLimits::new(Some(2), ProcessingTime(0));
+        for (partition, events) in [(0, 6_usize), (1, 5)] {
+            let mut reader = late.open(partition, &late.start(partition).unwrap(), context()).unwrap();
+            let mut all = Vec::new();
+            let mut epochs = 0;
+            loop {
+                let until = late.latest(partition, &reader.offset(), &limits).unwrap();
+                let mut out = Vec::new();
+                let poll = reader.poll(Some(&until), 100, &mut out).unwrap();
+                epochs += 1;
+                all.append(&mut out);
+                if poll == Poll::End {
+                    break;
+                }
+                assert_eq!((poll, reader.offset()), (Poll::Idle, until));
+            }
+            assert_eq!((all.len(), epochs), (events, events.div_ceil(2)), "{partition}");
+        }
+    }
+}
