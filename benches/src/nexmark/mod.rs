@@ -155,7 +155,7 @@ mod check {
     /// Runs a query in both modes with one worker and with two, and holds its rows against the reference's.
     pub(super) fn agrees_with_its_reference<Q: Query>() {
         let mut expected = Q::reference(&SMALL.all());
-        expected.sort();
+        expected.sort_by_key(Row::digest);
         assert!(expected.len() > 1, "a reference without rows proves nothing");
         for mode in [Mode::MicroBatch, Mode::Continuous] {
             for workers in [1, 2] {

@@ -11,7 +11,7 @@ use super::events::{Bid, Event, Feed, bid, bids};
 pub(super) struct Q1;
 
 /// A bid in another currency.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Converted {
     auction: usize,
     bidder: usize,

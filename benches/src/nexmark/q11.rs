@@ -18,7 +18,7 @@ const GAP_MS: u64 = 10_000;
 pub(super) struct Q11;
 
 /// A session.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
     bidder: usize,
     bids: u64,

@@ -13,7 +13,7 @@ use super::events::{Bid, Event, Feed, bid, bids};
 pub(super) struct Q14;
 
 /// When on a day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeOfDay {
     Day,
     Night,
@@ -32,7 +32,7 @@ impl TimeOfDay {
 }
 
 /// A bid of a middle price.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Calculated {
     auction: usize,
     bidder: usize,

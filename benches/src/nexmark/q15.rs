@@ -16,7 +16,7 @@ use super::ranks::{Bids, ByRank, Distinct, count, day, distinct};
 pub(super) struct Q15;
 
 /// A day's numbers.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Day {
     day: u64,
     bids: ByRank,

@@ -16,7 +16,7 @@ use super::ranks::{Bids, ByRank, Distinct, count, day, distinct};
 pub(super) struct Q16;
 
 /// The numbers of a channel and day.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Channel {
     channel: String,
     day: u64,

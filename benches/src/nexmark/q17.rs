@@ -16,7 +16,7 @@ use super::ranks::{Bids, ByRank, count, day};
 pub(super) struct Q17;
 
 /// The numbers of an auction and day.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Auction {
     auction: usize,
     day: u64,

@@ -9,7 +9,7 @@ use super::events::{Bid, Event, Feed, bid, bids};
 pub(super) struct Q2;
 
 /// A bid on one of the chosen auctions.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Selected {
     auction: usize,
     price: usize,

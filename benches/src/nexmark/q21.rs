@@ -13,7 +13,7 @@ use super::events::{Bid, Event, Feed, bid, bids};
 pub(super) struct Q21;
 
 /// A bid with its channel's number.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WithChannel {
     auction: usize,
     bidder: usize,

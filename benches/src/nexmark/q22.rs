@@ -12,7 +12,7 @@ use super::events::{Bid, Event, Feed, bid, bids};
 pub(super) struct Q22;
 
 /// A bid with the directories of its URL.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Directories {
     auction: usize,
     bidder: usize,

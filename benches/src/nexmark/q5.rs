@@ -21,7 +21,7 @@ pub(super) const SLIDE_MS: u64 = 2_000;
 pub(super) struct Q5;
 
 /// One of the most wanted auctions of a window.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HotItem {
     /// The window's end, in milliseconds since 1970.
     pub(super) end: u64,

@@ -7,7 +7,6 @@
 //! event begins a new slide, which is as often as anything can close.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::time::Instant;
 
 use foldhash::fast::FixedState;
@@ -17,7 +16,7 @@ use renoir::{RuntimeConfig, StreamContext};
 
 use super::answer::{Row, Rows};
 use super::events::{Bid, Event, Feed, bid};
-use super::{Outcome, q0, q1, q2, q5, q7};
+use super::{Outcome, q1, q2, q5, q7};
 
 /// The queries that are there on Renoir.
 pub const NUMBERS: [u32; 5] = [0, 1, 2, 5, 7];
@@ -52,8 +51,8 @@ fn taken<R: Row>(rows: &Rows<R>) -> impl FnMut(R) + Clone + Send + 'static {
     move |row| taker.take(row)
 }
 
-fn pass_through(context: &StreamContext, feed: Feed, rows: Rows<q0::Passed>) {
-    context.stream_par_iter(move |id, _| feed.take(id as u32)).map(q0::Passed).for_each(taken(&rows));
+fn pass_through(context: &StreamContext, feed: Feed, rows: Rows<Event>) {
+    context.stream_par_iter(move |id, _| feed.take(id as u32)).for_each(taken(&rows));
 }
 
 fn currency(context: &StreamContext, feed: Feed, rows: Rows<q1::Converted>) {
@@ -322,12 +321,6 @@ impl<T: Joined> Panes for Merge<T> {
             let (end, found) = window.remove_entry();
             out.push_back(((end, found), end - 1));
         }
-    }
-}
-
-impl fmt::Debug for CountBids {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CountBids").field("slides", &self.slides.len()).finish_non_exhaustive()
     }
 }
 
