@@ -18,7 +18,7 @@ use tidemill_benches::harness::provenance::JsonLines;
 use tidemill_benches::measure::{cpu_time, median, peak_rss, reset_peak_rss, rss};
 use tidemill_benches::nexmark::answer::Answer;
 use tidemill_benches::nexmark::events::{self, Feed, Settings};
-use tidemill_benches::nexmark::{ABSENT, Entry, Outcome, QUERIES};
+use tidemill_benches::nexmark::{ABSENT, Entry, Outcome, QUERIES, plain_loop};
 
 /// Runs queries of the Nexmark suite over events that are made before the clock starts, and checks every answer.
 ///
@@ -55,6 +55,8 @@ struct Arguments {
 }
 
 const FIGURES: &str = "\
+The plain loop takes the events of query 0 from memory and frees them, without an engine: what no engine can do without.
+
 Figures:
   M/s       millions of events (of all three kinds) a second; the middle run, and the slowest and the fastest
   CPU s/M   processor seconds, user and system, that a million events take; the middle run
@@ -69,6 +71,8 @@ Figures:
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Runner {
     Tidemill(Mode),
+    /// No engine at all: only query 0.
+    Loop,
     #[cfg(feature = "peers")]
     Renoir,
 }
@@ -78,16 +82,18 @@ impl Runner {
         match self {
             Runner::Tidemill(Mode::MicroBatch) => "micro-batch",
             Runner::Tidemill(Mode::Continuous) => "continuous",
+            Runner::Loop => "plain loop",
             #[cfg(feature = "peers")]
             Runner::Renoir => "Renoir",
         }
     }
 
-    fn can(self, _query: &Entry) -> bool {
+    fn can(self, query: &Entry) -> bool {
         match self {
             Runner::Tidemill(_) => true,
+            Runner::Loop => query.number == 0,
             #[cfg(feature = "peers")]
-            Runner::Renoir => tidemill_benches::nexmark::renoir::NUMBERS.contains(&_query.number),
+            Runner::Renoir => tidemill_benches::nexmark::renoir::NUMBERS.contains(&query.number),
         }
     }
 
@@ -97,6 +103,7 @@ impl Runner {
                 let workers = feed.partitions() as usize;
                 query.run(feed, &Options::default().with_mode(mode).with_workers(workers))
             }
+            Runner::Loop => plain_loop(feed),
             #[cfg(feature = "peers")]
             Runner::Renoir => {
                 tidemill_benches::nexmark::renoir::run(query.number, feed).expect("Renoir has the query")
@@ -272,7 +279,8 @@ impl Bench {
             let speed = |seconds: f64| settings.events as f64 / seconds / 1e6;
             let most = own.iter().max_by_key(|sample| sample.peak)?;
             let cpu: Vec<f64> = own.iter().map(|sample| sample.cpu).collect();
-            let over_renoir = renoir.filter(|(other, _)| *other != runner).map(|(_, theirs)| {
+            let ours = matches!(runner, Runner::Tidemill(_));
+            let over_renoir = renoir.filter(|_| ours).map(|(_, theirs)| {
                 let ratios: Vec<f64> =
                     own.iter().zip(theirs).map(|(ours, theirs)| theirs.seconds / ours.seconds).collect();
                 median(&ratios)
@@ -331,8 +339,8 @@ fn main() -> ExitCode {
         .iter()
         .filter(|query| query.number == 0 || arguments.queries.contains(&query.number))
         .collect();
-    #[allow(unused_mut, reason = "other engines are a feature")]
     let mut runners: Vec<Runner> = arguments.modes.iter().map(|mode| Runner::Tidemill(*mode)).collect();
+    runners.push(Runner::Loop);
     #[cfg(feature = "peers")]
     if !arguments.without_renoir {
         runners.push(Runner::Renoir);

@@ -167,7 +167,6 @@ impl Feed {
     }
 
     /// The events of a partition. A second time there are none.
-    #[must_use]
     pub fn take(&self, partition: u32) -> Taken {
         let part = self.parts.get(partition as usize);
         let chunks =

@@ -17,7 +17,7 @@ pub(super) type ByRank = [u64; 4];
 pub(super) fn rank(price: usize) -> usize {
     match price {
         ..10_000 => 1,
-        ..1_000_000 => 2,
+        10_000..1_000_000 => 2,
         _ => 3,
     }
 }
