@@ -8,4 +8,5 @@ pub mod generator;
 pub mod harness;
 pub mod jobs;
 pub mod measure;
+pub mod nexmark;
 pub mod text;
