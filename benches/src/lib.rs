@@ -8,4 +8,7 @@ pub mod generator;
 pub mod harness;
 pub mod jobs;
 pub mod measure;
+#[cfg(feature = "peers")]
+pub mod renoir;
 pub mod text;
+pub mod throughput;
