@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::{Answer, Outcome};
@@ -23,6 +24,16 @@ pub fn measured(run: impl FnOnce() -> Outcome) -> (Outcome, Duration, u64) {
     let outcome = run();
     let cpu = cpu_time().unwrap_or_default().saturating_sub(before);
     (outcome, cpu, peak_rss().unwrap_or(0))
+}
+
+/// A bar on the standard error for so many runs; nothing is drawn where that is no terminal.
+#[must_use]
+pub fn progress(runs: usize) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(runs as u64), ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 /// Runs in figures.

@@ -4,10 +4,12 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark fails loudly")]
 
 mod cost;
+mod included;
 mod reference;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -24,7 +26,8 @@ use crate::baseline::word_count::WordCount;
 use crate::text::zipf_file;
 use crate::{baseline, jobs};
 
-pub use cost::{Cost, Figures, measured};
+pub use cost::{Cost, Figures, measured, progress};
+pub use included::Included;
 
 /// A job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +87,7 @@ impl FromStr for Job {
             None => (text, None),
         };
         match (kind, number) {
-            ("word", None) => Ok(Job::WordCount),
+            ("word", None) if text == "word-count" => Ok(Job::WordCount),
             ("session", None) => Ok(Job::Session),
             ("windowed", Some(keys @ 1..)) => Ok(Job::Windowed(keys)),
             ("sliding", Some(panes @ 1..)) => Ok(Job::Sliding(panes)),
@@ -154,6 +157,28 @@ pub struct Sizes {
     pub words: usize,
     /// Keys of the sliding windows and sessions.
     pub keys: u64,
+}
+
+impl Sizes {
+    /// Writes the text of the word count.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_text(&self, path: &Path) -> io::Result<()> {
+        zipf_file(path, self.mib << 20, self.words, TEXT_SEED).map(drop)
+    }
+}
+
+/// Reads the name of a mode.
+///
+/// # Errors
+/// If it is none.
+pub fn mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "micro-batch" => Ok(Mode::MicroBatch),
+        "continuous" => Ok(Mode::Continuous),
+        other => Err(format!("`{other}` is neither `micro-batch` nor `continuous`")),
+    }
 }
 
 /// The jobs with their input and their right answers, made when first asked for.
@@ -289,11 +314,11 @@ impl Bench {
 
     /// The text, written when first asked for.
     fn text(&mut self) -> &Path {
-        let Sizes { mib, words, .. } = self.sizes;
+        let sizes = self.sizes;
         self.text
             .get_or_insert_with(|| {
                 let file = NamedTempFile::new().expect("a temporary file");
-                zipf_file(file.path(), mib << 20, words, TEXT_SEED).expect("the text is written");
+                sizes.write_text(file.path()).expect("the text is written");
                 file
             })
             .path()
