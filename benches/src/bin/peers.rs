@@ -90,7 +90,7 @@ Figures:
                 them; in brackets the fastest and the slowest round.
   M/s           millions of input records a second in the median round.
   CPU s/M       CPU seconds, user and system, of the whole process for a million records.
-  RSS MiB       the largest resident set of the process while the engine ran.
+  RSS MiB       the largest resident set of the process while the engine ran, with what the allocator kept of earlier runs.
   times         Tidemill is so many times as fast: the other's time over Tidemill's of the same round, the median over
                 the rounds. Above 1 Tidemill is faster.
   geometric mean over all jobs, modes and numbers of workers of a peer.
