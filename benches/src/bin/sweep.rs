@@ -49,13 +49,14 @@ struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "1s")]
     window: SignedDuration,
     /// Seconds of each measured run; with a trigger of an interval at least six of its intervals. [default: 6;
-    /// quick: 1.25]
+    /// quick: 1]
     #[arg(long)]
     seconds: Option<f64>,
-    /// Steps of halving to the greatest rate that is kept up. [default: 6; quick: 3]
+    /// Steps of halving to the greatest rate that is kept up. [default: 6; quick: 3, or 2 where a trigger's
+    /// interval is half a second or more]
     #[arg(long)]
     steps: Option<u32>,
-    /// Events of the runs at saturation. [default: 100000000; quick: 20000000]
+    /// Events of the runs at saturation. [default: 100000000; quick: 10000000]
     #[arg(long)]
     events: Option<u64>,
     /// What an idle worker does: `park`, or `spin:50us` to look for work that long before it parks.
@@ -176,9 +177,9 @@ fn fill(arguments: &mut Arguments) {
             false => vec![Trigger::Asap, every(10), every(100), every(1_000)],
         };
     }
-    arguments.seconds.get_or_insert(if quick { 1.25 } else { 6.0 });
+    arguments.seconds.get_or_insert(if quick { 1.0 } else { 6.0 });
     arguments.steps.get_or_insert(if quick { 3 } else { 6 });
-    arguments.events.get_or_insert(if quick { 20_000_000 } else { 100_000_000 });
+    arguments.events.get_or_insert(if quick { 10_000_000 } else { 100_000_000 });
 }
 
 fn problem(arguments: &Arguments) -> Option<&'static str> {
@@ -294,10 +295,11 @@ impl Sweep {
             (Mode::MicroBatch, Trigger::Every(interval)) => interval.max(Duration::from_millis(1)),
             _ => Duration::from_millis(1),
         };
-        let mut steps = self.arguments.steps.unwrap_or(6);
+        let (mut steps, mut rates) = (self.arguments.steps.unwrap_or(6), self.arguments.rates.clone());
         if self.arguments.quick && slack >= Duration::from_millis(500) {
-            // Every trial takes some seconds.
+            // Every run takes some seconds.
             steps = steps.min(2);
+            rates = rates.split_off(rates.len().saturating_sub(1));
         }
         let keys = self.arguments.keys;
         let seconds = self.seconds(&options);
@@ -317,7 +319,6 @@ impl Sweep {
         self.bar.suspend(|| println!("{line}"));
 
         let most = kept_up.unwrap_or(0);
-        let mut rates = self.arguments.rates.clone();
         rates.retain(|rate| *rate < most);
         rates.extend(SHARES.map(|share| most * share / 100).into_iter().filter(|rate| *rate > 0));
         rates.sort_unstable();
