@@ -15,11 +15,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
-use hdrhistogram::Histogram;
-use tidemill::connectors::{RateRow, channel, discard, iterate_partitions, rate};
-use tidemill::{Epoch, Graph, Journal, Mode, Options, Prepared, Run, Sink, SinkError, tumbling};
+use tidemill::connectors::{channel, discard, iterate_partitions};
+use tidemill::{Epoch, Graph, Journal, Mode, Options, Prepared, Run, Sink, SinkError};
 use tidemill_benches::baseline::windowed_count::WindowedCount;
 use tidemill_benches::generator::splitmix64;
+use tidemill_benches::harness::run::{Job as Counting, Shape, on_tidemill};
+use tidemill_benches::harness::schedule::Load;
+use tidemill_benches::harness::slots::Percentiles;
 use tidemill_benches::jobs::windowed_count::windowed_count;
 use tidemill_benches::measure::{Sample, compare, machine, median, table};
 
@@ -143,60 +145,19 @@ fn micros() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_micros() as i64
 }
 
-/// Latencies by slots of 250 ms of when the record was due.
-type Slots = Arc<Mutex<Vec<Histogram<u64>>>>;
-
-struct Timeline {
-    origin: i64,
-    slots: Slots,
-}
-
-const SLOT: i64 = 250_000;
-
-impl Sink<(u64, i64)> for Timeline {
-    fn write(&mut self, _epoch: Epoch, rows: &mut Vec<(u64, i64)>) -> Result<(), SinkError> {
-        let now = micros();
-        let mut slots = self.slots.lock().unwrap();
-        for (_, due) in rows.drain(..) {
-            let slot = ((due - self.origin).max(0) / SLOT) as usize;
-            while slots.len() <= slot {
-                slots.push(Histogram::new_with_bounds(1, 60_000_000, 3).unwrap());
-            }
-            slots[slot].saturating_record((now - due).max(1) as u64);
-        }
-        Ok(())
-    }
-
-    fn commit(&mut self, _epoch: Epoch) -> Result<(), SinkError> {
-        Ok(())
-    }
-}
-
-/// The 99th percentile of every slot, in microseconds.
+/// The 99th percentile of every slot of 250 ms, in microseconds.
 fn timeline(arguments: &Arguments, checkpoint: Option<&Path>) -> Vec<f64> {
-    let slots: Slots = Arc::default();
-    let graph = Graph::new("boundary");
-    let (sink_slots, origin) = (Arc::clone(&slots), micros());
-    graph
-        .source(rate(arguments.rate).partitions(arguments.workers as u32))
-        .with_watermark(|row: &RateRow| row.time, Duration::ZERO)
-        .key_by(|row: &RateRow| splitmix64(row.value) % 1_000_000)
-        // No window closes meanwhile: that has a price of its own, with and without checkpoints.
-        .window(tumbling(Duration::from_secs(24 * 3600)))
-        .max(|row| row.time.0)
-        .update()
-        .map(|row| (row.key, row.value))
-        .sink_per_worker(move |_| Ok(Timeline { origin, slots: Arc::clone(&sink_slots) }));
+    // No window closes meanwhile: that has a price of its own, with and without checkpoints.
+    let job = Counting { shape: Shape::WindowedCount, window: 24 * 3_600_000_000 };
+    let load =
+        Load { keys: 1_000_000, prefill: true, ..Load::open(arguments.rate, arguments.seconds as f64) };
     let mut options = Options::default().with_mode(Mode::Continuous).with_workers(arguments.workers);
     if let Some(dir) = checkpoint {
         options = options.with_checkpoint(dir);
     }
-    let handle = graph.start(options).expect("the query starts");
-    std::thread::sleep(Duration::from_secs(arguments.seconds));
-    handle.stop();
-    handle.wait().expect("the query ends in order");
-    let slots = slots.lock().unwrap();
-    slots.iter().filter(|slot| !slot.is_empty()).map(|slot| slot.value_at_quantile(0.99) as f64).collect()
+    let measured = on_tidemill(job, &load, &options, &mut |_, _| ());
+    assert!(measured.is_right(), "the counts are right");
+    measured.record.iter().map(|(_, slot)| Percentiles::of(slot).p99).collect()
 }
 
 /// How much the worst slot of a second is worse with a checkpoint in it.

@@ -14,7 +14,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use jiff::SignedDuration;
 use serde::Serialize;
 use tempfile::TempDir;
-use tidemill::{Options, Trigger};
+use tidemill::{Idle, Options, Trigger};
 use tidemill_benches::harness::hgrm;
 use tidemill_benches::harness::plot::{Named, PercentilePlot, Timeline, save};
 use tidemill_benches::harness::provenance::JsonLines;
@@ -28,7 +28,7 @@ use tidemill_benches::measure::median;
 /// The load is open: event k is due at k / rate, whatever the engine does, and its latency counts from there. A
 /// generator that comes late emits what is due at once and with the old stamps, so a stall shows in every event that it
 /// delayed.
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 #[command(after_long_help = FIGURES)]
 struct Arguments {
     /// What is computed.
@@ -41,6 +41,11 @@ struct Arguments {
     /// the median of the rounds' ratios.
     #[arg(long, value_name = "ROUNDS", default_value_t = 0)]
     compare: usize,
+    /// Everything that is promised against the program written by hand: `map` and `keyed-count` at 1,000, 10,000 and
+    /// 100,000 events a second, compared with --idle as given (five rounds unless --compare says otherwise); and with
+    /// everybody asleep between events at 10,000 a second.
+    #[arg(long)]
+    acceptance: bool,
     /// Events a second. With several, one run after the other.
     #[arg(long, value_delimiter = ',', default_value = "10000")]
     rate: Vec<u64>,
@@ -94,6 +99,7 @@ Figures:
   epochs    how many were committed.
   CPU s/M   CPU seconds for a million events: the whole process, the generator, the measuring and idle spinning included.
   RSS MiB   the largest resident set of the process, with the tables of the measuring.
+  asleep    --acceptance: the p99 of a run with generator and workers asleep between events. Kept if below 1 ms.
   ratio     --compare: Tidemill's figure over that of the program written by hand; the median of the rounds. Kept if
             p50 and p99 are at most 1.2.
   step      continuous with --checkpoint: p99.9 of the slots of 250 ms in which an epoch was being committed, against
@@ -102,7 +108,7 @@ The answer of every run is checked against plain loops. A wrong one voids the fi
 
 For example:
   latency --graph map --rate 1000,10000,100000 --mode continuous --idle spin:50us --compare 5
-  latency --graph keyed-count --rate 10000 --mode continuous --idle park --pace sleep
+  latency --acceptance --idle spin:50us
   latency --graph windowed-count --keys 1000000 --prefill --window 1h --rate 100000 --seconds 15 \\
           --mode continuous --checkpoint . --checkpoint-interval 1s --plot plots";
 
@@ -236,13 +242,48 @@ fn main() -> ExitCode {
     let mut json = JsonLines::append(arguments.json.as_deref()).expect("the file of results can be opened");
     println!("{}", json.provenance().headline());
     let mut right = true;
-    for rate in arguments.rate.clone() {
-        right &= match arguments.compare {
-            0 => single(&arguments, rate, &mut json),
-            rounds => compare(&arguments, rate, rounds, &mut json),
-        };
+    if arguments.acceptance {
+        right = acceptance(&arguments, &mut json);
+    } else {
+        for rate in &arguments.rate {
+            right &= match arguments.compare {
+                0 => single(&arguments, *rate, &mut json),
+                rounds => compare(&arguments, *rate, rounds, &mut json),
+            };
+        }
     }
     if right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A claim about a run by itself.
+#[derive(Serialize)]
+struct Asleep {
+    claim: String,
+    p99: f64,
+    limit: f64,
+    kept: bool,
+}
+
+fn acceptance(arguments: &Arguments, json: &mut JsonLines) -> bool {
+    let mut right = true;
+    let rounds = if arguments.compare == 0 { 5 } else { arguments.compare };
+    for graph in [Kind::Map, Kind::KeyedCount] {
+        let of_graph = Arguments { graph, engine: Engine::Tidemill, ..arguments.clone() };
+        for rate in [1_000, 10_000, 100_000] {
+            right &= compare(&of_graph, rate, rounds, json);
+        }
+        let mut asleep = Arguments { pace: Pace::Sleep, ..of_graph };
+        asleep.options.idle = Idle::Park;
+        let what = format!("{}, asleep between events", asleep.what(Engine::Tidemill, 10_000));
+        let (result, _) = asleep.run(Engine::Tidemill, 10_000, &what);
+        right &= result.right;
+        let (p99, limit) = (result.record.p99, 1_000.0);
+        let kept = result.right && p99 < limit;
+        println!("{what}: p99 {}, limit 1 ms: {}", time(p99), if kept { "kept" } else { "MISSED" });
+        json.write(&result).expect("the result can be written");
+        json.write(&Asleep { claim: what, p99, limit, kept }).expect("the result can be written");
+    }
+    right
 }
 
 fn single(arguments: &Arguments, rate: u64, json: &mut JsonLines) -> bool {

@@ -27,8 +27,8 @@ pub struct Mark {
 pub struct Epochs {
     open: VecDeque<Counts>,
     done: Vec<Counts>,
-    /// The longest epoch so far: how much room the next one is given at once.
-    longest: usize,
+    /// How much room the next epoch is given at once: as much as the last one has taken.
+    room: usize,
 }
 
 /// An epoch's events by when they were due.
@@ -54,7 +54,7 @@ impl Epochs {
     /// What comes from here on is of this epoch. Epochs come in order.
     pub fn begin(&mut self, epoch: u64) {
         if self.open.back().is_none_or(|last| last.epoch < epoch) {
-            let counts = Vec::with_capacity(self.longest);
+            let counts = Vec::with_capacity(self.room);
             self.open.push_back(Counts { epoch, prepared: 0, committed: 0, first: 0, counts });
         }
     }
@@ -72,7 +72,7 @@ impl Epochs {
         while self.open.front().is_some_and(|first| first.epoch <= epoch) {
             let Some(mut first) = self.open.pop_front() else { return };
             first.committed = now;
-            self.longest = self.longest.max(first.counts.len());
+            self.room = first.counts.len();
             self.done.push(first);
         }
     }

@@ -147,6 +147,16 @@ pub fn time(micros: f64) -> String {
     }
 }
 
+/// A time in microseconds on an axis: powers of ten have no digits to spare.
+#[must_use]
+pub fn tick(micros: f64) -> String {
+    match micros {
+        t if t < 1e3 => format!("{t:.0} us"),
+        t if t < 1e6 => format!("{:.0} ms", t / 1e3),
+        t => format!("{:.0} s", t / 1e6),
+    }
+}
+
 /// A number of events a second, as short as it can be read.
 #[must_use]
 pub fn rate(events: f64) -> String {
@@ -298,7 +308,7 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         assert_eq!(
-            [3.14, 42.0, 1_500.0, 123_456.0, 2e6].map(time),
+            [3.12, 42.0, 1_500.0, 123_456.0, 2e6].map(time),
             ["3.1us", "42us", "1.50ms", "123ms", "2.00s"]
         );
         assert_eq!([100.0, 1e3, 12_500.0, 1e5, 4.25e6].map(rate), ["100", "1k", "12k", "100k", "4.25M"]);

@@ -1,8 +1,10 @@
 //! The scheduled events as a source of Tidemill's.
 
-use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use tidemill::{Clock, PlanLimits, Poll, Reader, ReaderContext, Source, SourceError};
+use tidemill::{Clock, PlanLimits, Poll, Reader, ReaderContext, Source, SourceError, Waker};
 
 use super::schedule::{Schedule, Wait, Walk};
 
@@ -16,14 +18,51 @@ const EPOCH_EVENTS: u64 = 1_000_000;
 /// A source of what is due by a [`Schedule`].
 ///
 /// It can be read again: an event is a function of its number.
-#[derive(Clone, Debug)]
-pub struct OpenLoop(Arc<Schedule>);
+#[derive(Debug)]
+pub struct OpenLoop {
+    schedule: Arc<Schedule>,
+    alarm: Alarm,
+}
 
 impl OpenLoop {
     /// The source of a schedule's events.
     #[must_use]
     pub fn new(schedule: Arc<Schedule>) -> OpenLoop {
-        OpenLoop(schedule)
+        OpenLoop { schedule, alarm: Alarm::default() }
+    }
+}
+
+/// Tells the engine that the next event is due, when it has asked for one and there was none: as a socket would, which
+/// does not wait to be asked again. Only micro-batch asks so.
+#[derive(Debug, Default)]
+struct Alarm {
+    wakers: Arc<Mutex<Vec<Waker>>>,
+    thread: OnceLock<Sender<Instant>>,
+}
+
+impl Alarm {
+    fn add(&self, waker: Waker) {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+    }
+
+    fn set(&self, at: Instant) {
+        let thread = self.thread.get_or_init(|| {
+            let (sender, requests) = channel::<Instant>();
+            let wakers = Arc::clone(&self.wakers);
+            // It ends with the source, which holds the other end.
+            std::thread::spawn(move || {
+                let mut last = None;
+                while let Ok(at) = requests.recv() {
+                    if last.replace(at) != Some(at) {
+                        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                        wakers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Waker::wake);
+                    }
+                }
+            });
+            sender
+        });
+        // The thread lives as long as this.
+        let _ = thread.send(at);
     }
 }
 
@@ -33,11 +72,11 @@ impl Source for OpenLoop {
     type Reader = OpenLoopReader;
 
     fn describe(&self) -> String {
-        format!("open loop {}/s", self.0.load().rate)
+        format!("open loop {}/s", self.schedule.load().rate)
     }
 
     fn partitions(&self) -> u32 {
-        self.0.partitions() as u32
+        self.schedule.partitions() as u32
     }
 
     fn is_bounded(&self) -> bool {
@@ -53,15 +92,20 @@ impl Source for OpenLoop {
     }
 
     fn latest(&self, partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
-        let (partition, peers) = (u64::from(partition), self.0.partitions());
-        let available = self.0.available();
+        let (partition, peers) = (u64::from(partition), self.schedule.partitions());
+        let available = self.schedule.available();
         // The partition's first event that may not be read yet.
         let mut upto = partition + available.saturating_sub(partition).div_ceil(peers) * peers;
-        if available >= self.0.total() {
+        if available >= self.schedule.total() {
             // One beyond the end, so that the reader is asked and says that it has ended.
             upto += peers;
         }
-        let most = limits.max_records.or(self.0.load().closed.then_some(EPOCH_EVENTS));
+        if upto <= *from && available < self.schedule.total() {
+            // Before the beginning nothing but what fills the state is due.
+            let at = self.schedule.origin() + Duration::from_nanos(self.schedule.due(available));
+            self.alarm.set(at);
+        }
+        let most = limits.max_records.or(self.schedule.load().closed.then_some(EPOCH_EVENTS));
         Ok(upto.min(from.saturating_add(most.unwrap_or(u64::MAX / peers).saturating_mul(peers))).max(*from))
     }
 
@@ -71,7 +115,12 @@ impl Source for OpenLoop {
         from: &u64,
         context: ReaderContext,
     ) -> Result<OpenLoopReader, SourceError> {
-        Ok(OpenLoopReader { schedule: Arc::clone(&self.0), at: self.0.walk(*from), clock: context.clock })
+        self.alarm.add(context.waker);
+        Ok(OpenLoopReader {
+            schedule: Arc::clone(&self.schedule),
+            at: self.schedule.walk(*from),
+            clock: context.clock,
+        })
     }
 }
 
@@ -118,9 +167,7 @@ impl Reader for OpenLoopReader {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
-    use tidemill::{ProcessingTime, Waker};
+    use tidemill::ProcessingTime;
 
     use super::*;
     use crate::harness::schedule::{Load, Pace};

@@ -66,23 +66,22 @@ impl Trial {
     }
 }
 
-/// The greatest rate that is kept up, by halving: `most` is one that can hardly be, `steps` how many are tried. `None`
-/// if not even the least one tried is.
+/// The greatest rate that is kept up, by halving between 0 and `most`, which hardly can be; `steps` is how many rates
+/// are tried. `None` if not even the least of them is.
 pub fn bisect(most: u64, steps: u32, mut try_rate: impl FnMut(u64) -> Trial) -> (Option<u64>, Vec<Trial>) {
-    let (mut low, mut high) = (0_u64, most.max(1));
+    let (mut low, mut high) = (0_u64, most.max(2));
     let mut trials = Vec::new();
-    for step in 0..steps {
-        // The most itself is worth a trial: where it is kept up there is nothing to halve.
-        let rate = if step == 0 { high } else { low.midpoint(high) }.max(1);
+    for _ in 0..steps {
+        let rate = low.midpoint(high);
+        if rate == low {
+            break;
+        }
         let trial = try_rate(rate);
         trials.push(trial);
         if trial.kept_up {
             low = rate;
         } else {
             high = rate;
-        }
-        if low == high {
-            break;
         }
     }
     ((low > 0).then_some(low), trials)
@@ -107,10 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn where_everything_is_kept_up_one_trial_is_enough_and_where_nothing_is_there_is_no_rate() {
+    fn where_nothing_is_kept_up_there_is_no_rate() {
         let always = |kept_up| move |rate| Trial { rate, kept_up, ..Trial::default() };
-        assert_eq!(bisect(500, 8, always(true)), (Some(500), vec![always(true)(500)]));
         assert_eq!(bisect(500, 4, always(false)).0, None);
+        assert_eq!(bisect(512, 4, always(true)).0, Some(480));
+        // Nothing is left to halve.
+        assert_eq!(bisect(2, 9, always(true)).1.len(), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::{FAINT, Failure, INK, Key, Plot, colour, decades, px, text, titled, with_keys};
-use crate::harness::result::{rate, time};
+use crate::harness::result::{rate, tick};
 
 /// A way to run.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Plot for Curve {
             .axis_style(INK.mix(0.6))
             .label_style(text(12.0, scale))
             .x_label_formatter(&|events| rate(*events))
-            .y_label_formatter(&|micros| time(*micros))
+            .y_label_formatter(&|micros| tick(*micros))
             .x_desc("events a second that were offered")
             .y_desc("latency from due to shown")
             .axis_desc_style(text(13.0, scale))

@@ -155,7 +155,7 @@ fn with_keys<DB: DrawingBackend>(
                 }
             }
         }
-        let label = (px(42.0, scale) as i32, y - px(7.0, scale) as i32);
+        let label = (px(42.0, scale) as i32, y - px(5.0, scale) as i32);
         beside.draw(&Text::new(key.name.clone(), label, text(13.0, scale)))?;
     }
     Ok(plot)

@@ -5,7 +5,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::{FAINT, Failure, INK, Key, Plot, colour, decades, px, text, titled, with_keys};
-use crate::harness::result::time;
+use crate::harness::result::tick;
 
 /// A histogram with a name.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl Plot for PercentilePlot {
             .axis_style(INK.mix(0.6))
             .label_style(text(12.0, scale))
             .x_label_formatter(&|beyond| percentile(*beyond))
-            .y_label_formatter(&|micros| time(*micros))
+            .y_label_formatter(&|micros| tick(*micros))
             .x_desc("percentile")
             .y_desc("latency")
             .axis_desc_style(text(13.0, scale))

@@ -6,7 +6,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::{FAINT, Failure, INK, Key, Plot, colour, decades, px, text, titled, with_keys};
-use crate::harness::result::time;
+use crate::harness::result::tick;
 use crate::harness::run::Measured;
 use crate::harness::slots::{Percentiles, SLOT};
 
@@ -38,7 +38,13 @@ impl Timeline {
             title: title.to_owned(),
             subtitle: subtitle.to_owned(),
             slots: slots.collect(),
-            epochs: measured.epochs.iter().map(|epoch| Duration::from_nanos(epoch.committed)).collect(),
+            // What was committed before the first event was due is not on the plot.
+            epochs: measured
+                .epochs
+                .iter()
+                .filter(|epoch| epoch.committed > 0)
+                .map(|epoch| Duration::from_nanos(epoch.committed))
+                .collect(),
         }
     }
 }
@@ -83,7 +89,7 @@ impl Plot for Timeline {
             .axis_style(INK.mix(0.6))
             .label_style(text(12.0, scale))
             .x_label_formatter(&|seconds| format!("{seconds}"))
-            .y_label_formatter(&|micros| time(*micros))
+            .y_label_formatter(&|micros| tick(*micros))
             .x_desc("when the event was due, s")
             .y_desc("latency")
             .axis_desc_style(text(13.0, scale))
