@@ -9,4 +9,7 @@ pub mod harness;
 pub mod jobs;
 pub mod measure;
 pub mod nexmark;
+#[cfg(feature = "peers")]
+pub mod renoir;
 pub mod text;
+pub mod throughput;

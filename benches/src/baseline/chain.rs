@@ -206,7 +206,7 @@ pub fn chain<R: Record>(records: u64, batch: usize, style: Style) -> Chain {
 
 /// All steps on one record.
 #[inline]
-fn fused<R: Record>(record: R) -> Option<R> {
+pub(crate) fn fused<R: Record>(record: R) -> Option<R> {
     let record = step1(record);
     if !step2(&record) {
         return None;

@@ -13,7 +13,10 @@
 )]
 
 pub mod chain;
+pub mod chain_dataflow;
 pub mod latency;
+pub mod session;
+pub mod sliding;
 pub mod windowed_count;
 pub mod word_count;
 

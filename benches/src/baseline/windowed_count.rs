@@ -22,6 +22,7 @@ use timely::dataflow::channels::pact::{Exchange, ExchangeCore, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::source;
 use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
+use timely::dataflow::{Scope, StreamVec};
 use timely::progress::frontier::MutableAntichain;
 
 use super::{Wide, route, run};
@@ -31,15 +32,15 @@ use crate::generator::{event, row_checksum, window_width};
 pub const STEP: i64 = 1;
 
 /// An event: key and time.
-type Event = (u64, i64);
+pub(super) type Event = (u64, i64);
 /// A result, or a part of one: key, start of the window, count.
-type Row = (u64, i64, u64);
+pub(super) type Row = (u64, i64, u64);
 /// Builds containers of events.
-type Events = CapacityContainerBuilder<Vec<Event>>;
+pub(super) type Events = CapacityContainerBuilder<Vec<Event>>;
 /// Builds containers of rows.
-type Rows = CapacityContainerBuilder<Vec<Row>>;
+pub(super) type Rows = CapacityContainerBuilder<Vec<Row>>;
 /// Counts by key.
-type Table = hashbrown::HashMap<u64, u64, FixedState>;
+pub(crate) type Table = hashbrown::HashMap<u64, u64, FixedState>;
 
 /// What to count, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,13 @@ impl Windowed {
         self.events += count;
         self.checksum = self.checksum.wrapping_add(row_checksum(key, window, count));
     }
+
+    /// Adds what another worker has seen.
+    pub fn join(&mut self, other: &Windowed) {
+        self.rows += other.rows;
+        self.events += other.events;
+        self.checksum = self.checksum.wrapping_add(other.checksum);
+    }
 }
 
 /// Runs the job.
@@ -104,70 +112,7 @@ pub fn windowed_count(job: WindowedCount) -> Windowed {
         let (index, peers) = (worker.index() as u64, worker.peers() as u64);
 
         worker.dataflow::<i64, _, _>(|scope| {
-            let events = source(scope, "Generate", |mut first, info| {
-                let activator = scope.activator_for(info.address);
-                first.downgrade(&(index as i64 * STEP));
-                let mut capability = Some(first);
-                let mut next = index;
-                move |output: &mut OutputBuilderSession<'_, i64, Events>| {
-                    let Some(held) = capability.as_mut() else { return };
-                    let left = job.events.saturating_sub(next).div_ceil(peers);
-                    let mut batch = Vec::with_capacity(job.batch.min(left as usize));
-                    batch.extend(
-                        (0..left.min(job.batch as u64)).map(|k| event(next + k * peers, job.keys, STEP)),
-                    );
-                    next += batch.len() as u64 * peers;
-                    if !batch.is_empty() {
-                        output.session(held).give_container(&mut batch);
-                    }
-                    if next < job.events {
-                        held.downgrade(&(next as i64 * STEP));
-                        activator.activate();
-                    } else {
-                        capability = None;
-                    }
-                }
-            });
-
-            let rows = if job.two_phase {
-                let partial =
-                    events.unary_frontier::<Rows, _, _, _>(Pipeline, "Count locally", |first, _| {
-                        drop(first);
-                        let mut windows = Windows::new(job.width(), 1);
-                        move |(input, frontier), output| {
-                            input.for_each(|cap, batch| {
-                                windows.hold(*cap.least().unwrap(), || cap.retain_least(0).unwrap());
-                                windows.count_events(batch);
-                            });
-                            windows.close(frontier, output);
-                        }
-                    });
-                let exchange = Exchange::new(|row: &Row| route(row.0));
-                partial.unary_frontier::<Rows, _, _, _>(exchange, "Add", |first, _| {
-                    drop(first);
-                    let mut windows = Windows::new(job.width(), 2);
-                    move |(input, frontier), output| {
-                        input.for_each(|cap, batch| {
-                            windows.hold(*cap.least().unwrap(), || cap.retain_least(0).unwrap());
-                            windows.add_rows(batch);
-                        });
-                        windows.close(frontier, output);
-                    }
-                })
-            } else {
-                let exchange = ExchangeCore::<Wide<Event>, _>::new_core(|event: &Event| route(event.0));
-                events.unary_frontier::<Rows, _, _, _>(exchange, "Count", |first, _| {
-                    drop(first);
-                    let mut windows = Windows::new(job.width(), 1);
-                    move |(input, frontier), output| {
-                        input.for_each(|cap, batch| {
-                            windows.hold(*cap.least().unwrap(), || cap.retain_least(0).unwrap());
-                            windows.count_events(batch);
-                        });
-                        windows.close(frontier, output);
-                    }
-                })
-            };
+            let rows = counted(scope, job, index, peers);
             rows.sink(Pipeline, "Check", move |(input, _)| {
                 let mut seen = seen.borrow_mut();
                 input.for_each(|_, batch| {
@@ -181,12 +126,90 @@ pub fn windowed_count(job: WindowedCount) -> Windowed {
 
     let elapsed = start.elapsed();
     let mut answer = Windowed { elapsed, ..Windowed::default() };
-    for part in parts {
-        answer.rows += part.rows;
-        answer.events += part.events;
-        answer.checksum = answer.checksum.wrapping_add(part.checksum);
-    }
+    parts.iter().for_each(|part| answer.join(part));
     answer
+}
+
+/// The counts of every key in every window of worker `index`'s share of the keys: the events of all `peers` workers,
+/// counted and closed as the frontier passes.
+pub(super) fn counted<'scope>(
+    scope: Scope<'scope, i64>,
+    job: WindowedCount,
+    index: u64,
+    peers: u64,
+) -> StreamVec<'scope, i64, Row> {
+    let events = events(scope, job.events, job.keys, job.batch, index, peers);
+    if job.two_phase {
+        let partial = events.unary_frontier::<Rows, _, _, _>(Pipeline, "Count locally", |first, _| {
+            drop(first);
+            let mut windows = Windows::new(job.width(), 1);
+            move |(input, frontier), output| {
+                input.for_each(|cap, batch| {
+                    windows.hold(*cap.least().unwrap(), || cap.retain_least(0).unwrap());
+                    windows.count_events(batch);
+                });
+                windows.close(frontier, output);
+            }
+        });
+        let exchange = Exchange::new(|row: &Row| route(row.0));
+        partial.unary_frontier::<Rows, _, _, _>(exchange, "Add", |first, _| {
+            drop(first);
+            let mut windows = Windows::new(job.width(), 2);
+            move |(input, frontier), output| {
+                input.for_each(|cap, batch| {
+                    windows.hold(*cap.least().unwrap(), || cap.retain_least(0).unwrap());
+                    windows.add_rows(batch);
+                });
+                windows.close(frontier, output);
+            }
+        })
+    } else {
+        let exchange = ExchangeCore::<Wide<Event>, _>::new_core(|event: &Event| route(event.0));
+        events.unary_frontier::<Rows, _, _, _>(exchange, "Count", |first, _| {
+            drop(first);
+            let mut windows = Windows::new(job.width(), 1);
+            move |(input, frontier), output| {
+                input.for_each(|cap, batch| {
+                    windows.hold(*cap.least().unwrap(), || cap.retain_least(0).unwrap());
+                    windows.count_events(batch);
+                });
+                windows.close(frontier, output);
+            }
+        })
+    }
+}
+
+/// Worker `index`'s share of `count` events, `size` to a container and activation, with a watermark after each.
+pub(super) fn events<'scope>(
+    scope: Scope<'scope, i64>,
+    count: u64,
+    keys: u64,
+    size: usize,
+    index: u64,
+    peers: u64,
+) -> StreamVec<'scope, i64, Event> {
+    source(scope, "Generate", |mut first, info| {
+        let activator = scope.activator_for(info.address);
+        first.downgrade(&(index as i64 * STEP));
+        let mut capability = Some(first);
+        let mut next = index;
+        move |output: &mut OutputBuilderSession<'_, i64, Events>| {
+            let Some(held) = capability.as_mut() else { return };
+            let left = count.saturating_sub(next).div_ceil(peers);
+            let mut batch = Vec::with_capacity(size.min(left as usize));
+            batch.extend((0..left.min(size as u64)).map(|k| event(next + k * peers, keys, STEP)));
+            next += batch.len() as u64 * peers;
+            if !batch.is_empty() {
+                output.session(held).give_container(&mut batch);
+            }
+            if next < count {
+                held.downgrade(&(next as i64 * STEP));
+                activator.activate();
+            } else {
+                capability = None;
+            }
+        }
+    })
 }
 
 /// The open windows of one operator.

@@ -56,30 +56,40 @@ pub fn mapped(key: u64) -> Option<u64> {
 pub fn expected(schedule: &Schedule, question: Question) -> Answer {
     let mut answer = Answer::default();
     let mut counts = vec![(0, 0); schedule.load().keys as usize];
-    for index in 0..schedule.total() {
-        let (key, due) = (schedule.key(index), schedule.due(index));
-        let window_of = |size: Option<u64>| size.map_or(0, |size| due / 1_000 / size);
+    // Events come in the order of their times, so the window moves on and never back.
+    let (mut present, mut end) = (
+        0,
+        match question {
+            Question::Mapped | Question::Counts(None) => u64::MAX,
+            Question::Counts(Some(size)) | Question::Closed(size) => size * 1_000,
+        },
+    );
+    let size = end;
+    for (key, due) in schedule.events() {
+        while due >= end {
+            present += 1;
+            end = end.saturating_add(size);
+        }
+        let (window, count) = &mut counts[key as usize];
         match question {
             Question::Mapped => {
                 if let Some(value) = mapped(key) {
                     answer.add(value, 0, due, 1);
                 }
             }
-            Question::Counts(size) => {
-                let (window, count) = &mut counts[key as usize];
-                if *window != window_of(size) {
-                    (*window, *count) = (window_of(size), 0);
+            Question::Counts(_) => {
+                if *window != present {
+                    (*window, *count) = (present, 0);
                 }
                 *count += 1;
-                answer.add(key, *window, *count, 1);
+                answer.add(key, present, *count, 1);
             }
-            Question::Closed(size) => {
-                let (window, count) = &mut counts[key as usize];
-                if *window != window_of(Some(size)) {
+            Question::Closed(_) => {
+                if *window != present {
                     if *count > 0 {
                         answer.add(key, *window, *count, *count);
                     }
-                    (*window, *count) = (window_of(Some(size)), 0);
+                    (*window, *count) = (present, 0);
                 }
                 *count += 1;
             }
@@ -91,4 +101,33 @@ pub fn expected(schedule: &Schedule, question: Question) -> Answer {
         }
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::harness::schedule::Load;
+
+    #[test]
+    fn windows_are_those_of_the_events_times() {
+        // Several partitions, windows that no event is in, and one whose end no event meets.
+        let load = Load { events: 200, keys: 7, ..Load::open(1_000, 1.0) };
+        let schedule = Schedule::beginning_at(load, 3, Instant::now());
+        for size in [300, 7_001, 1_000_000] {
+            let mut counts = BTreeMap::new();
+            let (mut changes, mut closed) = (Answer::default(), Answer::default());
+            for index in 0..200 {
+                let (key, window) = (schedule.key(index), schedule.due(index) / 1_000 / size);
+                let count = counts.entry((key, window)).or_insert(0);
+                *count += 1;
+                changes.add(key, window, *count, 1);
+            }
+            counts.iter().for_each(|((key, window), count)| closed.add(*key, *window, *count, *count));
+            assert_eq!(expected(&schedule, Question::Counts(Some(size))), changes);
+            assert_eq!(expected(&schedule, Question::Closed(size)), closed);
+        }
+    }
 }

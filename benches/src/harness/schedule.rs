@@ -246,6 +246,13 @@ impl Schedule {
         ((u128::from(splitmix64(round)) * u128::from(self.load.keys)) >> 64) as u64
     }
 
+    /// All events in the order of their numbers, as `(key, when it is due)`.
+    pub fn events(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
+        let whole = Schedule { partitions: 1, ..self.clone() };
+        let mut walk = whole.walk(0);
+        (0..whole.total()).map(move |_| walk.step(&whole))
+    }
+
     /// The events of one partition from number `first` on, without a division for each.
     #[must_use]
     pub fn walk(&self, first: u64) -> Walk {

@@ -1,12 +1,11 @@
 //! Eight stateless steps; see [`baseline::chain`](crate::baseline::chain).
 //!
-//! As the baseline's fused loop, it makes the records batch by batch in a `Vec`, takes them through the steps into
-//! another, and counts and adds up what comes through.
+//! Each worker makes its share of the records, takes them through the steps, and counts and adds up what comes through.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use tidemill::connectors::iterate;
+use tidemill::connectors::iterate_partitions;
 use tidemill::{Graph, Options, Run};
 
 use super::{Gather, gathered};
@@ -19,13 +18,16 @@ use crate::baseline::chain::{
 /// # Panics
 /// If the query fails.
 #[must_use]
-pub fn chain<R: Record>(records: u64, options: &Options) -> Chain {
+pub fn chain<R: Record>(records: u64, workers: usize, options: &Options) -> Chain {
     let start = Instant::now();
     let answer: Arc<Mutex<Chain>> = Arc::default();
     let shared = Arc::clone(&answer);
     let graph = Graph::new("chain");
     graph
-        .source(iterate(move || (0..records).map(R::at)))
+        .source(iterate_partitions(workers as u32, move |partition| {
+            let (first, peers) = (u64::from(partition), workers as u64);
+            (0..records.saturating_sub(first).div_ceil(peers)).map(move |k| R::at(first + k * peers))
+        }))
         .map(step1)
         .filter(step2)
         .map(step3)
@@ -44,7 +46,7 @@ pub fn chain<R: Record>(records: u64, options: &Options) -> Chain {
                 all.checksum = all.checksum.wrapping_add(own.checksum);
             }))
         });
-    graph.run(options.clone()).expect("the query runs to its end");
+    graph.run(options.clone().with_workers(workers)).expect("the query runs to its end");
     Chain { elapsed: start.elapsed(), ..gathered(&answer) }
 }
 
@@ -58,8 +60,10 @@ mod tests {
     fn check<R: Record>() {
         let expected = baseline::chain::chain::<R>(20_001, 1_000, Style::Fused);
         for mode in [Mode::MicroBatch, Mode::Continuous] {
-            let answer = chain::<R>(20_001, &Options::default().with_mode(mode));
-            assert_eq!((answer.count, answer.checksum), (expected.count, expected.checksum), "{mode:?}");
+            for workers in [1, 2] {
+                let answer = chain::<R>(20_001, workers, &Options::default().with_mode(mode));
+                assert_eq!((answer.count, answer.checksum), (expected.count, expected.checksum), "{mode:?}");
+            }
         }
     }
 

@@ -11,12 +11,37 @@
 )]
 
 pub mod chain;
+pub mod session;
+pub mod sliding;
 pub mod windowed_count;
 pub mod word_count;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tidemill::{Epoch, Sink, SinkError};
+use tidemill::connectors::{IterSource, iterate_partitions};
+use tidemill::{Epoch, Sink, SinkError, WindowResult};
+
+use crate::baseline::windowed_count::{STEP, Windowed};
+use crate::generator::event;
+
+/// The events of the windowed jobs, dealt out among `workers` partitions.
+fn events(
+    count: u64,
+    keys: u64,
+    workers: usize,
+) -> IterSource<impl Iterator<Item = (u64, i64)> + Send + 'static> {
+    let peers = workers as u32;
+    iterate_partitions(peers, move |partition| {
+        let (first, peers) = (u64::from(partition), u64::from(peers));
+        let own = count.saturating_sub(first).div_ceil(peers);
+        (0..own).map(move |k| event(first + k * peers, keys, STEP))
+    })
+}
+
+/// Takes a row of a windowed count into account.
+fn count_row(answer: &mut Windowed, row: WindowResult<u64, u64>) {
+    answer.add(row.key, row.window.start.0, row.value);
+}
 
 /// A sink for the measuring of everything but sinks: takes every row into account as it comes and keeps none. What an
 /// instance has gathered is joined with the others' when it is dropped.

@@ -3,12 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tidemill::connectors::iterate_partitions;
-use tidemill::{EventTime, Graph, Options, Run, WindowResult, tumbling};
+use tidemill::{EventTime, Graph, Options, Run, tumbling};
 
-use super::{Gather, gathered};
-use crate::baseline::windowed_count::{STEP, Windowed, WindowedCount};
-use crate::generator::event;
+use super::{Gather, count_row, events, gathered};
+use crate::baseline::windowed_count::{Windowed, WindowedCount};
 
 /// Runs the job (whose number of phases and size of batches are Tidemill's own choice here).
 ///
@@ -19,29 +17,15 @@ pub fn windowed_count(job: WindowedCount, options: &Options) -> Windowed {
     let start = Instant::now();
     let answer: Arc<Mutex<Windowed>> = Arc::default();
     let shared = Arc::clone(&answer);
-    let (events, keys, peers) = (job.events, job.keys, job.workers as u32);
     let graph = Graph::new("windowed count");
     graph
-        .source(iterate_partitions(peers, move |partition| {
-            let (first, peers) = (u64::from(partition), u64::from(peers));
-            let own = events.saturating_sub(first).div_ceil(peers);
-            (0..own).map(move |k| event(first + k * peers, keys, STEP))
-        }))
+        .source(events(job.events, job.keys, job.workers))
         .with_watermark(|event| EventTime(event.1), Duration::ZERO)
         .key_by(|event| event.0)
         .window(tumbling(Duration::from_micros(job.width() as u64)))
         .count()
         .append()
-        .sink_per_worker(move |_| {
-            let take = |answer: &mut Windowed, row: WindowResult<u64, u64>| {
-                answer.add(row.key, row.window.start.0, row.value);
-            };
-            Ok(Gather::new(&shared, take, |all, own| {
-                all.rows += own.rows;
-                all.events += own.events;
-                all.checksum = all.checksum.wrapping_add(own.checksum);
-            }))
-        });
+        .sink_per_worker(move |_| Ok(Gather::new(&shared, count_row, |all, own| all.join(&own))));
     graph.run(options.clone().with_workers(job.workers)).expect("the query runs to its end");
     Windowed { elapsed: start.elapsed(), ..gathered(&answer) }
 }
