@@ -72,8 +72,9 @@ Figures:
   RSS MiB       the largest resident set of the process in any of the runs.
   2 against 1   how many times as fast two workers are as one; at least 1.7 is wanted of keyed jobs, where both cores are
                 free.
-  growth        --scaling: what a record costs with 100 million events over what it costs with 10 million; at most 1.2
-                is wanted. With a million the start of the query counts, and its ratio is printed without a target.
+  growth        --scaling: the dearest record's cost over the cheapest's, with 1, 10 and 100 million events; at most 1.2 is
+                wanted. The number of windows is the same for all sizes, so with fewer events more rows come out for
+                each: of a million events in windows of many panes that is a good part of the work.
 The answer of every run is compared with a plain loop's (rows, records, and a sum that knows no order). A wrong one voids the
 figures, and the exit code is not 0.";
 
@@ -197,9 +198,11 @@ impl Run<'_> {
                 }
             }
         }
-        for (of, [little, middle, much]) in growths {
-            self.promise(format!("growth: {of}"), much / middle, 1.2, much / middle <= 1.2);
-            println!("{:60} {:.2}", "   a million over ten million", little / middle);
+        for (of, costs) in growths {
+            let dearest = costs.iter().copied().fold(0.0, f64::max);
+            let cheapest = costs.iter().copied().fold(f64::INFINITY, f64::min);
+            let growth = dearest / cheapest;
+            self.promise(format!("growth: {of}"), growth, 1.2, growth <= 1.2);
         }
     }
 }
