@@ -134,6 +134,22 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         }
     }
 
+    /// Adds a record that does not merely go on with its key's last session.
+    #[inline(never)]
+    fn add_apart<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, window: Window, value: &A::In)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let Entry { acc: sessions, mark, .. } = self.table.upsert(hash, key, SmallVec::new, |_| ());
+        let outdated = mark.outdate();
+        let (place, met) = put(aggregate, sessions, window, Part::Record(value));
+        if M::TRACKED && sessions.get_mut(place).is_some_and(|session| session.mark.set()) {
+            self.changes.push(hash);
+        }
+        self.count(hash, window, met, outdated);
+    }
+
     /// Counts a part that met so many sessions. Whether it began one, and whether it is the first since its key was
     /// written, is one test: neither is so most of the time.
     #[inline]
@@ -197,6 +213,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
     type Slot = Window;
     type Place = Window;
 
+    #[inline]
     fn is_late(&self, time: EventTime, value: &A::In, watermark: EventTime) -> bool {
         self.gap.span(time, value).end <= watermark
     }
@@ -212,13 +229,23 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let window = self.gap.span(time, value);
-        let Entry { acc: sessions, mark, .. } = self.table.upsert(hash, key, SmallVec::new, |_| ());
-        let outdated = mark.outdate();
-        let (place, met) = put(aggregate, sessions, window, Part::Record(value));
-        if M::TRACKED && sessions.get_mut(place).is_some_and(|session| session.mark.set()) {
-            self.changes.push(hash);
+        // Nearly every record goes on with its key's last session.
+        if let Some(Entry { acc: sessions, mark, .. }) = self.table.find_mut(hash, key)
+            && let Some(last) = sessions.last_mut()
+            && last.window.start <= window.start
+            && window.start <= last.window.end
+        {
+            aggregate.add(&mut last.acc, value);
+            last.window.end = last.window.end.max(window.end);
+            if last.mark.set() {
+                self.changes.push(hash);
+            }
+            if mark.outdate() {
+                self.note(hash, None, true);
+            }
+            return;
         }
-        self.count(hash, window, met, outdated);
+        self.add_apart(aggregate, hash, key, window, value);
     }
 
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Window, acc: A::Acc) {

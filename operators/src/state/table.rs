@@ -136,6 +136,15 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         self.entries.extract_if(of_group).for_each(|entry| gone(entry.acc));
     }
 
+    #[inline]
+    pub(super) fn find_mut<Q>(&mut self, hash: u64, key: &Q) -> Option<&mut Entry<K, Acc, M>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.entries.find_mut(hash, |entry| entry.key.borrow() == key)
+    }
+
     pub(super) fn find(&self, hash: u64, key: &K) -> Option<&Entry<K, Acc, M>> {
         self.entries.find(hash, |entry| entry.key == *key)
     }
