@@ -92,12 +92,14 @@ impl<'de> Deserialize<'de> for EventTime {
 }
 
 /// A span of time in microseconds, saturating at `i64::MAX` (292,000 years).
+#[inline]
 pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl std::ops::Add<Duration> for EventTime {
     type Output = EventTime;
+    #[inline]
     fn add(self, duration: Duration) -> EventTime {
         EventTime(self.0.saturating_add(micros(duration)))
     }

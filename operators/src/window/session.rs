@@ -31,6 +31,7 @@ pub fn session(gap: Duration) -> SessionWindow {
 
 impl SessionWindow {
     /// What a record at that time spans: the session it would be alone.
+    #[inline]
     pub fn span_of(&self, time: EventTime) -> Window {
         Window { start: time, end: end(time, self.gap) }
     }
@@ -64,6 +65,7 @@ pub fn session_by<V, F: Fn(&V) -> Duration>(gap: F) -> SessionBy<F> {
 
 impl<F> SessionBy<F> {
     /// What a record at that time spans: the session it would be alone.
+    #[inline]
     pub fn span_of<V>(&self, time: EventTime, value: &V) -> Window
     where
         F: Fn(&V) -> Duration,
@@ -79,6 +81,7 @@ impl<F> Clone for SessionBy<F> {
 }
 
 /// Where a gap after an instant ends, at least a microsecond later unless time itself ends there.
+#[inline]
 fn end(time: EventTime, gap: Duration) -> EventTime {
     time + gap.max(Duration::from_micros(1))
 }

@@ -69,6 +69,9 @@ pub fn text_blocks(pattern: impl Into<String>) -> TextBlocks {
 
 /// A source of JSON values, one on each line. Empty lines mean nothing.
 ///
+/// All its files are one sequence, the oldest first, with one watermark. Files that run beside each other in event time
+/// want a source each, joined by `union`, or their records are late for each other.
+///
 /// The pattern is a directory, a file or a glob. New files are read as they appear, until the query is stopped, unless
 /// the source is [`bounded`](FileSource::bounded). A line that is no such value ends the query with its file and line;
 /// it can also be [skipped and counted](FileSource::on_bad_record), or
