@@ -94,6 +94,8 @@ Figures:
             end) until its first row is shown (--append).
   last      the same until its last row.
   p50 ...   half, 99 %, 99.9 % of the events take at most this long; max is the slowest. Three digits are exact.
+            To compare the modes with durable commits, hold the commit of continuous against the record of micro-batch.
+  w         workers.
   rate/s    events a second that are offered.
   waiting   the greatest number of events that were due and not yet shown, looked at every 50 ms.
   epochs    how many were committed.
@@ -103,14 +105,17 @@ Figures:
   ratio     --compare: Tidemill's figure over that of the program written by hand; the median of the rounds. Kept if
             p50 and p99 are at most 1.2.
   step      continuous with --checkpoint: p99.9 of the slots of 250 ms in which an epoch was being committed, against
-            the others (medians, and the worst of each).
+            the others (medians, and the worst of each), and the difference of the medians: what commits cost others.
 The answer of every run is checked against plain loops. A wrong one voids the figures, and the exit code is not 0.
 
 For example:
   latency --graph map --rate 1000,10000,100000 --mode continuous --idle spin:50us --compare 5
   latency --acceptance --idle spin:50us
   latency --graph windowed-count --keys 1000000 --prefill --window 1h --rate 100000 --seconds 15 \\
-          --mode continuous --checkpoint . --checkpoint-interval 1s --plot plots";
+          --mode continuous --checkpoint . --checkpoint-interval 1s --plot plots
+Both modes with a durable commit each second (micro-batch commits every epoch, so its trigger says it):
+  latency --graph windowed-count --rate 20000 --mode continuous --checkpoint . --checkpoint-interval 1s
+  latency --graph windowed-count --rate 20000 --mode micro-batch --checkpoint . --trigger 1s";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
@@ -302,7 +307,7 @@ fn single(arguments: &Arguments, rate: u64, json: &mut JsonLines) -> bool {
             time(step.without),
             time(step.worst_without)
         );
-        println!("      a difference of {:.2} ms", step.height() / 1e3);
+        println!("      a difference of the medians of {:.2} ms", step.height() / 1e3);
     }
     if let Some(path) = &arguments.hgrm {
         let mut file = BufWriter::new(File::create(path).expect("the histogram's file can be made"));
