@@ -1,7 +1,7 @@
 //! The throughput jobs as one list: what each is called, how large it is, what its right answer is, and how to run it on
 //! each engine.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark fails loudly")]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a benchmark fails loudly")]
 
 mod cost;
 mod included;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tidemill::{Mode, Options};
 
-use crate::baseline::chain::{Chain, Large, Medium, Small};
+use crate::baseline::chain::{Chain, Large, Medium, Small, Style};
 use crate::baseline::session::Sessions;
 use crate::baseline::sliding::Sliding;
 use crate::baseline::windowed_count::{Windowed, WindowedCount};
@@ -108,6 +108,8 @@ pub enum Engine {
     Timely,
     /// The same, which also says new totals while it counts words: what a running query does.
     TimelyUpdating,
+    /// No engine: a loop from vector to vector, on one thread. For the stateless steps only.
+    Loop,
     /// A program on Renoir.
     #[cfg(feature = "peers")]
     Renoir,
@@ -120,6 +122,7 @@ impl fmt::Display for Engine {
             Engine::Tidemill(Mode::Continuous) => "continuous",
             Engine::Timely => "timely",
             Engine::TimelyUpdating => "timely, updating",
+            Engine::Loop => "loop",
             #[cfg(feature = "peers")]
             Engine::Renoir => "renoir",
         })
@@ -232,7 +235,7 @@ impl Bench {
     /// Runs a job.
     ///
     /// # Panics
-    /// If the engine fails.
+    /// If the engine fails, or is a [loop](Engine::Loop) and the job keeps state.
     pub fn run(&mut self, job: Job, engine: Engine, workers: usize) -> Outcome {
         let sizes = self.sizes;
         let Sizes { events, keys, .. } = sizes;
@@ -288,6 +291,15 @@ impl Bench {
                     Outcome::of_chain(baseline::chain_dataflow::chain::<Large>(events, workers), events)
                 }
             },
+            Engine::Loop => {
+                let run = match job {
+                    Job::Chain(16) => baseline::chain::chain::<Small>,
+                    Job::Chain(64) => baseline::chain::chain::<Medium>,
+                    Job::Chain(_) => baseline::chain::chain::<Large>,
+                    _ => panic!("{job} has no plain loop"),
+                };
+                Outcome::of_chain(run(events, LOOP_BATCH, Style::Fused), events)
+            }
             #[cfg(feature = "peers")]
             Engine::Renoir => match job {
                 Job::WordCount => crate::renoir::word_count::word_count(text, workers).into(),
@@ -327,6 +339,9 @@ impl Bench {
 
 /// How often a program by hand says new totals while it counts words; Tidemill in continuous mode does as often.
 const UPDATES: Duration = Duration::from_millis(20);
+
+/// Records in a batch of the plain loop.
+const LOOP_BATCH: usize = 1024;
 
 /// The seed of the text.
 pub const TEXT_SEED: u64 = 42;
@@ -382,6 +397,13 @@ mod tests {
                             "{job} {engine} {workers} workers {events} events"
                         );
                     }
+                }
+                if !job.is_keyed() {
+                    assert_eq!(
+                        bench.run(job, Engine::Loop, 1).answer,
+                        expected,
+                        "{job} loop {events} events"
+                    );
                 }
             }
         }

@@ -71,6 +71,24 @@ fn when_three_of_ten_thousand_keys_have_changed_three_are_written() {
     three_of_many(session(size).state::<_, _, Stamp>());
 }
 
+#[test]
+fn a_pane_that_began_small_is_written_as_a_whole_once_it_is_large() {
+    let mut state = tumbling(Duration::from_micros(100)).state::<u64, Count<()>, ()>();
+    state.record.large = 50;
+    state.track();
+    add(&mut state, 1, 0..3);
+    assert_eq!(written(&mut state).0, [0, 1, 2]);
+    add(&mut state, 2, 2..100);
+    assert_eq!(written(&mut state).0, (0..100).collect::<Vec<_>>(), "with what had been written before");
+    assert_eq!(state.panes[0].settled.len(), 0, "and nothing was set apart");
+    assert_eq!(written(&mut state), (vec![], 0, 0), "nothing has changed");
+    add(&mut state, 3, [7]);
+    assert_eq!(written(&mut state).0.len(), 100, "once more, for what changes from then on");
+    add(&mut state, 4, [7]);
+    assert_eq!(written(&mut state).0, [7]);
+    assert_eq!(close(&mut state, 100), 100);
+}
+
 /// A window of 10 with keys from 0 to 99, closed before or after a snapshot.
 fn come_and_gone<S: GroupState<u64, Count<()>>>(mut state: S, drops: usize) {
     state.track();

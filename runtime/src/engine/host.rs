@@ -55,6 +55,13 @@ const AHEAD: std::ops::Range<usize> = 1_024..16_384;
 /// How long after the last time.
 const AHEAD_AFTER: Duration = Duration::from_millis(10);
 
+/// Whether so many unsaved changes are worth writing before the epoch ends, when there were `before` after the last flush.
+/// If they have become fewer, windows have closed, and all that is there now has come since.
+fn is_worth_writing(before: usize, unsaved: usize) -> bool {
+    let at_once = unsaved.checked_sub(before).unwrap_or(unsaved);
+    AHEAD.contains(&unsaved) && at_once < AHEAD.start
+}
+
 /// Calls an operator that may use so much memory. What could not be spilled or read back is why it fails, whatever else
 /// it says.
 pub(crate) fn within(
@@ -131,10 +138,8 @@ impl Hosted {
             return;
         }
         let unsaved = self.operator.unsaved();
-        // Less than before: much has gone, and all of this has come since.
         let before = std::mem::replace(&mut self.unsaved, unsaved);
-        let at_once = unsaved.checked_sub(before).unwrap_or(unsaved);
-        if !AHEAD.contains(&unsaved) || at_once >= AHEAD.start || now.since(self.ahead) < AHEAD_AFTER {
+        if !is_worth_writing(before, unsaved) || now.since(self.ahead) < AHEAD_AFTER {
             return;
         }
         self.ahead = now;
@@ -274,5 +279,23 @@ impl Operator for Forward {
     fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
         context.send(0, batch);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_worth_writing;
+
+    #[test]
+    fn changes_that_come_slowly_are_written_ahead() {
+        assert!(is_worth_writing(1_500, 2_000));
+        assert!(!is_worth_writing(500, 1_000), "too few");
+        assert!(!is_worth_writing(16_000, 16_500), "too many");
+        assert!(!is_worth_writing(0, 5_000), "all at once");
+    }
+
+    #[test]
+    fn a_window_that_fills_at_once_is_not_written_ahead_because_the_last_one_was_larger() {
+        assert!(!is_worth_writing(1_000_000, 9_000));
     }
 }
