@@ -181,6 +181,30 @@ where
         Ok(Poll::Ready)
     }
 
+    #[inline]
+    fn pull(
+        &mut self,
+        until: Option<&u64>,
+        max: usize,
+        mut take: impl FnMut(I::Item),
+    ) -> Result<Poll, SourceError> {
+        let wanted = room(self.at, until, max);
+        // Carried along, so that what changes with every record stays in registers.
+        let Some(mut iter) = self.iter.take() else { return Ok(Poll::End) };
+        let mut left = wanted;
+        while left > 0 {
+            let Some(record) = iter.next() else { break };
+            left -= 1;
+            take(record);
+        }
+        self.at += (wanted - left) as u64;
+        if left > 0 {
+            return Ok(Poll::End);
+        }
+        self.iter = Some(iter);
+        Ok(if wanted > 0 { Poll::Ready } else { Poll::Idle })
+    }
+
     fn offset(&self) -> u64 {
         self.at
     }

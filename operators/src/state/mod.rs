@@ -53,7 +53,7 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     fn begin(&mut self, _watermark: EventTime) {}
 
     /// Adds a record, or gives it back if it [is late](Self::is_late) by the watermark of the batch.
-    #[inline]
+    #[inline(always)]
     fn offer<Q>(
         &mut self,
         aggregate: &A,

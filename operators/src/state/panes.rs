@@ -209,7 +209,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         self.named.0
     }
 
-    #[inline]
+    #[inline(always)]
     fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, time: EventTime, value: &A::In)
     where
         K: Borrow<Q>,
@@ -235,7 +235,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn offer<Q>(
         &mut self,
         aggregate: &A,

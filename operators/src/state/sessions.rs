@@ -222,7 +222,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         self.gap.span(time, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, time: EventTime, value: &A::In)
     where
         K: Borrow<Q>,

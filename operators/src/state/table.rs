@@ -67,7 +67,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     }
 
     /// As [`upsert`](Self::upsert), and marks the entry; says whether it was not marked before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn bump<Q>(
         &mut self,
         hash: u64,
@@ -136,7 +136,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         self.entries.extract_if(of_group).for_each(|entry| gone(entry.acc));
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn find_mut<Q>(&mut self, hash: u64, key: &Q) -> Option<&mut Entry<K, Acc, M>>
     where
         K: Borrow<Q>,
