@@ -137,8 +137,8 @@ pub use tidemill_operators::{
     Graph, GraphError, JournalSlot, Key, KeyGroup, KeyedStream, Keys, Mode, Offset, Operator, OperatorError,
     OutputMode, ParseTimeError, Plan, PlanLimits, Poll, Prepared, ProcessingTime, Reader, ReaderContext,
     RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
-    SourceLog, Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, codec,
-    decode, rows, session, session_by, sliding, tumbling,
+    SourceLog, Stream, Timed, Untimed, Waker, Window, WindowResult, WindowedAggregate, WindowedStream,
+    aggregate, codec, decode, rows, session, session_by, sliding, tumbling,
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Journal, Journaled, Options, Progress, QueryHandle, Restart, Run, RunError, Site,

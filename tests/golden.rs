@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidemill::aggregate::{Count, Max, Min, Sum};
 use tidemill::connectors::{JsonLines, MemoryTable, json_lines, memory_sink};
-use tidemill::{Epoch, EventStream, EventTime, Graph, Mode, Stream, Window, session, sliding, tumbling};
+use tidemill::{
+    Chain, Epoch, EventStream, EventTime, Graph, Mode, Stream, Untimed, Window, session, sliding, tumbling,
+};
 
 use common::{assert_same, available_now, run_well};
 

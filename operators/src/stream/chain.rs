@@ -71,9 +71,14 @@ pub trait Chain: Send + Sync + 'static {
     type Time: TimeDomain;
     /// How rows come that are still in the source.
     type Feed: Pull<Self::In>;
+    /// The chain without steps that follows when this one is closed: of one that has none, itself.
+    type Closed: Chain<Out = Self::Out, Time = Self::Time>;
 
     /// Pushes every row through all steps.
     fn run<N: Rows<Self::In>, E: FnMut(EventTime, Self::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E);
+
+    /// The chain that follows.
+    fn closed() -> Self::Closed;
 
     /// Gives every record of a feed to `take`: what a chain without steps does, and only that is asked.
     fn each(_feed: Self::Feed, _take: impl FnMut(Self::Out)) {}
@@ -137,6 +142,11 @@ impl<T: Send + 'static, M: TimeDomain> Chain for Edge<T, M> {
     type Out = T;
     type Time = M;
     type Feed = Infallible;
+    type Closed = Self;
+
+    fn closed() -> Self {
+        Edge::new()
+    }
 
     #[inline(always)]
     fn run<N: Rows<M::Row<T>>, E: FnMut(EventTime, T)>(&self, rows: N, _tap: &mut Tap, emit: &mut E) {
@@ -173,6 +183,11 @@ impl<S: Source> Chain for FromSource<S> {
     type Out = S::Item;
     type Time = Untimed;
     type Feed = Feed<S::Reader>;
+    type Closed = Self;
+
+    fn closed() -> Self {
+        FromSource::new()
+    }
 
     #[inline(always)]
     fn run<N: Rows<S::Item>, E: FnMut(EventTime, S::Item)>(&self, rows: N, _tap: &mut Tap, emit: &mut E) {

@@ -3,7 +3,7 @@
 use std::panic::Location;
 
 use super::Stream;
-use super::chain::{Chain, Tap, WatermarkSpec};
+use super::chain::{Chain, Edge, Tap, WatermarkSpec};
 use crate::EventTime;
 use crate::source::feed::Rows;
 
@@ -37,6 +37,11 @@ impl<P: Chain, F: Fn(&P::Out) -> bool + Send + Sync + 'static> Chain for Filter<
     type Out = P::Out;
     type Time = P::Time;
     type Feed = P::Feed;
+    type Closed = Edge<Self::Out, Self::Time>;
+
+    fn closed() -> Self::Closed {
+        Edge::new()
+    }
 
     #[inline(always)]
     fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {

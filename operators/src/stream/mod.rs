@@ -118,10 +118,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Fixes the identity of the operator that this stream comes from, under which its state is kept: with it, the
     /// graph around the operator may change between runs. On a stream with open steps it closes the chain.
     #[track_caller]
-    pub fn uid(self, uid: &str) -> Stream<T, Edge<T, P::Time>> {
-        let closed = self.boxed();
-        closed.port.update(|node| node.uid = Some(uid.to_owned()));
-        closed
+    pub fn uid(self, uid: &str) -> Stream<T, P::Closed> {
+        let port = if self.steps.is_empty() { self.port } else { self.boxed().port };
+        port.update(|node| node.uid = Some(uid.to_owned()));
+        Stream { port, chain: P::closed(), steps: Vec::new(), marker: PhantomData }
     }
 
     /// Closes the chain: its steps become one operator, and the stream's type can be named again.

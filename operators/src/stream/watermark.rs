@@ -9,7 +9,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::Stream;
-use super::chain::{Chain, Tap, Timed, Untimed, WatermarkSpec};
+use super::chain::{Chain, Edge, Tap, Timed, Untimed, WatermarkSpec};
 use crate::EventTime;
 use crate::source::feed::Rows;
 use crate::time::micros;
@@ -87,6 +87,11 @@ impl<P: Chain<Time = Untimed>, F: Fn(&P::Out) -> EventTime + Send + Sync + 'stat
     type Out = P::Out;
     type Time = Timed;
     type Feed = P::Feed;
+    type Closed = Edge<Self::Out, Self::Time>;
+
+    fn closed() -> Self::Closed {
+        Edge::new()
+    }
 
     #[inline(always)]
     fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
@@ -128,6 +133,11 @@ where
     type Out = P::Out;
     type Time = Timed;
     type Feed = P::Feed;
+    type Closed = Edge<Self::Out, Self::Time>;
+
+    fn closed() -> Self::Closed {
+        Edge::new()
+    }
 
     #[inline(always)]
     fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {

@@ -202,6 +202,11 @@ struct Reading {
     control: Arc<Control>,
 }
 
+/// Whether a partition that gave so much has enough to be read by a feed.
+fn is_abundant(rows: usize, poll: Poll, control: &Control) -> bool {
+    poll == Poll::Ready && rows >= control.feeds_from
+}
+
 /// Notes how far a partition has been read.
 fn settle(part: &mut Part, poll: Poll, source: NodeId, epoch: Epoch, control: &Control) {
     let skipped = part.reader.take_skipped();
@@ -262,7 +267,8 @@ impl Reading {
             let start = self.control.start_of(self.node.id, partition).unwrap_or_default();
             let reader = self.source.open(partition, &start, context)?;
             let origin = origin(self.node.id, self.source.watermark_partition(partition));
-            Ok(Part { partition, origin, reader, ended: false, done: false, abundant: false, lent: false })
+            let abundant = self.control.feeds_from == 0;
+            Ok(Part { partition, origin, reader, ended: false, done: false, abundant, lent: false })
         })
         .collect()
     }
@@ -360,7 +366,7 @@ impl Reading {
             };
             let Polled { rows: read, poll } = polled?;
             part.lent = false;
-            part.abundant = poll == Poll::Ready && read >= *FEED.start();
+            part.abundant = is_abundant(read, poll, &self.control);
             rows += read;
             settle(part, poll, self.node.id, self.epoch, &self.control);
         }
@@ -406,7 +412,7 @@ impl Reading {
             let (batch, poll) = part.reader.poll(ROWS)?;
             let rows = batch.len();
             total += rows;
-            part.abundant = poll == Poll::Ready && rows >= *FEED.start();
+            part.abundant = is_abundant(rows, poll, &self.control);
             if rows > 0
                 && let Some(capability) = capability
             {
