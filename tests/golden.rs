@@ -14,9 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidemill::aggregate::{Count, Max, Min, Sum};
 use tidemill::connectors::{JsonLines, MemoryTable, json_lines, memory_sink};
-use tidemill::{
-    Chain, Epoch, EventStream, EventTime, Graph, Mode, Stream, Untimed, Window, session, sliding, tumbling,
-};
+use tidemill::{Epoch, EventStream, EventTime, Graph, Mode, Stream, Window, session, sliding, tumbling};
 
 use common::{assert_same, available_now, run_well};
 
@@ -110,7 +108,7 @@ fn group_of(key: &str) -> Option<String> {
 fn query(scenario: &str) -> Query {
     let directory = copy(scenario);
     let graph = Graph::new(scenario);
-    let rows = graph.source(rows_of(directory.path()));
+    let rows = graph.source(rows_of(directory.path())).boxed();
     let (sink, results) = memory_sink();
     let (late_sink, late) = memory_sink();
     let timed = |rows: Stream<Row>| rows.with_watermark(Row::time, DELAY);

@@ -244,6 +244,25 @@ mod tests {
     }
 
     #[test]
+    fn pulling_reads_what_polling_reads() {
+        for (until, max, end, poll) in [
+            (None, 100, 5, Poll::End),
+            (None, 3, 3, Poll::Ready),
+            (Some(2), 100, 2, Poll::Ready),
+            (Some(0), 100, 0, Poll::Idle),
+        ] {
+            let context = ReaderContext::new(
+                tidemill_operators::Waker::new(|| {}),
+                tidemill_operators::Clock::new(|| tidemill_operators::ProcessingTime(0)),
+            );
+            let mut reader = iterate(|| 0..5).open(0, &0, context).unwrap();
+            let mut rows = Vec::new();
+            assert_eq!(reader.pull(until.as_ref(), max, |row| rows.push(row)).unwrap(), poll);
+            assert_eq!((rows, reader.offset()), ((0..end).collect(), end));
+        }
+    }
+
+    #[test]
     fn seeking_back_calls_the_factory_again() {
         let mut drive = Drive::new(iterate(|| 0..5)).unwrap();
         drive.read().unwrap();

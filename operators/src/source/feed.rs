@@ -143,3 +143,51 @@ impl<R: Reader> Pull<R::Item> for Feed<R> {
         batch.take_feed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ProcessingTime;
+    use crate::source::counting::Counting;
+
+    fn read(reader: Counting, until: Option<u64>, max: usize) -> (Vec<u64>, Polled, Counting) {
+        let shared = Arc::new(Mutex::new(Shared { reader, until, polled: None }));
+        let feed = Feed::new(Arc::clone(&shared), max, Waker::new(|| {}));
+        let mut rows = Vec::new();
+        Feed::<Counting>::take_from(&mut feed.into_batch()).unwrap().each(|row| rows.push(row));
+        let Shared { reader, polled, .. } = Arc::into_inner(shared).unwrap().into_inner().unwrap();
+        (rows, polled.unwrap().unwrap(), reader)
+    }
+
+    #[test]
+    fn a_feed_reads_as_much_as_it_may() {
+        for (until, max, end, poll) in [
+            (None, 10_000, 3_000, Poll::End),
+            (None, 1_234, 1_234, Poll::Ready),
+            (Some(700), 10_000, 700, Poll::Idle),
+            (Some(700), 700, 700, Poll::Ready),
+        ] {
+            let (rows, polled, reader) = read(Counting::to(3_000), until, max);
+            assert_eq!(rows, (0..end).collect::<Vec<_>>());
+            assert_eq!((polled.rows as u64, polled.poll, reader.offset()), (end, poll, end));
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_nothing_is_not_asked_twice() {
+        let waits = Counting { waits: Some(ProcessingTime(7)), ..Counting::to(3) };
+        let (rows, polled, _) = read(waits, None, 100);
+        assert_eq!((rows, polled.poll), (vec![0, 1, 2], Poll::IdleUntil(ProcessingTime(7))));
+    }
+
+    #[test]
+    fn rows_are_not_taken_for_a_feed_nor_a_feed_for_rows() {
+        assert!(Feed::<Counting>::take_from(&mut Batch::from_vec(vec![1u64])).is_none());
+        let shared = Arc::new(Mutex::new(Shared { reader: Counting::to(1), until: None, polled: None }));
+        let mut batch = Feed::new(shared, 1, Waker::new(|| {})).into_batch();
+        assert!(batch.is_feed());
+        assert_eq!((batch.len(), batch.take::<u64>()), (1, None));
+        assert!(Feed::<Counting>::take_from(&mut batch).is_some());
+        assert!(!batch.is_feed());
+    }
+}

@@ -4,6 +4,8 @@
 //! read now. A [`Reader`] reads one partition, on the worker that owns it. Both modes use the same two: in
 //! micro-batch the planner asks [`Source::latest`] and the reader stops there; in continuous the reader simply reads.
 
+#[cfg(test)]
+mod counting;
 mod erased;
 pub(crate) mod feed;
 

@@ -171,7 +171,7 @@ struct Feeds {
 }
 
 impl Feeds {
-    /// All that were on their way have been read.
+    /// All that were on their way have been read: the next ones are such that it takes neither too long nor too many.
     fn back(&mut self, now: ProcessingTime) {
         let Some(since) = self.since.take() else { return };
         let most = if now.since(since) > FEED_TAKES { self.most / 2 } else { self.most * 2 };
@@ -489,5 +489,24 @@ impl Reading {
         };
         self.control.set_source_idle(self.node.id, self.worker, true);
         self.control.tell(Event::SourceDone { last });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn feeds_become_smaller_where_reading_them_takes_long_and_large_again() {
+        let mut feeds = Feeds { most: *FEED.end(), since: None, done: Waker::new(|| {}) };
+        let mut read = |took: Duration| {
+            feeds.since = Some(ProcessingTime(1_000));
+            feeds.back(ProcessingTime(1_000) + took);
+            feeds.most
+        };
+        assert_eq!(read(FEED_TAKES * 2), *FEED.end() / 2);
+        assert_eq!((0..20).map(|_| read(FEED_TAKES * 2)).last(), Some(*FEED.start()));
+        assert_eq!(read(Duration::ZERO), 2 * *FEED.start());
+        assert_eq!((0..20).map(|_| read(Duration::ZERO)).last(), Some(*FEED.end()));
     }
 }
