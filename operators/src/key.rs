@@ -31,6 +31,10 @@ impl KeyGroup {
 ///
 /// A borrowed form hashes as its owned one does (`str` as `String`).
 #[inline(always)]
+#[allow(
+    clippy::manual_hash_one,
+    reason = "that one is not always inlined, and then hashing a number is a call"
+)]
 pub fn hash_key<Q: Hash + ?Sized>(key: &Q) -> u64 {
     // The seed is arbitrary and must never change: key groups on disk depend on it.
     let mut hasher = foldhash::fast::FixedState::with_seed(0x7469_6465_6d69_6c6c).build_hasher();

@@ -71,7 +71,8 @@ fn fitting<R: 'static>(mut rows: Vec<R>) -> Vec<R> {
     if rows.len() >= rows.capacity() / 8 {
         return rows;
     }
-    let fitting = rows.drain(..).collect();
+    let mut fitting = Vec::with_capacity(rows.len());
+    fitting.append(&mut rows);
     give_back(rows);
     fitting
 }
