@@ -18,6 +18,7 @@ mod running;
 mod sessions;
 mod split;
 mod table;
+mod totals;
 
 use std::borrow::Borrow;
 use std::hash::Hash;

@@ -7,6 +7,7 @@ use std::hash::Hash;
 use super::pane::{Pane, close_window, next_window, show_changed, show_window};
 use super::pane_snapshot::Record;
 use super::table::Table;
+use super::totals::Totals;
 use super::{GroupState, Mark};
 use crate::window::Grid;
 use crate::{Aggregate, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window, hash_key};
@@ -31,6 +32,9 @@ pub struct PaneState<K, A: Aggregate, M> {
     pub(super) changes: Vec<(EventTime, u64)>,
     pub(super) record: Record,
     hot: Hot<K, A::Acc, M>,
+    /// Of the panes of the window that was closed last, those that a later one has. Not written down: the first window
+    /// to close after a restart makes them again.
+    totals: Totals<K, A::Acc>,
 }
 
 /// The pane used last, at hand while a batch of records is added: nearly every record falls in it, and one comparison
@@ -55,6 +59,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             changes: Vec::new(),
             record: Record::default(),
             hot: Hot { start: EventTime(0), instants: 0, table: Table::new() },
+            totals: Totals::new(grid.panes()),
         }
     }
 
@@ -86,13 +91,53 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         let at_hand = self.hot.instants > 0;
         self.end();
         let pane = self.pane(slot);
-        let entry = pane.table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other));
-        if entry.mark.set() {
-            self.changes.push((slot, hash));
+        if A::RETRACTS && pane.summed {
+            let copy = key.clone();
+            self.put_in_both(aggregate, hash, &copy, slot, |table| {
+                table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other)).mark.set()
+            });
+        } else {
+            let entry = pane.table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other));
+            if entry.mark.set() {
+                self.changes.push((slot, hash));
+            }
         }
         if at_hand {
             self.begin(EventTime::MIN);
         }
+    }
+
+    /// Puts something into the table of a pane that is in the totals already, and into them. `put` says whether the
+    /// entry was not marked before.
+    #[cold]
+    fn put_in_both<Q>(
+        &mut self,
+        aggregate: &A,
+        hash: u64,
+        key: &Q,
+        time: EventTime,
+        put: impl FnOnce(&mut Table<K, A::Acc, M>) -> bool,
+    ) where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let pane = self.pane(time);
+        let start = pane.start;
+        let before = pane.whole(aggregate, hash, key);
+        let marked = put(&mut pane.table);
+        let after = pane.whole(aggregate, hash, key);
+        if marked {
+            self.changes.push((start, hash));
+        }
+        if let Some(after) = after {
+            self.totals.change(aggregate, hash, key, before.as_ref(), &after);
+        }
+    }
+
+    /// Forgets the totals, which are about panes that are no longer what they were.
+    pub(super) fn forget_totals(&mut self) {
+        self.totals.clear();
+        self.panes.iter_mut().for_each(|pane| pane.summed = false);
     }
 
     /// The pane around an instant, opened if it is not open. Divides only when the pane is another than last time.
@@ -216,16 +261,23 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let pane = self.pane(time);
+        if A::RETRACTS && pane.summed {
+            return self.put_in_both(aggregate, hash, key, time, |table| {
+                table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value))
+            });
+        }
         let start = pane.start;
         if pane.table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
             self.changes.push((start, hash));
         }
     }
 
-    /// Takes the pane used last at hand. Its records are either all late or none is; late ones go the long way.
+    /// Takes the pane used last at hand. Its records are either all late or none is; late ones go the long way, as do
+    /// those of a pane that is in the totals.
     fn begin(&mut self, watermark: EventTime) {
         let closed = watermark.max(self.closed);
         if let Some(pane) = self.panes.get_mut(self.recent)
+            && !pane.summed
             && self.grid.window(pane.last_window()).end > closed
         {
             let instants = pane.instants();
@@ -282,6 +334,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
 
     fn drain(&mut self, emit: &mut impl FnMut(u64, K, EventTime, A::Acc)) {
         self.changes.clear();
+        self.totals.clear();
         for mut pane in self.panes.drain(..) {
             pane.table.drain(|key, acc| emit(hash_key(&key), key, pane.start, acc));
             self.spare = pane.table;
@@ -304,7 +357,13 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
             if window.end > watermark {
                 break;
             }
-            if let Some(table) = close_window(aggregate, panes, start, |key, out| emit(key, window, out)) {
+            let emit = |key, out| emit(key, window, out);
+            let emptied = if A::RETRACTS && !A::RELIEVES && self.totals.pay() {
+                self.totals.close_window(aggregate, panes, start, emit)
+            } else {
+                close_window(aggregate, panes, start, emit)
+            };
+            if let Some(table) = emptied {
                 self.spare = table;
             }
             cursor = self.grid.next(start);
@@ -356,6 +415,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
     }
 
     fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+        self.forget_totals();
         self.read(group, bytes)
     }
 }
