@@ -19,6 +19,8 @@ mod sessions;
 mod split;
 mod table;
 mod totals;
+#[cfg(test)]
+mod totals_tests;
 
 use std::borrow::Borrow;
 use std::hash::Hash;

@@ -116,16 +116,10 @@ impl<K: Key, Acc: Clone> Totals<K, Acc> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
         A: Aggregate<Acc = Acc>,
     {
-        self.enter(aggregate, hash, key, after);
         if let Some(before) = before {
             self.leave(aggregate, hash, key, before);
         }
-    }
-
-    /// Whether an accumulator can be added here and taken off. While one is changed there is one more than panes.
-    #[inline]
-    fn can_retract<A: Aggregate<Acc = Acc>>(&self, aggregate: &A, acc: &Acc) -> bool {
-        aggregate.can_retract(acc, self.panes.saturating_add(1))
+        self.enter(aggregate, hash, key, after);
     }
 
     /// A pane with this accumulator has come in.
@@ -136,7 +130,7 @@ impl<K: Key, Acc: Clone> Totals<K, Acc> {
         Q: Eq + ToOwned<Owned = K> + ?Sized,
         A: Aggregate<Acc = Acc>,
     {
-        let can = self.can_retract(aggregate, acc);
+        let can = aggregate.can_retract(acc, self.panes);
         match self.entries.entry(hash, |total| total.key.borrow() == key, rehash) {
             Slot::Occupied(slot) => {
                 let total = slot.into_mut();
@@ -166,7 +160,7 @@ impl<K: Key, Acc: Clone> Totals<K, Acc> {
         Q: Eq + ?Sized,
         A: Aggregate<Acc = Acc>,
     {
-        let can = self.can_retract(aggregate, acc);
+        let can = aggregate.can_retract(acc, self.panes);
         let Ok(mut slot) = self.entries.find_entry(hash, |total| total.key.borrow() == key) else { return };
         let total = slot.get_mut();
         if !can {
