@@ -273,6 +273,15 @@ where
                     continue;
                 }
                 let to = naive.watermark.max(*to);
+                if output == Output::Update {
+                    [&mut plain, &mut written, &mut moved].into_iter().for_each(|held| {
+                        held.workers.iter_mut().for_each(|state| state.forget(aggregate, EventTime(to)));
+                    });
+                    if !matches!(kind, Kind::Forever) {
+                        naive.close(to);
+                    }
+                    continue;
+                }
                 let told = [&mut plain, &mut written, &mut moved].map(|held| {
                     held.each(|state, told| {
                         let mut emit = |key, place: S::Place, ids| told.push((key, place.window(), ids));

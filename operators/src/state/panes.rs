@@ -374,6 +374,23 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         self.recent = self.recent.saturating_sub(done);
     }
 
+    /// No window is put together for it.
+    fn forget(&mut self, _aggregate: &A, watermark: EventTime) {
+        if watermark <= self.closed {
+            return;
+        }
+        self.closed = watermark;
+        self.forget_totals();
+        let open = self.grid.open(watermark);
+        let done = self.panes.partition_point(|pane| pane.last_window() < open);
+        if let Some(pane) = done.checked_sub(1).and_then(|last| self.panes.get_mut(last)) {
+            self.spare = std::mem::replace(&mut pane.table, Table::new());
+            self.spare.drain(|_, _| ());
+        }
+        self.record.closed(self.panes.drain(..done));
+        self.recent = self.recent.saturating_sub(done);
+    }
+
     fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {
         if self.grid.is_tumbling() {
             self.changed_panes(aggregate, emit);
