@@ -27,8 +27,8 @@ pub(super) struct Pane<K, Acc, M> {
     pub(super) was_written: bool,
     /// Whether anything may have been added since the last snapshot.
     pub(super) touched: bool,
-    /// Whether it is in the running [`Totals`](super::totals::Totals).
-    pub(super) summed: bool,
+    /// Whether it is in the running [`Totals`](super::totals::Totals), and how many records have come since.
+    pub(super) summed: Option<u32>,
     /// The groups of which anything has been written, if the state is tracked.
     pub(super) written: Groups,
 }
@@ -46,7 +46,7 @@ impl<K: Key, Acc, M: Mark> Pane<K, Acc, M> {
             settled: Table::new(),
             was_written: false,
             touched: true,
-            summed: false,
+            summed: None,
             written: Groups::default(),
         }
     }

@@ -92,7 +92,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         let at_hand = self.hot.instants > 0;
         self.end();
         let pane = self.pane(slot);
-        if A::RETRACTS && pane.summed {
+        if A::RETRACTS && pane.summed.is_some() {
             let copy = key.clone();
             self.put_in_both(aggregate, hash, &copy, slot, |table| {
                 table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other)).mark.set()
@@ -108,7 +108,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         }
     }
 
-    /// Puts something into the table of a pane that is in the totals already, and into them. `put` says whether the
+    /// Puts something into the table of a pane that is in the totals already, and into them, or takes the pane out. `put` says whether the
     /// entry was not marked before.
     #[cold]
     fn put_in_both<Q>(
@@ -122,15 +122,14 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let pane = self.pane(time);
-        let start = pane.start;
-        let before = pane.whole(aggregate, hash, key);
-        let marked = put(&mut pane.table);
-        let after = pane.whole(aggregate, hash, key);
-        if marked {
-            self.changes.push((start, hash));
+        self.pane(time);
+        let Some(pane) = self.panes.get_mut(self.recent) else { return };
+        let stays = self.totals.stray(aggregate, pane);
+        let before = if stays { pane.whole(aggregate, hash, key) } else { None };
+        if put(&mut pane.table) {
+            self.changes.push((pane.start, hash));
         }
-        if let Some(after) = after {
+        if stays && let Some(after) = pane.whole(aggregate, hash, key) {
             self.totals.change(aggregate, hash, key, before.as_ref(), &after);
         }
     }
@@ -138,7 +137,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
     /// Forgets the totals, which are about panes that are no longer what they were.
     pub(super) fn forget_totals(&mut self) {
         self.totals.clear();
-        self.panes.iter_mut().for_each(|pane| pane.summed = false);
+        self.panes.iter_mut().for_each(|pane| pane.summed = None);
     }
 
     /// The pane around an instant, opened if it is not open. Divides only when the pane is another than last time.
@@ -262,7 +261,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let pane = self.pane(time);
-        if A::RETRACTS && pane.summed {
+        if A::RETRACTS && pane.summed.is_some() {
             return self.put_in_both(aggregate, hash, key, time, |table| {
                 table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value))
             });
@@ -278,7 +277,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
     fn begin(&mut self, watermark: EventTime) {
         let closed = watermark.max(self.closed);
         if let Some(pane) = self.panes.get_mut(self.recent)
-            && !pane.summed
+            && pane.summed.is_none()
             && self.grid.window(pane.last_window()).end > closed
         {
             let instants = pane.instants();

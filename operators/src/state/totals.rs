@@ -62,7 +62,8 @@ impl<K: Key, Acc: Clone> Totals<K, Acc> {
         emit: impl FnMut(K, A::Out),
     ) -> Option<Table<K, Acc, M>> {
         for pane in panes.iter_mut().take_while(|pane| pane.is_in(window)) {
-            if !std::mem::replace(&mut pane.summed, true) {
+            if pane.summed.is_none() {
+                pane.summed = Some(0);
                 pane.each(aggregate, |key, acc| self.enter(aggregate, hash_key(key), key, acc));
             }
         }
@@ -101,6 +102,23 @@ impl<K: Key, Acc: Clone> Totals<K, Acc> {
                 emit(key.clone(), aggregate.finish(&acc));
             }
         }
+    }
+
+    /// A record comes for a pane that is in here; whether the pane stays. If more come than it has keys, it is cheaper
+    /// to take it out until the next window closes.
+    pub(super) fn stray<A: Aggregate<Acc = Acc>, M: Mark>(
+        &mut self,
+        aggregate: &A,
+        pane: &mut Pane<K, Acc, M>,
+    ) -> bool {
+        let strays = pane.summed.map_or(0, |strays| strays.saturating_add(1));
+        if strays as usize <= pane.table.len().max(pane.settled.len()) {
+            pane.summed = Some(strays);
+            return true;
+        }
+        pane.summed = None;
+        pane.each(aggregate, |key, acc| self.leave(aggregate, hash_key(key), key, acc));
+        false
     }
 
     /// The accumulator of a key in a pane that is summed is another than before; none if it is new there.
