@@ -104,15 +104,15 @@ impl<K: Key, Acc: Clone> Totals<K, Acc> {
         }
     }
 
-    /// A record comes for a pane that is in here; whether the pane stays. If more come than it has keys, it is cheaper
-    /// to take it out until the next window closes.
+    /// A record comes for a pane that is in here; whether the pane stays. If more come than half as many
+    /// as it has keys, it is cheaper to take it out until the next window closes.
     pub(super) fn stray<A: Aggregate<Acc = Acc>, M: Mark>(
         &mut self,
         aggregate: &A,
         pane: &mut Pane<K, Acc, M>,
     ) -> bool {
         let strays = pane.summed.map_or(0, |strays| strays.saturating_add(1));
-        if strays as usize <= pane.table.len().max(pane.settled.len()) {
+        if strays as usize <= pane.table.len().max(pane.settled.len()) / 2 {
             pane.summed = Some(strays);
             return true;
         }
