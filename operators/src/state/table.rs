@@ -145,8 +145,12 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         self.entries.find_mut(hash, |entry| entry.key.borrow() == key)
     }
 
-    pub(super) fn find(&self, hash: u64, key: &K) -> Option<&Entry<K, Acc, M>> {
-        self.entries.find(hash, |entry| entry.key == *key)
+    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<&Entry<K, Acc, M>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.entries.find(hash, |entry| entry.key.borrow() == key)
     }
 
     /// All entries whose key has that hash: nearly always one.
