@@ -3,6 +3,7 @@
 //! A comparison runs both programs by turns on the same input and checks that both give the same answer; a wrong
 //! answer voids the number.
 
+pub mod allocator;
 pub mod baseline;
 pub mod generator;
 pub mod harness;
