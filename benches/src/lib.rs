@@ -12,5 +12,6 @@ pub mod measure;
 pub mod nexmark;
 #[cfg(feature = "peers")]
 pub mod renoir;
+pub mod report;
 pub mod text;
 pub mod throughput;
