@@ -17,6 +17,8 @@ struct Cost {
     workers: usize,
     /// One figure, or the middle one, the slowest and the fastest.
     mega_per_second: Value,
+    #[serde(alias = "cpu_seconds_per_mega")]
+    cpu_seconds_per_million: f64,
     #[serde(default = "system")]
     allocator: String,
     #[serde(default)]
@@ -57,17 +59,17 @@ fn table(
     }
     let mut rows = Vec::new();
     for (what, who, workers) in in_order(costs.iter().map(|cost| (cost.what(), cost.who(), cost.workers))) {
-        let speed = |wanted: bool| {
+        let middle = |wanted: bool, of: fn(&Cost) -> Option<f64>| {
             let same = |cost: &&Cost| cost.what() == what && cost.who() == who && cost.workers == workers;
-            let all: Vec<f64> = costs
-                .iter()
-                .filter(same)
-                .filter(|cost| with(cost) == wanted)
-                .filter_map(Cost::speed)
-                .collect();
+            let all: Vec<f64> =
+                costs.iter().filter(same).filter(|cost| with(cost) == wanted).filter_map(of).collect();
             (!all.is_empty()).then(|| median(&all))
         };
-        let (Some(without), Some(with)) = (speed(false), speed(true)) else { continue };
+        let (Some(without), Some(with)) = (middle(false, Cost::speed), middle(true, Cost::speed)) else {
+            continue;
+        };
+        let cpu = |wanted| middle(wanted, |cost| Some(cost.cpu_seconds_per_million));
+        let cpu = [cpu(false), cpu(true)].map(|seconds| seconds.unwrap_or_default());
         rows.push(vec![
             what.clone(),
             who.to_owned(),
@@ -75,6 +77,7 @@ fn table(
             format!("{without:.2}"),
             format!("{with:.2}"),
             format!("{:.2}", with / without.max(1e-9)),
+            cpu.map(|seconds| format!("{seconds:.4}")).join(" / "),
         ]);
     }
     if rows.is_empty() {
@@ -85,7 +88,7 @@ fn table(
     }
     let [without, with] = names.map(|name| format!("{name}, M/s"));
     let head = ["job", "run by", "workers"].map(str::to_owned).into_iter();
-    let head: Vec<String> = head.chain([without, with, "times".to_owned()]).collect();
+    let head: Vec<String> = head.chain([without, with, "times".to_owned(), "CPU s/M".to_owned()]).collect();
     Ok(format!("{}\n\n{}", words::table(&head, &rows), results.caption(&[file], root)?))
 }
 
@@ -108,7 +111,7 @@ mod tests {
     fn a_row_is_what_was_measured_both_ways() {
         let cost = |speed: f64, allocator: &str| {
             format!(
-                r#""job":"word-count","engine":"renoir","workers":1,"mega_per_second":{speed},"right":true{allocator}"#
+                r#""job":"word-count","engine":"renoir","workers":1,"mega_per_second":{speed},"cpu_seconds_per_million":0.5,"right":true{allocator}"#
             )
         };
         let mimalloc = r#","allocator":"mimalloc""#;
@@ -117,13 +120,16 @@ mod tests {
             cost(3.0, r#","allocator":"system""#),
             cost(4.0, mimalloc),
             format!(
-                r#""query":2,"runner":"Renoir","workers":1,"mega_per_second":[5.0,1,2],"right":true{mimalloc}"#
+                r#""query":2,"runner":"Renoir","workers":1,"mega_per_second":[5.0,1,2],"cpu_seconds_per_mega":1,"right":true{mimalloc}"#
             ),
         ];
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let (_place, results) = results(&[("allocators.jsonl", &lines), ("pinning.jsonl", &lines)]);
         let text = allocators(&results, "").unwrap();
-        assert!(text.contains("|\n| word count | renoir | 1 | 2.00 | 4.00 | 2.00 |\n\nRaw"), "{text}");
+        assert!(
+            text.contains("|\n| word count | renoir | 1 | 2.00 | 4.00 | 2.00 | 0.5000 / 0.5000 |\n\nRaw"),
+            "{text}"
+        );
         assert!(pinning(&results, "").unwrap_err().ends_with("measured both ways"));
     }
 }
