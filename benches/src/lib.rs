@@ -3,6 +3,7 @@
 //! A comparison runs both programs by turns on the same input and checks that both give the same answer; a wrong
 //! answer voids the number.
 
+pub mod allocator;
 pub mod baseline;
 pub mod generator;
 pub mod harness;
@@ -11,5 +12,6 @@ pub mod measure;
 pub mod nexmark;
 #[cfg(feature = "peers")]
 pub mod renoir;
+pub mod report;
 pub mod text;
 pub mod throughput;

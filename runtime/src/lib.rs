@@ -23,6 +23,7 @@ pub mod journal;
 pub mod kill;
 mod ledger;
 mod options;
+mod pinning;
 mod progress;
 mod query;
 mod recovery;

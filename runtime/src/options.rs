@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidemill_operators::Mode;
 
-use crate::RunError;
+use crate::{RunError, pinning};
 
 /// How a graph is to be run. The defaults work: micro-batches, one after the other, on one worker.
 ///
@@ -104,6 +104,11 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value = "park", value_name = "HOW"))]
     pub idle: Idle,
 
+    /// Whether each worker stays on a core: in turn those that the process may use. Needs the feature `pinning`. It pays
+    /// where nothing else wants these cores, and may cost where something does.
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub pin: bool,
+
     /// Whether Ctrl-C stops the query in order (a second one ends the process).
     #[cfg_attr(feature = "cli", arg(skip = true))]
     pub handle_ctrl_c: bool,
@@ -137,6 +142,7 @@ impl Default for Options {
             state_memory: None,
             spill_dir: None,
             idle: Idle::Park,
+            pin: false,
             handle_ctrl_c: true,
         }
     }
@@ -271,6 +277,17 @@ impl Options {
         self
     }
 
+    /// The same, with workers that stay on their cores or go where the system puts them. Worker i stays on the i-th core
+    /// that the calling thread may use, and if there are more workers than cores they begin again with the first. Threads
+    /// that a source or a sink starts when the query does are left alone.
+    ///
+    /// Needs the feature `pinning`; without it, or where the system refuses, the query ends with an error that says so.
+    #[must_use]
+    pub fn with_pinning(mut self, pin: bool) -> Self {
+        self.pin = pin;
+        self
+    }
+
     /// The same, leaving Ctrl-C to the program.
     #[must_use]
     pub fn without_ctrl_c(mut self) -> Self {
@@ -288,6 +305,9 @@ impl Options {
                 "--workers",
                 "there are 128 key groups, so more than 128 workers would leave some without any",
             );
+        }
+        if self.pin {
+            pinning::check()?;
         }
         if self.max_in_flight == 0 {
             return refuse("--max-in-flight", "there must be at least one epoch under way");

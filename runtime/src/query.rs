@@ -301,7 +301,7 @@ fn drive(prepared: Prepared, interrupt: &Interrupt, shared: &Shared) -> Result<S
     let Prepared { layout, control, mut driver, events, options } = prepared;
     let started = control.clock.now();
     tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, "query starts");
-    let crew = Crew::start(&layout, &control, options.idle)?;
+    let crew = Crew::start(&layout, &control, options.idle, options.pin)?;
     let mut interrupted = false;
     let outcome = loop {
         if shared.cancel.load(Ordering::SeqCst) {

@@ -25,7 +25,7 @@ use tidemill_benches::nexmark::{ABSENT, Entry, Outcome, QUERIES, plain_loop};
 /// A run's time is from building the graph until all threads have ended. Whoever takes an event has to free it; nobody
 /// copies one. Everything that is compared runs by turns, and another first in each round.
 #[derive(Debug, Parser)]
-#[command(after_help = FIGURES)]
+#[command(after_help = explanation())]
 struct Arguments {
     /// The queries; 0 is always among them, for it shows what the engine costs when there is nothing to do.
     #[arg(long, value_delimiter = ',', default_values_t = QUERIES.map(|query| query.number))]
@@ -66,6 +66,17 @@ Figures:
             brackets how many were said
   x Renoir  events a second over Renoir's, the middle of the rounds' ratios; the least that was to be reached, and
             whether it was";
+
+/// What is below the flags in `--help`: the queries, a line each, and the figures.
+fn explanation() -> String {
+    let there = QUERIES.iter().map(|query| format!("  {:<3} {}: {}", query.number, query.title, query.what));
+    let absent = ABSENT.iter().map(|(number, why)| format!("  {number:<3} is not there: it {why}"));
+    let mut lines: Vec<(u32, String)> = QUERIES.iter().map(|query| query.number).zip(there).collect();
+    lines.extend(ABSENT.iter().map(|(number, _)| *number).zip(absent));
+    lines.sort();
+    let lines: Vec<String> = lines.into_iter().map(|(_, line)| line).collect();
+    format!("Queries:\n{}\n\n{FIGURES}", lines.join("\n"))
+}
 
 /// Who runs a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

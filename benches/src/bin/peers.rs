@@ -63,6 +63,9 @@ struct Arguments {
     /// How many records may wait between Tidemill's workers.
     #[arg(long, default_value_t = Options::default().max_queued)]
     max_queued: usize,
+    /// Tidemill's workers stay on their cores (with the feature `pinning`).
+    #[arg(long)]
+    pin: bool,
 }
 
 #[cfg(feature = "peers")]
@@ -123,6 +126,8 @@ struct CostLine {
     workers: usize,
     records: u64,
     runs: usize,
+    /// Whether its workers stayed on their cores.
+    pinned: bool,
     #[serde(flatten)]
     figures: Figures,
     right: bool,
@@ -233,6 +238,7 @@ impl Run<'_> {
             workers,
             records,
             runs: cost.seconds().len(),
+            pinned: self.arguments.pin && matches!(engine, Engine::Tidemill(_)),
             figures,
             right,
         };
@@ -336,7 +342,10 @@ fn main() -> ExitCode {
         "job", "workers", "engine", "s", "(min-max)", "M/s", "CPU s/M", "RSS MiB"
     );
     let jobs = if arguments.jobs.is_empty() { Job::ALL.to_vec() } else { arguments.jobs.clone() };
-    let bench = Bench::new(sizes, Options::default().with_max_queued(arguments.max_queued));
+    let bench = Bench::new(
+        sizes,
+        Options::default().with_max_queued(arguments.max_queued).with_pinning(arguments.pin),
+    );
     let mut run = Run { arguments: &arguments, bench, json, included, ratios: Vec::new(), right: true };
     for job in jobs {
         for &workers in &arguments.workers {

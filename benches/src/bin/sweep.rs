@@ -35,6 +35,9 @@ struct Arguments {
     /// Numbers of workers. [default: 1,2; quick: 1]
     #[arg(long, value_delimiter = ',')]
     workers: Vec<usize>,
+    /// Modes. What compares the two is left out if there is one only.
+    #[arg(long, value_delimiter = ',', default_value = "continuous,micro-batch")]
+    modes: Vec<Mode>,
     /// Rates at which every way to run is measured, if it keeps them up. [default: 1000,10000,100000,1000000,
     /// 10000000; quick: 1000,100000]
     #[arg(long, value_delimiter = ',')]
@@ -191,6 +194,9 @@ fn problem(arguments: &Arguments) -> Option<&'static str> {
     if arguments.rates.contains(&0) || arguments.workers.contains(&0) || arguments.keys == 0 {
         return Some("there must be rates, workers and keys");
     }
+    if arguments.modes.is_empty() {
+        return Some("there must be a mode");
+    }
     None
 }
 
@@ -243,50 +249,66 @@ impl Sweep {
         println!("\nworkers: {workers}");
         let micro_batch = self.options(workers);
         let continuous = micro_batch.clone().with_mode(Mode::Continuous);
-        let (ours, theirs) = self.saturation(&continuous, &micro_batch);
-        self.verdict(Verdict {
-            claim: "continuous at saturation over micro-batch".to_owned(),
-            workers,
-            value: ours / theirs.max(1.0),
-            limit: 0.8,
-            kept: ours >= 0.8 * theirs,
-        });
+        let (in_continuous, in_batches) = (self.has(Mode::Continuous), self.has(Mode::MicroBatch));
+        let (ours, theirs) = self.saturation(
+            Some(&continuous).filter(|_| in_continuous),
+            Some(&micro_batch).filter(|_| in_batches),
+        );
+        if in_continuous && in_batches {
+            self.verdict(Verdict {
+                claim: "continuous at saturation over micro-batch".to_owned(),
+                workers,
+                value: ours / theirs.max(1.0),
+                limit: 0.8,
+                kept: ours >= 0.8 * theirs,
+            });
+        }
 
-        let mut ways = vec![continuous];
-        let triggers = self.arguments.triggers.clone();
-        ways.extend(triggers.into_iter().map(|trigger| micro_batch.clone().with_trigger(trigger)));
+        let mut ways: Vec<Options> = in_continuous.then_some(continuous).into_iter().collect();
+        if in_batches {
+            let triggers = self.arguments.triggers.clone();
+            ways.extend(triggers.into_iter().map(|trigger| micro_batch.clone().with_trigger(trigger)));
+        }
         let ways: Vec<Way> = ways.into_iter().map(|options| self.way(options, ours.max(theirs))).collect();
-        let durable = self.durable(&micro_batch);
+        let durable = in_batches.then(|| self.durable(&micro_batch));
 
         let mut rows: Vec<RunResult> = ways.iter().flat_map(|way| way.rows.clone()).collect();
-        rows.push(durable.clone());
+        rows.extend(durable.clone());
         self.bar.suspend(|| println!("{}", table(&rows)));
         self.hundredfold(workers, &ways);
-        let median = durable.record.p50 / 1e3;
-        self.verdict(Verdict {
-            claim: "micro-batch, trigger 0, durable commits: median in ms".to_owned(),
-            workers,
-            value: median,
-            limit: 5.0,
-            kept: durable.right && median < 5.0,
-        });
+        if let Some(durable) = durable {
+            let median = durable.record.p50 / 1e3;
+            self.verdict(Verdict {
+                claim: "micro-batch, trigger 0, durable commits: median in ms".to_owned(),
+                workers,
+                value: median,
+                limit: 5.0,
+                kept: durable.right && median < 5.0,
+            });
+        }
         self.draw(workers, &ways);
     }
 
-    /// Events a second of both when nobody waits, by turns.
-    fn saturation(&mut self, continuous: &Options, micro_batch: &Options) -> (f64, f64) {
+    fn has(&self, mode: Mode) -> bool {
+        self.arguments.modes.contains(&mode)
+    }
+
+    /// Events a second of those that take part when nobody waits, by turns; 0 of one that does not.
+    fn saturation(&mut self, continuous: Option<&Options>, micro_batch: Option<&Options>) -> (f64, f64) {
         let events = self.arguments.events.unwrap_or(100_000_000);
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         // Event times as if ten million events came in a second, so that windows close as they would.
         let once = |sweep: &mut Sweep, options| sweep.run(options, 10_000_000, Some(events)).0.throughput;
         for _ in 0..if self.arguments.quick { 2 } else { 3 } {
-            ours.push(once(self, continuous));
-            theirs.push(once(self, micro_batch));
+            ours.extend(continuous.map(|options| once(self, options)));
+            theirs.extend(micro_batch.map(|options| once(self, options)));
         }
         let (ours, theirs) = (median(&ours), median(&theirs));
-        let line =
-            format!("saturation: continuous {}/s, micro-batch {}/s", self::rate(ours), self::rate(theirs));
-        self.bar.suspend(|| println!("{line}"));
+        let said = |mode, speed| format!("{mode} {}/s", self::rate(speed));
+        let both =
+            [continuous.map(|_| said("continuous", ours)), micro_batch.map(|_| said("micro-batch", theirs))];
+        let line = both.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        self.bar.suspend(|| println!("saturation: {line}"));
         (ours, theirs)
     }
 

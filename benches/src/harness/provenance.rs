@@ -11,6 +11,7 @@ use std::process::Command;
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
+use crate::allocator;
 use crate::measure::{Machine, machine};
 
 /// Where a result comes from.
@@ -26,6 +27,8 @@ pub struct Provenance {
     pub revision: String,
     /// `release` or `debug`.
     pub build: String,
+    /// `system`, or `mimalloc`.
+    pub allocator: String,
     /// What it ran on.
     pub machine: Machine,
 }
@@ -44,6 +47,7 @@ impl Provenance {
             date: date.round(Unit::Second).unwrap_or(date).to_string(),
             revision: revision(Path::new(env!("CARGO_MANIFEST_DIR"))),
             build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+            allocator: allocator::NAME.to_owned(),
             machine: machine(),
         }
     }
@@ -68,8 +72,10 @@ impl Provenance {
     #[must_use]
     pub fn headline(&self) -> String {
         let Machine { cores, cpu, memory, system, rustc } = &self.machine;
+        // What is as usual is not said.
+        let allocator = if self.allocator == "system" { "" } else { ", mimalloc" };
         format!(
-            "{} {} ({}), {}; {cores} cores, {cpu}, {} GiB, {system}, {rustc}",
+            "{} {} ({}{allocator}), {}; {cores} cores, {cpu}, {} GiB, {system}, {rustc}",
             self.program,
             self.revision,
             self.build,

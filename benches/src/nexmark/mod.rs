@@ -49,6 +49,8 @@ trait Query {
     const NUMBER: u32;
     /// Its name in the suite.
     const TITLE: &'static str;
+    /// What it computes, in a line.
+    const WHAT: &'static str;
 
     /// The query as a user writes it.
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<Self::Row>);
@@ -64,6 +66,8 @@ pub struct Entry {
     pub number: u32,
     /// Its name in the suite.
     pub title: &'static str,
+    /// What it computes, in a line.
+    pub what: &'static str,
     run: fn(&Feed, &Options) -> Outcome,
     reference: fn(&[Event]) -> Answer,
 }
@@ -82,6 +86,7 @@ impl Entry {
         Entry {
             number: Q::NUMBER,
             title: Q::TITLE,
+            what: Q::WHAT,
             run: run::<Q>,
             reference: |events| Answer::of(&Q::reference(events)),
         }

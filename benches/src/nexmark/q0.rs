@@ -31,6 +31,7 @@ impl Query for Q0 {
     type Row = Event;
     const NUMBER: u32 = 0;
     const TITLE: &'static str = "pass through";
+    const WHAT: &'static str = "every event as it came; what the engine costs when there is nothing to do";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<Event>) {
         graph.source(events.source()).sink_per_worker(rows.sinks());

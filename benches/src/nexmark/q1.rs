@@ -49,6 +49,7 @@ impl Query for Q1 {
     type Row = Converted;
     const NUMBER: u32 = 1;
     const TITLE: &'static str = "currency conversion";
+    const WHAT: &'static str = "every bid with its price in another currency";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<Converted>) {
         graph.source(events.source()).filter_map(bid).map(convert).sink_per_worker(rows.sinks());

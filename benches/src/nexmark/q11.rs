@@ -41,6 +41,7 @@ impl Query for Q11 {
     type Row = Session;
     const NUMBER: u32 = 11;
     const TITLE: &'static str = "user sessions";
+    const WHAT: &'static str = "how many bids each bidder made in each session of activity";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<Session>) {
         graph

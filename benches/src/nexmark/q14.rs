@@ -84,6 +84,8 @@ impl Query for Q14 {
     type Row = Calculated;
     const NUMBER: u32 = 14;
     const TITLE: &'static str = "calculation";
+    const WHAT: &'static str =
+        "bids of a middle price, with the time of day in a word and a count of letters";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<Calculated>) {
         graph

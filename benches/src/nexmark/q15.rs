@@ -39,6 +39,8 @@ impl Query for Q15 {
     type Row = Day;
     const NUMBER: u32 = 15;
     const TITLE: &'static str = "bidding statistics";
+    const WHAT: &'static str =
+        "of each day how many bids, bidders and auctions, in all and by rank of the price";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<Day>) {
         graph

@@ -46,6 +46,7 @@ impl Query for Q16 {
     type Row = Channel;
     const NUMBER: u32 = 16;
     const TITLE: &'static str = "channel statistics";
+    const WHAT: &'static str = "the same for each channel and day, and the last minute that had a bid";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<Channel>) {
         graph

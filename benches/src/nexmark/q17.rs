@@ -47,6 +47,8 @@ impl Query for Q17 {
     type Row = Auction;
     const NUMBER: u32 = 17;
     const TITLE: &'static str = "auction statistics";
+    const WHAT: &'static str =
+        "of each auction and day how many bids, and the least, greatest, mean and total price";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<Auction>) {
         graph

@@ -37,6 +37,7 @@ impl Query for Q2 {
     type Row = Selected;
     const NUMBER: u32 = 2;
     const TITLE: &'static str = "selection";
+    const WHAT: &'static str = "auction and price of the bids on every auction whose number 123 divides";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<Selected>) {
         graph

@@ -62,6 +62,7 @@ impl Query for Q21 {
     type Row = WithChannel;
     const NUMBER: u32 = 21;
     const TITLE: &'static str = "channel ids";
+    const WHAT: &'static str = "bids with a number for their channel, from a list or from the URL";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<WithChannel>) {
         graph.source(events.source()).filter_map(bid).filter_map(with_channel).sink_per_worker(rows.sinks());

@@ -48,6 +48,7 @@ impl Query for Q22 {
     type Row = Directories;
     const NUMBER: u32 = 22;
     const TITLE: &'static str = "URL directories";
+    const WHAT: &'static str = "bids with the first three directories of their URL";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<Directories>) {
         graph.source(events.source()).filter_map(bid).map(directories).sink_per_worker(rows.sinks());

@@ -66,6 +66,7 @@ impl Query for Q5 {
     type Row = HotItem;
     const NUMBER: u32 = 5;
     const TITLE: &'static str = "hot items";
+    const WHAT: &'static str = "the auctions with the most bids of the last ten seconds, every two seconds";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<HotItem>) {
         graph

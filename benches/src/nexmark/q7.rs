@@ -83,6 +83,7 @@ impl Query for Q7 {
     type Row = HighBid;
     const NUMBER: u32 = 7;
     const TITLE: &'static str = "highest bid";
+    const WHAT: &'static str = "the bids that have the greatest price of their ten seconds";
 
     fn graph(graph: &Graph, events: &Feed, rows: &Rows<HighBid>) {
         graph

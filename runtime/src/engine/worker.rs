@@ -14,6 +14,7 @@ use super::{Layout, Time};
 use crate::control::{Control, Event};
 use crate::error::{RunError, Site};
 use crate::options::Idle;
+use crate::pinning::{self, Core};
 
 /// The worker threads of a query.
 pub(crate) struct Crew {
@@ -21,14 +22,20 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    /// Starts a thread for each worker.
-    pub(crate) fn start(layout: &Arc<Layout>, control: &Arc<Control>, idle: Idle) -> Result<Crew, RunError> {
+    /// Starts a thread for each worker; with `pin` each stays on a core.
+    pub(crate) fn start(
+        layout: &Arc<Layout>,
+        control: &Arc<Control>,
+        idle: Idle,
+        pin: bool,
+    ) -> Result<Crew, RunError> {
+        let cores = if pin { pinning::cores(control.workers)? } else { Vec::new() };
         let (builders, others) =
             CommunicationConfig::Process(control.workers).try_build().map_err(RunError::Engine)?;
         let (layout, control) = (Arc::clone(layout), Arc::clone(control));
         let guards = initialize_from(builders, others, move |allocator| {
             control.enlist(std::thread::current());
-            run(allocator, &layout, &control, idle);
+            run(allocator, &layout, &control, idle, &cores);
             control.tell(Event::WorkerDone);
         })
         .map_err(|e| RunError::Engine(format!("worker threads cannot be started: {e}")))?;
@@ -49,11 +56,15 @@ fn config(idle: Idle) -> WorkerConfig {
     })
 }
 
-fn run(allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle) {
+fn run(allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle, cores: &[Core]) {
     let mut worker = Worker::new(config(idle), allocator, Some(Instant::now()));
     let index = worker.index();
     guard(index, layout, control, || {
         build(&mut worker, index, layout, control);
+        // Not before: a thread that a source has started in `build` would have to stay here too.
+        if let Some(Err(error)) = cores.get(index).map(|core| pinning::stay_on(*core)) {
+            control.fail(error);
+        }
         while worker.has_dataflows() && !control.has_ended() {
             count_step();
             worker.step_or_park(None);
