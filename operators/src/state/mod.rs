@@ -15,9 +15,11 @@ mod panes;
 #[cfg(test)]
 pub(crate) mod reference;
 mod running;
+mod session;
 mod sessions;
 mod split;
 mod table;
+mod timers;
 
 use std::borrow::Borrow;
 use std::hash::Hash;

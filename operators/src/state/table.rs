@@ -24,7 +24,7 @@ pub(super) struct Table<K, Acc, M> {
 }
 
 /// Tables below this capacity are not worth giving back.
-const SMALL: usize = 1024;
+pub(super) const SMALL: usize = 1024;
 
 impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     pub(super) fn new() -> Self {
