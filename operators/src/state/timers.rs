@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn what_is_set_for_the_past_is_due_next_time() {
         let mut timers = Timers::new();
-        assert_eq!(due(&mut timers, 10), []);
+        assert!(due(&mut timers, 10).is_empty());
         timers.set(EventTime(5), 0);
         timers.set(EventTime(10), 0);
         timers.set(EventTime(11), 0);
