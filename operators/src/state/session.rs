@@ -80,14 +80,8 @@ const SPARE_LEN: usize = 16;
 pub(super) struct Sessions<Acc, M> {
     pub(super) last: Session<Acc, M>,
     earlier: Option<Box<Earlier<Acc, M>>>,
-    /// Whose timer this is waiting for; see [`tag`].
-    pub(super) due: u32,
-}
-
-/// What a key remembers of its timer's instant: enough to tell nearly all others apart. That one is taken for it does no
-/// harm, since who looks at a key sets a new timer.
-pub(super) fn tag(time: EventTime) -> u32 {
-    time.0 as u32
+    /// When the key's timer is set for.
+    pub(super) due: EventTime,
 }
 
 /// Where a part has gone.
@@ -108,7 +102,7 @@ impl Landed {
 impl<Acc, M: Mark> Sessions<Acc, M> {
     /// A key's only session, with a timer for its end.
     pub(super) fn of_one(last: Session<Acc, M>) -> Self {
-        let due = tag(last.window.end);
+        let due = last.window.end;
         Sessions { last, earlier: None, due }
     }
 
@@ -118,7 +112,7 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
         let mut earlier: Earlier<Acc, M> = sessions.into_iter().map(of_row).collect();
         let mut sessions = Sessions::of_one(earlier.pop_back()?);
         if let Some(first) = earlier.front() {
-            sessions.due = tag(first.window.end);
+            sessions.due = first.window.end;
             sessions.earlier = Some(Box::new(earlier));
         }
         Some(sessions)
@@ -194,7 +188,7 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
             let earlier = self.earlier.get_or_insert_with(|| spare.pop().unwrap_or_default());
             earlier.insert(place, part.begin(aggregate, window));
             if place == 0 {
-                self.due = tag(window.end);
+                self.due = window.end;
             }
             return Landed { met, first: place == 0, marked: true };
         }
@@ -231,7 +225,7 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
     }
 }
 
-/// The place of the first session that ends no earlier than the window begins, and how many from there on the window meets.
+/// The place of the first session that ends no earlier than the window begins, and how many from there on it meets.
 fn met<Acc, M>(sessions: &Earlier<Acc, M>, window: Window) -> (usize, usize) {
     let place = sessions.partition_point(|session| session.window.end < window.start);
     let met = sessions.range(place..).take_while(|session| session.window.start <= window.end).count();

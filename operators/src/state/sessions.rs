@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::hash::Hash;
 
-use super::session::{Content, Landed, Part, Session, Sessions, Spare, read, tag};
+use super::session::{Content, Landed, Part, Session, Sessions, Spare, read};
 use super::table::{Entry, SMALL, Table};
 use super::timers::Timers;
 use super::{GroupState, Mark};
@@ -105,7 +105,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         true
     }
 
-    /// Notes a key that has to be written.
+    /// Notes a key that has to be written. Out of line, as it is so once a snapshot.
     #[cold]
     fn outdated(&mut self, hash: u64) {
         if self.tracked {
@@ -115,12 +115,16 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
 
     /// Adds a record that does not merely go on with its key's last session.
     #[inline(never)]
-    fn add_apart(&mut self, aggregate: &A, hash: u64, key: K, window: Window, value: &A::In) {
+    fn add_apart<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, window: Window, value: &A::In)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
         // A key that is new has a session that is put nowhere.
         let mut landed = Landed::FIRST;
         let Entry { mark, .. } = self.table.upsert(
             hash,
-            &key,
+            key,
             || Sessions::of_one(Part::<A>::Record(value).begin(aggregate, window)),
             |sessions| landed = sessions.put(aggregate, window, Part::Record(value), &mut self.spare),
         );
@@ -137,8 +141,8 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         if M::TRACKED && landed.marked {
             self.changes.push(hash);
         }
-        if outdated && self.tracked {
-            self.unwritten.push(hash);
+        if outdated {
+            self.outdated(hash);
         }
         self.len = self.len + 1 - landed.met;
     }
@@ -158,35 +162,26 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
 
     /// A timer's time has come: takes out what has ended, and sets a new one for a key that goes on.
     fn look_at(&mut self, time: EventTime, hash: u64, watermark: EventTime) {
-        let mut over = 0;
-        for entry in self.table.near_hash_mut(hash) {
-            let Entry { key, acc: sessions, mark } = entry;
-            if sessions.due != tag(time) || hash_key(key) != hash {
-                continue;
-            }
-            let ended = |session| self.ended.push(Ended { session, hash, key: key.clone() });
-            let taken = sessions.take_earlier(watermark, &mut self.spare, ended);
-            if sessions.is_over(watermark) {
-                over += 1;
-                continue;
-            }
-            if taken && mark.outdate() && self.tracked {
-                self.unwritten.push(hash);
-            }
-            let end = sessions.first_end();
-            sessions.due = tag(end);
-            self.timers.set(end, hash);
-        }
-        for _ in 0..over {
-            let is_over = |entry: &Entry<K, Sessions<A::Acc, M>, Written>| {
-                entry.acc.due == tag(time) && entry.acc.is_over(watermark) && hash_key(&entry.key) == hash
-            };
-            let Some(Entry { key, acc: sessions, mark }) = self.table.remove(hash, is_over) else { return };
+        let is_due = |entry: &Entry<K, Sessions<A::Acc, M>, Written>| {
+            entry.acc.due == time && hash_key(&entry.key) == hash
+        };
+        let Some(mut slot) = self.table.slot(hash, is_due) else { return };
+        let Entry { key, acc: sessions, mark } = slot.get_mut();
+        let ended = |session| self.ended.push(Ended { session, hash, key: key.clone() });
+        let taken = sessions.take_earlier(watermark, &mut self.spare, ended);
+        if sessions.is_over(watermark) {
+            let (Entry { key, acc: sessions, mark }, _) = slot.remove();
             if mark.before {
                 self.gone.push(key.clone());
             }
             self.ended.push(Ended { session: sessions.last, hash, key });
+            return;
         }
+        if taken && mark.outdate() && self.tracked {
+            self.unwritten.push(hash);
+        }
+        sessions.due = sessions.first_end();
+        self.timers.set(sessions.due, hash);
     }
 }
 
@@ -212,7 +207,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
     {
         let window = self.gap.span(time, value);
         if !self.go_on(aggregate, hash, key, window, value) {
-            self.add_apart(aggregate, hash, key.to_owned(), window, value);
+            self.add_apart(aggregate, hash, key, window, value);
         }
     }
 
@@ -235,8 +230,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
             return Some(value);
         }
         if !self.go_on(aggregate, hash, key, window, &value) {
-            // The key is copied, small as it mostly is, so that in the loop it need not be in memory.
-            self.add_apart(aggregate, hash, key.to_owned(), window, &value);
+            self.add_apart(aggregate, hash, key, window, &value);
         }
         None
     }
@@ -272,11 +266,12 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         self.timers.recycle(due);
         self.len -= self.ended.len();
         let mut ended = std::mem::take(&mut self.ended);
+        let used = ended.len();
         ended.sort_unstable_by_key(|ended| (ended.session.window.end, ended.hash));
         for Ended { session, key, .. } in ended.drain(..) {
             emit(key, session.window, aggregate.finish(&session.acc));
         }
-        if ended.capacity() <= SMALL {
+        if ended.capacity() <= SMALL || ended.capacity() / 8 <= used {
             self.ended = ended;
         }
     }
