@@ -15,9 +15,11 @@ mod panes;
 #[cfg(test)]
 pub(crate) mod reference;
 mod running;
+mod session;
 mod sessions;
 mod split;
 mod table;
+mod timers;
 mod totals;
 #[cfg(test)]
 mod totals_tests;
