@@ -211,7 +211,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn offer<Q>(
         &mut self,
         aggregate: &A,
