@@ -93,9 +93,11 @@ fn run(options: Options) -> Result<(Outcome, Summary), RunError> {
     let outcome = Arc::new(Mutex::new(Outcome::default()));
     let noted = Arc::clone(&outcome);
     let graph = Graph::new("modes_side_by_side");
-    count_by_key(graph.source(rate(RATE).rows(RATE * SECONDS))).sink(for_each(move |row: Counted| {
-        noted.lock().unwrap_or_else(PoisonError::into_inner).note(row);
-    }));
+    count_by_key(graph.source(rate(RATE).rows(RATE * SECONDS)).boxed()).sink(for_each(
+        move |row: Counted| {
+            noted.lock().unwrap_or_else(PoisonError::into_inner).note(row);
+        },
+    ));
     let summary = wait(graph.start(options)?)?;
     let mut outcome = std::mem::take(&mut *outcome.lock().unwrap_or_else(PoisonError::into_inner));
     outcome.latencies.sort_unstable();

@@ -98,7 +98,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let graph = Graph::new("top_n_orders");
     let (sink, table) = memory_sink();
-    top_products(graph.source(memory(orders.clone())), args.minutes).sink(sink);
+    top_products(graph.source(memory(orders.clone())).boxed(), args.minutes).sink(sink);
     let summary = graph.run(args.options)?;
     let rankings: BTreeMap<_, _> = table.snapshot().into_iter().map(|row| (row.key, row.value)).collect();
 

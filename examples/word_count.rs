@@ -120,7 +120,7 @@ fn main() -> ExitCode {
 fn count_socket(address: &str, args: &Args) -> Result<(), Box<dyn Error>> {
     let graph = Graph::new("word_count");
     let lines = graph.source(socket(address).on_disconnect(args.on_disconnect.into()));
-    let counts = count_words(lines);
+    let counts = count_words(lines.boxed());
     match &args.output {
         None | Some(Output::Console) => counts.sink(console()),
         Some(Output::JsonLines(path)) => counts.sink(json_lines_sink(path)),
@@ -138,7 +138,7 @@ fn count_file(path: &Path, args: &Args) -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
     let graph = Graph::new("word_count");
-    let counts = count_words(graph.source(blocks(path)));
+    let counts = count_words(graph.source(blocks(path)).boxed());
     match output {
         Output::Console => counts.sink(console()),
         Output::JsonLines(path) => counts.sink(json_lines_sink(path)),
@@ -158,7 +158,7 @@ fn totals_of(path: &Path, options: Options) -> Result<(HashMap<String, u64>, Sum
     let totals = Arc::new(Mutex::new(HashMap::new()));
     let kept = Arc::clone(&totals);
     let graph = Graph::new("word_count");
-    count_words(graph.source(blocks(path))).sink(for_each(move |row: WordCount| {
+    count_words(graph.source(blocks(path)).boxed()).sink(for_each(move |row: WordCount| {
         kept.lock().unwrap_or_else(PoisonError::into_inner).insert(row.word, row.count);
     }));
     let summary = run(&graph, options)?;

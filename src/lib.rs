@@ -35,9 +35,26 @@
 //! }
 //! # let graph = Graph::new("loud");
 //! # let (sink, table) = memory_sink();
-//! # loud(graph.source(memory(["to".to_owned(), "sea".to_owned()]))).sink(sink);
+//! loud(graph.source(memory(["to".to_owned(), "sea".to_owned()])).boxed()).sink(sink);
 //! # graph.run(Options::default())?;
 //! # assert_eq!(table.snapshot(), ["SEA"]);
+//! # Ok::<(), tidemill::RunError>(())
+//! ```
+//!
+//! A function that takes and returns the chain as it is leaves it open, and whatever comes after is fused with it, from
+//! the source on:
+//!
+//! ```
+//! use tidemill::{Chain, prelude::*};
+//!
+//! fn loud<P: Chain<Out = String>>(words: Stream<String, P>) -> Stream<String, impl Chain<Out = String>> {
+//!     words.map(|word| word.to_uppercase()).filter(|word| word.len() > 2)
+//! }
+//! # let graph = Graph::new("loud");
+//! # let (sink, table) = memory_sink();
+//! loud(graph.source(memory(["to".to_owned(), "sea".to_owned()]))).map(|word| word + "!").sink(sink);
+//! # graph.run(Options::default())?;
+//! # assert_eq!(table.snapshot(), ["SEA!"]);
 //! # Ok::<(), tidemill::RunError>(())
 //! ```
 //!
@@ -116,12 +133,12 @@ pub use tidemill_connectors as connectors;
 #[cfg(feature = "abomonation")]
 pub use tidemill_operators::abomonate;
 pub use tidemill_operators::{
-    Aggregate, Batch, Change, Clock, Committed, Context, Data, Either, Epoch, EventStream, EventTime, Graph,
-    GraphError, JournalSlot, Key, KeyGroup, KeyedStream, Keys, Mode, Offset, Operator, OperatorError,
+    Aggregate, Batch, Chain, Change, Clock, Committed, Context, Data, Either, Epoch, EventStream, EventTime,
+    Graph, GraphError, JournalSlot, Key, KeyGroup, KeyedStream, Keys, Mode, Offset, Operator, OperatorError,
     OutputMode, ParseTimeError, Plan, PlanLimits, Poll, Prepared, ProcessingTime, Reader, ReaderContext,
     RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
-    SourceLog, Stream, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, codec,
-    decode, rows, session, session_by, sliding, tumbling,
+    SourceLog, Stream, Timed, Untimed, Waker, Window, WindowResult, WindowedAggregate, WindowedStream,
+    aggregate, codec, decode, rows, session, session_by, sliding, tumbling,
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Journal, Journaled, Options, Progress, QueryHandle, Restart, Run, RunError, Site,

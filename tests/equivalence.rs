@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use tidemill::aggregate::{Average, Collect, Count, Fold, Max, Min, Reduce, Sum};
 use tidemill::connectors::{MemorySource, MemoryTable, memory, memory_sink};
 use tidemill::{
-    Either, EventStream, EventTime, Graph, Mode, Options, Stream, Window, session, session_by, sliding,
-    tumbling,
+    Chain, Either, EventStream, EventTime, Graph, Mode, Options, Stream, Untimed, Window, session,
+    session_by, sliding, tumbling,
 };
 use tidemill_operators::state::Windowing;
 
@@ -93,7 +93,7 @@ fn naive(op: &Op, records: Vec<Record>) -> Vec<Record> {
 
 const DELAY: Duration = Duration::from_secs(10);
 
-fn timed(stream: Stream<Record>) -> EventStream<Record> {
+fn timed(stream: Stream<Record, impl Chain<Out = Record, Time = Untimed>>) -> EventStream<Record> {
     stream.with_watermark(|(t, _)| EventTime(*t), DELAY).boxed()
 }
 
@@ -354,10 +354,15 @@ fn partitions() -> impl Strategy<Value = Vec<Vec<Record>>> {
 fn ways(records: u64) -> Vec<Options> {
     let mut ways = Vec::new();
     for workers in [1, 2, 4] {
+        // Sources whose rows come in batches, and sources that the chains behind them read.
+        let limited = options(Mode::MicroBatch, workers).with_max_records_per_epoch(records);
         ways.push(options(Mode::MicroBatch, workers));
-        ways.push(options(Mode::MicroBatch, workers).with_max_records_per_epoch(records));
+        ways.push(limited.clone());
+        ways.push(limited.with_feeds_from(0));
         let continuous = options(Mode::Continuous, workers);
-        ways.push(continuous.clone().with_checkpoint_interval(Duration::from_micros(300)));
+        let cut = continuous.clone().with_checkpoint_interval(Duration::from_micros(300));
+        ways.push(cut.clone());
+        ways.push(cut.with_feeds_from(0));
         ways.push(continuous);
     }
     ways.push(
@@ -385,7 +390,7 @@ proptest! {
         let expected = before.iter().chain(&after).fold(input.concat(), |records, op| naive(op, records));
         for way in ways(records) {
             let graph = Graph::new("stateless");
-            let source = graph.source(MemorySource::partitioned(input.clone()));
+            let source = graph.source(MemorySource::partitioned(input.clone())).map(|r: Record| r).boxed();
             let stream = before.iter().fold(source, |s, op| apply!(graph, s, op, |other| other));
             let stream = after.iter().fold(timed(stream), |s, op| apply!(graph, s, op, timed));
             let (sink, table) = memory_sink();
@@ -413,7 +418,7 @@ proptest! {
         let expected = rows(&by, shrinking, &groups);
         for way in ways(records) {
             let graph = Graph::new("windows");
-            let source = graph.source(MemorySource::partitioned(input.clone()));
+            let source = graph.source(MemorySource::partitioned(input.clone())).map(|r: Record| r).boxed();
             let stream = before.iter().fold(source, |s, op| apply!(graph, s, op, |other| other));
             let stream = after.iter().fold(timed(stream), |s, op| apply!(graph, s, op, timed));
             let tables = cut(stream, &by, keys, shrinking, said);
@@ -450,7 +455,7 @@ proptest! {
         let expected = rows(&Cut::Running, shrinking, &groups);
         for way in ways(records) {
             let graph = Graph::new("running");
-            let source = graph.source(MemorySource::partitioned(input.clone()));
+            let source = graph.source(MemorySource::partitioned(input.clone())).map(|r: Record| r).boxed();
             let stream = before.iter().fold(source, |s, op| apply!(graph, s, op, |other| other));
             let stream = after.iter().fold(timed(stream), |s, op| apply!(graph, s, op, timed));
             let tables = cut(stream, &Cut::Running, keys, shrinking, said);

@@ -108,7 +108,7 @@ fn group_of(key: &str) -> Option<String> {
 fn query(scenario: &str) -> Query {
     let directory = copy(scenario);
     let graph = Graph::new(scenario);
-    let rows = graph.source(rows_of(directory.path()));
+    let rows = graph.source(rows_of(directory.path())).boxed();
     let (sink, results) = memory_sink();
     let (late_sink, late) = memory_sink();
     let timed = |rows: Stream<Row>| rows.with_watermark(Row::time, DELAY);

@@ -10,7 +10,9 @@ use tidemill::connectors::{
     ChannelSender, EpochRows, MemorySource, MemoryTable, channel, for_each_epoch, iterate, memory,
     memory_sink, text_files,
 };
-use tidemill::{Epoch, EventStream, EventTime, Graph, Mode, Run, Stream, Trigger, session, tumbling};
+use tidemill::{
+    Chain, Epoch, EventStream, EventTime, Graph, Mode, Run, Stream, Trigger, Untimed, session, tumbling,
+};
 
 use common::{MODES, assert_same, available_now, end, options, run_well, sorted, wait_until};
 
@@ -20,7 +22,7 @@ fn micros(n: u64) -> Duration {
     Duration::from_micros(n)
 }
 
-fn timed(stream: Stream<i64>, delay: u64) -> EventStream<i64> {
+fn timed(stream: Stream<i64, impl Chain<Out = i64, Time = Untimed>>, delay: u64) -> EventStream<i64> {
     stream.with_watermark(|t| EventTime(*t), micros(delay)).boxed()
 }
 
@@ -485,7 +487,7 @@ fn records_on_a_long_way_to_their_watermark_are_not_late_when_their_source_ends(
             let graph = Graph::new("long way");
             let source =
                 graph.source(MemorySource::partitioned([vec![5, 3, 1], vec![], vec![40, 30], vec![25]]));
-            let far = (0..8).fold(source, |stream, _| stream.map(|t: i64| t).boxed());
+            let far = (0..8).fold(source.boxed(), |stream, _| stream.map(|t: i64| t).boxed());
             let table = counts(timed(far, 1_000));
             let way = options(Mode::Continuous, workers).with_checkpoint_interval(micros(150));
             let summary = run_well(&graph, way);

@@ -1,6 +1,6 @@
 //! Keys: hashed once where the key is taken, and the same hash serves routing, look-up and key group.
 
-use std::hash::{BuildHasher, Hash};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,10 +30,16 @@ impl KeyGroup {
 /// The hash of a key: of fixed seed, so that every worker and every run agrees.
 ///
 /// A borrowed form hashes as its owned one does (`str` as `String`).
-#[inline]
+#[inline(always)]
+#[allow(
+    clippy::manual_hash_one,
+    reason = "that one is not always inlined, and then hashing a number is a call"
+)]
 pub fn hash_key<Q: Hash + ?Sized>(key: &Q) -> u64 {
     // The seed is arbitrary and must never change: key groups on disk depend on it.
-    foldhash::fast::FixedState::with_seed(0x7469_6465_6d69_6c6c).hash_one(key)
+    let mut hasher = foldhash::fast::FixedState::with_seed(0x7469_6465_6d69_6c6c).build_hasher();
+    key.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A record with its key and the key's hash, on its way to the worker that holds the key's state.

@@ -7,6 +7,7 @@
 
 pub mod aggregate;
 mod batch;
+mod buffers;
 pub mod codec;
 pub mod graph;
 mod group;
@@ -34,10 +35,10 @@ pub use operator::{Context, Mode, Operator, OperatorError, rows};
 pub use sink::{Committed, DynSink, Prepared, Sink, SinkContext, SinkError};
 pub use snapshot::{Change, Difference, Folded, SnapshotReader, SnapshotWriter, decode, without_dropped};
 pub use source::{
-    Clock, DynReader, DynSource, ErasedOffset, Offset, PlanLimits, Poll, Reader, ReaderContext, Source,
-    SourceError, SourceLog, Waker,
+    Clock, DynReader, DynSource, ErasedOffset, Offset, PlanLimits, Poll, Polled, Reader, ReaderContext,
+    Source, SourceError, SourceLog, Waker,
 };
-pub use stream::{EventStream, KeyedStream, Keys, Stream};
+pub use stream::{Chain, EventStream, KeyedStream, Keys, Stream, Timed, Untimed};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime};
 pub use window::{
     SessionBy, SessionWindow, SlidingWindow, TumblingWindow, Window, WindowResult, session, session_by,

@@ -11,7 +11,9 @@ use std::marker::PhantomData;
 
 pub use prepared::{Committed, Prepared};
 
-use crate::stream::TimeDomain;
+use crate::buffers::give_back;
+use crate::source::feed::Pull;
+use crate::stream::chain::{Chain, TimeDomain, chunk_capacity};
 use crate::{Batch, Clock, Epoch, OutputMode, ProcessingTime};
 
 /// Takes the rows of a stream.
@@ -227,8 +229,8 @@ pub trait DynSink: Send {
     fn describe(&self) -> String;
     /// See [`Sink::open`].
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError>;
-    /// See [`Sink::write`].
-    fn write(&mut self, epoch: Epoch, batch: Batch) -> Result<(), SinkError>;
+    /// See [`Sink::write`]. Returns how many rows there were.
+    fn write(&mut self, epoch: Epoch, batch: Batch) -> Result<u64, SinkError>;
     /// See [`Sink::recover`].
     fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError>;
     /// See [`Sink::prepare`].
@@ -241,41 +243,76 @@ pub trait DynSink: Send {
     fn abort(&mut self);
 }
 
-/// Hides the types of a sink. Rows come as they are on edges of the domain `M`; the sink sees no event times.
-pub(crate) struct ErasedSink<S, T, M>(S, PhantomData<fn(T, M)>);
+/// Hides the types of a sink. `P` is the chain without steps by which its rows come: the sink sees no event times.
+pub(crate) struct ErasedSink<S, P> {
+    sink: S,
+    marker: PhantomData<fn(P)>,
+}
 
-impl<S, T, M> ErasedSink<S, T, M> {
+impl<S, P> ErasedSink<S, P> {
     pub(crate) fn new(sink: S) -> Self {
-        ErasedSink(sink, PhantomData)
+        ErasedSink { sink, marker: PhantomData }
     }
 }
 
-impl<T: Send + 'static, S: Sink<T>, M: TimeDomain> DynSink for ErasedSink<S, T, M> {
+impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
+    /// Writes rows that are still in the source, few at a time: so they stay in the innermost cache.
+    fn write_feed(&mut self, epoch: Epoch, feed: P::Feed) -> Result<u64, SinkError> {
+        let mut chunk = Vec::with_capacity(const { chunk_capacity::<P::Out>() });
+        let (mut count, mut outcome) = (0, Ok(()));
+        let sink = &mut self.sink;
+        P::each(feed, |value| {
+            chunk.push(value);
+            if chunk.len() == chunk.capacity() {
+                count += chunk.len() as u64;
+                if outcome.is_ok() {
+                    outcome = sink.write(epoch, &mut chunk);
+                }
+                chunk.clear();
+            }
+        });
+        outcome?;
+        count += chunk.len() as u64;
+        if !chunk.is_empty() {
+            sink.write(epoch, &mut chunk)?;
+        }
+        Ok(count)
+    }
+}
+
+impl<S: Sink<P::Out>, P: Chain> DynSink for ErasedSink<S, P> {
     fn describe(&self) -> String {
-        self.0.describe()
+        self.sink.describe()
     }
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
-        self.0.open(context)
+        self.sink.open(context)
     }
-    fn write(&mut self, epoch: Epoch, mut batch: Batch) -> Result<(), SinkError> {
-        match batch.take::<M::Row<T>>() {
-            Some(rows) => self.0.write(epoch, &mut M::strip(rows)),
-            None => Err(SinkError::Setup(format!("{} was handed rows of another type", self.0.describe()))),
+    fn write(&mut self, epoch: Epoch, mut batch: Batch) -> Result<u64, SinkError> {
+        if let Some(feed) = P::Feed::take_from(&mut batch) {
+            return self.write_feed(epoch, feed);
         }
+        let Some(rows) = batch.take::<<P::Time as TimeDomain>::Row<P::Out>>() else {
+            return Err(SinkError::Setup(format!("{} was handed rows of another type", self.describe())));
+        };
+        let count = rows.len() as u64;
+        let mut rows = P::Time::strip(rows);
+        self.sink.write(epoch, &mut rows)?;
+        give_back(rows);
+        Ok(count)
     }
     fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {
-        self.0.recover(committed)
+        self.sink.recover(committed)
     }
     fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
-        self.0.prepare(epoch)
+        self.sink.prepare(epoch)
     }
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
-        self.0.commit(epoch)
+        self.sink.commit(epoch)
     }
     fn close(&mut self) -> Result<(), SinkError> {
-        self.0.close()
+        self.sink.close()
     }
     fn abort(&mut self) {
-        self.0.abort();
+        self.sink.abort();
     }
 }

@@ -70,6 +70,8 @@ pub(crate) struct Control {
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
     pub(crate) max_queued: i64,
+    /// How many rows a source must have at once to be read by the chain behind it itself.
+    pub(crate) feeds_from: usize,
     pub(crate) events: Sender<Event>,
     pub(crate) metrics: Vec<NodeMetrics>,
     /// What the state of each worker may take; none where there is no limit.
@@ -135,6 +137,7 @@ pub(crate) struct ControlSpec {
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
     pub(crate) max_queued: usize,
+    pub(crate) feeds_from: usize,
     pub(crate) events: Sender<Event>,
     pub(crate) nodes: usize,
     /// By worker; none where state may take what it takes.
@@ -155,6 +158,7 @@ impl Control {
             clock: spec.clock,
             ledger: spec.ledger,
             max_queued: i64::try_from(spec.max_queued).unwrap_or(i64::MAX),
+            feeds_from: spec.feeds_from,
             events: spec.events,
             metrics: (0..spec.nodes).map(metrics).collect(),
             memory: spec.memory,

@@ -112,7 +112,15 @@ pub struct Options {
     /// Whether Ctrl-C stops the query in order (a second one ends the process).
     #[cfg_attr(feature = "cli", arg(skip = true))]
     pub handle_ctrl_c: bool,
+
+    /// How many rows a source must have at once to be read by the chain behind it itself. For the engine's own tests.
+    #[doc(hidden)]
+    #[cfg_attr(feature = "cli", arg(skip = FEEDS_FROM))]
+    pub feeds_from: usize,
 }
+
+/// Fewer rows are handed over as a batch: reading them from within the chain takes a step of the worker more.
+const FEEDS_FROM: usize = 64;
 
 impl Default for Options {
     fn default() -> Self {
@@ -123,6 +131,7 @@ impl Default for Options {
             max_records_per_epoch: None,
             max_in_flight: 2,
             max_queued: 65_536,
+            feeds_from: FEEDS_FROM,
             checkpoint_interval: Duration::from_secs(1),
             checkpoint: None,
             retain: 3,
@@ -179,6 +188,14 @@ impl Options {
     #[must_use]
     pub fn with_max_queued(mut self, records: usize) -> Self {
         self.max_queued = records;
+        self
+    }
+
+    /// The same with sources that are read by the chains behind them from so many rows at once, if only a few.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_feeds_from(mut self, rows: usize) -> Self {
+        self.feeds_from = rows;
         self
     }
 

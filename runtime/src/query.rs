@@ -137,6 +137,7 @@ impl Prepared {
             clock,
             ledger,
             max_queued: options.max_queued,
+            feeds_from: options.feeds_from,
             events: sender,
             nodes: layout.nodes.len(),
             resume,

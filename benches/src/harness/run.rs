@@ -257,7 +257,7 @@ fn graph(setting: &Setting, recorders: &Arc<Mutex<Vec<Recorder>>>) -> Graph {
     let graph = Graph::new("latency");
     let events = graph.source(OpenLoop::new(Arc::clone(&setting.schedule)));
     let size = setting.job.window;
-    let windowed = |events: Stream<Event>| {
+    let windowed = |events: Stream<Event, _>| {
         events
             .with_watermark(|event| EventTime((event.1 / 1_000) as i64), Duration::ZERO)
             .key_by(|event| event.0)

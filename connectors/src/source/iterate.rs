@@ -156,6 +156,8 @@ where
     type Item = I::Item;
     type Offset = u64;
 
+    // Within its caller the loop is a fifth slower; the compiler did one or the other as the rest of a program changed.
+    #[inline(never)]
     fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<I::Item>) -> Result<Poll, SourceError> {
         if self.iter.is_none() {
             return Ok(Poll::End);
@@ -179,6 +181,30 @@ where
             return Ok(Poll::End);
         }
         Ok(Poll::Ready)
+    }
+
+    #[inline]
+    fn pull(
+        &mut self,
+        until: Option<&u64>,
+        max: usize,
+        mut take: impl FnMut(I::Item),
+    ) -> Result<Poll, SourceError> {
+        let wanted = room(self.at, until, max);
+        // Carried along, so that what changes with every record stays in registers.
+        let Some(mut iter) = self.iter.take() else { return Ok(Poll::End) };
+        let mut left = wanted;
+        while left > 0 {
+            let Some(record) = iter.next() else { break };
+            left -= 1;
+            take(record);
+        }
+        self.at += (wanted - left) as u64;
+        if left > 0 {
+            return Ok(Poll::End);
+        }
+        self.iter = Some(iter);
+        Ok(if wanted > 0 { Poll::Ready } else { Poll::Idle })
     }
 
     fn offset(&self) -> u64 {
@@ -217,6 +243,25 @@ mod tests {
         drive.reopen().unwrap();
         assert!(drive.epoch(None).unwrap().concat().is_empty());
         assert!(drive.ended());
+    }
+
+    #[test]
+    fn pulling_reads_what_polling_reads() {
+        for (until, max, end, poll) in [
+            (None, 100, 5, Poll::End),
+            (None, 3, 3, Poll::Ready),
+            (Some(2), 100, 2, Poll::Ready),
+            (Some(0), 100, 0, Poll::Idle),
+        ] {
+            let context = ReaderContext::new(
+                tidemill_operators::Waker::new(|| {}),
+                tidemill_operators::Clock::new(|| tidemill_operators::ProcessingTime(0)),
+            );
+            let mut reader = iterate(|| 0..5).open(0, &0, context).unwrap();
+            let mut rows = Vec::new();
+            assert_eq!(reader.pull(until.as_ref(), max, |row| rows.push(row)).unwrap(), poll);
+            assert_eq!((rows, reader.offset()), ((0..end).collect(), end));
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ impl<T: 'static> Aggregate for Count<T> {
     type Acc = u64;
     type Out = u64;
 
+    const RETRACTS: bool = true;
+
     #[inline]
     fn create(&self, _value: &T) -> u64 {
         1
@@ -63,6 +65,11 @@ impl<T: 'static> Aggregate for Count<T> {
     #[inline]
     fn finish(&self, acc: &u64) -> u64 {
         *acc
+    }
+
+    #[inline]
+    fn retract(&self, acc: &mut u64, of: &u64) {
+        *acc -= of;
     }
 }
 

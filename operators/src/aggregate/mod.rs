@@ -76,6 +76,46 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// Whether [`relieve`](Self::relieve) does anything.
     const RELIEVES: bool = false;
 
+    /// Whether what was merged can be taken out again, by [`retract`](Self::retract). Sliding windows of many panes then
+    /// keep a running total of each key, and a window costs what comes in and what goes out instead of all it has.
+    ///
+    /// Say `true` only where merging and retracting give the very same accumulator as merging the rest alone: a count
+    /// can do that, a sum of floating-point numbers cannot (it rounds), nor can a maximum. It is not used where
+    /// [`RELIEVES`](Self::RELIEVES) is true too.
+    ///
+    /// ```
+    /// use tidemill_operators::Aggregate;
+    ///
+    /// /// Whether an odd number of orders was paid.
+    /// #[derive(Clone)]
+    /// struct Odd;
+    ///
+    /// impl Aggregate for Odd {
+    ///     type In = (u64, bool);
+    ///     type Acc = bool;
+    ///     type Out = bool;
+    ///
+    ///     const RETRACTS: bool = true;
+    ///
+    ///     fn create(&self, order: &Self::In) -> bool {
+    ///         order.1
+    ///     }
+    ///     fn add(&self, odd: &mut bool, order: &Self::In) {
+    ///         *odd ^= order.1;
+    ///     }
+    ///     fn merge(&self, odd: &mut bool, other: bool) {
+    ///         *odd ^= other;
+    ///     }
+    ///     fn finish(&self, odd: &bool) -> bool {
+    ///         *odd
+    ///     }
+    ///     fn retract(&self, odd: &mut bool, of: &bool) {
+    ///         *odd ^= of;
+    ///     }
+    /// }
+    /// ```
+    const RETRACTS: bool = false;
+
     /// An accumulator that has seen one record.
     fn create(&self, value: &Self::In) -> Self::Acc;
     /// Takes another record.
@@ -87,6 +127,18 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
 
     /// Memory is short: an accumulator that can keep what it holds elsewhere does so now. The result stays the same.
     fn relieve(&self, _acc: &mut Self::Acc) {}
+
+    /// Whether this accumulator may be merged with others and [retracted](Self::retract) again, in any order, without
+    /// a trace, as long as there are never more than `among` together and all of them may. A sum says no where that
+    /// many like this one could reach the end of its range. Keys for which the answer was no are merged as if there were
+    /// no [`RETRACTS`](Self::RETRACTS), for as long as the accumulator is in the window.
+    fn can_retract(&self, _acc: &Self::Acc, _among: u64) -> bool {
+        Self::RETRACTS
+    }
+
+    /// Takes out what [`merge`](Self::merge) has put in. Something else is always left. Called only if
+    /// [`RETRACTS`](Self::RETRACTS).
+    fn retract(&self, _acc: &mut Self::Acc, _of: &Self::Acc) {}
 }
 
 /// The result over some records, and the same result again with the records divided in two and merged.

@@ -18,6 +18,19 @@ pub trait Number: Data + Clone {
 
     /// The nearest 64-bit floating point value.
     fn to_f64(&self) -> f64;
+
+    /// Whether an addition can be undone to the last digit, by [`minus`](Self::minus): so for integers, and not for
+    /// floating point. Sums are then kept up to date in sliding windows of many panes; see
+    /// [`Aggregate::RETRACTS`](crate::Aggregate::RETRACTS).
+    const RETRACTS: bool = false;
+
+    /// Whether `among` numbers like this one, or nearer to zero, surely add up within the range, in any order.
+    fn fits(&self, _among: u64) -> bool {
+        Self::RETRACTS
+    }
+
+    /// Takes back an addition of a number that [fits](Self::fits). Called only if [`RETRACTS`](Self::RETRACTS).
+    fn minus(&mut self, _other: &Self) {}
 }
 
 macro_rules! integers {
@@ -30,6 +43,20 @@ macro_rules! integers {
             #[inline]
             fn to_f64(&self) -> f64 {
                 *self as f64
+            }
+
+            const RETRACTS: bool = true;
+
+            #[inline]
+            fn fits(&self, among: u64) -> bool {
+                // Shifts, for a division takes longer than all the rest.
+                let bits = u64::BITS - among.saturating_sub(1).leading_zeros();
+                let end = |end: $integer| end.checked_shr(bits).unwrap_or(0);
+                (end(<$integer>::MIN)..=end(<$integer>::MAX)).contains(self)
+            }
+            #[inline]
+            fn minus(&mut self, other: &Self) {
+                *self = self.saturating_sub(*other);
             }
         }
     )+};
@@ -53,3 +80,31 @@ macro_rules! floats {
 }
 
 floats!(f32, f64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_numbers_that_fit_do_not_reach_the_end_of_the_range() {
+        for among in [1, 2, 3, 7, 8, 9, 128, 129, 300, u64::MAX] {
+            let least = (i8::MIN..=i8::MAX).find(|n| n.fits(among)).unwrap();
+            let most = (i8::MIN..=i8::MAX).rfind(|n| n.fits(among)).unwrap();
+            assert!(i128::from(most) * i128::from(among) <= 127);
+            assert!(i128::from(least) * i128::from(among) >= -128);
+            let most = (0..=u8::MAX).rfind(|n| n.fits(among)).unwrap();
+            assert!(i128::from(most) * i128::from(among) <= 255);
+        }
+        assert!(i64::MIN.fits(1) && !i64::MIN.fits(2) && i64::MAX.fits(1) && !i64::MAX.fits(2));
+        assert!((1u64 << 57).fits(61) && !(1u64 << 58).fits(61));
+    }
+
+    #[test]
+    fn floating_point_is_not_taken_back() {
+        const fn retracts<N: Number>() -> bool {
+            N::RETRACTS
+        }
+        assert!(!retracts::<f64>() && !retracts::<f32>() && retracts::<u8>());
+        assert!(!0.0f64.fits(1));
+    }
+}

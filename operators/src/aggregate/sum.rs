@@ -35,6 +35,8 @@ where
     type Acc = N;
     type Out = N;
 
+    const RETRACTS: bool = N::RETRACTS;
+
     #[inline]
     fn create(&self, value: &T) -> N {
         self.number.of(value)
@@ -53,6 +55,16 @@ where
     #[inline]
     fn finish(&self, acc: &N) -> N {
         acc.clone()
+    }
+
+    #[inline]
+    fn can_retract(&self, acc: &N, among: u64) -> bool {
+        acc.fits(among)
+    }
+
+    #[inline]
+    fn retract(&self, acc: &mut N, of: &N) {
+        acc.minus(of);
     }
 }
 

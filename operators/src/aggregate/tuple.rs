@@ -21,6 +21,7 @@ macro_rules! tuples {
 
             const SHRINKS: bool = $head::SHRINKS $(&& $tail::SHRINKS)+;
             const RELIEVES: bool = $head::RELIEVES $(|| $tail::RELIEVES)+;
+            const RETRACTS: bool = $head::RETRACTS $(&& $tail::RETRACTS)+;
 
             #[inline]
             fn create(&self, value: &Self::In) -> Self::Acc {
@@ -47,6 +48,17 @@ macro_rules! tuples {
             fn relieve(&self, acc: &mut Self::Acc) {
                 self.$h.relieve(&mut acc.$h);
                 $(self.$t.relieve(&mut acc.$t);)+
+            }
+
+            #[inline]
+            fn can_retract(&self, acc: &Self::Acc, among: u64) -> bool {
+                self.$h.can_retract(&acc.$h, among) $(&& self.$t.can_retract(&acc.$t, among))+
+            }
+
+            #[inline]
+            fn retract(&self, acc: &mut Self::Acc, of: &Self::Acc) {
+                self.$h.retract(&mut acc.$h, &of.$h);
+                $(self.$t.retract(&mut acc.$t, &of.$t);)+
             }
         }
     )+};
@@ -86,5 +98,20 @@ mod tests {
         }
         assert!(shrinks(&(Count::<u8>::new(), Min::of(|n: &u8| *n))));
         assert!(!shrinks(&(Count::<u8>::new(), Collect::new())));
+    }
+
+    #[test]
+    fn a_tuple_is_taken_back_only_if_every_part_can_be() {
+        const fn retracts<A: Aggregate>(_: &A) -> bool {
+            A::RETRACTS
+        }
+        let sums = (Count::new(), Sum::of(|n: &i64| *n));
+        assert!(retracts(&sums));
+        assert!(sums.can_retract(&(1, 1 << 50), 64) && !sums.can_retract(&(1, i64::MAX), 64));
+        let mut acc = (3, 9);
+        sums.retract(&mut acc, &(1, -2));
+        assert_eq!(acc, (2, 11));
+        assert!(!retracts(&(Count::<u8>::new(), Min::of(|n: &u8| *n))));
+        assert!(!retracts(&(Count::<u8>::new(), Sum::of(|n: &u8| f64::from(*n)))));
     }
 }

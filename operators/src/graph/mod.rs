@@ -16,6 +16,7 @@ pub use self::validate::{GraphError, Problem};
 pub(crate) use self::node::NodeSpec;
 
 use crate::source::{DynSource, ErasedSource, Source};
+use crate::stream::FromSource;
 use crate::{Cloner, OutputMode, Stream};
 
 /// A graph of operators under construction, and then the value that is run.
@@ -54,10 +55,10 @@ impl Graph {
 
     /// A stream of what a source reads.
     #[track_caller]
-    pub fn source<S: Source>(&self, source: S) -> Stream<S::Item> {
+    pub fn source<S: Source>(&self, source: S) -> Stream<S::Item, FromSource<S>> {
         let source: Arc<dyn DynSource> = Arc::new(ErasedSource(source));
         let detail = source.describe();
-        Stream::at(self.add(NodeSpec {
+        Stream::from_source(self.add(NodeSpec {
             kind: NodeKind::Source(source),
             op: "source",
             steps: Vec::new(),

@@ -4,9 +4,11 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Mutex};
 
+use super::Port;
 use crate::sink::DynSink;
 use crate::source::DynSource;
-use crate::stream::chain::WatermarkSpec;
+use crate::source::feed::Pull;
+use crate::stream::chain::{Chain, WatermarkSpec};
 use crate::{Batch, Cloner, Mode, Operator, OutputMode, SinkError};
 
 /// A node of a graph, by its place in [`Graph::nodes`](crate::Graph::nodes).
@@ -76,6 +78,21 @@ pub struct Input {
     pub port: usize,
     /// How rows travel.
     pub route: Route,
+    /// Whether the node can read [feeds](crate::Batch::is_feed) of the source that it comes from.
+    pub pulls: bool,
+}
+
+impl Input {
+    /// An edge that rows travel so.
+    pub(crate) fn by(from: NodeId, port: usize, route: Route) -> Self {
+        Input { from, port, route, pulls: false }
+    }
+
+    /// An edge to a node that takes its rows through a chain.
+    pub(crate) fn of_chain<P: Chain>(port: &Port) -> Self {
+        let pulls = <P::Feed as Pull<P::In>>::POSSIBLE;
+        Input { from: port.node, port: port.output, route: Route::Local, pulls }
+    }
 }
 
 /// An operator that runs as it is.

@@ -4,12 +4,15 @@
 
 use std::sync::Arc;
 
+use either::Either;
+
 use super::emission::{Emission, Shape};
 use super::{Front, Late, Outbox};
+use crate::source::feed::{Rows, incoming};
 use crate::state::GroupState;
 use crate::stream::Keying;
 use crate::stream::chain::{Chain, Tap};
-use crate::{Aggregate, Batch, Context, EventTime, KeyGroup, Operator, OperatorError, SnapshotWriter, rows};
+use crate::{Aggregate, Batch, Context, EventTime, KeyGroup, Operator, OperatorError, SnapshotWriter};
 
 pub(super) struct Direct<P, Y, A, S, Z>
 where
@@ -32,7 +35,7 @@ where
     }
 }
 
-impl<P, Y, A, S, Z> Operator for Direct<P, Y, A, S, Z>
+impl<P, Y, A, S, Z> Direct<P, Y, A, S, Z>
 where
     P: Chain,
     Y: Keying<P::Out>,
@@ -40,16 +43,14 @@ where
     S: GroupState<Y::Key, A>,
     Z: Shape<Y::Key, S::Place, A::Out>,
 {
-    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
-        let origin = batch.origin();
-        let input = rows::<P::In>(batch)?;
+    fn add(&mut self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
         let closed = if self.emission.drops_late() { context.watermark() } else { EventTime::MIN };
         let mut late: Outbox<Late<Y::Value>> = Outbox::new(1);
         let mut late_rows = 0;
         let mut tap = Tap::new();
         let Emission { aggregate, state, .. } = &mut self.emission;
         state.begin(closed);
-        self.front.chain.run(input, &mut tap, &mut |time, record| {
+        self.front.chain.run(rows, &mut tap, &mut |time, record| {
             self.front.keying.each(record, &mut |hash, key, value| {
                 if let Some(value) = state.offer(aggregate, hash, key, time, value, closed) {
                     late_rows += 1;
@@ -63,6 +64,23 @@ where
         context.count_late(late_rows);
         if tap.seen {
             context.observe(origin, tap.watermark);
+        }
+    }
+}
+
+impl<P, Y, A, S, Z> Operator for Direct<P, Y, A, S, Z>
+where
+    P: Chain,
+    Y: Keying<P::Out>,
+    A: Aggregate<In = Y::Value>,
+    S: GroupState<Y::Key, A>,
+    Z: Shape<Y::Key, S::Place, A::Out>,
+{
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        let origin = batch.origin();
+        match incoming::<P>(batch)? {
+            Either::Left(rows) => self.add(rows, origin, context),
+            Either::Right(feed) => self.add(feed, origin, context),
         }
         Ok(())
     }

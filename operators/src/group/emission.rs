@@ -93,7 +93,7 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> E
             }
             Emit::Update { .. } => {
                 self.say_changes(context);
-                self.state.close(&self.aggregate, context.watermark(), &mut |_, _, _| {});
+                self.state.forget(&self.aggregate, context.watermark());
             }
             Emit::Complete => {}
         }

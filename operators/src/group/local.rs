@@ -8,11 +8,14 @@
 
 use std::sync::Arc;
 
+use either::Either;
+
 use super::{Dealer, Front, Late, Outbox, Partial};
+use crate::source::feed::{Rows, incoming};
 use crate::state::GroupState;
 use crate::stream::Keying;
 use crate::stream::chain::{Chain, Tap};
-use crate::{Aggregate, Batch, Context, EventTime, Key, Operator, OperatorError, rows};
+use crate::{Aggregate, Batch, Context, EventTime, Key, Operator, OperatorError};
 
 /// The table is handed over when it has so many entries.
 const TABLE_LIMIT: usize = 16_384;
@@ -49,6 +52,83 @@ impl<P, Y, A: Aggregate, S> Local<P, Y, A, S> {
     }
 }
 
+impl<P, Y, A, S> Local<P, Y, A, S>
+where
+    P: Chain,
+    Y: Keying<P::Out>,
+    A: Aggregate<In = Y::Value>,
+    S: GroupState<Y::Key, A>,
+{
+    /// Aggregates the rows.
+    fn add(&mut self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
+        let closed = self.closed(context);
+        let mut late: Outbox<Late<Y::Value>> = Outbox::new(1);
+        let (mut late_rows, mut taken) = (0u64, 0u64);
+        let mut tap = Tap::new();
+        let (state, aggregate) = (&mut self.state, &self.aggregate);
+        state.begin(closed);
+        self.front.chain.run(rows, &mut tap, &mut |time, record| {
+            self.front.keying.each(record, &mut |hash, key, value| {
+                taken += 1;
+                if let Some(value) = state.offer(aggregate, hash, key, time, value, closed) {
+                    late_rows += 1;
+                    late.push((time, value), context);
+                }
+            });
+        });
+        state.end();
+        self.added += taken - late_rows;
+        told(&tap, late, late_rows, origin, context);
+    }
+
+    /// Sends every row as it is.
+    fn pass(&mut self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
+        let closed = self.closed(context);
+        let mut late: Outbox<Late<Y::Value>> = Outbox::new(1);
+        let (mut late_rows, mut taken) = (0u64, 0u64);
+        let mut tap = Tap::new();
+        let (state, aggregate) = (&mut self.state, &self.aggregate);
+        let mut out = Dealer::<Partial<Y::Key, S::Slot, A::Acc>>::new(0, context.workers());
+        self.front.chain.run(rows, &mut tap, &mut |time, record| {
+            self.front.keying.each(record, &mut |hash, key, value| {
+                if state.is_late(time, &value, closed) {
+                    late_rows += 1;
+                    late.push((time, value), context);
+                } else {
+                    taken += 1;
+                    let slot = state.slot(time, &value);
+                    let acc = aggregate.create(&value);
+                    let key = std::borrow::ToOwned::to_owned(key);
+                    out.push(Partial { hash, key, slot, acc }, context);
+                }
+            });
+        });
+        out.send(context);
+        self.aside = if A::SHRINKS { self.aside.saturating_sub(taken) } else { u64::MAX };
+        told(&tap, late, late_rows, origin, context);
+    }
+
+    /// The watermark by which rows are late.
+    fn closed(&self, context: &Context) -> EventTime {
+        if self.drops_late { context.watermark() } else { EventTime::MIN }
+    }
+}
+
+/// After the rows: hands over those that were late, and what the others justify.
+fn told<V: Send + 'static>(
+    tap: &Tap,
+    mut late: Outbox<Late<V>>,
+    late_rows: u64,
+    origin: u32,
+    context: &mut Context,
+) {
+    late.send(context);
+    context.count_late(late_rows);
+    if tap.seen {
+        context.observe(origin, tap.watermark);
+    }
+}
+
 impl<P, Y, A, S> Operator for Local<P, Y, A, S>
 where
     P: Chain,
@@ -58,48 +138,11 @@ where
 {
     fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
         let origin = batch.origin();
-        let input = rows::<P::In>(batch)?;
-        let closed = if self.drops_late { context.watermark() } else { EventTime::MIN };
-        let mut late: Outbox<Late<Y::Value>> = Outbox::new(1);
-        let (mut late_rows, mut taken) = (0u64, 0u64);
-        let mut tap = Tap::new();
-        let (state, aggregate) = (&mut self.state, &self.aggregate);
-        if self.aside == 0 {
-            state.begin(closed);
-            self.front.chain.run(input, &mut tap, &mut |time, record| {
-                self.front.keying.each(record, &mut |hash, key, value| {
-                    taken += 1;
-                    if let Some(value) = state.offer(aggregate, hash, key, time, value, closed) {
-                        late_rows += 1;
-                        late.push((time, value), context);
-                    }
-                });
-            });
-            state.end();
-            self.added += taken - late_rows;
-        } else {
-            let mut out = Dealer::<Partial<Y::Key, S::Slot, A::Acc>>::new(0, context.workers());
-            self.front.chain.run(input, &mut tap, &mut |time, record| {
-                self.front.keying.each(record, &mut |hash, key, value| {
-                    if state.is_late(time, &value, closed) {
-                        late_rows += 1;
-                        late.push((time, value), context);
-                    } else {
-                        taken += 1;
-                        let slot = state.slot(time, &value);
-                        let acc = aggregate.create(&value);
-                        let key = std::borrow::ToOwned::to_owned(key);
-                        out.push(Partial { hash, key, slot, acc }, context);
-                    }
-                });
-            });
-            out.send(context);
-            self.aside = if A::SHRINKS { self.aside.saturating_sub(taken) } else { u64::MAX };
-        }
-        late.send(context);
-        context.count_late(late_rows);
-        if tap.seen {
-            context.observe(origin, tap.watermark);
+        match (incoming::<P>(batch)?, self.aside) {
+            (Either::Left(rows), 0) => self.add(rows, origin, context),
+            (Either::Right(feed), 0) => self.add(feed, origin, context),
+            (Either::Left(rows), _) => self.pass(rows, origin, context),
+            (Either::Right(feed), _) => self.pass(feed, origin, context),
         }
         let entries = self.state.len();
         if entries >= TABLE_LIMIT {

@@ -5,6 +5,7 @@
 
 use super::Partial;
 use super::emission::{Emission, Shape};
+use crate::buffers::give_back;
 use crate::state::GroupState;
 use crate::{
     Aggregate, Batch, Context, EventTime, Key, KeyGroup, Operator, OperatorError, SnapshotWriter, rows,
@@ -29,11 +30,12 @@ where
 {
     fn batch(&mut self, _input: usize, batch: Batch, _context: &mut Context) -> Result<(), OperatorError> {
         let Emission { aggregate, state, .. } = &mut self.emission;
-        let partials = rows::<Partial<K, S::Slot, A::Acc>>(batch)?;
+        let mut partials = rows::<Partial<K, S::Slot, A::Acc>>(batch)?;
         state.begin(EventTime::MIN);
-        for Partial { hash, key, slot, acc } in partials {
+        for Partial { hash, key, slot, acc } in partials.drain(..) {
             state.merge(aggregate, hash, key, slot, acc);
         }
+        give_back(partials);
         state.end();
         self.emission.relieve();
         Ok(())

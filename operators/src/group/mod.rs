@@ -22,7 +22,8 @@ pub use self::running::RunningAggregate;
 pub use self::windowed::{WindowedAggregate, WindowedStream};
 
 use self::emission::{Emission, Emit, Shape};
-use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Route, Step};
+use crate::buffers::with_room;
+use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Step};
 use crate::state::GroupState;
 use crate::stream::Keying;
 use crate::stream::chain::{Chain, batch_capacity};
@@ -126,7 +127,7 @@ where
             kind: NodeKind::Grouped(GroupedSpec { direct, local, merge, watermark }),
             op: self.op,
             steps: self.steps,
-            inputs: vec![Input { from: self.port.node, port: self.port.output, route: Route::Local }],
+            inputs: vec![Input::of_chain::<P>(&self.port)],
             outputs: 2,
             location: self.location,
             detail: self.detail,
@@ -167,7 +168,7 @@ impl<R: Send + 'static> Outbox<R> {
     fn make_room(&mut self, context: &mut crate::Context) {
         let capacity = const { batch_capacity::<R>() };
         if self.rows.len() >= capacity {
-            let full = std::mem::replace(&mut self.rows, Vec::with_capacity(capacity));
+            let full = std::mem::replace(&mut self.rows, with_room(capacity));
             context.send(self.output, Batch::from_vec(full).for_worker(self.worker));
         } else {
             let rows = (self.rows.len() * 4).clamp(4, capacity);

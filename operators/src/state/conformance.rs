@@ -88,6 +88,45 @@ fn a_session_that_grows_for_long_keeps_one_timer() {
 }
 
 #[test]
+fn a_key_has_one_timer_however_many_sessions() {
+    let mut state: SessionState<u64, Count<()>, (), SessionWindow> =
+        session(Duration::from_micros(10)).state();
+    for number in 0..1_000 {
+        state.add(&Count::new(), hash_key(&0u64), &0, EventTime(number * 20), &());
+    }
+    assert_eq!((state.len(), state.timers()), (1_000, 1));
+    for number in 0..1_000 {
+        let mut closed = vec![];
+        state.close(&Count::new(), EventTime(number * 20 + 9), &mut |_, window, _| closed.push(window));
+        assert!(closed.is_empty());
+        state.close(&Count::new(), EventTime(number * 20 + 10), &mut |_, window, _| closed.push(window));
+        assert_eq!(closed.iter().map(|window| window.start.0).collect::<Vec<_>>(), [number * 20]);
+        assert!(state.timers() <= 1);
+    }
+    assert_eq!((state.len(), state.timers()), (0, 0));
+}
+
+#[test]
+fn sessions_that_begin_before_others_close_in_order_of_their_ends() {
+    let mut state: SessionState<u64, Count<()>, (), SessionWindow> =
+        session(Duration::from_micros(10)).state();
+    for number in (0..1_000).rev() {
+        let key = number % 7;
+        state.add(&Count::new(), hash_key(&key), &key, EventTime(3 * number.cast_signed()), &());
+    }
+    let mut ends = vec![];
+    for watermark in [10, 11, 500, 2_000, i64::MAX] {
+        state.close(&Count::new(), EventTime(watermark), &mut |_, window, _| {
+            assert!(window.end.0 <= watermark);
+            ends.push(window.end.0);
+        });
+        assert_eq!(ends.len(), (0..1_000).filter(|number| 3 * number + 10 <= watermark).count());
+    }
+    assert!(ends.is_sorted());
+    assert_eq!((state.len(), state.timers()), (0, 0));
+}
+
+#[test]
 fn windows_without_records_cost_nothing_however_many() {
     let ends = at([i64::MIN, -3, 5, i64::MAX]);
     assert_eq!(counts(&tumbling(Duration::from_micros(1)), ends.clone()).len(), 4);

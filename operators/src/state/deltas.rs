@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::reference::{Kind, Naive, Record, Row};
+use super::totals_tests::Retracted;
 use super::{GroupState, PaneState, RunningState, Stamp, Windowing};
 use crate::aggregate::Fold;
 use crate::{
@@ -272,6 +273,15 @@ where
                     continue;
                 }
                 let to = naive.watermark.max(*to);
+                if output == Output::Update {
+                    [&mut plain, &mut written, &mut moved].into_iter().for_each(|held| {
+                        held.workers.iter_mut().for_each(|state| state.forget(aggregate, EventTime(to)));
+                    });
+                    if !matches!(kind, Kind::Forever) {
+                        naive.close(to);
+                    }
+                    continue;
+                }
                 let told = [&mut plain, &mut written, &mut moved].map(|held| {
                     held.each(|state, told| {
                         let mut emit = |key, place: S::Place, ids| told.push((key, place.window(), ids));
@@ -315,18 +325,25 @@ fn agree(told: &[Told; 3], mut expected: Vec<Row>) {
     assert_eq!(moved, plain, "restored");
 }
 
-/// All output modes of windows.
 fn check_windows<W: Windowing<Record>>(windowing: &W, kind: Kind, steps: &[Step]) {
+    check_windows_of(&in_order(), windowing, kind, steps);
+}
+
+/// All output modes of windows.
+fn check_windows_of<W, A>(aggregate: &A, windowing: &W, kind: Kind, steps: &[Step])
+where
+    W: Windowing<Record>,
+    A: Aggregate<In = Record, Out = Vec<u32>>,
+{
     fn plain<W: Windowing<Record>, A: Aggregate<In = Record>>(w: &W, _: &A) -> W::State<u8, A, ()> {
         w.state()
     }
     fn stamped<W: Windowing<Record>, A: Aggregate<In = Record>>(w: &W, _: &A) -> W::State<u8, A, Stamp> {
         w.state()
     }
-    let aggregate = in_order();
-    check(&aggregate, || plain(windowing, &aggregate), kind, Output::Append, steps);
-    check(&aggregate, || stamped(windowing, &aggregate), kind, Output::Update, steps);
-    check(&aggregate, || plain(windowing, &aggregate), kind, Output::Complete, steps);
+    check(aggregate, || plain(windowing, aggregate), kind, Output::Append, steps);
+    check(aggregate, || stamped(windowing, aggregate), kind, Output::Update, steps);
+    check(aggregate, || plain(windowing, aggregate), kind, Output::Complete, steps);
 }
 
 fn micros(n: u64) -> Duration {
@@ -345,6 +362,17 @@ proptest! {
         steps in steps(),
     ) {
         check_windows(&sliding(micros(size), micros(slide)), Kind::Aligned { size, slide, offset: 0 }, &steps);
+    }
+
+    #[test]
+    fn a_chain_of_sliding_windows_with_running_totals_goes_on_as_the_windows_do(
+        (slide, panes) in (1..4u64, 1..14u64),
+        rest in 0..4u64,
+        steps in steps(),
+    ) {
+        let size = slide * panes + rest % slide;
+        let kind = Kind::Aligned { size, slide, offset: 0 };
+        check_windows_of(&Retracted::<Vec<u32>>::new(), &sliding(micros(size), micros(slide)), kind, &steps);
     }
 
     #[test]

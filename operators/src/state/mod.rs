@@ -15,9 +15,14 @@ mod panes;
 #[cfg(test)]
 pub(crate) mod reference;
 mod running;
+mod session;
 mod sessions;
 mod split;
 mod table;
+mod timers;
+mod totals;
+#[cfg(test)]
+mod totals_tests;
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -53,7 +58,7 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     fn begin(&mut self, _watermark: EventTime) {}
 
     /// Adds a record, or gives it back if it [is late](Self::is_late) by the watermark of the batch.
-    #[inline]
+    #[inline(always)]
     fn offer<Q>(
         &mut self,
         aggregate: &A,
@@ -86,6 +91,11 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
 
     /// Forgets every window that has closed by `watermark`, in order of their ends, handing the results over.
     fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Self::Place, A::Out));
+
+    /// As [`close`](Self::close), for those who have been told all results before: nothing is handed over.
+    fn forget(&mut self, aggregate: &A, watermark: EventTime) {
+        self.close(aggregate, watermark, &mut |_, _, _| {});
+    }
 
     /// The results that have changed since the last call (only where changes are tracked, see [`Mark`]).
     fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Self::Place, A::Out));

@@ -2,6 +2,8 @@
 //!
 //! The functions here take panes in order of time.
 
+use std::borrow::Borrow;
+
 use super::groups::Groups;
 use super::table::{Entry, Table};
 use super::{Mark, split};
@@ -25,6 +27,8 @@ pub(super) struct Pane<K, Acc, M> {
     pub(super) was_written: bool,
     /// Whether anything may have been added since the last snapshot.
     pub(super) touched: bool,
+    /// Whether it is in the running [`Totals`](super::totals::Totals), and how many records have come since.
+    pub(super) summed: Option<u32>,
     /// The groups of which anything has been written, if the state is tracked.
     pub(super) written: Groups,
 }
@@ -42,6 +46,7 @@ impl<K: Key, Acc, M: Mark> Pane<K, Acc, M> {
             settled: Table::new(),
             was_written: false,
             touched: true,
+            summed: None,
             written: Groups::default(),
         }
     }
@@ -61,7 +66,7 @@ impl<K: Key, Acc, M: Mark> Pane<K, Acc, M> {
         self.windows.1
     }
 
-    fn is_in(&self, window: i128) -> bool {
+    pub(super) fn is_in(&self, window: i128) -> bool {
         self.windows.0 <= window && window <= self.windows.1
     }
 
@@ -76,8 +81,22 @@ impl<K: Key, Acc, M: Mark> Pane<K, Acc, M> {
         split::len(&self.settled, &self.table)
     }
 
+    /// The accumulator of a key.
+    pub(super) fn whole<Q, A: Aggregate<Acc = Acc>>(&self, aggregate: &A, hash: u64, key: &Q) -> Option<Acc>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        split::whole(aggregate, &self.settled, &self.table, hash, key)
+    }
+
+    /// The accumulators of all keys.
+    pub(super) fn each<A: Aggregate<Acc = Acc>>(&self, aggregate: &A, each: impl FnMut(&K, &Acc)) {
+        split::each(aggregate, &self.settled, &self.table, each);
+    }
+
     /// Empties it.
-    fn take<A: Aggregate<Acc = Acc>>(&mut self, aggregate: &A) -> Table<K, Acc, M> {
+    pub(super) fn take<A: Aggregate<Acc = Acc>>(&mut self, aggregate: &A) -> Table<K, Acc, M> {
         let mut fresh = std::mem::replace(&mut self.table, Table::new());
         let mut settled = std::mem::replace(&mut self.settled, Table::new());
         if settled.len() >= fresh.len() {
@@ -132,7 +151,7 @@ pub(super) fn show_window<K: Key, A: Aggregate, M: Mark>(
     let mut panes = panes_of(panes, window);
     let Some(first) = panes.next() else { return };
     if panes.clone().next().is_none() {
-        return split::show(aggregate, &first.settled, &first.table, emit);
+        return first.each(aggregate, |key, acc| emit(key.clone(), aggregate.finish(acc)));
     }
     let mut whole = first.settled.clone();
     merge_copy(aggregate, &mut whole, &first.table);

@@ -7,11 +7,13 @@ use std::hash::Hash;
 use super::pane::{Pane, close_window, next_window, show_changed, show_window};
 use super::pane_snapshot::Record;
 use super::table::Table;
+use super::totals::Totals;
 use super::{GroupState, Mark};
 use crate::window::Grid;
 use crate::{Aggregate, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window, hash_key};
 
-/// Accumulators by key and pane. A window is the merge of its panes, made when it is asked for.
+/// Accumulators by key and pane. A window is the merge of its panes, made when it is asked for; or, where there are many
+/// and the aggregate can be taken back, the [`Totals`] of the panes, which the next window goes on with.
 ///
 /// Made by the `state` of a [`TumblingWindow`](crate::TumblingWindow) or [`SlidingWindow`](crate::SlidingWindow).
 /// Records that are late must not be added: no window that they are in will close any more, so they are forgotten.
@@ -31,6 +33,9 @@ pub struct PaneState<K, A: Aggregate, M> {
     pub(super) changes: Vec<(EventTime, u64)>,
     pub(super) record: Record,
     hot: Hot<K, A::Acc, M>,
+    /// Of the panes of the window that was closed last, those that a later one has. Not written down: the first window
+    /// to close after a restart makes them again.
+    totals: Totals<K, A::Acc>,
 }
 
 /// The pane used last, at hand while a batch of records is added: nearly every record falls in it, and one comparison
@@ -55,6 +60,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             changes: Vec::new(),
             record: Record::default(),
             hot: Hot { start: EventTime(0), instants: 0, table: Table::new() },
+            totals: Totals::new(grid.panes()),
         }
     }
 
@@ -86,13 +92,52 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         let at_hand = self.hot.instants > 0;
         self.end();
         let pane = self.pane(slot);
-        let entry = pane.table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other));
-        if entry.mark.set() {
-            self.changes.push((slot, hash));
+        if A::RETRACTS && pane.summed.is_some() {
+            let copy = key.clone();
+            self.put_in_both(aggregate, hash, &copy, slot, |table| {
+                table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other)).mark.set()
+            });
+        } else {
+            let entry = pane.table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other));
+            if entry.mark.set() {
+                self.changes.push((slot, hash));
+            }
         }
         if at_hand {
             self.begin(EventTime::MIN);
         }
+    }
+
+    /// Puts something into the table of a pane that is in the totals already, and into them, or takes the pane out. `put` says whether the
+    /// entry was not marked before.
+    #[cold]
+    fn put_in_both<Q>(
+        &mut self,
+        aggregate: &A,
+        hash: u64,
+        key: &Q,
+        time: EventTime,
+        put: impl FnOnce(&mut Table<K, A::Acc, M>) -> bool,
+    ) where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.pane(time);
+        let Some(pane) = self.panes.get_mut(self.recent) else { return };
+        let stays = self.totals.stray(aggregate, pane);
+        let before = if stays { pane.whole(aggregate, hash, key) } else { None };
+        if put(&mut pane.table) {
+            self.changes.push((pane.start, hash));
+        }
+        if stays && let Some(after) = pane.whole(aggregate, hash, key) {
+            self.totals.change(aggregate, hash, key, before.as_ref(), &after);
+        }
+    }
+
+    /// Forgets the totals, which are about panes that are no longer what they were.
+    pub(super) fn forget_totals(&mut self) {
+        self.totals.clear();
+        self.panes.iter_mut().for_each(|pane| pane.summed = None);
     }
 
     /// The pane around an instant, opened if it is not open. Divides only when the pane is another than last time.
@@ -209,23 +254,30 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         self.named.0
     }
 
-    #[inline]
+    #[inline(always)]
     fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, time: EventTime, value: &A::In)
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let pane = self.pane(time);
+        if A::RETRACTS && pane.summed.is_some() {
+            return self.put_in_both(aggregate, hash, key, time, |table| {
+                table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value))
+            });
+        }
         let start = pane.start;
         if pane.table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
             self.changes.push((start, hash));
         }
     }
 
-    /// Takes the pane used last at hand. Its records are either all late or none is; late ones go the long way.
+    /// Takes the pane used last at hand. Its records are either all late or none is; late ones go the long way, as do
+    /// those of a pane that is in the totals.
     fn begin(&mut self, watermark: EventTime) {
         let closed = watermark.max(self.closed);
         if let Some(pane) = self.panes.get_mut(self.recent)
+            && pane.summed.is_none()
             && self.grid.window(pane.last_window()).end > closed
         {
             let instants = pane.instants();
@@ -235,7 +287,8 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         }
     }
 
-    #[inline]
+    // Left to itself the compiler puts it out of line in some builds, where a record takes a third longer.
+    #[inline(always)]
     fn offer<Q>(
         &mut self,
         aggregate: &A,
@@ -282,6 +335,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
 
     fn drain(&mut self, emit: &mut impl FnMut(u64, K, EventTime, A::Acc)) {
         self.changes.clear();
+        self.totals.clear();
         for mut pane in self.panes.drain(..) {
             pane.table.drain(|key, acc| emit(hash_key(&key), key, pane.start, acc));
             self.spare = pane.table;
@@ -304,10 +358,33 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
             if window.end > watermark {
                 break;
             }
-            if let Some(table) = close_window(aggregate, panes, start, |key, out| emit(key, window, out)) {
+            let emit = |key, out| emit(key, window, out);
+            let emptied = if A::RETRACTS && !A::RELIEVES && self.totals.pay() {
+                self.totals.close_window(aggregate, panes, start, emit)
+            } else {
+                close_window(aggregate, panes, start, emit)
+            };
+            if let Some(table) = emptied {
                 self.spare = table;
             }
             cursor = self.grid.next(start);
+        }
+        self.record.closed(self.panes.drain(..done));
+        self.recent = self.recent.saturating_sub(done);
+    }
+
+    /// No window is put together for it.
+    fn forget(&mut self, _aggregate: &A, watermark: EventTime) {
+        if watermark <= self.closed {
+            return;
+        }
+        self.closed = watermark;
+        self.forget_totals();
+        let open = self.grid.open(watermark);
+        let done = self.panes.partition_point(|pane| pane.last_window() < open);
+        if let Some(pane) = done.checked_sub(1).and_then(|last| self.panes.get_mut(last)) {
+            self.spare = std::mem::replace(&mut pane.table, Table::new());
+            self.spare.drain(|_, _| ());
         }
         self.record.closed(self.panes.drain(..done));
         self.recent = self.recent.saturating_sub(done);
@@ -356,6 +433,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
     }
 
     fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+        self.forget_totals();
         self.read(group, bytes)
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     session_by, sliding, tumbling,
 };
 
-type Ids = BTreeSet<u32>;
+pub(crate) type Ids = BTreeSet<u32>;
 pub(crate) type Row = (u8, Window, Ids);
 
 /// A record: a number of its own, and for how many microseconds it keeps its session open.
@@ -109,7 +109,7 @@ impl Naive {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Record {
         key: u8,
         time: i64,
@@ -125,7 +125,7 @@ enum Step {
     Restart,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let base =
         prop_oneof![4 => Just(0i64), 1 => Just(i64::MIN), 1 => Just(i64::MAX), 1 => Just(-1_000_000_007)];
     base.prop_flat_map(|base| {
@@ -157,15 +157,22 @@ fn rows(emit: impl FnOnce(&mut dyn FnMut(u8, Window, Ids))) -> Vec<Row> {
     rows
 }
 
-/// Runs the steps on the loops, on one state, and on a state fed by three workers that aggregate first.
 fn check<W: Windowing<Record>>(windowing: &W, kind: Kind, steps: &[Step]) {
+    check_with(&ids(), windowing, kind, steps);
+}
+
+/// Runs the steps on the loops, on one state, and on a state fed by three workers that aggregate first.
+pub(super) fn check_with<W, A>(aggregate: &A, windowing: &W, kind: Kind, steps: &[Step])
+where
+    W: Windowing<Record>,
+    A: Aggregate<In = Record, Out = Ids>,
+{
     fn fresh<W: Windowing<Record>, A: Aggregate<In = Record>>(w: &W, _: &A) -> W::State<u8, A, Stamp> {
         w.state()
     }
-    let aggregate = ids();
     let mut naive = Naive::new();
-    let mut states = [fresh(windowing, &aggregate), fresh(windowing, &aggregate)];
-    let mut workers = [0; 3].map(|_| windowing.state::<u8, _, ()>());
+    let mut states = [fresh(windowing, aggregate), fresh(windowing, aggregate)];
+    let mut workers = [0; 3].map(|_| windowing.state::<u8, A, ()>());
     let mut said: [BTreeMap<(u8, Window), Ids>; 2] = Default::default();
     // At the end everything closes.
     let end = [Step::Watermark(i64::MAX)];
@@ -174,7 +181,7 @@ fn check<W: Windowing<Record>>(windowing: &W, kind: Kind, steps: &[Step]) {
             for worker in &mut workers {
                 worker.drain(&mut |hash, key, slot, acc| {
                     let [_, merged] = &mut states;
-                    merged.merge(&aggregate, hash, key, slot, acc);
+                    merged.merge(aggregate, hash, key, slot, acc);
                 });
                 assert!(worker.is_empty());
             }
@@ -188,23 +195,23 @@ fn check<W: Windowing<Record>>(windowing: &W, kind: Kind, steps: &[Step]) {
                 assert_eq!(states[0].is_late(event_time, &record, watermark), !in_time, "late: {step:?}");
                 assert_eq!(worker.is_late(event_time, &record, watermark), !in_time, "late: {step:?}");
                 if in_time {
-                    states[0].add(&aggregate, hash, &key, event_time, &record);
-                    worker.add(&aggregate, hash, &key, event_time, &record);
+                    states[0].add(aggregate, hash, &key, event_time, &record);
+                    worker.add(aggregate, hash, &key, event_time, &record);
                 }
             }
             Step::Changed | Step::Watermark(_) => {
                 let expected = sorted(naive.take_changed());
                 for (state, said) in states.iter_mut().zip(&mut said) {
-                    let changed = rows(|mut emit| state.changed(&aggregate, &mut emit));
+                    let changed = rows(|mut emit| state.changed(aggregate, &mut emit));
                     said.extend(changed.iter().cloned().map(|(key, window, ids)| ((key, window), ids)));
                     assert_eq!(sorted(changed), expected, "changed");
-                    assert_eq!(rows(|mut emit| state.changed(&aggregate, &mut emit)), [], "changed twice");
+                    assert_eq!(rows(|mut emit| state.changed(aggregate, &mut emit)), [], "changed twice");
                 }
                 let Step::Watermark(watermark) = *step else { continue };
                 let watermark = watermark.max(naive.watermark);
                 let expected = sorted(naive.close(watermark));
                 for (state, said) in states.iter_mut().zip(&mut said) {
-                    let closed = rows(|mut emit| state.close(&aggregate, EventTime(watermark), &mut emit));
+                    let closed = rows(|mut emit| state.close(aggregate, EventTime(watermark), &mut emit));
                     assert!(closed.is_sorted_by_key(|row| row.1.end), "closed out of order");
                     assert!(closed.iter().all(|row| said[&(row.0, row.1)] == row.2), "said otherwise before");
                     assert_eq!(sorted(closed), expected, "closed by {watermark}");
@@ -212,7 +219,7 @@ fn check<W: Windowing<Record>>(windowing: &W, kind: Kind, steps: &[Step]) {
             }
             Step::All => {
                 for state in &states {
-                    let all = rows(|mut emit| state.all(&aggregate, &mut emit));
+                    let all = rows(|mut emit| state.all(aggregate, &mut emit));
                     assert_eq!(sorted(all), sorted(naive.open.clone()), "all");
                 }
             }
@@ -220,10 +227,10 @@ fn check<W: Windowing<Record>>(windowing: &W, kind: Kind, steps: &[Step]) {
             Step::Restart => {
                 naive.take_changed();
                 for state in &mut states {
-                    state.changed(&aggregate, &mut |_, _, _| ());
+                    state.changed(aggregate, &mut |_, _, _| ());
                     let mut writer = SnapshotWriter::new();
-                    state.snapshot(&aggregate, &mut writer).unwrap();
-                    let mut restored = fresh(windowing, &aggregate);
+                    state.snapshot(aggregate, &mut writer).unwrap();
+                    let mut restored = fresh(windowing, aggregate);
                     for (group, bytes) in writer.into_groups().collect::<Vec<_>>().into_iter().rev() {
                         restored.restore(group, &bytes).unwrap();
                         if id % 2 == 0 {
@@ -233,7 +240,7 @@ fn check<W: Windowing<Record>>(windowing: &W, kind: Kind, steps: &[Step]) {
                             restored.restore(group, &bytes).unwrap();
                         }
                     }
-                    restored.close(&aggregate, EventTime(naive.watermark), &mut |_, _, _| {
+                    restored.close(aggregate, EventTime(naive.watermark), &mut |_, _, _| {
                         panic!("closed by a watermark that had been applied")
                     });
                     assert_eq!(restored.len(), state.len());

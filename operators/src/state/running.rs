@@ -91,7 +91,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
 
     fn slot(&mut self, _time: EventTime, _value: &A::In) {}
 
-    #[inline]
+    #[inline(always)]
     fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, _time: EventTime, value: &A::In)
     where
         K: Borrow<Q>,
@@ -130,7 +130,9 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
     }
 
     fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, (), A::Out)) {
-        split::show(aggregate, &self.settled, &self.table, |key, out| emit(key, (), out));
+        split::each(aggregate, &self.settled, &self.table, |key, acc| {
+            emit(key.clone(), (), aggregate.finish(acc));
+        });
     }
 
     fn relieve(&mut self, aggregate: &A) {

@@ -1,15 +1,11 @@
 //! State for session windows: per key the sessions that are open, few and in order.
 
 use std::borrow::Borrow;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::hash::Hash;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use smallvec::SmallVec;
-
-use super::table::{Entry, Table};
+use super::session::{Content, Landed, Part, Session, Sessions, Spare, read};
+use super::table::{Entry, SMALL, Table};
+use super::timers::Timers;
 use super::{GroupState, Mark};
 use crate::{
     Aggregate, Change, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, Window,
@@ -30,9 +26,12 @@ pub struct SessionState<K, A: Aggregate, M, G> {
     gap: G,
     /// No key is there without a session.
     table: Table<K, Sessions<A::Acc, M>, Written>,
-    /// When to look at the sessions of a hash. A session has one from when it began, at an instant within it or at its
-    /// end; it is moved to the end when its time has come, not whenever the session grows.
-    timers: BinaryHeap<Reverse<(EventTime, u64)>>,
+    /// When to look at the sessions of a hash. Every key has one, at the end of its first session or before; it is moved
+    /// to that end when its time has come, not whenever the session grows. What is left of former ones finds nothing.
+    timers: Timers,
+    /// What has ended, while the others that have are looked for.
+    ended: Vec<Ended<K, A::Acc, M>>,
+    spare: Spare<A::Acc, M>,
     len: usize,
     /// The hash of every marked session.
     changes: Vec<u64>,
@@ -60,64 +59,11 @@ impl Written {
     }
 }
 
-/// The sessions of a key in order of time. They neither overlap nor touch.
-type Sessions<Acc, M> = SmallVec<[Session<Acc, M>; 1]>;
-
-#[derive(Clone, Debug)]
-struct Session<Acc, M> {
-    window: Window,
-    acc: Acc,
-    mark: M,
-}
-
-/// What a session gets: a record, or what was aggregated elsewhere.
-enum Part<'a, A: Aggregate> {
-    Record(&'a A::In),
-    Aggregated(A::Acc),
-}
-
-impl<A: Aggregate> Part<'_, A> {
-    fn begin(self, aggregate: &A) -> A::Acc {
-        match self {
-            Part::Record(value) => aggregate.create(value),
-            Part::Aggregated(acc) => acc,
-        }
-    }
-
-    fn join(self, aggregate: &A, acc: &mut A::Acc) {
-        match self {
-            Part::Record(value) => aggregate.add(acc, value),
-            Part::Aggregated(other) => aggregate.merge(acc, other),
-        }
-    }
-}
-
-/// Puts a part that spans `window` among the sessions: those it meets become one with it. Gives the place of the
-/// session it is in now, and how many it met.
-fn put<A: Aggregate, M: Mark>(
-    aggregate: &A,
-    sessions: &mut Sessions<A::Acc, M>,
-    window: Window,
-    part: Part<'_, A>,
-) -> (usize, usize) {
-    let place = sessions.partition_point(|session| session.window.end < window.start);
-    let met = sessions.iter().skip(place).take_while(|session| session.window.start <= window.end).count();
-    if met == 0 {
-        sessions.insert(place, Session { window, acc: part.begin(aggregate), mark: M::default() });
-        return (place, met);
-    }
-    let others: Sessions<A::Acc, M> =
-        if met > 1 { sessions.drain(place + 1..place + met).collect() } else { SmallVec::new() };
-    if let Some(session) = sessions.get_mut(place) {
-        part.join(aggregate, &mut session.acc);
-        session.window.start = session.window.start.min(window.start);
-        session.window.end = session.window.end.max(window.end);
-        for other in others {
-            aggregate.merge(&mut session.acc, other.acc);
-            session.window.end = session.window.end.max(other.window.end);
-        }
-    }
-    (place, met)
+/// A session that has ended, on its way out.
+struct Ended<K, Acc, M> {
+    session: Session<Acc, M>,
+    hash: u64,
+    key: K,
 }
 
 impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
@@ -125,12 +71,45 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         SessionState {
             gap,
             table: Table::new(),
-            timers: BinaryHeap::new(),
+            timers: Timers::new(),
+            ended: Vec::new(),
+            spare: Vec::new(),
             len: 0,
             changes: Vec::new(),
             tracked: false,
             unwritten: Vec::new(),
             gone: Vec::new(),
+        }
+    }
+
+    /// Adds a record to its key's last session if it merely goes on with it, as nearly every one does.
+    #[inline(always)]
+    fn go_on<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, window: Window, value: &A::In) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let Some(Entry { acc: sessions, mark, .. }) = self.table.find_mut(hash, key) else { return false };
+        let last = &mut sessions.last;
+        if window.start < last.window.start || last.window.end < window.start {
+            return false;
+        }
+        aggregate.add(&mut last.acc, value);
+        last.window.end = last.window.end.max(window.end);
+        if last.mark.set() {
+            self.changes.push(hash);
+        }
+        if mark.outdate() {
+            self.outdated(hash);
+        }
+        true
+    }
+
+    /// Notes a key that has to be written. Out of line, as it is so once a snapshot.
+    #[cold]
+    fn outdated(&mut self, hash: u64) {
+        if self.tracked {
+            self.unwritten.push(hash);
         }
     }
 
@@ -141,31 +120,31 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let Entry { acc: sessions, mark, .. } = self.table.upsert(hash, key, SmallVec::new, |_| ());
+        // A key that is new has a session that is put nowhere.
+        let mut landed = Landed::FIRST;
+        let Entry { mark, .. } = self.table.upsert(
+            hash,
+            key,
+            || Sessions::of_one(Part::<A>::Record(value).begin(aggregate, window)),
+            |sessions| landed = sessions.put(aggregate, window, Part::Record(value), &mut self.spare),
+        );
         let outdated = mark.outdate();
-        let (place, met) = put(aggregate, sessions, window, Part::Record(value));
-        if M::TRACKED && sessions.get_mut(place).is_some_and(|session| session.mark.set()) {
+        self.note(hash, window, &landed, outdated);
+    }
+
+    /// Sets a timer for what has to have one, and notes what is changed.
+    #[inline]
+    fn note(&mut self, hash: u64, window: Window, landed: &Landed, outdated: bool) {
+        if landed.first {
+            self.timers.set(window.end, hash);
+        }
+        if M::TRACKED && landed.marked {
             self.changes.push(hash);
         }
-        self.count(hash, window, met, outdated);
-    }
-
-    /// Counts a part that met so many sessions. Whether it began one, and whether it is the first since its key was
-    /// written, is one test: neither is so most of the time.
-    #[inline]
-    fn count(&mut self, hash: u64, window: Window, met: usize, outdated: bool) {
-        if outdated | (met == 0) {
-            self.note(hash, (met == 0).then_some(window), outdated);
+        if outdated {
+            self.outdated(hash);
         }
-        self.len = self.len + 1 - met;
-    }
-
-    /// Sets a timer for a session that has begun, and notes that the key has to be written.
-    fn note(&mut self, hash: u64, begun: Option<Window>, outdated: bool) {
-        self.timers.extend(begun.map(|window| Reverse((window.end, hash))));
-        if outdated && self.tracked {
-            self.unwritten.push(hash);
-        }
+        self.len = self.len + 1 - landed.met;
     }
 
     /// Forgets a key, if it is there. Its timers stay, and will find nothing.
@@ -181,31 +160,29 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         self.timers.len()
     }
 
-    /// Closes a session of the hash that ends at that time, if there is one.
-    fn close_one(&mut self, time: EventTime, hash: u64) -> Option<(K, Session<A::Acc, M>)> {
-        let entry = self.table.of_hash_mut(hash).find(|entry| ending(&entry.acc, time).is_some())?;
-        let session = entry.acc.remove(ending(&entry.acc, time)?);
-        self.len -= 1;
-        let key = if entry.acc.is_empty() {
-            let entry = self.table.remove(hash, |entry| entry.acc.is_empty())?;
-            if entry.mark.before {
-                self.gone.push(entry.key.clone());
-            }
-            entry.key
-        } else {
-            let key = entry.key.clone();
-            if entry.mark.outdate() && self.tracked {
-                self.unwritten.push(hash);
-            }
-            key
+    /// A timer's time has come: takes out what has ended, and sets a new one for a key that goes on.
+    fn look_at(&mut self, time: EventTime, hash: u64, watermark: EventTime) {
+        let is_due = |entry: &Entry<K, Sessions<A::Acc, M>, Written>| {
+            entry.acc.due == time && hash_key(&entry.key) == hash
         };
-        Some((key, session))
+        let Some(mut slot) = self.table.slot(hash, is_due) else { return };
+        let Entry { key, acc: sessions, mark } = slot.get_mut();
+        let ended = |session| self.ended.push(Ended { session, hash, key: key.clone() });
+        let taken = sessions.take_earlier(watermark, &mut self.spare, ended);
+        if sessions.is_over(watermark) {
+            let (Entry { key, acc: sessions, mark }, _) = slot.remove();
+            if mark.before {
+                self.gone.push(key.clone());
+            }
+            self.ended.push(Ended { session: sessions.last, hash, key });
+            return;
+        }
+        if taken && mark.outdate() && self.tracked {
+            self.unwritten.push(hash);
+        }
+        sessions.due = sessions.first_end();
+        self.timers.set(sessions.due, hash);
     }
-}
-
-/// The place of the session that ends at that time.
-fn ending<Acc, M>(sessions: &Sessions<Acc, M>, time: EventTime) -> Option<usize> {
-    sessions.binary_search_by_key(&time, |session| session.window.end).ok()
 }
 
 impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionState<K, A, M, G> {
@@ -222,73 +199,80 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         self.gap.span(time, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn add<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, time: EventTime, value: &A::In)
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let window = self.gap.span(time, value);
-        // Nearly every record goes on with its key's last session.
-        if let Some(Entry { acc: sessions, mark, .. }) = self.table.find_mut(hash, key)
-            && let Some(last) = sessions.last_mut()
-            && last.window.start <= window.start
-            && window.start <= last.window.end
-        {
-            aggregate.add(&mut last.acc, value);
-            last.window.end = last.window.end.max(window.end);
-            if last.mark.set() {
-                self.changes.push(hash);
-            }
-            if mark.outdate() {
-                self.note(hash, None, true);
-            }
-            return;
+        if !self.go_on(aggregate, hash, key, window, value) {
+            self.add_apart(aggregate, hash, key, window, value);
         }
-        self.add_apart(aggregate, hash, key, window, value);
+    }
+
+    #[inline]
+    fn offer<Q>(
+        &mut self,
+        aggregate: &A,
+        hash: u64,
+        key: &Q,
+        time: EventTime,
+        value: A::In,
+        watermark: EventTime,
+    ) -> Option<A::In>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let window = self.gap.span(time, &value);
+        if window.end <= watermark {
+            return Some(value);
+        }
+        if !self.go_on(aggregate, hash, key, window, &value) {
+            self.add_apart(aggregate, hash, key, window, &value);
+        }
+        None
     }
 
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Window, acc: A::Acc) {
-        let Entry { acc: sessions, mark, .. } = self.table.merge(hash, key, SmallVec::new(), |_, _| ());
+        let mut landed = Landed::FIRST;
+        let sessions = Sessions::of_one(Part::<A>::Aggregated(acc).begin(aggregate, slot));
+        let Entry { mark, .. } = self.table.merge(hash, key, sessions, |sessions, other| {
+            landed = sessions.put(aggregate, slot, Part::Aggregated(other.last.acc), &mut self.spare);
+        });
         let outdated = mark.outdate();
-        let (place, met) = put(aggregate, sessions, slot, Part::Aggregated(acc));
-        if M::TRACKED && sessions.get_mut(place).is_some_and(|session| session.mark.set()) {
-            self.changes.push(hash);
-        }
-        self.count(hash, slot, met, outdated);
+        self.note(hash, slot, &landed, outdated);
     }
 
     fn drain(&mut self, emit: &mut impl FnMut(u64, K, Window, A::Acc)) {
         self.changes.clear();
         self.timers.clear();
         self.len = 0;
-        self.table.drain(|key, mut sessions| {
+        self.table.drain(|key, sessions| {
             let hash = hash_key(&key);
-            let last = sessions.pop();
-            for session in sessions {
-                emit(hash, key.clone(), session.window, session.acc);
-            }
-            if let Some(session) = last {
-                emit(hash, key, session.window, session.acc);
-            }
+            let last = sessions.into_last(|earlier| emit(hash, key.clone(), earlier.window, earlier.acc));
+            emit(hash, key, last.window, last.acc);
         });
     }
 
+    /// All that has ended is looked for before anything is said of it: in that order the look-ups wait for nothing but
+    /// memory.
     fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Window, A::Out)) {
-        while let Some(Reverse((time, hash))) = self.timers.peek().copied()
-            && time <= watermark
-        {
-            // Sessions that became one leave more than one timer for the same end.
-            while self.timers.peek() == Some(&Reverse((time, hash))) {
-                self.timers.pop();
-            }
-            while let Some((key, session)) = self.close_one(time, hash) {
-                emit(key, session.window, aggregate.finish(&session.acc));
-            }
-            for entry in self.table.of_hash(hash) {
-                let grown = entry.acc.iter().find(|s| s.window.start <= time && time < s.window.end);
-                self.timers.extend(grown.map(|session| Reverse((session.window.end, hash))));
-            }
+        let due = self.timers.take_due(watermark);
+        for (time, hash) in &due {
+            self.look_at(*time, *hash, watermark);
+        }
+        self.timers.recycle(due);
+        self.len -= self.ended.len();
+        let mut ended = std::mem::take(&mut self.ended);
+        let used = ended.len();
+        ended.sort_unstable_by_key(|ended| (ended.session.window.end, ended.hash));
+        for Ended { session, key, .. } in ended.drain(..) {
+            emit(key, session.window, aggregate.finish(&session.acc));
+        }
+        if ended.capacity() <= SMALL || ended.capacity() / 8 <= used {
+            self.ended = ended;
         }
     }
 
@@ -305,7 +289,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
 
     fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {
         for entry in self.table.iter() {
-            for session in &entry.acc {
+            for session in entry.acc.iter() {
                 emit(entry.key.clone(), session.window, aggregate.finish(&session.acc));
             }
         }
@@ -354,16 +338,18 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
                 Change::Put { key, value, .. } => {
                     let key: K = decode(key)?;
                     let hash = hash_key(&key);
-                    let sessions = read::<A::Acc, M>(value)?;
-                    self.len += sessions.len();
-                    self.timers.extend(sessions.iter().map(|session| Reverse((session.window.end, hash))));
-                    if sessions.is_empty() {
+                    let Some(sessions) = read::<A::Acc, M>(value)? else {
                         self.forget(hash, &key);
                         continue;
-                    }
-                    let entry = self.table.merge(hash, key, SmallVec::new(), |_, _| ());
+                    };
+                    self.len += sessions.len();
+                    self.timers.set(sessions.first_end(), hash);
+                    let mut before = 0;
+                    let entry = self.table.merge(hash, key, sessions, |sessions, newer| {
+                        before = std::mem::replace(sessions, newer).len();
+                    });
                     entry.mark = Written { before: self.tracked, stale: false };
-                    self.len -= std::mem::replace(&mut entry.acc, sessions).len();
+                    self.len -= before;
                 }
                 Change::Remove { key, .. } => {
                     let key: K = decode(key)?;
@@ -375,25 +361,5 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
             }
         }
         Ok(())
-    }
-}
-
-/// The sessions of a key on their way into a checkpoint.
-struct Content<'a, Acc, M>(&'a Sessions<Acc, M>);
-
-impl<Acc: Serialize, M> Serialize for Content<'_, Acc, M> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|session| (session.window, &session.acc)))
-    }
-}
-
-/// The sessions of a key from a checkpoint.
-fn read<Acc: DeserializeOwned, M: Mark>(bytes: &[u8]) -> Result<Sessions<Acc, M>, OperatorError> {
-    let sessions: Vec<(Window, Acc)> = decode(bytes)?;
-    if sessions.is_sorted_by(|(earlier, _), (later, _)| earlier.end < later.start) {
-        let session = |(window, acc)| Session { window, acc, mark: M::default() };
-        Ok(sessions.into_iter().map(session).collect())
-    } else {
-        Err(OperatorError::Codec(postcard::Error::DeserializeBadEncoding))
     }
 }

@@ -3,6 +3,8 @@
 //! Records are added to the fresh table only, as if there were no other, so that tracking costs them nothing. What a
 //! key has in both is merged where it is asked for, the settled part first, and for good when it is written down.
 
+use std::borrow::Borrow;
+
 use super::Mark;
 use super::table::{Entry, Table};
 use crate::{Aggregate, Key, OperatorError, hash_key};
@@ -32,28 +34,51 @@ pub(super) fn settle<K: Key, A: Aggregate, M: Mark>(
     outcome
 }
 
-/// The results of all keys; both tables stay as they are.
-pub(super) fn show<K: Key, A: Aggregate, M: Mark>(
+/// The whole accumulators of all keys; both tables stay as they are.
+pub(super) fn each<K: Key, A: Aggregate, M: Mark>(
     aggregate: &A,
     settled: &Table<K, A::Acc, M>,
     fresh: &Table<K, A::Acc, M>,
-    mut emit: impl FnMut(K, A::Out),
+    mut each: impl FnMut(&K, &A::Acc),
 ) {
     for Entry { key, acc, .. } in settled.iter() {
-        let out = match find(fresh, key) {
+        match find(fresh, key) {
             Some(later) => {
                 let mut whole = acc.clone();
                 aggregate.merge(&mut whole, later.acc.clone());
-                aggregate.finish(&whole)
+                each(key, &whole);
             }
-            None => aggregate.finish(acc),
-        };
-        emit(key.clone(), out);
+            None => each(key, acc),
+        }
     }
     for Entry { key, acc, .. } in fresh.iter() {
         if find(settled, key).is_none() {
-            emit(key.clone(), aggregate.finish(acc));
+            each(key, acc);
         }
+    }
+}
+
+/// The whole accumulator of a key.
+pub(super) fn whole<K, Q, A, M>(
+    aggregate: &A,
+    settled: &Table<K, A::Acc, M>,
+    fresh: &Table<K, A::Acc, M>,
+    hash: u64,
+    key: &Q,
+) -> Option<A::Acc>
+where
+    K: Key + Borrow<Q>,
+    Q: Eq + ?Sized,
+    A: Aggregate,
+    M: Mark,
+{
+    let [settled, fresh] = [settled, fresh].map(|table| table.find(hash, key).map(|entry| entry.acc.clone()));
+    match (settled, fresh) {
+        (Some(mut whole), Some(later)) => {
+            aggregate.merge(&mut whole, later);
+            Some(whole)
+        }
+        (settled, fresh) => settled.or(fresh),
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Slot;
+use hashbrown::hash_table::{Entry as Slot, OccupiedEntry};
 
 use super::Mark;
 use crate::{KeyGroup, hash_key};
@@ -24,7 +24,7 @@ pub(super) struct Table<K, Acc, M> {
 }
 
 /// Tables below this capacity are not worth giving back.
-const SMALL: usize = 1024;
+pub(super) const SMALL: usize = 1024;
 
 impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     pub(super) fn new() -> Self {
@@ -67,7 +67,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     }
 
     /// As [`upsert`](Self::upsert), and marks the entry; says whether it was not marked before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn bump<Q>(
         &mut self,
         hash: u64,
@@ -136,7 +136,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         self.entries.extract_if(of_group).for_each(|entry| gone(entry.acc));
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn find_mut<Q>(&mut self, hash: u64, key: &Q) -> Option<&mut Entry<K, Acc, M>>
     where
         K: Borrow<Q>,
@@ -145,8 +145,12 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         self.entries.find_mut(hash, |entry| entry.key.borrow() == key)
     }
 
-    pub(super) fn find(&self, hash: u64, key: &K) -> Option<&Entry<K, Acc, M>> {
-        self.entries.find(hash, |entry| entry.key == *key)
+    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<&Entry<K, Acc, M>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.entries.find(hash, |entry| entry.key.borrow() == key)
     }
 
     /// All entries whose key has that hash: nearly always one.
@@ -171,6 +175,16 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
 
     pub(super) fn each_mut(&mut self, mut each: impl FnMut(&mut Acc)) {
         self.entries.iter_mut().for_each(|entry| each(&mut entry.acc));
+    }
+
+    /// One entry of that hash that `is_it`, to be changed or taken out.
+    #[inline]
+    pub(super) fn slot(
+        &mut self,
+        hash: u64,
+        is_it: impl FnMut(&Entry<K, Acc, M>) -> bool,
+    ) -> Option<OccupiedEntry<'_, Entry<K, Acc, M>>> {
+        self.entries.find_entry(hash, is_it).ok()
     }
 
     /// Removes one entry of that hash that `is_done`.

@@ -3,10 +3,13 @@
 use std::panic::Location;
 use std::sync::Arc;
 
+use either::Either;
+
 use super::Stream;
 use super::chain::{Chain, Edge, Tap, TimeDomain};
-use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route};
-use crate::{Batch, Context, Operator, OperatorError, rows};
+use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec};
+use crate::source::feed::{Rows, incoming};
+use crate::{Batch, Context, Operator, OperatorError};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Sends every record to the first branch whose predicate accepts it, and what none accepts to the last stream:
@@ -39,7 +42,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
             }),
             op: "branch",
             steps: self.steps,
-            inputs: vec![Input { from: self.port.node, port: self.port.output, route: Route::Local }],
+            inputs: vec![Input::of_chain::<P>(&self.port)],
             outputs: N + 1,
             location,
             detail: String::new(),
@@ -52,18 +55,12 @@ struct Branch<P, F, const N: usize> {
     shared: Arc<(P, [F; N])>,
 }
 
-impl<P, F, const N: usize> Operator for Branch<P, F, N>
-where
-    P: Chain,
-    F: Fn(&P::Out) -> bool + Send + Sync + 'static,
-{
-    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+impl<P: Chain, F: Fn(&P::Out) -> bool, const N: usize> Branch<P, F, N> {
+    fn deal(&self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
         let (chain, predicates) = &*self.shared;
-        let origin = batch.origin();
-        let input = rows::<P::In>(batch)?;
         let mut branches: Vec<Vec<_>> = (0..=N).map(|_| Vec::new()).collect();
         let mut tap = Tap::new();
-        chain.run(input, &mut tap, &mut |time, value| {
+        chain.run(rows, &mut tap, &mut |time, value| {
             let chosen = predicates.iter().position(|accepts| accepts(&value)).unwrap_or(N);
             if let Some(branch) = branches.get_mut(chosen) {
                 branch.push(P::Time::pack(time, value));
@@ -74,6 +71,20 @@ where
         }
         if tap.seen {
             context.observe(origin, tap.watermark);
+        }
+    }
+}
+
+impl<P, F, const N: usize> Operator for Branch<P, F, N>
+where
+    P: Chain,
+    F: Fn(&P::Out) -> bool + Send + Sync + 'static,
+{
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        let origin = batch.origin();
+        match incoming::<P>(batch)? {
+            Either::Left(rows) => self.deal(rows, origin, context),
+            Either::Right(feed) => self.deal(feed, origin, context),
         }
         Ok(())
     }

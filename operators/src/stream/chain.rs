@@ -4,10 +4,12 @@
 //! Every record carries an event time through the loop. On streams without event time it is a constant that the
 //! compiler removes; on the edges between operators such streams do not carry it at all ([`TimeDomain::Row`]).
 
+use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::EventTime;
+use crate::source::feed::{Feed, Pull, Rows};
+use crate::{EventTime, Source};
 
 /// Whether the records of a stream have an event time.
 pub trait TimeDomain: Send + Sync + 'static {
@@ -67,9 +69,19 @@ pub trait Chain: Send + Sync + 'static {
     type Out: Send + 'static;
     /// Whether these have an event time.
     type Time: TimeDomain;
+    /// How rows come that are still in the source.
+    type Feed: Pull<Self::In>;
+    /// The chain without steps that follows when this one is closed: of one that has none, itself.
+    type Closed: Chain<Out = Self::Out, Time = Self::Time>;
 
     /// Pushes every row through all steps.
-    fn run<E: FnMut(EventTime, Self::Out)>(&self, rows: Vec<Self::In>, tap: &mut Tap, emit: &mut E);
+    fn run<N: Rows<Self::In>, E: FnMut(EventTime, Self::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E);
+
+    /// The chain that follows.
+    fn closed() -> Self::Closed;
+
+    /// Gives every record of a feed to `take`: what a chain without steps does, and only that is asked.
+    fn each(_feed: Self::Feed, _take: impl FnMut(Self::Out)) {}
 
     /// How the chain assigns watermarks, if it does.
     fn watermark(&self) -> Option<WatermarkSpec> {
@@ -129,24 +141,81 @@ impl<T: Send + 'static, M: TimeDomain> Chain for Edge<T, M> {
     type In = M::Row<T>;
     type Out = T;
     type Time = M;
+    type Feed = Infallible;
+    type Closed = Self;
+
+    fn closed() -> Self {
+        Edge::new()
+    }
 
     #[inline(always)]
-    fn run<E: FnMut(EventTime, T)>(&self, rows: Vec<M::Row<T>>, _tap: &mut Tap, emit: &mut E) {
-        for row in rows {
+    fn run<N: Rows<M::Row<T>>, E: FnMut(EventTime, T)>(&self, rows: N, _tap: &mut Tap, emit: &mut E) {
+        rows.each(|row| {
             let (time, value) = M::unpack(row);
             emit(time, value);
-        }
+        });
+    }
+}
+
+/// The end of a chain that begins at a source: the records as its reader gives them.
+pub struct FromSource<S>(PhantomData<fn() -> S>);
+
+impl<S> FromSource<S> {
+    pub(crate) fn new() -> Self {
+        FromSource(PhantomData)
+    }
+}
+
+impl<S> Clone for FromSource<S> {
+    fn clone(&self) -> Self {
+        FromSource::new()
+    }
+}
+
+impl<S> std::fmt::Debug for FromSource<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FromSource")
+    }
+}
+
+impl<S: Source> Chain for FromSource<S> {
+    type In = S::Item;
+    type Out = S::Item;
+    type Time = Untimed;
+    type Feed = Feed<S::Reader>;
+    type Closed = Self;
+
+    fn closed() -> Self {
+        FromSource::new()
+    }
+
+    #[inline(always)]
+    fn run<N: Rows<S::Item>, E: FnMut(EventTime, S::Item)>(&self, rows: N, _tap: &mut Tap, emit: &mut E) {
+        rows.each(|value| emit(EventTime::MIN, value));
+    }
+
+    fn each(feed: Feed<S::Reader>, take: impl FnMut(S::Item)) {
+        Rows::each(feed, take);
     }
 }
 
 /// How many rows of a type make a batch: about 128 KiB, so that a batch stays in the cache of the core that made it.
 pub(crate) const fn batch_capacity<T>() -> usize {
+    rows_in::<T>(131_072, 64, 8_192)
+}
+
+/// How many rows of a type are read at a time within a loop: about 8 KiB, so that they stay in the innermost cache.
+pub(crate) const fn chunk_capacity<T>() -> usize {
+    rows_in::<T>(8_192, 8, 256)
+}
+
+const fn rows_in<T>(bytes: usize, least: usize, most: usize) -> usize {
     let size = if std::mem::size_of::<T>() == 0 { 1 } else { std::mem::size_of::<T>() };
-    let rows = 131_072 / size;
-    if rows < 64 {
-        64
-    } else if rows > 8_192 {
-        8_192
+    let rows = bytes / size;
+    if rows < least {
+        least
+    } else if rows > most {
+        most
     } else {
         rows
     }

@@ -3,8 +3,9 @@
 use std::panic::Location;
 
 use super::Stream;
-use super::chain::{Chain, Tap, WatermarkSpec};
+use super::chain::{Chain, Edge, Tap, WatermarkSpec};
 use crate::EventTime;
+use crate::source::feed::Rows;
 
 /// The chain of [`Stream::filter`].
 #[derive(Debug, Clone)]
@@ -35,9 +36,15 @@ impl<P: Chain, F: Fn(&P::Out) -> bool + Send + Sync + 'static> Chain for Filter<
     type In = P::In;
     type Out = P::Out;
     type Time = P::Time;
+    type Feed = P::Feed;
+    type Closed = Edge<Self::Out, Self::Time>;
+
+    fn closed() -> Self::Closed {
+        Edge::new()
+    }
 
     #[inline(always)]
-    fn run<E: FnMut(EventTime, P::Out)>(&self, rows: Vec<P::In>, tap: &mut Tap, emit: &mut E) {
+    fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
         self.previous.run(rows, tap, &mut |time, value| {
             if (self.predicate)(&value) {
                 emit(time, value);

@@ -3,8 +3,9 @@
 use std::panic::Location;
 
 use super::Stream;
-use super::chain::{Chain, Tap, WatermarkSpec};
+use super::chain::{Chain, Edge, Tap, WatermarkSpec};
 use crate::EventTime;
+use crate::source::feed::Rows;
 
 /// The chain of [`Stream::flat_map`].
 #[derive(Debug, Clone)]
@@ -43,9 +44,15 @@ where
     type In = P::In;
     type Out = I::Item;
     type Time = P::Time;
+    type Feed = P::Feed;
+    type Closed = Edge<Self::Out, Self::Time>;
+
+    fn closed() -> Self::Closed {
+        Edge::new()
+    }
 
     #[inline(always)]
-    fn run<E: FnMut(EventTime, I::Item)>(&self, rows: Vec<P::In>, tap: &mut Tap, emit: &mut E) {
+    fn run<N: Rows<P::In>, E: FnMut(EventTime, I::Item)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
         self.previous.run(rows, tap, &mut |time, value| {
             for item in (self.function)(value) {
                 emit(time, item);

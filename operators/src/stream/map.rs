@@ -3,8 +3,9 @@
 use std::panic::Location;
 
 use super::Stream;
-use super::chain::{Chain, Tap, WatermarkSpec};
+use super::chain::{Chain, Edge, Tap, WatermarkSpec};
 use crate::EventTime;
+use crate::source::feed::Rows;
 
 /// The chain of [`Stream::map`].
 #[derive(Debug, Clone)]
@@ -36,9 +37,15 @@ impl<P: Chain, U: Send + 'static, F: Fn(P::Out) -> U + Send + Sync + 'static> Ch
     type In = P::In;
     type Out = U;
     type Time = P::Time;
+    type Feed = P::Feed;
+    type Closed = Edge<Self::Out, Self::Time>;
+
+    fn closed() -> Self::Closed {
+        Edge::new()
+    }
 
     #[inline(always)]
-    fn run<E: FnMut(EventTime, U)>(&self, rows: Vec<P::In>, tap: &mut Tap, emit: &mut E) {
+    fn run<N: Rows<P::In>, E: FnMut(EventTime, U)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
         self.previous.run(rows, tap, &mut |time, value| emit(time, (self.function)(value)));
     }
 

@@ -18,7 +18,7 @@ mod watermark;
 use std::marker::PhantomData;
 use std::panic::Location;
 
-pub use self::chain::{Chain, Edge, TimeDomain, Timed, Untimed};
+pub use self::chain::{Chain, Edge, FromSource, TimeDomain, Timed, Untimed};
 pub use self::filter::Filter;
 pub use self::filter_map::FilterMap;
 pub use self::flat_map::FlatMap;
@@ -29,7 +29,8 @@ pub use self::watermark::{AssignTime, Punctuated};
 
 pub(crate) use self::terminal::ChainOperator;
 
-use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OperatorSpec, Port, Route, Step};
+use crate::Source;
+use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OperatorSpec, Port, Step};
 
 /// A stream of records of type `T`: a handle on a place in a [`Graph`].
 ///
@@ -54,6 +55,19 @@ impl<T: Clone + Send + 'static, M: TimeDomain<Row<T>: Clone>> Clone for Stream<T
     fn clone(&self) -> Self {
         self.port.set_cloner(crate::cloner::<M::Row<T>>());
         Stream { port: self.port.clone(), chain: Edge::new(), steps: self.steps.clone(), marker: PhantomData }
+    }
+}
+
+impl<S: Source<Item: Clone>> Clone for Stream<S::Item, FromSource<S>> {
+    fn clone(&self) -> Self {
+        self.port.set_cloner(crate::cloner::<S::Item>());
+        Stream::from_source(self.port.clone())
+    }
+}
+
+impl<S: Source> Stream<S::Item, FromSource<S>> {
+    pub(crate) fn from_source(port: Port) -> Self {
+        Stream { port, chain: FromSource::new(), steps: Vec::new(), marker: PhantomData }
     }
 }
 
@@ -104,10 +118,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Fixes the identity of the operator that this stream comes from, under which its state is kept: with it, the
     /// graph around the operator may change between runs. On a stream with open steps it closes the chain.
     #[track_caller]
-    pub fn uid(self, uid: &str) -> Stream<T, Edge<T, P::Time>> {
-        let closed = self.boxed();
-        closed.port.update(|node| node.uid = Some(uid.to_owned()));
-        closed
+    pub fn uid(self, uid: &str) -> Stream<T, P::Closed> {
+        let port = if self.steps.is_empty() { self.port } else { self.boxed().port };
+        port.update(|node| node.uid = Some(uid.to_owned()));
+        Stream { port, chain: P::closed(), steps: Vec::new(), marker: PhantomData }
     }
 
     /// Closes the chain: its steps become one operator, and the stream's type can be named again.
@@ -130,7 +144,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
             }),
             op: "chain",
             steps: self.steps,
-            inputs: vec![Input { from: self.port.node, port: self.port.output, route: Route::Local }],
+            inputs: vec![Input::of_chain::<P>(&self.port)],
             outputs: 1,
             location,
             detail: String::new(),

@@ -38,7 +38,7 @@ impl<T: Data, P: Chain<Out = T>> Stream<T, P> {
         route: Route,
     ) -> Stream<T, Edge<T, P::Time>> {
         let closed = self.boxed();
-        let inputs = vec![Input { from: closed.node(), port: closed.port.output, route }];
+        let inputs = vec![Input::by(closed.node(), closed.port.output, route)];
         Stream::at(closed.graph().add(NodeSpec {
             kind: NodeKind::Forward,
             op,

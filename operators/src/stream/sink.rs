@@ -3,9 +3,9 @@
 use std::panic::Location;
 use std::sync::{Arc, Mutex};
 
-use super::chain::Chain;
+use super::Stream;
+use super::chain::{Chain, Edge};
 use super::terminal::StripTime;
-use super::{Stream, TimeDomain, Untimed};
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route, SinkSpec};
 use crate::sink::{DynSink, ErasedSink, Sink};
 use crate::{Data, SinkError};
@@ -20,7 +20,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         T: Data,
     {
         let detail = sink.describe();
-        let sink = erase::<T, P::Time, _>(sink, self.steps.is_empty());
+        let sink = erase::<P, _>(sink, self.steps.is_empty());
         self.attach(detail, Route::Single, SinkSpec::One(Arc::new(Mutex::new(sink))), Location::caller());
     }
 
@@ -33,7 +33,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     {
         let detail = std::any::type_name::<S>().rsplit("::").next().unwrap_or("sink").to_owned();
         let bare = self.steps.is_empty();
-        let make = Arc::new(move |worker: usize| Ok(erase::<T, P::Time, S>(make(worker)?, bare)));
+        let make = Arc::new(move |worker: usize| Ok(erase::<P, S>(make(worker)?, bare)));
         self.attach(detail, Route::Local, SinkSpec::PerWorker(make), Location::caller());
     }
 
@@ -43,10 +43,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         // The chain runs where the records are; only its results go to the sink's worker, without their event times.
         let watermark = self.chain.watermark();
         let chain = Arc::new(self.chain);
-        let port = if self.steps.is_empty() {
-            self.port
+        let input = if self.steps.is_empty() {
+            Input { route, ..Input::of_chain::<P>(&self.port) }
         } else {
-            graph.add(NodeSpec {
+            let port = graph.add(NodeSpec {
                 kind: NodeKind::Operator(OperatorSpec {
                     make: Arc::new(move |_| Box::new(StripTime::new(Arc::clone(&chain)))),
                     stateful: false,
@@ -55,16 +55,17 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 op: "chain",
                 location: self.steps.first().map_or(location, |s| s.location),
                 steps: self.steps,
-                inputs: vec![Input { from: self.port.node, port: self.port.output, route: Route::Local }],
+                inputs: vec![Input::of_chain::<P>(&self.port)],
                 outputs: 1,
                 detail: String::new(),
-            })
+            });
+            Input::by(port.node, port.output, route)
         };
         graph.add(NodeSpec {
             kind: NodeKind::Sink { sink, output_mode },
             op: "sink",
             steps: Vec::new(),
-            inputs: vec![Input { from: port.node, port: port.output, route }],
+            inputs: vec![input],
             outputs: 0,
             location,
             detail,
@@ -73,10 +74,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
 }
 
 /// Hides the types of a sink, which takes event times off itself where no chain has done it: `bare`.
-fn erase<T: Send + 'static, M: TimeDomain, S: Sink<T>>(sink: S, bare: bool) -> Box<dyn DynSink> {
+fn erase<P: Chain, S: Sink<P::Out>>(sink: S, bare: bool) -> Box<dyn DynSink> {
     if bare {
-        Box::new(ErasedSink::<S, T, M>::new(sink))
+        Box::new(ErasedSink::<S, P>::new(sink))
     } else {
-        Box::new(ErasedSink::<S, T, Untimed>::new(sink))
+        Box::new(ErasedSink::<S, Edge<P::Out>>::new(sink))
     }
 }

@@ -7,8 +7,9 @@ use either::Either;
 
 use super::Stream;
 use super::chain::{Chain, Edge, Tap, TimeDomain};
-use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route};
-use crate::{Batch, Context, Operator, OperatorError, rows};
+use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec};
+use crate::source::feed::{Rows, incoming};
+use crate::{Batch, Context, Operator, OperatorError};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Sends what `function` calls left to the first stream and what it calls right to the second.
@@ -44,7 +45,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
             }),
             op: "split",
             steps: self.steps,
-            inputs: vec![Input { from: self.port.node, port: self.port.output, route: Route::Local }],
+            inputs: vec![Input::of_chain::<P>(&self.port)],
             outputs: 2,
             location,
             detail: String::new(),
@@ -57,6 +58,30 @@ struct Split<P, F> {
     shared: Arc<(P, F)>,
 }
 
+impl<P: Chain, F> Split<P, F> {
+    fn deal<L: Send + 'static, R: Send + 'static>(
+        &self,
+        rows: impl Rows<P::In>,
+        origin: u32,
+        context: &mut Context,
+    ) where
+        F: Fn(P::Out) -> Either<L, R>,
+    {
+        let (chain, function) = &*self.shared;
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        let mut tap = Tap::new();
+        chain.run(rows, &mut tap, &mut |time, value| match function(value) {
+            Either::Left(value) => left.push(P::Time::pack(time, value)),
+            Either::Right(value) => right.push(P::Time::pack(time, value)),
+        });
+        context.send(0, Batch::from_vec(left).with_origin(origin));
+        context.send(1, Batch::from_vec(right).with_origin(origin));
+        if tap.seen {
+            context.observe(origin, tap.watermark);
+        }
+    }
+}
+
 impl<P, L, R, F> Operator for Split<P, F>
 where
     P: Chain,
@@ -65,19 +90,10 @@ where
     F: Fn(P::Out) -> Either<L, R> + Send + Sync + 'static,
 {
     fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
-        let (chain, function) = &*self.shared;
         let origin = batch.origin();
-        let input = rows::<P::In>(batch)?;
-        let (mut left, mut right) = (Vec::new(), Vec::new());
-        let mut tap = Tap::new();
-        chain.run(input, &mut tap, &mut |time, value| match function(value) {
-            Either::Left(value) => left.push(P::Time::pack(time, value)),
-            Either::Right(value) => right.push(P::Time::pack(time, value)),
-        });
-        context.send(0, Batch::from_vec(left).with_origin(origin));
-        context.send(1, Batch::from_vec(right).with_origin(origin));
-        if tap.seen {
-            context.observe(origin, tap.watermark);
+        match incoming::<P>(batch)? {
+            Either::Left(rows) => self.deal(rows, origin, context),
+            Either::Right(feed) => self.deal(feed, origin, context),
         }
         Ok(())
     }

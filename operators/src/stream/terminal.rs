@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use either::Either;
+
 use super::chain::{Chain, Tap, TimeDomain, batch_capacity};
-use crate::{Batch, Context, Operator, OperatorError, rows};
+use crate::buffers::{give_back, with_room};
+use crate::source::feed::{Rows, incoming};
+use crate::{Batch, Context, EventTime, Operator, OperatorError};
 
 /// Runs a chain and sends what it yields.
 pub(crate) struct ChainOperator<P: Chain> {
@@ -27,13 +31,28 @@ pub(crate) fn run_chain<P: Chain, R: Send + 'static>(
     chain: &P,
     batch: Batch,
     context: &mut Context,
-    pack: impl Fn(crate::EventTime, P::Out) -> R,
+    pack: impl Fn(EventTime, P::Out) -> R,
 ) -> Result<(), OperatorError> {
     let origin = batch.origin();
-    let input = rows::<P::In>(batch)?;
-    let mut out: Vec<R> = Vec::with_capacity(input.len().min(batch_capacity::<R>()));
+    match incoming::<P>(batch)? {
+        Either::Left(rows) => run(chain, rows, origin, context, pack),
+        Either::Right(feed) => run(chain, feed, origin, context, pack),
+    }
+    Ok(())
+}
+
+fn run<P: Chain, N: Rows<P::In>, R: Send + 'static>(
+    chain: &P,
+    mut rows: N,
+    origin: u32,
+    context: &mut Context,
+    pack: impl Fn(EventTime, P::Out) -> R,
+) {
+    // What a feed becomes waits for the next operator; it should not leave the cache till then.
+    rows.limit(2 * batch_capacity::<R>());
+    let mut out: Vec<R> = with_room(rows.at_most().min(batch_capacity::<R>()));
     let mut tap = Tap::new();
-    chain.run(input, &mut tap, &mut |time, value| {
+    chain.run(rows, &mut tap, &mut |time, value| {
         // Only where there is room: so the vector stays in registers through the loop.
         if out.len() < out.capacity() {
             out.push(pack(time, value));
@@ -41,11 +60,21 @@ pub(crate) fn run_chain<P: Chain, R: Send + 'static>(
             out = push_to_full(std::mem::take(&mut out), pack(time, value), origin, context);
         }
     });
-    context.send(0, Batch::from_vec(out).with_origin(origin));
+    context.send(0, Batch::from_vec(fitting(out)).with_origin(origin));
     if tap.seen {
         context.observe(origin, tap.watermark);
     }
-    Ok(())
+}
+
+/// Few rows in much memory are moved to less: they may have to wait.
+fn fitting<R: 'static>(mut rows: Vec<R>) -> Vec<R> {
+    if rows.len() >= rows.capacity() / 8 {
+        return rows;
+    }
+    let mut fitting = Vec::with_capacity(rows.len());
+    fitting.append(&mut rows);
+    give_back(rows);
+    fitting
 }
 
 /// Makes room for a row, by sending the others if they are a batch.
@@ -55,7 +84,7 @@ fn push_to_full<R: Send + 'static>(mut rows: Vec<R>, row: R, origin: u32, contex
     let capacity = batch_capacity::<R>();
     if rows.len() >= capacity {
         context.send(0, Batch::from_vec(rows).with_origin(origin));
-        rows = Vec::with_capacity(capacity);
+        rows = with_room(capacity);
     } else {
         rows.reserve_exact(capacity - rows.len());
     }

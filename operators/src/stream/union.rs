@@ -25,10 +25,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         let (left, right) = (self.boxed(), other.boxed());
         let graph = left.graph();
         let foreign = !graph.is(&right.graph());
-        let inputs = [&left, &right]
-            .map(|s| Input { from: s.node(), port: s.port.output, route: Route::Local })
-            .into_iter()
-            .collect();
+        let inputs =
+            [&left, &right].map(|s| Input::by(s.node(), s.port.output, Route::Local)).into_iter().collect();
         let port = graph.add(NodeSpec {
             kind: NodeKind::Forward,
             op: "union",

@@ -9,8 +9,9 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::Stream;
-use super::chain::{Chain, Tap, Timed, Untimed, WatermarkSpec};
+use super::chain::{Chain, Edge, Tap, Timed, Untimed, WatermarkSpec};
 use crate::EventTime;
+use crate::source::feed::Rows;
 use crate::time::micros;
 
 /// The chain of [`Stream::with_watermark`].
@@ -85,9 +86,15 @@ impl<P: Chain<Time = Untimed>, F: Fn(&P::Out) -> EventTime + Send + Sync + 'stat
     type In = P::In;
     type Out = P::Out;
     type Time = Timed;
+    type Feed = P::Feed;
+    type Closed = Edge<Self::Out, Self::Time>;
+
+    fn closed() -> Self::Closed {
+        Edge::new()
+    }
 
     #[inline(always)]
-    fn run<E: FnMut(EventTime, P::Out)>(&self, rows: Vec<P::In>, tap: &mut Tap, emit: &mut E) {
+    fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
         let mut latest = EventTime::MIN;
         let mut seen = false;
         let mut inner = Tap::new();
@@ -125,9 +132,15 @@ where
     type In = P::In;
     type Out = P::Out;
     type Time = Timed;
+    type Feed = P::Feed;
+    type Closed = Edge<Self::Out, Self::Time>;
+
+    fn closed() -> Self::Closed {
+        Edge::new()
+    }
 
     #[inline(always)]
-    fn run<E: FnMut(EventTime, P::Out)>(&self, rows: Vec<P::In>, tap: &mut Tap, emit: &mut E) {
+    fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
         let mut inner = Tap::new();
         let (mut said, mut seen) = (EventTime::MIN, false);
         self.previous.run(rows, &mut inner, &mut |_, value| {

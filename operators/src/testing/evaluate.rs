@@ -18,7 +18,7 @@ pub fn numbers(graph: &Graph, count: u64) -> Stream<u64> {
 /// A stream of some items.
 #[track_caller]
 pub fn source_of<T: Clone + Send + Sync + 'static>(graph: &Graph, items: Vec<T>) -> Stream<T> {
-    graph.source(Items(items))
+    graph.source(Items(items)).boxed()
 }
 
 /// A sink that drops everything.

@@ -32,6 +32,13 @@ impl Grid {
         self.size == self.slide
     }
 
+    /// How many panes a window has.
+    pub(crate) fn panes(&self) -> u64 {
+        let slides = self.size / self.slide;
+        let panes = if self.size % self.slide == 0 { slides } else { 2 * slides + 1 };
+        u64::try_from(panes).unwrap_or(u64::MAX)
+    }
+
     /// The start of the last window that the instant is in.
     pub(crate) fn last(&self, time: EventTime) -> i128 {
         let time = i128::from(time.0);
@@ -118,6 +125,16 @@ mod tests {
                 assert!((first.0..=last.0).all(|other| windows(other) == windows(t)));
                 assert_ne!(windows(last.0 + 1), windows(t), "{size}/{slide}");
             }
+        }
+    }
+
+    #[test]
+    fn a_window_has_as_many_panes_as_its_instants_have() {
+        for (size, slide) in [(12, 5), (10, 5), (7, 7), (9, 4), (5, 1), (7, 6), (1, 1)] {
+            let grid = grid(size, slide, 3);
+            let mut panes: Vec<_> = (3..3 + size).map(|t| grid.pane(EventTime(t as i64))).collect();
+            panes.dedup();
+            assert_eq!(grid.panes(), panes.len() as u64, "{size}/{slide}");
         }
     }
 

@@ -22,18 +22,20 @@ use crate::{Aggregate, EventTime, Key};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionWindow {
     gap: Duration,
+    /// The same as records need it.
+    micros: i64,
 }
 
 /// Sessions that end when a key has been silent for `gap`, a whole number of microseconds of event time.
 pub fn session(gap: Duration) -> SessionWindow {
-    SessionWindow { gap }
+    SessionWindow { gap, micros: i64::try_from(gap.as_micros()).unwrap_or(i64::MAX).max(1) }
 }
 
 impl SessionWindow {
     /// What a record at that time spans: the session it would be alone.
     #[inline]
     pub fn span_of(&self, time: EventTime) -> Window {
-        Window { start: time, end: end(time, self.gap) }
+        Window { start: time, end: EventTime(time.0.saturating_add(self.micros)) }
     }
 }
 

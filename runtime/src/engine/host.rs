@@ -170,7 +170,9 @@ impl Hosted {
 
     /// Hands a batch to the operator.
     pub(crate) fn batch(&mut self, input: usize, batch: Batch) {
+        // The rows of a feed are counted by the source, once they have been read.
         if self.first_phase
+            && !batch.is_feed()
             && let Some(metrics) = self.control.node(self.node)
         {
             metrics.rows_in.fetch_add(batch.len() as u64, Ordering::Relaxed);

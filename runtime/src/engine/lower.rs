@@ -13,7 +13,7 @@ use super::assigner::{Assigner, is_sliced, origin};
 use super::host::{Forward, Hosted, enter, within};
 use super::route::{Inflow, Router, Routing};
 use super::sink::{HeldSink, sink};
-use super::source::{SourceStatus, source};
+use super::source::{Setting, SourceStatus, source};
 use super::stateful::{StatefulInput, stateful};
 use super::stateless::{Edge, copies, stateless};
 use crate::control::Control;
@@ -154,6 +154,16 @@ impl Layout {
     /// An upper bound on the operators that a row passes on its way (an aggregation is two).
     fn hops(&self) -> u64 {
         2 * self.nodes.len() as u64
+    }
+
+    /// The node that takes all rows of a source where they are read, if it can read them itself.
+    fn reader_of(&self, source: NodeId, workers: usize) -> Option<NodeId> {
+        let from_here = |node: &&Node| node.inputs.iter().any(|input| input.from == source);
+        let mut consumers = self.nodes.iter().filter(from_here);
+        let only = consumers.next().filter(|_| consumers.next().is_none())?;
+        let stays = |route: &Route| workers == 1 || matches!(route, Route::Local);
+        let pulls = only.inputs.iter().all(|input| input.pulls && stays(&input.route));
+        pulls.then_some(only.id)
     }
 
     /// The sources, each with its number of partitions.
@@ -303,7 +313,9 @@ impl<'scope> Building<'_, 'scope> {
         let status = Rc::new(SourceStatus::default());
         self.statuses.insert(node.id, Rc::clone(&status));
         let hops = self.layout.hops();
-        let edge = source(self.scope, node, from, self.worker, status, hops, Arc::clone(self.control));
+        let fed = self.layout.reader_of(node.id, self.control.workers);
+        let setting = Setting { node, source: from, worker: self.worker, status, hops, fed };
+        let edge = source(self.scope, setting, Arc::clone(self.control));
         self.keep(node.id, vec![edge]);
     }
 

@@ -135,12 +135,14 @@ impl Seat {
     }
 
     fn write(&mut self, batch: Batch) {
-        let (epoch, rows) = (self.epoch, batch.len() as u64);
+        // The rows of a feed are counted by the source, once they have been read.
+        let (epoch, counts) = (self.epoch, !batch.is_feed());
+        let mut rows = 0;
+        self.attempt(|sink| sink.write(epoch, batch).map(|written| rows = written));
         self.rows += rows;
-        if let Some(metrics) = self.control.node(self.node) {
+        if counts && let Some(metrics) = self.control.node(self.node) {
             metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
         }
-        self.attempt(|sink| sink.write(epoch, batch));
     }
 
     /// Prepares what is complete, commits what may be committed; true while there is more to come.

@@ -3,6 +3,9 @@
 //! Micro-batch: each planned epoch is read to its planned ends, then the next. Continuous: whatever there is, in the
 //! epoch that the driver has called. Either way one batch per partition and activation, so that what is read flows on
 //! before more is read; and nothing while too much is on its way already.
+//!
+//! Where a partition has much to give and only a chain of steps on this worker takes it, the batch is a feed: the chain
+//! reads the rows itself, in its own loop. Until it has, this operator leaves the reader alone and stays in its epoch.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,9 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidemill_operators::graph::Node;
+use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{
-    DynReader, DynSource, Epoch, EventTime, Mode, Poll, ReaderContext, SourceError, Waker,
+    DynReader, DynSource, Epoch, EventTime, Mode, Poll, Polled, ProcessingTime, ReaderContext, SourceError,
+    Waker,
 };
 use timely::container::NoopBuilder;
 use timely::dataflow::Scope;
@@ -30,6 +34,10 @@ use crate::error::{RunError, Site};
 
 /// How many rows are asked for at once; the reader may make it less for large rows.
 const ROWS: usize = 8_192;
+/// How many rows a feed may be read for.
+const FEED: std::ops::RangeInclusive<usize> = 64..=2 * ROWS;
+/// If reading a feed takes longer, the next one is smaller: in between, epochs end and queries are stopped.
+const FEED_TAKES: Duration = Duration::from_millis(5);
 
 /// What the operators on the same worker may know of a source: since which step it has ended, or had nothing to read.
 #[derive(Debug, Default)]
@@ -70,16 +78,25 @@ fn long_ago(since: Option<u64>, hops: Option<u64>) -> bool {
     since.is_some_and(|since| hops.is_none_or(|hops| steps().wrapping_sub(since) > hops))
 }
 
+/// What a source is, and what is around it.
+pub(crate) struct Setting<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) source: &'a Arc<dyn DynSource>,
+    pub(crate) worker: usize,
+    pub(crate) status: Rc<SourceStatus>,
+    /// An upper bound on the operators that a row passes.
+    pub(crate) hops: u64,
+    /// The operator that takes all rows, if it can read feeds.
+    pub(crate) fed: Option<NodeId>,
+}
+
 /// Builds the operator.
 pub(crate) fn source<'scope>(
     scope: Scope<'scope, Time>,
-    node: &Node,
-    source: &Arc<dyn DynSource>,
-    worker: usize,
-    status: Rc<SourceStatus>,
-    hops: u64,
+    setting: Setting<'_>,
     control: Arc<Control>,
 ) -> Edge<'scope> {
+    let Setting { node, source, worker, status, hops, fed } = setting;
     let mut builder = OperatorBuilder::new(node.label(), scope);
     let (output, stream) = builder.new_output::<Parcel>();
     let address = builder.operator_info().address;
@@ -87,7 +104,7 @@ pub(crate) fn source<'scope>(
     let own = waker(scope, &address);
     control.add_source(own.clone());
     let for_readers = {
-        let control = Arc::clone(&control);
+        let (own, control) = (own.clone(), Arc::clone(&control));
         Waker::new(move || {
             own.wake();
             control.data_available();
@@ -104,6 +121,8 @@ pub(crate) fn source<'scope>(
         hops,
         counted_idle: false,
         waker: for_readers,
+        fed,
+        feeds: Feeds { most: *FEED.end(), since: None, done: own },
         output: OutputBuilder::from(output),
         epoch: first,
         planned: false,
@@ -135,6 +154,29 @@ struct Part {
     ended: bool,
     /// Micro-batch: whether the epoch's range has been read.
     done: bool,
+    /// Whether it gave as much as it was asked for, so that a feed is worth while.
+    abundant: bool,
+    /// Whether a feed of it is on its way, or being read.
+    lent: bool,
+}
+
+/// How feeds are handed out.
+struct Feeds {
+    /// The rows of one.
+    most: usize,
+    /// When those that are on their way were sent.
+    since: Option<ProcessingTime>,
+    /// Called when one has been read.
+    done: Waker,
+}
+
+impl Feeds {
+    /// All that were on their way have been read: the next ones are such that it takes neither too long nor too many.
+    fn back(&mut self, now: ProcessingTime) {
+        let Some(since) = self.since.take() else { return };
+        let most = if now.since(since) > FEED_TAKES { self.most / 2 } else { self.most * 2 };
+        self.most = most.clamp(*FEED.start(), *FEED.end());
+    }
 }
 
 struct Reading {
@@ -150,6 +192,8 @@ struct Reading {
     /// Whether the driver has been told that there is nothing to read.
     counted_idle: bool,
     waker: Waker,
+    fed: Option<NodeId>,
+    feeds: Feeds,
     output: OutputBuilder<Time, NoopBuilder<Parcel>>,
     epoch: Epoch,
     planned: bool,
@@ -158,13 +202,36 @@ struct Reading {
     control: Arc<Control>,
 }
 
+/// Whether a partition that gave so much has enough to be read by a feed.
+fn is_abundant(rows: usize, poll: Poll, control: &Control) -> bool {
+    poll == Poll::Ready && rows >= control.feeds_from
+}
+
+/// Notes how far a partition has been read.
+fn settle(part: &mut Part, poll: Poll, source: NodeId, epoch: Epoch, control: &Control) {
+    let skipped = part.reader.take_skipped();
+    if skipped > 0
+        && let Some(metrics) = control.node(source)
+    {
+        metrics.skipped_rows.fetch_add(skipped, Ordering::Relaxed);
+    }
+    if poll == Poll::End {
+        part.ended = true;
+        part.done = true;
+        control.ledger.partition_ended(source, epoch);
+    }
+    if control.mode == Mode::MicroBatch && part.reader.at_limit() {
+        part.done = true;
+    }
+}
+
 /// What an activation found.
 enum Found {
     /// There may be more at once.
     More,
     /// Nothing before that long, or before somebody wakes the source.
     Nothing(Option<Duration>),
-    /// Too much is on its way already; the source is woken when that has changed.
+    /// Too much is on its way already, or a feed is; the source is woken when that has changed.
     Paused,
 }
 
@@ -181,10 +248,11 @@ impl Reading {
                 Err(error) => return self.fail(error),
             }
         }
-        let result = match self.control.mode {
+        let result = self.take_back().and_then(|all_back| match self.control.mode {
+            _ if !all_back => Ok(true),
             Mode::MicroBatch => self.read_plans(capability),
             Mode::Continuous => self.read_on(capability),
-        };
+        });
         match result {
             Ok(go_on) => go_on,
             Err(error) => self.fail(error),
@@ -199,7 +267,8 @@ impl Reading {
             let start = self.control.start_of(self.node.id, partition).unwrap_or_default();
             let reader = self.source.open(partition, &start, context)?;
             let origin = origin(self.node.id, self.source.watermark_partition(partition));
-            Ok(Part { partition, origin, reader, ended: false, done: false })
+            let abundant = self.control.feeds_from == 0;
+            Ok(Part { partition, origin, reader, ended: false, done: false, abundant, lent: false })
         })
         .collect()
     }
@@ -259,7 +328,7 @@ impl Reading {
             return Ok(false);
         }
         let (found, rows) = self.poll_all(capability)?;
-        self.status.more.set(rows > 0 && matches!(found, Found::More));
+        self.status.more.set(self.feeds.since.is_some() || rows > 0 && matches!(found, Found::More));
         if self.readers.iter().flatten().all(|part| part.ended) {
             self.leave()?;
             return Ok(false);
@@ -286,13 +355,35 @@ impl Reading {
         Ok(true)
     }
 
+    /// Takes account of the feeds that have been read; false while there are others.
+    fn take_back(&mut self) -> Result<bool, SourceError> {
+        let mut rows = 0;
+        let mut all_back = true;
+        for part in self.readers.iter_mut().flatten().filter(|part| part.lent) {
+            let Some(polled) = part.reader.polled() else {
+                all_back = false;
+                continue;
+            };
+            let Polled { rows: read, poll } = polled?;
+            part.lent = false;
+            part.abundant = is_abundant(read, poll, &self.control);
+            rows += read;
+            settle(part, poll, self.node.id, self.epoch, &self.control);
+        }
+        self.count(rows, self.fed);
+        if all_back && self.feeds.since.is_some() {
+            self.feeds.back(self.control.clock.now());
+        }
+        Ok(all_back)
+    }
+
     /// Polls every partition once.
     fn poll_all(&mut self, capability: &Option<Capability<Time>>) -> Result<(Found, usize), SourceError> {
         if self.control.must_pause(self.epoch) {
             return Ok((Found::Paused, 0));
         }
-        let micro_batch = self.control.mode == Mode::MicroBatch;
         let (mut more, mut again, mut total) = (false, None::<Duration>, 0);
+        let mut lent = false;
         let cloner = self.node.outputs.first().copied().flatten();
         let mut session = self.output.activate();
         if self.sliced
@@ -305,15 +396,23 @@ impl Reading {
             if part.ended || part.done {
                 continue;
             }
-            let (batch, poll) = part.reader.poll(ROWS)?;
-            let skipped = part.reader.take_skipped();
-            if skipped > 0
-                && let Some(metrics) = self.control.node(self.node.id)
+            if part.abundant
+                && self.fed.is_some()
+                && let Some(capability) = capability
             {
-                metrics.skipped_rows.fetch_add(skipped, Ordering::Relaxed);
+                let batch = part.reader.feed(self.feeds.most, &self.feeds.done);
+                let mut parcel = Parcel::new(batch.with_origin(part.origin));
+                session.session_with_builder(capability).give_container(&mut parcel);
+                (part.lent, lent) = (true, true);
+                if self.sliced {
+                    break;
+                }
+                continue;
             }
+            let (batch, poll) = part.reader.poll(ROWS)?;
             let rows = batch.len();
             total += rows;
+            part.abundant = is_abundant(rows, poll, &self.control);
             if rows > 0
                 && let Some(capability) = capability
             {
@@ -322,38 +421,44 @@ impl Reading {
             }
             match poll {
                 Poll::Ready => more = true,
-                Poll::Idle => {}
+                Poll::Idle | Poll::End => {}
                 Poll::IdleUntil(at) => {
                     let delay = at.since(self.control.clock.now()).max(Duration::from_micros(1));
                     again = Some(again.map_or(delay, |d| d.min(delay)));
                 }
-                Poll::End => {
-                    part.ended = true;
-                    part.done = true;
-                    self.control.ledger.partition_ended(self.node.id, self.epoch);
-                }
             }
-            if micro_batch && part.reader.at_limit() {
-                part.done = true;
-            }
+            settle(part, poll, self.node.id, self.epoch, &self.control);
             if self.sliced && (rows > 0 || poll == Poll::Ready) {
                 more = true;
                 break;
             }
         }
         drop(session);
-        if total > 0 {
-            self.rows += total as u64;
+        self.count(total, None);
+        if lent {
+            self.feeds.since = Some(self.control.clock.now());
+            return Ok((Found::Paused, total));
+        }
+        let found = if more { Found::More } else { Found::Nothing(again) };
+        Ok((found, total))
+    }
+
+    /// Counts rows that have been read; those of a feed have not been counted where they were taken.
+    fn count(&mut self, rows: usize, taker: Option<NodeId>) {
+        if rows > 0 {
+            let rows = rows as u64;
+            self.rows += rows;
             if let Some(metrics) = self.control.node(self.node.id) {
-                metrics.rows_in.fetch_add(total as u64, Ordering::Relaxed);
-                metrics.rows_out.fetch_add(total as u64, Ordering::Relaxed);
+                metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
+                metrics.rows_out.fetch_add(rows, Ordering::Relaxed);
+            }
+            if let Some(metrics) = taker.and_then(|taker| self.control.node(taker)) {
+                metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
             }
         }
         if self.status.ended.get().is_none() && self.readers.iter().flatten().all(|part| part.ended) {
             self.status.ended.set(Some(steps()));
         }
-        let found = if more { Found::More } else { Found::Nothing(again) };
-        Ok((found, total))
     }
 
     /// Reports an epoch as read.
@@ -384,5 +489,24 @@ impl Reading {
         };
         self.control.set_source_idle(self.node.id, self.worker, true);
         self.control.tell(Event::SourceDone { last });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn feeds_become_smaller_where_reading_them_takes_long_and_large_again() {
+        let mut feeds = Feeds { most: *FEED.end(), since: None, done: Waker::new(|| {}) };
+        let mut read = |took: Duration| {
+            feeds.since = Some(ProcessingTime(1_000));
+            feeds.back(ProcessingTime(1_000) + took);
+            feeds.most
+        };
+        assert_eq!(read(FEED_TAKES * 2), *FEED.end() / 2);
+        assert_eq!((0..20).map(|_| read(FEED_TAKES * 2)).last(), Some(*FEED.start()));
+        assert_eq!(read(Duration::ZERO), 2 * *FEED.start());
+        assert_eq!((0..20).map(|_| read(Duration::ZERO)).last(), Some(*FEED.end()));
     }
 }

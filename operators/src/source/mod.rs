@@ -4,13 +4,21 @@
 //! read now. A [`Reader`] reads one partition, on the worker that owns it. Both modes use the same two: in
 //! micro-batch the planner asks [`Source::latest`] and the reader stops there; in continuous the reader simply reads.
 
+#[cfg(test)]
+mod counting;
+mod erased;
+pub(crate) mod feed;
+
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::stream::chain::batch_capacity;
-use crate::{Batch, JournalSlot, ProcessingTime};
+use crate::stream::chain::chunk_capacity;
+use crate::{JournalSlot, ProcessingTime};
+
+pub(crate) use self::erased::ErasedSource;
+pub use self::erased::{DynReader, DynSource, ErasedOffset, Polled};
 
 /// A position in a partition: the next record to be read. Kept in checkpoints, shown in progress.
 pub trait Offset: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + 'static {}
@@ -165,6 +173,34 @@ pub trait Reader: Send + 'static {
         out: &mut Vec<Self::Item>,
     ) -> Result<Poll, SourceError>;
 
+    /// Hands at most `max` records to `take`, one by one: those that [`poll`](Self::poll) would append, and with its
+    /// rules. Where a source has much to give, the engine reads it so, from within the loop of the steps behind it: no
+    /// record is laid down in between.
+    ///
+    /// Unless implemented, it polls for a few KiB at a time. To implement it is worth while for a reader that makes its
+    /// records one by one anyway, such as one over an iterator.
+    fn pull(
+        &mut self,
+        until: Option<&Self::Offset>,
+        max: usize,
+        mut take: impl FnMut(Self::Item),
+    ) -> Result<Poll, SourceError>
+    where
+        Self: Sized,
+    {
+        let mut chunk = Vec::new();
+        let mut left = max;
+        loop {
+            let poll = self.poll(until, left.min(const { chunk_capacity::<Self::Item>() }), &mut chunk)?;
+            let read = chunk.len();
+            chunk.drain(..).for_each(&mut take);
+            left = left.saturating_sub(read);
+            if poll != Poll::Ready || read == 0 || left == 0 {
+                return Ok(poll);
+            }
+        }
+    }
+
     /// The next record to be read.
     fn offset(&self) -> Self::Offset;
 
@@ -304,164 +340,5 @@ impl SourceError {
     /// Wraps an I/O error with what was being done.
     pub fn io(what: impl Into<String>, error: std::io::Error) -> Self {
         SourceError::Io { what: what.into(), error }
-    }
-}
-
-/// A position as the engine keeps it: written down by whoever knows its type.
-pub type ErasedOffset = serde_json::Value;
-
-/// A [`Source`] whose types are hidden; made by the graph, used by the engine.
-pub trait DynSource: Send + Sync {
-    /// See [`Source::describe`].
-    fn describe(&self) -> String;
-    /// See [`Source::partitions`].
-    fn partitions(&self) -> u32;
-    /// See [`Source::is_bounded`].
-    fn is_bounded(&self) -> bool;
-    /// See [`Source::is_replayable`].
-    fn is_replayable(&self) -> bool;
-    /// See [`Source::start`].
-    fn start(&self, partition: u32) -> Result<ErasedOffset, SourceError>;
-    /// See [`Source::refresh`].
-    fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError>;
-    /// See [`Source::latest`].
-    fn latest(
-        &self,
-        partition: u32,
-        from: &ErasedOffset,
-        limits: &PlanLimits,
-    ) -> Result<ErasedOffset, SourceError>;
-    /// See [`Source::open`].
-    fn open(
-        &self,
-        partition: u32,
-        from: &ErasedOffset,
-        context: ReaderContext,
-    ) -> Result<Box<dyn DynReader>, SourceError>;
-    /// See [`Source::freeze`].
-    fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError>;
-    /// See [`Source::is_caught_up`].
-    fn is_caught_up(&self, partition: u32) -> bool;
-    /// See [`Source::watermark_partition`].
-    fn watermark_partition(&self, partition: u32) -> u32;
-    /// See [`Source::committed`].
-    fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError>;
-    /// See [`Source::keep`].
-    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError>;
-    /// See [`Source::journal`].
-    fn journal(&self) -> Option<&JournalSlot>;
-}
-
-/// A [`Reader`] whose types are hidden.
-pub trait DynReader: Send {
-    /// Sets how far the next polls may read; `None` lifts the limit.
-    fn read_until(&mut self, until: Option<&ErasedOffset>) -> Result<(), SourceError>;
-    /// Whether the limit is reached.
-    fn at_limit(&self) -> bool;
-    /// See [`Reader::poll`].
-    fn poll(&mut self, max: usize) -> Result<(Batch, Poll), SourceError>;
-    /// See [`Reader::offset`].
-    fn offset(&self) -> Result<ErasedOffset, SourceError>;
-    /// See [`Reader::take_skipped`].
-    fn take_skipped(&mut self) -> u64;
-    /// See [`Reader::rank`].
-    fn rank(&self) -> u64;
-}
-
-fn encode<O: Offset>(offset: &O) -> Result<ErasedOffset, SourceError> {
-    serde_json::to_value(offset).map_err(|e| SourceError::Other(Box::new(e)))
-}
-
-fn decode<O: Offset>(offset: &ErasedOffset) -> Result<O, SourceError> {
-    O::deserialize(offset).map_err(|e| SourceError::Other(Box::new(e)))
-}
-
-/// Hides the types of a source.
-pub(crate) struct ErasedSource<S>(pub(crate) S);
-
-impl<S: Source> DynSource for ErasedSource<S> {
-    fn describe(&self) -> String {
-        self.0.describe()
-    }
-    fn partitions(&self) -> u32 {
-        self.0.partitions()
-    }
-    fn is_bounded(&self) -> bool {
-        self.0.is_bounded()
-    }
-    fn is_replayable(&self) -> bool {
-        self.0.is_replayable()
-    }
-    fn start(&self, partition: u32) -> Result<ErasedOffset, SourceError> {
-        encode(&self.0.start(partition)?)
-    }
-    fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
-        self.0.refresh(limits)
-    }
-    fn latest(
-        &self,
-        partition: u32,
-        from: &ErasedOffset,
-        limits: &PlanLimits,
-    ) -> Result<ErasedOffset, SourceError> {
-        encode(&self.0.latest(partition, &decode(from)?, limits)?)
-    }
-    fn open(
-        &self,
-        partition: u32,
-        from: &ErasedOffset,
-        context: ReaderContext,
-    ) -> Result<Box<dyn DynReader>, SourceError> {
-        let reader = self.0.open(partition, &decode(from)?, context)?;
-        let origin = self.0.watermark_partition(partition);
-        Ok(Box::new(ErasedReader { reader, until: None, origin }))
-    }
-    fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError> {
-        self.0.freeze(now)
-    }
-    fn is_caught_up(&self, partition: u32) -> bool {
-        self.0.is_caught_up(partition)
-    }
-    fn watermark_partition(&self, partition: u32) -> u32 {
-        self.0.watermark_partition(partition)
-    }
-    fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError> {
-        self.0.committed(partition, &decode(offset)?)
-    }
-    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
-        self.0.keep(log)
-    }
-    fn journal(&self) -> Option<&JournalSlot> {
-        self.0.journal()
-    }
-}
-
-struct ErasedReader<R: Reader> {
-    reader: R,
-    until: Option<R::Offset>,
-    origin: u32,
-}
-
-impl<R: Reader> DynReader for ErasedReader<R> {
-    fn read_until(&mut self, until: Option<&ErasedOffset>) -> Result<(), SourceError> {
-        self.until = until.map(decode).transpose()?;
-        Ok(())
-    }
-    fn at_limit(&self) -> bool {
-        self.until.as_ref().is_some_and(|until| self.reader.offset() == *until)
-    }
-    fn poll(&mut self, max: usize) -> Result<(Batch, Poll), SourceError> {
-        let mut rows = Vec::new();
-        let poll = self.reader.poll(self.until.as_ref(), max.min(batch_capacity::<R::Item>()), &mut rows)?;
-        Ok((Batch::from_vec(rows).with_origin(self.origin), poll))
-    }
-    fn offset(&self) -> Result<ErasedOffset, SourceError> {
-        encode(&self.reader.offset())
-    }
-    fn take_skipped(&mut self) -> u64 {
-        self.reader.take_skipped()
-    }
-    fn rank(&self) -> u64 {
-        self.reader.rank()
     }
 }

@@ -1,0 +1,94 @@
+//! Memory for batches, used again.
+//!
+//! A batch is as large as what allocators take from the system and give back at once. Left to them, every batch of a
+//! wide record is new pages to be filled with zeros first, which may cost more than all that is done with its rows.
+//! So each worker keeps a few emptied vectors of each type.
+
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+
+/// What takes less is left to the allocator, which is good at it.
+const SMALL: usize = 16 << 10;
+/// What takes more is not kept.
+const LARGE: usize = 1 << 20;
+/// How many vectors of a type are kept.
+const KEPT: usize = 8;
+
+thread_local! {
+    static SPARE: RefCell<Vec<(TypeId, Box<dyn Any>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls with the spare vectors of a type, if the thread still has such a thing.
+fn spare<T: 'static, R>(call: impl FnOnce(&mut Vec<Vec<T>>) -> R) -> Option<R> {
+    let with = |all: &RefCell<Vec<(TypeId, Box<dyn Any>)>>| {
+        let mut all = all.try_borrow_mut().ok()?;
+        let of = TypeId::of::<T>();
+        let place = match all.iter().position(|(other, _)| *other == of) {
+            Some(place) => place,
+            None => {
+                all.push((of, Box::new(Vec::<Vec<T>>::new())));
+                all.len() - 1
+            }
+        };
+        all.get_mut(place)?.1.downcast_mut::<Vec<Vec<T>>>().map(call)
+    };
+    SPARE.try_with(with).ok().flatten()
+}
+
+/// An empty vector with room for so many rows.
+pub(crate) fn with_room<T: 'static>(rows: usize) -> Vec<T> {
+    let spare = if rows * size_of::<T>() < SMALL { None } else { spare(Vec::pop).flatten() };
+    let mut vector = spare.unwrap_or_default();
+    vector.reserve_exact(rows);
+    vector
+}
+
+/// Takes a vector that is needed no more.
+pub(crate) fn give_back<T: 'static>(mut vector: Vec<T>) {
+    if (SMALL..=LARGE).contains(&(vector.capacity() * size_of::<T>())) {
+        vector.clear();
+        spare(|kept| {
+            if kept.len() < KEPT {
+                kept.push(vector);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_vector_is_used_again_and_a_small_one_is_not() {
+        let mut large = with_room::<u64>(4_096);
+        large.push(1);
+        let memory = large.as_ptr();
+        give_back(large);
+        let again = with_room::<u64>(4_000);
+        assert_eq!((again.as_ptr(), again.len()), (memory, 0));
+        give_back(Vec::<u64>::with_capacity(10));
+        assert_eq!(spare(|kept: &mut Vec<Vec<u64>>| kept.len()), Some(0));
+    }
+
+    #[test]
+    fn vectors_of_another_type_are_left_alone() {
+        give_back(Vec::<u32>::with_capacity(10_000));
+        assert_eq!(with_room::<i32>(10_000).capacity(), 10_000);
+        assert_eq!(spare(|kept: &mut Vec<Vec<u32>>| kept.len()), Some(1));
+    }
+
+    #[test]
+    fn only_so_many_are_kept() {
+        for _ in 0..2 * KEPT {
+            give_back(Vec::<u8>::with_capacity(SMALL));
+        }
+        assert_eq!(spare(|kept: &mut Vec<Vec<u8>>| kept.len()), Some(KEPT));
+    }
+
+    #[test]
+    fn a_vector_grows_to_what_is_asked_for() {
+        give_back(Vec::<u16>::with_capacity(SMALL));
+        assert!(with_room::<u16>(4 * SMALL).capacity() >= 4 * SMALL);
+    }
+}

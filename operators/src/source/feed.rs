@@ -1,0 +1,193 @@
+//! What a chain of steps takes its rows from: a batch of them, or a *feed*, from which it reads them itself.
+//!
+//! A feed stands for rows that are still in the source. The chain behind the source knows the type of its reader, so the
+//! loop that reads and the steps are compiled as one, and a record goes from the reader through all of them without being
+//! laid down. To the engine a feed is a batch like any other. Its source waits until it has been read.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use either::Either;
+
+use super::{Poll, Polled, Reader, SourceError, Waker};
+use crate::buffers::give_back;
+use crate::stream::Chain;
+use crate::{Batch, OperatorError, rows};
+
+/// Rows, to be taken one by one.
+pub trait Rows<T> {
+    /// How many there may be.
+    fn at_most(&self) -> usize;
+
+    /// Takes no more than so many, where the others can stay where they are.
+    fn limit(&mut self, _rows: usize) {}
+
+    /// Gives every row to `take`.
+    fn each(self, take: impl FnMut(T));
+}
+
+impl<T: 'static> Rows<T> for Vec<T> {
+    fn at_most(&self) -> usize {
+        self.len()
+    }
+
+    #[inline(always)]
+    fn each(mut self, mut take: impl FnMut(T)) {
+        for row in self.drain(..) {
+            take(row);
+        }
+        give_back(self);
+    }
+}
+
+/// Rows that may come in a batch without being there yet. Named in types, implemented only here.
+pub trait Pull<T>: Rows<T> + Sized {
+    /// Whether there are any such.
+    const POSSIBLE: bool;
+
+    /// Takes them out of a batch, if it has them.
+    fn take_from(batch: &mut Batch) -> Option<Self>;
+}
+
+/// Of a chain that does not begin at a source.
+impl<T> Rows<T> for Infallible {
+    fn at_most(&self) -> usize {
+        match *self {}
+    }
+
+    fn each(self, _take: impl FnMut(T)) {
+        match self {}
+    }
+}
+
+impl<T> Pull<T> for Infallible {
+    const POSSIBLE: bool = false;
+
+    fn take_from(_batch: &mut Batch) -> Option<Self> {
+        None
+    }
+}
+
+/// The rows of a batch for a chain: there, or to be read.
+pub(crate) fn incoming<P: Chain>(mut batch: Batch) -> Result<Either<Vec<P::In>, P::Feed>, OperatorError> {
+    match P::Feed::take_from(&mut batch) {
+        Some(feed) => Ok(Either::Right(feed)),
+        None => rows(batch).map(Either::Left),
+    }
+}
+
+/// A reader, how far it may read, and what came of the last feed.
+pub(super) struct Shared<R: Reader> {
+    pub(super) reader: R,
+    pub(super) until: Option<R::Offset>,
+    pub(super) polled: Option<Result<Polled, SourceError>>,
+}
+
+impl<R: Reader> Shared<R> {
+    pub(super) fn poll(&mut self, max: usize, out: &mut Vec<R::Item>) -> Result<Poll, SourceError> {
+        self.reader.poll(self.until.as_ref(), max, out)
+    }
+}
+
+/// Rows to be read from a source.
+pub struct Feed<R: Reader> {
+    shared: Arc<Mutex<Shared<R>>>,
+    max: usize,
+    done: Waker,
+}
+
+impl<R: Reader> Feed<R> {
+    pub(super) fn new(shared: Arc<Mutex<Shared<R>>>, max: usize, done: Waker) -> Self {
+        Feed { shared, max, done }
+    }
+
+    pub(super) fn into_batch(self) -> Batch {
+        Batch::feed(self)
+    }
+}
+
+impl<R: Reader> std::fmt::Debug for Feed<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed").field("max", &self.max).finish_non_exhaustive()
+    }
+}
+
+impl<R: Reader> Rows<R::Item> for Feed<R> {
+    fn at_most(&self) -> usize {
+        self.max
+    }
+
+    fn limit(&mut self, rows: usize) {
+        self.max = self.max.min(rows);
+    }
+
+    #[inline(always)]
+    fn each(self, mut take: impl FnMut(R::Item)) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let Shared { reader, until, polled } = &mut *shared;
+        let mut rows = 0;
+        let poll = reader.pull(until.as_ref(), self.max, |row| {
+            rows += 1;
+            take(row);
+        });
+        *polled = Some(poll.map(|poll| Polled { rows, poll }));
+        drop(shared);
+        self.done.wake();
+    }
+}
+
+impl<R: Reader> Pull<R::Item> for Feed<R> {
+    const POSSIBLE: bool = true;
+
+    fn take_from(batch: &mut Batch) -> Option<Self> {
+        batch.take_feed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ProcessingTime;
+    use crate::source::counting::Counting;
+
+    fn read(reader: Counting, until: Option<u64>, max: usize) -> (Vec<u64>, Polled, Counting) {
+        let shared = Arc::new(Mutex::new(Shared { reader, until, polled: None }));
+        let feed = Feed::new(Arc::clone(&shared), max, Waker::new(|| {}));
+        let mut rows = Vec::new();
+        Feed::<Counting>::take_from(&mut feed.into_batch()).unwrap().each(|row| rows.push(row));
+        let Shared { reader, polled, .. } = Arc::into_inner(shared).unwrap().into_inner().unwrap();
+        (rows, polled.unwrap().unwrap(), reader)
+    }
+
+    #[test]
+    fn a_feed_reads_as_much_as_it_may() {
+        for (until, max, end, poll) in [
+            (None, 10_000, 3_000, Poll::End),
+            (None, 1_234, 1_234, Poll::Ready),
+            (Some(700), 10_000, 700, Poll::Idle),
+            (Some(700), 700, 700, Poll::Ready),
+        ] {
+            let (rows, polled, reader) = read(Counting::to(3_000), until, max);
+            assert_eq!(rows, (0..end).collect::<Vec<_>>());
+            assert_eq!((polled.rows as u64, polled.poll, reader.offset()), (end, poll, end));
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_nothing_is_not_asked_twice() {
+        let waits = Counting { waits: Some(ProcessingTime(7)), ..Counting::to(3) };
+        let (rows, polled, _) = read(waits, None, 100);
+        assert_eq!((rows, polled.poll), (vec![0, 1, 2], Poll::IdleUntil(ProcessingTime(7))));
+    }
+
+    #[test]
+    fn rows_are_not_taken_for_a_feed_nor_a_feed_for_rows() {
+        assert!(Feed::<Counting>::take_from(&mut Batch::from_vec(vec![1u64])).is_none());
+        let shared = Arc::new(Mutex::new(Shared { reader: Counting::to(1), until: None, polled: None }));
+        let mut batch = Feed::new(shared, 1, Waker::new(|| {})).into_batch();
+        assert!(batch.is_feed());
+        assert_eq!((batch.len(), batch.take::<u64>()), (1, None));
+        assert!(Feed::<Counting>::take_from(&mut batch).is_some());
+        assert!(!batch.is_feed());
+    }
+}
