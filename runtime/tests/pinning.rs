@@ -31,14 +31,17 @@ fn each_worker_may_run_on_one_core_and_the_caller_on_all() {
     let seen = Arc::new(Mutex::new(BTreeSet::new()));
     let graph = Graph::new("pinned");
     let by_workers = Arc::clone(&seen);
+    // The counts of a hundred keys come from the workers that hold them, so from both.
     numbers(&graph, 1_000)
-        .rebalance()
-        .map(move |n| {
+        .key_by(|n| n % 100)
+        .count()
+        .update()
+        .map(move |count| {
             by_workers.lock().unwrap().insert(allowed());
-            n
+            count
         })
         .sink(nowhere());
-    assert_eq!(graph.run(options()).unwrap().output_rows, 1_000);
+    assert_eq!(graph.run(options()).unwrap().input_rows, 1_000);
     let seen = seen.lock().unwrap();
     let cores = std::thread::available_parallelism().unwrap().get();
     assert!(seen.len() == cores.min(2) && seen.iter().all(|cores| cores.parse::<u32>().is_ok()), "{seen:?}");
