@@ -20,6 +20,13 @@ use common::{assert_same, options, run_well};
 
 /// Event time in microseconds, and a value.
 type Record = (i64, i64);
+/// Wide enough to be read by the chain behind the source.
+type Wide = (Record, [u64; 4]);
+
+fn wide(partitions: &[Vec<Record>]) -> MemorySource<Wide> {
+    let wide = |records: &Vec<Record>| records.iter().map(|record| (*record, [0; 4])).collect();
+    MemorySource::partitioned(partitions.iter().map(wide).collect::<Vec<Vec<Wide>>>())
+}
 
 // ---- random graphs ----
 
@@ -390,7 +397,7 @@ proptest! {
         let expected = before.iter().chain(&after).fold(input.concat(), |records, op| naive(op, records));
         for way in ways(records) {
             let graph = Graph::new("stateless");
-            let source = graph.source(MemorySource::partitioned(input.clone())).map(|r: Record| r).boxed();
+            let source = graph.source(wide(&input)).map(|(r, _): Wide| r).boxed();
             let stream = before.iter().fold(source, |s, op| apply!(graph, s, op, |other| other));
             let stream = after.iter().fold(timed(stream), |s, op| apply!(graph, s, op, timed));
             let (sink, table) = memory_sink();
@@ -418,7 +425,7 @@ proptest! {
         let expected = rows(&by, shrinking, &groups);
         for way in ways(records) {
             let graph = Graph::new("windows");
-            let source = graph.source(MemorySource::partitioned(input.clone())).map(|r: Record| r).boxed();
+            let source = graph.source(wide(&input)).map(|(r, _): Wide| r).boxed();
             let stream = before.iter().fold(source, |s, op| apply!(graph, s, op, |other| other));
             let stream = after.iter().fold(timed(stream), |s, op| apply!(graph, s, op, timed));
             let tables = cut(stream, &by, keys, shrinking, said);
@@ -455,7 +462,7 @@ proptest! {
         let expected = rows(&Cut::Running, shrinking, &groups);
         for way in ways(records) {
             let graph = Graph::new("running");
-            let source = graph.source(MemorySource::partitioned(input.clone())).map(|r: Record| r).boxed();
+            let source = graph.source(wide(&input)).map(|(r, _): Wide| r).boxed();
             let stream = before.iter().fold(source, |s, op| apply!(graph, s, op, |other| other));
             let stream = after.iter().fold(timed(stream), |s, op| apply!(graph, s, op, timed));
             let tables = cut(stream, &Cut::Running, keys, shrinking, said);

@@ -39,6 +39,17 @@ fn ways() -> Vec<Options> {
     ways
 }
 
+/// Wide enough to be read by the chain behind the source.
+type Wide = (i64, [u64; 4]);
+
+fn wide(n: i64) -> Wide {
+    (n, [n.unsigned_abs(); 4])
+}
+
+fn narrow((n, _): Wide) -> i64 {
+    n
+}
+
 fn micros(n: u64) -> Duration {
     Duration::from_micros(n)
 }
@@ -46,7 +57,7 @@ fn micros(n: u64) -> Duration {
 /// Three partitions over an iterator, which has its own way to be pulled.
 macro_rules! iterated {
     ($graph:expr) => {
-        $graph.source(iterate_partitions(3, |partition| (i64::from(partition)..RECORDS).step_by(3)))
+        $graph.source(iterate_partitions(3, |partition| (i64::from(partition)..RECORDS).step_by(3).map(wide)))
     };
 }
 
@@ -54,8 +65,8 @@ macro_rules! iterated {
 macro_rules! in_memory {
     ($graph:expr) => {
         $graph.source(MemorySource::partitioned([
-            (0..RECORDS / 2).collect::<Vec<_>>(),
-            (RECORDS / 2..RECORDS).collect(),
+            (0..RECORDS / 2).map(wide).collect::<Vec<_>>(),
+            (RECORDS / 2..RECORDS).map(wide).collect(),
         ]))
     };
 }
@@ -67,8 +78,8 @@ fn steps_pass_the_same_records() {
     for way in ways() {
         let graph = Graph::new("steps");
         let (one, other) = (memory_sink(), memory_sink());
-        iterated!(graph).filter(kept).map(|n| n * 2).sink(one.0);
-        in_memory!(graph).filter(kept).map(|n| n * 2).sink(other.0);
+        iterated!(graph).map(narrow).filter(kept).map(|n| n * 2).sink(one.0);
+        in_memory!(graph).map(narrow).filter(kept).map(|n| n * 2).sink(other.0);
         let summary = run_well(&graph, way.clone());
         assert_same(&one.1.snapshot(), &expected, format!("{way:?}"));
         assert_same(&other.1.snapshot(), &expected, format!("{way:?}"));
@@ -79,12 +90,12 @@ fn steps_pass_the_same_records() {
 
 #[test]
 fn a_sink_without_steps_takes_the_same_records() {
-    let expected: Vec<i64> = (0..RECORDS).collect();
+    let expected: Vec<Wide> = (0..RECORDS).map(wide).collect();
     for way in ways() {
         let graph = Graph::new("sinks");
         let (sink, one) = memory_sink();
         iterated!(graph).sink(sink);
-        let all: Arc<Mutex<Vec<i64>>> = Arc::default();
+        let all: Arc<Mutex<Vec<Wide>>> = Arc::default();
         let other = Arc::clone(&all);
         in_memory!(graph).sink_per_worker(move |_| {
             let other = Arc::clone(&other);
@@ -105,10 +116,10 @@ fn streams_are_parted_the_same() {
     for way in ways() {
         let graph = Graph::new("parts");
         let (lefts, rights, evens, odds) = (memory_sink(), memory_sink(), memory_sink(), memory_sink());
-        let (a, b) = iterated!(graph).split(part);
+        let (a, b) = iterated!(graph).map(narrow).split(part);
         a.sink(lefts.0);
         b.sink(rights.0);
-        let mut branches = in_memory!(graph).branch([|n: &i64| n % 2 == 0]);
+        let mut branches = in_memory!(graph).map(narrow).branch([|n: &i64| n % 2 == 0]);
         branches.pop().unwrap().sink(odds.0);
         branches.pop().unwrap().sink(evens.0);
         run_well(&graph, way.clone());
@@ -156,7 +167,7 @@ fn aggregates_are_the_same() {
     let mut sessions = None;
     for way in ways() {
         let graph = Graph::new("aggregates");
-        let tables = counts(|| iterated!(graph));
+        let tables = counts(|| iterated!(graph).map(narrow));
         let summary = run_well(&graph, way.clone());
         assert_eq!((summary.input_rows, summary.late_rows), (3 * RECORDS as u64, 0), "{way:?}");
         let [found, open, all] = tables.map(|table| table.snapshot());
@@ -174,7 +185,7 @@ fn a_micro_batch_has_the_same_rows() {
         let graph = Graph::new("epochs");
         let rows: Arc<Mutex<Vec<(u64, Vec<i64>)>>> = Arc::default();
         let kept = Arc::clone(&rows);
-        iterated!(graph).filter(|n| n % 2 == 0).sink(for_each_epoch(move |epoch| {
+        iterated!(graph).map(narrow).filter(|n| n % 2 == 0).sink(for_each_epoch(move |epoch| {
             kept.lock().unwrap().push((epoch.epoch.0, epoch.rows.to_vec()));
             Ok::<(), RunError>(())
         }));
@@ -198,8 +209,8 @@ fn a_bad_record_is_named_with_its_line() {
     for mode in MODES {
         for feeds in FEEDS {
             let graph = Graph::new("bad");
-            let source = json_lines::<i64>(path.display().to_string()).bounded();
-            graph.source(source).map(|n| n + 1).sink_per_worker(|_| Ok(discard().0));
+            let source = json_lines::<Box<i64>>(path.display().to_string()).bounded();
+            graph.source(source).map(|n| *n + 1).sink_per_worker(|_| Ok(discard().0));
             let error = run(&graph, options(mode, 1).with_feeds_from(feeds)).unwrap_err();
             assert!(matches!(error, RunError::Source { .. }), "{error}");
             assert!(error.to_string().contains("numbers.jsonl, line 15001"), "{error}");
@@ -216,10 +227,10 @@ fn a_panic_in_a_step_is_the_steps() {
                 assert!(n < 20_000, "too many");
                 n
             };
-            iterated!(graph).map(careful).name("careful").sink_per_worker(|_| Ok(discard().0));
+            iterated!(graph).map(narrow).map(careful).name("careful").sink_per_worker(|_| Ok(discard().0));
             match run(&graph, options(mode, 2).with_feeds_from(feeds)).unwrap_err() {
                 RunError::Panic { site, message, .. } => {
-                    assert_eq!((site.operator.as_str(), message.as_str()), ("careful", "too many"));
+                    assert_eq!((site.operator.as_str(), message.as_str()), ("map → careful", "too many"));
                 }
                 other => panic!("not a panic: {other}"),
             }
@@ -236,8 +247,9 @@ fn what_was_read_by_a_chain_is_not_read_again_after_a_restart() {
             let graph = Graph::new("resumed");
             let said = Arc::clone(&totals);
             graph
-                .source(iterate(|| 0..RECORDS))
+                .source(iterate(|| (0..RECORDS).map(wide)))
                 .uid("numbers")
+                .map(narrow)
                 .map(|n| n % 9)
                 .key_by(|n| *n)
                 .count()

@@ -1,4 +1,4 @@
-//! A reader for tests: counts up, and has no way of its own to be pulled.
+//! A reader for tests: counts up, in rows that own memory, and has no way of its own to be pulled.
 
 use super::{Poll, Reader, SourceError};
 use crate::ProcessingTime;
@@ -17,13 +17,18 @@ impl Counting {
 }
 
 impl Reader for Counting {
-    type Item = u64;
+    type Item = Box<u64>;
     type Offset = u64;
 
-    fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<u64>) -> Result<Poll, SourceError> {
+    fn poll(
+        &mut self,
+        until: Option<&u64>,
+        max: usize,
+        out: &mut Vec<Box<u64>>,
+    ) -> Result<Poll, SourceError> {
         let end = self.end.min(until.copied().unwrap_or(u64::MAX));
         let read = (end - self.at).min(max as u64);
-        out.extend(self.at..self.at + read);
+        out.extend((self.at..self.at + read).map(Box::new));
         self.at += read;
         Ok(match self.waits {
             _ if read > 0 => Poll::Ready,

@@ -2,7 +2,8 @@
 //!
 //! A feed stands for rows that are still in the source. The chain behind the source knows the type of its reader, so the
 //! loop that reads and the steps are compiled as one, and a record goes from the reader through all of them without being
-//! laid down. To the engine a feed is a batch like any other. Its source waits until it has been read.
+//! laid down. To the engine a feed is a batch like any other. Its source waits until it has been read. It is for rows that
+//! are wide or own memory.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +43,7 @@ impl<T: 'static> Rows<T> for Vec<T> {
 
 /// Rows that may come in a batch without being there yet. Named in types, implemented only here.
 pub trait Pull<T>: Rows<T> + Sized {
-    /// Whether there are any such.
+    /// Whether there are any such: whether it can be, and is worth while.
     const POSSIBLE: bool;
 
     /// Takes them out of a batch, if it has them.
@@ -136,11 +137,16 @@ impl<R: Reader> Rows<R::Item> for Feed<R> {
     }
 }
 
+/// Larger rows are better not laid down.
+const SMALL: usize = 32;
+
 impl<R: Reader> Pull<R::Item> for Feed<R> {
-    const POSSIBLE: bool = true;
+    /// Small plain rows are better laid down: a loop that only makes them does not wait for what the next one waits for,
+    /// memory and branches that nobody can foretell.
+    const POSSIBLE: bool = size_of::<R::Item>() > SMALL || std::mem::needs_drop::<R::Item>();
 
     fn take_from(batch: &mut Batch) -> Option<Self> {
-        batch.take_feed()
+        if Self::POSSIBLE { batch.take_feed() } else { None }
     }
 }
 
@@ -154,7 +160,7 @@ mod tests {
         let shared = Arc::new(Mutex::new(Shared { reader, until, polled: None }));
         let feed = Feed::new(Arc::clone(&shared), max, Waker::new(|| {}));
         let mut rows = Vec::new();
-        Feed::<Counting>::take_from(&mut feed.into_batch()).unwrap().each(|row| rows.push(row));
+        Feed::<Counting>::take_from(&mut feed.into_batch()).unwrap().each(|row| rows.push(*row));
         let Shared { reader, polled, .. } = Arc::into_inner(shared).unwrap().into_inner().unwrap();
         (rows, polled.unwrap().unwrap(), reader)
     }
