@@ -9,6 +9,8 @@ mod sink;
 mod source;
 mod stateful;
 mod stateless;
+#[cfg(test)]
+mod tests;
 mod time;
 mod worker;
 

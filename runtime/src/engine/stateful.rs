@@ -398,9 +398,15 @@ impl Stand {
         let end = match (&self.assigner, self.hosted.control.mode) {
             (Some(assigner), Mode::MicroBatch) => Some(ledger.end_of_batch(assigner.domain, epoch)),
             (Some(assigner), Mode::Continuous) => {
-                // All workers stand in the last epoch, and their sources have ended: so has time.
                 let last = everything_came && epoch.next().0 >= self.hosted.control.epochs();
-                Some(if last && ledger.has_ended(assigner.domain) { EventTime::MAX } else { self.watermark })
+                Some(match last {
+                    // All workers stand in the last epoch, and their sources have ended: so has time.
+                    true if ledger.has_ended(assigner.domain) => EventTime::MAX,
+                    // Asked for again, now that all have said their last word: between the last look and this
+                    // worker's own word, another one may have said what moves it.
+                    true => ledger.now(assigner.domain),
+                    false => self.watermark,
+                })
             }
             (None, mode) => {
                 let of = |domain: &DomainId| match mode {
