@@ -13,7 +13,7 @@ use crate::window::Grid;
 use crate::{Aggregate, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window, hash_key};
 
 /// Accumulators by key and pane. A window is the merge of its panes, made when it is asked for; or, where there are many
-/// and the aggregate can be taken back, the [`Totals`] of the panes, which the next window goes on with.
+/// and the aggregate can be taken back, the totals of the panes, which the next window goes on with.
 ///
 /// Made by the `state` of a [`TumblingWindow`](crate::TumblingWindow) or [`SlidingWindow`](crate::SlidingWindow).
 /// Records that are late must not be added: no window that they are in will close any more, so they are forgotten.
@@ -108,8 +108,8 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         }
     }
 
-    /// Puts something into the table of a pane that is in the totals already, and into them, or takes the pane out. `put` says whether the
-    /// entry was not marked before.
+    /// Puts something into the table of a pane that is in the totals already, and into them; or takes the pane out of
+    /// them first. `put` says whether the entry was not marked before.
     #[cold]
     fn put_in_both<Q>(
         &mut self,

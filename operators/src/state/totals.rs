@@ -104,8 +104,8 @@ impl<K: Key, Acc: Clone> Totals<K, Acc> {
         }
     }
 
-    /// A record comes for a pane that is in here; whether the pane stays. If more come than half as many
-    /// as it has keys, it is cheaper to take it out until the next window closes.
+    /// A record comes for a pane that is in here; whether the pane stays. If more come than half as many as it has keys,
+    /// it is cheaper to take it out until the next window closes.
     pub(super) fn stray<A: Aggregate<Acc = Acc>, M: Mark>(
         &mut self,
         aggregate: &A,
