@@ -105,9 +105,16 @@ fn totals(results: &Results, file: &str, ratios: &[Ratio]) -> Result<Vec<Total>,
     Ok(in_order(ratios.iter().map(|ratio| &ratio.peer)).into_iter().filter_map(total).collect())
 }
 
+/// The comparisons with other engines: a loop is none.
+fn with_engines(results: &Results) -> Result<Vec<Ratio>, String> {
+    let mut ratios = ratios(results, FILE)?;
+    ratios.retain(|ratio| ratio.peer != "loop");
+    Ok(ratios)
+}
+
 /// Against every peer, job by job.
 pub(super) fn table(results: &Results, root: &str) -> Result<String, String> {
-    let ratios = ratios(results, FILE)?;
+    let ratios = with_engines(results)?;
     let mut means = Vec::new();
     for Total { peer, comparisons, mean, least, most, missed, each, wanted } in
         totals(results, FILE, &ratios)?
@@ -136,7 +143,7 @@ pub(super) fn steps(results: &Results, root: &str) -> Result<String, String> {
 
 /// A line a peer, and one for Nexmark if it was measured.
 pub(super) fn summary(results: &Results, root: &str) -> Result<String, String> {
-    let ratios = ratios(results, FILE)?;
+    let ratios = with_engines(results)?;
     let mut lines = Vec::new();
     for Total { peer, comparisons, mean, least, most, .. } in totals(results, FILE, &ratios)? {
         let peer = if peer == "timely" { "programs written by hand on timely".to_owned() } else { peer };
@@ -169,6 +176,7 @@ mod tests {
         let lines = [
             ratio("windowed-1000", "micro-batch", "timely", 1, 9.0),
             ratio("windowed-1000", "micro-batch", "renoir", 1, 3.0),
+            ratio("windowed-1000", "micro-batch", "loop", 1, 7.0),
             ratio("windowed-1000", "micro-batch", "timely", 1, 0.5),
             ratio("windowed-1000", "micro-batch", "timely", 2, 2.0),
             r#""peer":"timely","comparisons":2,"geometric_mean":1.0,"least":0.5,"target":1.0,"kept":true"#
