@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tidemill::connectors::{
     MemorySource, discard, for_each, for_each_epoch, iterate, iterate_partitions, json_lines, memory_sink,
+    text_files,
 };
 use tidemill::{
     Chain, Either, EventTime, Graph, Mode, Options, RunError, Stream, Untimed, session, tumbling,
@@ -280,3 +281,35 @@ fn what_was_read_by_a_chain_is_not_read_again_after_a_restart() {
         assert!(totals.values().all(|count| count.abs_diff(RECORDS as u64 / 9) <= 1), "{totals:?}");
     }
 }
+
+#[test]
+fn the_slices_of_a_file_are_read_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("times.txt");
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
+    for n in 0..LINES {
+        writeln!(file, "{n:>20}").unwrap();
+    }
+    drop(file);
+    for workers in [1, 2] {
+        for feeds in FEEDS {
+            let graph = Graph::new("slices");
+            let (sink, table) = memory_sink();
+            graph
+                .source(text_files(path.display().to_string()).partitions(4).bounded())
+                .map(|line| line.trim().parse::<i64>().unwrap())
+                .with_watermark(|n| EventTime(*n), Duration::ZERO)
+                .window(tumbling(micros(100)))
+                .count()
+                .append()
+                .map(|row| (row.window.start.0, row.value))
+                .sink(sink);
+            let summary = run_well(&graph, options(Mode::Continuous, workers).with_feeds_from(feeds));
+            let rows = table.snapshot().iter().map(|(_, count)| count).sum::<u64>();
+            assert_eq!((summary.late_rows, rows), (0, LINES), "{workers} workers, feeds from {feeds}");
+        }
+    }
+}
+
+/// Several blocks of a file for each of its slices.
+const LINES: u64 = 120_000;

@@ -177,6 +177,9 @@ pub trait Reader: Send + 'static {
     /// rules. Where a source has much to give, the engine reads it so, from within the loop of the steps behind it: no
     /// record is laid down in between.
     ///
+    /// Where a partition is a slice of a sequence, it ends with [`Poll::Ready`] when its [rank](Self::rank) changes: what
+    /// comes next in the sequence may be in another slice.
+    ///
     /// Unless implemented, it polls for a few KiB at a time. To implement it is worth while for a reader that makes its
     /// records one by one anyway, such as one over an iterator.
     fn pull(
@@ -189,13 +192,13 @@ pub trait Reader: Send + 'static {
         Self: Sized,
     {
         let mut chunk = Vec::new();
-        let mut left = max;
+        let (mut left, rank) = (max, self.rank());
         loop {
             let poll = self.poll(until, left.min(const { chunk_capacity::<Self::Item>() }), &mut chunk)?;
             let read = chunk.len();
             chunk.drain(..).for_each(&mut take);
             left = left.saturating_sub(read);
-            if poll != Poll::Ready || read == 0 || left == 0 {
+            if poll != Poll::Ready || read == 0 || left == 0 || self.rank() != rank {
                 return Ok(poll);
             }
         }
@@ -213,7 +216,8 @@ pub trait Reader: Send + 'static {
     }
 
     /// Where a slice of a sequence stands in the whole of it. A worker reads the slices that it has in this order, so
-    /// that it sees the sequence in order, as the watermark needs it. Partitions that are not slices leave it alone.
+    /// that it sees the sequence in order, as the watermark needs it; so a [`poll`](Self::poll) must not read on where it
+    /// changes. Partitions that are not slices leave it alone.
     fn rank(&self) -> u64 {
         0
     }

@@ -230,6 +230,7 @@ impl<F: Format> Reader for FileReader<F> {
         out: &mut Vec<F::Item>,
     ) -> Result<Poll, SourceError> {
         let before = out.len();
+        let block = self.position.block;
         let until = until.map(FileOffset::position);
         loop {
             if let Some(piece) = &self.piece {
@@ -247,7 +248,8 @@ impl<F: Format> Reader for FileReader<F> {
                 if self.has_ended() {
                     return Ok(Poll::End);
                 }
-                if out.len() > before {
+                // Also after a block without a record: the next one in order may be another slice's.
+                if out.len() > before || self.position.block != block {
                     return Ok(Poll::Ready);
                 }
             }
