@@ -58,6 +58,39 @@
 //! # Ok::<(), tidemill::RunError>(())
 //! ```
 //!
+//! Whether records have event times is part of the chain: [`Untimed`] before `with_watermark`, [`Timed`] after it. A function
+//! that takes either says `Time = P::Time` of what it returns; `with_watermark` needs a stream that is untimed, a window one
+//! that is timed:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidemill::{Chain, Timed, Untimed, prelude::*};
+//!
+//! fn lengths<P>(words: Stream<String, P>) -> Stream<i64, impl Chain<Out = i64, Time = P::Time>>
+//! where
+//!     P: Chain<Out = String>,
+//! {
+//!     words.map(|word| word.len() as i64)
+//! }
+//!
+//! fn timed(numbers: Stream<i64, impl Chain<Out = i64, Time = Untimed>>) -> Stream<i64, impl Chain<Out = i64, Time = Timed>> {
+//!     numbers.with_watermark(|n| EventTime(*n), Duration::ZERO)
+//! }
+//!
+//! fn counts(numbers: Stream<i64, impl Chain<Out = i64, Time = Timed>>) -> EventStream<WindowResult<(), u64>> {
+//!     numbers.window(tumbling(Duration::from_micros(3))).count().append()
+//! }
+//! # let graph = Graph::new("lengths");
+//! # let (sink, table) = memory_sink();
+//! counts(timed(lengths(graph.source(memory(["to".to_owned(), "sea".to_owned()]))))).map(|row| row.value).sink(sink);
+//! # graph.run(Options::default())?;
+//! # assert_eq!(table.snapshot(), [1, 1]);
+//! # Ok::<(), tidemill::RunError>(())
+//! ```
+//!
+//! A side output ([`split`](Stream::split), late records) and a second consumer close a chain: what comes before is one
+//! loop, what comes after begins with batches.
+//!
 //! # Two modes
 //!
 //! [`Mode::MicroBatch`]: a [`Trigger`] cuts the input into epochs; each is processed as one batch and committed whole.

@@ -411,3 +411,30 @@ fn another_number_of_partitions_and_another_directory_are_refused() {
     start(4, "out").unwrap().wait().unwrap();
     assert_eq!(rows(&at("out")).len(), 2_000);
 }
+
+#[test]
+fn a_watermark_that_nothing_goes_on_from_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |wider: bool, drop_state: &str| {
+        let graph = Graph::new("watermark");
+        let numbers = graph.source(MemorySource::partitioned([vec![1i64, 2, 3]])).uid("numbers").boxed();
+        let numbers = if wider {
+            numbers.union(graph.source(MemorySource::partitioned([vec![4i64]])).uid("more").boxed())
+        } else {
+            numbers
+        };
+        let timed = numbers.with_watermark(|n| EventTime(*n), Duration::ZERO).boxed();
+        let counts = timed.window(tumbling(Duration::from_micros(10))).count().append().uid("counts");
+        counts.sink(memory_sink().0);
+        let mut options = Options::default().without_ctrl_c().with_checkpoint(dir.path());
+        if !drop_state.is_empty() {
+            options = options.with_drop_state(drop_state);
+        }
+        graph.run(options)
+    };
+    run(false, "").unwrap();
+    let error = run(true, "").unwrap_err().to_string();
+    let uid = error.split("--drop-state ").nth(1).unwrap().to_owned();
+    assert!(error.contains("holds the watermark of this uid") && error.contains(&uid), "{error}");
+    run(true, &uid).unwrap();
+}

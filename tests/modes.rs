@@ -497,3 +497,31 @@ fn records_on_a_long_way_to_their_watermark_are_not_late_when_their_source_ends(
         }
     }
 }
+
+#[test]
+fn slices_that_are_dealt_out_before_their_watermark_are_refused_in_continuous_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("times.txt"), "1\n2\n3\n").unwrap();
+    let numbers = |graph: &Graph, partitions: u32| {
+        let source = text_files(dir.path().display().to_string()).partitions(partitions).bounded();
+        graph.source(source).map(|line| line.parse::<i64>().unwrap())
+    };
+    let problem = |mode, workers, partitions, early: bool| {
+        let graph = Graph::new("dealt");
+        let table = if early {
+            counts(timed(numbers(&graph, partitions), 0).rebalance())
+        } else {
+            counts(timed(numbers(&graph, partitions).rebalance(), 0))
+        };
+        let error = common::run(&graph, options(mode, workers)).err();
+        assert!(error.is_some() || table.snapshot() == [(0, 3)]);
+        error.map(|error| error.to_string())
+    };
+    let refused = problem(Mode::Continuous, 2, 4, false).unwrap();
+    assert!(refused.contains("--mode continuous: `with_watermark`"), "{refused}");
+    assert!(refused.contains("Put with_watermark before the rebalance"), "{refused}");
+    assert_eq!(problem(Mode::Continuous, 2, 4, true), None);
+    assert_eq!(problem(Mode::Continuous, 2, 1, false), None);
+    assert_eq!(problem(Mode::Continuous, 1, 4, false), None);
+    assert_eq!(problem(Mode::MicroBatch, 2, 4, false), None);
+}

@@ -38,7 +38,7 @@ pub struct Options {
 
     /// When an epoch begins: `asap` (as soon as the last one is done), an interval like `500ms` (boundaries are its
     /// multiples since 1970), `available-now` (everything that is there at the start, then stop), `once` (the same as
-    /// a single epoch).
+    /// a single epoch). An interval is for micro-batch: continuous mode has `--checkpoint-interval`.
     #[cfg_attr(feature = "cli", arg(long, default_value = "asap", value_name = "WHEN"))]
     pub trigger: Trigger,
 

@@ -7,14 +7,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
-use tidemill_operators::{Clock, EventTime, Graph};
+use tidemill_operators::{Clock, EventTime, Graph, Mode};
 
 use crate::checkpoint::{self, LocalDirectory, Storage};
 use crate::clock::system_clock;
 use crate::control::{Control, ControlSpec, Event, SavepointTarget};
 use crate::driver::{Driver, Keeper, Next};
 use crate::engine::{Crew, Layout, origin};
-use crate::error::RunError;
+use crate::error::{RunError, Site};
 use crate::journal;
 use crate::ledger::{Ledger, PartitionMark};
 use crate::options::{Options, Restart};
@@ -105,6 +105,9 @@ impl Prepared {
             });
         }
         let layout = Arc::new(Layout::of(graph.name(), nodes.clone()));
+        if options.mode == Mode::Continuous && options.workers > 1 {
+            refuse_scattered(&layout)?;
+        }
         let (sender, events) = unbounded();
         let (mut resume, mut keeper) = (Resume::default(), None);
         match storage {
@@ -146,6 +149,21 @@ impl Prepared {
         let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), keeper)?;
         Ok(Prepared { layout, control, driver, events, options })
     }
+}
+
+/// A watermark that would call records late only because workers read the slices of a file side by side.
+fn refuse_scattered(layout: &Layout) -> Result<(), RunError> {
+    let Some((assigner, source)) = layout.scattered() else { return Ok(()) };
+    Err(RunError::Options {
+        option: "--mode continuous",
+        problem: format!(
+            "{} takes event times after a rebalance or broadcast of {}, whose partitions are slices of one sequence: \
+             between workers their order is lost, and records in order would be late. Put with_watermark before \
+             the rebalance, give the source one partition, or run with one worker or in micro-batch",
+            Site::of(assigner),
+            Site::of(source)
+        ),
+    })
 }
 
 /// Where a domain stood, with partitions by the numbers that their rows carry.

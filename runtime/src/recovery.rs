@@ -76,6 +76,7 @@ impl Opened {
         let mut offsets = BTreeMap::new();
         if let Some(commit) = &commit {
             check_operators(commit, &operators, options)?;
+            check_watermarks(commit, layout, options)?;
             offsets = source_offsets(commit, layout, options)?;
             checkpoint.give_up(&options.drop_state, options.workers as u32)?;
         }
@@ -192,6 +193,23 @@ fn check_operators(
         }
     }
     Ok(())
+}
+
+/// A watermark that nothing goes on from would begin anew, and take records that were late for ones in time.
+fn check_watermarks(commit: &CommitRecord, layout: &Layout, options: &Options) -> Result<(), RunError> {
+    let assigners = layout.domains();
+    let is_there = |uid: &String| assigners.iter().flatten().any(|node| node.uid() == uid);
+    match commit.watermarks.keys().find(|uid| !options.drop_state.contains(uid) && !is_there(uid)) {
+        None => Ok(()),
+        Some(uid) => Err(RunError::Restore {
+            site: Site { operator: uid.clone(), location: "the checkpoint".to_owned() },
+            problem: format!(
+                "the checkpoint holds the watermark of this uid, but nothing of this uid assigns one any more: give the \
+                 stream that uid where its watermark is assigned, as it was before the graph changed \
+                 (`with_watermark(…).uid(\"…\")`), or let the watermark begin anew with --drop-state {uid}"
+            ),
+        }),
+    }
 }
 
 fn source_offsets(

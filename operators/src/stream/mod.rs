@@ -116,7 +116,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     }
 
     /// Fixes the identity of the operator that this stream comes from, under which its state is kept: with it, the
-    /// graph around the operator may change between runs. On a stream with open steps it closes the chain.
+    /// graph around the operator may change between runs. It goes to the last operator: right after `.append()` or
+    /// `.update()` to the aggregation, after a further `map` to that. On a stream with open steps it closes the chain.
     #[track_caller]
     pub fn uid(self, uid: &str) -> Stream<T, P::Closed> {
         let port = if self.steps.is_empty() { self.port } else { self.boxed().port };

@@ -10,6 +10,10 @@ use crate::graph::{Input, NodeKind, NodeSpec, Route};
 impl<T: Data, P: Chain<Out = T>> Stream<T, P> {
     /// Deals the records out to all workers in turn, a batch at a time: for a source with fewer partitions than there
     /// are workers, or with uneven ones.
+    ///
+    /// Records leave the order of their partition. So give them their event times before, not after: in continuous mode a
+    /// watermark after it would go by whichever worker was faster. Where that is certain to make records late (several
+    /// workers, a source whose partitions are slices of one sequence, as those of files are), the query is refused.
     #[track_caller]
     pub fn rebalance(self) -> Stream<T, Edge<T, P::Time>> {
         self.reroute("rebalance", Location::caller(), Route::Rebalance)

@@ -26,6 +26,7 @@ pub struct AssignTime<P, F> {
 impl<T: Send + 'static, P: Chain<Out = T, Time = Untimed>> Stream<T, P> {
     /// Reads the event time of every record, and promises that a record is at most `delay` behind the latest one of its
     /// partition. Records that break the promise may be late: they go to the late output of a window, and are counted.
+    /// This delay is all the lateness that is allowed; windows have no further one of their own.
     ///
     /// ```
     /// use std::time::Duration;

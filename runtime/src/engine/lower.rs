@@ -185,6 +185,30 @@ impl Layout {
         self.nodes.iter().filter_map(seat).collect()
     }
 
+    /// A node that assigns watermarks, and a source whose records come to it by way of other workers though its partitions
+    /// are slices of one sequence: in continuous mode, the order in which workers read them says nothing there.
+    pub(crate) fn scattered(&self) -> Option<(&Node, &Node)> {
+        self.domains().into_iter().flatten().find_map(|assigner| {
+            let mut seen = BTreeSet::new();
+            let mut ways = vec![(assigner, false)];
+            while let Some((node, crossed)) = ways.pop() {
+                if let NodeKind::Source(source) = &node.kind
+                    && crossed
+                    && is_sliced(&**source)
+                {
+                    return Some((assigner, node));
+                }
+                for input in &node.inputs {
+                    let crossed = crossed || !matches!(input.route, Route::Local);
+                    if seen.insert((input.from, crossed)) {
+                        ways.extend(self.nodes.get(input.from.0).map(|node| (node, crossed)));
+                    }
+                }
+            }
+            None
+        })
+    }
+
     /// Builds the dataflow of one worker.
     pub(crate) fn build<'scope>(
         &self,
