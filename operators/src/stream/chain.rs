@@ -61,7 +61,8 @@ impl TimeDomain for Untimed {
     }
 }
 
-/// A chain of stateless steps, from the rows of an edge to records. Named in types, implemented only here.
+/// A chain of stateless steps, from the rows of an edge or a source to records. It is named in types, for functions from
+/// open streams to open streams, and implemented only here: what is in it is the engine's.
 pub trait Chain: Send + Sync + 'static {
     /// The rows that the chain takes.
     type In: Send + 'static;
@@ -70,17 +71,20 @@ pub trait Chain: Send + Sync + 'static {
     /// Whether these have an event time.
     type Time: TimeDomain;
     /// How rows come that are still in the source.
+    #[doc(hidden)]
     type Feed: Pull<Self::In>;
-    /// The chain without steps that follows when this one is closed: of one that has none, itself.
+    /// What [`uid`](crate::Stream::uid), which closes a chain, leaves of it: an edge, or a chain without steps itself.
     type Closed: Chain<Out = Self::Out, Time = Self::Time>;
 
     /// Pushes every row through all steps.
     fn run<N: Rows<Self::In>, E: FnMut(EventTime, Self::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E);
 
     /// The chain that follows.
+    #[doc(hidden)]
     fn closed() -> Self::Closed;
 
     /// Gives every record of a feed to `take`: what a chain without steps does, and only that is asked.
+    #[doc(hidden)]
     fn each(_feed: Self::Feed, _take: impl FnMut(Self::Out)) {}
 
     /// How the chain assigns watermarks, if it does.

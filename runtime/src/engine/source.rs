@@ -36,6 +36,8 @@ use crate::error::{RunError, Site};
 const ROWS: usize = 8_192;
 /// How many rows a feed may be read for.
 const FEED: std::ops::RangeInclusive<usize> = 64..=2 * ROWS;
+/// The rows of the first one.
+const FIRST_FEED: usize = 1_024;
 /// If reading a feed takes longer, the next one is smaller: in between, epochs end and queries are stopped.
 const FEED_TAKES: Duration = Duration::from_millis(5);
 
@@ -122,7 +124,7 @@ pub(crate) fn source<'scope>(
         counted_idle: false,
         waker: for_readers,
         fed,
-        feeds: Feeds { most: *FEED.end(), since: None, done: own },
+        feeds: Feeds { most: FIRST_FEED, since: None, done: own },
         output: OutputBuilder::from(output),
         epoch: first,
         planned: false,
