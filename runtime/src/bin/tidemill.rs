@@ -98,7 +98,11 @@ fn run(command: Command) -> Result<String, CheckpointError> {
         }
         Command::Verify { place } => said(&place, &inspect::verify(&open(&place)?)?, |verified| {
             let (epochs, files, bytes) = (verified.epochs.len(), verified.files, verified.bytes);
-            format!("{epochs} epochs, {files} files of state, {bytes} bytes: as they were written")
+            let logs = match verified.logs {
+                0 => String::new(),
+                logs => format!(", {logs} logs of sources"),
+            };
+            format!("{epochs} epochs, {files} files of state, {bytes} bytes{logs}: as they were written")
         }),
         Command::Diff { place, earlier, later } => {
             let differences = inspect::diff(&open(&place)?, Epoch(earlier), Epoch(later))?;

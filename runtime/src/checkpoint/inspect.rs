@@ -9,12 +9,15 @@ use std::sync::Arc;
 use serde::Serialize;
 use tidemill_operators::{Difference, Epoch, EventTime, Mode, ProcessingTime};
 
+use super::format::{FILE_HEAD, FrameReader, Kind, Step};
 use super::loader::{fold, pieces};
 use super::log::{CURRENT, History, ReadLog, log_name, read_current, read_log};
 use super::records::{CommitRecord, Current};
+use super::source_log::SOURCES;
 use super::state_file::StateFile;
 use super::store::{Checkpoint, Settings};
 use super::{CheckpointError, Storage};
+use crate::journal::store::JOURNALS;
 
 /// A checkpoint at a glance.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -105,6 +108,8 @@ pub struct Verified {
     pub files: usize,
     /// How large they are together.
     pub bytes: u64,
+    /// How many logs of sources and segments of journals there are.
+    pub logs: usize,
 }
 
 /// How the state of an operator differs between two epochs.
@@ -171,7 +176,7 @@ pub fn show(storage: &dyn Storage, epoch: Option<Epoch>) -> Result<EpochDetails,
     })
 }
 
-/// Reads everything that any epoch needs. What is wrong first is the error, with its file and bytes.
+/// Reads everything that any epoch needs, and what sources keep and have received. What is wrong first is the error, with its file and bytes.
 ///
 /// # Errors
 ///
@@ -180,6 +185,13 @@ pub fn verify(storage: &dyn Storage) -> Result<Verified, CheckpointError> {
     let (_, ReadLog { history, .. }) = read(storage)?;
     let files: BTreeMap<_, _> =
         history.commits.iter().flat_map(|commit| &commit.files).map(|file| (&file.name, file)).collect();
+    let mut logs = 0;
+    for (prefix, kind) in [(SOURCES, Kind::Source), (JOURNALS, Kind::Journal)] {
+        for name in storage.list(prefix)? {
+            walk(&name, &storage.log(&name)?.read()?, kind)?;
+            logs += 1;
+        }
+    }
     for file in files.values() {
         let file = [Arc::new(StateFile::open(storage, file)?)];
         for parts in pieces(&file, |_| true).values() {
@@ -190,7 +202,18 @@ pub fn verify(storage: &dyn Storage) -> Result<Verified, CheckpointError> {
         epochs: history.commits.iter().map(|commit| commit.epoch).collect(),
         files: files.len(),
         bytes: files.values().map(|file| file.len).sum(),
+        logs,
     })
+}
+
+/// Reads a log from frame to frame. What a crash has left of an append, at its end, does no harm.
+fn walk(name: &str, bytes: &[u8], kind: Kind) -> Result<(), CheckpointError> {
+    if bytes.len() < FILE_HEAD {
+        return Ok(());
+    }
+    let mut reader = FrameReader::new(name, bytes, kind)?;
+    while let Step::Frame(..) = reader.step()? {}
+    Ok(())
 }
 
 /// How the state of each operator differs between two epochs, by uid: of all that have state in either.

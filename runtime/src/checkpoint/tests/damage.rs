@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use tidemill_operators::SourceLog;
+
 use super::*;
+use crate::checkpoint::source_log::KeptLog;
 use crate::checkpoint::{MemoryStorage, inspect};
 
 const LOG: &str = "commits-0.log";
@@ -137,4 +140,31 @@ fn a_whole_record_behind_the_end_that_is_not_the_log_s_is_damage() {
     let again = files[LOG][11..].to_vec();
     files.get_mut(LOG).unwrap().extend_from_slice(&again);
     assert!(matches!(opened(files).0, Err(CheckpointError::Damaged { .. })));
+}
+
+#[test]
+fn what_sources_keep_is_verified_as_well() {
+    let memory = MemoryStorage::from_files(files());
+    let log = KeptLog::open(&memory, "files").unwrap();
+    log.append(b"the first").unwrap();
+    log.append(b"the second").unwrap();
+    let whole = memory.files();
+    assert_eq!(inspect::verify(&memory).unwrap().logs, 1);
+    let name = "sources/files.log";
+    let first = whole[name].iter().position(|byte| *byte == b'f').unwrap();
+    for at in first..first + b"first".len() {
+        let mut files = whole.clone();
+        files.get_mut(name).unwrap()[at] ^= 0x20;
+        match inspect::verify(&MemoryStorage::from_files(files)).unwrap_err() {
+            CheckpointError::Damaged { file, range, .. } => {
+                assert_eq!(file, name);
+                assert!(range.contains(&(at as u64)), "byte {at}, said {range:?}");
+            }
+            other => panic!("byte {at}: {other}"),
+        }
+    }
+    // What a crash has left at the end does no harm.
+    let mut files = whole;
+    files.get_mut(name).unwrap().pop();
+    inspect::verify(&MemoryStorage::from_files(files)).unwrap();
 }
