@@ -82,6 +82,18 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         }
     }
 
+    /// Adds a record that spans `window`.
+    #[inline(always)]
+    fn add_at<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, window: Window, value: &A::In)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        if !self.go_on(aggregate, hash, key, window, value) {
+            self.add_apart(aggregate, hash, key, window, value);
+        }
+    }
+
     /// Adds a record to its key's last session if it merely goes on with it, as nearly every one does.
     #[inline(always)]
     fn go_on<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, window: Window, value: &A::In) -> bool
@@ -206,11 +218,10 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let window = self.gap.span(time, value);
-        if !self.go_on(aggregate, hash, key, window, value) {
-            self.add_apart(aggregate, hash, key, window, value);
-        }
+        self.add_at(aggregate, hash, key, window, value);
     }
 
+    /// Works the record's span out once, for both the late test and the sessions.
     #[inline(always)]
     fn offer<Q>(
         &mut self,
@@ -229,9 +240,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         if window.end <= watermark {
             return Some(value);
         }
-        if !self.go_on(aggregate, hash, key, window, &value) {
-            self.add_apart(aggregate, hash, key, window, &value);
-        }
+        self.add_at(aggregate, hash, key, window, &value);
         None
     }
 

@@ -12,13 +12,11 @@ use hashbrown::hash_table::Entry as Slot;
 
 use super::Mark;
 use super::pane::Pane;
-use super::table::Table;
+use super::table::{SMALL, Table};
 use crate::{Aggregate, Key, hash_key};
 
 /// Windows of fewer panes are merged from them: a key is then merged about as often as it would be added and taken off.
 const MANY: u64 = 4;
-/// Tables below this capacity are not worth giving back.
-const SMALL: usize = 1024;
 
 /// The panes that are [`summed`](Pane::summed), put together by key.
 pub(super) struct Totals<K, Acc> {

@@ -254,6 +254,9 @@ impl<F: Format> Reader for FileReader<F> {
                 }
             }
             match self.load(until)? {
+                Loaded::Passed if self.position.block != block => {
+                    return Ok(if self.has_ended() { Poll::End } else { Poll::Ready });
+                }
                 Loaded::Piece | Loaded::Passed => {}
                 Loaded::Nothing(poll) => return Ok(poll),
             }

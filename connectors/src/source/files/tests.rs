@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{Poll, ProcessingTime, Source, SourceError};
+use tidemill_operators::{Poll, ProcessingTime, Reader, Source, SourceError};
 
 use super::*;
 use crate::Text;
@@ -225,7 +225,7 @@ fn a_bad_json_line_fails_with_file_and_line_or_is_skipped_and_counted() {
         assert!(error.to_string().contains("/a, line 3: missing field `item`"), "{error}");
         let mut drive = Drive::new(source().on_bad_record(BadRecords::Skip)).unwrap();
         assert_eq!(drive.epoch(None).unwrap(), [vec![order(1, "ax"), order(3, "öl")]]);
-        assert_eq!(tidemill_operators::Reader::take_skipped(&mut drive.readers[0]), 2);
+        assert_eq!(drive.readers[0].take_skipped(), 2);
         assert!(drive.ended());
     }
 }
@@ -335,5 +335,37 @@ proptest! {
         let mut found = continuous.concat();
         found.sort();
         prop_assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn slices_that_are_read_by_rank_come_in_the_order_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    // Long lines leave blocks in which none begins.
+    let lines: Vec<String> = (0..60).map(|n| format!("{n}{}", "x".repeat(n % 7 * 4))).collect();
+    write(dir.path(), "a", 0, lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    for (partitions, pulls) in [(2, false), (3, false), (2, true), (3, true)] {
+        let source = text_files(path(&dir)).partitions(partitions).bounded().block_size(5);
+        let mut drive = Drive::new(source).unwrap();
+        let mut readers: Vec<_> = drive.readers.drain(..).map(|reader| (reader, false)).collect();
+        let mut found = Vec::new();
+        // As a worker does: of the slices that have something, one at a time, the first in order.
+        while readers.iter().any(|(_, ended)| !ended) {
+            readers.sort_by_key(|(reader, _)| reader.rank());
+            for (reader, ended) in readers.iter_mut().filter(|(_, ended)| !ended) {
+                let before = found.len();
+                let poll = if pulls {
+                    reader.pull(None, 1_000, |line| found.push(line)).unwrap()
+                } else {
+                    reader.poll(None, 1_000, &mut found).unwrap()
+                };
+                *ended = poll == Poll::End;
+                if poll == Poll::Ready || found.len() > before {
+                    break;
+                }
+            }
+        }
+        let found: Vec<&str> = found.iter().map(|line| &**line).collect();
+        assert_eq!(found, lines, "{partitions} partitions, {pulls}");
     }
 }
