@@ -33,6 +33,53 @@ fn a_million_keys_are_a_million_results() {
     }
 }
 
+/// So many that the accumulators of one window take more memory than a core has caches, with keys that come again, late
+/// records among the others, and a window that ends in the middle of a batch.
+#[test]
+fn keys_come_again_and_late_in_large_windows() {
+    const KEYS: u64 = 300_000;
+    const RECORDS: u64 = 1_000_001;
+    let event = |n: u64| {
+        let time = if n > 900_000 && n % 1_000 == 0 { 0 } else { n as i64 };
+        (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS, time)
+    };
+    let width = 500_003;
+    let mut expected = vec![[0u64; 2]; KEYS as usize];
+    let mut late = 0;
+    for (key, time) in (0..RECORDS).map(|n| (n, event(n))).filter_map(|(n, event)| {
+        let in_time = n <= 900_000 || event.1 > 0;
+        late += u64::from(!in_time);
+        in_time.then_some(event)
+    }) {
+        expected[key as usize][(time / width) as usize] += 1;
+    }
+    for mode in MODES {
+        for workers in [1, 2] {
+            let graph = Graph::new("large");
+            let (seen_sender, seen) = std::sync::mpsc::channel();
+            let (counts, stragglers) = graph
+                .source(iterate_partitions(1, move |_| (0..RECORDS).map(event)))
+                .with_watermark(|event| EventTime(event.1), Duration::ZERO)
+                .key_by(|event| event.0)
+                .window(tumbling(Duration::from_micros(width as u64)))
+                .count()
+                .append_with_late();
+            counts.sink(for_each(move |r: WindowResult<u64, u64>| {
+                seen_sender.send((r.key, r.window.start.0 / width, r.value)).unwrap();
+            }));
+            let (sink, lost) = memory_sink();
+            stragglers.sink(sink);
+            run_well(&graph, options(mode, workers).with_max_records_per_epoch(200_000));
+            let mut counts = vec![[0u64; 2]; KEYS as usize];
+            for (key, window, count) in seen.try_iter() {
+                assert_eq!(std::mem::replace(&mut counts[key as usize][window as usize], count), 0);
+            }
+            assert!(counts == expected, "{mode:?}, {workers} workers");
+            assert_eq!(lost.snapshot().len() as u64, late, "{mode:?}, {workers} workers");
+        }
+    }
+}
+
 #[test]
 fn one_key_takes_everything() {
     for mode in MODES {

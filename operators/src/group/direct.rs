@@ -2,10 +2,12 @@
 //!
 //! Output 0: results. Output 1: late rows. State: the accumulators.
 
+use std::borrow::{Borrow, ToOwned};
 use std::sync::Arc;
 
 use either::Either;
 
+use super::ahead::Ahead;
 use super::emission::{Emission, Shape};
 use super::{Front, Late, Outbox};
 use crate::source::feed::{Rows, incoming};
@@ -45,22 +47,46 @@ where
 {
     fn add(&mut self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
         let closed = if self.emission.drops_late() { context.watermark() } else { EventTime::MIN };
-        let mut late: Outbox<Late<Y::Value>> = Outbox::new(1);
+        let mut outbox: Outbox<Late<Y::Value>> = Outbox::new(1);
         let mut late_rows = 0;
         let mut tap = Tap::new();
         let Emission { aggregate, state, .. } = &mut self.emission;
+        let Front { chain, keying } = &*self.front;
+        let mut late = |late: Option<Y::Value>, time| {
+            if let Some(value) = late {
+                late_rows += 1;
+                outbox.push((time, value), context);
+            }
+        };
         state.begin(closed);
-        self.front.chain.run(rows, &mut tap, &mut |time, record| {
-            self.front.keying.each(record, &mut |hash, key, value| {
-                if let Some(value) = state.offer(aggregate, hash, key, time, value, closed) {
-                    late_rows += 1;
-                    late.push((time, value), context);
+        if Ahead::<Y::Key, Y::Value>::PAYS
+            && let Some(reach) = state.reach()
+        {
+            let mut ahead = Ahead::new(reach);
+            let mut settle = |ahead: &mut Ahead<Y::Key, Y::Value>| {
+                for (hash, key, time, value) in ahead.take() {
+                    late(state.offer(aggregate, hash, key.borrow(), time, value, closed), time);
                 }
+                ahead.moved(state.reach());
+            };
+            chain.run(rows, &mut tap, &mut |time, record| {
+                keying.each(record, &mut |hash, key, value| {
+                    if ahead.put(hash, key.to_owned(), time, value) {
+                        settle(&mut ahead);
+                    }
+                });
             });
-        });
+            settle(&mut ahead);
+        } else {
+            chain.run(rows, &mut tap, &mut |time, record| {
+                keying.each(record, &mut |hash, key, value| {
+                    late(state.offer(aggregate, hash, key, time, value, closed), time);
+                });
+            });
+        }
         state.end();
         self.emission.relieve();
-        late.send(context);
+        outbox.send(context);
         context.count_late(late_rows);
         if tap.seen {
             context.observe(origin, tap.watermark);

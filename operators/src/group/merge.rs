@@ -4,6 +4,7 @@
 //! not yet closed its windows, so this operator cannot have closed them either.
 
 use super::Partial;
+use super::ahead::AHEAD;
 use super::emission::{Emission, Shape};
 use crate::buffers::give_back;
 use crate::state::GroupState;
@@ -32,7 +33,16 @@ where
         let Emission { aggregate, state, .. } = &mut self.emission;
         let mut partials = rows::<Partial<K, S::Slot, A::Acc>>(batch)?;
         state.begin(EventTime::MIN);
-        for Partial { hash, key, slot, acc } in partials.drain(..) {
+        let mut rows = partials.drain(..);
+        while let Some(reach) = state.reach()
+            && rows.len() > 0
+        {
+            rows.as_slice().iter().take(AHEAD).for_each(|partial| reach.fetch(partial.hash));
+            for Partial { hash, key, slot, acc } in rows.by_ref().take(AHEAD) {
+                state.merge(aggregate, hash, key, slot, acc);
+            }
+        }
+        for Partial { hash, key, slot, acc } in rows {
             state.merge(aggregate, hash, key, slot, acc);
         }
         give_back(partials);

@@ -4,6 +4,7 @@
 //! that goes to the worker that holds the key ([`merge`]). With one worker both are one operator ([`direct`]). The
 //! chain of steps in front of the aggregation is fused into the first phase, so no batch is made in between.
 
+mod ahead;
 mod direct;
 mod emission;
 mod local;

@@ -12,6 +12,7 @@ mod mark;
 mod pane;
 mod pane_snapshot;
 mod panes;
+mod reach;
 #[cfg(test)]
 pub(crate) mod reference;
 mod running;
@@ -29,6 +30,7 @@ use std::hash::Hash;
 
 pub use self::mark::{Mark, Stamp};
 pub use self::panes::PaneState;
+pub use self::reach::Reach;
 pub use self::running::RunningState;
 pub use self::sessions::{Gap, SessionState};
 
@@ -81,6 +83,13 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
 
     /// The batch is over.
     fn end(&mut self) {}
+
+    /// How to have the entries of keys fetched before they are asked for, where that pays. To be taken anew from time to
+    /// time, as a table that has grown is elsewhere.
+    #[inline]
+    fn reach(&self) -> Option<Reach> {
+        None
+    }
 
     /// Adds what another worker has aggregated.
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Self::Slot, acc: A::Acc);

@@ -8,7 +8,7 @@ use super::pane::{Pane, close_window, next_window, show_changed, show_window};
 use super::pane_snapshot::Record;
 use super::table::Table;
 use super::totals::Totals;
-use super::{GroupState, Mark};
+use super::{GroupState, Mark, Reach};
 use crate::window::Grid;
 use crate::{Aggregate, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window, hash_key};
 
@@ -320,6 +320,12 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
             std::mem::swap(&mut self.hot.table, &mut pane.table);
             self.hot.instants = 0;
         }
+    }
+
+    /// Into the pane at hand.
+    #[inline]
+    fn reach(&self) -> Option<Reach> {
+        self.hot.table.reach()
     }
 
     #[inline]

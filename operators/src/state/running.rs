@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 
 use super::table::Table;
-use super::{GroupState, Mark, split};
+use super::{GroupState, Mark, Reach, split};
 use crate::{
     Aggregate, Change, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, decode,
     hash_key,
@@ -100,6 +100,11 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         if self.table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
             self.changes.push(hash);
         }
+    }
+
+    #[inline]
+    fn reach(&self) -> Option<Reach> {
+        self.table.reach()
     }
 
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, _slot: (), acc: A::Acc) {

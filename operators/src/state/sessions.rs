@@ -6,7 +6,7 @@ use std::hash::Hash;
 use super::session::{Content, Landed, Part, Session, Sessions, Spare, read};
 use super::table::{Entry, SMALL, Table};
 use super::timers::Timers;
-use super::{GroupState, Mark};
+use super::{GroupState, Mark, Reach};
 use crate::{
     Aggregate, Change, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, Window,
     decode, hash_key,
@@ -17,6 +17,9 @@ pub trait Gap<V>: Send + 'static {
     /// What a record spans: from its own time to the end of its gap, at least a microsecond unless time itself ends.
     fn span(&self, time: EventTime, value: &V) -> Window;
 }
+
+/// How many timers are served at a time.
+const LOOKED_AT: usize = 32;
 
 /// Accumulators by key and session.
 ///
@@ -244,6 +247,11 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         None
     }
 
+    #[inline]
+    fn reach(&self) -> Option<Reach> {
+        self.table.reach()
+    }
+
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Window, acc: A::Acc) {
         let mut landed = Landed::FIRST;
         let sessions = Sessions::of_one(Part::<A>::Aggregated(acc).begin(aggregate, slot));
@@ -269,8 +277,11 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
     /// memory.
     fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Window, A::Out)) {
         let due = self.timers.take_due(watermark);
-        for (time, hash) in &due {
-            self.look_at(*time, *hash, watermark);
+        for due in due.chunks(LOOKED_AT) {
+            if let Some(reach) = self.table.reach() {
+                due.iter().for_each(|(_, hash)| reach.fetch(*hash));
+            }
+            due.iter().for_each(|(time, hash)| self.look_at(*time, *hash, watermark));
         }
         self.timers.recycle(due);
         self.len -= self.ended.len();

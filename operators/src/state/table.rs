@@ -6,7 +6,7 @@ use std::hash::Hash;
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry as Slot, OccupiedEntry};
 
-use super::Mark;
+use super::{Mark, Reach};
 use crate::{KeyGroup, hash_key};
 
 /// What is kept for a key. As small as its parts: `(u64, u64)` with an untracked mark is 16 bytes.
@@ -38,6 +38,12 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How to have entries fetched, if the table is large.
+    #[inline]
+    pub(super) fn reach(&self) -> Option<Reach> {
+        Reach::of(&self.entries)
     }
 
     /// The entry of a key: with an accumulator that `first` makes if the key is new, otherwise passed to `add`. The

@@ -1,0 +1,120 @@
+//! Asking the memory for entries before they are needed.
+//!
+//! A table that is larger than the caches makes every look-up wait for memory. Those who know the next few hashes can
+//! have the entries fetched while they do something else: they take a [`Reach`] of the table, tell it the hashes, and
+//! look up afterwards. It is a hint: nothing but time depends on it.
+//!
+//! # Unsafe code
+//!
+//! The instruction that asks for a line of memory is an unsafe function, as it takes a pointer; but it reads nothing,
+//! writes nothing and does not fault, whatever the address is, so there is nothing that a caller has to keep to. The
+//! address is worked out from how hashbrown lays a table down (entries downwards, one byte for each upwards from the
+//! same place). Should that change one day, the hints become useless, and nothing else happens.
+
+#![allow(unsafe_code, reason = "the safety argument is above")]
+
+use hashbrown::HashTable;
+
+/// Tables that take less memory are in the caches anyway.
+const FAR: usize = 4 << 20;
+
+/// In how many places an entry is looked for.
+const TRIED: usize = 64;
+
+/// Bytes that are fetched together.
+const LINE: usize = 64;
+
+/// Where the entries of a table are. Of no use once the table has grown, but of no harm.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    /// Between the entries and their bytes.
+    middle: usize,
+    mask: usize,
+    size: usize,
+}
+
+impl Reach {
+    /// That of a table which is so large that it pays.
+    #[inline]
+    pub(super) fn of<T>(table: &HashTable<T>) -> Option<Self> {
+        if table.allocation_size() < FAR { None } else { Self::locate(table) }
+    }
+
+    /// Finds it by any entry; not while there are hardly any.
+    #[inline(never)]
+    fn locate<T>(table: &HashTable<T>) -> Option<Self> {
+        let buckets = table.num_buckets();
+        let mut first = 0..buckets.min(TRIED);
+        let (index, entry) = first.find_map(|index| Some((index, table.get_bucket(index)?)))?;
+        let middle = std::ptr::from_ref(entry).addr() + (index + 1) * size_of::<T>();
+        Some(Reach { middle, mask: buckets - 1, size: size_of::<T>() })
+    }
+
+    /// Has the memory fetched in which an entry of that hash is or will be: its byte, and the entries that are tried
+    /// first, which are mostly not all in one line.
+    #[inline(always)]
+    pub fn fetch(&self, hash: u64) {
+        let place = hash as usize & self.mask;
+        fetch(self.middle.wrapping_add(place));
+        let entry = self.middle.wrapping_sub(place.wrapping_add(1).wrapping_mul(self.size));
+        fetch(entry);
+        fetch(entry.wrapping_sub(LINE));
+    }
+}
+
+/// Has the line of memory at an address fetched.
+#[inline(always)]
+fn fetch(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which does nothing but fill a cache, and nothing at all if the address is not a good one.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_entry_of_a_hash_is_near_what_is_fetched() {
+        let mut table: HashTable<(u64, u64)> = HashTable::new();
+        let hash = |key: u64| crate::hash_key(&key);
+        for key in 0..200_000 {
+            table.insert_unique(hash(key), (key, key), |entry| hash(entry.0));
+        }
+        let reach = Reach::of(&table).expect("it is large");
+        let near = |key: &u64| {
+            let entry = table.find(hash(*key), |entry| entry.0 == *key).expect("it is there");
+            let at = std::ptr::from_ref(entry).addr();
+            let fetched = reach.middle - ((hash(*key) as usize & reach.mask) + 1) * reach.size;
+            fetched.wrapping_sub(at) < 2 * LINE
+        };
+        let found = (0..200_000).filter(near).count();
+        assert!(found > 150_000, "{found} of 200000");
+    }
+
+    #[test]
+    fn a_small_or_an_empty_table_has_none() {
+        let mut table: HashTable<(u64, u64)> = HashTable::with_capacity(100);
+        table.insert_unique(1, (1, 1), |_| 1);
+        assert!(Reach::of(&table).is_none());
+        assert!(Reach::of(&HashTable::<(u64, u64)>::with_capacity(1_000_000)).is_none());
+    }
+
+    #[test]
+    fn any_hash_may_be_fetched_of_any_table() {
+        for reach in [
+            Reach { middle: 0, mask: usize::MAX, size: usize::MAX },
+            Reach { middle: usize::MAX, mask: 0, size: 0 },
+            Reach { middle: 4096, mask: 1023, size: 16 },
+        ] {
+            for hash in [0, 1, 12_345, u64::MAX] {
+                reach.fetch(hash);
+            }
+        }
+    }
+}
