@@ -10,7 +10,8 @@ use crate::generator::{row_checksum, splitmix64};
 pub struct Answer {
     /// How many events the rows speak of.
     pub events: u64,
-    /// The wrapping sum of a hash of every row, a count that speaks of several events taken as one row for each.
+    /// The wrapping sum of a hash of every row: where counts are said again and again, of one row for each event that
+    /// they speak of, or of the last row of each key and window, as [asked](Question).
     pub checksum: u64,
     /// Rows that cannot be: counts too high, or of another window.
     pub wrong: u64,
@@ -22,6 +23,14 @@ impl Answer {
     pub fn add(&mut self, key: u64, window: u64, value: u64, events: u64) {
         self.events += events;
         self.checksum = self.checksum.wrapping_add(row_checksum(key, window as i64, value));
+    }
+
+    /// Takes a count into account that was another one before, or 0: what remains in the end is each last one.
+    #[inline]
+    pub fn grow(&mut self, key: u64, window: u64, from: u64, to: u64) {
+        let hash = |value| if value == 0 { 0 } else { row_checksum(key, window as i64, value) };
+        self.events += to - from;
+        self.checksum = self.checksum.wrapping_add(hash(to)).wrapping_sub(hash(from));
     }
 
     /// Adds another worker's.
@@ -39,8 +48,8 @@ pub enum Question {
     Mapped,
     /// The count of each key, or of each key and window of so many microseconds, whenever it has changed.
     Counts(Option<u64>),
-    /// The count of each key and window of so many microseconds, once.
-    Closed(u64),
+    /// The last count of each key, or of each key and window of so many microseconds.
+    Totals(Option<u64>),
 }
 
 /// The stateless step: another number for the key, and nothing for every eighth of these.
@@ -60,8 +69,8 @@ pub fn expected(schedule: &Schedule, question: Question) -> Answer {
     let (mut present, mut end) = (
         0,
         match question {
-            Question::Mapped | Question::Counts(None) => u64::MAX,
-            Question::Counts(Some(size)) | Question::Closed(size) => size * 1_000,
+            Question::Mapped | Question::Counts(None) | Question::Totals(None) => u64::MAX,
+            Question::Counts(Some(size)) | Question::Totals(Some(size)) => size * 1_000,
         },
     );
     let size = end;
@@ -84,7 +93,7 @@ pub fn expected(schedule: &Schedule, question: Question) -> Answer {
                 *count += 1;
                 answer.add(key, present, *count, 1);
             }
-            Question::Closed(_) => {
+            Question::Totals(_) => {
                 if *window != present {
                     if *count > 0 {
                         answer.add(key, *window, *count, *count);
@@ -95,7 +104,7 @@ pub fn expected(schedule: &Schedule, question: Question) -> Answer {
             }
         }
     }
-    if let Question::Closed(_) = question {
+    if let Question::Totals(_) = question {
         for (key, (window, count)) in (0..).zip(counts).filter(|(_, (_, count))| *count > 0) {
             answer.add(key, window, count, count);
         }
@@ -127,7 +136,7 @@ mod tests {
             }
             counts.iter().for_each(|((key, window), count)| closed.add(*key, *window, *count, *count));
             assert_eq!(expected(&schedule, Question::Counts(Some(size))), changes);
-            assert_eq!(expected(&schedule, Question::Closed(size)), closed);
+            assert_eq!(expected(&schedule, Question::Totals(Some(size))), closed);
         }
     }
 }

@@ -46,14 +46,14 @@ pub struct Job {
 }
 
 impl Job {
-    /// What is asked of it.
+    /// What is asked of it: where nothing is measured event by event, the last counts are enough.
     #[must_use]
-    pub fn question(&self) -> Question {
+    pub fn question(&self, load: &Load) -> Question {
         match self.shape {
             Shape::Map => Question::Mapped,
-            Shape::KeyedCount => Question::Counts(None),
-            Shape::WindowedCount => Question::Counts(Some(self.window)),
-            Shape::WindowedCountOnce => Question::Closed(self.window),
+            Shape::KeyedCount | Shape::WindowedCount if load.closed => Question::Totals(self.windows()),
+            Shape::KeyedCount | Shape::WindowedCount => Question::Counts(self.windows()),
+            Shape::WindowedCountOnce => Question::Totals(self.windows()),
         }
     }
 
@@ -245,7 +245,7 @@ fn measured(
         windows,
         epochs,
         answer,
-        expected: expected(schedule, job.question()),
+        expected: expected(schedule, job.question(load)),
         backlog,
         elapsed: ended.saturating_duration_since(origin),
         cpu,
