@@ -183,7 +183,7 @@ fn fill(arguments: &mut Arguments) {
     }
     arguments.seconds.get_or_insert(if quick { 1.0 } else { 6.0 });
     arguments.steps.get_or_insert(if quick { 3 } else { 6 });
-    arguments.events.get_or_insert(if quick { 10_000_000 } else { 100_000_000 });
+    arguments.events.get_or_insert(if quick { 40_000_000 } else { 100_000_000 });
 }
 
 fn problem(arguments: &Arguments) -> Option<&'static str> {

@@ -171,11 +171,8 @@ pub fn on_tidemill(job: Job, load: &Load, options: &Options, watch: Watch<'_>) -
         let recorders: Arc<Mutex<Vec<Recorder>>> = Arc::default();
         let graph = graph(setting, &recorders);
         let query = graph.start(options.clone()).expect("the query starts");
-        while !query.is_finished() {
-            during();
-        }
-        query.wait().expect("the query runs to its end");
-        std::mem::take(&mut *recorders.lock().unwrap_or_else(PoisonError::into_inner))
+        let (ended, _) = watched(move || query.wait().expect("the query runs to its end"), during);
+        (std::mem::take(&mut *recorders.lock().unwrap_or_else(PoisonError::into_inner)), ended)
     })
 }
 
@@ -191,12 +188,25 @@ pub fn on_timely(job: Job, load: &Load, workers: usize, idle: Idle, watch: Watch
     };
     measured(job, load, workers, watch, |setting, during| {
         let own = setting.clone();
-        let running = std::thread::spawn(move || crate::baseline::latency::latency(&own, workers, idle_spin));
-        while !running.is_finished() {
-            during();
-        }
-        running.join().expect("no worker panics")
+        let (ended, recorders) =
+            watched(move || crate::baseline::latency::latency(&own, workers, idle_spin), during);
+        (recorders, ended)
     })
+}
+
+/// Waits for something on a thread of its own, which tells when it ended however seldom it is looked at meanwhile.
+fn watched<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+    look: &mut dyn FnMut(),
+) -> (Instant, R) {
+    let running = std::thread::spawn(move || {
+        let result = work();
+        (Instant::now(), result)
+    });
+    while !running.is_finished() {
+        look();
+    }
+    running.join().expect("no worker panics")
 }
 
 /// Whether there is a program written by hand for a graph.
@@ -210,7 +220,7 @@ fn measured(
     load: &Load,
     workers: usize,
     watch: Watch<'_>,
-    run: impl FnOnce(&Setting, &mut dyn FnMut()) -> Vec<Recorder>,
+    run: impl FnOnce(&Setting, &mut dyn FnMut()) -> (Vec<Recorder>, Instant),
 ) -> Measured {
     reset_peak_rss();
     let before = cpu_time().unwrap_or_default();
@@ -218,7 +228,7 @@ fn measured(
     let schedule = &*setting.schedule;
     let started = Instant::now();
     let mut backlog = Vec::new();
-    let recorders = run(&setting, &mut || {
+    let (recorders, ended) = run(&setting, &mut || {
         std::thread::sleep(LOOK);
         let shown = setting.shown.load(Ordering::Relaxed);
         let Some(now) = schedule.now() else { return };
@@ -232,7 +242,6 @@ fn measured(
             watch(shown, schedule.total());
         }
     });
-    let ended = Instant::now();
     let cpu = cpu_time().unwrap_or_default().saturating_sub(before);
     let peak_rss = peak_rss().unwrap_or_default();
     let Recorded { record, by_worker, commit, windows, epochs, answer } = join(recorders);

@@ -91,8 +91,11 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> E
                     out.push(Z::row(key, place, value), context);
                 });
             }
+            // What else has changed can wait for the flush, or the interval.
             Emit::Update { .. } => {
-                self.say_changes(context);
+                if self.state.closes(context.watermark()) {
+                    self.say_changes(context);
+                }
                 self.state.forget(&self.aggregate, context.watermark());
             }
             Emit::Complete => {}
@@ -161,5 +164,43 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> E
 
     pub(crate) fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
         self.state.restore(group, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::graph::Place;
+    use crate::testing::{Harness, numbers, operator_of};
+    use crate::{EventTime, Graph, Mode, ProcessingTime, WindowResult, tumbling};
+
+    #[test]
+    fn a_watermark_that_closes_nothing_does_not_cut_the_interval_of_an_update_short() {
+        let counts = numbers(&Graph::new("counts"), 0)
+            .with_watermark(|n| EventTime(*n as i64), Duration::ZERO)
+            .key_by(|_| ())
+            .window(tumbling(Duration::from_micros(10)))
+            .count()
+            .update_every(Duration::from_secs(1));
+        let make = operator_of(counts);
+        let mut harness = Harness::new(Mode::Continuous, move || make(Place::new(0, 1, Mode::Continuous)));
+        let said = |harness: &mut Harness<_>| -> Vec<(i64, u64)> {
+            let rows = harness.take::<(EventTime, WindowResult<(), u64>)>(0);
+            rows.into_iter().map(|(_, row)| (row.window.start.0, row.value)).collect()
+        };
+        for time in [1u64, 2, 3] {
+            harness.batch(0, vec![time]).unwrap();
+            harness.watermark(EventTime(time as i64)).unwrap();
+            assert_eq!(said(&mut harness), []);
+        }
+        harness.advance_to(ProcessingTime(1_000_000)).unwrap();
+        assert_eq!(said(&mut harness), [(0, 3)]);
+        harness.batch(0, vec![4u64, 11]).unwrap();
+        harness.watermark(EventTime(9)).unwrap();
+        assert_eq!(said(&mut harness), []);
+        // The last word on a window comes with its end, whenever the interval ends.
+        harness.watermark(EventTime(10)).unwrap();
+        assert_eq!(said(&mut harness).first(), Some(&(0, 4)));
     }
 }

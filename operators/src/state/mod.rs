@@ -98,6 +98,9 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// it would not be written that they are gone.
     fn drain(&mut self, emit: &mut impl FnMut(u64, K, Self::Slot, A::Acc));
 
+    /// Whether any window with records would close by `watermark`; true also where that is not known without much ado.
+    fn closes(&self, watermark: EventTime) -> bool;
+
     /// Forgets every window that has closed by `watermark`, in order of their ends, handing the results over.
     fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Self::Place, A::Out));
 

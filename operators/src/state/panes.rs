@@ -348,6 +348,11 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         }
     }
 
+    fn closes(&self, watermark: EventTime) -> bool {
+        let next = next_window(&self.panes, 0, self.grid.open(self.closed));
+        next.is_some_and(|(_, start)| self.grid.window(start).end <= watermark)
+    }
+
     fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Window, A::Out)) {
         if watermark <= self.closed {
             return;

@@ -211,7 +211,9 @@ where
                 let watermark = watermark.max(naive.watermark);
                 let expected = sorted(naive.close(watermark));
                 for (state, said) in states.iter_mut().zip(&mut said) {
+                    let closes = state.closes(EventTime(watermark));
                     let closed = rows(|mut emit| state.close(aggregate, EventTime(watermark), &mut emit));
+                    assert!(closes || closed.is_empty(), "closes by {watermark}");
                     assert!(closed.is_sorted_by_key(|row| row.1.end), "closed out of order");
                     assert!(closed.iter().all(|row| said[&(row.0, row.1)] == row.2), "said otherwise before");
                     assert_eq!(sorted(closed), expected, "closed by {watermark}");

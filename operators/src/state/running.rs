@@ -119,6 +119,10 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         self.table.drain(|key, acc| emit(hash_key(&key), key, (), acc));
     }
 
+    fn closes(&self, _watermark: EventTime) -> bool {
+        false
+    }
+
     fn close(&mut self, _aggregate: &A, _watermark: EventTime, _emit: &mut impl FnMut(K, (), A::Out)) {}
 
     fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, (), A::Out)) {
