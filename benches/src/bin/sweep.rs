@@ -59,7 +59,7 @@ struct Arguments {
     /// interval is half a second or more]
     #[arg(long)]
     steps: Option<u32>,
-    /// Events of the runs at saturation. [default: 100000000; quick: 10000000]
+    /// Events of the runs at saturation. [default: 100000000; quick: 40000000]
     #[arg(long)]
     events: Option<u64>,
     /// What an idle worker does: `park`, or `spin:50us` to look for work that long before it parks.
@@ -319,10 +319,12 @@ impl Sweep {
             _ => Duration::from_millis(1),
         };
         let (mut steps, mut rates) = (self.arguments.steps.unwrap_or(6), self.arguments.rates.clone());
+        let mut shares = SHARES.to_vec();
         if self.arguments.quick && slack >= Duration::from_millis(500) {
             // Every run takes some seconds.
             steps = steps.min(2);
             rates = rates.split_off(rates.len().saturating_sub(1));
+            shares = vec![SHARES[1]];
         }
         let keys = self.arguments.keys;
         let seconds = self.seconds(&options);
@@ -348,7 +350,7 @@ impl Sweep {
 
         let most = kept_up.unwrap_or(0);
         rates.retain(|rate| *rate < most);
-        rates.extend(SHARES.map(|share| most * share / 100).into_iter().filter(|rate| *rate > 0));
+        rates.extend(shares.into_iter().map(|share| most * share / 100).into_iter().filter(|rate| *rate > 0));
         rates.sort_unstable();
         rates.dedup();
         let mut way = Way { options, kept_up, rows: Vec::new(), timeline: None };
