@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::hash::Hash;
 
+use super::known::Known;
 use super::table::Table;
 use super::{GroupState, Mark, split};
 use crate::{
@@ -37,6 +38,8 @@ pub struct RunningState<K, A: Aggregate, M> {
     tracked: bool,
     /// The hash of every entry whose change has been told and not yet written.
     kept: Vec<u64>,
+    /// Keys for a table that is emptied again and again.
+    known: Known<K, A::Acc, M>,
 }
 
 impl<K: Key, A: Aggregate, M: Mark> RunningState<K, A, M> {
@@ -48,6 +51,7 @@ impl<K: Key, A: Aggregate, M: Mark> RunningState<K, A, M> {
             changes: Vec::new(),
             tracked: false,
             kept: Vec::new(),
+            known: Known::new(),
         }
     }
 
@@ -97,7 +101,9 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        if self.table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
+        let (table, known) = (&mut self.table, &mut self.known);
+        let own = |key: &Q| known.own(hash, key);
+        if table.bump_with(hash, key, own, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
             self.changes.push(hash);
         }
     }
@@ -111,7 +117,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
 
     fn drain(&mut self, emit: &mut impl FnMut(u64, K, (), A::Acc)) {
         self.changes.clear();
-        self.table.drain(|key, acc| emit(hash_key(&key), key, (), acc));
+        self.known.hand_over(&mut self.table, |hash, key, acc| emit(hash, key, (), acc));
     }
 
     fn close(&mut self, _aggregate: &A, _watermark: EventTime, _emit: &mut impl FnMut(K, (), A::Out)) {}

@@ -80,11 +80,29 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         Q: Eq + ToOwned<Owned = K> + ?Sized,
         M: Mark,
     {
+        self.bump_with(hash, key, ToOwned::to_owned, first, add)
+    }
+
+    /// As [`bump`](Self::bump); `own` makes the key of a new entry.
+    #[inline(always)]
+    pub(super) fn bump_with<Q>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        own: impl FnOnce(&Q) -> K,
+        first: impl FnOnce() -> Acc,
+        add: impl FnOnce(&mut Acc),
+    ) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+        M: Mark,
+    {
         if let Some(entry) = self.entries.find_mut(hash, |entry| entry.key.borrow() == key) {
             add(&mut entry.acc);
             return entry.mark.set();
         }
-        self.insert(hash, key.to_owned(), first())
+        self.insert(hash, own(key), first())
     }
 
     /// Adds an entry for a key that has none, and marks it; says whether it was not marked before. Out of line, so that
@@ -204,8 +222,20 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         for Entry { key, acc, .. } in self.entries.drain() {
             emit(key, acc);
         }
-        if self.entries.capacity() > SMALL && self.entries.capacity() / 8 > used {
-            self.entries = HashTable::with_capacity(2 * used);
+        self.fit(used);
+    }
+
+    /// Drops all entries, and what removed ones leave behind, which emptying a table without entries would not. The memory
+    /// is kept for about so many.
+    pub(super) fn clear(&mut self, expected: usize) {
+        drop(self.entries.drain());
+        self.fit(expected);
+    }
+
+    /// Gives memory back, of an empty table that is much larger than needed.
+    fn fit(&mut self, expected: usize) {
+        if self.entries.capacity() > SMALL && self.entries.capacity() / 8 > expected {
+            self.entries = HashTable::with_capacity(2 * expected);
         }
     }
 }
