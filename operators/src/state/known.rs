@@ -22,31 +22,42 @@ pub(super) struct Known<K, Acc, M> {
 
 impl<K: Hash + Eq + Clone, Acc: Clone, M: Mark> Known<K, Acc, M> {
     /// Whether it can pay at all: keys own memory, and accumulators do not, for they are copied too.
-    const PAYS: bool = std::mem::needs_drop::<K>() && !std::mem::needs_drop::<Acc>() && !M::TRACKED;
+    pub(super) const PAYS: bool =
+        std::mem::needs_drop::<K>() && !std::mem::needs_drop::<Acc>() && !M::TRACKED;
 
     pub(super) fn new() -> Self {
         Known { keys: Table::new() }
     }
 
-    /// The key for an entry that the table does not have yet.
-    #[inline]
-    pub(super) fn own<Q>(&mut self, hash: u64, key: &Q) -> K
-    where
+    /// As [`Table::bump`], with the key from here if it is here.
+    #[inline(always)]
+    pub(super) fn bump<Q>(
+        &mut self,
+        table: &mut Table<K, Acc, M>,
+        hash: u64,
+        key: &Q,
+        first: impl FnOnce() -> Acc,
+        add: impl FnOnce(&mut Acc),
+    ) where
         K: Borrow<Q>,
         Q: Eq + ToOwned<Owned = K> + ?Sized,
     {
-        if Self::PAYS { self.take(hash, key) } else { key.to_owned() }
+        match table.find_mut(hash, key) {
+            Some(entry) => add(&mut entry.acc),
+            None => self.insert(table, hash, key, first()),
+        }
     }
 
-    /// Out of line, as the insertion that follows.
+    /// Out of line and all of it, so that the loop over records that find their entry has one call in it and no more.
     #[inline(never)]
-    fn take<Q>(&mut self, hash: u64, key: &Q) -> K
+    fn insert<Q>(&mut self, table: &mut Table<K, Acc, M>, hash: u64, key: &Q, acc: Acc)
     where
         K: Borrow<Q>,
         Q: Eq + ToOwned<Owned = K> + ?Sized,
     {
         let known = self.keys.remove(hash, |entry| entry.key.borrow() == key);
-        known.map_or_else(|| key.to_owned(), |entry| entry.key)
+        let key = known.map_or_else(|| key.to_owned(), |entry| entry.key);
+        table.insert(hash, key, acc);
     }
 
     /// Empties the table, handing its entries over.
@@ -78,8 +89,7 @@ mod tests {
     type Counts = Table<String, u64, ()>;
 
     fn add(table: &mut Counts, known: &mut Known<String, u64, ()>, key: &str) {
-        let hash = hash_key(key);
-        table.bump_with(hash, key, |key| known.own(hash, key), || 1, |n| *n += 1);
+        known.bump(table, hash_key(key), key, || 1, |n| *n += 1);
     }
 
     fn handed_over(table: &mut Counts, known: &mut Known<String, u64, ()>) -> BTreeMap<String, u64> {

@@ -101,9 +101,10 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let (table, known) = (&mut self.table, &mut self.known);
-        let own = |key: &Q| known.own(hash, key);
-        if table.bump_with(hash, key, own, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
+        let (first, add) = (|| aggregate.create(value), |acc: &mut A::Acc| aggregate.add(acc, value));
+        if Known::<K, A::Acc, M>::PAYS {
+            self.known.bump(&mut self.table, hash, key, first, add);
+        } else if self.table.bump(hash, key, first, add) {
             self.changes.push(hash);
         }
     }

@@ -80,35 +80,17 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         Q: Eq + ToOwned<Owned = K> + ?Sized,
         M: Mark,
     {
-        self.bump_with(hash, key, ToOwned::to_owned, first, add)
-    }
-
-    /// As [`bump`](Self::bump); `own` makes the key of a new entry.
-    #[inline(always)]
-    pub(super) fn bump_with<Q>(
-        &mut self,
-        hash: u64,
-        key: &Q,
-        own: impl FnOnce(&Q) -> K,
-        first: impl FnOnce() -> Acc,
-        add: impl FnOnce(&mut Acc),
-    ) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-        M: Mark,
-    {
         if let Some(entry) = self.entries.find_mut(hash, |entry| entry.key.borrow() == key) {
             add(&mut entry.acc);
             return entry.mark.set();
         }
-        self.insert(hash, own(key), first())
+        self.insert(hash, key.to_owned(), first())
     }
 
     /// Adds an entry for a key that has none, and marks it; says whether it was not marked before. Out of line, so that
     /// the loop over records that find theirs has nothing else in it.
     #[inline(never)]
-    fn insert(&mut self, hash: u64, key: K, acc: Acc) -> bool
+    pub(super) fn insert(&mut self, hash: u64, key: K, acc: Acc) -> bool
     where
         M: Mark,
     {
