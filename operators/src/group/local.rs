@@ -4,7 +4,8 @@
 //! it adds no latency. In between the table is kept small enough for the cache. Where keys hardly repeat it steps
 //! aside for a while and sends every record as it is, for aggregating in vain costs a table look-up per record.
 //!
-//! Output 0: partials. Output 1: late rows. State: none between epochs.
+//! Output 0: partials. Output 1: late rows. State: none between epochs (keys may be kept for when they come again, without
+//! what was aggregated of them).
 
 use std::sync::Arc;
 

@@ -69,39 +69,42 @@ impl<K: Data, S: Data, A: Data> Dealer<Partial<K, S, A>> {
 }
 
 /// Everything that makes up an aggregation node.
-pub(crate) struct Grouping<P, Y, A, N> {
+pub(crate) struct Grouping<P, Y, A, N, L> {
     pub(crate) port: Port,
     pub(crate) front: Front<P, Y>,
     pub(crate) steps: Vec<Step>,
     pub(crate) aggregate: A,
     /// Makes an empty state.
     pub(crate) state: N,
+    /// Makes one for the first of two phases, whose changes nobody asks for: they need not be tracked.
+    pub(crate) local_state: L,
     pub(crate) emit: Emit,
     pub(crate) op: &'static str,
     pub(crate) detail: String,
     pub(crate) location: &'static Location<'static>,
 }
 
-impl<P, Y, A, N> Grouping<P, Y, A, N>
+impl<P, Y, A, N, L> Grouping<P, Y, A, N, L>
 where
     P: Chain,
     Y: Keying<P::Out>,
     A: Aggregate<In = Y::Value>,
 {
-    /// Adds the node to the graph. `S` is the kind of state, `Z` the shape of the results.
-    pub(crate) fn build<S, Z>(self) -> Port
+    /// Adds the node to the graph. `S` is the kind of state, `F` that of a first phase, `Z` the shape of the results.
+    pub(crate) fn build<S, F, Z>(self) -> Port
     where
         N: Fn() -> S + Send + Sync + 'static,
+        L: Fn() -> F + Send + Sync + 'static,
         S: GroupState<Y::Key, A>,
+        F: GroupState<Y::Key, A, Slot = S::Slot>,
         Z: Shape<Y::Key, S::Place, A::Out>,
     {
         let watermark = self.front.chain.watermark();
         let front = Arc::new(self.front);
-        let state = Arc::new(self.state);
-        let (aggregate, emit) = (self.aggregate, self.emit);
+        let (aggregate, emit, state, local_state) = (self.aggregate, self.emit, self.state, self.local_state);
 
         let new_emission = {
-            let (aggregate, state) = (aggregate.clone(), Arc::clone(&state));
+            let aggregate = aggregate.clone();
             Arc::new(move || Emission::<Y::Key, A, S, Z>::new(aggregate.clone(), state(), emit))
         };
         let direct = {
@@ -113,10 +116,10 @@ where
         let local = {
             let drops_late = emit.drops_late();
             Arc::new(move |_| -> Box<dyn crate::Operator> {
-                Box::new(local::Local::<P, Y, A, S>::new(
+                Box::new(local::Local::<P, Y, A, F>::new(
                     Arc::clone(&front),
                     aggregate.clone(),
-                    state(),
+                    local_state(),
                     drops_late,
                 ))
             })

@@ -83,12 +83,13 @@ where
             steps: self.keyed.steps,
             aggregate: self.aggregate,
             state: RunningState::<K, A, M>::new,
+            local_state: RunningState::<K, A, ()>::new,
             emit,
             op: "aggregate",
             detail: short_name::<A>(),
             location: self.location,
         }
-        .build::<RunningState<K, A, M>, RunningShape>();
+        .build::<RunningState<K, A, M>, RunningState<K, A, ()>, RunningShape>();
         Stream::at(port)
     }
 }

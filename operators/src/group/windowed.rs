@@ -153,13 +153,17 @@ where
             front: Front { chain: keyed.chain, keying: keyed.keying },
             steps: keyed.steps,
             aggregate: self.aggregate,
+            local_state: {
+                let window = window.clone();
+                move || window.state::<K, A, ()>()
+            },
             state: move || window.state::<K, A, M>(),
             emit,
             op: "window",
             detail,
             location,
         }
-        .build::<W::State<K, A, M>, WindowShape>();
+        .build::<W::State<K, A, M>, W::State<K, A, ()>, WindowShape>();
         if let Some(problem) = problem {
             graph.problem(port.node, problem);
         }

@@ -8,6 +8,7 @@ mod delta_size;
 #[cfg(test)]
 mod deltas;
 mod groups;
+mod known;
 mod mark;
 mod pane;
 mod pane_snapshot;

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::hash::Hash;
 
+use super::known::Known;
 use super::table::Table;
 use super::{GroupState, Mark, Reach, split};
 use crate::{
@@ -37,6 +38,8 @@ pub struct RunningState<K, A: Aggregate, M> {
     tracked: bool,
     /// The hash of every entry whose change has been told and not yet written.
     kept: Vec<u64>,
+    /// Keys for a table that is emptied again and again.
+    known: Known<K, A::Acc, M>,
 }
 
 impl<K: Key, A: Aggregate, M: Mark> RunningState<K, A, M> {
@@ -48,6 +51,7 @@ impl<K: Key, A: Aggregate, M: Mark> RunningState<K, A, M> {
             changes: Vec::new(),
             tracked: false,
             kept: Vec::new(),
+            known: Known::new(),
         }
     }
 
@@ -97,7 +101,10 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        if self.table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
+        let (first, add) = (|| aggregate.create(value), |acc: &mut A::Acc| aggregate.add(acc, value));
+        if Known::<K, A::Acc, M>::PAYS {
+            self.known.bump(&mut self.table, hash, key, first, add);
+        } else if self.table.bump(hash, key, first, add) {
             self.changes.push(hash);
         }
     }
@@ -116,7 +123,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
 
     fn drain(&mut self, emit: &mut impl FnMut(u64, K, (), A::Acc)) {
         self.changes.clear();
-        self.table.drain(|key, acc| emit(hash_key(&key), key, (), acc));
+        self.known.hand_over(&mut self.table, |hash, key, acc| emit(hash, key, (), acc));
     }
 
     fn closes(&self, _watermark: EventTime) -> bool {

@@ -96,7 +96,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     /// Adds an entry for a key that has none, and marks it; says whether it was not marked before. Out of line, so that
     /// the loop over records that find theirs has nothing else in it.
     #[inline(never)]
-    fn insert(&mut self, hash: u64, key: K, acc: Acc) -> bool
+    pub(super) fn insert(&mut self, hash: u64, key: K, acc: Acc) -> bool
     where
         M: Mark,
     {
@@ -210,8 +210,20 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         for Entry { key, acc, .. } in self.entries.drain() {
             emit(key, acc);
         }
-        if self.entries.capacity() > SMALL && self.entries.capacity() / 8 > used {
-            self.entries = HashTable::with_capacity(2 * used);
+        self.fit(used);
+    }
+
+    /// Drops all entries, and what removed ones leave behind, which emptying a table without entries would not. The memory
+    /// is kept for about so many.
+    pub(super) fn clear(&mut self, expected: usize) {
+        drop(self.entries.drain());
+        self.fit(expected);
+    }
+
+    /// Gives memory back, of an empty table that is much larger than needed.
+    fn fit(&mut self, expected: usize) {
+        if self.entries.capacity() > SMALL && self.entries.capacity() / 8 > expected {
+            self.entries = HashTable::with_capacity(2 * expected);
         }
     }
 }
