@@ -69,8 +69,8 @@ pub trait Sink<T>: Send + 'static {
 
     /// Takes rows of an epoch; `rows` may be left empty or full. Rows of several epochs never mix: epochs come in order.
     ///
-    /// How many there are at a time is the engine's choice, and may be few under full load too: so many that they are
-    /// still in the innermost cache. What is done here should cost little beside what is done for a row.
+    /// How many there are at a time is the engine's choice, and may be few under full load too, if rows are wide: so many
+    /// that they are still in the core's cache.
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError>;
 
     /// Called once after [`open`](Sink::open) and before the first write, if the query has a checkpoint: finishes the

@@ -1,17 +1,17 @@
 //! A sink as the engine holds it: its types are hidden, and with it is the chain of steps before it.
 //!
 //! Where the results of the steps would not leave their worker, there is no operator and no edge between the two: the
-//! sink's operator runs the chain, and hands what it yields to the sink a few rows at a time, so that they stay in the
-//! innermost cache. Behind a source that is one loop from the reader to the sink.
+//! sink's operator runs the chain, and hands what it yields to the sink some rows at a time, which stay in the core's cache.
+//! Behind a source that is one loop from the reader to the sink.
 
 use std::sync::Arc;
 
 use either::Either;
 
 use super::{Committed, Prepared, Sink, SinkContext, SinkError};
-use crate::buffers::give_back;
+use crate::buffers::{give_back, with_room};
 use crate::source::feed::{Rows, incoming};
-use crate::stream::chain::{Chain, Tap, TimeDomain, chunk_capacity};
+use crate::stream::chain::{Chain, Tap, TimeDomain, chunk_capacity, write_capacity};
 use crate::{Batch, Epoch};
 
 /// A [`Sink`] whose type is hidden; made by the graph, used by the engine.
@@ -67,15 +67,17 @@ impl<S, P> ErasedSink<S, P> {
 }
 
 impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
-    /// Writes what the chain makes of rows.
+    /// Writes what the chain makes of rows, so many at a time.
+    #[inline(always)]
     fn pass(
         &mut self,
         epoch: Epoch,
         rows: impl Rows<P::In>,
+        most: usize,
         next: &mut dyn FnMut(Whose),
     ) -> Result<u64, SinkError> {
-        let mut chunk = Vec::with_capacity(rows.at_most().min(chunk_capacity::<P::Out>()));
-        let mut writing = Writing { sink: &mut self.sink, epoch, count: 0, outcome: Ok(()), next };
+        let mut chunk = with_room(rows.at_most().min(most));
+        let mut writing = Writing { sink: &mut self.sink, epoch, most, count: 0, outcome: Ok(()), next };
         // What the rows justify as a watermark is nobody's: a chain that assigns one stays an operator of its own.
         self.chain.run(rows, &mut Tap::new(), &mut |_, row| {
             // Only where there is room: so the vector stays in registers through the loop.
@@ -88,6 +90,7 @@ impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
         if !chunk.is_empty() {
             writing.write(&mut chunk);
         }
+        give_back(chunk);
         writing.outcome.map(|()| writing.count)
     }
 
@@ -104,6 +107,8 @@ impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
 struct Writing<'a, S> {
     sink: &'a mut S,
     epoch: Epoch,
+    /// How many are written at a time.
+    most: usize,
     count: u64,
     /// The first error. The chain cannot be stopped; what it yields after is dropped.
     outcome: Result<(), SinkError>,
@@ -126,16 +131,20 @@ impl<S> Writing<'_, S> {
     /// Makes room for a row, by writing the others if they are a chunk.
     #[cold]
     #[inline(never)]
-    fn push_to_full<T>(&mut self, mut rows: Vec<T>, row: T) -> Vec<T>
+    fn push_to_full<T: 'static>(&mut self, mut rows: Vec<T>, row: T) -> Vec<T>
     where
         S: Sink<T>,
     {
-        if rows.len() >= chunk_capacity::<T>() {
+        if rows.len() >= self.most {
             self.write(&mut rows);
             rows.clear();
         }
-        // The sink may have kept the memory for itself.
-        rows.reserve_exact(chunk_capacity::<T>().saturating_sub(rows.len()));
+        if rows.capacity() == 0 {
+            // The sink has kept the memory for itself.
+            rows = with_room(self.most);
+        } else {
+            rows.reserve_exact(self.most.saturating_sub(rows.len()));
+        }
         rows.push(row);
         rows
     }
@@ -165,8 +174,14 @@ impl<S: Sink<P::Out>, P: Chain> DynSink for ErasedSink<S, P> {
     ) -> Result<u64, SinkError> {
         next(Whose::Steps);
         match incoming::<P>(batch).map_err(|error| SinkError::Other(Box::new(error)))? {
-            Either::Left(rows) => self.pass(epoch, rows, next),
-            Either::Right(feed) => self.pass(epoch, feed, next),
+            Either::Left(rows) => self.pass(epoch, rows, write_capacity::<P::Out>(), next),
+            Either::Right(feed) => {
+                // What comes from a source as it is has the widest rows and nothing to hide their cost behind: few at a
+                // time, so that they stay in the innermost cache.
+                let few = chunk_capacity::<P::Out>();
+                let most = if self.bare { few } else { write_capacity::<P::Out>() };
+                self.pass(epoch, feed, most, next)
+            }
         }
     }
     fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {

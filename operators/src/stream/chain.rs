@@ -201,6 +201,12 @@ pub(crate) const fn chunk_capacity<T>() -> usize {
     rows_in::<T>(8_192, 8, 256)
 }
 
+/// How many rows of a type are handed to a sink at a time: half a batch. Much fewer would be hotter in the cache, but a sink
+/// may ask the system for something each time, which should stay cheap beside what the rows cost.
+pub(crate) const fn write_capacity<T>() -> usize {
+    rows_in::<T>(65_536, 32, 4_096)
+}
+
 const fn rows_in<T>(bytes: usize, least: usize, most: usize) -> usize {
     let size = if std::mem::size_of::<T>() == 0 { 1 } else { std::mem::size_of::<T>() };
     let rows = bytes / size;
