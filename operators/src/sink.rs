@@ -5,16 +5,14 @@
 //! [`close`](Sink::close) after the last commit; one that fails or is cancelled calls [`abort`](Sink::abort) for what
 //! was written and not committed. A query with a checkpoint calls [`recover`](Sink::recover) before the first write.
 
+mod erased;
 mod prepared;
 
-use std::marker::PhantomData;
-
+pub(crate) use erased::ErasedSink;
+pub use erased::{DynSink, Whose};
 pub use prepared::{Committed, Prepared};
 
-use crate::buffers::give_back;
-use crate::source::feed::Pull;
-use crate::stream::chain::{Chain, TimeDomain, chunk_capacity};
-use crate::{Batch, Clock, Epoch, OutputMode, ProcessingTime};
+use crate::{Clock, Epoch, OutputMode, ProcessingTime};
 
 /// Takes the rows of a stream.
 ///
@@ -70,6 +68,9 @@ pub trait Sink<T>: Send + 'static {
     }
 
     /// Takes rows of an epoch; `rows` may be left empty or full. Rows of several epochs never mix: epochs come in order.
+    ///
+    /// How many there are at a time is the engine's choice, and may be few under full load too, if rows are wide: so many
+    /// that they are still in the core's cache.
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError>;
 
     /// Called once after [`open`](Sink::open) and before the first write, if the query has a checkpoint: finishes the
@@ -220,99 +221,5 @@ impl SinkError {
     /// Wraps an I/O error with what was being done.
     pub fn io(what: impl Into<String>, error: std::io::Error) -> Self {
         SinkError::Io { what: what.into(), error }
-    }
-}
-
-/// A [`Sink`] whose type is hidden; made by the graph, used by the engine.
-pub trait DynSink: Send {
-    /// See [`Sink::describe`].
-    fn describe(&self) -> String;
-    /// See [`Sink::open`].
-    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError>;
-    /// See [`Sink::write`]. Returns how many rows there were.
-    fn write(&mut self, epoch: Epoch, batch: Batch) -> Result<u64, SinkError>;
-    /// See [`Sink::recover`].
-    fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError>;
-    /// See [`Sink::prepare`].
-    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError>;
-    /// See [`Sink::commit`].
-    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError>;
-    /// See [`Sink::close`].
-    fn close(&mut self) -> Result<(), SinkError>;
-    /// See [`Sink::abort`].
-    fn abort(&mut self);
-}
-
-/// Hides the types of a sink. `P` is the chain without steps by which its rows come: the sink sees no event times.
-pub(crate) struct ErasedSink<S, P> {
-    sink: S,
-    marker: PhantomData<fn(P)>,
-}
-
-impl<S, P> ErasedSink<S, P> {
-    pub(crate) fn new(sink: S) -> Self {
-        ErasedSink { sink, marker: PhantomData }
-    }
-}
-
-impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
-    /// Writes rows that are still in the source, few at a time: so they stay in the innermost cache.
-    fn write_feed(&mut self, epoch: Epoch, feed: P::Feed) -> Result<u64, SinkError> {
-        let mut chunk = Vec::with_capacity(const { chunk_capacity::<P::Out>() });
-        let (mut count, mut outcome) = (0, Ok(()));
-        let sink = &mut self.sink;
-        P::each(feed, |value| {
-            chunk.push(value);
-            if chunk.len() == chunk.capacity() {
-                count += chunk.len() as u64;
-                if outcome.is_ok() {
-                    outcome = sink.write(epoch, &mut chunk);
-                }
-                chunk.clear();
-            }
-        });
-        outcome?;
-        count += chunk.len() as u64;
-        if !chunk.is_empty() {
-            sink.write(epoch, &mut chunk)?;
-        }
-        Ok(count)
-    }
-}
-
-impl<S: Sink<P::Out>, P: Chain> DynSink for ErasedSink<S, P> {
-    fn describe(&self) -> String {
-        self.sink.describe()
-    }
-    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
-        self.sink.open(context)
-    }
-    fn write(&mut self, epoch: Epoch, mut batch: Batch) -> Result<u64, SinkError> {
-        if let Some(feed) = P::Feed::take_from(&mut batch) {
-            return self.write_feed(epoch, feed);
-        }
-        let Some(rows) = batch.take::<<P::Time as TimeDomain>::Row<P::Out>>() else {
-            return Err(SinkError::Setup(format!("{} was handed rows of another type", self.describe())));
-        };
-        let count = rows.len() as u64;
-        let mut rows = P::Time::strip(rows);
-        self.sink.write(epoch, &mut rows)?;
-        give_back(rows);
-        Ok(count)
-    }
-    fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {
-        self.sink.recover(committed)
-    }
-    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
-        self.sink.prepare(epoch)
-    }
-    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
-        self.sink.commit(epoch)
-    }
-    fn close(&mut self) -> Result<(), SinkError> {
-        self.sink.close()
-    }
-    fn abort(&mut self) {
-        self.sink.abort();
     }
 }

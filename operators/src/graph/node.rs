@@ -146,6 +146,8 @@ pub enum NodeKind {
         sink: SinkSpec,
         /// What its rows mean.
         output_mode: OutputMode,
+        /// The node of the steps before it, which the sink runs itself where their results would not leave the worker.
+        steps: Option<NodeId>,
     },
 }
 

@@ -15,12 +15,12 @@ use crate::{EventTime, Source};
 pub trait TimeDomain: Send + Sync + 'static {
     /// What travels on an edge.
     type Row<T: Send + 'static>: Send + 'static;
+    /// Whether that is more than the record itself.
+    const CARRIED: bool;
     /// Puts a record on an edge.
     fn pack<T: Send + 'static>(time: EventTime, value: T) -> Self::Row<T>;
     /// Takes a record from an edge.
     fn unpack<T: Send + 'static>(row: Self::Row<T>) -> (EventTime, T);
-    /// The records of a batch without their event times, in the same memory.
-    fn strip<T: Send + 'static>(rows: Vec<Self::Row<T>>) -> Vec<T>;
 }
 
 /// Records have an event time: windows are possible.
@@ -33,6 +33,7 @@ pub enum Untimed {}
 
 impl TimeDomain for Timed {
     type Row<T: Send + 'static> = (EventTime, T);
+    const CARRIED: bool = true;
     #[inline(always)]
     fn pack<T: Send + 'static>(time: EventTime, value: T) -> (EventTime, T) {
         (time, value)
@@ -41,13 +42,11 @@ impl TimeDomain for Timed {
     fn unpack<T: Send + 'static>(row: (EventTime, T)) -> (EventTime, T) {
         row
     }
-    fn strip<T: Send + 'static>(rows: Vec<(EventTime, T)>) -> Vec<T> {
-        rows.into_iter().map(|(_, value)| value).collect()
-    }
 }
 
 impl TimeDomain for Untimed {
     type Row<T: Send + 'static> = T;
+    const CARRIED: bool = false;
     #[inline(always)]
     fn pack<T: Send + 'static>(_: EventTime, value: T) -> T {
         value
@@ -55,9 +54,6 @@ impl TimeDomain for Untimed {
     #[inline(always)]
     fn unpack<T: Send + 'static>(row: T) -> (EventTime, T) {
         (EventTime::MIN, row)
-    }
-    fn strip<T: Send + 'static>(rows: Vec<T>) -> Vec<T> {
-        rows
     }
 }
 
@@ -82,10 +78,6 @@ pub trait Chain: Send + Sync + 'static {
     /// The chain that follows.
     #[doc(hidden)]
     fn closed() -> Self::Closed;
-
-    /// Gives every record of a feed to `take`: what a chain without steps does, and only that is asked.
-    #[doc(hidden)]
-    fn each(_feed: Self::Feed, _take: impl FnMut(Self::Out)) {}
 
     /// How the chain assigns watermarks, if it does.
     fn watermark(&self) -> Option<WatermarkSpec> {
@@ -197,10 +189,6 @@ impl<S: Source> Chain for FromSource<S> {
     fn run<N: Rows<S::Item>, E: FnMut(EventTime, S::Item)>(&self, rows: N, _tap: &mut Tap, emit: &mut E) {
         rows.each(|value| emit(EventTime::MIN, value));
     }
-
-    fn each(feed: Feed<S::Reader>, take: impl FnMut(S::Item)) {
-        Rows::each(feed, take);
-    }
 }
 
 /// How many rows of a type make a batch: about 128 KiB, so that a batch stays in the cache of the core that made it.
@@ -211,6 +199,12 @@ pub(crate) const fn batch_capacity<T>() -> usize {
 /// How many rows of a type are read at a time within a loop: about 8 KiB, so that they stay in the innermost cache.
 pub(crate) const fn chunk_capacity<T>() -> usize {
     rows_in::<T>(8_192, 8, 256)
+}
+
+/// How many rows of a type are handed to a sink at a time: half a batch. Much fewer would be hotter in the cache, but a sink
+/// may ask the system for something each time, which should stay cheap beside what the rows cost.
+pub(crate) const fn write_capacity<T>() -> usize {
+    rows_in::<T>(65_536, 32, 4_096)
 }
 
 const fn rows_in<T>(bytes: usize, least: usize, most: usize) -> usize {

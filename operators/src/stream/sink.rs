@@ -4,10 +4,10 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 
 use super::Stream;
-use super::chain::{Chain, Edge};
+use super::chain::Chain;
 use super::terminal::StripTime;
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route, SinkSpec};
-use crate::sink::{DynSink, ErasedSink, Sink};
+use crate::sink::{ErasedSink, Sink};
 use crate::{Data, SinkError};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
@@ -20,8 +20,9 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         T: Data,
     {
         let detail = sink.describe();
-        let sink = erase::<P, _>(sink, self.steps.is_empty());
-        self.attach(detail, Route::Single, SinkSpec::One(Arc::new(Mutex::new(sink))), Location::caller());
+        let bare = self.steps.is_empty();
+        let make = |chain| SinkSpec::One(Arc::new(Mutex::new(Box::new(ErasedSink::new(sink, chain, bare)))));
+        self.attach(detail, Route::Single, make, Location::caller());
     }
 
     /// Ends the stream in a sink on every worker, each made by `make` from the worker's number. Nothing is exchanged.
@@ -33,18 +34,30 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     {
         let detail = std::any::type_name::<S>().rsplit("::").next().unwrap_or("sink").to_owned();
         let bare = self.steps.is_empty();
-        let make = Arc::new(move |worker: usize| Ok(erase::<P, S>(make(worker)?, bare)));
-        self.attach(detail, Route::Local, SinkSpec::PerWorker(make), Location::caller());
+        let of_chain = |chain: Arc<P>| {
+            SinkSpec::PerWorker(Arc::new(move |worker| {
+                Ok(Box::new(ErasedSink::new(make(worker)?, Arc::clone(&chain), bare)))
+            }))
+        };
+        self.attach(detail, Route::Local, of_chain, Location::caller());
     }
 
-    fn attach(self, detail: String, route: Route, sink: SinkSpec, location: &'static Location<'static>) {
+    fn attach(
+        self,
+        detail: String,
+        route: Route,
+        sink: impl FnOnce(Arc<P>) -> SinkSpec,
+        location: &'static Location<'static>,
+    ) {
         let graph = self.graph();
         let output_mode = graph.output_mode(self.port.node);
         // The chain runs where the records are; only its results go to the sink's worker, without their event times.
+        // Where that is the same worker, the sink runs it, unless it assigns watermarks: these are told epoch by epoch.
         let watermark = self.chain.watermark();
         let chain = Arc::new(self.chain);
-        let input = if self.steps.is_empty() {
-            Input { route, ..Input::of_chain::<P>(&self.port) }
+        let sink = sink(Arc::clone(&chain));
+        let (input, steps) = if self.steps.is_empty() {
+            (Input { route, ..Input::of_chain::<P>(&self.port) }, None)
         } else {
             let port = graph.add(NodeSpec {
                 kind: NodeKind::Operator(OperatorSpec {
@@ -59,10 +72,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 outputs: 1,
                 detail: String::new(),
             });
-            Input::by(port.node, port.output, route)
+            (Input::by(port.node, port.output, route), Some(port.node).filter(|_| watermark.is_none()))
         };
         graph.add(NodeSpec {
-            kind: NodeKind::Sink { sink, output_mode },
+            kind: NodeKind::Sink { sink, output_mode, steps },
             op: "sink",
             steps: Vec::new(),
             inputs: vec![input],
@@ -70,14 +83,5 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
             location,
             detail,
         });
-    }
-}
-
-/// Hides the types of a sink, which takes event times off itself where no chain has done it: `bare`.
-fn erase<P: Chain, S: Sink<P::Out>>(sink: S, bare: bool) -> Box<dyn DynSink> {
-    if bare {
-        Box::new(ErasedSink::<S, P>::new(sink))
-    } else {
-        Box::new(ErasedSink::<S, Edge<P::Out>>::new(sink))
     }
 }

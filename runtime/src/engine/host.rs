@@ -170,6 +170,12 @@ impl Hosted {
 
     /// Hands a batch to the operator.
     pub(crate) fn batch(&mut self, input: usize, batch: Batch) {
+        self.count_in(&batch);
+        self.call(|operator, context| operator.batch(input, batch, context));
+    }
+
+    /// Counts the rows that have come.
+    pub(crate) fn count_in(&self, batch: &Batch) {
         // The rows of a feed are counted by the source, once they have been read.
         if self.first_phase
             && !batch.is_feed()
@@ -177,7 +183,6 @@ impl Hosted {
         {
             metrics.rows_in.fetch_add(batch.len() as u64, Ordering::Relaxed);
         }
-        self.call(|operator, context| operator.batch(input, batch, context));
     }
 
     /// Calls the operator; an error ends the query.

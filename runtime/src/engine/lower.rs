@@ -166,6 +166,18 @@ impl Layout {
         pulls.then_some(only.id)
     }
 
+    /// The node of the steps that a sink runs itself: what comes of them would not leave the worker.
+    fn steps_of(&self, sink: &Node, workers: usize) -> Option<&Node> {
+        let NodeKind::Sink { steps: Some(steps), .. } = &sink.kind else { return None };
+        let stays = |input: &Input| workers == 1 || matches!(input.route, Route::Local);
+        sink.inputs.iter().all(stays).then(|| self.nodes.get(steps.0)).flatten()
+    }
+
+    /// Whether a sink runs the steps of a node.
+    fn is_in_sink(&self, node: NodeId, workers: usize) -> bool {
+        self.nodes.iter().filter_map(|sink| self.steps_of(sink, workers)).any(|steps| steps.id == node)
+    }
+
     /// The sources, each with its number of partitions.
     pub(crate) fn sources(&self) -> Vec<(NodeId, Arc<dyn DynSource>)> {
         let source = |node: &Node| match &node.kind {
@@ -313,6 +325,7 @@ impl<'scope> Building<'_, 'scope> {
                 let edges = stateless(self.scope, &node.label(), inflows, hosted);
                 self.keep(node.id, edges);
             }
+            NodeKind::Operator(_) if self.layout.is_in_sink(node.id, self.control.workers) => {}
             NodeKind::Operator(spec) => {
                 let operator = self.make(node, &spec.make);
                 let hosted = self.host(node, operator, (true, true));
@@ -326,7 +339,7 @@ impl<'scope> Building<'_, 'scope> {
                 }
             }
             NodeKind::Grouped(spec) => self.grouped(node, spec),
-            NodeKind::Sink { sink: spec, output_mode } => {
+            NodeKind::Sink { sink: spec, output_mode, .. } => {
                 return self.sink(node, spec, *output_mode);
             }
         }
@@ -433,8 +446,13 @@ impl<'scope> Building<'_, 'scope> {
         if self.control.resume.durable {
             context = context.durable(self.control.resume.execution);
         }
-        if let Some(inflow) = self.inflows(node).pop() {
-            sink(self.scope, node, inflow, held, context, Arc::clone(self.control));
+        let steps = self.layout.steps_of(node, self.control.workers);
+        let hosted = steps.and_then(|steps| match &steps.kind {
+            NodeKind::Operator(spec) => Some(self.host(steps, (spec.make)(self.place()), (true, true))),
+            _ => None,
+        });
+        if let Some(inflow) = self.inflows(steps.unwrap_or(node)).pop() {
+            sink(self.scope, node, inflow, held, hosted, context, Arc::clone(self.control));
         }
         Ok(())
     }

@@ -1,16 +1,20 @@
 //! Hosts a sink: writes epoch by epoch, prepares each when all of it has come, commits it when the driver says so.
+//!
+//! With it may be the steps before it. Rows of the epoch that is being written go through both in one loop; those of a
+//! later one go through the steps alone, as if these were an operator of their own, so that neither they nor the source
+//! wait for an epoch that is held up elsewhere.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidemill_operators::graph::{Node, NodeId};
-use tidemill_operators::{Batch, Committed, DynSink, Epoch, Prepared, SinkContext, SinkError};
+use tidemill_operators::{Batch, Committed, DynSink, Epoch, Prepared, SinkContext, SinkError, Whose};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::Time;
-use super::host::{enter, receive, waker};
+use super::host::{Hosted, enter, receive, waker};
 use super::route::Inflow;
 use crate::control::{Control, Event};
 use crate::error::{RunError, Site};
@@ -41,6 +45,7 @@ pub(crate) fn sink<'scope>(
     node: &Node,
     inflow: Inflow<'scope>,
     held: HeldSink,
+    steps: Option<Hosted>,
     context: SinkContext,
     control: Arc<Control>,
 ) {
@@ -54,6 +59,7 @@ pub(crate) fn sink<'scope>(
         worker: context.worker,
         instances: if matches!(held, HeldSink::Own(_)) { context.workers } else { 1 },
         held,
+        steps,
         epoch: control.resume.first,
         rows: 0,
         stash: BTreeMap::new(),
@@ -87,8 +93,11 @@ struct Seat {
     /// How many instances of the sink there are.
     instances: usize,
     held: HeldSink,
+    /// The steps that it runs itself.
+    steps: Option<Hosted>,
     epoch: Epoch,
     rows: u64,
+    /// What has come too early, by epoch; the steps have been done.
     stash: BTreeMap<Epoch, VecDeque<Batch>>,
     prepared: VecDeque<Epoch>,
     closed: bool,
@@ -127,10 +136,38 @@ impl Seat {
 
     fn take(&mut self, epoch: Epoch, batch: Batch) {
         if epoch == self.epoch {
-            self.write(batch);
-        } else {
+            self.write_through(batch);
+            return;
+        }
+        let Some(steps) = &mut self.steps else {
             self.control.stashed(self.worker, batch.len() as i64);
             self.stash.entry(epoch).or_default().push_back(batch);
+            return;
+        };
+        enter(steps.node);
+        steps.batch(0, batch);
+        for (_, parcel) in steps.sent() {
+            self.control.stashed(self.worker, parcel.batch.len() as i64);
+            self.stash.entry(epoch).or_default().push_back(parcel.batch);
+        }
+        enter(self.node);
+    }
+
+    /// Writes what the steps make of a batch.
+    fn write_through(&mut self, batch: Batch) {
+        let Some(steps) = &self.steps else { return self.write(batch) };
+        let (epoch, sink, before) = (self.epoch, self.node, steps.node);
+        steps.count_in(&batch);
+        let mut rows = 0;
+        let mut next = |whose| enter(if whose == Whose::Sink { sink } else { before });
+        self.attempt(|sink| sink.write_through(epoch, batch, &mut next).map(|written| rows = written));
+        enter(sink);
+        self.rows += rows;
+        if let Some(metrics) = self.control.node(before) {
+            metrics.rows_out.fetch_add(rows, Ordering::Relaxed);
+        }
+        if let Some(metrics) = self.control.node(sink) {
+            metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
         }
     }
 

@@ -1,9 +1,11 @@
 //! What one worker does when others do something at a bad moment: the others are played by the test.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidemill_operators::testing::nowhere;
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::testing::{nowhere, numbers};
 use tidemill_operators::{Epoch, EventTime, Graph, Mode, Waker, tumbling};
 
 use super::LocalWorker;
@@ -61,4 +63,23 @@ fn a_run_ends_with_the_watermark_that_the_last_word_of_any_worker_justifies() {
         worker.step();
     }
     assert_eq!(control.ledger.end_of_interval(0, Epoch(0)), at(70));
+}
+
+#[test]
+fn rows_are_counted_at_the_steps_and_at_the_sink_that_runs_them() {
+    for workers in [1, 2] {
+        let graph = Graph::new("counted");
+        numbers(&graph, 3_000).filter(|n| n % 3 == 0).sink_per_worker(|_| Ok(nowhere()));
+        let options = Options::default().with_mode(Mode::Continuous).with_workers(workers);
+        let prepared = Prepared::new(&graph, options, SimClock::new().clock(), None, true).unwrap();
+        let mut worker = LocalWorker::new(&prepared.layout, &prepared.control);
+        for _ in 0..STEPS {
+            worker.step();
+        }
+        let of = |node: usize| {
+            let metrics = prepared.control.node(NodeId(node)).unwrap();
+            (metrics.rows_in.load(Ordering::Relaxed), metrics.rows_out.load(Ordering::Relaxed))
+        };
+        assert_eq!([of(0), of(1), of(2)], [(3_000, 3_000), (3_000, 1_000), (1_000, 0)]);
+    }
 }
