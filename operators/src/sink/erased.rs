@@ -67,17 +67,15 @@ impl<S, P> ErasedSink<S, P> {
 }
 
 impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
-    /// Writes what the chain makes of rows, so many at a time.
-    #[inline(always)]
-    fn pass(
+    /// Writes what the chain makes of rows, a `FEW` at a time or more.
+    fn pass<const FEW: bool>(
         &mut self,
         epoch: Epoch,
         rows: impl Rows<P::In>,
-        most: usize,
         next: &mut dyn FnMut(Whose),
     ) -> Result<u64, SinkError> {
-        let mut chunk = with_room(rows.at_most().min(most));
-        let mut writing = Writing { sink: &mut self.sink, epoch, most, count: 0, outcome: Ok(()), next };
+        let mut chunk = room::<FEW, _>(rows.at_most());
+        let mut writing = Writing::<S, FEW> { sink: &mut self.sink, epoch, count: 0, outcome: Ok(()), next };
         // What the rows justify as a watermark is nobody's: a chain that assigns one stays an operator of its own.
         self.chain.run(rows, &mut Tap::new(), &mut |_, row| {
             // Only where there is room: so the vector stays in registers through the loop.
@@ -90,7 +88,9 @@ impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
         if !chunk.is_empty() {
             writing.write(&mut chunk);
         }
-        give_back(chunk);
+        if !FEW {
+            give_back(chunk);
+        }
         writing.outcome.map(|()| writing.count)
     }
 
@@ -103,19 +103,28 @@ impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
     }
 }
 
+/// How many rows are written at a time.
+const fn most<const FEW: bool, T>() -> usize {
+    if FEW { chunk_capacity::<T>() } else { write_capacity::<T>() }
+}
+
+/// A vector for as many rows, or for all there are.
+fn room<const FEW: bool, T: 'static>(rows: usize) -> Vec<T> {
+    let rows = rows.min(const { most::<FEW, T>() });
+    if FEW { Vec::with_capacity(rows) } else { with_room(rows) }
+}
+
 /// Rows on their way from a chain into a sink.
-struct Writing<'a, S> {
+struct Writing<'a, S, const FEW: bool> {
     sink: &'a mut S,
     epoch: Epoch,
-    /// How many are written at a time.
-    most: usize,
     count: u64,
     /// The first error. The chain cannot be stopped; what it yields after is dropped.
     outcome: Result<(), SinkError>,
     next: &'a mut dyn FnMut(Whose),
 }
 
-impl<S> Writing<'_, S> {
+impl<S, const FEW: bool> Writing<'_, S, FEW> {
     fn write<T>(&mut self, rows: &mut Vec<T>)
     where
         S: Sink<T>,
@@ -135,15 +144,15 @@ impl<S> Writing<'_, S> {
     where
         S: Sink<T>,
     {
-        if rows.len() >= self.most {
+        if rows.len() >= const { most::<FEW, T>() } {
             self.write(&mut rows);
             rows.clear();
         }
         if rows.capacity() == 0 {
             // The sink has kept the memory for itself.
-            rows = with_room(self.most);
+            rows = room::<FEW, _>(usize::MAX);
         } else {
-            rows.reserve_exact(self.most.saturating_sub(rows.len()));
+            rows.reserve_exact(most::<FEW, T>().saturating_sub(rows.len()));
         }
         rows.push(row);
         rows
@@ -174,14 +183,11 @@ impl<S: Sink<P::Out>, P: Chain> DynSink for ErasedSink<S, P> {
     ) -> Result<u64, SinkError> {
         next(Whose::Steps);
         match incoming::<P>(batch).map_err(|error| SinkError::Other(Box::new(error)))? {
-            Either::Left(rows) => self.pass(epoch, rows, write_capacity::<P::Out>(), next),
-            Either::Right(feed) => {
-                // What comes from a source as it is has the widest rows and nothing to hide their cost behind: few at a
-                // time, so that they stay in the innermost cache.
-                let few = chunk_capacity::<P::Out>();
-                let most = if self.bare { few } else { write_capacity::<P::Out>() };
-                self.pass(epoch, feed, most, next)
-            }
+            // What comes from a source as it is has the widest rows and nothing to hide their cost behind: few at a time,
+            // so that they stay in the innermost cache.
+            Either::Right(feed) if self.bare => self.pass::<true>(epoch, feed, next),
+            Either::Right(feed) => self.pass::<false>(epoch, feed, next),
+            Either::Left(rows) => self.pass::<false>(epoch, rows, next),
         }
     }
     fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {
