@@ -346,6 +346,22 @@ impl Options {
     }
 }
 
+impl Options {
+    /// What was asked for and has no effect in the mode, in words.
+    pub(crate) fn without_effect(&self) -> impl Iterator<Item = &'static str> {
+        let continuous = self.mode == Mode::Continuous;
+        let interval = matches!(self.trigger, Trigger::Every(_));
+        let said = [
+            (interval, "an interval as --trigger is for micro-batch: here --checkpoint-interval cuts epochs"),
+            (
+                self.max_records_per_epoch.is_some(),
+                "--max-records-per-epoch is for micro-batch: here epochs end by time",
+            ),
+        ];
+        said.into_iter().filter(move |(asked, _)| continuous && *asked).map(|(_, words)| words)
+    }
+}
+
 /// What a worker must be able to hold: less would go to the disk row by row.
 const LEAST_STATE_MEMORY: u64 = 64 << 10;
 
@@ -548,6 +564,17 @@ mod tests {
     fn too_little_state_memory_is_refused() {
         let options = Options::default().with_workers(2).with_state_memory(100_000);
         assert!(options.check().unwrap_err().to_string().starts_with("--state-memory: "));
+    }
+
+    #[test]
+    fn what_is_for_the_other_mode_is_told() {
+        let options = Options::default()
+            .with_trigger(Trigger::Every(Duration::from_secs(1)))
+            .with_max_records_per_epoch(10);
+        assert_eq!(options.without_effect().count(), 0);
+        assert_eq!(options.clone().with_mode(Mode::Continuous).without_effect().count(), 2);
+        let bounded = Options::default().with_trigger(Trigger::AvailableNow).with_mode(Mode::Continuous);
+        assert_eq!(bounded.without_effect().count(), 0);
     }
 
     #[test]

@@ -97,6 +97,9 @@ impl Prepared {
     ) -> Result<Prepared, RunError> {
         graph.validate()?;
         options.check()?;
+        for what in options.without_effect() {
+            tracing::warn!(query = %graph.name(), "{what}");
+        }
         let nodes = graph.nodes();
         if storage.is_none() && options.restart != Restart::Never {
             return Err(RunError::Options {
