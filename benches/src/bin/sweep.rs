@@ -350,7 +350,7 @@ impl Sweep {
 
         let most = kept_up.unwrap_or(0);
         rates.retain(|rate| *rate < most);
-        rates.extend(shares.into_iter().map(|share| most * share / 100).into_iter().filter(|rate| *rate > 0));
+        rates.extend(shares.into_iter().map(|share| most * share / 100).filter(|rate| *rate > 0));
         rates.sort_unstable();
         rates.dedup();
         let mut way = Way { options, kept_up, rows: Vec::new(), timeline: None };
