@@ -28,8 +28,6 @@ use crate::ledger::DomainId;
 
 /// A flush that takes less is not worth saving.
 const COSTLY: Duration = Duration::from_micros(3);
-/// A flush after fewer rows than that is taken for one that costs nothing, and no clock is asked.
-const FEW: usize = 32;
 /// Under load, so many times as long as a flush takes should pass until the next one: what it sends on costs the
 /// operators behind it several times as much.
 const AMORTISED: u32 = 200;
@@ -113,8 +111,6 @@ struct Stand {
     wake_at: Option<ProcessingTime>,
     /// Whether it has taken anything since its last flush.
     taken: bool,
-    /// How many rows, a feed taken for many.
-    rows: usize,
     /// Where it has told the other workers that it stands.
     told: Option<Epoch>,
     /// Whether it has told them all that it will ever tell.
@@ -158,7 +154,6 @@ impl Stand {
             stash: BTreeMap::new(),
             wake_at: None,
             taken: false,
-            rows: 0,
             told: None,
             last_word: false,
             flushed: ProcessingTime(i64::MIN),
@@ -210,7 +205,6 @@ impl Stand {
             let now = self.hosted.control.now(self.epoch);
             self.hosted.context.set_now(now);
         }
-        self.rows += if batch.is_feed() { FEW } else { batch.len() };
         self.hosted.batch(input, batch);
         self.observe();
         self.send();
@@ -294,15 +288,10 @@ impl Stand {
 
     /// Hands over what the activation has brought, and notes what that took.
     fn flush(&mut self) {
-        let few = std::mem::take(&mut self.rows) < FEW;
-        let now = |stand: &Stand| match few {
-            true => stand.hosted.context.now(),
-            false => stand.hosted.control.clock.now(),
-        };
-        let begun = now(self);
+        let begun = self.hosted.control.clock.now();
         self.hosted.call(|operator, context| operator.flush(context));
         self.send();
-        self.flushed = now(self);
+        self.flushed = self.hosted.control.clock.now();
         self.flush_took = self.flushed.since(begun);
         self.hosted.save_ahead(self.flushed);
     }
