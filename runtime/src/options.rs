@@ -69,7 +69,7 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub checkpoint: Option<PathBuf>,
 
-    /// How many of the last epochs are kept so that the query can go back to them.
+    /// How many of the last epochs the checkpoint keeps, to be looked at and compared.
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 3, value_name = "EPOCHS"))]
     pub retain: usize,
 

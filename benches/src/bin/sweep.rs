@@ -52,7 +52,7 @@ struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "1s")]
     window: SignedDuration,
     /// Seconds of each measured run; with a trigger of an interval at least six of its intervals. [default: 6;
-    /// quick: 1]
+    /// quick: 0.8]
     #[arg(long)]
     seconds: Option<f64>,
     /// Steps of halving to the greatest rate that is kept up. [default: 6; quick: 3, or 2 where a trigger's
@@ -181,7 +181,7 @@ fn fill(arguments: &mut Arguments) {
             false => vec![Trigger::Asap, every(10), every(100), every(1_000)],
         };
     }
-    arguments.seconds.get_or_insert(if quick { 1.0 } else { 6.0 });
+    arguments.seconds.get_or_insert(if quick { 0.8 } else { 6.0 });
     arguments.steps.get_or_insert(if quick { 3 } else { 6 });
     arguments.events.get_or_insert(if quick { 40_000_000 } else { 100_000_000 });
 }

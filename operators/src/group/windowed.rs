@@ -132,7 +132,9 @@ where
         self.build::<Stamp>(Emit::Update { every: None })
     }
 
-    /// As [`update`](Self::update), but in continuous mode at most once per key, window and `every` (processing time).
+    /// As [`update`](Self::update), but in continuous mode only when `every` (processing time) has passed since the first
+    /// change that has not been said, and at the end of each epoch (see `Options::checkpoint_interval`), to which the changes
+    /// in it belong. A window that closes is said at once.
     pub fn update_every(self, every: Duration) -> Results<K, A> {
         self.build::<Stamp>(Emit::Update { every: Some(every) }).0
     }

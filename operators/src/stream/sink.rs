@@ -25,7 +25,17 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self.attach(detail, Route::Single, make, Location::caller());
     }
 
-    /// Ends the stream in a sink on every worker, each made by `make` from the worker's number. Nothing is exchanged.
+    /// Ends the stream in a sink on every worker, each made by `make` from the worker's number, or refused with an error.
+    /// Nothing is exchanged: every worker writes its own rows.
+    ///
+    /// ```
+    /// use tidemill_operators::{Graph, testing::{nowhere, numbers}};
+    ///
+    /// let graph = Graph::new("evens");
+    /// numbers(&graph, 5).filter(|n| n % 2 == 0).sink_per_worker(|_worker| Ok(nowhere()));
+    /// graph.validate()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn sink_per_worker<S, F>(self, make: F)
     where

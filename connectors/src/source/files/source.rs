@@ -138,7 +138,9 @@ impl<F: Format> FileSource<F> {
             .set(|s| s.splitting = splitting)
     }
 
-    /// Reads what is there when the query starts, and ends.
+    /// Reads what is there when the query starts for the first time, and ends: its end closes every window. A query that
+    /// goes on from a checkpoint does not look for other files. For a job that is started again and again to take what is
+    /// new, leave the source unbounded and use the trigger `available-now`, after which windows stay open.
     #[must_use]
     pub fn bounded(self) -> Self {
         self.set(|settings| settings.bounded = true)
