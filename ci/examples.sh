@@ -7,5 +7,5 @@ for file in examples/*.rs; do
     name=$(basename "$file" .rs)
     [ "$name" = word_count ] && continue # has its own place
     printf -- '-- %s\n' "$name"
-    "./target/release/examples/$name"
+    "${CARGO_TARGET_DIR:-target}/release/examples/$name"
 done

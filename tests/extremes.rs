@@ -40,7 +40,7 @@ fn keys_come_again_and_late_in_large_windows() {
     const KEYS: u64 = 300_000;
     const RECORDS: u64 = 1_000_001;
     let event = |n: u64| {
-        let time = if n > 900_000 && n % 1_000 == 0 { 0 } else { n as i64 };
+        let time = if n > 900_000 && n.is_multiple_of(1_000) { 0 } else { n as i64 };
         (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS, time)
     };
     let width = 500_003;
