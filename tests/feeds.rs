@@ -23,21 +23,8 @@ const RECORDS: i64 = 30_000;
 /// All sources hand over batches; those with much are read by their chains; all are, from their first record on.
 const FEEDS: [usize; 3] = [usize::MAX, 64, 0];
 
-/// The ways to run a graph whose results must be the same.
 fn ways() -> Vec<Options> {
-    let mut ways = Vec::new();
-    for mode in MODES {
-        for workers in [1, 2, 4] {
-            for feeds in FEEDS {
-                let way = options(mode, workers).with_feeds_from(feeds);
-                ways.push(way.clone());
-                ways.push(
-                    way.with_max_records_per_epoch(7_001).with_checkpoint_interval(Duration::from_millis(1)),
-                );
-            }
-        }
-    }
-    ways
+    common::ways(&FEEDS, 7_001)
 }
 
 /// Wide enough to be read by the chain behind the source.

@@ -19,21 +19,8 @@ use common::{MODES, assert_same, end, options, run, run_well, sorted, wait_until
 
 const RECORDS: i64 = 20_000;
 
-/// The ways to run a graph whose results must be the same.
 fn ways() -> Vec<Options> {
-    let mut ways = Vec::new();
-    for mode in MODES {
-        for workers in [1, 2, 4] {
-            for feeds in [usize::MAX, 0] {
-                let way = options(mode, workers).with_feeds_from(feeds);
-                ways.push(way.clone());
-                ways.push(
-                    way.with_max_records_per_epoch(3_001).with_checkpoint_interval(Duration::from_millis(1)),
-                );
-            }
-        }
-    }
-    ways
+    common::ways(&[usize::MAX, 0], 3_001)
 }
 
 /// Wide enough to be read by the chain behind the source.

@@ -21,6 +21,25 @@ pub(crate) fn available_now(mode: Mode, workers: usize) -> Options {
     options(mode, workers).with_trigger(Trigger::AvailableNow)
 }
 
+/// The ways to run a graph whose results must be the same: both modes, 1, 2 and 4 workers, sources read by their chains from
+/// so many rows on, and epochs that end by themselves or after so many records.
+pub(crate) fn ways(feeds: &[usize], records: u64) -> Vec<Options> {
+    let mut ways = Vec::new();
+    for mode in MODES {
+        for workers in [1, 2, 4] {
+            for feeds in feeds {
+                let way = options(mode, workers).with_feeds_from(*feeds);
+                ways.push(way.clone());
+                ways.push(
+                    way.with_max_records_per_epoch(records)
+                        .with_checkpoint_interval(Duration::from_millis(1)),
+                );
+            }
+        }
+    }
+    ways
+}
+
 /// Runs a graph to its end; one that hangs fails the test, with the last progress of the query.
 #[track_caller]
 pub(crate) fn run(graph: &Graph, options: Options) -> Result<Summary, RunError> {

@@ -57,7 +57,7 @@ struct Arguments {
     restored: u64,
 
     /// Where the checkpoints go: a directory on the disk to be measured.
-    #[arg(long, default_value = ".")]
+    #[arg(long, default_value = "target/checkpoints")]
     dir: std::path::PathBuf,
 }
 
@@ -96,6 +96,7 @@ fn main() -> ExitCode {
 }
 
 fn place(arguments: &Arguments) -> tempfile::TempDir {
+    std::fs::create_dir_all(&arguments.dir).expect("the directory for checkpoints can be made");
     tempfile::tempdir_in(&arguments.dir).expect("a directory for the checkpoint")
 }
 

@@ -66,7 +66,7 @@ struct Arguments {
     #[arg(long, default_value = "park")]
     idle: Idle,
     /// Where the durable runs keep their checkpoints: a directory on the disk to be measured.
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    #[arg(long, value_name = "DIR", default_value = "target/checkpoints")]
     checkpoint: PathBuf,
     /// Where the plots go.
     #[arg(long, value_name = "DIR", default_value = "target/sweep")]

@@ -6,9 +6,6 @@
 use crate::EventTime;
 use crate::state::Reach;
 
-/// How many records are looked ahead: as many as a core can wait for, and some more.
-pub(super) const AHEAD: usize = 32;
-
 /// A record on its way: hash, key, event time, value.
 pub(super) type Coming<K, V> = (u64, K, EventTime, V);
 
@@ -23,7 +20,7 @@ impl<K, V> Ahead<K, V> {
     pub(super) const PAYS: bool = is_plain::<K>() && is_plain::<V>();
 
     pub(super) fn new(reach: Reach) -> Self {
-        Ahead { coming: Vec::with_capacity(AHEAD), reach }
+        Ahead { coming: Vec::with_capacity(Reach::AHEAD), reach }
     }
 
     /// Asks for the entry of a record; says whether it is time to [take](Self::take) all of them.
@@ -31,7 +28,7 @@ impl<K, V> Ahead<K, V> {
     pub(super) fn put(&mut self, hash: u64, key: K, time: EventTime, value: V) -> bool {
         self.reach.fetch(hash);
         self.coming.push((hash, key, time, value));
-        self.coming.len() == AHEAD
+        self.coming.len() == Reach::AHEAD
     }
 
     /// The records, in the order in which they came.

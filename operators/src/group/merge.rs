@@ -4,10 +4,9 @@
 //! not yet closed its windows, so this operator cannot have closed them either.
 
 use super::Partial;
-use super::ahead::AHEAD;
 use super::emission::{Emission, Shape};
 use crate::buffers::give_back;
-use crate::state::GroupState;
+use crate::state::{GroupState, Reach};
 use crate::{
     Aggregate, Batch, Context, EventTime, Key, KeyGroup, Operator, OperatorError, SnapshotWriter, rows,
 };
@@ -37,8 +36,8 @@ where
         while let Some(reach) = state.reach()
             && rows.len() > 0
         {
-            rows.as_slice().iter().take(AHEAD).for_each(|partial| reach.fetch(partial.hash));
-            for Partial { hash, key, slot, acc } in rows.by_ref().take(AHEAD) {
+            rows.as_slice().iter().take(Reach::AHEAD).for_each(|partial| reach.fetch(partial.hash));
+            for Partial { hash, key, slot, acc } in rows.by_ref().take(Reach::AHEAD) {
                 state.merge(aggregate, hash, key, slot, acc);
             }
         }

@@ -34,6 +34,9 @@ pub struct Reach {
 }
 
 impl Reach {
+    /// How many hashes to tell it before the first of them is looked up: as many as a core can wait for, and some more.
+    pub const AHEAD: usize = 32;
+
     /// That of a table which is so large that it pays.
     #[inline]
     pub(super) fn of<T>(table: &HashTable<T>) -> Option<Self> {

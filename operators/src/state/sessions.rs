@@ -18,9 +18,6 @@ pub trait Gap<V>: Send + 'static {
     fn span(&self, time: EventTime, value: &V) -> Window;
 }
 
-/// How many timers are served at a time.
-const LOOKED_AT: usize = 32;
-
 /// Accumulators by key and session.
 ///
 /// Made by the `state` of a [`SessionWindow`](crate::SessionWindow) or [`SessionBy`](crate::SessionBy). A record is
@@ -281,7 +278,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
     /// memory.
     fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Window, A::Out)) {
         let due = self.timers.take_due(watermark);
-        for due in due.chunks(LOOKED_AT) {
+        for due in due.chunks(Reach::AHEAD) {
             if let Some(reach) = self.table.reach() {
                 due.iter().for_each(|(_, hash)| reach.fetch(*hash));
             }

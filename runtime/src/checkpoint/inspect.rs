@@ -176,7 +176,8 @@ pub fn show(storage: &dyn Storage, epoch: Option<Epoch>) -> Result<EpochDetails,
     })
 }
 
-/// Reads everything that any epoch needs, and what sources keep and have received. What is wrong first is the error, with its file and bytes.
+/// Reads everything that any epoch needs, and what sources keep and have received. What is wrong first is the error, with
+/// its file and bytes.
 ///
 /// # Errors
 ///
