@@ -310,3 +310,30 @@ impl Lock for LocalLock {
         write().map_err(CheckpointError::io(format!("cannot write {}", self.path.display())))
     }
 }
+
+impl Drop for LocalLock {
+    /// Closing the file is not enough: a process that this one starts at the same moment holds the file as well, for as long
+    /// as it takes to become another program, and with it the lock. An error leaves the lock to the end of the file.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that is started has all descriptors of this one until it becomes another program; a lock that only goes
+    /// with its last descriptor would outlive the query by that long.
+    #[test]
+    fn a_lock_ends_with_its_query_whoever_else_has_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(LOCK);
+        let file = File::create(&path).unwrap();
+        file.lock().unwrap();
+        let inherited = file.try_clone().unwrap();
+        drop(LocalLock { path: path.clone(), file });
+        File::open(&path).unwrap().try_lock().unwrap();
+        drop(inherited);
+    }
+}
