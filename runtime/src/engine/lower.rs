@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tidemill_operators::graph::{GroupedSpec, Input, Make, Node, NodeId, NodeKind, Place, Route, SinkSpec};
-use tidemill_operators::{DynSource, Operator, SinkContext};
+use tidemill_operators::{DynSource, Mode, Operator, OutputMode, SinkContext};
 use timely::dataflow::Scope;
 
 use super::Time;
 use super::assigner::{Assigner, is_sliced, origin};
 use super::host::{Forward, Hosted, enter, within};
+use super::port::Seats;
 use super::route::{Inflow, Router, Routing};
-use super::sink::{HeldSink, sink};
+use super::seat::{HeldSink, Seat};
+use super::sink::sink;
 use super::source::{Setting, SourceStatus, source};
 use super::stateful::{StatefulInput, stateful};
 use super::stateless::{Edge, copies, stateless};
@@ -178,6 +180,33 @@ impl Layout {
         self.nodes.iter().filter_map(|sink| self.steps_of(sink, workers)).any(|steps| steps.id == node)
     }
 
+    /// The operator, and its output, that writes to a sink itself: it keeps something, and the sink and its steps take
+    /// all of the output where it comes out.
+    fn writer_of(&self, sink: &Node, workers: usize) -> Option<(NodeId, usize)> {
+        if !matches!(sink.kind, NodeKind::Sink { .. }) {
+            return None;
+        }
+        let taker = self.steps_of(sink, workers).unwrap_or(sink);
+        let [input] = taker.inputs.as_slice() else { return None };
+        let stays = workers == 1 || matches!(input.route, Route::Local);
+        let writer = self.nodes.get(input.from.0)?;
+        let holds = match &writer.kind {
+            NodeKind::Operator(spec) => spec.stateful || spec.watermark.is_some(),
+            // What comes late comes out of the first phase, if there are two.
+            NodeKind::Grouped(_) => workers == 1 || input.port == 0,
+            _ => false,
+        };
+        let readers = self.nodes.iter().flat_map(|node| &node.inputs);
+        let readers = readers.filter(|other| (other.from, other.port) == (input.from, input.port));
+        (stays && holds && readers.count() == 1).then_some((input.from, input.port))
+    }
+
+    /// The sinks that an operator writes to itself, by output.
+    fn sinks_in(&self, writer: NodeId, workers: usize) -> impl Iterator<Item = (usize, &Node)> {
+        let port = move |sink| self.writer_of(sink, workers).filter(|(node, _)| *node == writer);
+        self.nodes.iter().filter_map(move |sink| Some((port(sink)?.1, sink)))
+    }
+
     /// The sources, each with its number of partitions.
     pub(crate) fn sources(&self) -> Vec<(NodeId, Arc<dyn DynSource>)> {
         let source = |node: &Node| match &node.kind {
@@ -323,24 +352,30 @@ impl<'scope> Building<'_, 'scope> {
                 let hosted = self.host(node, Box::new(Forward), (true, true));
                 let inflows = self.inflows(node);
                 let edges = stateless(self.scope, &node.label(), inflows, hosted);
-                self.keep(node.id, edges);
+                self.keep(node.id, edges.into_iter().enumerate());
             }
             NodeKind::Operator(_) if self.layout.is_in_sink(node.id, self.control.workers) => {}
             NodeKind::Operator(spec) => {
                 let operator = self.make(node, &spec.make);
                 let hosted = self.host(node, operator, (true, true));
                 if spec.stateful || spec.watermark.is_some() {
-                    let edges = self.stateful(node, hosted);
+                    let seats = self.seats(node)?;
+                    let edges = self.stateful(node, hosted, seats);
                     self.keep(node.id, edges);
                 } else {
                     let inflows = self.inflows(node);
                     let edges = stateless(self.scope, &node.label(), inflows, hosted);
-                    self.keep(node.id, edges);
+                    self.keep(node.id, edges.into_iter().enumerate());
                 }
             }
-            NodeKind::Grouped(spec) => self.grouped(node, spec),
+            NodeKind::Grouped(spec) => return self.grouped(node, spec),
+            NodeKind::Sink { .. } if self.layout.writer_of(node, self.control.workers).is_some() => {}
             NodeKind::Sink { sink: spec, output_mode, .. } => {
-                return self.sink(node, spec, *output_mode);
+                let seat = self.seat(node, spec, *output_mode)?;
+                let steps = self.layout.steps_of(node, self.control.workers);
+                if let Some(inflow) = self.inflows(steps.unwrap_or(node)).pop() {
+                    sink(self.scope, node.label(), inflow, seat, self.worker, Arc::clone(self.control));
+                }
             }
         }
         Ok(())
@@ -353,21 +388,22 @@ impl<'scope> Building<'_, 'scope> {
         let fed = self.layout.reader_of(node.id, self.control.workers);
         let setting = Setting { node, source: from, worker: self.worker, status, hops, fed };
         let edge = source(self.scope, setting, Arc::clone(self.control));
-        self.keep(node.id, vec![edge]);
+        self.keep(node.id, [(0, edge)]);
     }
 
-    fn grouped(&mut self, node: &Node, spec: &GroupedSpec) {
+    fn grouped(&mut self, node: &Node, spec: &GroupedSpec) -> Result<(), RunError> {
+        let seats = self.seats(node)?;
         if self.control.workers == 1 {
             let operator = self.make(node, &spec.direct);
             let hosted = self.host(node, operator, (true, true));
-            let edges = self.stateful(node, hosted);
+            let edges = self.stateful(node, hosted, seats);
             self.keep(node.id, edges);
-            return;
+            return Ok(());
         }
         let hosted = self.host(node, (spec.local)(self.place()), (true, false));
-        let mut edges = self.stateful(node, hosted).into_iter();
+        let mut edges = self.stateful(node, hosted, Seats::new()).into_iter();
         let (partials, late) = (edges.next(), edges.next());
-        let Some(partials) = partials else { return };
+        let Some((_, partials)) = partials else { return Ok(()) };
         let operator = self.make(node, &spec.merge);
         let hosted = self.host(node, operator, (false, true));
         let router = self.router(Routing::Labelled);
@@ -375,12 +411,14 @@ impl<'scope> Building<'_, 'scope> {
             inflow: Inflow { edge: partials, router },
             domains: self.layout.domains.get(node.id.0).cloned().unwrap_or_default(),
         };
-        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None, self.sources_of(node));
-        let results = merged.into_iter().next();
-        self.keep(node.id, results.into_iter().chain(late).collect());
+        let sources = self.sources_of(node);
+        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None, sources, seats);
+        let results = merged.into_iter().filter(|(output, _)| *output == 0);
+        self.keep(node.id, results.chain(late));
+        Ok(())
     }
 
-    fn stateful(&mut self, node: &Node, hosted: Hosted) -> Vec<Edge<'scope>> {
+    fn stateful(&mut self, node: &Node, hosted: Hosted, seats: Seats) -> Vec<(usize, Edge<'scope>)> {
         let domains_of = |input: &Input| self.layout.domains.get(input.from.0).cloned().unwrap_or_default();
         let domains: Vec<_> = node.inputs.iter().map(domains_of).collect();
         let assigner = self.assigner(node);
@@ -391,7 +429,7 @@ impl<'scope> Building<'_, 'scope> {
             .zip(domains)
             .map(|(inflow, domains)| StatefulInput { inflow, domains })
             .collect();
-        stateful(self.scope, &node.label(), inputs, hosted, assigner, sources)
+        stateful(self.scope, &node.label(), inputs, hosted, assigner, sources, seats)
     }
 
     /// The sources that reach a node without leaving the worker.
@@ -426,12 +464,19 @@ impl<'scope> Building<'_, 'scope> {
         })
     }
 
-    fn sink(
-        &mut self,
-        node: &Node,
-        spec: &SinkSpec,
-        output_mode: tidemill_operators::OutputMode,
-    ) -> Result<(), RunError> {
+    /// The sinks that an operator writes to itself, by output.
+    fn seats(&self, node: &Node) -> Result<Seats, RunError> {
+        let sinks = self.layout.sinks_in(node.id, self.control.workers);
+        let seat = |(port, node): (usize, &Node)| match &node.kind {
+            NodeKind::Sink { sink, output_mode, .. } => {
+                Some(self.seat(node, sink, *output_mode).map(|seat| (port, seat)))
+            }
+            _ => None,
+        };
+        sinks.filter_map(seat).collect()
+    }
+
+    fn seat(&self, node: &Node, spec: &SinkSpec, output_mode: OutputMode) -> Result<Seat, RunError> {
         let held = match spec {
             SinkSpec::One(shared) if self.worker == 0 => HeldSink::Shared(Arc::clone(shared)),
             SinkSpec::One(_) => HeldSink::Nobody,
@@ -439,7 +484,7 @@ impl<'scope> Building<'_, 'scope> {
                 make(self.worker).map_err(|error| RunError::Sink { site: Site::of(node), error })?,
             ),
         };
-        let immediate = self.control.mode == tidemill_operators::Mode::Continuous;
+        let immediate = self.control.mode == Mode::Continuous;
         let mut context = SinkContext::new(&self.layout.query, output_mode, immediate)
             .on_worker(self.worker, self.control.workers)
             .with_clock(self.control.clock.clone());
@@ -447,14 +492,11 @@ impl<'scope> Building<'_, 'scope> {
             context = context.durable(self.control.resume.execution);
         }
         let steps = self.layout.steps_of(node, self.control.workers);
-        let hosted = steps.and_then(|steps| match &steps.kind {
+        let steps = steps.and_then(|steps| match &steps.kind {
             NodeKind::Operator(spec) => Some(self.host(steps, (spec.make)(self.place()), (true, true))),
             _ => None,
         });
-        if let Some(inflow) = self.inflows(steps.unwrap_or(node)).pop() {
-            sink(self.scope, node, inflow, held, hosted, context, Arc::clone(self.control));
-        }
-        Ok(())
+        Ok(Seat::new(node, held, steps, context, Arc::clone(self.control)))
     }
 
     fn place(&self) -> Place {
@@ -505,9 +547,7 @@ impl<'scope> Building<'_, 'scope> {
         if *left == 0 { self.edges.remove(&at) } else { self.edges.get(&at).cloned() }
     }
 
-    fn keep(&mut self, node: NodeId, edges: Vec<Edge<'scope>>) {
-        for (output, edge) in edges.into_iter().enumerate() {
-            self.edges.insert((node, output), edge);
-        }
+    fn keep(&mut self, node: NodeId, edges: impl IntoIterator<Item = (usize, Edge<'scope>)>) {
+        self.edges.extend(edges.into_iter().map(|(output, edge)| ((node, output), edge)));
     }
 }

@@ -10,17 +10,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tidemill_operators::{Batch, Epoch, EventTime, Mode, ProcessingTime};
-use timely::container::NoopBuilder;
 use timely::dataflow::Scope;
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
 use super::Time;
 use super::assigner::Assigner;
 use super::host::{Alarm, Hosted, enter, receive, waker};
-use super::parcel::Parcel;
+use super::port::{Port, Seats};
 use super::route::{Inflow, Inlet};
 use super::source::SourceStatus;
 use super::stateless::Edge;
@@ -41,9 +38,8 @@ pub(crate) struct StatefulInput<'scope> {
 }
 
 type Frontiers = [MutableAntichain<Time>];
-type Output = OutputBuilder<Time, NoopBuilder<Parcel>>;
 
-/// Builds the operator.
+/// Builds the operator, and the edges of its outputs: not of those that lead straight into a sink.
 pub(crate) fn stateful<'scope>(
     scope: Scope<'scope, Time>,
     name: &str,
@@ -51,27 +47,23 @@ pub(crate) fn stateful<'scope>(
     hosted: Hosted,
     assigner: Option<Assigner>,
     sources: Vec<Rc<SourceStatus>>,
-) -> Vec<Edge<'scope>> {
+    seats: Seats,
+) -> Vec<(usize, Edge<'scope>)> {
     let mut builder = OperatorBuilder::new(name.to_owned(), scope);
     let domains: Vec<Vec<DomainId>> = inputs.iter().map(|i| i.domains.clone()).collect();
     let mut inlets: Vec<Inlet> = inputs.into_iter().map(|i| i.inflow.connect(&mut builder, false)).collect();
-    let mut outputs: Vec<Output> = Vec::new();
-    let mut streams = Vec::new();
-    for _ in 0..hosted.outputs() {
-        let (output, stream) = builder.new_output_connection::<Parcel, _>([]);
-        outputs.push(OutputBuilder::from(output));
-        streams.push(stream);
-    }
+    let (mut ports, edges) = Port::all(&mut builder, scope, hosted.outputs(), seats, &hosted.control);
     let address = builder.operator_info().address;
     let alarm = Alarm::new(scope.activator_for(address.clone()));
     if let Some(assigner) = &assigner {
         hosted.control.add_assigner(assigner.domain, hosted.worker(), waker(scope, &address));
     }
-    builder.build(move |capabilities| {
-        let mut stand = Stand::new(hosted, assigner, sources, domains, outputs, capabilities, alarm);
+    builder.build_reschedule(move |capabilities| {
+        Port::endow(&mut ports, capabilities);
+        let mut stand = Stand::new(hosted, assigner, sources, domains, ports, alarm);
         move |frontiers| {
-            enter(stand.hosted.node);
             stand.begin();
+            enter(stand.hosted.node);
             for (input, inlet) in inlets.iter_mut().enumerate() {
                 inlet.for_each(|capability, parcel| {
                     let time = capability.stamp().elements().first().copied();
@@ -80,10 +72,10 @@ pub(crate) fn stateful<'scope>(
                     stand.take(time, input, batch);
                 });
             }
-            stand.settle(frontiers);
+            stand.settle(frontiers)
         }
     });
-    streams
+    edges
 }
 
 /// Batches that wait for their epoch.
@@ -100,8 +92,7 @@ struct Stand {
     /// The sources that reach this operator without leaving the worker.
     sources: Vec<Rc<SourceStatus>>,
     domains: Vec<Vec<DomainId>>,
-    outputs: Vec<Output>,
-    capabilities: Vec<Capability<Time>>,
+    ports: Vec<Port>,
     alarm: Alarm,
     epoch: Epoch,
     watermark: EventTime,
@@ -128,8 +119,7 @@ impl Stand {
         assigner: Option<Assigner>,
         sources: Vec<Rc<SourceStatus>>,
         domains: Vec<Vec<DomainId>>,
-        outputs: Vec<Output>,
-        capabilities: Vec<Capability<Time>>,
+        ports: Vec<Port>,
         alarm: Alarm,
     ) -> Stand {
         let resume = &hosted.control.resume;
@@ -146,8 +136,7 @@ impl Stand {
             assigner,
             sources,
             domains,
-            outputs,
-            capabilities,
+            ports,
             alarm,
             epoch,
             watermark,
@@ -168,6 +157,8 @@ impl Stand {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
+        self.ports.iter_mut().for_each(Port::begin);
+        enter(self.hosted.node);
         let now = self.hosted.control.now(self.epoch);
         self.hosted.context.enter(self.epoch, self.watermark, now);
         self.hold();
@@ -223,13 +214,13 @@ impl Stand {
     }
 
     fn send(&mut self) {
-        for (output, mut parcel) in self.hosted.sent() {
-            if let (Some(out), Some(capability)) =
-                (self.outputs.get_mut(output), self.capabilities.get(output))
-            {
-                out.activate().session_with_builder(capability).give_container(&mut parcel);
+        let node = self.hosted.node;
+        for (output, parcel) in self.hosted.sent() {
+            if let Some(port) = self.ports.get_mut(output) {
+                port.send(self.epoch, parcel);
             }
         }
+        enter(node);
         if let Some(at) = self.hosted.context.take_wake_at() {
             if self.continuous() {
                 let now = self.hosted.control.clock.now();
@@ -241,10 +232,10 @@ impl Stand {
         }
     }
 
-    /// After the batches: watermarks, epochs, timers, a flush.
-    fn settle(&mut self, frontiers: &Frontiers) {
+    /// After the batches: watermarks, epochs, timers, a flush. True while a sink has something left to do.
+    fn settle(&mut self, frontiers: &Frontiers) -> bool {
         if self.finished {
-            return;
+            return self.close();
         }
         let everything_came = frontiers.iter().all(MutableAntichain::is_empty);
         if everything_came && let Some(assigner) = &mut self.assigner {
@@ -268,22 +259,22 @@ impl Stand {
         let over = self.epoch.0 >= self.hosted.control.epochs() || self.hosted.control.has_ended();
         if everything_came && over {
             self.stand_in(Epoch(u64::MAX));
-            self.capabilities.clear();
             self.finished = true;
-            return;
+            return self.close();
         }
         if self.continuous() {
             self.serve_timer();
             if self.taken && self.may_gather() {
                 // What is not handed over yet belongs to the watermark at which the outputs are held.
                 self.alarm.now();
-                return;
+                return true;
             }
             if std::mem::take(&mut self.taken) {
                 self.flush();
             }
         }
         self.hold();
+        true
     }
 
     /// Hands over what the activation has brought, and notes what that took.
@@ -455,11 +446,12 @@ impl Stand {
     /// Holds the outputs where the operator stands.
     fn hold(&mut self) {
         let here = Time::new(self.epoch, self.watermark);
-        for capability in &mut self.capabilities {
-            if *capability.time() != here {
-                // The operator's epoch and watermark only grow, so this cannot fail.
-                let _ = capability.try_downgrade(&here);
-            }
-        }
+        self.ports.iter_mut().for_each(|port| port.hold(here));
+        enter(self.hosted.node);
+    }
+
+    /// Lets go of the outputs; true while a sink has something left to do.
+    fn close(&mut self) -> bool {
+        self.ports.iter_mut().fold(false, |busy, port| port.close() | busy)
     }
 }
