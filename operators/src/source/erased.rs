@@ -60,7 +60,7 @@ pub trait DynReader: Send {
     /// Whether the limit is reached.
     fn at_limit(&self) -> bool;
     /// See [`Reader::poll`].
-    fn poll(&mut self, max: usize) -> Result<(Batch, Poll), SourceError>;
+    fn poll(&mut self, max: usize) -> Result<(Batch, Polled), SourceError>;
     /// A batch in which there are no rows yet: the operator that takes it, on the same worker, reads at most `max` from
     /// this reader then. Until [`polled`](Self::polled) says that it has, the reader must be left alone.
     fn feed(&mut self, max: usize, done: &Waker) -> Batch;
@@ -68,8 +68,6 @@ pub trait DynReader: Send {
     fn polled(&mut self) -> Option<Result<Polled, SourceError>>;
     /// See [`Reader::offset`].
     fn offset(&self) -> Result<ErasedOffset, SourceError>;
-    /// See [`Reader::take_skipped`].
-    fn take_skipped(&mut self) -> u64;
     /// See [`Reader::rank`].
     fn rank(&self) -> u64;
 }
@@ -142,13 +140,15 @@ impl<S: Source> DynSource for ErasedSource<S> {
     }
 }
 
-/// What has been read from a [feed](DynReader::feed).
+/// What has been read at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Polled {
     /// How many records.
     pub rows: usize,
     /// What the reader found after them.
     pub poll: Poll,
+    /// See [`Reader::take_skipped`].
+    pub skipped: u64,
 }
 
 /// A reader that the operator behind it may read as well, in turn.
@@ -180,13 +180,15 @@ impl<R: Reader> DynReader for ErasedReader<R> {
         let shared = self.shared();
         shared.until.as_ref().is_some_and(|until| shared.reader.offset() == *until)
     }
-    fn poll(&mut self, max: usize) -> Result<(Batch, Poll), SourceError> {
+    fn poll(&mut self, max: usize) -> Result<(Batch, Polled), SourceError> {
         let max = max.min(batch_capacity::<R::Item>());
         // Whoever has filled a batch may well fill another.
         let mut rows = if self.filled { with_room(max) } else { Vec::new() };
-        let poll = self.shared().poll(max, &mut rows)?;
-        self.filled = rows.len() >= max / 2;
-        Ok((Batch::from_vec(rows).with_origin(self.origin), poll))
+        let polled = self.shared().poll(max, &mut rows)?;
+        self.filled = polled.rows >= max / 2;
+        // Whoever waits for a record asks again and again, and needs no memory for that.
+        let batch = if rows.is_empty() { Batch::default() } else { Batch::from_vec(rows) };
+        Ok((batch.with_origin(self.origin), polled))
     }
     fn feed(&mut self, max: usize, done: &Waker) -> Batch {
         Feed::new(Arc::clone(&self.shared), max, done.clone()).into_batch().with_origin(self.origin)
@@ -196,9 +198,6 @@ impl<R: Reader> DynReader for ErasedReader<R> {
     }
     fn offset(&self) -> Result<ErasedOffset, SourceError> {
         encode(&self.shared().reader.offset())
-    }
-    fn take_skipped(&mut self) -> u64 {
-        self.shared().reader.take_skipped()
     }
     fn rank(&self) -> u64 {
         self.shared().reader.rank()

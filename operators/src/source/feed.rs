@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use either::Either;
 
-use super::{Poll, Polled, Reader, SourceError, Waker};
+use super::{Polled, Reader, SourceError, Waker};
 use crate::buffers::give_back;
 use crate::stream::Chain;
 use crate::{Batch, OperatorError, rows};
@@ -85,8 +85,9 @@ pub(super) struct Shared<R: Reader> {
 }
 
 impl<R: Reader> Shared<R> {
-    pub(super) fn poll(&mut self, max: usize, out: &mut Vec<R::Item>) -> Result<Poll, SourceError> {
-        self.reader.poll(self.until.as_ref(), max, out)
+    pub(super) fn poll(&mut self, max: usize, out: &mut Vec<R::Item>) -> Result<Polled, SourceError> {
+        let poll = self.reader.poll(self.until.as_ref(), max, out)?;
+        Ok(Polled { rows: out.len(), poll, skipped: self.reader.take_skipped() })
     }
 }
 
@@ -131,7 +132,7 @@ impl<R: Reader> Rows<R::Item> for Feed<R> {
             rows += 1;
             take(row);
         });
-        *polled = Some(poll.map(|poll| Polled { rows, poll }));
+        *polled = Some(poll.map(|poll| Polled { rows, poll, skipped: reader.take_skipped() }));
         drop(shared);
         self.done.wake();
     }

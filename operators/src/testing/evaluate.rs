@@ -69,9 +69,9 @@ fn evaluate(nodes: &[Node], id: NodeId, output: usize) -> Result<Vec<Batch>, Fai
                 let context = ReaderContext::new(Waker::new(|| {}), Clock::new(|| ProcessingTime(0)));
                 let mut reader = source.open(partition, &source.start(partition)?, context)?;
                 loop {
-                    let (batch, poll) = reader.poll(1_024)?;
+                    let (batch, polled) = reader.poll(1_024)?;
                     batches.push(batch);
-                    if poll != Poll::Ready {
+                    if polled.poll != Poll::Ready {
                         break;
                     }
                 }

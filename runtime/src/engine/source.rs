@@ -210,8 +210,9 @@ fn is_abundant(rows: usize, poll: Poll, control: &Control) -> bool {
 }
 
 /// Notes how far a partition has been read.
-fn settle(part: &mut Part, poll: Poll, source: NodeId, epoch: Epoch, control: &Control) {
-    let skipped = part.reader.take_skipped();
+fn settle(part: &mut Part, polled: &Polled, source: NodeId, epoch: Epoch, control: &Control) {
+    let Polled { rows, poll, skipped } = *polled;
+    part.abundant = is_abundant(rows, poll, control);
     if skipped > 0
         && let Some(metrics) = control.node(source)
     {
@@ -366,11 +367,10 @@ impl Reading {
                 all_back = false;
                 continue;
             };
-            let Polled { rows: read, poll } = polled?;
+            let polled = polled?;
             part.lent = false;
-            part.abundant = is_abundant(read, poll, &self.control);
-            rows += read;
-            settle(part, poll, self.node.id, self.epoch, &self.control);
+            rows += polled.rows;
+            settle(part, &polled, self.node.id, self.epoch, &self.control);
         }
         self.count(rows, self.fed);
         if all_back && self.feeds.since.is_some() {
@@ -411,10 +411,9 @@ impl Reading {
                 }
                 continue;
             }
-            let (batch, poll) = part.reader.poll(ROWS)?;
-            let rows = batch.len();
+            let (batch, polled) = part.reader.poll(ROWS)?;
+            let Polled { rows, poll, .. } = polled;
             total += rows;
-            part.abundant = is_abundant(rows, poll, &self.control);
             if rows > 0
                 && let Some(capability) = capability
             {
@@ -429,7 +428,7 @@ impl Reading {
                     again = Some(again.map_or(delay, |d| d.min(delay)));
                 }
             }
-            settle(part, poll, self.node.id, self.epoch, &self.control);
+            settle(part, &polled, self.node.id, self.epoch, &self.control);
             if self.sliced && (rows > 0 || poll == Poll::Ready) {
                 more = true;
                 break;
