@@ -153,6 +153,7 @@ impl<R: Reader> Pull<R::Item> for Feed<R> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Poll;
     use super::*;
     use crate::ProcessingTime;
     use crate::source::counting::Counting;
