@@ -153,10 +153,9 @@ impl<R: Reader> Pull<R::Item> for Feed<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Poll;
     use super::*;
-    use crate::ProcessingTime;
     use crate::source::counting::Counting;
+    use crate::{Poll, ProcessingTime};
 
     fn read(reader: Counting, until: Option<u64>, max: usize) -> (Vec<u64>, Polled, Counting) {
         let shared = Arc::new(Mutex::new(Shared { reader, until, polled: None }));
