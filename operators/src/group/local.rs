@@ -13,7 +13,7 @@ use either::Either;
 
 use super::{Dealer, Front, Late, Outbox, Partial};
 use crate::source::feed::{Rows, incoming};
-use crate::state::GroupState;
+use crate::state::PartialState;
 use crate::stream::Keying;
 use crate::stream::chain::{Chain, Tap};
 use crate::{Aggregate, Batch, Context, EventTime, Key, Operator, OperatorError};
@@ -44,7 +44,7 @@ impl<P, Y, A: Aggregate, S> Local<P, Y, A, S> {
 
     fn hand_over<K: Key>(&mut self, context: &mut Context)
     where
-        S: GroupState<K, A>,
+        S: PartialState<K, A>,
     {
         let mut out = Dealer::<Partial<K, S::Slot, A::Acc>>::new(0, context.workers());
         self.state.drain(&mut |hash, key, slot, acc| out.push(Partial { hash, key, slot, acc }, context));
@@ -58,7 +58,7 @@ where
     P: Chain,
     Y: Keying<P::Out>,
     A: Aggregate<In = Y::Value>,
-    S: GroupState<Y::Key, A>,
+    S: PartialState<Y::Key, A>,
 {
     /// Aggregates the rows.
     fn add(&mut self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
@@ -135,7 +135,7 @@ where
     P: Chain,
     Y: Keying<P::Out>,
     A: Aggregate<In = Y::Value>,
-    S: GroupState<Y::Key, A>,
+    S: PartialState<Y::Key, A>,
 {
     fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
         let origin = batch.origin();

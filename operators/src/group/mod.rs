@@ -25,7 +25,7 @@ pub use self::windowed::{WindowedAggregate, WindowedStream};
 use self::emission::{Emission, Emit, Shape};
 use crate::buffers::with_room;
 use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Step};
-use crate::state::GroupState;
+use crate::state::{GroupState, PartialState};
 use crate::stream::Keying;
 use crate::stream::chain::{Chain, batch_capacity};
 use crate::{Aggregate, Batch, Data, EventTime, KeyGroup, OutputMode};
@@ -96,7 +96,7 @@ where
         N: Fn() -> S + Send + Sync + 'static,
         L: Fn() -> F + Send + Sync + 'static,
         S: GroupState<Y::Key, A>,
-        F: GroupState<Y::Key, A, Slot = S::Slot>,
+        F: PartialState<Y::Key, A, Slot = S::Slot>,
         Z: Shape<Y::Key, S::Place, A::Out>,
     {
         let watermark = self.front.chain.watermark();

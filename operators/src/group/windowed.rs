@@ -157,7 +157,7 @@ where
             aggregate: self.aggregate,
             local_state: {
                 let window = window.clone();
-                move || window.state::<K, A, ()>()
+                move || window.partials::<K, A>()
             },
             state: move || window.state::<K, A, M>(),
             emit,
@@ -165,7 +165,7 @@ where
             detail,
             location,
         }
-        .build::<W::State<K, A, M>, W::State<K, A, ()>, WindowShape>();
+        .build::<W::State<K, A, M>, W::Partials<K, A>, WindowShape>();
         if let Some(problem) = problem {
             graph.problem(port.node, problem);
         }

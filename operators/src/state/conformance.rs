@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{GroupState, PaneState, SessionState, Windowing};
+use super::{GroupState, Intake, PaneState, SessionState, Windowing};
 use crate::aggregate::Count;
 use crate::window::SessionWindow;
 use crate::{EventTime, hash_key, session, session_by, sliding, tumbling};

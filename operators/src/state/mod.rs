@@ -18,6 +18,7 @@ mod reach;
 pub(crate) mod reference;
 mod running;
 mod session;
+mod session_parts;
 mod sessions;
 mod split;
 mod table;
@@ -33,16 +34,15 @@ pub use self::mark::{Mark, Stamp};
 pub use self::panes::PaneState;
 pub use self::reach::Reach;
 pub use self::running::RunningState;
+pub use self::session_parts::SessionParts;
 pub use self::sessions::{Gap, SessionState};
 
 use crate::{Aggregate, Data, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window};
 
-/// Accumulators by key and by where in event time they belong.
-pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
+/// Accumulators by key and by where in event time they belong: how records come into them.
+pub trait Intake<K: Key, A: Aggregate>: Send + 'static {
     /// Where a partial accumulator belongs: nowhere in particular, a pane, a session.
     type Slot: Copy + Data;
-    /// What a result is about: nothing but its key, or a window.
-    type Place: Copy;
 
     /// Whether every window that the record belongs to has closed by `watermark`.
     fn is_late(&self, time: EventTime, value: &A::In, watermark: EventTime) -> bool;
@@ -57,7 +57,7 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized;
 
     /// A batch begins: until [`end`](Self::end) there are only [`offer`](Self::offer)s, with that watermark, or only
-    /// [`merge`](Self::merge)s.
+    /// [`merge`](GroupState::merge)s.
     fn begin(&mut self, _watermark: EventTime) {}
 
     /// Adds a record, or gives it back if it [is late](Self::is_late) by the watermark of the batch.
@@ -85,6 +85,27 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// The batch is over.
     fn end(&mut self) {}
 
+    /// How many accumulators there are.
+    fn len(&self) -> usize;
+
+    /// Whether there is no accumulator.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a worker has aggregated of its own records, until it is handed over. Of one key and place there may be several
+/// accumulators.
+pub trait PartialState<K: Key, A: Aggregate>: Intake<K, A> {
+    /// Empties the state: every accumulator, for another worker to merge.
+    fn drain(&mut self, emit: &mut impl FnMut(u64, K, Self::Slot, A::Acc));
+}
+
+/// The accumulators of the keys that a worker holds, and what is said of them.
+pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
+    /// What a result is about: nothing but its key, or a window.
+    type Place: Copy;
+
     /// How to have the entries of keys fetched before they are asked for, where that pays. To be taken anew from time to
     /// time, as a table that has grown is elsewhere.
     #[inline]
@@ -94,10 +115,6 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
 
     /// Adds what another worker has aggregated.
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Self::Slot, acc: A::Acc);
-
-    /// Empties the state: every accumulator, for another worker to merge. Not for a state that is [tracked](Self::track):
-    /// it would not be written that they are gone.
-    fn drain(&mut self, emit: &mut impl FnMut(u64, K, Self::Slot, A::Acc));
 
     /// Whether any window with records would close by `watermark`; true also where that is not known without much ado.
     fn closes(&self, watermark: EventTime) -> bool;
@@ -119,14 +136,6 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
     /// Memory is short: every accumulator that can keep what it holds elsewhere does so.
     fn relieve(&mut self, aggregate: &A);
 
-    /// How many accumulators there are.
-    fn len(&self) -> usize;
-
-    /// Whether there is no accumulator.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// From now on [`snapshot`](Self::snapshot) writes changes only. Called at most once, on an empty state.
     fn track(&mut self);
 
@@ -145,15 +154,20 @@ pub trait GroupState<K: Key, A: Aggregate>: Send + 'static {
 
 /// How a window definition keeps its state; implemented by the window types.
 pub trait Windowing<V>: Clone + Send + Sync + 'static {
-    /// Where a partial accumulator belongs: the same whether changes are tracked or not, so that a worker which
-    /// aggregates its own records need not track them.
+    /// Where a partial accumulator belongs: the same in both.
     type Slot: Copy + Data;
 
     /// The state for a key, an aggregate over `V`, and changes tracked or not.
     type State<K: Key, A: Aggregate<In = V>, M: Mark>: GroupState<K, A, Slot = Self::Slot, Place = Window>;
 
+    /// What a worker that aggregates its own records before they are exchanged keeps them in.
+    type Partials<K: Key, A: Aggregate<In = V>>: PartialState<K, A, Slot = Self::Slot>;
+
     /// An empty state.
     fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> Self::State<K, A, M>;
+
+    /// As [`state`](Self::state), for the first of two phases.
+    fn partials<K: Key, A: Aggregate<In = V>>(&self) -> Self::Partials<K, A>;
 
     /// Why the definition cannot work, if it cannot: a size of zero, a slide longer than the window.
     fn problem(&self) -> Option<String>;

@@ -8,7 +8,7 @@ use super::pane::{Pane, close_window, next_window, show_changed, show_window};
 use super::pane_snapshot::Record;
 use super::table::Table;
 use super::totals::Totals;
-use super::{GroupState, Mark, Reach};
+use super::{GroupState, Intake, Mark, PartialState, Reach};
 use crate::window::Grid;
 use crate::{Aggregate, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window, hash_key};
 
@@ -224,10 +224,9 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
     }
 }
 
-impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
+impl<K: Key, A: Aggregate, M: Mark> Intake<K, A> for PaneState<K, A, M> {
     /// The first instant of a pane.
     type Slot = EventTime;
-    type Place = Window;
 
     #[inline]
     fn is_late(&self, time: EventTime, _value: &A::In, watermark: EventTime) -> bool {
@@ -322,6 +321,25 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         }
     }
 
+    fn len(&self) -> usize {
+        self.panes.iter().map(Pane::len).sum()
+    }
+}
+
+impl<K: Key, A: Aggregate, M: Mark> PartialState<K, A> for PaneState<K, A, M> {
+    fn drain(&mut self, emit: &mut impl FnMut(u64, K, EventTime, A::Acc)) {
+        self.changes.clear();
+        self.totals.clear();
+        for mut pane in self.panes.drain(..) {
+            pane.table.drain(|key, acc| emit(hash_key(&key), key, pane.start, acc));
+            self.spare = pane.table;
+        }
+    }
+}
+
+impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
+    type Place = Window;
+
     /// Into the pane at hand.
     #[inline]
     fn reach(&self) -> Option<Reach> {
@@ -336,15 +354,6 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
         let entry = self.hot.table.merge(hash, key, acc, |acc, other| aggregate.merge(acc, other));
         if entry.mark.set() {
             self.changes.push((slot, hash));
-        }
-    }
-
-    fn drain(&mut self, emit: &mut impl FnMut(u64, K, EventTime, A::Acc)) {
-        self.changes.clear();
-        self.totals.clear();
-        for mut pane in self.panes.drain(..) {
-            pane.table.drain(|key, acc| emit(hash_key(&key), key, pane.start, acc));
-            self.spare = pane.table;
         }
     }
 
@@ -422,10 +431,6 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
 
     fn relieve(&mut self, aggregate: &A) {
         self.panes.iter_mut().for_each(|pane| pane.table.each_mut(|acc| aggregate.relieve(acc)));
-    }
-
-    fn len(&self) -> usize {
-        self.panes.iter().map(Pane::len).sum()
     }
 
     fn unsaved(&self) -> usize {

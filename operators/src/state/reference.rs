@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{GroupState, Stamp, Windowing};
+use super::{GroupState, Intake, PartialState, Stamp, Windowing};
 use crate::aggregate::Fold;
 use crate::{
     Aggregate, Change, EventTime, KeyGroup, SnapshotReader, SnapshotWriter, Window, hash_key, session,
@@ -172,7 +172,7 @@ where
     }
     let mut naive = Naive::new();
     let mut states = [fresh(windowing, aggregate), fresh(windowing, aggregate)];
-    let mut workers = [0; 3].map(|_| windowing.state::<u8, A, ()>());
+    let mut workers = [0; 3].map(|_| windowing.partials::<u8, A>());
     let mut said: [BTreeMap<(u8, Window), Ids>; 2] = Default::default();
     // At the end everything closes.
     let end = [Step::Watermark(i64::MAX)];
@@ -255,7 +255,7 @@ where
             }
         }
     }
-    assert!(states.iter().all(GroupState::is_empty), "something was left after the end of time");
+    assert!(states.iter().all(Intake::is_empty), "something was left after the end of time");
 }
 
 /// Changes that undo the puts of others.

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use super::known::Known;
 use super::table::Table;
-use super::{GroupState, Mark, Reach, split};
+use super::{GroupState, Intake, Mark, PartialState, Reach, split};
 use crate::{
     Aggregate, Change, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, decode,
     hash_key,
@@ -15,7 +15,7 @@ use crate::{
 ///
 /// ```
 /// use tidemill_operators::aggregate::Count;
-/// use tidemill_operators::state::{GroupState, RunningState};
+/// use tidemill_operators::state::{GroupState, Intake, RunningState};
 /// use tidemill_operators::{EventTime, hash_key};
 ///
 /// let mut state: RunningState<String, Count<()>, ()> = RunningState::new();
@@ -85,9 +85,8 @@ impl<K: Key, A: Aggregate, M: Mark> Default for RunningState<K, A, M> {
     }
 }
 
-impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
+impl<K: Key, A: Aggregate, M: Mark> Intake<K, A> for RunningState<K, A, M> {
     type Slot = ();
-    type Place = ();
 
     fn is_late(&self, _time: EventTime, _value: &A::In, _watermark: EventTime) -> bool {
         false
@@ -109,6 +108,21 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         }
     }
 
+    fn len(&self) -> usize {
+        split::len(&self.settled, &self.table)
+    }
+}
+
+impl<K: Key, A: Aggregate, M: Mark> PartialState<K, A> for RunningState<K, A, M> {
+    fn drain(&mut self, emit: &mut impl FnMut(u64, K, (), A::Acc)) {
+        self.changes.clear();
+        self.known.hand_over(&mut self.table, |hash, key, acc| emit(hash, key, (), acc));
+    }
+}
+
+impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
+    type Place = ();
+
     #[inline]
     fn reach(&self) -> Option<Reach> {
         self.table.reach()
@@ -119,11 +133,6 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         if entry.mark.set() {
             self.changes.push(hash);
         }
-    }
-
-    fn drain(&mut self, emit: &mut impl FnMut(u64, K, (), A::Acc)) {
-        self.changes.clear();
-        self.known.hand_over(&mut self.table, |hash, key, acc| emit(hash, key, (), acc));
     }
 
     fn closes(&self, _watermark: EventTime) -> bool {
@@ -153,10 +162,6 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
 
     fn relieve(&mut self, aggregate: &A) {
         self.table.each_mut(|acc| aggregate.relieve(acc));
-    }
-
-    fn len(&self) -> usize {
-        split::len(&self.settled, &self.table)
     }
 
     fn unsaved(&self) -> usize {

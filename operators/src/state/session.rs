@@ -130,12 +130,6 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
         self.earlier.iter_mut().flat_map(|earlier| earlier.iter_mut()).chain(std::iter::once(&mut self.last))
     }
 
-    /// Takes the others out in order, and gives the last one.
-    pub(super) fn into_last(self, each: impl FnMut(Session<Acc, M>)) -> Session<Acc, M> {
-        self.earlier.into_iter().flat_map(|earlier| earlier.into_iter()).for_each(each);
-        self.last
-    }
-
     /// The end of the first session.
     pub(super) fn first_end(&self) -> EventTime {
         self.earlier.as_ref().and_then(|earlier| earlier.front()).unwrap_or(&self.last).window.end

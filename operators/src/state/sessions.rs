@@ -6,7 +6,7 @@ use std::hash::Hash;
 use super::session::{Content, Landed, Part, Session, Sessions, Spare, read};
 use super::table::{Entry, SMALL, Table};
 use super::timers::Timers;
-use super::{GroupState, Mark, Reach};
+use super::{GroupState, Intake, Mark, Reach};
 use crate::{
     Aggregate, Change, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, Window,
     decode, hash_key,
@@ -197,10 +197,9 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
     }
 }
 
-impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionState<K, A, M, G> {
+impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> Intake<K, A> for SessionState<K, A, M, G> {
     /// A session so far.
     type Slot = Window;
-    type Place = Window;
 
     #[inline]
     fn is_late(&self, time: EventTime, value: &A::In, watermark: EventTime) -> bool {
@@ -244,6 +243,14 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         None
     }
 
+    fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionState<K, A, M, G> {
+    type Place = Window;
+
     #[inline]
     fn reach(&self) -> Option<Reach> {
         self.table.reach()
@@ -257,17 +264,6 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         });
         let outdated = mark.outdate();
         self.note(hash, slot, &landed, outdated);
-    }
-
-    fn drain(&mut self, emit: &mut impl FnMut(u64, K, Window, A::Acc)) {
-        self.changes.clear();
-        self.timers.clear();
-        self.len = 0;
-        self.table.drain(|key, sessions| {
-            let hash = hash_key(&key);
-            let last = sessions.into_last(|earlier| emit(hash, key.clone(), earlier.window, earlier.acc));
-            emit(hash, key, last.window, last.acc);
-        });
     }
 
     fn closes(&self, watermark: EventTime) -> bool {
@@ -318,10 +314,6 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
 
     fn relieve(&mut self, aggregate: &A) {
         self.table.each_mut(|sessions| sessions.iter_mut().for_each(|s| aggregate.relieve(&mut s.acc)));
-    }
-
-    fn len(&self) -> usize {
-        self.len
     }
 
     fn unsaved(&self) -> usize {

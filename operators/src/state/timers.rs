@@ -86,11 +86,6 @@ impl Timers {
         }
     }
 
-    /// Forgets all of them.
-    pub(super) fn clear(&mut self) {
-        self.buckets.iter_mut().for_each(Vec::clear);
-    }
-
     /// How many are set.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

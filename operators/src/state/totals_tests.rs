@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::reference::{Ids, Kind, Record, check_with, steps};
-use super::{GroupState, PaneState, Windowing};
+use super::{GroupState, Intake, PaneState, Windowing};
 use crate::aggregate::{Average, Count, Sum};
 use crate::{Aggregate, Data, EventTime, SlidingWindow, SnapshotWriter, Window, hash_key, sliding};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Window;
 use super::span::{span_problem, words};
-use crate::state::{Gap, Mark, SessionState, Windowing};
+use crate::state::{Gap, Mark, SessionParts, SessionState, Windowing};
 use crate::{Aggregate, EventTime, Key};
 
 /// Windows that last, per key, as long as records keep coming: a record at `t` spans `[t, t + gap)`, and spans of the
@@ -105,9 +105,14 @@ impl<V: 'static, F: Fn(&V) -> Duration + Send + Sync + 'static> Gap<V> for Sessi
 impl<V: 'static> Windowing<V> for SessionWindow {
     type Slot = Window;
     type State<K: Key, A: Aggregate<In = V>, M: Mark> = SessionState<K, A, M, Self>;
+    type Partials<K: Key, A: Aggregate<In = V>> = SessionParts<K, A, Self>;
 
     fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> SessionState<K, A, M, Self> {
         SessionState::new(*self)
+    }
+
+    fn partials<K: Key, A: Aggregate<In = V>>(&self) -> SessionParts<K, A, Self> {
+        SessionParts::new(*self)
     }
 
     fn problem(&self) -> Option<String> {
@@ -122,9 +127,14 @@ impl<V: 'static> Windowing<V> for SessionWindow {
 impl<V: 'static, F: Fn(&V) -> Duration + Send + Sync + 'static> Windowing<V> for SessionBy<F> {
     type Slot = Window;
     type State<K: Key, A: Aggregate<In = V>, M: Mark> = SessionState<K, A, M, Self>;
+    type Partials<K: Key, A: Aggregate<In = V>> = SessionParts<K, A, Self>;
 
     fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> SessionState<K, A, M, Self> {
         SessionState::new(self.clone())
+    }
+
+    fn partials<K: Key, A: Aggregate<In = V>>(&self) -> SessionParts<K, A, Self> {
+        SessionParts::new(self.clone())
     }
 
     fn problem(&self) -> Option<String> {

@@ -62,8 +62,13 @@ impl TumblingWindow {
 impl<V: 'static> Windowing<V> for TumblingWindow {
     type Slot = EventTime;
     type State<K: Key, A: Aggregate<In = V>, M: Mark> = PaneState<K, A, M>;
+    type Partials<K: Key, A: Aggregate<In = V>> = PaneState<K, A, ()>;
 
     fn state<K: Key, A: Aggregate<In = V>, M: Mark>(&self) -> PaneState<K, A, M> {
+        PaneState::new(self.grid())
+    }
+
+    fn partials<K: Key, A: Aggregate<In = V>>(&self) -> PaneState<K, A, ()> {
         PaneState::new(self.grid())
     }
 
