@@ -188,21 +188,40 @@ pub fn mode(text: &str) -> Result<Mode, String> {
 #[derive(Debug)]
 pub struct Bench {
     sizes: Sizes,
+    /// How many times as many windows as usual the events fill.
+    times: u64,
     options: Options,
     text: Option<NamedTempFile>,
-    answers: HashMap<(Job, u64), Answer>,
+    /// By job, events and times.
+    answers: HashMap<(Job, u64, u64), Answer>,
 }
 
 impl Bench {
     /// Jobs of that size. The options are Tidemill's; mode and workers are set for each run.
     #[must_use]
     pub fn new(sizes: Sizes, options: Options) -> Bench {
-        Bench { sizes, options, text: None, answers: HashMap::new() }
+        Bench { sizes, times: 1, options, text: None, answers: HashMap::new() }
     }
 
     /// Jobs of another number of events, with the same text.
     pub fn set_events(&mut self, events: u64) {
-        self.sizes.events = events;
+        (self.sizes.events, self.times) = (events, 1);
+    }
+
+    /// Jobs of so many times the events, in as many times the windows: each window has what it had.
+    pub fn set_longer(&mut self, times: u64) {
+        self.sizes.events = self.sizes.events / self.times * times;
+        self.times = times;
+    }
+
+    fn windowed(&self, keys: u64, workers: usize) -> WindowedCount {
+        let job = WindowedCount::new(self.sizes.events, keys, workers);
+        WindowedCount { windows: job.windows * self.times, ..job }
+    }
+
+    fn sliding(&self, panes: u64, workers: usize) -> Sliding {
+        let Sliding { count, panes } = Sliding::new(self.sizes.events, self.sizes.keys, panes, workers);
+        Sliding { count: WindowedCount { windows: count.windows * self.times, ..count }, panes }
     }
 
     /// The right answer.
@@ -211,19 +230,19 @@ impl Bench {
     /// If the text cannot be written or read.
     pub fn expected(&mut self, job: Job) -> Answer {
         let Sizes { events, keys, .. } = self.sizes;
-        if let Some(known) = self.answers.get(&(job, events)) {
+        if let Some(known) = self.answers.get(&(job, events, self.times)) {
             return *known;
         }
         let answer = match job {
             Job::WordCount => reference::word_count(self.text()),
-            Job::Windowed(keys) => reference::windowed_count(WindowedCount::new(events, keys, 1)),
-            Job::Sliding(panes) => reference::sliding(Sliding::new(events, keys, panes, 1)),
+            Job::Windowed(keys) => reference::windowed_count(self.windowed(keys, 1)),
+            Job::Sliding(panes) => reference::sliding(self.sliding(panes, 1)),
             Job::Session => reference::sessions(Sessions::new(events, keys, 1)),
             Job::Chain(16) => reference::chain::<Small>(events),
             Job::Chain(64) => reference::chain::<Medium>(events),
             Job::Chain(_) => reference::chain::<Large>(events),
         };
-        self.answers.insert((job, events), answer);
+        self.answers.insert((job, events, self.times), answer);
         answer
     }
 
@@ -249,11 +268,10 @@ impl Bench {
                 match job {
                     Job::WordCount => jobs::word_count::word_count(text, &options).into(),
                     Job::Windowed(keys) => {
-                        let job = WindowedCount::new(events, keys, workers);
-                        jobs::windowed_count::windowed_count(job, &options).into()
+                        jobs::windowed_count::windowed_count(self.windowed(keys, workers), &options).into()
                     }
                     Job::Sliding(panes) => {
-                        jobs::sliding::sliding(Sliding::new(events, keys, panes, workers), &options).into()
+                        jobs::sliding::sliding(self.sliding(panes, workers), &options).into()
                     }
                     Job::Session => {
                         jobs::session::sessions(Sessions::new(events, keys, workers), &options).into()
@@ -275,11 +293,9 @@ impl Bench {
                     baseline::word_count::word_count(text, workers, updates).into()
                 }
                 Job::Windowed(keys) => {
-                    baseline::windowed_count::windowed_count(WindowedCount::new(events, keys, workers)).into()
+                    baseline::windowed_count::windowed_count(self.windowed(keys, workers)).into()
                 }
-                Job::Sliding(panes) => {
-                    baseline::sliding::sliding(Sliding::new(events, keys, panes, workers)).into()
-                }
+                Job::Sliding(panes) => baseline::sliding::sliding(self.sliding(panes, workers)).into(),
                 Job::Session => baseline::session::sessions(Sessions::new(events, keys, workers)).into(),
                 Job::Chain(16) => {
                     Outcome::of_chain(baseline::chain_dataflow::chain::<Small>(events, workers), events)
@@ -304,12 +320,9 @@ impl Bench {
             Engine::Renoir => match job {
                 Job::WordCount => crate::renoir::word_count::word_count(text, workers).into(),
                 Job::Windowed(keys) => {
-                    crate::renoir::windowed_count::windowed_count(WindowedCount::new(events, keys, workers))
-                        .into()
+                    crate::renoir::windowed_count::windowed_count(self.windowed(keys, workers)).into()
                 }
-                Job::Sliding(panes) => {
-                    crate::renoir::sliding::sliding(Sliding::new(events, keys, panes, workers)).into()
-                }
+                Job::Sliding(panes) => crate::renoir::sliding::sliding(self.sliding(panes, workers)).into(),
                 Job::Session => crate::renoir::session::sessions(Sessions::new(events, keys, workers)).into(),
                 Job::Chain(16) => {
                     Outcome::of_chain(crate::renoir::chain::chain::<Small>(events, workers), events)
