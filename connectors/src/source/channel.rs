@@ -135,6 +135,10 @@ impl<T: Send + 'static> Reader for ChannelReader<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tidemill_operators::{Clock, ProcessingTime, Waker};
+
     use super::*;
     use crate::source::testing::Drive;
 
@@ -178,6 +182,34 @@ mod tests {
         drive.wait();
         drive.read().unwrap();
         assert!(drive.ended());
+    }
+
+    /// Micro-batch reads only what is planned, and so never comes to the end of the channel.
+    #[test]
+    fn who_plans_and_finds_nothing_is_told_of_the_next_record() {
+        let (sender, source) = channel::<u8>(8);
+        let rung = Arc::new(AtomicUsize::new(0));
+        let bell = Arc::clone(&rung);
+        let waker = Waker::new(move || drop(bell.fetch_add(1, Ordering::Relaxed)));
+        let clock = Clock::new(|| ProcessingTime(0));
+        let mut reader = source.open(0, &0, ReaderContext::new(waker, clock)).unwrap();
+        let limits = PlanLimits::new(None, ProcessingTime(0));
+        let rung = || rung.load(Ordering::Relaxed);
+        for n in 0..3 {
+            assert_eq!(source.latest(0, &n, &limits).unwrap(), n);
+            sender.send(7).unwrap();
+            assert_eq!(rung(), n as usize + 1);
+            assert_eq!(source.latest(0, &n, &limits).unwrap(), n + 1);
+            let mut out = Vec::new();
+            reader.poll(Some(&(n + 1)), 8, &mut out).unwrap();
+            assert_eq!(
+                (out, reader.poll(Some(&(n + 1)), 8, &mut Vec::new()).unwrap()),
+                (vec![7], Poll::Idle)
+            );
+        }
+        // Nobody has asked since.
+        sender.send(7).unwrap();
+        assert_eq!(rung(), 3);
     }
 
     #[test]

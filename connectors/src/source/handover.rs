@@ -1,7 +1,8 @@
 //! How records get from a thread that may block to the worker that must not: a bounded channel and a bell.
 //!
-//! The bell rings only for a reader that has nothing to do. No wake-up is lost: the reader says that it waits, *then*
-//! looks into the channel once more; the sender sends, *then* looks whether the reader waits. Between the two steps
+//! The bell rings only for a reader that has nothing to do, or for who plans what it reads and has found nothing. No wake-up
+//! is lost: the reader says that it waits, *then* looks into the channel once more; the sender sends, *then* looks whether
+//! the reader waits. Between the two steps
 //! each has a sequentially consistent fence, so at least one of them sees what the other did.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -34,8 +35,18 @@ impl Gauge {
     }
 
     /// How far one could read now. Beyond what was sent if nothing more will be, so that the reader is asked and
-    /// says that it has ended.
+    /// says that it has ended. Who learns that there is nothing is told when there is.
     pub(super) fn latest(&self, from: u64) -> u64 {
+        let latest = self.could_read(from);
+        if latest > from {
+            return latest;
+        }
+        self.waiting.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.could_read(from)
+    }
+
+    fn could_read(&self, from: u64) -> u64 {
         let closed = self.feeds.load(Ordering::Acquire) == 0;
         let sent = self.base.get().unwrap_or(&from).saturating_add(self.sent.load(Ordering::Acquire));
         if closed && sent <= from { from.saturating_add(1) } else { sent.max(from) }
