@@ -53,6 +53,16 @@ pub(super) fn list(pattern: &str) -> Result<Vec<Found>, SourceError> {
     Ok(found)
 }
 
+/// Whether a file of that path may be one that the pattern stands for, as far as names tell.
+pub(super) fn admits(pattern: &Path, path: &Path) -> bool {
+    let Some(directory) = path.parent() else { return path == pattern };
+    let globbed = || {
+        let (glob, name) = (pattern.file_name()?.to_str()?, path.file_name()?.to_string_lossy());
+        (pattern.parent() == Some(directory)).then(|| matches(glob, &name))
+    };
+    path == pattern || directory == pattern || globbed().unwrap_or(false)
+}
+
 fn file(path: PathBuf, metadata: &Metadata) -> std::io::Result<Found> {
     Ok(Found { path, len: metadata.len(), modified: metadata.modified()? })
 }
