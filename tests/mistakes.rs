@@ -5,8 +5,8 @@ mod common;
 
 use std::path::Path;
 
-use tidemill::connectors::{csv_files, json_lines, memory_sink, text_files};
-use tidemill::{Graph, Options, RunError};
+use tidemill::connectors::{csv_files, json_lines, memory_sink, socket, text_files};
+use tidemill::{Graph, Journal, Options, Run, RunError};
 
 use common::run;
 
@@ -56,4 +56,19 @@ fn another_format_under_the_same_uid_is_refused() {
     rows.source(csv_files::<(u64,)>(pattern).bounded()).uid("numbers").sink(memory_sink().0);
     let error = run(&rows, options(dir)).unwrap_err().to_string();
     assert!(error.contains("read as a whole (CSV)") && error.contains("blocks of"), "{error}");
+}
+
+#[test]
+fn a_socket_without_a_port_is_refused_before_anything_runs() {
+    let place = tempfile::tempdir().unwrap();
+    let (plain, journaled) = (Graph::new("plain"), Graph::new("journaled"));
+    plain.source(socket("localhost")).sink(memory_sink().0);
+    journaled.source(socket("localhost").journaled()).sink(memory_sink().0);
+    for (graph, options) in [(plain, Options::default().without_ctrl_c()), (journaled, options(place.path()))]
+    {
+        let error = graph.start(options).map(drop).unwrap_err();
+        assert!(matches!(&error, RunError::Source { site, .. } if site.location.contains("mistakes.rs")));
+        let said = error.to_string();
+        assert!(said.contains("it has no port") && said.contains("like `localhost:9999`"), "{said}");
+    }
 }
