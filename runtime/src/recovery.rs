@@ -59,6 +59,8 @@ pub(crate) struct Opened {
     pub(crate) offsets: BTreeMap<NodeId, Vec<ErasedOffset>>,
     /// The operators that keep state, as commits name them.
     pub(crate) operators: BTreeMap<String, OperatorRecord>,
+    /// What is given up of the commit, by uid: whoever has that uid now begins anew.
+    dropped: Vec<String>,
     pub(crate) writer: StateWriter,
 }
 
@@ -87,7 +89,8 @@ impl Opened {
             keep(&*storage, layout, node, &source)?;
         }
         let writer = checkpoint.writer();
-        Ok(Opened { checkpoint, commit, plans, offsets, operators, writer })
+        let dropped = options.drop_state.clone();
+        Ok(Opened { checkpoint, commit, plans, offsets, operators, dropped, writer })
     }
 
     /// What the threads are given.
@@ -96,10 +99,14 @@ impl Opened {
             Resume { execution: self.checkpoint.execution(), durable: true, ..Resume::default() };
         let Some(commit) = &self.commit else { return resume };
         resume.first = commit.epoch.next();
-        resume.state = Some(self.checkpoint.loader());
-        let start = |node: &Node| commit.watermarks.get(node.uid()).map(|record| domain(record, layout));
+        resume.state = Some(self.checkpoint.loader().without(&self.dropped));
+        let is_kept = |uid: &str| !self.dropped.iter().any(|dropped| dropped == uid);
+        let start = |node: &Node| {
+            let record = commit.watermarks.get(node.uid()).filter(|_| is_kept(node.uid()))?;
+            Some(domain(record, layout))
+        };
         resume.watermarks = layout.domains().into_iter().map(|node| node.and_then(start)).collect();
-        for (uid, timers) in &commit.timers {
+        for (uid, timers) in commit.timers.iter().filter(|(uid, _)| is_kept(uid)) {
             if let Some(at) = timers.iter().map(|(_, at)| *at).min() {
                 resume.timers.insert(uid.clone(), at);
             }
