@@ -4,9 +4,16 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use tidemill::connectors::{csv_files, json_lines, memory_sink, socket, text_files};
-use tidemill::{Graph, Journal, Options, Run, RunError};
+use tidemill::checkpoint::MemoryStorage;
+use tidemill::connectors::{csv_files, json_lines, memory, memory_sink, socket, text_files};
+use tidemill::{
+    Fault, Graph, Journal, Options, PlanLimits, ReaderContext, Restart, Run, RunError, Source, SourceError,
+    SourceLog,
+};
 
 use common::run;
 
@@ -70,5 +77,117 @@ fn a_socket_without_a_port_is_refused_before_anything_runs() {
         assert!(matches!(&error, RunError::Source { site, .. } if site.location.contains("mistakes.rs")));
         let said = error.to_string();
         assert!(said.contains("it has no port") && said.contains("like `localhost:9999`"), "{said}");
+    }
+}
+
+fn again(times: u32) -> Restart {
+    Restart::Times { times, backoff: Duration::from_millis(5) }
+}
+
+#[test]
+fn a_query_that_is_given_up_says_how_often_it_was_tried_and_for_how_long() {
+    let graph = Graph::new("fails");
+    graph.source(memory([1, 2, 3])).inspect(|n| assert_ne!(*n, 2, "not two")).sink(memory_sink().0);
+    for times in [0, 1, 3] {
+        let place = tempfile::tempdir().unwrap();
+        let begun = Instant::now();
+        let error = run(&graph, options(place.path()).with_restart(again(times))).unwrap_err();
+        assert!(matches!(error.cause(), RunError::Panic { message, .. } if message.contains("not two")));
+        assert_eq!(error.fault(), Fault::User);
+        let said = error.to_string();
+        match &error {
+            RunError::GivenUp { restarts, after, .. } => {
+                assert_eq!(*restarts, times);
+                assert!(*after >= Duration::from_millis(5) && *after <= begun.elapsed(), "{after:?}");
+                let attempt = format!("(attempt {}, ", times + 1);
+                assert!(said.contains(&attempt) && said.contains("--restart allows no more"), "{said}");
+            }
+            _ => assert_eq!(times, 0, "{said}"),
+        }
+    }
+}
+
+#[test]
+fn a_query_that_is_started_again_gives_state_up_once_and_counts_its_restarts() {
+    let storage = Arc::new(MemoryStorage::new());
+    let count = |upto: u64, fails_at: u64, options: Options| {
+        let graph = Graph::new("counts");
+        let (sink, table) = memory_sink();
+        let calls = AtomicU64::new(0);
+        graph
+            .source(memory(0..upto))
+            .uid("numbers")
+            .inspect(move |_| assert_ne!(calls.fetch_add(1, Ordering::SeqCst), fails_at, "once"))
+            .key_by(|_| 0u8)
+            .count()
+            .update()
+            .uid("counts")
+            .sink(sink);
+        let options = options.without_ctrl_c().with_max_records_per_epoch(10);
+        let summary = graph.start_in(storage.clone(), options).unwrap().wait().unwrap();
+        (summary.restarts, table.snapshot().last().map(|(_, count): &(u8, u64)| *count))
+    };
+    assert_eq!(count(20, u64::MAX, Options::default()), (0, Some(20)));
+    // The count begins anew with the 21st, and goes on from the checkpoint after the failure.
+    let options = Options::default().with_drop_state("counts").with_restart(again(2));
+    assert_eq!(count(100, 50, options), (1, Some(80)));
+}
+
+/// A source whose query can be set up at the first start and at the third.
+struct Away<S> {
+    source: S,
+    starts: AtomicU64,
+}
+
+impl<S: Source> Source for Away<S> {
+    type Item = S::Item;
+    type Offset = S::Offset;
+    type Reader = S::Reader;
+
+    fn describe(&self) -> String {
+        self.source.describe()
+    }
+    fn is_bounded(&self) -> bool {
+        self.source.is_bounded()
+    }
+    fn is_replayable(&self) -> bool {
+        self.source.is_replayable()
+    }
+    fn start(&self, partition: u32) -> Result<S::Offset, SourceError> {
+        self.source.start(partition)
+    }
+    fn latest(&self, p: u32, from: &S::Offset, limits: &PlanLimits) -> Result<S::Offset, SourceError> {
+        self.source.latest(p, from, limits)
+    }
+    fn open(&self, p: u32, from: &S::Offset, context: ReaderContext) -> Result<S::Reader, SourceError> {
+        self.source.open(p, from, context)
+    }
+    fn keep(&self, _log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
+        match self.starts.fetch_add(1, Ordering::SeqCst) {
+            1 => Err(SourceError::io("cannot look", std::io::ErrorKind::HostUnreachable.into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_source_that_cannot_be_set_up_after_a_failure_is_tried_again() {
+    for times in [1, 2] {
+        let graph = Graph::new("away");
+        let (sink, table) = memory_sink();
+        let calls = AtomicU64::new(0);
+        graph
+            .source(Away { source: memory(0..100), starts: AtomicU64::new(0) })
+            .inspect(move |_| assert_ne!(calls.fetch_add(1, Ordering::SeqCst), 50, "once"))
+            .sink(sink);
+        let options = Options::default().without_ctrl_c().with_restart(again(times));
+        let ended = graph.start_in(Arc::new(MemoryStorage::new()), options).unwrap().wait();
+        if times == 1 {
+            let said = ended.unwrap_err().to_string();
+            assert!(said.contains("cannot look") && said.contains("(attempt 2, "), "{said}");
+        } else {
+            assert_eq!(ended.unwrap().restarts, 2);
+            assert_eq!(table.snapshot().len(), 100);
+        }
     }
 }
