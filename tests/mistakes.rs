@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tidemill::checkpoint::MemoryStorage;
-use tidemill::connectors::{csv_files, json_lines, memory, memory_sink, socket, text_files};
+use tidemill::connectors::{csv_files, json_lines, json_lines_dir, memory, memory_sink, socket, text_files};
 use tidemill::{
     Fault, Graph, Journal, Options, PlanLimits, ReaderContext, Restart, Run, RunError, Source, SourceError,
     SourceLog,
@@ -190,4 +190,41 @@ fn a_source_that_cannot_be_set_up_after_a_failure_is_tried_again() {
             assert_eq!(table.snapshot().len(), 100);
         }
     }
+}
+
+#[test]
+fn a_new_checkpoint_does_not_write_a_directory_of_results_once_more() {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("out");
+    let numbers = |workers: usize, checkpoint: &str, adds: bool| {
+        let graph = Graph::new("numbers");
+        let out = out.clone();
+        graph.source(memory(0..100)).rebalance().sink_per_worker(move |_| {
+            let sink = json_lines_dir(&out).roll_every_epoch();
+            Ok(if adds { sink.add_to_existing() } else { sink })
+        });
+        let options =
+            Options::default().without_ctrl_c().with_workers(workers).with_max_records_per_epoch(10);
+        run(&graph, options.with_restart(again(2)).with_checkpoint(place.path().join(checkpoint)))
+    };
+    let rows = || {
+        let files = std::fs::read_dir(&out).unwrap();
+        files
+            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap().lines().count())
+            .sum::<usize>()
+    };
+    numbers(3, "first", false).unwrap();
+    numbers(2, "first", false).unwrap();
+    assert_eq!(rows(), 100);
+    for workers in [1, 3] {
+        let error = numbers(workers, &format!("second-{workers}"), false).unwrap_err();
+        let RunError::Sink { site, .. } = &error else { panic!("{error}") };
+        assert!(site.location.contains("mistakes.rs"), "{site}");
+        let said = error.to_string();
+        assert!(said.contains("out holds") && said.contains(".add_to_existing()"), "{said}");
+        assert_eq!(rows(), 100);
+    }
+    // It may still be told otherwise.
+    numbers(3, "second-3", true).unwrap();
+    assert_eq!(rows(), 200);
 }

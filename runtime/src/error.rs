@@ -183,15 +183,17 @@ impl RunError {
         RunError::GivenUp { error: Box::new(self), restarts, after, why }
     }
 
-    /// Whether a restart policy applies: a source, a sink or a function of the user has failed.
+    /// Whether a restart policy applies: a source, a sink or a function of the user has failed. A sink that has been set
+    /// up in a way that cannot work will not do better next time.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            RunError::Sink { error: SinkError::Setup(_), .. } => false,
             RunError::Panic { .. }
-                | RunError::Source { .. }
-                | RunError::Sink { .. }
-                | RunError::Operator { .. }
-        )
+            | RunError::Source { .. }
+            | RunError::Sink { .. }
+            | RunError::Operator { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether running the same query again may help.
