@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tidemill::checkpoint::MemoryStorage;
-use tidemill::connectors::{csv_files, json_lines, json_lines_dir, memory, memory_sink, socket, text_files};
+use tidemill::connectors::{
+    csv_files, json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, socket, text_files,
+};
 use tidemill::{
     Fault, Graph, Journal, Options, PlanLimits, ReaderContext, Restart, Run, RunError, Source, SourceError,
     SourceLog,
@@ -227,4 +229,33 @@ fn a_new_checkpoint_does_not_write_a_directory_of_results_once_more() {
     // It may still be told otherwise.
     numbers(3, "second-3", true).unwrap();
     assert_eq!(rows(), 200);
+}
+
+#[test]
+fn a_graph_that_has_lost_its_sink_is_refused_and_does_not_empty_what_was_written() {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("out.jsonl");
+    let numbers = |until: i32, moved: bool, drop_state: &str| {
+        let graph = Graph::new("numbers");
+        let numbers = graph.source(memory(0..until)).uid("numbers").boxed();
+        let numbers = if moved { numbers.rebalance() } else { numbers };
+        numbers.sink(json_lines_sink(&out));
+        let mut options = options(place.path());
+        if !drop_state.is_empty() {
+            options = options.with_drop_state(drop_state);
+        }
+        run(&graph, options)
+    };
+    let rows = || std::fs::read_to_string(&out).unwrap().lines().count();
+    numbers(10, false, "").unwrap();
+    let error = numbers(20, true, "").unwrap_err();
+    assert!(matches!(&error, RunError::Restore { .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("has written to a sink of this uid"), "{said}");
+    assert_eq!(rows(), 10);
+    let uid = said.split("--drop-state ").nth(1).unwrap();
+    numbers(20, true, uid).unwrap();
+    assert_eq!(rows(), 20);
+    numbers(30, true, "").unwrap();
+    assert_eq!(rows(), 30);
 }
