@@ -62,7 +62,8 @@ pub struct FileSource<F: Format> {
 /// A source of lines, without their terminators (LF or CRLF). A last line without terminator counts.
 ///
 /// A line is a [`Text`](crate::Text): a piece of the block that was read, which reads as a `&str` and copies nothing. A
-/// function over lines of any source (those of a socket are `String`s) takes `L: Deref<Target = str>`.
+/// function over lines of any source (those of a socket are `String`s) takes `L: Deref<Target = str>`. It knows its
+/// [place](crate::Text::place); [`BadRecord::of`](super::BadRecord::of) tells file and line of one that makes no sense.
 pub fn text_files(pattern: impl Into<String>) -> TextFiles {
     FileSource::new(pattern.into(), Lines)
 }
