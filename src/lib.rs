@@ -181,10 +181,10 @@ pub use tidemill_runtime::{
 /// What nearly every program needs: `use tidemill::prelude::*;`.
 pub mod prelude {
     pub use crate::connectors::{
-        BadRecords, EpochRows, OnDisconnect, RateRow, Text, at_commit, channel, channel_sink, console,
-        csv_dir, csv_files, csv_sink, discard, for_each, for_each_epoch, iterate, iterate_partitions,
-        json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, rate, socket, socket_listener,
-        text_blocks, text_files, try_for_each,
+        BadRecord, BadRecords, EpochRows, OnDisconnect, RateRow, Text, at_commit, channel, channel_sink,
+        console, csv_dir, csv_files, csv_sink, discard, for_each, for_each_epoch, iterate,
+        iterate_partitions, json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, rate, socket,
+        socket_listener, text_blocks, text_files, try_for_each,
     };
     pub use crate::{
         Aggregate, Either, Epoch, EventStream, EventTime, Graph, Journal, Mode, Options, Run, RunError,

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, Range};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,17 +26,40 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// ```
 #[derive(Clone)]
 pub struct Text {
-    block: Arc<String>,
+    block: Arc<Block>,
     start: usize,
     end: usize,
 }
 
+/// What pieces of text share.
+struct Block {
+    text: String,
+    /// The file that it was read from, and where in it.
+    origin: Option<(Arc<Path>, u64)>,
+}
+
 impl Text {
+    /// What has been read from that byte of a file on.
+    pub(crate) fn read(text: String, file: Arc<Path>, at: u64) -> Text {
+        let end = text.len();
+        Text { block: Arc::new(Block { text, origin: Some((file, at)) }), start: 0, end }
+    }
+
+    /// Where it was read: the file, and the byte of it at which the text begins. Nothing for text that comes from
+    /// elsewhere, a deserialized one too. [`BadRecord::of`](crate::BadRecord::of) finds the line.
+    ///
+    /// ```
+    /// assert_eq!(tidemill_connectors::Text::from("not read").place(), None);
+    /// ```
+    pub fn place(&self) -> Option<(&Path, u64)> {
+        self.block.origin.as_ref().map(|(file, at)| (&**file, at.saturating_add(self.start as u64)))
+    }
+
     /// The text itself.
     #[inline]
     pub fn as_str(&self) -> &str {
         // The range is checked when a `Text` is made, so the fallback is never taken.
-        self.block.get(self.start..self.end).unwrap_or_default()
+        self.block.text.get(self.start..self.end).unwrap_or_default()
     }
 
     /// A part of the text, by bytes, sharing the same memory. Empty if the range is out of bounds or cuts a character
@@ -44,7 +68,7 @@ impl Text {
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Text {
         let (start, end) = (self.start.saturating_add(range.start), self.start.saturating_add(range.end));
-        if end <= self.end && self.block.get(start..end).is_some() {
+        if end <= self.end && self.block.text.get(start..end).is_some() {
             Text { block: Arc::clone(&self.block), start, end }
         } else {
             Text { block: Arc::clone(&self.block), start: self.start, end: self.start }
@@ -137,7 +161,7 @@ impl Hash for Text {
 impl From<String> for Text {
     fn from(text: String) -> Self {
         let end = text.len();
-        Text { block: Arc::new(text), start: 0, end }
+        Text { block: Arc::new(Block { text, origin: None }), start: 0, end }
     }
 }
 

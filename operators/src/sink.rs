@@ -126,6 +126,8 @@ pub struct SinkContext {
     pub durable: bool,
     /// Which run of the query this is, from 0: each restart from a checkpoint has a number of its own.
     pub execution: u64,
+    /// The first epoch that will be written: 0, unless the query goes on from a commit.
+    pub first: Epoch,
     /// The engine's clock.
     pub clock: Clock,
 }
@@ -149,6 +151,7 @@ impl SinkContext {
             query: query.to_owned(),
             durable: false,
             execution: 0,
+            first: Epoch(0),
             clock: Clock::new(|| ProcessingTime(0)),
         }
     }
@@ -166,6 +169,13 @@ impl SinkContext {
     pub fn durable(mut self, execution: u64) -> Self {
         self.durable = true;
         self.execution = execution;
+        self
+    }
+
+    /// The same for a run whose first epoch is that one.
+    #[must_use]
+    pub fn from_epoch(mut self, first: Epoch) -> Self {
+        self.first = first;
         self
     }
 

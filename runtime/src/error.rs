@@ -93,6 +93,19 @@ pub enum RunError {
         /// What does not fit, and what to do.
         problem: String,
     },
+    /// The query failed, was [started again](crate::Options::with_restart), and failed once too often.
+    #[error("{error} (attempt {}, {:.1} s after the first one began: {why})", restarts + 1, after.as_secs_f64())]
+    GivenUp {
+        /// What ended the last attempt. [`RunError::cause`] gets it for any error.
+        #[source]
+        error: Box<RunError>,
+        /// How often the query had been started again.
+        restarts: u32,
+        /// How long after its first start it ended.
+        after: Duration,
+        /// Why there is no further attempt.
+        why: &'static str,
+    },
     /// Ctrl-C: what had been read was processed and committed, and the query stopped.
     #[error("interrupted: everything read until then is committed")]
     Interrupted,
@@ -148,20 +161,39 @@ impl RunError {
                 OperatorError::Spill(SpillError::Disk { .. }) => Fault::World,
                 _ => Fault::Engine,
             },
+            RunError::GivenUp { error, .. } => error.fault(),
             RunError::Interrupted | RunError::Cancelled { .. } => Fault::Nobody,
             RunError::Engine(_) => Fault::Engine,
         }
     }
 
-    /// Whether a restart policy applies: a source, a sink or a function of the user has failed.
+    /// What went wrong, without how often it was tried: the error itself, unless it is [`RunError::GivenUp`].
+    pub fn cause(&self) -> &RunError {
+        match self {
+            RunError::GivenUp { error, .. } => error.cause(),
+            error => error,
+        }
+    }
+
+    /// The same of a query that was started again so many times; somebody's wish to end it stays as it is.
+    pub(crate) fn given_up(self, restarts: u32, after: Duration, why: &'static str) -> RunError {
+        if restarts == 0 || self.fault() == Fault::Nobody {
+            return self;
+        }
+        RunError::GivenUp { error: Box::new(self), restarts, after, why }
+    }
+
+    /// Whether a restart policy applies: a source, a sink or a function of the user has failed. A sink that has been set
+    /// up in a way that cannot work will not do better next time.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            RunError::Sink { error: SinkError::Setup(_), .. } => false,
             RunError::Panic { .. }
-                | RunError::Source { .. }
-                | RunError::Sink { .. }
-                | RunError::Operator { .. }
-        )
+            | RunError::Source { .. }
+            | RunError::Sink { .. }
+            | RunError::Operator { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether running the same query again may help.

@@ -77,7 +77,8 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", requires = "checkpoint"))]
     pub from_savepoint: Option<PathBuf>,
 
-    /// Give up the state of an operator, or the position of a source, that the graph no longer has.
+    /// Give up the state of an operator, or the position of a source, that the graph no longer has. What has that uid in
+    /// the graph now begins anew, so leave the flag out of later runs.
     #[cfg_attr(feature = "cli", arg(long, value_name = "UID"))]
     pub drop_state: Vec<String>,
 

@@ -118,6 +118,9 @@ pub struct Summary {
     pub skipped_rows: u64,
     /// How long it ran, in seconds.
     pub seconds: f64,
+    /// How often it was [started again](crate::Options::with_restart); the other figures count from the last start.
+    #[serde(default)]
+    pub restarts: u64,
     /// The last progress.
     pub last: Progress,
 }
@@ -143,7 +146,11 @@ impl fmt::Display for Summary {
         if self.skipped_rows > 0 {
             write!(f, ", {} malformed", self.skipped_rows)?;
         }
-        write!(f, ", {} {}, {:.3} s", self.epochs, one_or("epoch", self.epochs), self.seconds)
+        write!(f, ", {} {}, {:.3} s", self.epochs, one_or("epoch", self.epochs), self.seconds)?;
+        if self.restarts > 0 {
+            write!(f, ", after {} {}", self.restarts, one_or("restart", self.restarts))?;
+        }
+        Ok(())
     }
 }
 
@@ -161,5 +168,7 @@ mod tests {
         assert_eq!(summary.to_string(), "1 row in, 0 out, 2 epochs, 0.125 s");
         (summary.late_rows, summary.skipped_rows, summary.epochs) = (3, 4, 1);
         assert_eq!(summary.to_string(), "1 row in, 0 out, 3 late, 4 malformed, 1 epoch, 0.125 s");
+        summary.restarts = 1;
+        assert!(summary.to_string().ends_with(", 1 epoch, 0.125 s, after 1 restart"), "{summary}");
     }
 }

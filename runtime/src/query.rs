@@ -284,41 +284,66 @@ impl QueryHandle {
 
 /// The driver's thread: runs the query, and runs it again after a failure if that is wanted.
 fn supervise(
-    mut prepared: Prepared,
+    prepared: Prepared,
     graph: &Graph,
     options: &Options,
     storage: Option<&Arc<dyn Storage>>,
     shared: &Shared,
 ) -> Result<Summary, RunError> {
     let interrupt = if options.handle_ctrl_c { Interrupt::watch()? } else { Interrupt::none() };
-    let mut restarts = 0;
+    let begun = Instant::now();
+    let (mut attempt, mut options, mut restarts) = (Ok(prepared), options.clone(), 0);
     loop {
-        let error = match drive(prepared, &interrupt, shared) {
-            Ok(summary) => return Ok(summary),
+        let mut committed = false;
+        let error = match attempt.and_then(|it| drive(it, &interrupt, shared, &mut committed)) {
+            Ok(summary) => return Ok(Summary { restarts: u64::from(restarts), ..summary }),
             Err(error) => error,
         };
-        let Some(wait) = options.restart.wait(restarts).filter(|_| error.may_pass()) else {
-            return Err(error);
+        if committed {
+            // It has been given up. What is there under that uid now is this query's own.
+            options.drop_state.clear();
+        }
+        if !error.may_pass() {
+            return Err(error.given_up(
+                restarts,
+                begun.elapsed(),
+                "an error of this kind is not tried again",
+            ));
+        }
+        let Some(wait) = options.restart.wait(restarts) else {
+            return Err(error.given_up(restarts, begun.elapsed(), "--restart allows no more"));
         };
-        restarts += 1;
-        tracing::warn!(query = %graph.name(), %error, restarts, ?wait, "the query failed and starts again");
+        tracing::warn!(
+            query = %graph.name(), %error, restarts = restarts + 1, ?wait, "the query failed and starts again"
+        );
         let until = Instant::now() + wait;
         while Instant::now() < until {
             if shared.stop.load(Ordering::SeqCst) || shared.cancel.load(Ordering::SeqCst) || interrupt.came()
             {
-                return Err(error);
+                return Err(error.given_up(
+                    restarts,
+                    begun.elapsed(),
+                    "it was stopped before the next start",
+                ));
             }
             std::thread::park_timeout(
                 until.saturating_duration_since(Instant::now()).min(Duration::from_millis(20)),
             );
         }
-        prepared = Prepared::new(graph, options.clone(), system_clock(), storage.cloned(), false)?;
-        shared.begin(&prepared);
+        restarts += 1;
+        // A source that cannot be set up now may be there at the next attempt.
+        attempt = Prepared::new(graph, options.clone(), system_clock(), storage.cloned(), false)
+            .inspect(|prepared| shared.begin(prepared));
     }
 }
 
-/// Runs the query to its end.
-fn drive(prepared: Prepared, interrupt: &Interrupt, shared: &Shared) -> Result<Summary, RunError> {
+/// Runs the query to its end, and notes whether its checkpoint has gone on.
+fn drive(
+    prepared: Prepared,
+    interrupt: &Interrupt,
+    shared: &Shared,
+    committed: &mut bool,
+) -> Result<Summary, RunError> {
     let Prepared { layout, control, mut driver, events, options } = prepared;
     let started = control.clock.now();
     tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, "query starts");
@@ -356,6 +381,7 @@ fn drive(prepared: Prepared, interrupt: &Interrupt, shared: &Shared) -> Result<S
     crew.join();
     let failure = control.take_failure();
     let summary = driver.summary();
+    *committed = driver.has_committed();
     tracing::info!(query = %layout.query, epochs = summary.epochs, rows = summary.input_rows, "query ends");
     match (failure, outcome) {
         (Some(error), _) | (None, Err(error)) => Err(error),

@@ -59,6 +59,8 @@ pub(crate) struct Opened {
     pub(crate) offsets: BTreeMap<NodeId, Vec<ErasedOffset>>,
     /// The operators that keep state, as commits name them.
     pub(crate) operators: BTreeMap<String, OperatorRecord>,
+    /// What is given up of the commit, by uid: whoever has that uid now begins anew.
+    dropped: Vec<String>,
     pub(crate) writer: StateWriter,
 }
 
@@ -77,6 +79,7 @@ impl Opened {
         if let Some(commit) = &commit {
             check_operators(commit, &operators, options)?;
             check_watermarks(commit, layout, options)?;
+            check_sinks(commit, layout, options)?;
             offsets = source_offsets(commit, layout, options)?;
             checkpoint.give_up(&options.drop_state, options.workers as u32)?;
         }
@@ -87,7 +90,8 @@ impl Opened {
             keep(&*storage, layout, node, &source)?;
         }
         let writer = checkpoint.writer();
-        Ok(Opened { checkpoint, commit, plans, offsets, operators, writer })
+        let dropped = options.drop_state.clone();
+        Ok(Opened { checkpoint, commit, plans, offsets, operators, dropped, writer })
     }
 
     /// What the threads are given.
@@ -96,10 +100,14 @@ impl Opened {
             Resume { execution: self.checkpoint.execution(), durable: true, ..Resume::default() };
         let Some(commit) = &self.commit else { return resume };
         resume.first = commit.epoch.next();
-        resume.state = Some(self.checkpoint.loader());
-        let start = |node: &Node| commit.watermarks.get(node.uid()).map(|record| domain(record, layout));
+        resume.state = Some(self.checkpoint.loader().without(&self.dropped));
+        let is_kept = |uid: &str| !self.dropped.iter().any(|dropped| dropped == uid);
+        let start = |node: &Node| {
+            let record = commit.watermarks.get(node.uid()).filter(|_| is_kept(node.uid()))?;
+            Some(domain(record, layout))
+        };
         resume.watermarks = layout.domains().into_iter().map(|node| node.and_then(start)).collect();
-        for (uid, timers) in &commit.timers {
+        for (uid, timers) in commit.timers.iter().filter(|(uid, _)| is_kept(uid)) {
             if let Some(at) = timers.iter().map(|(_, at)| *at).min() {
                 resume.timers.insert(uid.clone(), at);
             }
@@ -207,6 +215,29 @@ fn check_watermarks(commit: &CommitRecord, layout: &Layout, options: &Options) -
                 "the checkpoint holds the watermark of this uid, but nothing of this uid assigns one any more: give the \
                  stream that uid where its watermark is assigned, as it was before the graph changed \
                  (`with_watermark(…).uid(\"…\")`), or let the watermark begin anew with --drop-state {uid}"
+            ),
+        }),
+    }
+}
+
+/// What a sink has prepared it may still have to show: a sink that does not know of it would throw it away.
+fn check_sinks(commit: &CommitRecord, layout: &Layout, options: &Options) -> Result<(), RunError> {
+    let is_there = |uid: &String| {
+        let sink = |node: &&Node| matches!(node.kind, NodeKind::Sink { .. }) && node.uid() == uid;
+        layout.nodes.iter().any(|node| sink(&node))
+    };
+    let lost = commit.sinks.iter().find(|(uid, prepared)| {
+        prepared.iter().any(|bytes| !bytes.is_empty()) && !options.drop_state.contains(uid) && !is_there(uid)
+    });
+    match lost {
+        None => Ok(()),
+        Some((uid, _)) => Err(RunError::Restore {
+            site: Site { operator: uid.clone(), location: "the checkpoint".to_owned() },
+            problem: format!(
+                "the query has written to a sink of this uid, which may still have to show what is committed, but the \
+                 graph has no such sink any more (a sink is known by the steps and uids that lead to it): go on with the \
+                 graph as it was; or let that one run once more and stop in order, so that all is shown, and then start \
+                 this one with --drop-state {uid}"
             ),
         }),
     }

@@ -17,7 +17,8 @@ pub struct CsvSink {
 }
 
 /// A sink into a CSV file at `path`. Structs give a header with the names of their fields. Rows are written when their
-/// epoch commits, in continuous mode at once. A file that is there is emptied, unless [appended](CsvSink::append) to;
+/// epoch commits, in continuous mode at once. A query that begins empties a file that is there, unless it is
+/// [appended](CsvSink::append) to;
 /// directories are made. Where every epoch outputs the complete table, the file holds the last one.
 ///
 /// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept

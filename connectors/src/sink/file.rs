@@ -22,6 +22,8 @@ pub(super) struct OutFile {
     /// The epoch that was shown last.
     shown: Option<Epoch>,
     durable: bool,
+    /// Whether the query has committed nothing yet.
+    begins: bool,
     /// With a checkpoint, how long the file is.
     length: u64,
 }
@@ -35,7 +37,16 @@ enum Record {
 impl OutFile {
     pub(super) fn new(path: PathBuf) -> Self {
         let pending = Pending::new();
-        OutFile { path, append: false, file: None, pending, shown: None, durable: false, length: 0 }
+        OutFile {
+            path,
+            append: false,
+            file: None,
+            pending,
+            shown: None,
+            durable: false,
+            begins: true,
+            length: 0,
+        }
     }
 
     pub(super) fn name(&self) -> String {
@@ -52,6 +63,7 @@ impl OutFile {
         self.pending.open(context);
         self.shown = None;
         self.durable = context.durable;
+        self.begins = context.first == Epoch(0);
         if self.append && self.replaces() {
             return Err(SinkError::Setup(format!(
                 "{} cannot be appended to: every epoch outputs the complete table, which replaces the last one",
@@ -80,7 +92,9 @@ impl OutFile {
 
     /// Finishes what was committed and takes back what was not. Returns whether the file is empty.
     pub(super) fn recover(&mut self, committed: Option<Committed>) -> Result<bool, SinkError> {
-        let fresh = committed.is_none() && !self.append;
+        // A query that has committed epochs, but none that this sink knows of, had its results written by another
+        // sink, perhaps into this very file.
+        let fresh = committed.is_none() && self.begins && !self.append;
         for prepared in committed.iter().flat_map(|committed| &committed.prepared) {
             if prepared.is_nothing() {
                 continue;

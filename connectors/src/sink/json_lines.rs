@@ -15,7 +15,8 @@ pub struct JsonLinesSink {
 }
 
 /// A sink into a file at `path`, a JSON value on each line. Rows are written when their epoch commits, in continuous
-/// mode at once. A file that is there is emptied, unless [appended](JsonLinesSink::append) to; directories are made.
+/// mode at once. A query that begins empties a file that is there, unless it is [appended](JsonLinesSink::append) to;
+/// directories are made.
 /// Where every epoch outputs the complete table, the file holds the last one.
 ///
 /// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept

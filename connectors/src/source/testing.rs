@@ -1,7 +1,8 @@
 //! Drives a source as the engine would: in epochs that are planned, or simply reading.
 
-use std::sync::Arc;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -130,4 +131,34 @@ impl<S: Source> Drive<S> {
     pub(crate) fn wait(&self) {
         self.woken.recv_timeout(Duration::from_secs(20)).expect("the waker is called");
     }
+}
+
+/// What is said as a warning while `run` runs, on this thread.
+pub(crate) fn warnings<R>(run: impl FnOnce() -> R) -> (R, Vec<String>) {
+    let said = Arc::default();
+    let result = tracing::subscriber::with_default(Listener(Arc::clone(&said)), run);
+    let said = std::mem::take(&mut *said.lock().unwrap());
+    (result, said)
+}
+
+struct Listener(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Listener {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut text = String::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            let _ = write!(text, "{field}: {value:?} ");
+        });
+        self.0.lock().unwrap().push(text);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
 }

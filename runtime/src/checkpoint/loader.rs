@@ -14,11 +14,21 @@ use super::{CheckpointError, Storage};
 pub(crate) struct Loader {
     storage: Arc<dyn Storage>,
     files: Vec<(FileRef, Mutex<Option<Arc<StateFile>>>)>,
+    /// Operators whose state is given up.
+    without: Vec<String>,
 }
 
 impl Loader {
     pub(crate) fn new(storage: Arc<dyn Storage>, files: &[FileRef]) -> Loader {
-        Loader { storage, files: files.iter().map(|file| (file.clone(), Mutex::new(None))).collect() }
+        let files = files.iter().map(|file| (file.clone(), Mutex::new(None))).collect();
+        Loader { storage, files, without: Vec::new() }
+    }
+
+    /// The same, leaving out the state of these operators.
+    #[must_use]
+    pub(crate) fn without(mut self, uids: &[String]) -> Loader {
+        self.without = uids.to_vec();
+        self
     }
 
     /// Calls `each` with the uid, the group and the changes of every group that `worker` of `workers` holds: one group
@@ -31,6 +41,9 @@ impl Loader {
     ) -> Result<(), E> {
         let files = self.files_of(worker, workers)?;
         for ((uid, group), parts) in pieces(&files, |group| group.worker(workers) == worker) {
+            if self.without.iter().any(|without| without == uid) {
+                continue;
+            }
             let bytes: Vec<&[u8]> = parts.iter().map(|(_, piece)| piece.bytes).collect();
             let changes = without_dropped(&bytes).map_err(|error| locate(&parts, error))?;
             for part in changes.iter().filter(|part| !part.is_empty()) {

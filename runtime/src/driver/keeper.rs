@@ -181,6 +181,11 @@ impl Keeper {
         self.kept.front().filter(|_| self.kept.len() >= self.retain)
     }
 
+    /// Whether this run has committed anything.
+    pub(super) fn has_committed(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     fn operators_with_rows(&self, layout: &Layout, control: &Control) -> BTreeMap<String, OperatorRecord> {
         use std::sync::atomic::Ordering::Relaxed;
         let mut operators = self.operators.clone();

@@ -156,6 +156,11 @@ impl Driver {
         &self.progress
     }
 
+    /// Whether this run has written a commit into its checkpoint.
+    pub(crate) fn has_committed(&self) -> bool {
+        self.keeper.as_ref().is_some_and(Keeper::has_committed)
+    }
+
     pub(crate) fn summary(&self) -> Summary {
         let mut summary = self.summary.clone();
         for metrics in &self.control.metrics {

@@ -487,6 +487,7 @@ impl<'scope> Building<'_, 'scope> {
         let immediate = self.control.mode == Mode::Continuous;
         let mut context = SinkContext::new(&self.layout.query, output_mode, immediate)
             .on_worker(self.worker, self.control.workers)
+            .from_epoch(self.control.resume.first)
             .with_clock(self.control.clock.clone());
         if self.control.resume.durable {
             context = context.durable(self.control.resume.execution);

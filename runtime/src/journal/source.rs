@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidemill_operators::{
-    Clock, Data, JournalSlot, PlanLimits, ProcessingTime, ReaderContext, Source, SourceError,
+    Clock, Data, JournalSlot, PlanLimits, ProcessingTime, ReaderContext, Source, SourceError, SourceLog,
 };
 
 use super::Attachment;
@@ -163,6 +163,11 @@ where
     fn start(&self, partition: u32) -> Result<u64, SourceError> {
         let store = self.store(self.attachment().as_deref(), partition).map_err(other)?;
         Ok(store.and_then(|store| store.first()).unwrap_or(0))
+    }
+
+    /// Kept by the source within, whose positions are in the journal.
+    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
+        self.source.keep(log)
     }
 
     /// Receives what is there, as long as no thread does: so the first epoch has it.

@@ -36,7 +36,9 @@ use parts::Parts;
 /// a directory belongs to one sink of one query, for what is left there unfinished is taken for its own. Without a
 /// checkpoint nothing is synced, and a crash leaves its unfinished files where they are.
 ///
-/// Files that are there are kept, and new ones are added beside them. A reader may take finished files away.
+/// Files that are there are kept, and new ones are added beside them. A reader may take finished files away. A query with
+/// a new checkpoint begins at the beginning, and would write once more what an earlier one has written; so it is refused
+/// where there are files of an earlier run, unless the sink is told to [add to them](DirSink::add_to_existing).
 #[derive(Debug)]
 pub struct DirSink {
     parts: Parts,
@@ -104,6 +106,19 @@ impl DirSink {
     #[must_use]
     pub fn roll_every(mut self, age: Duration) -> Self {
         self.parts.roll.every = age;
+        self
+    }
+
+    /// A query that begins with a new checkpoint may find finished files of others in the directory, and adds its own.
+    /// Without this it is refused: mostly the rows would be there twice. A query that goes on from its checkpoint, or has
+    /// none, adds to what is there in any case.
+    ///
+    /// ```
+    /// let sink = tidemill_connectors::json_lines_dir("results/all-days").add_to_existing();
+    /// ```
+    #[must_use]
+    pub fn add_to_existing(mut self) -> Self {
+        self.parts.adds = true;
         self
     }
 

@@ -33,8 +33,13 @@ impl PartName {
         dir.join(self.shown())
     }
 
+    /// The name while it is under way.
+    pub(super) fn pending_name(&self) -> String {
+        format!(".{}.pending", self.shown())
+    }
+
     pub(super) fn pending_in(&self, dir: &Path) -> PathBuf {
-        dir.join(format!(".{}.pending", self.shown()))
+        dir.join(self.pending_name())
     }
 }
 

@@ -76,6 +76,8 @@ impl Writing {
 pub(super) struct Parts {
     dir: PathBuf,
     pub(super) roll: Roll,
+    /// Whether a query that begins may find files of others.
+    pub(super) adds: bool,
     context: SinkContext,
     extension: &'static str,
     next: u64,
@@ -93,6 +95,7 @@ impl Parts {
         Parts {
             dir,
             roll: Roll { at: 64 << 20, every: Duration::from_secs(60) },
+            adds: false,
             context: SinkContext::new("", OutputMode::Append, false),
             extension,
             next: 0,
@@ -242,16 +245,74 @@ impl Parts {
                 finish(&self.dir, &part, length)?;
             }
         }
-        // Whatever is still under way nobody has committed. Each instance has its share of the former instances' files.
-        let workers = self.context.workers.max(1) as u64;
-        for (part, pending) in self.list()? {
-            let ours =
-                part.worker % workers == self.context.worker as u64 && part.extension == self.extension;
-            if pending && ours {
-                disk::delete(&part.pending_in(&self.dir))?;
-            }
+        let mut parts = self.list()?;
+        parts.retain(|(part, _)| part.extension == self.extension);
+        let begins = committed.is_none() && self.context.first == Epoch(0);
+        if begins {
+            self.refuse_others(&parts)?;
+        }
+        // Where other instances still see such files, they need the note.
+        if !begins || !parts.iter().any(|(_, pending)| *pending) {
+            self.drop_note()?;
+        }
+        // Whatever is still under way nobody has committed.
+        for (part, _) in parts.iter().filter(|(part, pending)| *pending && self.is_ours(part)) {
+            disk::delete(&part.pending_in(&self.dir))?;
         }
         if self.context.durable { disk::sync_dir(&self.dir) } else { Ok(()) }
+    }
+
+    /// Whether a file that a former run has left under way is to be dealt with here: each instance has its share of
+    /// the former instances' files.
+    fn is_ours(&self, part: &PartName) -> bool {
+        part.worker % self.context.workers.max(1) as u64 == self.context.worker as u64
+    }
+
+    /// A checkpoint that has not committed anything has no finished files, nor, in its first run, any under way: what is
+    /// there belongs to another one, and its rows would be there twice, or be thrown away.
+    fn refuse_others(&self, parts: &[(PartName, bool)]) -> Result<(), SinkError> {
+        let dir = self.dir.display();
+        // In the first run there are none of this checkpoint but those that other instances have begun. In a later one
+        // there may be, from a crash: unless an earlier run has noted that there are others. The note is looked for
+        // after the files, since who begins removes it first.
+        let noted = self.note().exists();
+        let under_way = |(part, pending): &&(PartName, bool)| *pending && (noted || self.is_ours(part));
+        let waiting: Vec<_> = parts.iter().filter(under_way).map(|(part, _)| part.pending_name()).collect();
+        if let Some(name) = waiting.iter().min().filter(|_| noted || self.context.execution == 0) {
+            fs::write(self.note(), "").map_err(|error| disk::failed("write", &self.note(), error))?;
+            return Err(SinkError::Setup(format!(
+                "{dir} holds {} unfinished files of an earlier run, such as {name}, while the checkpoint of this query is \
+                 new: they may have rows that the checkpoint of that run counts as committed. Start the query with that \
+                 one; or, if nobody needs them, delete them, or give the sink another directory",
+                waiting.len()
+            )));
+        }
+        let shown: Vec<_> =
+            parts.iter().filter(|(_, pending)| !pending).map(|(part, _)| part.shown()).collect();
+        match shown.iter().min() {
+            Some(name) if !self.adds => Err(SinkError::Setup(format!(
+                "{dir} holds {} files of an earlier run, such as {name}, while the checkpoint of this query is new: all \
+                 rows would be written once more beside them. Start the query with the checkpoint that they belong to; or, \
+                 to begin anew, empty the directory or give the sink another one; or, if these rows are to come beside \
+                 those, say so by `.add_to_existing()` on the sink",
+                shown.len()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// A file that says that files under way belong to another checkpoint: whoever tries again must hear it again.
+    fn note(&self) -> PathBuf {
+        self.dir.join(format!(".part-others.{}", self.extension))
+    }
+
+    fn drop_note(&self) -> Result<(), SinkError> {
+        match fs::remove_file(self.note()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(disk::failed("delete", &self.note(), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Our files in the directory, and whether each is under way.

@@ -154,6 +154,92 @@ fn another_run_adds_files_and_writes_over_none() {
     assert_eq!(numbers(scratch.path()), [1, 2]);
 }
 
+/// A sink that has been opened by the run with that number of a checkpoint that goes on with that epoch.
+fn begin(mut sink: DirSink, worker: usize, execution: u64, first: u64) -> Result<DirSink, SinkError> {
+    let context = SinkContext::new("test", OutputMode::Append, false).on_worker(worker, 2);
+    Sink::<u64>::open(&mut sink, &context.durable(execution).from_epoch(Epoch(first)))?;
+    Sink::<u64>::recover(&mut sink, None)?;
+    Ok(sink)
+}
+
+#[test]
+fn a_new_checkpoint_over_files_of_an_earlier_run_is_refused_unless_it_is_to_add() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let run = |sink: DirSink, execution, first| -> Result<(), SinkError> {
+        let mut sink = begin(sink, 0, execution, first)?;
+        write(&mut sink, first, vec![first]);
+        Sink::<u64>::commit(&mut sink, Epoch(first))?;
+        Sink::<u64>::close(&mut sink)
+    };
+    run(json_lines_dir(dir), 0, 0).unwrap();
+    for execution in [0, 3] {
+        let error = run(json_lines_dir(dir), execution, 0).unwrap_err();
+        assert!(matches!(&error, SinkError::Setup(_)), "{error:?}");
+        let error = error.to_string();
+        for part in [&*dir.display().to_string(), "1 files", "part-0-0-000000.jsonl", ".add_to_existing()"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+    // Rows of another kind, a sink that is new to a query that goes on, and who says so.
+    run(csv_dir(dir), 0, 0).unwrap();
+    run(json_lines_dir(dir), 1, 5).unwrap();
+    run(json_lines_dir(dir).add_to_existing(), 0, 0).unwrap();
+    let shown = files(dir, false);
+    assert_eq!(shown.len(), 4, "{shown:?}");
+}
+
+#[test]
+fn files_under_way_of_another_checkpoint_are_not_thrown_away() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let sink = || json_lines_dir(dir).add_to_existing();
+    // Two instances of a first run may begin after each other.
+    let mut first = begin(sink(), 0, 0, 0).unwrap();
+    first.write(Epoch(0), &mut vec![1_u64]).unwrap();
+    begin(sink(), 1, 0, 0).unwrap();
+    Sink::<u64>::prepare(&mut first, Epoch(0)).unwrap();
+    drop(first);
+    // A new checkpoint must not, whoever tries again, with whatever number of runs.
+    for (worker, execution) in [(0, 0), (0, 1), (1, 1), (0, 2)] {
+        let error = begin(sink(), worker, execution, 0).err().unwrap().to_string();
+        assert!(
+            error.contains("1 unfinished files") && error.contains(".part-0-0-000000.jsonl.pending"),
+            "{error}"
+        );
+    }
+    let pending = files(dir, true).into_iter().find(|path| path.display().to_string().ends_with("pending"));
+    let pending = pending.unwrap();
+    let text = fs::read(&pending).unwrap();
+    // The one that they belong to goes on with them, as does a new one when they are gone.
+    begin(sink(), 0, 1, 1).unwrap();
+    assert_eq!(hidden(dir), 0);
+    fs::write(&pending, text).unwrap();
+    assert!(begin(sink(), 0, 0, 0).is_err());
+    fs::remove_file(&pending).unwrap();
+    begin(sink(), 0, 1, 0).unwrap();
+    assert_eq!(hidden(dir), 0);
+}
+
+fn hidden(dir: &Path) -> usize {
+    fs::read_dir(dir)
+        .unwrap()
+        .filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().starts_with('.'))
+        .count()
+}
+
+#[test]
+fn what_a_crash_before_the_first_commit_left_is_thrown_away() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let mut first = begin(json_lines_dir(dir), 0, 0, 0).unwrap();
+    write(&mut first, 0, vec![1_u64]);
+    drop(first);
+    assert_eq!(hidden(dir), 1);
+    begin(json_lines_dir(dir), 0, 1, 0).unwrap();
+    assert_eq!(hidden(dir), 0);
+}
+
 #[test]
 fn every_csv_file_has_its_header() {
     #[derive(Serialize)]

@@ -5,7 +5,7 @@
 //! down before it counts, so that this holds for all runs of the query. Everything before `released` has been
 //! given to an epoch.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tidemill_operators::{PlanLimits, ProcessingTime, SourceError, SourceLog};
 
 use super::pattern;
 use super::scan::{Opened, Splitting};
+use super::sought::{self, Found, Past, Sought};
 
 /// What the user has said about a file source.
 #[derive(Clone, Debug)]
@@ -61,7 +62,10 @@ struct Entry {
 #[derive(Default)]
 pub(super) struct Catalogue {
     files: Vec<Entry>,
-    known: HashSet<PathBuf>,
+    /// The files that have been found, and how long they were, or were last said to be.
+    known: HashMap<PathBuf, u64>,
+    /// Those that an earlier run has found under another spelling of the pattern, from the root.
+    elsewhere: HashSet<PathBuf>,
     total: u64,
     listed: bool,
     next_listing: Option<ProcessingTime>,
@@ -74,21 +78,40 @@ pub(super) struct Catalogue {
     log: Option<Arc<dyn SourceLog>>,
 }
 
-/// Files found together, as they are kept: each with the length that counts.
-type Found = Vec<(PathBuf, u64)>;
-
 impl Catalogue {
     /// The catalogue of a query that begins, or goes on: with what its log tells.
     pub(super) fn open(log: Option<Arc<dyn SourceLog>>, settings: &Settings) -> Result<Self, SourceError> {
         let mut catalogue = Catalogue { log, ..Catalogue::default() };
-        let entries = catalogue.log.as_ref().map_or(Ok(Vec::new()), |log| log.entries())?;
-        for entry in &entries {
-            let found: Found =
-                serde_json::from_slice(entry).map_err(|error| SourceError::Other(error.into()))?;
-            catalogue.add(found, settings);
-            catalogue.listed = true;
+        let Some(log) = &catalogue.log else { return Ok(catalogue) };
+        let now = Sought::now(settings);
+        let past = Past::read(&log.entries()?, settings, &now)?;
+        if past.outdated {
+            log.append(&sought::written(&now)?)?;
+        }
+        catalogue.add(past.found, settings);
+        catalogue.elsewhere = past.elsewhere;
+        catalogue.listed = past.looked;
+        if settings.bounded && past.looked {
+            catalogue.tell_what_is_left_out(settings);
         }
         Ok(catalogue)
+    }
+
+    /// A bounded source that goes on does not look for files; but whoever has put some there should know.
+    fn tell_what_is_left_out(&mut self, settings: &Settings) {
+        // What it needs may be elsewhere, or read to the end and gone.
+        let Ok(found) = pattern::list(&settings.pattern) else { return };
+        let new = self.new_among(found, settings);
+        if let Some((first, _)) = new.first() {
+            tracing::warn!(
+                pattern = %settings.pattern,
+                "{} files are not read, such as {}: they were not there when the query first started, and a bounded \
+                 source reads what was there then. To read what is new in every run, leave the source unbounded and use \
+                 the trigger available-now",
+                new.len(),
+                first.display()
+            );
+        }
     }
 
     /// The same query from its beginning.
@@ -132,18 +155,47 @@ impl Catalogue {
             Err(SourceError::Setup(_)) if self.listed => return Ok(()),
             found => found?,
         };
-        let new: Found = found
-            .into_iter()
-            .filter(|found| !self.known.contains(&found.path))
-            .map(|found| (found.path, found.len))
-            .collect();
+        if settings.bounded && found.is_empty() {
+            tracing::warn!(
+                pattern = %settings.pattern,
+                "there is no file to read: none matches, where hidden ones and directories do not count, nor what is in \
+                 these; a bounded source reads what is there when it starts, and ends"
+            );
+        }
+        let new = self.new_among(found, settings);
         if let Some(log) = self.log.as_ref().filter(|_| !new.is_empty() || !self.listed) {
-            let entry = serde_json::to_vec(&new).map_err(|error| SourceError::Other(error.into()))?;
-            log.append(&entry)?;
+            log.append(&sought::written(&new)?)?;
         }
         self.add(new, settings);
         self.listed = true;
         Ok(())
+    }
+
+    /// Those of the files that nobody knew of. Of one that has grown behind what is read of it this tells, once.
+    fn new_among(&mut self, found: Vec<pattern::Found>, settings: &Settings) -> Found {
+        let mut new = Found::new();
+        let mut now = None;
+        for pattern::Found { path, len, .. } in found {
+            match self.known.get_mut(&path) {
+                Some(was) if *was < len && !settings.follow => {
+                    tracing::warn!(
+                        file = %path.display(),
+                        "the file had {was} bytes when it was found, and has {len} now: what was added is not read. A \
+                         file must appear whole (write it elsewhere and rename it), unless the source follows files"
+                    );
+                    *was = u64::MAX;
+                }
+                Some(_) => {}
+                None if self.elsewhere.is_empty() => new.push((path, len)),
+                None => {
+                    let now = now.get_or_insert_with(|| Sought::now(settings));
+                    if !self.elsewhere.contains(&now.whole(&path)) {
+                        new.push((path, len));
+                    }
+                }
+            }
+        }
+        new
     }
 
     fn add(&mut self, found: Found, settings: &Settings) {
@@ -153,7 +205,7 @@ impl Catalogue {
                 Splitting::Csv { .. } => len.min(1),
                 Splitting::Lines | Splitting::Blocks => len.div_ceil(settings.block),
             };
-            self.known.insert(path.clone());
+            self.known.insert(path.clone(), len);
             // An empty file has no block, and so could not be found by number.
             if blocks > 0 {
                 self.files.push(Entry { path: path.into(), len, first: self.total });

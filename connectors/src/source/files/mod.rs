@@ -2,6 +2,7 @@
 //!
 //! - [`pattern`]: which files there are;
 //! - [`catalogue`]: the files known so far, cut into numbered blocks, and how far epochs may read;
+//! - [`sought`]: what earlier runs have looked for, and whether this one goes on with it;
 //! - [`scan`]: the arithmetic of lines and records within a file;
 //! - [`format`], [`records`], [`csv_format`]: what a piece of text is turned into;
 //! - [`source`] and [`reader`]: the source itself.
@@ -14,6 +15,7 @@ mod pattern;
 mod reader;
 mod records;
 mod scan;
+mod sought;
 mod source;
 #[cfg(test)]
 mod tests;

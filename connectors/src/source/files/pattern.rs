@@ -25,15 +25,15 @@ pub(super) fn list(pattern: &str) -> Result<Vec<Found>, SourceError> {
         Err(error) => {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if !name.contains(['*', '?']) {
-                return Err(SourceError::Setup(format!("no input at {pattern}: {error}")));
+                return Err(missing(pattern, path, error.to_string()));
             }
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             (parent.unwrap_or(Path::new(".")), name)
         }
     };
-    let entries = directory.read_dir().map_err(|error| {
-        SourceError::Setup(format!("no input at {pattern}: cannot list {}: {error}", directory.display()))
-    })?;
+    let entries = directory
+        .read_dir()
+        .map_err(|error| missing(pattern, path, format!("cannot list {}: {error}", directory.display())))?;
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let file_name = entry.file_name();
@@ -51,6 +51,22 @@ pub(super) fn list(pattern: &str) -> Result<Vec<Found>, SourceError> {
     }
     found.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
     Ok(found)
+}
+
+fn missing(pattern: &str, path: &Path, error: String) -> SourceError {
+    let globbed = path.parent().is_some_and(|parent| parent.to_string_lossy().contains(['*', '?']));
+    let advice = if globbed { ": `*` and `?` may stand in the last part of a path only" } else { "" };
+    SourceError::Setup(format!("no input at {pattern}: {error}{advice}"))
+}
+
+/// Whether a file of that path may be one that the pattern stands for, as far as names tell.
+pub(super) fn admits(pattern: &Path, path: &Path) -> bool {
+    let Some(directory) = path.parent() else { return path == pattern };
+    let globbed = || {
+        let (glob, name) = (pattern.file_name()?.to_str()?, path.file_name()?.to_string_lossy());
+        (pattern.parent() == Some(directory)).then(|| matches(glob, &name))
+    };
+    path == pattern || directory == pattern || globbed().unwrap_or(false)
 }
 
 fn file(path: PathBuf, metadata: &Metadata) -> std::io::Result<Found> {

@@ -1,5 +1,6 @@
 //! Records that may be malformed, and what becomes of those that are. JSON Lines; CSV is next door.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -27,9 +28,9 @@ pub enum BadRecords {
 /// A record that cannot be read as what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BadRecord {
-    /// The file it stands in.
+    /// The file it stands in; empty if it was not read from one.
     pub file: String,
-    /// The line that it begins in, from 1.
+    /// The line that it begins in, from 1; 0 if that cannot be told (any more).
     pub line: u64,
     /// What it looks like, without its terminator.
     pub text: String,
@@ -37,9 +38,47 @@ pub struct BadRecord {
     pub reason: String,
 }
 
+thread_local! {
+    /// Lines that have been counted for [`BadRecord::of`].
+    static LINES: RefCell<LineNumbers> = RefCell::default();
+}
+
+impl BadRecord {
+    /// The account of a line that the program itself finds to be bad, with the file and the line that it was read from,
+    /// for lines of [`text_files`](super::text_files). To number a line, the file is read again up to there, or on from
+    /// the last one that was numbered: that is for a few lines, not for all.
+    ///
+    /// ```
+    /// use tidemill_connectors::{BadRecord, text_files};
+    /// use tidemill_operators::{Either, Graph};
+    ///
+    /// let graph = Graph::new("numbers");
+    /// let lines = graph.source(text_files("numbers/*.txt"));
+    /// let (numbers, bad) = lines.split(|line| match line.parse::<u64>() {
+    ///     Ok(number) => Either::Left(number),
+    ///     Err(error) => Either::Right(BadRecord::of(&line, error.to_string())),
+    /// });
+    /// # let _ = (numbers, bad);
+    /// ```
+    pub fn of(line: &crate::Text, reason: impl Into<String>) -> BadRecord {
+        let (text, reason) = (line.to_string(), reason.into());
+        let Some((file, at)) = line.place() else {
+            return BadRecord { file: String::new(), line: 0, text, reason };
+        };
+        // The file may have been taken away since.
+        let number = LINES.try_with(|lines| lines.try_borrow_mut().ok()?.line(file, at).ok());
+        let line = number.ok().flatten().unwrap_or(0);
+        BadRecord { file: file.display().to_string(), line, text, reason }
+    }
+}
+
 impl fmt::Display for BadRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, line {}: {}", self.file, self.line, self.reason)
+        match (self.file.as_str(), self.line) {
+            ("", _) => f.write_str(&self.reason),
+            (file, 0) => write!(f, "{file}: {}", self.reason),
+            (file, line) => write!(f, "{file}, line {line}: {}", self.reason),
+        }
     }
 }
 
@@ -293,7 +332,8 @@ impl<P: Parser> Decode for RoutedDecoder<P> {
 
 /// The text of a piece, or where it is no text.
 pub(super) fn text(bytes: Vec<u8>, path: &Arc<std::path::Path>, at: u64) -> Result<crate::Text, SourceError> {
-    String::from_utf8(bytes).map(crate::Text::from).map_err(|error| SourceError::BadRecord {
+    let text = String::from_utf8(bytes);
+    text.map(|text| crate::Text::read(text, Arc::clone(path), at)).map_err(|error| SourceError::BadRecord {
         place: format!("{}, byte {}", path.display(), at + error.utf8_error().valid_up_to() as u64),
         reason: "the file is not UTF-8".to_owned(),
     })

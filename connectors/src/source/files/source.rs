@@ -38,7 +38,10 @@ pub type CsvFiles<T> = FileSource<Checked<Csv<T>>>;
 /// file. Within a partition the order of the files is kept.
 ///
 /// It can be read again. A checkpoint keeps the list of the files as they were found; so after a restart those that have
-/// not been read to their end must still be there, not shorter, and the number of partitions must be the same.
+/// not been read to their end must still be there, not shorter, and the number of partitions must be the same. With
+/// another pattern under the same uid a [bounded](FileSource::bounded) source is refused, since it would read nothing of
+/// it; any other reads what is left of the files that it knows, and from then on finds files by the new pattern. It warns
+/// (by `tracing`) of files that it knows and that no longer match, and of any that have grown and are not followed.
 ///
 /// ```
 /// use tidemill_connectors::text_files;
@@ -59,7 +62,8 @@ pub struct FileSource<F: Format> {
 /// A source of lines, without their terminators (LF or CRLF). A last line without terminator counts.
 ///
 /// A line is a [`Text`](crate::Text): a piece of the block that was read, which reads as a `&str` and copies nothing. A
-/// function over lines of any source (those of a socket are `String`s) takes `L: Deref<Target = str>`.
+/// function over lines of any source (those of a socket are `String`s) takes `L: Deref<Target = str>`. It knows its
+/// [place](crate::Text::place); [`BadRecord::of`](super::BadRecord::of) tells file and line of one that makes no sense.
 pub fn text_files(pattern: impl Into<String>) -> TextFiles {
     FileSource::new(pattern.into(), Lines)
 }
@@ -139,7 +143,7 @@ impl<F: Format> FileSource<F> {
     }
 
     /// Reads what is there when the query starts for the first time, and ends: its end closes every window. A query that
-    /// goes on from a checkpoint does not look for other files. For a job that is started again and again to take what is
+    /// goes on from a checkpoint does not look for other files (it warns, by `tracing`, if there are any). For a job that is started again and again to take what is
     /// new, leave the source unbounded and use the trigger `available-now`, after which windows stay open.
     #[must_use]
     pub fn bounded(self) -> Self {

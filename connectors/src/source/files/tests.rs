@@ -200,6 +200,10 @@ fn what_is_missing_or_makes_no_sense_is_said_at_the_start() {
         let error = Drive::new(text_files(dir.path().join(pattern).display().to_string())).err().unwrap();
         assert!(matches!(&error, SourceError::Setup(text) if text.contains("nowhere")), "{error}");
     }
+    for pattern in ["*/a.txt", "day-?/*"] {
+        let error = Drive::new(text_files(dir.path().join(pattern).display().to_string())).err().unwrap();
+        assert!(error.to_string().contains("last part of a path only"), "{error}");
+    }
     assert!(text_files(path(&dir)).bounded().follow().start(0).is_err());
     assert!(csv_files::<Order>(path(&dir)).follow().start(0).is_err());
 }
@@ -240,6 +244,42 @@ fn bad_records_can_be_routed() {
     assert_eq!(bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [3, 5]);
     assert_eq!(bad[0].text, "{\"id\":2}");
     assert_eq!(bad[1].text, "not json");
+}
+
+#[test]
+fn bad_records_are_told_by_file_and_line_however_files_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut expected, mut texts) = (Vec::new(), [String::from("\u{FEFF}"), String::new()]);
+    for (file, text) in texts.iter_mut().enumerate() {
+        for line in 1..60u64 {
+            let is_bad = (line + file as u64).is_multiple_of(7);
+            text.push_str(&if is_bad { format!("bad ö{line}\r\n") } else { format!("{line}\n") });
+            if is_bad {
+                expected.push((format!("{file}"), line, format!("bad ö{line}")));
+            }
+        }
+        write(dir.path(), &file.to_string(), file as u64, text);
+    }
+    let told = |bad: Vec<BadRecord>| {
+        let name = |file: String| file.rsplit('/').next().unwrap().to_owned();
+        let mut told: Vec<_> = bad.into_iter().map(|bad| (name(bad.file), bad.line, bad.text)).collect();
+        told.sort();
+        told
+    };
+    for (block, partitions) in [(5, 1), (16, 3), (1000, 2)] {
+        let routed = json_lines::<u64>(path(&dir)).partitions(partitions).bounded().block_size(block);
+        let bad = Drive::new(routed.with_bad_records()).unwrap().read().unwrap().concat_results();
+        assert_eq!(told(bad), expected, "{block}");
+        let lines = text_files(path(&dir)).partitions(partitions).bounded().block_size(block);
+        let lines = Drive::new(lines).unwrap().read().unwrap().concat();
+        let bad = lines.iter().filter(|line| line.parse::<u64>().is_err());
+        assert_eq!(told(bad.map(|line| BadRecord::of(line, "no number")).collect()), expected, "{block}");
+    }
+    let lines = Drive::new(text_files(path(&dir)).bounded()).unwrap().read().unwrap().concat();
+    assert!(BadRecord::of(&lines[3], "odd").to_string().ends_with("/0, line 4: odd"));
+    std::fs::remove_file(dir.path().join("0")).unwrap();
+    assert!(BadRecord::of(&lines[2], "odd").to_string().ends_with("/0: odd"));
+    assert_eq!(BadRecord::of(&Text::from("x"), "odd").to_string(), "odd");
 }
 
 /// The errors among results.

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError};
+use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError, SourceLog};
 
 use super::lines::{Stopped, fail, read_lines};
-use super::{Feed, Message, OnDisconnect, Slot, SocketReader, Stopper, spawn};
+use super::{Feed, Message, OnDisconnect, Slot, SocketReader, Stopper, address, spawn};
 use crate::lock;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,8 +28,8 @@ pub struct SocketSource {
     slot: Mutex<Slot>,
 }
 
-/// A source that connects to `address`, as `localhost:9999`, when the query starts. When the server closes the
-/// connection, the stream ends.
+/// A source that connects to `address`, a host and a port as in `localhost:9999` or `[::1]:9999`, when the query starts;
+/// what is no such address is refused before anything runs. When the server closes the connection, the stream ends.
 pub fn socket(address: impl Into<String>) -> SocketSource {
     SocketSource { address: address.into(), on_disconnect: OnDisconnect::End, slot: Mutex::default() }
 }
@@ -60,7 +60,13 @@ impl Source for SocketSource {
     }
 
     fn start(&self, _partition: u32) -> Result<u64, SourceError> {
+        address::check(&self.address)?;
         Ok(0)
+    }
+
+    /// It keeps nothing; but this is called before anything else, also where a query goes on.
+    fn keep(&self, _log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
+        address::check(&self.address)
     }
 
     fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {

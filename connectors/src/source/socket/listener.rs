@@ -1,5 +1,6 @@
 //! Lines from any number of peers that connect to this source.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,7 +35,13 @@ pub struct ListenerSource {
 ///
 /// If the address cannot be listened at.
 pub fn socket_listener(address: impl ToSocketAddrs + std::fmt::Debug) -> Result<ListenerSource, SourceError> {
-    let failed = |error| SourceError::io(format!("cannot listen at {address:?}"), error);
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::InvalidInput => SourceError::Setup(format!(
+            "{address:?} is no address to listen at: {error}; write address and port, like \"127.0.0.1:9999\", or \
+             \"0.0.0.0:9999\" for peers on other machines"
+        )),
+        _ => SourceError::io(format!("cannot listen at {address:?}"), error),
+    };
     let listener = TcpListener::bind(&address).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let on_disconnect = OnDisconnect::Reconnect { after: Duration::ZERO };
@@ -113,7 +120,7 @@ fn accept(listener: &TcpListener, on_disconnect: OnDisconnect, feed: &Feed<Messa
             Ok(Some(begun)) => begun,
             Ok(None) => return,
             // The peer has gone again before it was let in.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
             Err(error) => return fail(feed, SourceError::io("cannot accept a connection", error)),
         };
         let (own_feed, own_stopper) = (feed.clone(), Arc::clone(stopper));
@@ -174,6 +181,16 @@ mod tests {
         assert!(!drive.ended());
         TcpStream::connect(address).unwrap().write_all(b"late").unwrap();
         assert_eq!(drive.read_at_least(1).unwrap(), ["late"]);
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_one_is_told_with_what_to_write() {
+        for address in ["localhost", "0.0.0.0:http", "::"] {
+            let error = socket_listener(address).err().unwrap();
+            assert!(matches!(&error, SourceError::Setup(_)), "{error:?}");
+            let error = error.to_string();
+            assert!(error.contains(&format!("{address:?}")) && error.contains("127.0.0.1:9999"), "{error}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! The sockets are read by threads of their own, which hand the lines over and wake the worker.
 
+mod address;
 mod client;
 mod lines;
 mod listener;

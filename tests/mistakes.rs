@@ -1,0 +1,261 @@
+//! What a user does between two runs, or mistypes, and must hear of: nothing is left out, or there twice, in silence.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tidemill::checkpoint::MemoryStorage;
+use tidemill::connectors::{
+    csv_files, json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, socket, text_files,
+};
+use tidemill::{
+    Fault, Graph, Journal, Options, PlanLimits, ReaderContext, Restart, Run, RunError, Source, SourceError,
+    SourceLog,
+};
+
+use common::run;
+
+fn options(dir: &Path) -> Options {
+    Options::default().without_ctrl_c().with_checkpoint(dir.join("checkpoint"))
+}
+
+fn write(dir: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+}
+
+#[test]
+fn a_bounded_source_of_files_refuses_a_checkpoint_of_another_pattern_and_says_what_to_do() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path();
+    write(dir, &[("a.txt", "1\n2\n"), ("b.log", "3\n")]);
+    let read = |pattern: &str, uid: &str, options: Options| {
+        let graph = Graph::new("lines");
+        let (sink, table) = memory_sink();
+        let lines = text_files(dir.join(pattern).display().to_string()).bounded();
+        graph.source(lines).uid(uid).map(|line| line.to_string()).sink(sink);
+        run(&graph, options).map(|_| table.snapshot().len())
+    };
+    assert_eq!(read("*.txt", "lines", options(dir)).unwrap(), 2);
+    let error = read("*.log", "lines", options(dir)).unwrap_err();
+    assert!(matches!(&error, RunError::Source { site, .. } if site.location.contains("mistakes.rs")));
+    let said = error.to_string();
+    assert!(said.contains("made for the pattern") && said.contains("--drop-state"), "{said}");
+    // What it says to do helps.
+    assert_eq!(read("*.txt", "lines", options(dir)).unwrap(), 0);
+    assert_eq!(read("*.log", "other lines", options(dir).with_drop_state("lines")).unwrap(), 1);
+    assert_eq!(read("*.log", "other lines", options(dir)).unwrap(), 0);
+}
+
+#[test]
+fn another_format_under_the_same_uid_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path();
+    write(dir, &[("a", "1\n2\n")]);
+    let pattern = dir.join("a").display().to_string();
+    let lines = Graph::new("numbers");
+    lines.source(json_lines::<u64>(pattern.clone()).bounded()).uid("numbers").sink(memory_sink().0);
+    run(&lines, options(dir)).unwrap();
+    let rows = Graph::new("numbers");
+    rows.source(csv_files::<(u64,)>(pattern).bounded()).uid("numbers").sink(memory_sink().0);
+    let error = run(&rows, options(dir)).unwrap_err().to_string();
+    assert!(error.contains("read as a whole (CSV)") && error.contains("blocks of"), "{error}");
+}
+
+#[test]
+fn a_socket_without_a_port_is_refused_before_anything_runs() {
+    let place = tempfile::tempdir().unwrap();
+    let (plain, journaled) = (Graph::new("plain"), Graph::new("journaled"));
+    plain.source(socket("localhost")).sink(memory_sink().0);
+    journaled.source(socket("localhost").journaled()).sink(memory_sink().0);
+    for (graph, options) in [(plain, Options::default().without_ctrl_c()), (journaled, options(place.path()))]
+    {
+        let error = graph.start(options).map(drop).unwrap_err();
+        assert!(matches!(&error, RunError::Source { site, .. } if site.location.contains("mistakes.rs")));
+        let said = error.to_string();
+        assert!(said.contains("it has no port") && said.contains("like `localhost:9999`"), "{said}");
+    }
+}
+
+fn again(times: u32) -> Restart {
+    Restart::Times { times, backoff: Duration::from_millis(5) }
+}
+
+#[test]
+fn a_query_that_is_given_up_says_how_often_it_was_tried_and_for_how_long() {
+    let graph = Graph::new("fails");
+    graph.source(memory([1, 2, 3])).inspect(|n| assert_ne!(*n, 2, "not two")).sink(memory_sink().0);
+    for times in [0, 1, 3] {
+        let place = tempfile::tempdir().unwrap();
+        let begun = Instant::now();
+        let error = run(&graph, options(place.path()).with_restart(again(times))).unwrap_err();
+        assert!(matches!(error.cause(), RunError::Panic { message, .. } if message.contains("not two")));
+        assert_eq!(error.fault(), Fault::User);
+        let said = error.to_string();
+        match &error {
+            RunError::GivenUp { restarts, after, .. } => {
+                assert_eq!(*restarts, times);
+                assert!(*after >= Duration::from_millis(5) && *after <= begun.elapsed(), "{after:?}");
+                let attempt = format!("(attempt {}, ", times + 1);
+                assert!(said.contains(&attempt) && said.contains("--restart allows no more"), "{said}");
+            }
+            _ => assert_eq!(times, 0, "{said}"),
+        }
+    }
+}
+
+#[test]
+fn a_query_that_is_started_again_gives_state_up_once_and_counts_its_restarts() {
+    let storage = Arc::new(MemoryStorage::new());
+    let count = |upto: u64, fails_at: u64, options: Options| {
+        let graph = Graph::new("counts");
+        let (sink, table) = memory_sink();
+        let calls = AtomicU64::new(0);
+        graph
+            .source(memory(0..upto))
+            .uid("numbers")
+            .inspect(move |_| assert_ne!(calls.fetch_add(1, Ordering::SeqCst), fails_at, "once"))
+            .key_by(|_| 0u8)
+            .count()
+            .update()
+            .uid("counts")
+            .sink(sink);
+        let options = options.without_ctrl_c().with_max_records_per_epoch(10);
+        let summary = graph.start_in(storage.clone(), options).unwrap().wait().unwrap();
+        (summary.restarts, table.snapshot().last().map(|(_, count): &(u8, u64)| *count))
+    };
+    assert_eq!(count(20, u64::MAX, Options::default()), (0, Some(20)));
+    // The count begins anew with the 21st, and goes on from the checkpoint after the failure.
+    let options = Options::default().with_drop_state("counts").with_restart(again(2));
+    assert_eq!(count(100, 50, options), (1, Some(80)));
+}
+
+/// A source whose query can be set up at the first start and at the third.
+struct Away<S> {
+    source: S,
+    starts: AtomicU64,
+}
+
+impl<S: Source> Source for Away<S> {
+    type Item = S::Item;
+    type Offset = S::Offset;
+    type Reader = S::Reader;
+
+    fn describe(&self) -> String {
+        self.source.describe()
+    }
+    fn is_bounded(&self) -> bool {
+        self.source.is_bounded()
+    }
+    fn is_replayable(&self) -> bool {
+        self.source.is_replayable()
+    }
+    fn start(&self, partition: u32) -> Result<S::Offset, SourceError> {
+        self.source.start(partition)
+    }
+    fn latest(&self, p: u32, from: &S::Offset, limits: &PlanLimits) -> Result<S::Offset, SourceError> {
+        self.source.latest(p, from, limits)
+    }
+    fn open(&self, p: u32, from: &S::Offset, context: ReaderContext) -> Result<S::Reader, SourceError> {
+        self.source.open(p, from, context)
+    }
+    fn keep(&self, _log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
+        match self.starts.fetch_add(1, Ordering::SeqCst) {
+            1 => Err(SourceError::io("cannot look", std::io::ErrorKind::HostUnreachable.into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_source_that_cannot_be_set_up_after_a_failure_is_tried_again() {
+    for times in [1, 2] {
+        let graph = Graph::new("away");
+        let (sink, table) = memory_sink();
+        let calls = AtomicU64::new(0);
+        graph
+            .source(Away { source: memory(0..100), starts: AtomicU64::new(0) })
+            .inspect(move |_| assert_ne!(calls.fetch_add(1, Ordering::SeqCst), 50, "once"))
+            .sink(sink);
+        let options = Options::default().without_ctrl_c().with_restart(again(times));
+        let ended = graph.start_in(Arc::new(MemoryStorage::new()), options).unwrap().wait();
+        if times == 1 {
+            let said = ended.unwrap_err().to_string();
+            assert!(said.contains("cannot look") && said.contains("(attempt 2, "), "{said}");
+        } else {
+            assert_eq!(ended.unwrap().restarts, 2);
+            assert_eq!(table.snapshot().len(), 100);
+        }
+    }
+}
+
+#[test]
+fn a_new_checkpoint_does_not_write_a_directory_of_results_once_more() {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("out");
+    let numbers = |workers: usize, checkpoint: &str, adds: bool| {
+        let graph = Graph::new("numbers");
+        let out = out.clone();
+        graph.source(memory(0..100)).rebalance().sink_per_worker(move |_| {
+            let sink = json_lines_dir(&out).roll_every_epoch();
+            Ok(if adds { sink.add_to_existing() } else { sink })
+        });
+        let options =
+            Options::default().without_ctrl_c().with_workers(workers).with_max_records_per_epoch(10);
+        run(&graph, options.with_restart(again(2)).with_checkpoint(place.path().join(checkpoint)))
+    };
+    let rows = || {
+        let files = std::fs::read_dir(&out).unwrap();
+        files
+            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap().lines().count())
+            .sum::<usize>()
+    };
+    numbers(3, "first", false).unwrap();
+    numbers(2, "first", false).unwrap();
+    assert_eq!(rows(), 100);
+    for workers in [1, 3] {
+        let error = numbers(workers, &format!("second-{workers}"), false).unwrap_err();
+        let RunError::Sink { site, .. } = &error else { panic!("{error}") };
+        assert!(site.location.contains("mistakes.rs"), "{site}");
+        let said = error.to_string();
+        assert!(said.contains("out holds") && said.contains(".add_to_existing()"), "{said}");
+        assert_eq!(rows(), 100);
+    }
+    // It may still be told otherwise.
+    numbers(3, "second-3", true).unwrap();
+    assert_eq!(rows(), 200);
+}
+
+#[test]
+fn a_graph_that_has_lost_its_sink_is_refused_and_does_not_empty_what_was_written() {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("out.jsonl");
+    let numbers = |until: i32, moved: bool, drop_state: &str| {
+        let graph = Graph::new("numbers");
+        let numbers = graph.source(memory(0..until)).uid("numbers").boxed();
+        let numbers = if moved { numbers.rebalance() } else { numbers };
+        numbers.sink(json_lines_sink(&out));
+        let mut options = options(place.path());
+        if !drop_state.is_empty() {
+            options = options.with_drop_state(drop_state);
+        }
+        run(&graph, options)
+    };
+    let rows = || std::fs::read_to_string(&out).unwrap().lines().count();
+    numbers(10, false, "").unwrap();
+    let error = numbers(20, true, "").unwrap_err();
+    assert!(matches!(&error, RunError::Restore { .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("has written to a sink of this uid"), "{said}");
+    assert_eq!(rows(), 10);
+    let uid = said.split("--drop-state ").nth(1).unwrap();
+    numbers(20, true, uid).unwrap();
+    assert_eq!(rows(), 20);
+    numbers(30, true, "").unwrap();
+    assert_eq!(rows(), 30);
+}
