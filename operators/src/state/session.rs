@@ -160,6 +160,13 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
         taken
     }
 
+    /// The end of the only session, if there is only one and it has not ended by the watermark.
+    #[inline]
+    pub(super) fn goes_on(&self, watermark: EventTime) -> Option<EventTime> {
+        let end = self.last.window.end;
+        if self.earlier.is_none() && end > watermark { Some(end) } else { None }
+    }
+
     /// Whether there is only one, which has ended by the watermark.
     pub(super) fn is_over(&self, watermark: EventTime) -> bool {
         self.earlier.is_none() && self.last.window.end <= watermark

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::hash::Hash;
 
+use super::order::Order;
 use super::session::{Content, Landed, Part, Session, Sessions, Spare, read};
 use super::table::{Entry, SMALL, Table};
 use super::timers::Timers;
@@ -31,6 +32,7 @@ pub struct SessionState<K, A: Aggregate, M, G> {
     timers: Timers,
     /// What has ended, while the others that have are looked for.
     ended: Vec<Ended<K, A::Acc, M>>,
+    order: Order,
     spare: Spare<A::Acc, M>,
     len: usize,
     /// The hash of every marked session.
@@ -73,6 +75,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
             table: Table::new(),
             timers: Timers::new(),
             ended: Vec::new(),
+            order: Order::new(),
             spare: Vec::new(),
             len: 0,
             changes: Vec::new(),
@@ -89,7 +92,13 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        if !self.go_on(aggregate, hash, key, window, value) {
+        if self.go_on(aggregate, hash, key, window, value) {
+            return;
+        }
+        if const { !std::mem::needs_drop::<K>() } {
+            let own = key.to_owned();
+            self.add_apart::<Q>(aggregate, hash, own.borrow(), window, value);
+        } else {
             self.add_apart(aggregate, hash, key, window, value);
         }
     }
@@ -111,7 +120,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         if last.mark.set() {
             self.changes.push(hash);
         }
-        if mark.outdate() {
+        if self.tracked && mark.outdate() {
             self.outdated(hash);
         }
         true
@@ -173,12 +182,18 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
     }
 
     /// A timer's time has come: takes out what has ended, and sets a new one for a key that goes on.
+    #[inline(always)]
     fn look_at(&mut self, time: EventTime, hash: u64, watermark: EventTime) {
         let is_due = |entry: &Entry<K, Sessions<A::Acc, M>, Written>| {
             entry.acc.due == time && hash_key(&entry.key) == hash
         };
         let Some(mut slot) = self.table.slot(hash, is_due) else { return };
         let Entry { key, acc: sessions, mark } = slot.get_mut();
+        if let Some(end) = sessions.goes_on(watermark) {
+            sessions.due = end;
+            self.timers.set(end, hash);
+            return;
+        }
         let ended = |session| self.ended.push(Ended { session, hash, key: key.clone() });
         let taken = sessions.take_earlier(watermark, &mut self.spare, ended);
         if sessions.is_over(watermark) {
@@ -240,7 +255,16 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         if window.end <= watermark {
             return Some(value);
         }
-        self.add_at(aggregate, hash, key, window, &value);
+        if self.go_on(aggregate, hash, key, window, &value) {
+            return None;
+        }
+        let value = value;
+        if const { !std::mem::needs_drop::<K>() } {
+            let own = key.to_owned();
+            self.add_apart::<Q>(aggregate, hash, own.borrow(), window, &value);
+        } else {
+            self.add_apart(aggregate, hash, key, window, &value);
+        }
         None
     }
 
@@ -288,9 +312,17 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         self.len -= self.ended.len();
         let mut ended = std::mem::take(&mut self.ended);
         let used = ended.len();
-        ended.sort_unstable_by_key(|ended| (ended.session.window.end, ended.hash));
-        for Ended { session, key, .. } in ended.drain(..) {
-            emit(key, session.window, aggregate.finish(&session.acc));
+        let when = |ended: &Ended<K, A::Acc, M>| (ended.session.window.end, ended.hash);
+        if const { !std::mem::needs_drop::<K>() } && self.order.arrange(&ended, when) {
+            for Ended { session, key, .. } in self.order.of(&ended) {
+                emit(key.clone(), session.window, aggregate.finish(&session.acc));
+            }
+            ended.clear();
+        } else {
+            ended.sort_unstable_by_key(when);
+            for Ended { session, key, .. } in ended.drain(..) {
+                emit(key, session.window, aggregate.finish(&session.acc));
+            }
         }
         if ended.capacity() <= SMALL || ended.capacity() / 8 <= used {
             self.ended = ended;
