@@ -160,11 +160,10 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
         taken
     }
 
-    /// The end of the only session, if there is only one and it has not ended by the watermark.
+    /// Whether there is any but the last one.
     #[inline]
-    pub(super) fn goes_on(&self, watermark: EventTime) -> Option<EventTime> {
-        let end = self.last.window.end;
-        if self.earlier.is_none() && end > watermark { Some(end) } else { None }
+    pub(super) fn has_earlier(&self) -> bool {
+        self.earlier.is_some()
     }
 
     /// Whether there is only one, which has ended by the watermark.
