@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{GroupState, Intake, PaneState, SessionState, Windowing};
 use crate::aggregate::Count;
 use crate::window::SessionWindow;
-use crate::{EventTime, hash_key, session, session_by, sliding, tumbling};
+use crate::{EventTime, Key, hash_key, session, session_by, sliding, tumbling};
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -124,6 +124,65 @@ fn sessions_that_begin_before_others_close_in_order_of_their_ends() {
     }
     assert!(ends.is_sorted());
     assert_eq!((state.len(), state.timers()), (0, 0));
+}
+
+/// Closes sessions of many keys in steps, and gives those of each step as `(end, hash, start, count)`.
+fn closed_in_steps<K: Key + ToOwned<Owned = K>>(
+    key: impl Fn(u64) -> K,
+    times: &[(u64, i64)],
+    step: i64,
+) -> Vec<Vec<(i64, u64, i64, u64)>> {
+    let mut state: SessionState<K, Count<()>, (), SessionWindow> =
+        session(Duration::from_micros(100)).state();
+    let mut steps = vec![];
+    let mut close = |state: &mut SessionState<K, Count<()>, (), SessionWindow>, watermark| {
+        let mut closed = vec![];
+        state.close(&Count::new(), EventTime(watermark), &mut |key, window, count| {
+            closed.push((window.end.0, hash_key(&key), window.start.0, count));
+        });
+        assert!(state.timers() <= state.len());
+        steps.push(closed);
+    };
+    let mut watermark = 0;
+    for (number, time) in times {
+        if *time > watermark + step {
+            watermark = *time - 1;
+            close(&mut state, watermark);
+        }
+        let key = key(*number);
+        state.add(&Count::new(), hash_key(&key), &key, EventTime(*time), &());
+    }
+    close(&mut state, i64::MAX);
+    assert_eq!((state.len(), state.timers()), (0, 0));
+    steps
+}
+
+#[test]
+fn many_sessions_close_in_order_whether_few_or_nearly_all_keys_are_due() {
+    let times: Vec<(u64, i64)> = (0..40_000).map(|n: i64| (hash_key(&n) % 700, n / 5)).collect();
+    let mut expected = vec![];
+    for key in 0..700 {
+        let mut of_key: Vec<i64> =
+            times.iter().filter(|(number, _)| *number == key).map(|(_, time)| *time).collect();
+        of_key.sort_unstable();
+        for session in of_key.chunk_by(|before, after| after - before <= 100) {
+            let (first, last) = (session.first().unwrap(), session.last().unwrap());
+            expected.push((last + 100, *first, session.len() as u64));
+        }
+    }
+    expected.sort_unstable();
+    for step in [1, 7, 60, 400, 3_000] {
+        let plain = closed_in_steps(|number| number, &times, step);
+        let owned = closed_in_steps(|number| number.to_string(), &times, step);
+        for steps in [plain, owned] {
+            assert!(steps.iter().flatten().is_sorted());
+            let mut all: Vec<_> =
+                steps.iter().flatten().map(|(end, _, start, count)| (*end, *start, *count)).collect();
+            all.sort_unstable();
+            assert!(all == expected, "with steps of {step}");
+            assert!(step == 1 || steps.iter().any(|closed| closed.len() > 30));
+        }
+    }
 }
 
 #[test]

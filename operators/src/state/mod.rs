@@ -10,6 +10,7 @@ mod deltas;
 mod groups;
 mod known;
 mod mark;
+mod order;
 mod pane;
 mod pane_snapshot;
 mod panes;

@@ -154,6 +154,12 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
         taken
     }
 
+    /// Whether there is any but the last one.
+    #[inline]
+    pub(super) fn has_earlier(&self) -> bool {
+        self.earlier.is_some()
+    }
+
     /// Whether there is only one, which has ended by the watermark.
     pub(super) fn is_over(&self, watermark: EventTime) -> bool {
         self.earlier.is_none() && self.last.window.end <= watermark

@@ -3,8 +3,9 @@
 use std::borrow::Borrow;
 use std::hash::Hash;
 
+use super::order::Order;
 use super::session::{Content, Landed, Part, Session, Sessions, Spare, read};
-use super::table::{Entry, SMALL, Table};
+use super::table::{Entry, Table, relieve};
 use super::timers::Timers;
 use super::{GroupState, Intake, Mark, Reach};
 use crate::{
@@ -31,6 +32,9 @@ pub struct SessionState<K, A: Aggregate, M, G> {
     timers: Timers,
     /// What has ended, while the others that have are looked for.
     ended: Vec<Ended<K, A::Acc, M>>,
+    /// Keys without a session, on their way from the table to what has ended.
+    over: Vec<Entry<K, Sessions<A::Acc, M>, Written>>,
+    order: Order,
     spare: Spare<A::Acc, M>,
     len: usize,
     /// The hash of every marked session.
@@ -47,7 +51,7 @@ pub struct SessionState<K, A: Aggregate, M, G> {
 struct Written {
     /// Anything: when the last session closes, that must be written.
     before: bool,
-    /// Not its sessions as they are now. Without checkpoints it is so for ever, and looked at no more.
+    /// Not its sessions as they are now. Without checkpoints nobody looks at it.
     stale: bool,
 }
 
@@ -58,6 +62,9 @@ impl Written {
         !std::mem::replace(&mut self.stale, true)
     }
 }
+
+/// Where one timer in so many places of the table is due, the table is gone through.
+const MANY: usize = 4;
 
 /// A session that has ended, on its way out.
 struct Ended<K, Acc, M> {
@@ -73,24 +80,14 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
             table: Table::new(),
             timers: Timers::new(),
             ended: Vec::new(),
+            over: Vec::new(),
+            order: Order::new(),
             spare: Vec::new(),
             len: 0,
             changes: Vec::new(),
             tracked: false,
             unwritten: Vec::new(),
             gone: Vec::new(),
-        }
-    }
-
-    /// Adds a record that spans `window`.
-    #[inline(always)]
-    fn add_at<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, window: Window, value: &A::In)
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
-    {
-        if !self.go_on(aggregate, hash, key, window, value) {
-            self.add_apart(aggregate, hash, key, window, value);
         }
     }
 
@@ -111,7 +108,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         if last.mark.set() {
             self.changes.push(hash);
         }
-        if mark.outdate() {
+        if self.tracked && mark.outdate() {
             self.outdated(hash);
         }
         true
@@ -126,6 +123,24 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
     }
 
     /// Adds a record that does not merely go on with its key's last session.
+    ///
+    /// A key that is plain is copied for it: what is lent to a call has to lie in memory, and the loop over records would
+    /// put every key there before it is looked up.
+    #[inline(always)]
+    fn add_beside<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, window: Window, value: &A::In)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        if const { !std::mem::needs_drop::<K>() } {
+            let key = key.to_owned();
+            self.add_apart::<Q>(aggregate, hash, key.borrow(), window, value);
+        } else {
+            self.add_apart(aggregate, hash, key, window, value);
+        }
+    }
+
+    /// As [`add_beside`](Self::add_beside), by a call.
     #[inline(never)]
     fn add_apart<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, window: Window, value: &A::In)
     where
@@ -173,28 +188,83 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
     }
 
     /// A timer's time has come: takes out what has ended, and sets a new one for a key that goes on.
+    #[inline(always)]
     fn look_at(&mut self, time: EventTime, hash: u64, watermark: EventTime) {
         let is_due = |entry: &Entry<K, Sessions<A::Acc, M>, Written>| {
             entry.acc.due == time && hash_key(&entry.key) == hash
         };
         let Some(mut slot) = self.table.slot(hash, is_due) else { return };
-        let Entry { key, acc: sessions, mark } = slot.get_mut();
-        let ended = |session| self.ended.push(Ended { session, hash, key: key.clone() });
-        let taken = sessions.take_earlier(watermark, &mut self.spare, ended);
-        if sessions.is_over(watermark) {
-            let (Entry { key, acc: sessions, mark }, _) = slot.remove();
-            if mark.before {
-                self.gone.push(key.clone());
-            }
-            self.ended.push(Ended { session: sessions.last, hash, key });
-            return;
+        let SessionState { timers, ended, spare, unwritten, tracked, gone, .. } = self;
+        let unwritten = tracked.then_some(unwritten);
+        if !settle(slot.get_mut(), hash, watermark, timers, ended, spare, unwritten) {
+            end(slot.remove().0, hash, ended, gone);
         }
-        if taken && mark.outdate() && self.tracked {
-            self.unwritten.push(hash);
-        }
-        sessions.due = sessions.first_end();
-        self.timers.set(sessions.due, hash);
     }
+
+    /// So many timers are due that going through the table is faster than looking each key up.
+    fn look_at_all(&mut self, watermark: EventTime) {
+        let SessionState { table, timers, ended, over, spare, unwritten, tracked, gone, .. } = self;
+        let now = timers.now();
+        let is_over = |entry: &mut Entry<K, Sessions<A::Acc, M>, Written>| {
+            if entry.acc.due > now {
+                return false;
+            }
+            let hash = hash_key(&entry.key);
+            !settle(entry, hash, watermark, timers, ended, spare, tracked.then_some(&mut *unwritten))
+        };
+        over.extend(table.extract_if(is_over));
+        for entry in over.drain(..) {
+            let hash = hash_key(&entry.key);
+            end(entry, hash, ended, gone);
+        }
+    }
+}
+
+/// Takes out what has ended of a key and sets a timer for the rest; says whether there is any.
+#[inline(always)]
+fn settle<K: Key, Acc, M: Mark>(
+    entry: &mut Entry<K, Sessions<Acc, M>, Written>,
+    hash: u64,
+    watermark: EventTime,
+    timers: &mut Timers,
+    ended: &mut Vec<Ended<K, Acc, M>>,
+    spare: &mut Spare<Acc, M>,
+    unwritten: Option<&mut Vec<u64>>,
+) -> bool {
+    let Entry { key, acc: sessions, mark } = entry;
+    if sessions.has_earlier() {
+        let each = |session| ended.push(Ended { session, hash, key: key.clone() });
+        let taken = sessions.take_earlier(watermark, spare, each);
+        if sessions.is_over(watermark) {
+            return false;
+        }
+        if taken
+            && mark.outdate()
+            && let Some(unwritten) = unwritten
+        {
+            unwritten.push(hash);
+        }
+    } else if sessions.is_over(watermark) {
+        return false;
+    }
+    sessions.due = sessions.first_end();
+    timers.set(sessions.due, hash);
+    true
+}
+
+/// A key's last session has ended.
+#[inline(always)]
+fn end<K: Key, Acc, M>(
+    entry: Entry<K, Sessions<Acc, M>, Written>,
+    hash: u64,
+    ended: &mut Vec<Ended<K, Acc, M>>,
+    gone: &mut Vec<K>,
+) {
+    let Entry { key, acc: sessions, mark } = entry;
+    if mark.before {
+        gone.push(key.clone());
+    }
+    ended.push(Ended { session: sessions.last, hash, key });
 }
 
 impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> Intake<K, A> for SessionState<K, A, M, G> {
@@ -217,7 +287,9 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> Intake<K, A> for SessionState
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let window = self.gap.span(time, value);
-        self.add_at(aggregate, hash, key, window, value);
+        if !self.go_on(aggregate, hash, key, window, value) {
+            self.add_beside(aggregate, hash, key, window, value);
+        }
     }
 
     /// Works the record's span out once, for both the late test and the sessions.
@@ -239,7 +311,11 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> Intake<K, A> for SessionState
         if window.end <= watermark {
             return Some(value);
         }
-        self.add_at(aggregate, hash, key, window, &value);
+        if !self.go_on(aggregate, hash, key, window, &value) {
+            // Moved before it is lent, as the key is copied.
+            let apart = value;
+            self.add_beside(aggregate, hash, key, window, &apart);
+        }
         None
     }
 
@@ -274,23 +350,36 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
     /// memory.
     fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Window, A::Out)) {
         let due = self.timers.take_due(watermark);
-        for due in due.chunks(Reach::AHEAD) {
-            if let Some(reach) = self.table.reach() {
-                due.iter().for_each(|(_, hash)| reach.fetch(*hash));
+        if due.len() > self.table.buckets() / MANY {
+            self.look_at_all(watermark);
+        } else {
+            for due in due.chunks(Reach::AHEAD) {
+                if let Some(reach) = self.table.reach() {
+                    due.iter().for_each(|(_, hash)| reach.fetch(*hash));
+                }
+                due.iter().for_each(|(time, hash)| self.look_at(*time, *hash, watermark));
             }
-            due.iter().for_each(|(time, hash)| self.look_at(*time, *hash, watermark));
         }
         self.timers.recycle(due);
         self.len -= self.ended.len();
         let mut ended = std::mem::take(&mut self.ended);
         let used = ended.len();
-        ended.sort_unstable_by_key(|ended| (ended.session.window.end, ended.hash));
-        for Ended { session, key, .. } in ended.drain(..) {
-            emit(key, session.window, aggregate.finish(&session.acc));
+        let when = |ended: &Ended<K, A::Acc, M>| (ended.session.window.end, ended.hash);
+        if const { !std::mem::needs_drop::<K>() } && self.order.arrange(&ended, when) {
+            for Ended { session, key, .. } in self.order.of(&ended) {
+                emit(key.clone(), session.window, aggregate.finish(&session.acc));
+            }
+            ended.clear();
+        } else {
+            ended.sort_unstable_by_key(when);
+            for Ended { session, key, .. } in ended.drain(..) {
+                emit(key, session.window, aggregate.finish(&session.acc));
+            }
         }
-        if ended.capacity() <= SMALL || ended.capacity() / 8 <= used {
-            self.ended = ended;
-        }
+        self.ended = ended;
+        relieve(&mut self.ended, used);
+        relieve(&mut self.over, used);
+        self.order.relieve(used);
     }
 
     fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {

@@ -193,6 +193,20 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         self.entries.find_entry(hash, is_it).ok()
     }
 
+    /// How many entries there are places for, taken or not: what it costs to go through them.
+    pub(super) fn buckets(&self) -> usize {
+        self.entries.num_buckets()
+    }
+
+    /// Goes through all entries and removes those that `is_done`.
+    #[inline]
+    pub(super) fn extract_if(
+        &mut self,
+        is_done: impl FnMut(&mut Entry<K, Acc, M>) -> bool,
+    ) -> impl Iterator<Item = Entry<K, Acc, M>> {
+        self.entries.extract_if(is_done)
+    }
+
     /// Removes one entry of that hash that `is_done`.
     pub(super) fn remove(
         &mut self,
@@ -225,6 +239,13 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         if self.entries.capacity() > SMALL && self.entries.capacity() / 8 > expected {
             self.entries = HashTable::with_capacity(2 * expected);
         }
+    }
+}
+
+/// Gives the memory of an emptied list away if it is much more than what was used this time.
+pub(super) fn relieve<T>(list: &mut Vec<T>, used: usize) {
+    if list.capacity() > SMALL && list.capacity() / 8 > used {
+        *list = Vec::new();
     }
 }
 

@@ -5,7 +5,7 @@
 //! under that bit is due or goes under lower ones, and the rest stays where it is. A timer is moved 64 times at most;
 //! nothing need be known of how far ahead they are set.
 
-use super::table::SMALL;
+use super::table::relieve;
 use crate::EventTime;
 
 /// An instant, and whose it is.
@@ -72,6 +72,11 @@ impl Timers {
         due
     }
 
+    /// How far the timers have been taken out.
+    pub(super) fn now(&self) -> EventTime {
+        self.now
+    }
+
     /// Whether anything may be due at an instant: surely if it is, and hardly if it is not.
     pub(super) fn may_be_due(&self, now: EventTime) -> bool {
         let highest = place(self.now, now);
@@ -80,10 +85,10 @@ impl Timers {
 
     /// Takes the list's memory back, unless it is much more than was needed this time.
     pub(super) fn recycle(&mut self, mut due: Vec<Timer>) {
-        if due.capacity() <= SMALL || due.capacity() / 8 <= due.len() {
-            due.clear();
-            self.due = due;
-        }
+        let used = due.len();
+        due.clear();
+        relieve(&mut due, used);
+        self.due = due;
     }
 
     /// How many are set.
@@ -102,6 +107,7 @@ fn place(now: EventTime, time: EventTime) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::SMALL;
     use proptest::collection::vec;
     use proptest::prelude::*;
 

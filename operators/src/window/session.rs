@@ -35,7 +35,8 @@ impl SessionWindow {
     /// What a record at that time spans: the session it would be alone.
     #[inline]
     pub fn span_of(&self, time: EventTime) -> Window {
-        Window { start: time, end: EventTime(time.0.saturating_add(self.micros)) }
+        // A gap is never negative, so there is one end of time to stop at: half as many instructions.
+        Window { start: time, end: EventTime(time.0.checked_add(self.micros).unwrap_or(i64::MAX)) }
     }
 }
 
