@@ -21,6 +21,8 @@ pub use sink::{
     ForEachEpoch, JsonLinesSink, MemorySink, MemoryTable, at_commit, channel_sink, console, csv_dir,
     csv_sink, discard, for_each, for_each_epoch, json_lines_dir, json_lines_sink, memory_sink, try_for_each,
 };
+#[cfg(feature = "latency")]
+pub use sink::{Latency, LatencySummary, Measured};
 pub use source::{
     BadRecord, BadRecords, ChannelReader, ChannelSender, ChannelSource, Checked, Csv, CsvFiles, FileOffset,
     FileReader, FileSource, Format, IterReader, IterSource, Json, JsonLines, Lines, ListenerSource,

@@ -13,6 +13,8 @@ mod encode;
 mod file;
 mod for_each;
 mod json_lines;
+#[cfg(feature = "latency")]
+mod latency;
 mod memory;
 
 use std::collections::VecDeque;
@@ -27,6 +29,8 @@ pub use dir::{DirSink, csv_dir, json_lines_dir};
 pub use discard::{Discard, DiscardCount, discard};
 pub use for_each::{EpochRows, ForEach, ForEachEpoch, for_each, for_each_epoch, try_for_each};
 pub use json_lines::{JsonLinesSink, json_lines_sink};
+#[cfg(feature = "latency")]
+pub use latency::{Latency, LatencySummary, Measured};
 pub use memory::{MemorySink, MemoryTable, memory_sink};
 
 /// Rows that wait for the commit of their epoch, unless they may be shown at once.
