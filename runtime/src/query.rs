@@ -87,7 +87,7 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// `here`: states are written by the thread that hands them over.
+    /// `here`: a test steps the query and moves its clock; states are written by the thread that hands them over.
     pub(crate) fn new(
         graph: &Graph,
         options: Options,
@@ -148,6 +148,7 @@ impl Prepared {
             nodes: layout.nodes.len(),
             resume,
             memory,
+            stepped: here,
         }));
         let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), keeper)?;
         Ok(Prepared { layout, control, driver, events, options })

@@ -60,6 +60,9 @@ pub(crate) fn stateful<'scope>(
     if let Some(assigner) = &assigner {
         hosted.control.add_assigner(assigner.domain, hosted.worker(), waker(scope, &address));
     }
+    if hosted.control.is_stepped() {
+        hosted.control.add_timed(waker(scope, &address));
+    }
     builder.build_reschedule(move |capabilities| {
         Port::endow(&mut ports, capabilities);
         let mut stand = Stand::new(hosted, assigner, sources, domains, ports, alarm);
@@ -232,6 +235,7 @@ impl Stand {
             if self.continuous() {
                 let now = self.hosted.control.clock.now();
                 self.alarm.after(now, at.since(now));
+                self.hosted.control.note_timer(at);
             } else {
                 self.hosted.control.request_epoch_at(at);
             }
