@@ -391,7 +391,7 @@ fn drive(
     }
 }
 
-/// Ctrl-C, while a query runs: the first one stops it in order, the second one ends the process.
+/// Ctrl-C or SIGTERM, while a query runs: the first one stops it in order, the second one ends the process.
 struct Interrupt {
     flag: Arc<AtomicBool>,
     ids: Vec<signal_hook::SigId>,
@@ -403,14 +403,19 @@ impl Interrupt {
     }
 
     fn watch() -> Result<Interrupt, RunError> {
-        use signal_hook::consts::SIGINT;
-        let flag = Arc::new(AtomicBool::new(false));
-        let engine = |e: std::io::Error| RunError::Engine(format!("Ctrl-C cannot be watched: {e}"));
-        // In this order: a signal that finds the flag set ends the process, then the flag is set.
-        let second = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&flag))
-            .map_err(engine)?;
-        let first = signal_hook::flag::register(SIGINT, Arc::clone(&flag)).map_err(engine)?;
-        Ok(Interrupt { flag, ids: vec![first, second] })
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::flag::{register, register_conditional_shutdown};
+        let engine = |e: std::io::Error| RunError::Engine(format!("signals cannot be watched: {e}"));
+        let mut interrupt = Interrupt::none();
+        for signal in [SIGINT, SIGTERM] {
+            let flag = || Arc::clone(&interrupt.flag);
+            // In this order: a signal that finds the flag set, by itself or by the other one, ends the process; then the
+            // flag is set.
+            let second = register_conditional_shutdown(signal, 128 + signal, flag()).map_err(engine)?;
+            let first = register(signal, flag()).map_err(engine)?;
+            interrupt.ids.extend([first, second]);
+        }
+        Ok(interrupt)
     }
 
     fn came(&self) -> bool {
