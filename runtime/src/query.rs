@@ -19,7 +19,7 @@ use crate::journal;
 use crate::ledger::{Ledger, PartitionMark};
 use crate::options::{Options, Restart};
 use crate::progress::{Progress, Summary};
-use crate::recovery::{DomainStart, Opened, Resume, keep_nothing};
+use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, warn_of_ended};
 use crate::saver::Saver;
 use crate::spill;
 
@@ -123,6 +123,7 @@ impl Prepared {
                 journal::attach_all(&nodes, Some(&storage), &clock);
                 journal::refuse_loss(&nodes, options.allow_loss)?;
                 resume = opened.resume(&layout);
+                warn_of_ended(&resume, &layout);
                 let (writer, operators) = (opened.writer.clone(), layout.stateful());
                 resume.saver = Some(match here {
                     true => Saver::here(writer, sender.clone(), operators),

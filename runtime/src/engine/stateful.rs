@@ -198,6 +198,13 @@ impl Stand {
     }
 
     fn work(&mut self, input: usize, batch: Batch) {
+        // A feed comes only when there have been rows before; alone it may be empty.
+        if !batch.is_empty()
+            && !batch.is_feed()
+            && let Some(problem) = self.assigner.as_ref().and_then(Assigner::refuses)
+        {
+            return self.hosted.refuse(problem);
+        }
         if !self.taken {
             self.taken = true;
             // One reading per activation in continuous mode; in micro-batch the epoch's own, which the plan has.
