@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidemill_operators::{EventTime, Graph, Mode, WindowResult, tumbling};
+use tidemill_operators::{EventTime, Graph, Mode, WindowResult, session, tumbling};
 use tidemill_runtime::testing::{Collected, ScriptedSource, SimClock, TestDriver, collecting_sink};
 use tidemill_runtime::{Options, RunError};
 
@@ -227,4 +227,29 @@ fn one_jump_over_all_timers_is_as_good_as_many_steps() {
     driver.settle().unwrap();
     driver.advance(Duration::from_secs(1)).unwrap();
     assert_eq!(rows.written(), [((), 1)]);
+}
+
+#[test]
+fn a_record_that_would_have_met_a_session_that_was_said_makes_one_of_its_own() {
+    let graph = Graph::new("sessions");
+    let (sink, sessions) = collecting_sink();
+    ScriptedSource::new()
+        .row(at(0), 1)
+        .row(at(10), 2)
+        .watermark(at(20))
+        .end_epoch()
+        .row(at(15), 3)
+        .watermark(at(40))
+        .end_epoch()
+        .stream(&graph)
+        .window(session(Duration::from_secs(10)))
+        .count()
+        .append()
+        .map(|it| (it.window.start, it.window.end, it.value))
+        .sink(sink);
+    let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new()).unwrap();
+    driver.run_to_end().unwrap();
+    // Exactly the gap apart is one session; and the two overlap.
+    assert_eq!(sessions.committed(), [(at(0), at(20), 2), (at(15), at(25), 1)]);
+    assert_eq!(driver.progress().late_rows, 0);
 }

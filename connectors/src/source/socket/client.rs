@@ -20,6 +20,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// not UTF-8 fails the query, unless the source is [`lossy`](SocketSource::lossy), and so does one that is longer than
 /// [`max_line`](SocketSource::max_line).
 ///
+/// With a checkpoint it wants `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and what is
+/// not there yet when the process is killed, is gone, and the peer does not know: there is no acknowledgement in plain
+/// lines.
+///
 /// ```no_run
 /// use std::time::Duration;
 /// use tidemill_connectors::{OnDisconnect, socket};

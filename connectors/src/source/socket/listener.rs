@@ -18,6 +18,10 @@ use crate::lock;
 /// not UTF-8 fails the query, unless the source is [`lossy`](ListenerSource::lossy), and so does one that is longer than
 /// [`max_line`](ListenerSource::max_line).
 ///
+/// With a checkpoint it wants `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and what is
+/// not there yet when the process is killed, is gone, and the peer does not know: there is no acknowledgement in plain
+/// lines.
+///
 /// ```
 /// use tidemill_connectors::socket_listener;
 ///
