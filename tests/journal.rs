@@ -98,3 +98,24 @@ fn what_a_channel_and_a_socket_have_said_is_there_in_the_next_process() {
     assert_eq!(source.start(0).unwrap(), 0, "nothing was committed");
     assert_eq!(read(&source, 3, 2).unwrap(), ["four", "five"]);
 }
+
+/// The end was written down once more by every look at a source that had ended before its reader was opened; the next run then
+/// took such an end for its own, and read nothing.
+#[test]
+fn a_source_that_has_ended_ends_once_and_the_next_run_reads_what_it_has_then() {
+    for mode in [Mode::MicroBatch, Mode::Continuous] {
+        let storage = Arc::new(tidemill::checkpoint::MemoryStorage::new());
+        let sent: [&[u64]; 6] = [&[1], &[2], &[], &[], &[3], &[4, 5]];
+        for numbers in sent {
+            let (sender, source) = channel(16);
+            numbers.iter().for_each(|number| sender.send(*number).unwrap());
+            drop(sender);
+            let graph = Graph::new("numbers");
+            let (sink, table) = memory_sink();
+            graph.source(source.journaled()).sink(sink);
+            let options = Options::default().with_mode(mode).without_ctrl_c();
+            graph.start_in(storage.clone(), options).unwrap().wait().unwrap();
+            assert_eq!(table.snapshot(), numbers, "{mode:?}");
+        }
+    }
+}

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use tidemill::checkpoint::MemoryStorage;
 use tidemill::connectors::{
-    csv_files, json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, socket, text_files,
+    channel, csv_files, json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, socket, text_files,
 };
 use tidemill::{
-    Fault, Graph, Journal, Options, PlanLimits, ReaderContext, Restart, Run, RunError, Source, SourceError,
-    SourceLog,
+    EventTime, Fault, Graph, Journal, Options, PlanLimits, ReaderContext, Restart, Run, RunError, Source,
+    SourceError, SourceLog, tumbling,
 };
 
-use common::run;
+use common::{MODES, run};
 
 fn options(dir: &Path) -> Options {
     Options::default().without_ctrl_c().with_checkpoint(dir.join("checkpoint"))
@@ -258,4 +258,56 @@ fn a_graph_that_has_lost_its_sink_is_refused_and_does_not_empty_what_was_written
     assert_eq!(rows(), 20);
     numbers(30, true, "").unwrap();
     assert_eq!(rows(), 30);
+}
+
+#[test]
+fn records_that_come_when_event_time_has_ended_are_refused_and_dropping_the_watermark_lets_them_in() {
+    for (mode, workers) in MODES.into_iter().flat_map(|mode| [(mode, 1), (mode, 2)]) {
+        for fused in [true, false] {
+            let storage = Arc::new(MemoryStorage::new());
+            // `ends`: whether the source ends behind these, or waits for more.
+            let windows = |times: &[i64], ends: bool, drop_state: Option<&str>| {
+                let (sender, source) = channel(16);
+                times.iter().for_each(|time| sender.send(*time).unwrap());
+                let _kept = (!ends).then_some(sender);
+                let graph = Graph::new("windows");
+                let (sink, table) = memory_sink();
+                let timed = graph
+                    .source(source.journaled())
+                    .with_watermark(|time| EventTime::from_secs(*time), Duration::ZERO);
+                let window = tumbling(Duration::from_secs(10));
+                let counts = match fused {
+                    true => timed.key_by(|_| 0u8).window(window).count().append(),
+                    false => timed.boxed().rebalance().key_by(|_| 0u8).window(window).count().append(),
+                };
+                counts.map(|result| (result.window.start, result.value)).sink(sink);
+                let options = common::options(mode, workers);
+                let options = drop_state.iter().fold(options, |options, uid| options.with_drop_state(*uid));
+                let summary = graph.start_in(storage.clone(), options).and_then(|query| query.wait())?;
+                assert_eq!(summary.late_rows, 0, "{mode}");
+                let mut windows = table.snapshot();
+                windows.sort();
+                Ok::<_, RunError>(windows)
+            };
+            let at = EventTime::from_secs;
+            assert_eq!(windows(&[1, 2, 11], true, None).unwrap(), [(at(0), 2), (at(10), 1)]);
+            // A source that ends again at once has brought nothing that could be late.
+            assert_eq!(windows(&[], true, None).unwrap(), []);
+            let mut uid = String::new();
+            for times in [&[21][..], &[]] {
+                let error = windows(times, false, None).unwrap_err();
+                assert!(
+                    matches!(&error, RunError::Restore { site, .. } if site.location.contains("mistakes.rs"))
+                );
+                let said = error.to_string();
+                assert!(said.contains("event time has ended") && said.contains("would be late"), "{said}");
+                assert!(said.contains("OnDisconnect::Reconnect"), "{said}");
+                uid = said.split_once("--drop-state ").unwrap().1.split(',').next().unwrap().to_owned();
+            }
+            // What was refused is in the journal, and comes now; nothing else is said again.
+            let what = format!("{mode}, {workers} workers, {uid}");
+            let dropped = windows(&[22, 31], true, Some(&uid)).unwrap();
+            assert_eq!(dropped, [(at(20), 2), (at(30), 1)], "{what}");
+        }
+    }
 }

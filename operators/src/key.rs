@@ -54,10 +54,19 @@ pub struct Keyed<K, V> {
 }
 
 /// What a key must be: compared, hashed, copied, sent between workers and kept in checkpoints.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a key",
+    note = "a key is `#[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]`, `Send` and without borrows: it \
+            is sent between workers and kept in checkpoints"
+)]
 pub trait Key: Clone + Eq + Hash + Data {}
 impl<K: Clone + Eq + Hash + Data> Key for K {}
 
 /// What a record must be to be sent between workers or kept in state.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent between workers or kept in state",
+    note = "such a record is `#[derive(serde::Serialize, serde::Deserialize)]`, `Send` and without borrows"
+)]
 pub trait Data: Send + Serialize + serde::de::DeserializeOwned + 'static {}
 impl<T: Send + Serialize + serde::de::DeserializeOwned + 'static> Data for T {}
 

@@ -38,7 +38,7 @@ pub use source::{
     Clock, DynReader, DynSource, ErasedOffset, Offset, PlanLimits, Poll, Polled, Reader, ReaderContext,
     Source, SourceError, SourceLog, Waker,
 };
-pub use stream::{Chain, EventStream, KeyedStream, Keys, Stream, Timed, Untimed};
+pub use stream::{Chain, EventStream, HasEventTime, KeyedStream, Keys, Stream, Timed, Untimed};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime};
 pub use window::{
     SessionBy, SessionWindow, SlidingWindow, TumblingWindow, Window, WindowResult, session, session_by,

@@ -1,6 +1,6 @@
 //! What the threads of a query share: plans, the commit point, the failure that ends it, queues and counters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
@@ -96,6 +96,8 @@ pub(crate) struct Control {
     data_available: AtomicBool,
     /// Micro-batch: the earliest processing-time timer.
     timer: AtomicI64,
+    /// Continuous, under a driver that steps: when operators want to be called, for whoever moves the clock.
+    timers: Option<Mutex<BTreeSet<ProcessingTime>>>,
 
     /// Records on their way to each worker.
     queued: Vec<CachePadded<AtomicI64>>,
@@ -115,6 +117,8 @@ struct Wakers {
     sinks: Vec<Waker>,
     /// The operators that assign watermarks, by domain and worker.
     assigners: Vec<(usize, usize, Waker)>,
+    /// The operators that may have timers, where a simulated clock has to wake them.
+    timed: Vec<Waker>,
 }
 
 /// Counters of a node, summed over workers.
@@ -143,6 +147,8 @@ pub(crate) struct ControlSpec {
     /// By worker; none where state may take what it takes.
     pub(crate) memory: Vec<Arc<StateMemory>>,
     pub(crate) resume: Resume,
+    /// Whether a test steps the query, and moves its clock.
+    pub(crate) stepped: bool,
 }
 
 impl Control {
@@ -173,6 +179,7 @@ impl Control {
             failure: Mutex::new(None),
             data_available: AtomicBool::new(false),
             timer: AtomicI64::new(i64::MAX),
+            timers: spec.stepped.then(Mutex::default),
             queued: counters(spec.workers),
             stashed: counters(spec.workers),
             paused: AtomicBool::new(false),
@@ -334,9 +341,35 @@ impl Control {
     /// Everybody looks again.
     pub(crate) fn wake_all(&self) {
         self.wake_sources();
-        for (_, _, waker) in &lock(&self.wakers).assigners {
+        let wakers = lock(&self.wakers);
+        for waker in wakers.assigners.iter().map(|(_, _, waker)| waker).chain(&wakers.timed) {
             waker.wake();
         }
+    }
+
+    /// Whether timers need somebody who moves the clock: real time does not bring them about.
+    pub(crate) fn is_stepped(&self) -> bool {
+        self.timers.is_some()
+    }
+
+    /// An operator that is to look at its timer whenever the clock has been moved.
+    pub(crate) fn add_timed(&self, waker: Waker) {
+        lock(&self.wakers).timed.push(waker);
+    }
+
+    /// Continuous: an operator wants to be called at that time. Only who moves the clock needs to know.
+    pub(crate) fn note_timer(&self, at: ProcessingTime) {
+        if let Some(timers) = &self.timers {
+            lock(timers).insert(at);
+        }
+    }
+
+    /// The earliest such time that is not after `until`; it is forgotten.
+    pub(crate) fn take_timer(&self, until: ProcessingTime) -> Option<ProcessingTime> {
+        let mut timers = lock(self.timers.as_ref()?);
+        let at = timers.first().copied().filter(|at| *at <= until)?;
+        timers.remove(&at);
+        Some(at)
     }
 
     /// A number that changes when rows move.

@@ -106,7 +106,25 @@ pub enum RunError {
         /// Why there is no further attempt.
         why: &'static str,
     },
-    /// Ctrl-C: what had been read was processed and committed, and the query stopped.
+    /// Ctrl-C (SIGINT) or SIGTERM: what had been read was processed and committed, and the query stopped.
+    ///
+    /// It is an error so that a program does not go on as if its input had ended. A service, for which being told to stop is
+    /// the usual end, takes it for one:
+    ///
+    /// ```
+    /// use tidemill_runtime::{Options, Run, RunError};
+    /// # use tidemill_operators::Graph;
+    /// # fn service(graph: Graph, options: Options) -> Result<(), RunError> {
+    /// match graph.run(options) {
+    ///     Ok(summary) => println!("all sources have ended: {summary}"),
+    ///     Err(RunError::Interrupted) => println!("told to stop: all that was read is committed"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A `main` that returns it ends with exit code 1, as with any error.
     #[error("interrupted: everything read until then is committed")]
     Interrupted,
     /// The query was cancelled: epochs that were not yet committed are lost.

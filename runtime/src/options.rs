@@ -110,7 +110,8 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long))]
     pub pin: bool,
 
-    /// Whether Ctrl-C stops the query in order (a second one ends the process).
+    /// Whether Ctrl-C (SIGINT) and SIGTERM stop the query in order (a second one ends the process). When the query is
+    /// over, nobody listens to them any more: a program that goes on for long has its own handlers, and says so.
     #[cfg_attr(feature = "cli", arg(skip = true))]
     pub handle_ctrl_c: bool,
 
@@ -289,7 +290,7 @@ impl Options {
         self
     }
 
-    /// The same, leaving Ctrl-C to the program.
+    /// The same, leaving Ctrl-C and SIGTERM to the program.
     #[must_use]
     pub fn without_ctrl_c(mut self) -> Self {
         self.handle_ctrl_c = false;

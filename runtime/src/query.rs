@@ -19,7 +19,7 @@ use crate::journal;
 use crate::ledger::{Ledger, PartitionMark};
 use crate::options::{Options, Restart};
 use crate::progress::{Progress, Summary};
-use crate::recovery::{DomainStart, Opened, Resume, keep_nothing};
+use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, warn_of_ended};
 use crate::saver::Saver;
 use crate::spill;
 
@@ -87,7 +87,7 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// `here`: states are written by the thread that hands them over.
+    /// `here`: a test steps the query and moves its clock; states are written by the thread that hands them over.
     pub(crate) fn new(
         graph: &Graph,
         options: Options,
@@ -123,6 +123,7 @@ impl Prepared {
                 journal::attach_all(&nodes, Some(&storage), &clock);
                 journal::refuse_loss(&nodes, options.allow_loss)?;
                 resume = opened.resume(&layout);
+                warn_of_ended(&resume, &layout);
                 let (writer, operators) = (opened.writer.clone(), layout.stateful());
                 resume.saver = Some(match here {
                     true => Saver::here(writer, sender.clone(), operators),
@@ -148,6 +149,7 @@ impl Prepared {
             nodes: layout.nodes.len(),
             resume,
             memory,
+            stepped: here,
         }));
         let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), keeper)?;
         Ok(Prepared { layout, control, driver, events, options })
@@ -390,7 +392,7 @@ fn drive(
     }
 }
 
-/// Ctrl-C, while a query runs: the first one stops it in order, the second one ends the process.
+/// Ctrl-C or SIGTERM, while a query runs: the first one stops it in order, the second one ends the process.
 struct Interrupt {
     flag: Arc<AtomicBool>,
     ids: Vec<signal_hook::SigId>,
@@ -402,14 +404,19 @@ impl Interrupt {
     }
 
     fn watch() -> Result<Interrupt, RunError> {
-        use signal_hook::consts::SIGINT;
-        let flag = Arc::new(AtomicBool::new(false));
-        let engine = |e: std::io::Error| RunError::Engine(format!("Ctrl-C cannot be watched: {e}"));
-        // In this order: a signal that finds the flag set ends the process, then the flag is set.
-        let second = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&flag))
-            .map_err(engine)?;
-        let first = signal_hook::flag::register(SIGINT, Arc::clone(&flag)).map_err(engine)?;
-        Ok(Interrupt { flag, ids: vec![first, second] })
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::flag::{register, register_conditional_shutdown};
+        let engine = |e: std::io::Error| RunError::Engine(format!("signals cannot be watched: {e}"));
+        let mut interrupt = Interrupt::none();
+        for signal in [SIGINT, SIGTERM] {
+            let flag = || Arc::clone(&interrupt.flag);
+            // In this order: a signal that finds the flag set, by itself or by the other one, ends the process; then the
+            // flag is set.
+            let second = register_conditional_shutdown(signal, 128 + signal, flag()).map_err(engine)?;
+            let first = register(signal, flag()).map_err(engine)?;
+            interrupt.ids.extend([first, second]);
+        }
+        Ok(interrupt)
     }
 
     fn came(&self) -> bool {

@@ -120,6 +120,22 @@ impl Opened {
     }
 }
 
+/// Says of each watermark that stands at the end of time that it does. Only when records come is anything wrong: until then
+/// what the last commit promised, such as the files of a sink, has still to be brought about.
+pub(crate) fn warn_of_ended(resume: &Resume, layout: &Layout) {
+    for (start, assigner) in resume.watermarks.iter().zip(layout.domains()) {
+        if let (Some(start), Some(node)) = (start, assigner)
+            && start.watermark == EventTime::MAX
+        {
+            tracing::warn!(
+                query = %layout.query,
+                "the sources of the watermark of {} had ended: this run can take in no record of theirs",
+                Site::of(node)
+            );
+        }
+    }
+}
+
 /// A query without a checkpoint keeps nothing.
 pub(crate) fn keep_nothing(layout: &Layout) -> Result<(), RunError> {
     for (node, source) in layout.sources() {

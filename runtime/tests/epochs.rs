@@ -1,8 +1,9 @@
 //! Epochs and watermarks, step by step in simulated time.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidemill_operators::{EventTime, Graph, Mode, WindowResult, tumbling};
+use tidemill_operators::{EventTime, Graph, Mode, WindowResult, session, tumbling};
 use tidemill_runtime::testing::{Collected, ScriptedSource, SimClock, TestDriver, collecting_sink};
 use tidemill_runtime::{Options, RunError};
 
@@ -168,4 +169,87 @@ fn in_continuous_mode_a_silent_partition_holds_the_watermark_until_it_counts_as_
     assert_eq!(rows.written().len(), 0, "the second row has come, but the silent partition may be older");
     driver.advance(Duration::from_secs(21)).unwrap();
     assert_eq!(rows.written().len(), 2, "after 42 seconds it counts as idle");
+}
+
+#[test]
+fn in_continuous_mode_a_jump_of_the_clock_fires_each_timer_at_its_own_time() {
+    let graph = Graph::new("timers");
+    let clock = SimClock::new();
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let (for_first, for_second) = ((Arc::clone(&said), clock.clone()), (Arc::clone(&said), clock.clone()));
+    let note = |(said, clock): &(Arc<Mutex<Vec<_>>>, SimClock), which, count| {
+        said.lock().unwrap().push((which, clock.now().0 / 1000, count));
+    };
+    let (sink, _) = collecting_sink();
+    ScriptedSource::new()
+        .row(at(1), 7i64)
+        .row(at(2), 7)
+        .stream(&graph)
+        .key_by(|n| *n)
+        .count()
+        .update_every(Duration::from_millis(200))
+        .inspect(move |(_, count)| note(&for_first, "first", *count))
+        .key_by(|_| ())
+        .count()
+        .update_every(Duration::from_millis(300))
+        .inspect(move |(_, count)| note(&for_second, "second", *count))
+        .sink(sink);
+    let options =
+        Options::default().with_mode(Mode::Continuous).with_checkpoint_interval(Duration::from_secs(60));
+    let mut driver = TestDriver::new(&graph, options, &clock).unwrap();
+    driver.settle().unwrap();
+    driver.advance(Duration::from_millis(199)).unwrap();
+    assert_eq!(*said.lock().unwrap(), []);
+    driver.advance(Duration::from_millis(1)).unwrap();
+    assert_eq!(*said.lock().unwrap(), [("first", 200, 2)]);
+    driver.advance(Duration::from_secs(1)).unwrap();
+    assert_eq!(*said.lock().unwrap(), [("first", 200, 2), ("second", 500, 1)]);
+    assert_eq!(clock.now().0, 1_200_000);
+}
+
+#[test]
+fn one_jump_over_all_timers_is_as_good_as_many_steps() {
+    let graph = Graph::new("timers");
+    let (sink, rows) = collecting_sink();
+    ScriptedSource::new()
+        .row(at(1), 7i64)
+        .stream(&graph)
+        .key_by(|n| *n)
+        .count()
+        .update_every(Duration::from_millis(200))
+        .key_by(|_| ())
+        .count()
+        .update_every(Duration::from_millis(200))
+        .sink(sink);
+    let options =
+        Options::default().with_mode(Mode::Continuous).with_checkpoint_interval(Duration::from_secs(60));
+    let mut driver = TestDriver::new(&graph, options, &SimClock::new()).unwrap();
+    driver.settle().unwrap();
+    driver.advance(Duration::from_secs(1)).unwrap();
+    assert_eq!(rows.written(), [((), 1)]);
+}
+
+#[test]
+fn a_record_that_would_have_met_a_session_that_was_said_makes_one_of_its_own() {
+    let graph = Graph::new("sessions");
+    let (sink, sessions) = collecting_sink();
+    ScriptedSource::new()
+        .row(at(0), 1)
+        .row(at(10), 2)
+        .watermark(at(20))
+        .end_epoch()
+        .row(at(15), 3)
+        .watermark(at(40))
+        .end_epoch()
+        .stream(&graph)
+        .window(session(Duration::from_secs(10)))
+        .count()
+        .append()
+        .map(|it| (it.window.start, it.window.end, it.value))
+        .sink(sink);
+    let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new()).unwrap();
+    driver.run_to_end().unwrap();
+    // Exactly the gap apart is one session; and the two overlap.
+    assert_eq!(sessions.committed(), [(at(0), at(20), 2), (at(15), at(25), 1)]);
+    assert_eq!(driver.progress().late_rows, 0);
 }

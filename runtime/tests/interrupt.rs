@@ -1,12 +1,18 @@
-//! Ctrl-C, in a process of its own.
+//! Ctrl-C and SIGTERM, in a process of its own.
 
+use signal_hook::consts::{SIGINT, SIGTERM};
 use tidemill_operators::{EventTime, Graph, Mode};
 use tidemill_runtime::testing::{ScriptedSource, collecting_sink};
 use tidemill_runtime::{Options, Run, RunError};
 
 #[test]
-fn ctrl_c_commits_what_has_been_read_and_ends_the_query_with_its_own_error() {
-    for mode in [Mode::MicroBatch, Mode::Continuous] {
+fn a_signal_to_stop_commits_what_has_been_read_and_ends_the_query_with_its_own_error() {
+    for (mode, signal) in [
+        (Mode::MicroBatch, SIGINT),
+        (Mode::Continuous, SIGINT),
+        (Mode::MicroBatch, SIGTERM),
+        (Mode::Continuous, SIGTERM),
+    ] {
         let graph = Graph::new("interrupted");
         let (sink, rows) = collecting_sink();
         let raised = std::sync::Once::new();
@@ -14,12 +20,35 @@ fn ctrl_c_commits_what_has_been_read_and_ends_the_query_with_its_own_error() {
         ScriptedSource::new()
             .row(EventTime(1), 7)
             .stream(&graph)
-            .inspect(move |_| {
-                raised.call_once(|| signal_hook::low_level::raise(signal_hook::consts::SIGINT).unwrap());
-            })
+            .inspect(move |_| raised.call_once(|| signal_hook::low_level::raise(signal).unwrap()))
             .sink(sink);
         let outcome = graph.run(Options::default().with_mode(mode));
-        assert!(matches!(outcome, Err(RunError::Interrupted)), "{mode:?}: {outcome:?}");
-        assert_eq!(rows.committed(), [7], "{mode:?}");
+        assert!(matches!(outcome, Err(RunError::Interrupted)), "{mode:?}, {signal}: {outcome:?}");
+        assert_eq!(rows.committed(), [7], "{mode:?}, {signal}");
+    }
+}
+
+/// The process that the test below starts: it takes two signals while its only row is worked on.
+#[test]
+fn two_signals() {
+    let Ok(signals) = std::env::var("SIGNALS") else { return };
+    let signals: Vec<i32> = signals.split(' ').map(|signal| signal.parse().unwrap()).collect();
+    let graph = Graph::new("impatient");
+    ScriptedSource::new()
+        .row(EventTime(1), 7)
+        .stream(&graph)
+        .inspect(move |_| signals.iter().for_each(|signal| signal_hook::low_level::raise(*signal).unwrap()))
+        .sink(collecting_sink().0);
+    let outcome = graph.run(Options::default());
+    unreachable!("the second signal should have ended the process, not {outcome:?}");
+}
+
+#[test]
+fn a_second_signal_of_either_kind_ends_the_process() {
+    for (first, second) in [(SIGINT, SIGINT), (SIGTERM, SIGTERM), (SIGTERM, SIGINT), (SIGINT, SIGTERM)] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "two_signals"]).env("SIGNALS", format!("{first} {second}"));
+        let status = child.output().unwrap().status;
+        assert_eq!(status.code(), Some(128 + second), "{first}, then {second}");
     }
 }

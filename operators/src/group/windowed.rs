@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::emission::{Emit, WindowShape};
 use super::{Front, Grouping, short_name};
 use crate::state::{Mark, Stamp, Windowing};
-use crate::stream::{Chain, EventStream, KeyBy, KeyedStream, Keying, Timed};
+use crate::stream::{Chain, EventStream, HasEventTime, KeyBy, KeyedStream, Keying, Timed};
 use crate::{Aggregate, Key, Stream, WindowResult};
 
 /// A keyed stream cut into windows, waiting for its aggregate.
@@ -31,7 +31,7 @@ impl<K, V, P, Y> KeyedStream<K, V, P, Y>
 where
     K: Key,
     V: Send + 'static,
-    P: Chain<Time = Timed>,
+    P: Chain,
     Y: Keying<P::Out, Key = K, Value = V>,
 {
     /// Cuts each key's records into windows of event time: [`tumbling`](crate::tumbling), [`sliding`](crate::sliding),
@@ -54,15 +54,21 @@ where
     /// assert_eq!(rows.len(), 6);
     /// ```
     #[track_caller]
-    pub fn window<W: Windowing<V>>(self, window: W) -> WindowedStream<K, V, P, Y, W> {
+    pub fn window<W: Windowing<V>>(self, window: W) -> WindowedStream<K, V, P, Y, W>
+    where
+        P::Time: HasEventTime,
+    {
         WindowedStream { keyed: self, window, location: Location::caller() }
     }
 }
 
-impl<T: Send + 'static, P: Chain<Out = T, Time = Timed>> Stream<T, P> {
+impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Cuts all records into windows, without keys: each window has one result, whose key is `()`.
     #[track_caller]
-    pub fn window<W: Windowing<T>>(self, window: W) -> WindowedStream<(), T, P, KeyBy<fn(&T), ()>, W> {
+    pub fn window<W: Windowing<T>>(self, window: W) -> WindowedStream<(), T, P, KeyBy<fn(&T), ()>, W>
+    where
+        P::Time: HasEventTime,
+    {
         let location = Location::caller();
         let unit: fn(&T) = |_| ();
         WindowedStream { keyed: self.key_by(unit), window, location }

@@ -23,6 +23,24 @@ pub trait TimeDomain: Send + Sync + 'static {
     fn unpack<T: Send + 'static>(row: Self::Row<T>) -> (EventTime, T);
 }
 
+/// What [`Timed`] is and [`Untimed`] is not, so that the compiler can say what is missing:
+///
+/// ```compile_fail
+/// use std::time::Duration;
+/// use tidemill_operators::{Graph, testing::numbers, tumbling};
+///
+/// // "a window needs event time, and this stream has none"
+/// let windows = numbers(&Graph::new("untimed"), 5).window(tumbling(Duration::from_secs(1)));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a window needs event time, and this stream has none",
+    label = "say `.with_watermark(|record| event_time, delay)` on the stream before",
+    note = "before `key_by`, where there is one; what a step behind it yields keeps its record's event time"
+)]
+pub trait HasEventTime: TimeDomain {}
+
+impl HasEventTime for Timed {}
+
 /// Records have an event time: windows are possible.
 #[derive(Debug, Clone, Copy)]
 pub enum Timed {}

@@ -18,7 +18,7 @@ mod watermark;
 use std::marker::PhantomData;
 use std::panic::Location;
 
-pub use self::chain::{Chain, Edge, FromSource, TimeDomain, Timed, Untimed};
+pub use self::chain::{Chain, Edge, FromSource, HasEventTime, TimeDomain, Timed, Untimed};
 pub use self::filter::Filter;
 pub use self::filter_map::FilterMap;
 pub use self::flat_map::FlatMap;
@@ -38,7 +38,9 @@ use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OperatorSpec, Port,
 /// iterator's type does, and costs nothing at run time. Without steps it is `Stream<T>`, which can be named, stored and
 /// returned; [`boxed`](Stream::boxed) gets there from any chain.
 ///
-/// Only a closed stream can be cloned, that is, consumed twice; so no step ever runs twice unseen.
+/// Only a closed stream can be cloned, that is, consumed twice; so no step ever runs twice unseen. Where the compiler finds no
+/// method `clone`, or says that a `Stream<T, Map<…>>` is not the `Stream<T>` (or [`EventStream<T>`]) that was to be returned or
+/// stored, `.boxed()` before it is what is missing.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct Stream<T, P = Edge<T>> {
     pub(crate) port: Port,

@@ -7,7 +7,7 @@ use super::chain::{Chain, Edge, TimeDomain};
 use crate::Data;
 use crate::graph::{Input, NodeKind, NodeSpec, Route};
 
-impl<T: Data, P: Chain<Out = T>> Stream<T, P> {
+impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Deals the records out to all workers in turn, a batch at a time: for a source with fewer partitions than there
     /// are workers, or with uneven ones.
     ///
@@ -15,7 +15,10 @@ impl<T: Data, P: Chain<Out = T>> Stream<T, P> {
     /// watermark after it would go by whichever worker was faster. Where that is certain to make records late (several
     /// workers, a source whose partitions are slices of one sequence, as those of files are), the query is refused.
     #[track_caller]
-    pub fn rebalance(self) -> Stream<T, Edge<T, P::Time>> {
+    pub fn rebalance(self) -> Stream<T, Edge<T, P::Time>>
+    where
+        T: Data,
+    {
         self.reroute("rebalance", Location::caller(), Route::Rebalance)
     }
 
@@ -23,7 +26,7 @@ impl<T: Data, P: Chain<Out = T>> Stream<T, P> {
     #[track_caller]
     pub fn broadcast(self) -> Stream<T, Edge<T, P::Time>>
     where
-        T: Clone,
+        T: Data + Clone,
         <P::Time as TimeDomain>::Row<T>: Clone,
     {
         let location = Location::caller();

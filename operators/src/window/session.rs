@@ -9,7 +9,11 @@ use crate::state::{Gap, Mark, SessionParts, SessionState, Windowing};
 use crate::{Aggregate, EventTime, Key};
 
 /// Windows that last, per key, as long as records keep coming: a record at `t` spans `[t, t + gap)`, and spans of the
-/// same key that overlap or touch are one session.
+/// same key that overlap or touch are one session: so are two records exactly `gap` apart.
+///
+/// A session is said (`append`) when the watermark has passed its end, and is then forgotten. A record that comes after that, is not
+/// late itself, since its own span still reaches beyond the watermark, but begins before the end of what was said, makes a
+/// second session, which overlaps the first in time. A longer delay of the watermark makes this rarer.
 ///
 /// ```
 /// use std::time::Duration;

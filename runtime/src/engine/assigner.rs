@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_operators::graph::NodeId;
+use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{DynSource, EventTime, Mode, ProcessingTime};
 
 use super::lower::Upstream;
@@ -22,6 +22,8 @@ pub(crate) struct Assigner {
     worker: usize,
     control: Arc<Control>,
     idle_after: Option<Duration>,
+    /// The uid of the watermark, where this run goes on from the end of time: whatever comes now would be late.
+    over: Option<String>,
     /// What the partitions read on this worker have shown.
     origins: BTreeMap<u32, Origin>,
     /// The sources that reach this operator without leaving the worker, and the partitions of them that it reads.
@@ -63,10 +65,9 @@ pub(crate) fn from_origin(origin: u32) -> (NodeId, u32) {
 
 impl Assigner {
     pub(crate) fn new(
-        domain: DomainId,
+        (domain, node): (DomainId, &Node),
         worker: usize,
         control: Arc<Control>,
-        idle_after: Option<Duration>,
         locals: Vec<Upstream>,
         open: bool,
     ) -> Assigner {
@@ -85,11 +86,13 @@ impl Assigner {
             (o, Origin { watermark, seen })
         };
         let origins = expected.map(at_first).collect();
+        let over = start.filter(|start| start.watermark == EventTime::MAX).map(|_| node.uid().to_owned());
         Assigner {
             domain,
             worker,
+            idle_after: node.watermark().and_then(|watermark| watermark.idle_after),
+            over,
             control,
-            idle_after,
             origins,
             locals,
             open,
@@ -99,6 +102,18 @@ impl Assigner {
             untold: false,
             born: now,
         }
+    }
+
+    /// What is wrong with records, whichever they are, if this run goes on from the end of time.
+    pub(crate) fn refuses(&self) -> Option<String> {
+        let uid = self.over.as_ref()?;
+        Some(format!(
+            "records have come, but in the checkpoint event time has ended: at the last commit all sources of this \
+             watermark had ended, and every record that comes now would be late. Let the watermark begin anew with \
+             --drop-state {uid}, once, or take a new checkpoint. So that it does not happen again, have the source wait \
+             for more instead of ending (a socket with OnDisconnect::Reconnect, a channel whose sender is kept) and \
+             stop the query"
+        ))
     }
 
     /// Rows have justified a watermark.

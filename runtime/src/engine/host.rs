@@ -185,6 +185,11 @@ impl Hosted {
         }
     }
 
+    /// Ends the query: it cannot go on with this checkpoint.
+    pub(crate) fn refuse(&self, problem: String) {
+        self.control.fail(RunError::Restore { site: self.site.clone(), problem });
+    }
+
     /// Calls the operator; an error ends the query.
     pub(crate) fn call(
         &mut self,

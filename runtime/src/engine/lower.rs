@@ -442,8 +442,7 @@ impl<'scope> Building<'_, 'scope> {
         let domain = *self.layout.domain_of.get(&node.id)?;
         let (reach, open) = self.layout.local_of(node);
         let locals = reach.iter().filter_map(|id| self.upstream(*id)).collect();
-        let idle_after = node.watermark().and_then(|w| w.idle_after);
-        Some(Assigner::new(domain, self.worker, Arc::clone(self.control), idle_after, locals, open))
+        Some(Assigner::new((domain, node), self.worker, Arc::clone(self.control), locals, open))
     }
 
     fn upstream(&self, id: NodeId) -> Option<Upstream> {

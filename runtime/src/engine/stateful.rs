@@ -60,6 +60,9 @@ pub(crate) fn stateful<'scope>(
     if let Some(assigner) = &assigner {
         hosted.control.add_assigner(assigner.domain, hosted.worker(), waker(scope, &address));
     }
+    if hosted.control.is_stepped() {
+        hosted.control.add_timed(waker(scope, &address));
+    }
     builder.build_reschedule(move |capabilities| {
         Port::endow(&mut ports, capabilities);
         let mut stand = Stand::new(hosted, assigner, sources, domains, ports, alarm);
@@ -195,6 +198,13 @@ impl Stand {
     }
 
     fn work(&mut self, input: usize, batch: Batch) {
+        // A feed comes only when there have been rows before; alone it may be empty.
+        if !batch.is_empty()
+            && !batch.is_feed()
+            && let Some(problem) = self.assigner.as_ref().and_then(Assigner::refuses)
+        {
+            return self.hosted.refuse(problem);
+        }
         if !self.taken {
             self.taken = true;
             // One reading per activation in continuous mode; in micro-batch the epoch's own, which the plan has.
@@ -232,6 +242,7 @@ impl Stand {
             if self.continuous() {
                 let now = self.hosted.control.clock.now();
                 self.alarm.after(now, at.since(now));
+                self.hosted.control.note_timer(at);
             } else {
                 self.hosted.control.request_epoch_at(at);
             }

@@ -34,6 +34,8 @@ pub(super) struct Pump<S: Source> {
     position: Option<S::Offset>,
     records: Vec<S::Item>,
     bytes: Vec<u8>,
+    /// Whether the end, or an error, has been handed over: it is said once, and has one number.
+    over: bool,
 }
 
 /// What a turn has found.
@@ -59,7 +61,18 @@ where
         queue: Arc<Queue<S::Item>>,
     ) -> Self {
         let (records, bytes) = (Vec::new(), Vec::new());
-        Pump { source, partition, clock, reader: None, writer, queue, position: None, records, bytes }
+        Pump {
+            source,
+            partition,
+            clock,
+            reader: None,
+            writer,
+            queue,
+            position: None,
+            records,
+            bytes,
+            over: false,
+        }
     }
 
     /// Goes on, on a thread of its own, until the source ends or the reader has gone.
@@ -84,13 +97,15 @@ where
 
     /// One group of records. Errors and panics go to the reader in the graph, behind the records before them.
     pub(super) fn turn(&mut self) -> Found {
-        match quietly(self.partition, || self.group()) {
-            Ok(found) => found,
-            Err(error) => {
-                self.queue.fail(error);
-                Found::Over
-            }
+        if self.over {
+            return Found::Over;
         }
+        let found = quietly(self.partition, || self.group()).unwrap_or_else(|error| {
+            self.queue.fail(error);
+            Found::Over
+        });
+        self.over = found == Found::Over;
+        found
     }
 
     fn group(&mut self) -> Result<Found, SourceError> {

@@ -94,7 +94,42 @@ impl<T: Clone + Send + Sync + 'static> ScriptedSource<T> {
         self
     }
 
-    /// The rows as a stream with event time, whose watermark is the script's.
+    /// The rows as a stream with event time, whose watermark is the script's. The times and watermarks that the program under test
+    /// would find itself are given here, so this tests what comes behind `with_watermark`. To test the steps before
+    /// it as well, what parses a line and what takes its time, take the script as a source and leave its times aside:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill_operators::{EventStream, EventTime, Graph, Stream, tumbling};
+    /// use tidemill_runtime::Options;
+    /// use tidemill_runtime::testing::{ScriptedSource, SimClock, TestDriver, collecting_sink};
+    ///
+    /// // The program under test, from the lines on.
+    /// fn counts(lines: Stream<String>) -> EventStream<u64> {
+    ///     lines
+    ///         .filter_map(|line| line.parse().ok())
+    ///         .with_watermark(|seconds: &i64| EventTime::from_secs(*seconds), Duration::ZERO)
+    ///         .window(tumbling(Duration::from_secs(10)))
+    ///         .count()
+    ///         .append()
+    ///         .map(|result| result.value)
+    ///         .boxed()
+    /// }
+    ///
+    /// let any = EventTime::MIN;
+    /// let script = ["1", "no number", "2", "11"].iter().fold(ScriptedSource::new(), |script, line| {
+    ///     script.row(any, line.to_string())
+    /// });
+    /// let graph = Graph::new("parsed");
+    /// let (sink, counted) = collecting_sink();
+    /// let lines = graph.source(script.end_epoch()).filter_map(|item| item.ok().map(|(_, line)| line)).boxed();
+    /// counts(lines).sink(sink);
+    ///
+    /// let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new())?;
+    /// driver.epoch()?;
+    /// assert_eq!(counted.committed(), [2], "the line that is 11 closes the first window");
+    /// # Ok::<(), tidemill_runtime::RunError>(())
+    /// ```
     #[track_caller]
     pub fn stream(self, graph: &Graph) -> EventStream<T> {
         graph

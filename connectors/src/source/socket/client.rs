@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError, SourceLog};
 
-use super::lines::{Stopped, fail, read_lines};
+use super::lines::{Lines, Stopped, fail, read_lines};
 use super::{Feed, Message, OnDisconnect, Slot, SocketReader, Stopper, address, spawn};
 use crate::lock;
 
@@ -15,6 +15,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A source of the lines that a TCP server sends, without their terminators (LF or CRLF). One partition; what has
 /// been read cannot be read again.
+///
+/// A line is what stands before a LF or CRLF; an empty one is a record too, and so is what comes last, without an end. One that is
+/// not UTF-8 fails the query, unless the source is [`lossy`](SocketSource::lossy), and so does one that is longer than
+/// [`max_line`](SocketSource::max_line).
+///
+/// With a checkpoint it wants `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and what is
+/// not there yet when the process is killed, is gone, and the peer does not know: there is no acknowledgement in plain
+/// lines.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -25,13 +33,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct SocketSource {
     address: String,
     on_disconnect: OnDisconnect,
+    lines: Lines,
     slot: Mutex<Slot>,
 }
 
 /// A source that connects to `address`, a host and a port as in `localhost:9999` or `[::1]:9999`, when the query starts;
 /// what is no such address is refused before anything runs. When the server closes the connection, the stream ends.
 pub fn socket(address: impl Into<String>) -> SocketSource {
-    SocketSource { address: address.into(), on_disconnect: OnDisconnect::End, slot: Mutex::default() }
+    SocketSource {
+        address: address.into(),
+        on_disconnect: OnDisconnect::End,
+        lines: Lines::default(),
+        slot: Mutex::default(),
+    }
 }
 
 impl SocketSource {
@@ -42,11 +56,26 @@ impl SocketSource {
         self
     }
 
+    /// How many bytes a line may have, without its end: 16 MiB if nothing is said. A longer one fails the query; without a
+    /// limit, one that never ends would take all memory.
+    #[must_use]
+    pub fn max_line(mut self, bytes: usize) -> Self {
+        self.lines.max = bytes;
+        self
+    }
+
+    /// Replaces bytes that are not UTF-8 by U+FFFD, instead of failing the query.
+    #[must_use]
+    pub fn lossy(mut self) -> Self {
+        self.lines.lossy = true;
+        self
+    }
+
     fn launch(&self, feed: Feed<Message>, stopper: Arc<Stopper>) -> Result<(), SourceError> {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         *lock(&stopper.wake) = Some(Box::new(move || drop(stop)));
-        let (address, on_disconnect) = (self.address.clone(), self.on_disconnect);
-        spawn("tidemill-socket", move || run(&address, on_disconnect, &feed, &stopper, &stopped))
+        let (address, on_disconnect, lines) = (self.address.clone(), self.on_disconnect, self.lines);
+        spawn("tidemill-socket", move || run(&address, on_disconnect, lines, &feed, &stopper, &stopped))
     }
 }
 
@@ -86,6 +115,7 @@ impl Source for SocketSource {
 fn run(
     address: &str,
     on_disconnect: OnDisconnect,
+    lines: Lines,
     feed: &Feed<Message>,
     stopper: &Stopper,
     stopped: &Receiver<()>,
@@ -93,7 +123,7 @@ fn run(
     while !stopper.is_stopped() {
         let why = match connect(address, stopper) {
             Ok(Some(mut stream)) => {
-                let why = read_lines(&mut stream, address, feed);
+                let why = read_lines(&mut stream, address, lines, feed);
                 stopper.remove(0);
                 why
             }
@@ -203,6 +233,43 @@ mod tests {
         peer.write_all(b"good\nba\xffd\n").unwrap();
         let error = drive.read_at_least(2).unwrap_err();
         assert!(error.to_string().contains("byte 7: the line is not UTF-8"), "{error} {address}");
+    }
+
+    #[test]
+    fn a_lossy_source_replaces_what_is_not_utf8() {
+        let (listener, source) = server();
+        let mut drive = Drive::new(source.lossy()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"good\nba\xffd\r\n\xfe").unwrap();
+        drop(peer);
+        assert_eq!(drive.read_at_least(usize::MAX).unwrap(), ["good", "ba\u{fffd}d", "\u{fffd}"]);
+    }
+
+    #[test]
+    fn a_line_may_be_as_long_as_it_is_said_and_no_longer() {
+        let (listener, source) = server();
+        let mut drive = Drive::new(source.max_line(3)).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"abc\nabc\r\nabc\r").unwrap();
+        assert_eq!(drive.read_at_least(2).unwrap(), ["abc", "abc"]);
+        peer.write_all(b"\n").unwrap();
+        assert_eq!(drive.read_at_least(1).unwrap(), ["abc"]);
+        peer.write_all(b"abcd\n").unwrap();
+        let error = drive.read_at_least(1).unwrap_err().to_string();
+        assert!(error.contains("byte 14: the line is longer than 3 bytes; `.max_line(bytes)`"), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_does_not_end_fails_when_it_is_too_long_and_does_not_gather_in_memory() {
+        let (listener, source) = server();
+        let mut drive = Drive::new(source.max_line(1 << 20)).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        // The peer is sent away in the middle, for it would never stop.
+        let sending = std::thread::spawn(move || (0..).find(|_| peer.write_all(&[b'x'; 4096]).is_err()));
+        let error = drive.read_at_least(1).unwrap_err().to_string();
+        assert!(error.contains("127.0.0.1:") && error.contains("longer than 1048576 bytes"), "{error}");
+        drop(drive);
+        sending.join().unwrap();
     }
 
     #[test]

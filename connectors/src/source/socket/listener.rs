@@ -7,12 +7,20 @@ use std::time::Duration;
 
 use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError};
 
-use super::lines::{Stopped, fail, read_lines};
+use super::lines::{Lines, Stopped, fail, read_lines};
 use super::{Feed, Message, OnDisconnect, Slot, SocketReader, Stopper, spawn};
 use crate::lock;
 
 /// A source of the lines that peers send who connect to it, without their terminators (LF or CRLF). The lines of one
 /// peer stay in order; those of several are merged as they come. One partition; nothing can be read again.
+///
+/// A line is what stands before a LF or CRLF; an empty one is a record too, and so is what comes last, without an end. One that is
+/// not UTF-8 fails the query, unless the source is [`lossy`](ListenerSource::lossy), and so does one that is longer than
+/// [`max_line`](ListenerSource::max_line).
+///
+/// With a checkpoint it wants `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and what is
+/// not there yet when the process is killed, is gone, and the peer does not know: there is no acknowledgement in plain
+/// lines.
 ///
 /// ```
 /// use tidemill_connectors::socket_listener;
@@ -25,6 +33,7 @@ pub struct ListenerSource {
     listener: Arc<TcpListener>,
     address: SocketAddr,
     on_disconnect: OnDisconnect,
+    lines: Lines,
     slot: Mutex<Slot>,
 }
 
@@ -45,7 +54,8 @@ pub fn socket_listener(address: impl ToSocketAddrs + std::fmt::Debug) -> Result<
     let listener = TcpListener::bind(&address).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let on_disconnect = OnDisconnect::Reconnect { after: Duration::ZERO };
-    Ok(ListenerSource { listener: Arc::new(listener), address, on_disconnect, slot: Mutex::default() })
+    let (lines, slot) = (Lines::default(), Mutex::default());
+    Ok(ListenerSource { listener: Arc::new(listener), address, on_disconnect, lines, slot })
 }
 
 impl ListenerSource {
@@ -54,6 +64,21 @@ impl ListenerSource {
     #[must_use]
     pub fn on_disconnect(mut self, what: OnDisconnect) -> Self {
         self.on_disconnect = what;
+        self
+    }
+
+    /// How many bytes a line may have, without its end: 16 MiB if nothing is said. A longer one fails the query; without a
+    /// limit, one that never ends would take all memory.
+    #[must_use]
+    pub fn max_line(mut self, bytes: usize) -> Self {
+        self.lines.max = bytes;
+        self
+    }
+
+    /// Replaces bytes that are not UTF-8 by U+FFFD, instead of failing the query.
+    #[must_use]
+    pub fn lossy(mut self) -> Self {
+        self.lines.lossy = true;
         self
     }
 
@@ -73,8 +98,8 @@ impl ListenerSource {
         }
         *lock(&stopper.wake) =
             Some(Box::new(move || drop(TcpStream::connect_timeout(&own, Duration::from_secs(1)))));
-        let (listener, on_disconnect) = (Arc::clone(&self.listener), self.on_disconnect);
-        spawn("tidemill-listener", move || accept(&listener, on_disconnect, &feed, &stopper))
+        let (listener, on_disconnect, lines) = (Arc::clone(&self.listener), self.on_disconnect, self.lines);
+        spawn("tidemill-listener", move || accept(&listener, on_disconnect, lines, &feed, &stopper))
     }
 }
 
@@ -106,7 +131,13 @@ impl Source for ListenerSource {
 }
 
 /// Takes peers in, one thread each, until the reader goes or the stream has ended.
-fn accept(listener: &TcpListener, on_disconnect: OnDisconnect, feed: &Feed<Message>, stopper: &Arc<Stopper>) {
+fn accept(
+    listener: &TcpListener,
+    on_disconnect: OnDisconnect,
+    lines: Lines,
+    feed: &Feed<Message>,
+    stopper: &Arc<Stopper>,
+) {
     for id in 0.. {
         let accepted = listener.accept();
         if stopper.is_stopped() {
@@ -124,7 +155,8 @@ fn accept(listener: &TcpListener, on_disconnect: OnDisconnect, feed: &Feed<Messa
             Err(error) => return fail(feed, SourceError::io("cannot accept a connection", error)),
         };
         let (own_feed, own_stopper) = (feed.clone(), Arc::clone(stopper));
-        let serving = move || serve(id, stream, &peer.to_string(), on_disconnect, &own_feed, &own_stopper);
+        let serving =
+            move || serve((id, stream), &peer.to_string(), on_disconnect, lines, &own_feed, &own_stopper);
         if let Err(error) = spawn("tidemill-peer", serving) {
             return fail(feed, error);
         }
@@ -132,14 +164,14 @@ fn accept(listener: &TcpListener, on_disconnect: OnDisconnect, feed: &Feed<Messa
 }
 
 fn serve(
-    id: u64,
-    mut stream: TcpStream,
+    (id, mut stream): (u64, TcpStream),
     peer: &str,
     on_disconnect: OnDisconnect,
+    lines: Lines,
     feed: &Feed<Message>,
     stopper: &Stopper,
 ) {
-    let why = read_lines(&mut stream, peer, feed);
+    let why = read_lines(&mut stream, peer, lines, feed);
     let left = stopper.remove(id);
     match (why, on_disconnect) {
         (Stopped::Unwanted, _) => {}
@@ -201,6 +233,18 @@ mod tests {
         TcpStream::connect(address).unwrap().write_all(b"only\n").unwrap();
         assert_eq!(drive.read_at_least(2).unwrap(), ["only"]);
         assert!(drive.ended());
+    }
+
+    #[test]
+    fn a_peer_whose_line_is_too_long_is_named() {
+        let source = socket_listener("127.0.0.1:0").unwrap().max_line(4).lossy();
+        let address = source.local_addr();
+        let mut drive = Drive::new(source).unwrap();
+        let mut peer = TcpStream::connect(address).unwrap();
+        peer.write_all(b"ab\xffd\nabcde").unwrap();
+        let error = drive.read_at_least(2).unwrap_err().to_string();
+        let place = format!("{}, byte 5", peer.local_addr().unwrap());
+        assert!(error.contains(&place) && error.contains("longer than 4 bytes"), "{error}");
     }
 
     #[test]
