@@ -18,6 +18,7 @@ mod control;
 mod driver;
 mod engine;
 mod error;
+mod interrupt;
 pub mod journal;
 #[doc(hidden)]
 pub mod kill;

@@ -110,8 +110,8 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long))]
     pub pin: bool,
 
-    /// Whether Ctrl-C (SIGINT) and SIGTERM stop the query in order (a second one ends the process). When the query is
-    /// over, nobody listens to them any more: a program that goes on for long has its own handlers, and says so.
+    /// Whether Ctrl-C (SIGINT) and SIGTERM stop the query in order (a second one ends the process). While no query runs,
+    /// they end the process, as ever; a program that has handlers of its own says so here.
     #[cfg_attr(feature = "cli", arg(skip = true))]
     pub handle_ctrl_c: bool,
 

@@ -15,6 +15,7 @@ use crate::control::{Control, ControlSpec, Event, SavepointTarget};
 use crate::driver::{Driver, Keeper, Next};
 use crate::engine::{Crew, Layout, origin};
 use crate::error::{RunError, Site};
+use crate::interrupt::Interrupt;
 use crate::journal;
 use crate::ledger::{Ledger, PartitionMark};
 use crate::options::{Options, Restart};
@@ -389,45 +390,5 @@ fn drive(
         (Some(error), _) | (None, Err(error)) => Err(error),
         (None, Ok(())) if interrupted => Err(RunError::Interrupted),
         (None, Ok(())) => Ok(summary),
-    }
-}
-
-/// Ctrl-C or SIGTERM, while a query runs: the first one stops it in order, the second one ends the process.
-struct Interrupt {
-    flag: Arc<AtomicBool>,
-    ids: Vec<signal_hook::SigId>,
-}
-
-impl Interrupt {
-    fn none() -> Interrupt {
-        Interrupt { flag: Arc::default(), ids: Vec::new() }
-    }
-
-    fn watch() -> Result<Interrupt, RunError> {
-        use signal_hook::consts::{SIGINT, SIGTERM};
-        use signal_hook::flag::{register, register_conditional_shutdown};
-        let engine = |e: std::io::Error| RunError::Engine(format!("signals cannot be watched: {e}"));
-        let mut interrupt = Interrupt::none();
-        for signal in [SIGINT, SIGTERM] {
-            let flag = || Arc::clone(&interrupt.flag);
-            // In this order: a signal that finds the flag set, by itself or by the other one, ends the process; then the
-            // flag is set.
-            let second = register_conditional_shutdown(signal, 128 + signal, flag()).map_err(engine)?;
-            let first = register(signal, flag()).map_err(engine)?;
-            interrupt.ids.extend([first, second]);
-        }
-        Ok(interrupt)
-    }
-
-    fn came(&self) -> bool {
-        self.flag.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Interrupt {
-    fn drop(&mut self) {
-        for id in self.ids.drain(..) {
-            signal_hook::low_level::unregister(id);
-        }
     }
 }

@@ -52,3 +52,27 @@ fn a_second_signal_of_either_kind_ends_the_process() {
         assert_eq!(status.code(), Some(128 + second), "{first}, then {second}");
     }
 }
+
+/// The process that the test below starts: its query is over, and it goes on.
+#[test]
+fn a_signal_after_a_query() {
+    let Ok(signal) = std::env::var("SIGNAL_AFTER") else { return };
+    for _ in 0..2 {
+        let graph = Graph::new("soon over");
+        ScriptedSource::new().row(EventTime(1), 7).end().stream(&graph).sink(collecting_sink().0);
+        graph.run(Options::default()).unwrap();
+    }
+    signal_hook::low_level::raise(signal.parse().unwrap()).unwrap();
+    unreachable!("the signal should have ended the process");
+}
+
+#[cfg(unix)]
+#[test]
+fn while_no_query_runs_a_signal_does_what_it_did_before() {
+    use std::os::unix::process::ExitStatusExt;
+    for signal in [SIGINT, SIGTERM] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "a_signal_after_a_query"]).env("SIGNAL_AFTER", signal.to_string());
+        assert_eq!(child.output().unwrap().status.signal(), Some(signal));
+    }
+}
