@@ -280,7 +280,7 @@ impl Context {
 }
 
 /// Why an operator cannot go on.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum OperatorError {
     /// A batch holds rows of another type than the operator's: a defect of the engine.
@@ -309,6 +309,13 @@ pub enum OperatorError {
     /// A user's function said no.
     #[error(transparent)]
     User(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What it says to people: this is what `main` prints of an error that it returns.
+impl std::fmt::Debug for OperatorError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 /// The rows of a batch, or the error that says that they are of another type.

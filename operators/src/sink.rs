@@ -188,7 +188,7 @@ impl SinkContext {
 }
 
 /// Why a sink cannot go on.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkError {
     /// A file, socket or device failed; a full disk is one.
@@ -225,6 +225,13 @@ pub enum SinkError {
     /// Anything else a sink of your own has to say.
     #[error(transparent)]
     Other(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What it says to people: this is what `main` prints of an error that it returns.
+impl std::fmt::Debug for SinkError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl SinkError {

@@ -298,7 +298,7 @@ impl ReaderContext {
 }
 
 /// Why a source cannot go on.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
     /// A file, socket or device failed.
@@ -338,6 +338,13 @@ pub enum SourceError {
     /// Anything else a source of your own has to say.
     #[error(transparent)]
     Other(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What it says to people: this is what `main` prints of an error that it returns.
+impl std::fmt::Debug for SourceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl SourceError {
