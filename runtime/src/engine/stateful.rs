@@ -23,7 +23,7 @@ use super::source::SourceStatus;
 use super::stateless::Edge;
 use crate::ledger::DomainId;
 
-/// Of so few rows nobody reads the clock once more: what came before the flush is no work to speak of either.
+/// A flush of so few rows is taken for one that costs nothing, and the clock is not read for it.
 const FEW: usize = 16;
 /// A flush that takes less is not worth saving.
 const COSTLY: Duration = Duration::from_micros(3);
@@ -298,10 +298,15 @@ impl Stand {
     /// Hands over what the activation has brought, and notes what that took.
     fn flush(&mut self) {
         let few = std::mem::take(&mut self.rows) <= FEW;
-        let begun = if few { self.hosted.context.now() } else { self.hosted.control.clock.now() };
+        let now = |stand: &Stand| match few {
+            // When the first of them came: what they took on their way is no part of the flush.
+            true => stand.hosted.context.now(),
+            false => stand.hosted.control.clock.now(),
+        };
+        let begun = now(self);
         self.hosted.call(|operator, context| operator.flush(context));
         self.send();
-        self.flushed = self.hosted.control.clock.now();
+        self.flushed = now(self);
         self.flush_took = self.flushed.since(begun);
         self.hosted.save_ahead(self.flushed);
     }

@@ -1,12 +1,15 @@
 //! What one worker does when others do something at a bad moment: the others are played by the test.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::testing::{nowhere, numbers};
-use tidemill_operators::{Epoch, EventTime, Graph, Mode, Waker, tumbling};
+use tidemill_operators::{
+    Epoch, EventTime, Graph, Mode, PlanLimits, Poll, Reader, ReaderContext, Sink, SinkError, Source,
+    SourceError, Waker, tumbling,
+};
 
 use super::LocalWorker;
 use crate::control::Control;
@@ -82,4 +85,86 @@ fn rows_are_counted_at_the_steps_and_at_the_sink_that_runs_them() {
         };
         assert_eq!([of(0), of(1), of(2)], [(3_000, 3_000), (3_000, 1_000), (1_000, 0)]);
     }
+}
+
+/// Gives a row whenever it is asked, and says that there are more.
+struct OneByOne;
+
+impl Source for OneByOne {
+    type Item = u64;
+    type Offset = u64;
+    type Reader = OneByOneReader;
+
+    fn describe(&self) -> String {
+        "one by one".to_owned()
+    }
+    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+    fn latest(&self, _partition: u32, from: &u64, _limits: &PlanLimits) -> Result<u64, SourceError> {
+        Ok(from + 1)
+    }
+    fn open(&self, _partition: u32, from: &u64, _: ReaderContext) -> Result<OneByOneReader, SourceError> {
+        Ok(OneByOneReader(*from))
+    }
+}
+
+struct OneByOneReader(u64);
+
+impl Reader for OneByOneReader {
+    type Item = u64;
+    type Offset = u64;
+
+    fn poll(&mut self, _: Option<&u64>, _: usize, out: &mut Vec<u64>) -> Result<Poll, SourceError> {
+        out.push(self.0);
+        self.0 += 1;
+        Ok(Poll::Ready)
+    }
+    fn offset(&self) -> u64 {
+        self.0
+    }
+    fn seek(&mut self, offset: &u64) -> Result<(), SourceError> {
+        self.0 = *offset;
+        Ok(())
+    }
+}
+
+/// How many rows it has been handed.
+struct Counting(Arc<AtomicUsize>);
+
+impl Sink<(u64, u64)> for Counting {
+    fn write(&mut self, _: Epoch, rows: &mut Vec<(u64, u64)>) -> Result<(), SinkError> {
+        self.0.fetch_add(rows.len(), Ordering::Relaxed);
+        Ok(())
+    }
+    fn commit(&mut self, _: Epoch) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_slow_step_is_not_taken_for_a_costly_flush() {
+    let clock = SimClock::new();
+    let (taken, said) = (Arc::new(Mutex::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (count, slow) = (Arc::clone(&taken), clock.clone());
+    let graph = Graph::new("slow");
+    graph
+        .source(OneByOne)
+        .map(move |n| {
+            slow.advance(Duration::from_millis(1));
+            *count.lock().unwrap() += 1;
+            n
+        })
+        .key_by(|n| *n)
+        .count()
+        .update()
+        .sink(Counting(Arc::clone(&said)));
+    let options = Options::default().with_mode(Mode::Continuous);
+    let prepared = Prepared::new(&graph, options, clock.clock(), None, true).unwrap();
+    let mut worker = LocalWorker::new(&prepared.layout, &prepared.control);
+    for _ in 0..STEPS {
+        worker.step();
+        assert_eq!(said.load(Ordering::Relaxed), *taken.lock().unwrap(), "what came was answered at once");
+    }
+    assert!(*taken.lock().unwrap() > 100);
 }
