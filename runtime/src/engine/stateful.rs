@@ -23,7 +23,8 @@ use super::source::SourceStatus;
 use super::stateless::Edge;
 use crate::ledger::DomainId;
 
-/// A flush of so few rows is taken for one that costs nothing, and the clock is not read for it.
+/// A flush of so few rows, which hands over no more than that, is taken for one that costs nothing, and the clock is not
+/// read for it.
 const FEW: usize = 16;
 /// A flush that takes less is not worth saving.
 const COSTLY: Duration = Duration::from_micros(3);
@@ -116,6 +117,8 @@ struct Stand {
     /// When the last flush ended, and how long it took (continuous).
     flushed: ProcessingTime,
     flush_took: Duration,
+    /// How many rows it handed over: one that came may have been a thousand keys.
+    handed: usize,
     begun: bool,
     finished: bool,
 }
@@ -155,6 +158,7 @@ impl Stand {
             last_word: false,
             flushed: ProcessingTime(i64::MIN),
             flush_took: Duration::ZERO,
+            handed: 0,
             begun: false,
             finished: false,
         }
@@ -230,9 +234,12 @@ impl Stand {
         }
     }
 
-    fn send(&mut self) {
+    /// Sends what the operator has emitted on; says how many rows.
+    fn send(&mut self) -> usize {
         let node = self.hosted.node;
+        let mut sent = 0usize;
         for (output, parcel) in self.hosted.sent() {
+            sent = sent.saturating_add(parcel.batch.len());
             if let Some(port) = self.ports.get_mut(output) {
                 port.send(self.epoch, parcel);
             }
@@ -248,6 +255,7 @@ impl Stand {
             }
             self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
         }
+        sent
     }
 
     /// After the batches: watermarks, epochs, timers, a flush. True while a sink has something left to do.
@@ -297,7 +305,7 @@ impl Stand {
 
     /// Hands over what the activation has brought, and notes what that took.
     fn flush(&mut self) {
-        let few = std::mem::take(&mut self.rows) <= FEW;
+        let few = std::mem::take(&mut self.rows).max(self.handed) <= FEW;
         let now = |stand: &Stand| match few {
             // When the first of them came: what they took on their way is no part of the flush.
             true => stand.hosted.context.now(),
@@ -305,7 +313,7 @@ impl Stand {
         };
         let begun = now(self);
         self.hosted.call(|operator, context| operator.flush(context));
-        self.send();
+        self.handed = self.send();
         self.flushed = now(self);
         self.flush_took = self.flushed.since(begun);
         self.hosted.save_ahead(self.flushed);

@@ -129,12 +129,12 @@ impl Reader for OneByOneReader {
     }
 }
 
-/// How many rows it has been handed.
-struct Counting(Arc<AtomicUsize>);
+/// Calls back with how many rows it has been handed.
+struct Counting<F>(F);
 
-impl Sink<(u64, u64)> for Counting {
+impl<F: Fn(usize) + Send + 'static> Sink<(u64, u64)> for Counting<F> {
     fn write(&mut self, _: Epoch, rows: &mut Vec<(u64, u64)>) -> Result<(), SinkError> {
-        self.0.fetch_add(rows.len(), Ordering::Relaxed);
+        (self.0)(rows.len());
         Ok(())
     }
     fn commit(&mut self, _: Epoch) -> Result<(), SinkError> {
@@ -158,7 +158,12 @@ fn a_slow_step_is_not_taken_for_a_costly_flush() {
         .key_by(|n| *n)
         .count()
         .update()
-        .sink(Counting(Arc::clone(&said)));
+        .sink(Counting({
+            let said = Arc::clone(&said);
+            move |rows| {
+                said.fetch_add(rows, Ordering::Relaxed);
+            }
+        }));
     let options = Options::default().with_mode(Mode::Continuous);
     let prepared = Prepared::new(&graph, options, clock.clock(), None, true).unwrap();
     let mut worker = LocalWorker::new(&prepared.layout, &prepared.control);
@@ -167,4 +172,34 @@ fn a_slow_step_is_not_taken_for_a_costly_flush() {
         assert_eq!(said.load(Ordering::Relaxed), *taken.lock().unwrap(), "what came was answered at once");
     }
     assert!(*taken.lock().unwrap() > 100);
+}
+
+#[test]
+fn a_flush_of_one_row_with_many_keys_is_a_costly_one() {
+    let clock = SimClock::new();
+    let (taken, flushes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (count, of_sink) = (Arc::clone(&taken), (Arc::clone(&flushes), clock.clone()));
+    let graph = Graph::new("keys");
+    graph
+        .source(OneByOne)
+        .map(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            (0..100).collect::<Vec<u64>>()
+        })
+        .flat_key_by(|all, keys| keys.extend(all))
+        .count()
+        .update()
+        .sink(Counting(move |_| {
+            of_sink.0.fetch_add(1, Ordering::Relaxed);
+            of_sink.1.advance(Duration::from_millis(1));
+        }));
+    let options = Options::default().with_mode(Mode::Continuous);
+    let prepared = Prepared::new(&graph, options, clock.clock(), None, true).unwrap();
+    let mut worker = LocalWorker::new(&prepared.layout, &prepared.control);
+    for step in 0..STEPS {
+        worker.step();
+        clock.advance(Duration::from_micros(if step % 2 == 0 { 100 } else { 0 }));
+    }
+    let (taken, flushes) = (taken.load(Ordering::Relaxed), flushes.load(Ordering::Relaxed));
+    assert!(taken > 10 * flushes && flushes > 1, "{taken} rows, {flushes} flushes");
 }
