@@ -15,14 +15,13 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::str::SplitWhitespace;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tidemill::Summary;
-use tidemill::connectors::TextBlocks;
+use tidemill::connectors::{TextBlocks, Words, words};
 use tidemill::prelude::*;
 
 #[derive(Serialize, Deserialize)]
@@ -33,11 +32,11 @@ struct WordCount {
 
 /// The graph. It does not know where the text comes from, nor how it will be run.
 fn count_words<T: AsRef<str> + Send + 'static>(text: Stream<T>) -> Stream<WordCount> {
-    text.keys_by(words).count().update().map(|(word, count)| WordCount { word, count }).boxed()
+    text.keys_by(words_of).count().update().map(|(word, count)| WordCount { word, count }).boxed()
 }
 
-fn words<T: AsRef<str>>(text: &T) -> SplitWhitespace<'_> {
-    text.as_ref().split_whitespace()
+fn words_of<T: AsRef<str>>(text: &T) -> Words<'_> {
+    words(text.as_ref())
 }
 
 /// Counts words in a file, from a socket, or in a text of its own.

@@ -14,6 +14,7 @@ mod source;
 #[doc(hidden)]
 pub mod steps;
 mod text;
+mod words;
 
 pub use crossbeam_channel::{SendError, TrySendError};
 pub use sink::{
@@ -31,6 +32,7 @@ pub use source::{
     iterate_partitions, json_lines, memory, rate, socket, socket_listener, text_blocks, text_files,
 };
 pub use text::Text;
+pub use words::{Words, words};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -62,6 +62,22 @@ impl Text {
         self.block.text.get(self.start..self.end).unwrap_or_default()
     }
 
+    /// The words of the text: see [`words`](crate::words()). As a function it is what
+    /// [`keys_by`](tidemill_operators::Stream::keys_by) takes.
+    ///
+    /// ```
+    /// use tidemill_connectors::{Text, text_files};
+    /// use tidemill_operators::Graph;
+    ///
+    /// let graph = Graph::new("words");
+    /// let counts = graph.source(text_files("books/*.txt")).keys_by(Text::words).count().update();
+    /// # let _ = counts;
+    /// ```
+    #[inline]
+    pub fn words(&self) -> crate::Words<'_> {
+        crate::words(self)
+    }
+
     /// A part of the text, by bytes, sharing the same memory. Empty if the range is out of bounds or cuts a character
     /// in two.
     #[inline]

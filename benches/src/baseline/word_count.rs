@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
+use tidemill::connectors::words;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::operator::source;
@@ -71,7 +72,7 @@ impl WordCount {
     }
 }
 
-/// Counts the words (split at Unicode white space) of the UTF-8 file at `path`.
+/// Counts the words (split at Unicode white space, by [`words`]) of the UTF-8 file at `path`.
 ///
 /// # Panics
 /// If the file cannot be read or is not UTF-8.
@@ -101,7 +102,7 @@ pub fn word_count(path: &Path, workers: usize, updates: Option<Duration>) -> Wor
                         let bytes =
                             read_block(&file, block, length, &mut buffer).expect("the input can be read");
                         let text = std::str::from_utf8(bytes).expect("the input is UTF-8");
-                        for word in text.split_whitespace() {
+                        for word in words(text) {
                             if let Some(count) = table.get_mut(word) {
                                 *count += 1;
                             } else {

@@ -1,7 +1,6 @@
 //! Counting words of a file; see [`baseline::word_count`](crate::baseline::word_count).
 
 use std::path::Path;
-use std::str::SplitWhitespace;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -31,7 +30,7 @@ pub fn word_count(path: &Path, options: &Options) -> WordCount {
     let graph = Graph::new("word count");
     graph
         .source(text_blocks(path.display().to_string()).bounded().max_bytes_per_epoch(1 << 40))
-        .keys_by(words)
+        .keys_by(Text::words)
         .count()
         .update()
         .sink_per_worker(move |_| {
@@ -42,10 +41,6 @@ pub fn word_count(path: &Path, options: &Options) -> WordCount {
     let elapsed = start.elapsed();
     // A word's rows are all of one worker; the last one counts.
     WordCount { counts: gathered(&counts).of_all.into_iter().flatten().collect(), elapsed }
-}
-
-fn words(block: &Text) -> SplitWhitespace<'_> {
-    block.split_whitespace()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Instant;
 use foldhash::fast::FixedState;
 use renoir::operator::StreamElement;
 use renoir::prelude::{BatchMode, FileSource};
+use tidemill::connectors::words;
 
 use super::{BATCH, context};
 use crate::baseline::word_count::WordCount;
@@ -17,7 +18,7 @@ use crate::baseline::word_count::WordCount;
 /// Counts by word.
 type Table = hashbrown::HashMap<String, u64, FixedState>;
 
-/// Counts the words (split at Unicode white space) of the UTF-8 file at `path`.
+/// Counts the words (split at Unicode white space, by [`words`]) of the UTF-8 file at `path`.
 #[must_use]
 pub fn word_count(path: &Path, workers: usize) -> WordCount {
     let start = Instant::now();
@@ -39,7 +40,7 @@ pub fn word_count(path: &Path, workers: usize) -> WordCount {
                 match lines.next() {
                     StreamElement::Item(line) => {
                         let line: String = line;
-                        for word in line.split_whitespace() {
+                        for word in words(&line) {
                             if let Some(count) = table.get_mut(word) {
                                 *count += 1;
                             } else {
