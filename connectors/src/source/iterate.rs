@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidemill_operators::{PlanLimits, Poll, Reader, ReaderContext, Source, SourceError};
 
-use super::{EPOCH_RECORDS, room};
+use super::room;
 
 /// Room to make in a batch before it is filled; a longer batch grows.
 const RESERVE: usize = 1 << 16;
@@ -93,7 +93,7 @@ where
     }
 
     fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
-        Ok(from.saturating_add(limits.max_records.unwrap_or(EPOCH_RECORDS)))
+        Ok(from.saturating_add(limits.max_records.unwrap_or(limits.enough)))
     }
 
     fn open(

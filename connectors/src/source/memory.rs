@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidemill_operators::{PlanLimits, Poll, Reader, ReaderContext, Source, SourceError};
 
-use super::{EPOCH_RECORDS, room};
+use super::room;
 
 /// A source that reads a collection. It ends, and can be read again from anywhere.
 ///
@@ -68,7 +68,7 @@ impl<T: Clone + Send + Sync + 'static> Source for MemorySource<T> {
             // One beyond the end, so that the reader is asked and says that it has ended.
             return Ok(from.saturating_add(1));
         }
-        Ok(from.saturating_add(limits.max_records.unwrap_or(EPOCH_RECORDS)).min(len))
+        Ok(from.saturating_add(limits.max_records.unwrap_or(limits.enough)).min(len))
     }
 
     fn open(

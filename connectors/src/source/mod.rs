@@ -21,9 +21,6 @@ pub use memory::{MemoryReader, MemorySource, memory};
 pub use rate::{RateOffset, RateReader, RateRow, RateSource, rate};
 pub use socket::{ListenerSource, OnDisconnect, SocketReader, SocketSource, socket, socket_listener};
 
-/// How many records an epoch takes from a partition that could give any number, where the user set no limit.
-const EPOCH_RECORDS: u64 = 1_000_000;
-
 /// How many records may be read now: at most `max`, and not beyond `until`.
 fn room(at: u64, until: Option<&u64>, max: usize) -> usize {
     until.map_or(max, |&until| max.min(crate::length(until.saturating_sub(at))))

@@ -136,6 +136,9 @@ pub trait SourceLog: Send + Sync {
 pub struct PlanLimits {
     /// At most so many records from one partition, where the user said so.
     pub max_records: Option<u64>,
+    /// Where the user said nothing: so many records from one partition are enough. For sources that always have more; the
+    /// engine sees to it that such an epoch takes some tens of milliseconds.
+    pub enough: u64,
     /// The engine's clock, which a test may drive.
     pub now: ProcessingTime,
     /// Whether the epoch is to take everything that is there, whatever the source's own limits.
@@ -143,9 +146,19 @@ pub struct PlanLimits {
 }
 
 impl PlanLimits {
+    /// What is [`enough`](Self::enough) until it is known how long an epoch takes.
+    pub const ENOUGH: u64 = 1_000_000;
+
     /// Limits for an epoch that is planned now.
     pub fn new(max_records: Option<u64>, now: ProcessingTime) -> Self {
-        PlanLimits { max_records, now, whole: false }
+        PlanLimits { max_records, enough: Self::ENOUGH, now, whole: false }
+    }
+
+    /// The same where so many records of a partition are enough.
+    #[must_use]
+    pub fn with_enough(mut self, records: u64) -> Self {
+        self.enough = records;
+        self
     }
 
     /// The same for an epoch that is to take everything that is there.

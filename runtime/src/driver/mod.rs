@@ -8,6 +8,7 @@
 
 mod flight;
 mod keeper;
+mod pace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tidemill_operators::{DynSource, Epoch, ErasedOffset, Mode, PlanLimits, Proce
 
 use self::flight::Flight;
 pub(crate) use self::keeper::Keeper;
+use self::pace::Pace;
 use crate::control::{Control, EpochPlan, Event};
 use crate::engine::Layout;
 use crate::error::RunError;
@@ -38,6 +40,7 @@ pub(crate) struct Driver {
     next: Epoch,
     /// Whether the last planned epoch has been read.
     read: bool,
+    pace: Pace,
     flights: BTreeMap<Epoch, Flight>,
     done_sources: usize,
     last_epoch: Option<Epoch>,
@@ -119,6 +122,7 @@ impl Driver {
             sink_instances,
             next: first,
             read: true,
+            pace: Pace::new(),
             flights: BTreeMap::new(),
             done_sources: 0,
             last_epoch: None,
@@ -195,6 +199,8 @@ impl Driver {
                 flight.read(source, rows, offsets, now);
                 if self.options.mode == Mode::MicroBatch && flight.reads >= self.source_instances {
                     self.read |= epoch.next() == self.next;
+                    let most = flight.rows_in.values().copied().max().unwrap_or(0);
+                    self.pace.learn(most, now.since(flight.planned));
                 }
                 false
             }
@@ -395,7 +401,9 @@ impl Driver {
             Trigger::Once => None,
             _ => self.options.max_records_per_epoch,
         };
-        let limits = PlanLimits::new(max_records, now).whole(self.options.trigger == Trigger::Once);
+        let limits = PlanLimits::new(max_records, now)
+            .with_enough(self.pace.enough())
+            .whole(self.options.trigger == Trigger::Once);
         if let Some(mut plan) =
             self.keeper.as_mut().and_then(|keeper| keeper.planned(self.next, &self.layout))
         {
