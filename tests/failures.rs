@@ -415,6 +415,7 @@ fn options_that_cannot_be_are_refused_by_name() {
         (default().with_max_records_per_epoch(0), "--max-records-per-epoch"),
         (default().with_checkpoint_interval(Duration::ZERO), "--checkpoint-interval"),
         (default().with_trigger(Trigger::Every(Duration::ZERO)), "--trigger"),
+        (options(Mode::Continuous, 1).with_trigger(Trigger::Every(Duration::from_millis(250))), "--trigger"),
         (default().with_retain(0), "--retain"),
         (default().with_savepoint("savepoint"), "--from-savepoint"),
         (restarted, "--restart"),

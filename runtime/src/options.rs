@@ -1,13 +1,15 @@
 //! How a graph is to be run.
 
-use std::fmt;
+mod words;
+
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidemill_operators::Mode;
 
+pub(crate) use self::words::parse_duration;
+pub use self::words::{Idle, Restart, Trigger};
 use crate::{RunError, pinning};
 
 /// How a graph is to be run. The defaults work: micro-batches, one after the other, on one worker.
@@ -38,7 +40,8 @@ pub struct Options {
 
     /// When an epoch begins: `asap` (as soon as the last one is done), an interval like `500ms` (boundaries are its
     /// multiples since 1970), `available-now` (everything that is there at the start, then stop), `once` (the same as
-    /// a single epoch). An interval is for micro-batch: continuous mode has `--checkpoint-interval`.
+    /// a single epoch). An interval is for micro-batch, and an error in continuous mode: it has
+    /// `--checkpoint-interval`.
     #[cfg_attr(feature = "cli", arg(long, default_value = "asap", value_name = "WHEN"))]
     pub trigger: Trigger,
 
@@ -335,6 +338,16 @@ impl Options {
                 "an interval must be at least a microsecond; `asap` is as fast as can be",
             );
         }
+        if let (Mode::Continuous, Trigger::Every(interval)) = (self.mode, self.trigger) {
+            return Err(RunError::Options {
+                option: "--trigger",
+                problem: format!(
+                    "an interval is for micro-batch, and in continuous mode no record waits for one. Leave it out; if it \
+                     was to say how often to commit, --checkpoint-interval {interval:?} does; if records are to be \
+                     processed every {interval:?}, --mode micro-batch does"
+                ),
+            });
+        }
         if self.retain == 0 {
             return refuse("--retain", "the last epoch at least must be kept");
         }
@@ -351,216 +364,17 @@ impl Options {
 impl Options {
     /// What was asked for and has no effect in the mode, in words.
     pub(crate) fn without_effect(&self) -> impl Iterator<Item = &'static str> {
-        let continuous = self.mode == Mode::Continuous;
-        let interval = matches!(self.trigger, Trigger::Every(_));
-        let said = [
-            (interval, "an interval as --trigger is for micro-batch: here --checkpoint-interval cuts epochs"),
-            (
-                self.max_records_per_epoch.is_some(),
-                "--max-records-per-epoch is for micro-batch: here epochs end by time",
-            ),
-        ];
-        said.into_iter().filter(move |(asked, _)| continuous && *asked).map(|(_, words)| words)
+        let records = self.mode == Mode::Continuous && self.max_records_per_epoch.is_some();
+        records.then_some("--max-records-per-epoch is for micro-batch: here epochs end by time").into_iter()
     }
 }
 
 /// What a worker must be able to hold: less would go to the disk row by row.
 const LEAST_STATE_MEMORY: u64 = 64 << 10;
 
-/// When an epoch begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Trigger {
-    /// As soon as the last one is done and there is something to read.
-    #[default]
-    Asap,
-    /// At the multiples of an interval since 1970-01-01T00:00:00Z, if there is something to read. An epoch that takes
-    /// longer is followed by the next at once.
-    Every(Duration),
-    /// Everything that is there at the start, in as many epochs as the limits ask for; then stop.
-    AvailableNow,
-    /// Everything that is there at the start, as one epoch; then stop.
-    Once,
-}
-
-impl FromStr for Trigger {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "asap" => Ok(Trigger::Asap),
-            "available-now" => Ok(Trigger::AvailableNow),
-            "once" => Ok(Trigger::Once),
-            other => parse_duration(other)
-                .map(|d| if d.is_zero() { Trigger::Asap } else { Trigger::Every(d) })
-                .map_err(|e| format!("{e}; or `asap`, `available-now`, `once`")),
-        }
-    }
-}
-
-impl fmt::Display for Trigger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Trigger::Asap => f.write_str("asap"),
-            Trigger::AvailableNow => f.write_str("available-now"),
-            Trigger::Once => f.write_str("once"),
-            Trigger::Every(interval) => write!(f, "{}us", interval.as_micros()),
-        }
-    }
-}
-
-impl TryFrom<String> for Trigger {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Trigger> for String {
-    fn from(trigger: Trigger) -> String {
-        trigger.to_string()
-    }
-}
-
-/// What a worker with nothing to do does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Idle {
-    /// It sleeps until it is woken: no CPU, some microseconds to wake up.
-    #[default]
-    Park,
-    /// It looks for work that long before it sleeps: quicker to answer, at the price of CPU.
-    Spin(Duration),
-}
-
-impl FromStr for Idle {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "park" => Ok(Idle::Park),
-            Some(("spin", duration)) => parse_duration(duration).map(Idle::Spin),
-            _ => Err(format!("`{text}` is neither `park` nor something like `spin:50us`")),
-        }
-    }
-}
-
-impl fmt::Display for Idle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Idle::Park => f.write_str("park"),
-            Idle::Spin(duration) => write!(f, "spin:{}us", duration.as_micros()),
-        }
-    }
-}
-
-impl TryFrom<String> for Idle {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Idle> for String {
-    fn from(idle: Idle) -> String {
-        idle.to_string()
-    }
-}
-
-/// What to do after a failure that another try may get over: of a source, a sink, or a function of the user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Restart {
-    /// The query ends with the error.
-    #[default]
-    Never,
-    /// The query goes on from its checkpoint, so many times in all. Needs a checkpoint.
-    Times {
-        /// How often.
-        times: u32,
-        /// How long it waits before the first time; twice as long before each further one.
-        backoff: Duration,
-    },
-}
-
-impl Restart {
-    /// How long to wait before the next start, after so many; none if there is to be none.
-    pub(crate) fn wait(self, restarts: u32) -> Option<Duration> {
-        match self {
-            Restart::Times { times, backoff } if restarts < times => {
-                Some(backoff.saturating_mul(1 << restarts.min(16)))
-            }
-            _ => None,
-        }
-    }
-}
-
-impl FromStr for Restart {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "never" {
-            return Ok(Restart::Never);
-        }
-        let (times, backoff) = text.split_once(':').unwrap_or((text, "1s"));
-        let times =
-            times.parse().map_err(|_| format!("`{text}` is neither `never` nor like `3` or `3:1s`"))?;
-        Ok(Restart::Times { times, backoff: parse_duration(backoff)? })
-    }
-}
-
-impl fmt::Display for Restart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Restart::Never => f.write_str("never"),
-            Restart::Times { times, backoff } => write!(f, "{times}:{}us", backoff.as_micros()),
-        }
-    }
-}
-
-impl TryFrom<String> for Restart {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Restart> for String {
-    fn from(restart: Restart) -> String {
-        restart.to_string()
-    }
-}
-
-/// Reads `500ms`, `1s`, `1.5s`, `50us`, `2m`, `1h` or `0`.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a time like `500ms`, `1s` or `50us`");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let micros = match unit {
-        "us" | "µs" => 1.0,
-        "ms" => 1e3,
-        "s" => 1e6,
-        "m" | "min" => 60e6,
-        "h" => 3600e6,
-        "" if number == 0.0 => 0.0,
-        _ => return Err(wrong()),
-    };
-    Ok(Duration::from_micros((number * micros).round() as u64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_read_as_people_write_them() {
-        for (text, micros) in
-            [("500ms", 500_000), ("1.5s", 1_500_000), ("50us", 50), ("2m", 120_000_000), ("0", 0)]
-        {
-            assert_eq!(parse_duration(text), Ok(Duration::from_micros(micros)), "{text}");
-        }
-        for text in ["", "5", "five", "5 parsecs", "-1s"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn too_little_state_memory_is_refused() {
@@ -569,14 +383,46 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_the_other_mode_is_told() {
-        let options = Options::default()
-            .with_trigger(Trigger::Every(Duration::from_secs(1)))
-            .with_max_records_per_epoch(10);
+    fn a_limit_for_the_other_mode_is_told() {
+        let options = Options::default().with_max_records_per_epoch(10);
         assert_eq!(options.without_effect().count(), 0);
-        assert_eq!(options.clone().with_mode(Mode::Continuous).without_effect().count(), 2);
-        let bounded = Options::default().with_trigger(Trigger::AvailableNow).with_mode(Mode::Continuous);
-        assert_eq!(bounded.without_effect().count(), 0);
+        assert_eq!(options.with_mode(Mode::Continuous).without_effect().count(), 1);
+    }
+
+    #[test]
+    fn an_interval_is_refused_in_continuous_mode_with_what_to_write_instead() {
+        let every = Options::default().with_trigger(Trigger::Every(Duration::from_millis(250)));
+        every.check().unwrap();
+        let refused = every.with_mode(Mode::Continuous).check().unwrap_err().to_string();
+        for words in ["--trigger: ", "--checkpoint-interval 250ms", "--mode micro-batch"] {
+            assert!(refused.contains(words), "{refused}");
+        }
+        // These end a run in either mode, and `asap` is what continuous mode does.
+        for trigger in [Trigger::Asap, Trigger::AvailableNow, Trigger::Once] {
+            Options::default().with_trigger(trigger).with_mode(Mode::Continuous).check().unwrap();
+        }
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn a_command_line_with_continuous_mode_and_an_interval_is_refused() {
+        use clap::Parser;
+
+        #[derive(Parser)]
+        struct Arguments {
+            #[command(flatten)]
+            options: Options,
+        }
+
+        let refused = |arguments: &[&str]| {
+            let parsed =
+                Arguments::try_parse_from([&["program", "--mode", "continuous"], arguments].concat());
+            parsed.unwrap().options.check().is_err()
+        };
+        assert!(refused(&["--trigger", "250ms"]));
+        for arguments in [&[][..], &["--trigger", "asap"], &["--trigger", "0"], &["--trigger", "once"]] {
+            assert!(!refused(arguments), "{arguments:?}");
+        }
     }
 
     #[test]

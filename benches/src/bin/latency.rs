@@ -14,7 +14,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use jiff::SignedDuration;
 use serde::Serialize;
 use tempfile::TempDir;
-use tidemill::{Idle, Options, Trigger};
+use tidemill::{Idle, Mode, Options, Trigger};
 use tidemill_benches::harness::hgrm;
 use tidemill_benches::harness::plot::{Named, PercentilePlot, Timeline, save};
 use tidemill_benches::harness::provenance::JsonLines;
@@ -172,6 +172,9 @@ impl Arguments {
                 Some("there is no program written by hand for a windowed count")
             }
             Trigger::AvailableNow | Trigger::Once => Some("a load that goes on has a trigger that goes on"),
+            Trigger::Every(_) if self.options.mode == Mode::Continuous => {
+                Some("an interval as --trigger is for --mode micro-batch; here continuous is the default")
+            }
             _ if self.rate.contains(&0) || self.keys == 0 => Some("there must be a rate and keys"),
             _ if self.warmup >= self.seconds => Some("nothing is left of the run after the warm-up"),
             _ => None,

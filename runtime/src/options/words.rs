@@ -1,0 +1,207 @@
+//! What is said in a word or two on a command line: when an epoch begins, what an idle worker does, what follows a failure.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(doc)]
+use super::Options;
+
+/// When an epoch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Trigger {
+    /// As soon as the last one is done and there is something to read.
+    #[default]
+    Asap,
+    /// At the multiples of an interval since 1970-01-01T00:00:00Z, if there is something to read. An epoch that takes
+    /// longer is followed by the next at once. For micro-batch only: in continuous mode nothing waits, epochs are cut by
+    /// [`checkpoint_interval`](Options::checkpoint_interval), and this is refused.
+    Every(Duration),
+    /// Everything that is there at the start, in as many epochs as the limits ask for; then stop.
+    AvailableNow,
+    /// Everything that is there at the start, as one epoch; then stop.
+    Once,
+}
+
+impl FromStr for Trigger {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "asap" => Ok(Trigger::Asap),
+            "available-now" => Ok(Trigger::AvailableNow),
+            "once" => Ok(Trigger::Once),
+            other => parse_duration(other)
+                .map(|d| if d.is_zero() { Trigger::Asap } else { Trigger::Every(d) })
+                .map_err(|e| format!("{e}; or `asap`, `available-now`, `once`")),
+        }
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trigger::Asap => f.write_str("asap"),
+            Trigger::AvailableNow => f.write_str("available-now"),
+            Trigger::Once => f.write_str("once"),
+            Trigger::Every(interval) => write!(f, "{}us", interval.as_micros()),
+        }
+    }
+}
+
+impl TryFrom<String> for Trigger {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Trigger> for String {
+    fn from(trigger: Trigger) -> String {
+        trigger.to_string()
+    }
+}
+
+/// What a worker with nothing to do does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Idle {
+    /// It sleeps until it is woken: no CPU, some microseconds to wake up.
+    #[default]
+    Park,
+    /// It looks for work that long before it sleeps: quicker to answer, at the price of CPU.
+    Spin(Duration),
+}
+
+impl FromStr for Idle {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "park" => Ok(Idle::Park),
+            Some(("spin", duration)) => parse_duration(duration).map(Idle::Spin),
+            _ => Err(format!("`{text}` is neither `park` nor something like `spin:50us`")),
+        }
+    }
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Idle::Park => f.write_str("park"),
+            Idle::Spin(duration) => write!(f, "spin:{}us", duration.as_micros()),
+        }
+    }
+}
+
+impl TryFrom<String> for Idle {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Idle> for String {
+    fn from(idle: Idle) -> String {
+        idle.to_string()
+    }
+}
+
+/// What to do after a failure that another try may get over: of a source, a sink, or a function of the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Restart {
+    /// The query ends with the error.
+    #[default]
+    Never,
+    /// The query goes on from its checkpoint, so many times in all. Needs a checkpoint.
+    Times {
+        /// How often.
+        times: u32,
+        /// How long it waits before the first time; twice as long before each further one.
+        backoff: Duration,
+    },
+}
+
+impl Restart {
+    /// How long to wait before the next start, after so many; none if there is to be none.
+    pub(crate) fn wait(self, restarts: u32) -> Option<Duration> {
+        match self {
+            Restart::Times { times, backoff } if restarts < times => {
+                Some(backoff.saturating_mul(1 << restarts.min(16)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for Restart {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(Restart::Never);
+        }
+        let (times, backoff) = text.split_once(':').unwrap_or((text, "1s"));
+        let times =
+            times.parse().map_err(|_| format!("`{text}` is neither `never` nor like `3` or `3:1s`"))?;
+        Ok(Restart::Times { times, backoff: parse_duration(backoff)? })
+    }
+}
+
+impl fmt::Display for Restart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Restart::Never => f.write_str("never"),
+            Restart::Times { times, backoff } => write!(f, "{times}:{}us", backoff.as_micros()),
+        }
+    }
+}
+
+impl TryFrom<String> for Restart {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Restart> for String {
+    fn from(restart: Restart) -> String {
+        restart.to_string()
+    }
+}
+
+/// Reads `500ms`, `1s`, `1.5s`, `50us`, `2m`, `1h` or `0`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time like `500ms`, `1s` or `50us`");
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let micros = match unit {
+        "us" | "µs" => 1.0,
+        "ms" => 1e3,
+        "s" => 1e6,
+        "m" | "min" => 60e6,
+        "h" => 3600e6,
+        "" if number == 0.0 => 0.0,
+        _ => return Err(wrong()),
+    };
+    Ok(Duration::from_micros((number * micros).round() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for (text, micros) in
+            [("500ms", 500_000), ("1.5s", 1_500_000), ("50us", 50), ("2m", 120_000_000), ("0", 0)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_micros(micros)), "{text}");
+        }
+        for text in ["", "5", "five", "5 parsecs", "-1s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}
