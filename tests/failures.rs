@@ -211,8 +211,16 @@ fn bytes_that_are_no_text_fail_the_query() {
         graph.source(text_files(path.display().to_string()).bounded()).sink(memory_sink().0);
         let error = run(&graph, options(mode, 2)).unwrap_err();
         assert!(matches!(error, RunError::Source { .. }), "{error:?}");
-        assert!(error.to_string().contains("latin1.txt"), "{error}");
+        assert!(
+            error.to_string().contains("latin1.txt, byte 3") && error.to_string().contains(".lossy()"),
+            "{error}"
+        );
         no_thread_is_left();
+        let graph = Graph::new("latin 1, replaced");
+        let (sink, table) = memory_sink();
+        graph.source(text_files(path.display().to_string()).bounded().lossy()).sink(sink);
+        common::run_well(&graph, options(mode, 2));
+        assert_eq!(table.snapshot(), ["caf\u{FFFD}"]);
     }
 }
 

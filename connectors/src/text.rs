@@ -34,15 +34,36 @@ pub struct Text {
 /// What pieces of text share.
 struct Block {
     text: String,
-    /// The file that it was read from, and where in it.
-    origin: Option<(Arc<Path>, u64)>,
+    origin: Option<Origin>,
 }
+
+/// Where text was read.
+struct Origin {
+    file: Arc<Path>,
+    /// The byte of the file at which it begins.
+    at: u64,
+    /// What stands there for bytes that are no text.
+    replaced: Option<Replaced>,
+}
+
+/// Where what stands for bytes that are no text ends, one after the other: in the text, and in the bytes that were read.
+pub(crate) type Replaced = Arc<[(usize, usize)]>;
 
 impl Text {
     /// What has been read from that byte of a file on.
-    pub(crate) fn read(text: String, file: Arc<Path>, at: u64) -> Text {
+    pub(crate) fn read(text: String, file: Arc<Path>, at: u64, replaced: Option<Replaced>) -> Text {
         let end = text.len();
-        Text { block: Arc::new(Block { text, origin: Some((file, at)) }), start: 0, end }
+        let origin = Some(Origin { file, at, replaced });
+        Text { block: Arc::new(Block { text, origin }), start: 0, end }
+    }
+
+    /// The byte of the file that stands at that byte of the text; of the text alone, if it comes from no file.
+    pub(crate) fn byte_of_file(&self, at: usize) -> u64 {
+        let at = self.start.saturating_add(at);
+        match &self.block.origin {
+            Some(origin) => origin.at.saturating_add(origin.read(at) as u64),
+            None => at as u64,
+        }
     }
 
     /// Where it was read: the file, and the byte of it at which the text begins. Nothing for text that comes from
@@ -52,7 +73,7 @@ impl Text {
     /// assert_eq!(tidemill_connectors::Text::from("not read").place(), None);
     /// ```
     pub fn place(&self) -> Option<(&Path, u64)> {
-        self.block.origin.as_ref().map(|(file, at)| (&**file, at.saturating_add(self.start as u64)))
+        self.block.origin.as_ref().map(|origin| (&*origin.file, self.byte_of_file(0)))
     }
 
     /// The text itself.
@@ -88,6 +109,18 @@ impl Text {
             Text { block: Arc::clone(&self.block), start, end }
         } else {
             Text { block: Arc::clone(&self.block), start: self.start, end: self.start }
+        }
+    }
+}
+
+impl Origin {
+    /// How many bytes had been read for so many of the text.
+    fn read(&self, at: usize) -> usize {
+        let replaced = self.replaced.as_deref().unwrap_or_default();
+        let before = replaced.partition_point(|(text, _)| *text <= at);
+        match before.checked_sub(1).and_then(|last| replaced.get(last)) {
+            Some((text, read)) => read + (at - text),
+            None => at,
         }
     }
 }

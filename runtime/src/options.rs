@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidemill_operators::Mode;
 
-pub(crate) use self::words::parse_duration;
+#[cfg(feature = "cli")]
+use self::words::parse_duration;
 pub use self::words::{Idle, Restart, Trigger};
 use crate::{RunError, pinning};
 

@@ -28,6 +28,8 @@ pub(super) struct Settings {
     pub(super) interval: Duration,
     pub(super) block: u64,
     pub(super) splitting: Splitting,
+    /// Whether bytes that are not UTF-8 are replaced.
+    pub(super) lossy: bool,
 }
 
 impl Settings {

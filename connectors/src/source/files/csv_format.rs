@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
 
-use csv::{ReaderBuilder, StringRecord};
+use csv::{ByteRecord, ReaderBuilder, StringRecord};
 use serde::de::DeserializeOwned;
 use tidemill_operators::SourceError;
 
@@ -68,10 +68,11 @@ impl<T> CsvParser<T> {
         if self.header.as_ref().is_some_and(|(known, _)| known == path) {
             return Ok(());
         }
-        let mut header = StringRecord::new();
+        let mut header = ByteRecord::new();
         let mut rows = self.builder().from_path(path).map_err(|error| failed(path, error))?;
-        rows.read_record(&mut header).map_err(|error| failed(path, error))?;
-        self.header = Some((Arc::clone(path), header));
+        rows.read_byte_record(&mut header).map_err(|error| failed(path, error))?;
+        // Where bytes that are no text are not replaced, the piece that begins with them has failed already.
+        self.header = Some((Arc::clone(path), StringRecord::from_byte_record_lossy(header)));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! - [`catalogue`]: the files known so far, cut into numbered blocks, and how far epochs may read;
 //! - [`sought`]: what earlier runs have looked for, and whether this one goes on with it;
 //! - [`scan`]: the arithmetic of lines and records within a file;
+//! - [`utf8`]: bytes as text;
 //! - [`format`], [`records`], [`csv_format`]: what a piece of text is turned into;
 //! - [`source`] and [`reader`]: the source itself.
 
@@ -11,6 +12,8 @@ mod catalogue;
 mod csv_format;
 mod follow;
 mod format;
+#[cfg(test)]
+mod lossy_tests;
 mod pattern;
 mod reader;
 mod records;
@@ -19,6 +22,7 @@ mod sought;
 mod source;
 #[cfg(test)]
 mod tests;
+mod utf8;
 
 pub use csv_format::Csv;
 pub use format::{Format, Lines, WholeBlocks};

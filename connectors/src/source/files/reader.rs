@@ -6,10 +6,10 @@ use tidemill_operators::{Poll, Reader, ReaderContext, SourceError};
 
 use super::catalogue::{Block, Catalogue, Position, Settings};
 use super::format::{Decode, Format, Piece};
-use super::records::text;
 use super::scan::{Ends, Opened};
 use super::source::FileOffset;
-use crate::lock;
+use super::utf8;
+use crate::{Text, lock};
 
 /// The byte order mark that some programs put before UTF-8.
 pub(super) const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
@@ -32,8 +32,9 @@ pub struct FileReader<F: Format> {
 
 /// The piece that is being decoded.
 struct Current {
-    /// Where in the block its text begins.
-    begin: u64,
+    text: Text,
+    /// Where in the file the block begins.
+    start: u64,
     after: Position,
 }
 
@@ -212,9 +213,9 @@ impl<F: Format> FileReader<F> {
             bytes.drain(..MARK.len());
             from = MARK.len() as u64;
         }
-        let text = text(bytes, &block.path, from)?;
-        self.decoder.begin(Piece { text, path: Arc::clone(&block.path), at: from })?;
-        self.piece = Some(Current { begin: from - block.start, after });
+        let text = utf8::text(bytes, &block.path, from, self.settings.lossy)?;
+        self.decoder.begin(Piece { text: text.clone(), path: Arc::clone(&block.path), at: from })?;
+        self.piece = Some(Current { text, start: block.start, after });
         Ok(Loaded::Piece)
     }
 }
@@ -236,10 +237,8 @@ impl<F: Format> Reader for FileReader<F> {
             if let Some(piece) = &self.piece {
                 if !self.decoder.decode(max.saturating_sub(out.len() - before), out)? {
                     // Nothing of the piece has been handed out as long as its first record has not.
-                    if let Some(consumed) =
-                        Some(self.decoder.consumed() as u64).filter(|&consumed| consumed > 0)
-                    {
-                        self.position.byte = piece.begin + consumed;
+                    if let Some(consumed) = Some(self.decoder.consumed()).filter(|&consumed| consumed > 0) {
+                        self.position.byte = piece.text.byte_of_file(consumed) - piece.start;
                     }
                     return Ok(Poll::Ready);
                 }

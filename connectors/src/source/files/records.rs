@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::Arc;
 
 use memchr::memchr;
 use serde::de::DeserializeOwned;
@@ -246,13 +245,13 @@ impl<P: Parser> Records<P> {
     }
 
     fn bad(&mut self, range: Range<usize>, reason: String) -> Result<BadRecord, SourceError> {
-        let Some(Piece { text, path, at }) = &self.piece else {
+        let Some(Piece { text, path, .. }) = &self.piece else {
             return Ok(BadRecord { file: String::new(), line: 0, text: String::new(), reason });
         };
         // A terminator left over from the record before belongs to that one.
         let raw = text.get(range.clone()).unwrap_or_default();
         let trimmed = raw.trim_start_matches(['\r', '\n']);
-        let begin = at + (range.start + raw.len() - trimmed.len()) as u64;
+        let begin = text.byte_of_file(range.start + raw.len() - trimmed.len());
         let line = self.lines.line(path, begin)?;
         let text = trimmed.trim_end_matches(['\r', '\n']).to_owned();
         Ok(BadRecord { file: path.display().to_string(), line, text, reason })
@@ -328,13 +327,4 @@ impl<P: Parser> Decode for RoutedDecoder<P> {
     fn consumed(&self) -> usize {
         self.records.parser.consumed()
     }
-}
-
-/// The text of a piece, or where it is no text.
-pub(super) fn text(bytes: Vec<u8>, path: &Arc<std::path::Path>, at: u64) -> Result<crate::Text, SourceError> {
-    let text = String::from_utf8(bytes);
-    text.map(|text| crate::Text::read(text, Arc::clone(path), at)).map_err(|error| SourceError::BadRecord {
-        place: format!("{}, byte {}", path.display(), at + error.utf8_error().valid_up_to() as u64),
-        reason: "the file is not UTF-8".to_owned(),
-    })
 }

@@ -32,7 +32,7 @@ pub type CsvFiles<T> = FileSource<Checked<Csv<T>>>;
 /// The pattern is a directory, one file, or a glob (`*`, `?`) in the last part of a path. Names that begin with `.` or
 /// `_` are hidden. A file must appear whole (write it elsewhere and rename it): it is read up to the length at which it
 /// was first seen, unless it is [followed](FileSource::follow). Files are UTF-8; a byte order mark is skipped, and
-/// bytes that are no UTF-8 fail the query.
+/// bytes that are not UTF-8 fail the query, unless the source is [lossy](FileSource::lossy).
 ///
 /// Files are cut into blocks, and every n-th block belongs to one of the n partitions, so that several workers read one
 /// file. Within a partition the order of the files is kept.
@@ -127,6 +127,7 @@ impl<F: Format> FileSource<F> {
             interval: Duration::from_millis(100),
             block: BLOCK,
             splitting: format.splitting(),
+            lossy: false,
         };
         FileSource { settings: Arc::new(settings), format, catalogue: Arc::default() }
     }
@@ -183,6 +184,22 @@ impl<F: Format> FileSource<F> {
         self.set(|settings| settings.interval = interval)
     }
 
+    /// Replaces bytes that are not UTF-8 by U+FFFD, instead of failing the query. Positions stay those of the file; so a
+    /// query that has failed for such bytes can be given this and go on from its checkpoint.
+    ///
+    /// ```
+    /// use tidemill_connectors::text_files;
+    /// use tidemill_operators::Graph;
+    ///
+    /// let graph = Graph::new("lossy");
+    /// let lines = graph.source(text_files("logs/*.log").lossy());
+    /// # let _ = lines;
+    /// ```
+    #[must_use]
+    pub fn lossy(self) -> Self {
+        self.set(|settings| settings.lossy = true)
+    }
+
     #[cfg(test)]
     pub(super) fn block_size(self, bytes: u64) -> Self {
         self.set(|settings| settings.block = bytes)
@@ -190,7 +207,8 @@ impl<F: Format> FileSource<F> {
 }
 
 impl<P: Parse> FileSource<Checked<P>> {
-    /// What to do with a record that cannot be read; the query fails unless said.
+    /// What to do with a record that cannot be read; the query fails unless said. Bytes that are not UTF-8 fail it in any
+    /// case, unless the source is [lossy](FileSource::lossy); then a record may be read with what stands for them.
     #[must_use]
     pub fn on_bad_record(mut self, what: BadRecords) -> Self {
         self.format.bad = what;

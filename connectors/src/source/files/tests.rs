@@ -12,7 +12,7 @@ use crate::Text;
 use crate::source::testing::Drive;
 
 /// Writes a file as one that is `age` seconds younger than the oldest.
-fn write(dir: &Path, name: &str, age: u64, text: impl AsRef<[u8]>) {
+pub(super) fn write(dir: &Path, name: &str, age: u64, text: impl AsRef<[u8]>) {
     let path = dir.join(name);
     std::fs::write(&path, text).unwrap();
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + age);
@@ -25,7 +25,7 @@ fn append(dir: &Path, name: &str, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-fn path(dir: &tempfile::TempDir) -> String {
+pub(super) fn path(dir: &tempfile::TempDir) -> String {
     dir.path().display().to_string()
 }
 
@@ -38,12 +38,12 @@ fn all(rows: Vec<Vec<Text>>) -> Vec<String> {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Order {
-    id: u64,
-    item: String,
+pub(super) struct Order {
+    pub(super) id: u64,
+    pub(super) item: String,
 }
 
-fn order(id: u64, item: &str) -> Order {
+pub(super) fn order(id: u64, item: &str) -> Order {
     Order { id, item: item.to_owned() }
 }
 
@@ -214,7 +214,8 @@ fn bytes_that_are_no_utf8_fail_with_file_and_byte() {
     write(dir.path(), "a", 0, b"good\nba\xff\n");
     let mut drive = Drive::new(text_files(path(&dir)).partitions(1).block_size(5)).unwrap();
     let error = drive.read().unwrap_err();
-    assert!(error.to_string().ends_with("/a, byte 7: the file is not UTF-8"), "{error}");
+    let said = "/a, byte 7: the file is not UTF-8; `.lossy()` on the source replaces such bytes";
+    assert!(error.to_string().ends_with(said), "{error}");
 }
 
 const ORDERS: &str = "{\"id\":1,\"item\":\"ax\"}\n\n{\"id\":2}\r\n{\"id\":3,\"item\":\"öl\"}\nnot json";
