@@ -153,6 +153,44 @@
 //! # Ok::<(), tidemill::RunError>(())
 //! ```
 //!
+//! The lines of a socket, or of any other source of lines, are read as JSON by [`json`](connectors::ParseLines::json), with
+//! the same choice for bad ones as those of files:
+//!
+//! ```
+//! use std::io::Write;
+//! use tidemill::prelude::*;
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Reading {
+//!     sensor: u32,
+//!     celsius: i64,
+//! }
+//!
+//! let readings = socket_listener("127.0.0.1:0")?;
+//! let mut peer = std::net::TcpStream::connect(readings.local_addr())?;
+//! peer.write_all(b"{\"sensor\": 1, \"celsius\": 20}\nno reading\n{\"sensor\": 1, \"celsius\": 23}\n")?;
+//! drop(peer);
+//!
+//! let graph = Graph::new("readings");
+//! let (sink, table) = memory_sink();
+//! graph
+//!     .source(
+//!         readings
+//!             .on_disconnect(OnDisconnect::End)
+//!             .journaled()
+//!             .json::<Reading>()
+//!             .on_bad_record(BadRecords::Skip),
+//!     )
+//!     .key_by(|reading| reading.sensor)
+//!     .max(|reading| reading.celsius)
+//!     .complete()
+//!     .sink(sink);
+//! let summary = graph.run(Options::default())?;
+//! assert_eq!(table.snapshot(), [(1, 23)]);
+//! assert_eq!(summary.skipped_rows, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Watching a query
 //!
 //! [`Run::start`] gives a [`QueryHandle`]: `progress`, `stop`, `cancel`, `wait`. [`Graph::explain`] prints the plan.
@@ -181,8 +219,8 @@ pub use tidemill_runtime::{
 /// What nearly every program needs: `use tidemill::prelude::*;`.
 pub mod prelude {
     pub use crate::connectors::{
-        BadRecord, BadRecords, EpochRows, OnDisconnect, RateRow, Text, at_commit, channel, channel_sink,
-        console, csv_dir, csv_files, csv_sink, discard, for_each, for_each_epoch, iterate,
+        BadRecord, BadRecords, EpochRows, OnDisconnect, ParseLines, RateRow, Text, at_commit, channel,
+        channel_sink, console, csv_dir, csv_files, csv_sink, discard, for_each, for_each_epoch, iterate,
         iterate_partitions, json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, rate, socket,
         socket_listener, text_blocks, text_files, try_for_each,
     };

@@ -2,7 +2,7 @@
 //!
 //! Sources: [`memory`] and [`iterate`] (collections, generators), [`rate`] (a steady clockwork), [`channel`] (a thread
 //! of your own), [`socket`] and [`socket_listener`] (lines over TCP), [`text_files`], [`text_blocks`], [`json_lines`]
-//! and [`csv_files`] (files, as they appear). Sinks: [`console`], [`json_lines_dir`] and [`csv_dir`] (files as they
+//! and [`csv_files`] (files, as they appear); [`ParseLines`] reads the lines of any of them, a socket's say, as JSON. Sinks: [`console`], [`json_lines_dir`] and [`csv_dir`] (files as they
 //! fill up, exactly once), [`json_lines_sink`] and [`csv_sink`] (a single file), [`memory_sink`], [`channel_sink`],
 //! [`for_each`] and its kin, [`discard`]; [`at_commit`] makes any of them wait for the commit.
 //!
@@ -27,9 +27,10 @@ pub use sink::{Latency, LatencySummary, Measured};
 pub use source::{
     BadRecord, BadRecords, ChannelReader, ChannelSender, ChannelSource, Checked, Csv, CsvFiles, FileOffset,
     FileReader, FileSource, Format, IterReader, IterSource, Json, JsonLines, Lines, ListenerSource,
-    MemoryReader, MemorySource, OnDisconnect, Parse, RateOffset, RateReader, RateRow, RateSource, Routed,
-    SocketReader, SocketSource, TextBlocks, TextFiles, WholeBlocks, channel, csv_files, iterate,
-    iterate_partitions, json_lines, memory, rate, socket, socket_listener, text_blocks, text_files,
+    MemoryReader, MemorySource, OnDisconnect, Parse, ParseLines, ParsedLines, ParsedReader, RateOffset,
+    RateReader, RateRow, RateSource, Routed, SocketReader, SocketSource, TextBlocks, TextFiles, WholeBlocks,
+    channel, csv_files, iterate, iterate_partitions, json_lines, memory, rate, socket, socket_listener,
+    text_blocks, text_files,
 };
 pub use text::Text;
 pub use words::{Words, words};

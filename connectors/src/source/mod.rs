@@ -5,6 +5,7 @@ mod files;
 mod handover;
 mod iterate;
 mod memory;
+mod parsed;
 mod rate;
 mod socket;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub use files::{
 };
 pub use iterate::{IterReader, IterSource, iterate, iterate_partitions};
 pub use memory::{MemoryReader, MemorySource, memory};
+pub use parsed::{ParseLines, ParsedLines, ParsedReader};
 pub use rate::{RateOffset, RateReader, RateRow, RateSource, rate};
 pub use socket::{ListenerSource, OnDisconnect, SocketReader, SocketSource, socket, socket_listener};
 

@@ -27,6 +27,7 @@ mod utf8;
 pub use csv_format::Csv;
 pub use format::{Format, Lines, WholeBlocks};
 pub use reader::FileReader;
+pub(super) use records::json_line;
 pub use records::{BadRecord, BadRecords, Checked, Json, Parse, Routed};
 pub use source::{
     CsvFiles, FileOffset, FileSource, JsonLines, TextBlocks, TextFiles, csv_files, json_lines, text_blocks,

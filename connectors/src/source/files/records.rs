@@ -119,7 +119,7 @@ pub trait Parser: Send + 'static {
 pub struct Json<T>(PhantomData<fn() -> T>);
 
 impl<T> Json<T> {
-    pub(super) fn new() -> Self {
+    pub(in crate::source) fn new() -> Self {
         Json(PhantomData)
     }
 }
@@ -166,11 +166,8 @@ impl<T: DeserializeOwned + Send + 'static> Parser for JsonParser<T> {
             let end = memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
             let (line, begin) = (rest.get(..end).unwrap_or_default(), self.at);
             self.at = (begin + end + 1).min(self.text.len());
-            if !line.trim_ascii().is_empty() {
-                return Some((
-                    begin..begin + end,
-                    serde_json::from_str(line).map_err(|error| reason(&error)),
-                ));
+            if let Some(record) = json_line(line) {
+                return Some((begin..begin + end, record));
             }
         }
     }
@@ -178,6 +175,11 @@ impl<T: DeserializeOwned + Send + 'static> Parser for JsonParser<T> {
     fn consumed(&self) -> usize {
         self.at
     }
+}
+
+/// What a line says, or what is wrong with it; nothing if it is empty.
+pub(in crate::source) fn json_line<T: DeserializeOwned>(line: &str) -> Option<Result<T, String>> {
+    (!line.trim_ascii().is_empty()).then(|| serde_json::from_str(line).map_err(|error| reason(&error)))
 }
 
 /// What serde_json says, without "line 1": the line of a line is always that.
@@ -188,14 +190,14 @@ fn reason(error: &serde_json::Error) -> String {
 /// Good records only; bad ones as [`BadRecords`] says.
 #[derive(Clone)]
 pub struct Checked<P> {
-    pub(super) parse: P,
-    pub(super) bad: BadRecords,
+    pub(in crate::source) parse: P,
+    pub(in crate::source) bad: BadRecords,
 }
 
 /// All records: `Ok` the good ones, `Err` the bad ones.
 #[derive(Clone)]
 pub struct Routed<P> {
-    pub(super) parse: P,
+    pub(in crate::source) parse: P,
 }
 
 impl<P: Parse> Format for Checked<P> {

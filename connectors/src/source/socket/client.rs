@@ -18,7 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// A line is what stands before a LF or CRLF; an empty one is a record too, and so is what comes last, without an end. One that is
 /// not UTF-8 fails the query, unless the source is [`lossy`](SocketSource::lossy), and so does one that is longer than
-/// [`max_line`](SocketSource::max_line).
+/// [`max_line`](SocketSource::max_line). [`json`](crate::ParseLines::json) reads lines as JSON.
 ///
 /// With a checkpoint it wants `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and what is
 /// not there yet when the process is killed, is gone, and the peer does not know: there is no acknowledgement in plain
