@@ -404,7 +404,15 @@ impl Control {
         }
     }
 
-    /// The earliest such request; forgotten when it is due.
+    /// Micro-batch: an operator at the end of an epoch still wants that. Of several requests only the earliest is kept, and
+    /// only until it is due, so each operator says its own again; unless an epoch with such a clock is planned already.
+    pub(crate) fn still_requests_epoch_at(&self, time: ProcessingTime) {
+        if lock(&self.plans).last_key_value().is_none_or(|(_, plan)| plan.now < time) {
+            self.request_epoch_at(time);
+        }
+    }
+
+    /// The earliest such request; forgotten when it is due, for the epoch that is then planned.
     pub(crate) fn timer(&self, now: ProcessingTime) -> Option<ProcessingTime> {
         let at = self.timer.load(Ordering::Acquire);
         if at <= now.0 {

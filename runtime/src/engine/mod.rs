@@ -14,6 +14,8 @@ mod stateless;
 #[cfg(test)]
 mod tests;
 mod time;
+#[cfg(test)]
+mod timer_tests;
 mod worker;
 
 pub(crate) use self::assigner::{from_origin, origin};

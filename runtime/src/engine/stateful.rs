@@ -211,15 +211,24 @@ impl Stand {
         }
         if !self.taken {
             self.taken = true;
-            // One reading per activation in continuous mode; in micro-batch the epoch's own, which the plan has.
-            let now = self.hosted.control.now(self.epoch);
-            self.hosted.context.set_now(now);
+            self.read_clock();
         }
         // Nobody knows how many are in a feed.
         self.rows = self.rows.saturating_add(if batch.is_feed() { usize::MAX } else { batch.len() });
         self.hosted.batch(input, batch);
         self.observe();
         self.send();
+    }
+
+    /// One reading per activation in continuous mode; in micro-batch the epoch's own, which the plan has. There it also
+    /// tells whether the call that the operator wanted is due: before anything of the epoch, and not sooner than the epoch
+    /// has been planned, so that a replay does the same.
+    fn read_clock(&mut self) {
+        let now = self.hosted.control.now(self.epoch);
+        self.hosted.context.set_now(now);
+        if !self.continuous() {
+            self.serve_timer(now);
+        }
     }
 
     fn observe(&mut self) {
@@ -289,7 +298,9 @@ impl Stand {
             return self.close();
         }
         if self.continuous() {
-            self.serve_timer();
+            if self.wake_at.is_some() {
+                self.serve_timer(self.hosted.control.clock.now());
+            }
             if self.taken && self.may_gather() {
                 // What is not handed over yet belongs to the watermark at which the outputs are held.
                 self.alarm.now();
@@ -416,6 +427,9 @@ impl Stand {
 
     /// Ends the epoch with its own watermark and steps into the next.
     fn end_epoch(&mut self, everything_came: bool) {
+        if !self.taken && !self.continuous() {
+            self.read_clock();
+        }
         let ledger = &self.hosted.control.ledger;
         let epoch = self.epoch;
         let end = match (&self.assigner, self.hosted.control.mode) {
@@ -452,22 +466,25 @@ impl Stand {
             self.hosted.control.ledger.leave(assigner.domain, worker, epoch, self.watermark, partitions);
         }
         self.taken = false;
+        if let Some(at) = self.wake_at.filter(|_| !self.continuous()) {
+            self.hosted.control.still_requests_epoch_at(at);
+        }
 
         self.epoch = epoch.next();
         let now = self.hosted.control.now(self.epoch);
         self.hosted.context.enter(self.epoch, self.watermark, now);
         self.hold();
-        self.serve_timer();
+        if self.continuous() {
+            self.serve_timer(now);
+        }
         for (input, batch) in self.stash.remove(&self.epoch).map(|s| s.batches).unwrap_or_default() {
             self.hosted.control.stashed(self.hosted.worker(), -(batch.len() as i64));
             self.work(input, batch);
         }
     }
 
-    fn serve_timer(&mut self) {
-        let Some(at) = self.wake_at else { return };
-        let now = self.hosted.control.now(self.epoch);
-        if at <= now {
+    fn serve_timer(&mut self, now: ProcessingTime) {
+        if self.wake_at.is_some_and(|at| at <= now) {
             self.wake_at = None;
             self.hosted.context.set_now(now);
             self.hosted.call(|operator, context| operator.processing_time(context));
