@@ -127,6 +127,31 @@
 //! # Ok::<(), tidemill::RunError>(())
 //! ```
 //!
+//! # By key, by window, or over the whole stream
+//!
+//! An aggregate is one value for each key ([`key_by`](Stream::key_by)), for each window, for each key and window, or, right
+//! on a stream, one over everything that it has shown so far. There, too, each worker aggregates its own records first,
+//! and one of them joins what they have:
+//!
+//! ```
+//! use tidemill::aggregate::{Count, Max};
+//! use tidemill::prelude::*;
+//!
+//! let graph = Graph::new("orders");
+//! let orders = graph.source(memory([(7u32, 3u64), (8, 1), (7, 2)])).boxed();
+//! let ((all, total), (each, of_items)) = (memory_sink(), memory_sink());
+//! let amount = |order: &(u32, u64)| order.1;
+//! orders.clone().aggregate((Count::new(), Max::of(amount))).complete().sink(all);
+//! orders.key_by(|order| order.0).sum(amount).complete().sink(each);
+//! graph.run(Options::default().with_workers(2))?;
+//!
+//! assert_eq!(total.snapshot(), [(3, 3)]);
+//! let mut sums = of_items.snapshot();
+//! sums.sort();
+//! assert_eq!(sums, [(7, 5), (8, 1)]);
+//! # Ok::<(), tidemill::RunError>(())
+//! ```
+//!
 //! # Output modes
 //!
 //! `append` says a window once, when it closes. `update` says what has changed: per epoch in micro-batch, at once in
@@ -208,8 +233,8 @@ pub use tidemill_operators::{
     Graph, GraphError, JournalSlot, Key, KeyGroup, KeyedStream, Keys, Mode, Offset, Operator, OperatorError,
     OutputMode, ParseTimeError, Plan, PlanLimits, Poll, Prepared, ProcessingTime, Reader, ReaderContext,
     RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
-    SourceLog, Stream, Timed, Untimed, Waker, Window, WindowResult, WindowedAggregate, WindowedStream,
-    aggregate, codec, decode, rows, session, session_by, sliding, tumbling,
+    SourceLog, Stream, Timed, TotalAggregate, Untimed, Waker, Window, WindowResult, WindowedAggregate,
+    WindowedStream, aggregate, codec, decode, rows, session, session_by, sliding, tumbling,
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Journal, Journaled, Options, Progress, QueryHandle, Restart, Run, RunError, Site,

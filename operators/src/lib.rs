@@ -28,7 +28,7 @@ pub use aggregate::Aggregate;
 pub use batch::{Batch, Cloner, cloner};
 pub use either::Either;
 pub use graph::{Graph, GraphError, Plan};
-pub use group::{RunningAggregate, WindowedAggregate, WindowedStream};
+pub use group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
 pub use journal::JournalSlot;
 pub use key::{Data, KEY_GROUPS, Key, KeyGroup, Keyed, hash_key};
 pub use operator::{Context, Mode, Operator, OperatorError, rows};

@@ -45,6 +45,16 @@ impl<K: Send + 'static, V: Send + 'static> Shape<K, (), V> for RunningShape {
     }
 }
 
+/// The value alone: there is one key, and it says nothing.
+pub(crate) enum TotalShape {}
+
+impl<V: Send + 'static> Shape<(), (), V> for TotalShape {
+    type Row = V;
+    fn row((): (), (): (), value: V) -> V {
+        value
+    }
+}
+
 /// A [`WindowResult`] whose event time is the window's last instant.
 pub(crate) enum WindowShape {}
 

@@ -1,4 +1,4 @@
-//! Aggregation by key: of everything seen so far, or by window.
+//! Aggregation by key, or of all records: of everything seen so far, or by window.
 //!
 //! With several workers it runs in two phases: each worker aggregates its own records ([`local`]), and what comes of
 //! that goes to the worker that holds the key ([`merge`]). With one worker both are one operator ([`direct`]). The
@@ -11,6 +11,7 @@ mod local;
 mod merge;
 mod running;
 mod shortcuts;
+mod total;
 mod windowed;
 
 use std::panic::Location;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 pub use self::running::RunningAggregate;
+pub use self::total::TotalAggregate;
 pub use self::windowed::{WindowedAggregate, WindowedStream};
 
 use self::emission::{Emission, Emit, Shape};

@@ -1,67 +1,68 @@
-//! The aggregates that everyone needs, as methods: the same on keyed streams and on windows.
+//! The aggregates that everyone needs, as methods: the same on keyed streams, on windows and on whole streams.
 
 use super::running::RunningAggregate;
+use super::total::TotalAggregate;
 use super::windowed::{WindowedAggregate, WindowedStream};
 use crate::aggregate::{Average, Collect, Count, Fold, Max, Min, Number, Projection, Reduce, Sum};
 use crate::codec::Codec;
 use crate::state::Windowing;
 use crate::stream::{Chain, KeyedStream, Keying, Timed};
-use crate::{Data, Key};
+use crate::{Data, Key, Stream};
 
 macro_rules! shortcuts {
-    ($result:ident $(, $window:ident)?) => {
+    ($value:ident, $result:ident < $($parameter:ident),+ >) => {
         /// How many records.
         #[track_caller]
-        pub fn count(self) -> $result<K, V, P, Y $(, $window)?, Count<V>> {
+        pub fn count(self) -> $result<$($parameter,)+ Count<$value>> {
             self.aggregate(Count::new())
         }
 
         /// The sum of what `of` takes from each record. Integers saturate.
         #[track_caller]
-        pub fn sum<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Sum<Projection<V, N, F>>>
+        pub fn sum<N, F>(self, of: F) -> $result<$($parameter,)+ Sum<Projection<$value, N, F>>>
         where
             N: Number,
-            F: Fn(&V) -> N + Send + Sync + 'static,
+            F: Fn(&$value) -> N + Send + Sync + 'static,
         {
             self.aggregate(Sum::of(of))
         }
 
         /// The least of what `of` takes from each record.
         #[track_caller]
-        pub fn min<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Min<Projection<V, N, F>>>
+        pub fn min<N, F>(self, of: F) -> $result<$($parameter,)+ Min<Projection<$value, N, F>>>
         where
             N: Data + Clone + PartialOrd,
-            F: Fn(&V) -> N + Send + Sync + 'static,
+            F: Fn(&$value) -> N + Send + Sync + 'static,
         {
             self.aggregate(Min::of(of))
         }
 
         /// The greatest of what `of` takes from each record.
         #[track_caller]
-        pub fn max<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Max<Projection<V, N, F>>>
+        pub fn max<N, F>(self, of: F) -> $result<$($parameter,)+ Max<Projection<$value, N, F>>>
         where
             N: Data + Clone + PartialOrd,
-            F: Fn(&V) -> N + Send + Sync + 'static,
+            F: Fn(&$value) -> N + Send + Sync + 'static,
         {
             self.aggregate(Max::of(of))
         }
 
         /// The mean of what `of` takes from each record.
         #[track_caller]
-        pub fn average<N, F>(self, of: F) -> $result<K, V, P, Y $(, $window)?, Average<Projection<V, N, F>>>
+        pub fn average<N, F>(self, of: F) -> $result<$($parameter,)+ Average<Projection<$value, N, F>>>
         where
             N: Number,
-            F: Fn(&V) -> N + Send + Sync + 'static,
+            F: Fn(&$value) -> N + Send + Sync + 'static,
         {
             self.aggregate(Average::of(of))
         }
 
         /// All records combined two by two. `combine` must be associative and commutative: workers combine theirs first.
         #[track_caller]
-        pub fn reduce<F>(self, combine: F) -> $result<K, V, P, Y $(, $window)?, Reduce<V, F>>
+        pub fn reduce<F>(self, combine: F) -> $result<$($parameter,)+ Reduce<$value, F>>
         where
-            V: Data + Clone,
-            F: Fn(V, V) -> V + Send + Sync + 'static,
+            $value: Data + Clone,
+            F: Fn($value, $value) -> $value + Send + Sync + 'static,
         {
             self.aggregate(Reduce::with(combine))
         }
@@ -73,10 +74,10 @@ macro_rules! shortcuts {
             initial: S,
             add: F,
             merge: G,
-        ) -> $result<K, V, P, Y $(, $window)?, Fold<V, S, F, G>>
+        ) -> $result<$($parameter,)+ Fold<$value, S, F, G>>
         where
             S: Data + Clone + Sync,
-            F: Fn(&mut S, &V) + Send + Sync + 'static,
+            F: Fn(&mut S, &$value) + Send + Sync + 'static,
             G: Fn(&mut S, S) + Send + Sync + 'static,
         {
             self.aggregate(Fold::new(initial, add, merge))
@@ -84,9 +85,9 @@ macro_rules! shortcuts {
 
         /// All records as a `Vec`. Records of one partition stay in order; those of several interleave as they come.
         #[track_caller]
-        pub fn collect(self) -> $result<K, V, P, Y $(, $window)?, Collect<V>>
+        pub fn collect(self) -> $result<$($parameter,)+ Collect<$value>>
         where
-            V: Data + Clone,
+            $value: Data + Clone,
         {
             self.aggregate(Collect::new())
         }
@@ -94,10 +95,10 @@ macro_rules! shortcuts {
         /// As [`collect`](Self::collect), with a codec of your choice for records that leave memory: they do where the
         /// query has a limit (`--state-memory`) and there are more than that.
         #[track_caller]
-        pub fn collect_with<C>(self, codec: C) -> $result<K, V, P, Y $(, $window)?, Collect<V, C>>
+        pub fn collect_with<C>(self, codec: C) -> $result<$($parameter,)+ Collect<$value, C>>
         where
-            V: Data + Clone,
-            C: Codec<V>,
+            $value: Data + Clone,
+            C: Codec<$value>,
         {
             self.aggregate(Collect::new().with_codec(codec))
         }
@@ -111,7 +112,7 @@ where
     P: Chain,
     Y: Keying<P::Out, Key = K, Value = V>,
 {
-    shortcuts!(RunningAggregate);
+    shortcuts!(V, RunningAggregate<K, V, P, Y>);
 }
 
 impl<K, V, P, Y, W> WindowedStream<K, V, P, Y, W>
@@ -122,5 +123,9 @@ where
     Y: Keying<P::Out, Key = K, Value = V>,
     W: Windowing<V>,
 {
-    shortcuts!(WindowedAggregate, W);
+    shortcuts!(V, WindowedAggregate<K, V, P, Y, W>);
+}
+
+impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
+    shortcuts!(T, TotalAggregate<T, P>);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::emission::{Emit, WindowShape};
 use super::{Front, Grouping, short_name};
 use crate::state::{Mark, Stamp, Windowing};
-use crate::stream::{Chain, EventStream, HasEventTime, KeyBy, KeyedStream, Keying, Timed};
+use crate::stream::{Chain, EventStream, HasEventTime, KeyedStream, Keying, Timed, Unkeyed};
 use crate::{Aggregate, Key, Stream, WindowResult};
 
 /// A keyed stream cut into windows, waiting for its aggregate.
@@ -65,13 +65,12 @@ where
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Cuts all records into windows, without keys: each window has one result, whose key is `()`.
     #[track_caller]
-    pub fn window<W: Windowing<T>>(self, window: W) -> WindowedStream<(), T, P, KeyBy<fn(&T), ()>, W>
+    pub fn window<W: Windowing<T>>(self, window: W) -> WindowedStream<(), T, P, Unkeyed, W>
     where
         P::Time: HasEventTime,
     {
         let location = Location::caller();
-        let unit: fn(&T) = |_| ();
-        WindowedStream { keyed: self.key_by(unit), window, location }
+        WindowedStream { keyed: self.unkeyed(location), window, location }
     }
 }
 

@@ -60,6 +60,21 @@ impl<T: Send + 'static, K: Key, F: Fn(&T) -> K + Send + Sync + 'static> Keying<T
     }
 }
 
+/// The keying where there are no keys: of all records as one.
+#[derive(Debug, Clone, Copy)]
+pub struct Unkeyed;
+
+impl<T: Send + 'static> Keying<T> for Unkeyed {
+    type Key = ();
+    type Query = ();
+    type Value = T;
+
+    #[inline(always)]
+    fn each<E: FnMut(u64, &(), T)>(&self, record: T, emit: &mut E) {
+        emit(hash_key(&()), &(), record);
+    }
+}
+
 /// The keying of [`Stream::flat_key_by`].
 pub struct FlatKeyBy<F, Q: ?Sized> {
     function: F,
@@ -157,7 +172,7 @@ impl<Q: ?Sized> std::fmt::Debug for Keys<'_, '_, Q> {
 }
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Gives every record a key.
+    /// Gives every record a key. For one value over all records no key is needed: see [`aggregate`](Self::aggregate).
     ///
     /// ```
     /// use tidemill_operators::{Graph, testing::{numbers, outputs}};
@@ -229,6 +244,11 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         F: for<'r> KeysOf<'r, T, Q> + Send + Sync + 'static,
     {
         self.keyed(Location::caller(), "keys_by", KeysBy { function, marker: PhantomData })
+    }
+
+    /// All records under one key. The step is called as if the user had given it.
+    pub(crate) fn unkeyed(self, location: &'static Location<'static>) -> KeyedStream<(), T, P, Unkeyed> {
+        self.keyed(location, "key_by", Unkeyed)
     }
 
     fn keyed<K, V, Y>(

@@ -23,7 +23,7 @@ pub use self::filter::Filter;
 pub use self::filter_map::FilterMap;
 pub use self::flat_map::FlatMap;
 pub use self::inspect::Inspect;
-pub use self::key_by::{FlatKeyBy, KeyBy, KeyedStream, Keying, Keys, KeysBy, KeysOf};
+pub use self::key_by::{FlatKeyBy, KeyBy, KeyedStream, Keying, Keys, KeysBy, KeysOf, Unkeyed};
 pub use self::map::Map;
 pub use self::watermark::{AssignTime, Punctuated};
 

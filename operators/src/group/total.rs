@@ -1,0 +1,116 @@
+//! Aggregates over a whole stream, without keys: one value over everything seen so far.
+//!
+//! Emits by output mode: update (the value, when it has changed) or complete (the value at the end of every epoch). Keeps one
+//! accumulator, on one worker; with several, each aggregates its own records first. Knows no lateness.
+
+use std::panic::Location;
+use std::time::Duration;
+
+use super::emission::{Emit, TotalShape};
+use super::{Front, Grouping, short_name};
+use crate::state::{Mark, RunningState, Stamp};
+use crate::stream::{Chain, Unkeyed};
+use crate::{Aggregate, Stream};
+
+/// An aggregate over a whole stream that waits for its output mode: [`update`](Self::update) or
+/// [`complete`](Self::complete).
+#[must_use = "an aggregate needs an output mode: `.update()` or `.complete()`"]
+pub struct TotalAggregate<T, P, A> {
+    stream: Stream<T, P>,
+    aggregate: A,
+    location: &'static Location<'static>,
+}
+
+impl<T, P, A> std::fmt::Debug for TotalAggregate<T, P, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TotalAggregate")
+            .field("aggregate", &std::any::type_name::<A>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
+    /// Aggregates all records of the stream to one value. Shorter forms: [`count`](Self::count), [`sum`](Self::sum) and so
+    /// on. By key it is [`key_by`](Self::key_by) first, by time [`window`](Self::window).
+    ///
+    /// Before the first record there is no value, and nothing is said: an aggregate is made from its first record.
+    ///
+    /// ```
+    /// use tidemill_operators::{Graph, aggregate::{Count, Max}, testing::{numbers, outputs}};
+    ///
+    /// let graph = Graph::new("totals");
+    /// let totals = numbers(&graph, 5).aggregate((Count::new(), Max::of(|n: &u64| *n))).update();
+    /// assert_eq!(outputs(totals), [(5, 4)]);
+    /// ```
+    #[track_caller]
+    pub fn aggregate<A: Aggregate<In = T>>(self, aggregate: A) -> TotalAggregate<T, P, A> {
+        TotalAggregate { stream: self, aggregate, location: Location::caller() }
+    }
+}
+
+impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<T, P, A> {
+    /// The current value whenever it has changed: once per epoch in micro-batch; in continuous as soon as nothing more
+    /// waits to be taken in, so a record that comes alone is answered at once.
+    pub fn update(self) -> Stream<A::Out> {
+        self.build::<Stamp>(Emit::Update { every: None })
+    }
+
+    /// As [`update`](Self::update), but in continuous mode only when `every` (processing time) has passed since the first
+    /// change that has not been said, and at the end of each epoch (see `Options::checkpoint_interval`), to which the changes
+    /// in it belong.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    ///
+    /// let graph = Graph::new("how many");
+    /// let counted = numbers(&graph, 5).count().update_every(Duration::from_secs(1));
+    /// assert_eq!(outputs(counted), [5]);
+    /// ```
+    pub fn update_every(self, every: Duration) -> Stream<A::Out> {
+        self.build::<Stamp>(Emit::Update { every: Some(every) })
+    }
+
+    /// The value at the end of every epoch, changed or not.
+    pub fn complete(self) -> Stream<A::Out> {
+        self.build::<()>(Emit::Complete)
+    }
+
+    fn build<M: Mark>(self, emit: Emit) -> Stream<A::Out> {
+        let port = Grouping {
+            port: self.stream.port,
+            front: Front { chain: self.stream.chain, keying: Unkeyed },
+            steps: self.stream.steps,
+            aggregate: self.aggregate,
+            state: RunningState::<(), A, M>::new,
+            local_state: RunningState::<(), A, ()>::new,
+            emit,
+            op: "aggregate",
+            detail: short_name::<A>(),
+            location: self.location,
+        }
+        .build::<RunningState<(), A, M>, RunningState<(), A, ()>, TotalShape>();
+        Stream::at(port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Phases, numbers, operator_of, three_phases};
+    use crate::{EventTime, Graph, Mode, hash_key};
+
+    #[test]
+    fn nobody_can_tell_a_restart_from_the_totals() {
+        let epochs: Vec<_> =
+            [vec![1u64, 2], vec![], vec![3], vec![4, 5, 6]].map(|rows| (rows, EventTime::MIN)).into();
+        for mode in [Mode::MicroBatch, Mode::Continuous] {
+            let phases = Phases { mode, epochs: &epochs, hash: &|_: &u64| hash_key(&()) };
+            let graph = Graph::new("totals");
+            let sum = |graph: &Graph| numbers(graph, 0).sum(|n| *n);
+            let changed = [vec![3u64], vec![], vec![6], vec![21]];
+            three_phases(&phases, operator_of(sum(&graph).update()), |row: u64| row, &changed);
+            let whole = [vec![3u64], vec![3], vec![6], vec![21]];
+            three_phases(&phases, operator_of(sum(&graph).complete()), |row: u64| row, &whole);
+        }
+    }
+}
