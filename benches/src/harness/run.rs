@@ -401,6 +401,49 @@ mod tests {
     }
 
     #[test]
+    fn what_is_watched_is_looked_at_while_it_runs() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut looks = 0;
+        let work = move || told.iter().take(3).sum::<i32>();
+        let (_, sum) = watched(work, &mut || {
+            looks += 1;
+            // Who has been told three times is no longer there.
+            let _ = tell.send(looks);
+        });
+        assert_eq!(sum, 1 + 2 + 3);
+        assert!(looks >= 3);
+    }
+
+    #[test]
+    fn what_is_watched_has_ended_when_it_did_and_not_when_somebody_looked() {
+        thread_local! {
+            static OVER: std::cell::RefCell<Option<std::sync::mpsc::Sender<()>>> = const { std::cell::RefCell::new(None) };
+        }
+        let ((begin, begun), (over, is_over)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+        let work = move || {
+            begun.recv().unwrap();
+            // Dropped by the end of the thread, and so after all that the thread has to say.
+            OVER.set(Some(over));
+        };
+        let (mut begin, mut looked) = (Some(begin), None);
+        let (ended, ()) = watched(work, &mut || {
+            // A look that takes longer than the work.
+            if let Some(begin) = begin.take() {
+                begin.send(()).unwrap();
+                assert!(is_over.recv().is_err());
+                looked = Some(Instant::now());
+            }
+        });
+        assert!(ended <= looked.unwrap());
+    }
+
+    #[test]
+    #[should_panic(expected = "no worker panics")]
+    fn a_panic_of_what_is_watched_is_not_kept_quiet() {
+        watched(|| panic!("a worker"), &mut || ());
+    }
+
+    #[test]
     fn a_wrong_answer_is_noticed() {
         let load = Load { keys: 70, ..Load::open(1_000, 0.1) };
         let mut measured = on_tidemill(job(Shape::KeyedCount), &load, &Options::default(), &mut |_, _| ());
