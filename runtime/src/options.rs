@@ -50,8 +50,8 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 1, value_name = "N"))]
     pub workers: usize,
 
-    /// At most so many records per source partition and epoch (micro-batch). Without it a source gives what it has,
-    /// in reasonable portions.
+    /// At most so many records per source partition and epoch (micro-batch). Without it a source gives what it has, in
+    /// portions: of files 256 MiB, of a generator as much as takes some tens of milliseconds.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub max_records_per_epoch: Option<u64>,
 
