@@ -64,11 +64,16 @@ impl Seen {
 struct Keeper {
     seen: Seen,
     epoch: Epoch,
+    one_by_one: bool,
 }
 
 impl Keeper {
     fn new(seen: &Seen) -> Keeper {
-        Keeper { seen: seen.clone(), epoch: Epoch(0) }
+        Keeper { seen: seen.clone(), epoch: Epoch(0), one_by_one: false }
+    }
+
+    fn one_by_one(seen: &Seen) -> Keeper {
+        Keeper { one_by_one: true, ..Keeper::new(seen) }
     }
 }
 
@@ -79,6 +84,10 @@ impl Sink<String> for Keeper {
         self.epoch = epoch;
         self.seen.pieces.lock().unwrap().push((epoch, std::mem::take(rows)));
         Ok(())
+    }
+
+    fn one_by_one(&self) -> bool {
+        self.one_by_one
     }
 
     fn prepare(&mut self, epoch: Epoch) -> Result<tidemill::Prepared, SinkError> {
@@ -100,7 +109,7 @@ fn steps_before_a_sink_give_the_same_rows() {
     let expected: Vec<String> = (0..RECORDS).filter(kept).flat_map(several).map(|n| n.to_string()).collect();
     for way in ways() {
         let graph = Graph::new("steps");
-        let seen: [Seen; 4] = Default::default();
+        let seen: [Seen; 6] = Default::default();
         let sinks = seen.clone();
         let rest = |n: i64| n.to_string();
         let per_worker = |seen: &Seen| {
@@ -111,12 +120,14 @@ fn steps_before_a_sink_give_the_same_rows() {
         wide(&graph).filter(kept).flat_map(several).map(rest).sink(Keeper::new(&sinks[1]));
         narrow(&graph).filter(kept).flat_map(several).map(rest).sink_per_worker(per_worker(&sinks[2]));
         narrow(&graph).filter(kept).flat_map(several).map(rest).sink(Keeper::new(&sinks[3]));
+        wide(&graph).filter(kept).flat_map(several).map(rest).sink(Keeper::one_by_one(&sinks[4]));
+        narrow(&graph).filter(kept).flat_map(several).map(rest).sink(Keeper::one_by_one(&sinks[5]));
         let summary = run_well(&graph, way.clone());
         for seen in &seen {
             assert_same(&seen.rows(), &expected, format!("{way:?}"));
         }
-        assert_eq!(summary.input_rows, 4 * RECORDS as u64, "{way:?}");
-        assert_eq!(summary.output_rows, 4 * expected.len() as u64, "{way:?}");
+        assert_eq!(summary.input_rows, 6 * RECORDS as u64, "{way:?}");
+        assert_eq!(summary.output_rows, 6 * expected.len() as u64, "{way:?}");
     }
 }
 
@@ -133,12 +144,25 @@ fn a_sink_is_handed_half_a_batch_at_a_time_though_it_keeps_their_memory() {
 }
 
 #[test]
+fn a_sink_that_would_have_rows_one_by_one_is_handed_them_so() {
+    for mode in MODES {
+        for feeds in [usize::MAX, 0] {
+            let graph = Graph::new("one by one");
+            let seen = Seen::default();
+            wide(&graph).flat_map(|n| [n.to_string(), "more".to_owned()]).sink(Keeper::one_by_one(&seen));
+            run_well(&graph, options(mode, 1).with_feeds_from(feeds));
+            assert_eq!((seen.rows().len(), seen.largest()), (2 * RECORDS as usize, 1));
+        }
+    }
+}
+
+#[test]
 fn an_epoch_has_the_same_rows() {
-    let epochs = |feeds: usize, workers: usize, boxed: bool| {
+    let epochs = |feeds: usize, workers: usize, boxed: bool, one_by_one: bool| {
         let graph = Graph::new("epochs");
         let seen = Seen::default();
         let sinks = seen.clone();
-        let sinks = move |_| Ok(Keeper::new(&sinks));
+        let sinks = move |_| Ok(Keeper { one_by_one, ..Keeper::new(&sinks) });
         let steps = wide(&graph).filter(|n| n % 2 == 0).map(|n| n.to_string());
         if boxed {
             steps.boxed().sink_per_worker(sinks)
@@ -154,11 +178,14 @@ fn an_epoch_has_the_same_rows() {
         assert!(epochs.keys().all(|epoch| seen.commits.lock().unwrap().contains(epoch)));
         epochs.into_values().map(sorted).collect::<Vec<_>>()
     };
-    let expected = epochs(usize::MAX, 1, true);
+    let expected = epochs(usize::MAX, 1, true, false);
     assert!(expected.len() > 10);
     for workers in [1, 2, 4] {
         for feeds in [usize::MAX, 64, 0] {
-            assert_eq!(epochs(feeds, workers, false), expected, "{workers} workers, feeds from {feeds}");
+            for one_by_one in [false, true] {
+                let found = epochs(feeds, workers, false, one_by_one);
+                assert_eq!(found, expected, "{workers} workers, feeds from {feeds}, {one_by_one}");
+            }
         }
     }
 }
@@ -216,7 +243,7 @@ fn a_panic_is_the_steps_or_the_sinks() {
     for mode in MODES {
         for workers in [1, 2] {
             for feeds in [usize::MAX, 0] {
-                for single in [true, false] {
+                for (single, one_by_one) in [(true, false), (false, false), (true, true), (false, true)] {
                     let way = options(mode, workers).with_feeds_from(feeds);
                     let site = |graph: &Graph| match run(graph, way.clone()).unwrap_err() {
                         RunError::Panic { site, message, .. } => {
@@ -231,9 +258,9 @@ fn a_panic_is_the_steps_or_the_sinks() {
                     let line = line!() + 1;
                     let steps = graph.source(source()).map(|(n, _): Wide| n).map(careful).name("careful");
                     if single {
-                        steps.sink(discard().0)
+                        steps.sink(Fussy { one_by_one, refused: -1 })
                     } else {
-                        steps.sink_per_worker(|_| Ok(discard().0))
+                        steps.sink_per_worker(move |_| Ok(Fussy { one_by_one, refused: -1 }))
                     }
                     let (operator, location) = site(&graph);
                     assert_eq!(operator, "map → careful");
@@ -243,9 +270,9 @@ fn a_panic_is_the_steps_or_the_sinks() {
                     let steps = graph.source(source()).map(|(n, _): Wide| n);
                     let line = line!() + 2;
                     if single {
-                        steps.sink(Fussy)
+                        steps.sink(Fussy { one_by_one, refused: 17_003 })
                     } else {
-                        steps.sink_per_worker(|_| Ok(Fussy))
+                        steps.sink_per_worker(move |_| Ok(Fussy { one_by_one, refused: 17_003 }))
                     }
                     let (operator, location) = site(&graph);
                     assert_eq!(operator, "sink");
@@ -258,12 +285,19 @@ fn a_panic_is_the_steps_or_the_sinks() {
 }
 
 /// Panics at a row.
-struct Fussy;
+struct Fussy {
+    one_by_one: bool,
+    refused: i64,
+}
 
 impl Sink<i64> for Fussy {
     fn write(&mut self, _epoch: Epoch, rows: &mut Vec<i64>) -> Result<(), SinkError> {
-        assert!(!rows.contains(&17_003), "too many");
+        assert!(!rows.contains(&self.refused), "too many");
         Ok(())
+    }
+
+    fn one_by_one(&self) -> bool {
+        self.one_by_one
     }
 
     fn commit(&mut self, _epoch: Epoch) -> Result<(), SinkError> {

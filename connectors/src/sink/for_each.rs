@@ -58,6 +58,14 @@ impl<T: Send + 'static> Sink<T> for ForEach<T> {
         self.pending.add(epoch, rows).into_iter().flatten().try_for_each(&mut self.call)
     }
 
+    fn one_by_one(&self) -> bool {
+        self.pending.immediate
+    }
+
+    fn write_one(&mut self, epoch: Epoch, row: T) -> Result<(), SinkError> {
+        if self.pending.immediate { (self.call)(row) } else { self.write(epoch, &mut vec![row]) }
+    }
+
     fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
         if self.durable {
             Sink::commit(self, epoch)?;
@@ -232,6 +240,22 @@ mod tests {
         open(&mut sink, OutputMode::Append, true);
         write(&mut sink, 0, vec![1]);
         assert_eq!(sink.write(Epoch(0), &mut vec![0]).unwrap_err().to_string(), "zero");
+        assert_eq!(sink.write_one(Epoch(0), 0).unwrap_err().to_string(), "zero");
+    }
+
+    #[test]
+    fn rows_come_one_by_one_where_none_waits_for_its_epoch() {
+        for immediate in [false, true] {
+            let (sender, calls) = crossbeam_channel::unbounded();
+            let mut sink = for_each(move |row: u8| sender.send(row).unwrap());
+            open(&mut sink, OutputMode::Append, immediate);
+            assert_eq!(sink.one_by_one(), immediate);
+            sink.write_one(Epoch(0), 1).unwrap();
+            write(&mut sink, 0, vec![2, 3]);
+            assert_eq!(calls.len(), if immediate { 3 } else { 0 });
+            sink.commit(Epoch(0)).unwrap();
+            assert_eq!(calls.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use self::total::TotalAggregate;
 pub use self::windowed::{WindowedAggregate, WindowedStream};
 
 use self::emission::{Emission, Emit, Shape};
-use crate::buffers::with_room;
+use crate::buffers::{grow, with_room};
 use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Step};
 use crate::state::{GroupState, PartialState};
 use crate::stream::Keying;
@@ -178,7 +178,7 @@ impl<R: Send + 'static> Outbox<R> {
             context.send(self.output, Batch::from_vec(full).for_worker(self.worker));
         } else {
             let rows = (self.rows.len() * 4).clamp(4, capacity);
-            self.rows.reserve_exact(rows - self.rows.len());
+            grow(&mut self.rows, rows);
         }
     }
 

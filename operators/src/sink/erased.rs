@@ -1,15 +1,15 @@
 //! A sink as the engine holds it: its types are hidden, and with it is the chain of steps before it.
 //!
 //! Where the results of the steps would not leave their worker, there is no operator and no edge between the two: the
-//! sink's operator runs the chain, and hands what it yields to the sink some rows at a time, which stay in the core's cache.
-//! Behind a source that is one loop from the reader to the sink.
+//! sink's operator runs the chain, and hands what it yields to the sink some rows at a time, which stay in the core's cache,
+//! or one by one if the sink would have it so. Behind a source that is one loop from the reader to the sink.
 
 use std::sync::Arc;
 
 use either::Either;
 
 use super::{Committed, Prepared, Sink, SinkContext, SinkError};
-use crate::buffers::{give_back, with_room};
+use crate::buffers::{give_back, grow, with_room};
 use crate::source::feed::{Rows, incoming};
 use crate::stream::chain::{Chain, Tap, TimeDomain, chunk_capacity, write_capacity};
 use crate::{Batch, Epoch};
@@ -94,6 +94,30 @@ impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
         writing.outcome.map(|()| writing.count)
     }
 
+    /// Writes what the chain makes of rows one by one.
+    fn pass_one_by_one(
+        &mut self,
+        epoch: Epoch,
+        rows: impl Rows<P::In>,
+        next: &mut dyn FnMut(Whose),
+    ) -> Result<u64, SinkError> {
+        let (sink, mut count, mut outcome) = (&mut self.sink, 0, Ok(()));
+        self.chain.run(rows, &mut Tap::new(), &mut |_, row| {
+            count += 1;
+            // The chain cannot be stopped; what it yields after an error is dropped.
+            if outcome.is_ok() {
+                let panics = Panics(&mut *next);
+                let written = sink.write_one(epoch, row);
+                std::mem::forget(panics);
+                if let Err(error) = written {
+                    next(Whose::Sink);
+                    outcome = Err(error);
+                }
+            }
+        });
+        outcome.map(|()| count)
+    }
+
     /// Writes rows that need no steps.
     fn write_all(&mut self, epoch: Epoch, mut rows: Vec<P::Out>) -> Result<u64, SinkError> {
         let count = rows.len() as u64;
@@ -112,6 +136,15 @@ const fn most<const FEW: bool, T>() -> usize {
 fn room<const FEW: bool, T: 'static>(rows: usize) -> Vec<T> {
     let rows = rows.min(const { most::<FEW, T>() });
     if FEW { Vec::with_capacity(rows) } else { with_room(rows) }
+}
+
+/// Says that it is the sink's code that runs, if that panics: to say so for every row would cost more than many a row.
+struct Panics<'a>(&'a mut dyn FnMut(Whose));
+
+impl Drop for Panics<'_> {
+    fn drop(&mut self) {
+        (self.0)(Whose::Sink);
+    }
 }
 
 /// Rows on their way from a chain into a sink.
@@ -152,7 +185,7 @@ impl<S, const FEW: bool> Writing<'_, S, FEW> {
             // The sink has kept the memory for itself.
             rows = room::<FEW, _>(usize::MAX);
         } else {
-            rows.reserve_exact(most::<FEW, T>().saturating_sub(rows.len()));
+            grow(&mut rows, const { most::<FEW, T>() });
         }
         rows.push(row);
         rows
@@ -182,7 +215,14 @@ impl<S: Sink<P::Out>, P: Chain> DynSink for ErasedSink<S, P> {
         next: &mut dyn FnMut(Whose),
     ) -> Result<u64, SinkError> {
         next(Whose::Steps);
-        match incoming::<P>(batch).map_err(|error| SinkError::Other(Box::new(error)))? {
+        let rows = incoming::<P>(batch).map_err(|error| SinkError::Other(Box::new(error)))?;
+        if self.sink.one_by_one() {
+            return match rows {
+                Either::Right(feed) => self.pass_one_by_one(epoch, feed, next),
+                Either::Left(rows) => self.pass_one_by_one(epoch, rows, next),
+            };
+        }
+        match rows {
             // What comes from a source as it is has the widest rows and nothing to hide their cost behind: few at a time,
             // so that they stay in the innermost cache.
             Either::Right(feed) if self.bare => self.pass::<true>(epoch, feed, next),

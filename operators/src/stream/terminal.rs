@@ -5,7 +5,7 @@ use std::sync::Arc;
 use either::Either;
 
 use super::chain::{Chain, Tap, TimeDomain, batch_capacity};
-use crate::buffers::{give_back, with_room};
+use crate::buffers::{give_back, grow, with_room};
 use crate::source::feed::{Rows, incoming};
 use crate::{Batch, Context, EventTime, Operator, OperatorError};
 
@@ -86,7 +86,7 @@ fn push_to_full<R: Send + 'static>(mut rows: Vec<R>, row: R, origin: u32, contex
         context.send(0, Batch::from_vec(rows).with_origin(origin));
         rows = with_room(capacity);
     } else {
-        rows.reserve_exact(capacity - rows.len());
+        grow(&mut rows, capacity);
     }
     rows.push(row);
     rows
