@@ -3,7 +3,7 @@
 //! `cargo run --release -p tidemill-benches --bin nexmark -- --help`
 //! `cargo run --release -p tidemill-benches --features peers --bin nexmark -- --queries 0,1,2,5,7`
 //!
-//! The exit code is not zero if an answer is wrong.
+//! Every run has a process of its own (`nexmark/alone.rs`). The exit code is not zero if one failed or an answer is wrong.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails loudly")]
 
@@ -12,18 +12,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
-use tidemill::{Mode, Options};
+use tidemill::Mode;
 use tidemill_benches::harness::provenance::JsonLines;
-use tidemill_benches::measure::{cpu_time, median, peak_rss, reset_peak_rss, rss};
-use tidemill_benches::nexmark::answer::Answer;
-use tidemill_benches::nexmark::events::{self, Feed, Settings};
-use tidemill_benches::nexmark::{ABSENT, Entry, Outcome, QUERIES, plain_loop};
+use tidemill_benches::nexmark::alone::{Order, Runner, obey};
+use tidemill_benches::nexmark::events::{self, Settings};
+use tidemill_benches::nexmark::line::{Runs, compare, heading, lines};
+use tidemill_benches::nexmark::{ABSENT, Entry, QUERIES};
 
 /// Runs queries of the Nexmark suite over events that are made before the clock starts, and checks every answer.
 ///
-/// A run's time is from building the graph until all threads have ended. Whoever takes an event has to free it; nobody
-/// copies one. Everything that is compared runs by turns, and another first in each round.
+/// Each run has a process of its own, which makes the events and then runs one query once: so all find memory alike,
+/// whatever was run before. A run's time is from building the graph until all threads have ended. Whoever reads an event
+/// makes a copy, and whoever takes it frees it. Everything that is compared runs by turns, and another first in each round.
 #[derive(Debug, Parser)]
 #[command(after_help = explanation())]
 struct Arguments {
@@ -52,20 +52,24 @@ struct Arguments {
     /// Also append the results to this file, as lines of JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Run one query once in this process and say what came of it: for the program itself.
+    #[arg(long, value_name = "ORDER", hide = true, exclusive = true)]
+    alone: Option<String>,
 }
 
 const FIGURES: &str = "\
-The plain loop takes the events of query 0 from memory and frees them, without an engine: what no engine can do without.
+The plain loop copies the events of query 0 from memory and frees the copies, without an engine: what no engine can do without.
 
 Figures:
   M/s       millions of events (of all three kinds) a second; the middle run, and the slowest and the fastest
   CPU s/M   processor seconds, user and system, that a million events take; the middle run
-  RSS       the most memory that the process had during a run, in MiB; and how much of it the events had at its start,
-            which they give back while they are read
+  RSS       the most memory that a process had during its run, in MiB; and how much of it there was at its start: the
+            events, from which copies are made
   rows      rows of the result; of a query that says new values for old ones (15, 16, 17) those that stay, and in
             brackets how many were said
   x Renoir  events a second over Renoir's, the middle of the rounds' ratios; the least that was to be reached, and
-            whether it was";
+            whether it was
+  VOID      a run's process ended before its time, or answers were wrong or differed: what is behind it says which";
 
 /// What is below the flags in `--help`: the queries, a line each, and the figures.
 fn explanation() -> String {
@@ -78,133 +82,10 @@ fn explanation() -> String {
     format!("Queries:\n{}\n\n{FIGURES}", lines.join("\n"))
 }
 
-/// Who runs a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Runner {
-    Tidemill(Mode),
-    /// No engine at all: only query 0.
-    Loop,
-    #[cfg(feature = "peers")]
-    Renoir,
-}
-
-impl Runner {
-    fn name(self) -> &'static str {
-        match self {
-            Runner::Tidemill(Mode::MicroBatch) => "micro-batch",
-            Runner::Tidemill(Mode::Continuous) => "continuous",
-            Runner::Loop => "plain loop",
-            #[cfg(feature = "peers")]
-            Runner::Renoir => "Renoir",
-        }
-    }
-
-    fn can(self, query: &Entry) -> bool {
-        match self {
-            Runner::Tidemill(_) => true,
-            Runner::Loop => query.number == 0,
-            #[cfg(feature = "peers")]
-            Runner::Renoir => tidemill_benches::nexmark::renoir::NUMBERS.contains(&query.number),
-        }
-    }
-
-    fn run(self, query: &Entry, feed: &Feed) -> Outcome {
-        match self {
-            Runner::Tidemill(mode) => {
-                let workers = feed.partitions() as usize;
-                query.run(feed, &Options::default().with_mode(mode).with_workers(workers))
-            }
-            Runner::Loop => plain_loop(feed),
-            #[cfg(feature = "peers")]
-            Runner::Renoir => {
-                tidemill_benches::nexmark::renoir::run(query.number, feed).expect("Renoir has the query")
-            }
-        }
-    }
-}
-
-/// A measured run.
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    seconds: f64,
-    cpu: f64,
-    peak: u64,
-    base: u64,
-    answer: Answer,
-}
-
-fn measure(runner: Runner, query: &Entry, settings: Settings, workers: u32) -> Sample {
-    let feed = settings.feed(workers);
-    reset_peak_rss();
-    let base = rss().unwrap_or_default();
-    let before = cpu_time().unwrap_or_default();
-    let outcome = runner.run(query, &feed);
-    Sample {
-        seconds: outcome.elapsed.as_secs_f64(),
-        cpu: cpu_time().unwrap_or_default().saturating_sub(before).as_secs_f64(),
-        peak: peak_rss().unwrap_or_default(),
-        base,
-        answer: outcome.answer,
-    }
-}
-
-/// The runs of one runner on one query with so many workers.
-#[derive(Debug, Serialize)]
-struct Line {
-    query: u32,
-    title: &'static str,
-    runner: &'static str,
-    workers: u32,
-    settings: Settings,
-    base_time_ms: u64,
-    events_checksum: u64,
-    /// Millions of events a second: the middle run, the slowest, the fastest.
-    mega_per_second: [f64; 3],
-    cpu_seconds_per_mega: f64,
-    peak_rss: u64,
-    /// Memory that the events had at the start of the run with that peak.
-    events_rss: u64,
-    answer: Answer,
-    seconds: Vec<f64>,
-    /// Events a second over Renoir's.
-    over_renoir: Option<f64>,
-    target: Option<f64>,
-    kept: Option<bool>,
-    /// Whether every run gave the right answer. If not, the numbers are void.
-    right: bool,
-}
-
-impl Line {
-    fn print(&self) {
-        let [middle, slowest, fastest] = self.mega_per_second;
-        let mib = |bytes: u64| bytes >> 20;
-        let rows = if self.answer.written == self.answer.rows {
-            format!("{}", self.answer.rows)
-        } else {
-            format!("{} ({})", self.answer.rows, self.answer.written)
-        };
-        let renoir = match (self.over_renoir, self.target, self.kept) {
-            (Some(ratio), Some(target), Some(kept)) => {
-                format!("  {ratio:>5.2}  {target:.1} {}", if kept { "kept" } else { "MISSED" })
-            }
-            _ => String::new(),
-        };
-        let figures = if self.right {
-            format!(
-                "{middle:>7.2} ({slowest:.2}-{fastest:.2})  {:>8.3}  {:>6} ({})  {rows:>20}{renoir}",
-                self.cpu_seconds_per_mega,
-                mib(self.peak_rss),
-                mib(self.events_rss),
-            )
-        } else {
-            "VOID: wrong answer".to_owned()
-        };
-        println!("q{:<3} {:<20} {:<12} {:>2}  {figures}", self.query, self.title, self.runner, self.workers);
-    }
-}
-
 struct Bench {
     arguments: Arguments,
+    /// This program, which is started again for every run.
+    program: PathBuf,
     runners: Vec<Runner>,
     json: JsonLines,
     progress: ProgressBar,
@@ -212,120 +93,70 @@ struct Bench {
 }
 
 impl Bench {
-    fn runners(&self, query: &Entry) -> Vec<Runner> {
-        self.runners.iter().copied().filter(|runner| runner.can(query)).collect()
-    }
-
-    /// Compares every runner's answer with that of plain loops, on a smaller input.
-    fn check(&mut self, query: &Entry) -> bool {
+    /// Compares every runner's answer with that of plain loops, on a smaller input. Where it differs the runs are void.
+    fn check(&self, query: &Entry, workers: u32, all: &mut [Runs]) {
         let settings = Settings::suite(self.arguments.check_events);
         let expected = query.reference(&settings.all());
-        let mut right = true;
-        for runner in self.runners(query) {
-            for workers in self.arguments.workers.clone() {
-                let answer = runner.run(query, &settings.feed(workers)).answer;
-                if !answer.agrees(&expected) {
-                    self.progress.suspend(|| {
-                        println!(
-                            "q{}, {}, {workers} workers: {answer:?}, but plain loops say {expected:?}",
-                            query.number,
-                            runner.name()
-                        );
-                    });
-                    right = false;
+        for runs in all {
+            let order = Order { query: query.number, runner: runs.runner, workers, settings };
+            match order.alone(&self.program) {
+                Ok(sample) if sample.answer.agrees(&expected) => {}
+                Ok(sample) => {
+                    runs.void(&format!("{:?}, but plain loops say {expected:?}", sample.answer));
                 }
+                Err(why) => runs.void(&why),
             }
         }
-        right
+    }
+
+    /// Everybody who has the query, by turns, another first in each round.
+    fn rounds(&self, query: &Entry, workers: u32) -> Vec<Runs> {
+        let settings = Settings::suite(self.arguments.events);
+        let can = self.runners.iter().filter(|runner| runner.can(query.number));
+        let mut all: Vec<Runs> = can.map(|runner| Runs::new(*runner)).collect();
+        self.progress.set_message(format!("q{}, {workers} workers: checking", query.number));
+        self.check(query, workers, &mut all);
+        for round in 0..self.arguments.runs.max(1) {
+            for turn in 0..all.len() {
+                let which = (turn + round) % all.len();
+                let Some(runs) = all.get_mut(which) else { continue };
+                let runner = runs.runner;
+                let name = runner.name();
+                self.progress
+                    .set_message(format!("q{} {name}, {workers} workers, round {round}", query.number));
+                runs.push(Order { query: query.number, runner, workers, settings }.alone(&self.program));
+                self.progress.inc(1);
+            }
+        }
+        all
     }
 
     fn query(&mut self, query: &Entry) {
-        self.progress.set_message(format!("q{}: checking", query.number));
-        let mut right = self.check(query);
         let settings = Settings::suite(self.arguments.events);
-        let runners = self.runners(query);
-        let mut expected: Option<Answer> = None;
-        let mut lines = Vec::new();
-        for workers in self.arguments.workers.clone() {
-            let mut samples = vec![Vec::new(); runners.len()];
-            for round in 0..self.arguments.runs.max(1) {
-                for turn in 0..runners.len() {
-                    let which = (turn + round) % runners.len();
-                    let (Some(runner), Some(own)) = (runners.get(which), samples.get_mut(which)) else {
-                        continue;
-                    };
-                    self.progress.set_message(format!(
-                        "q{} {}, {workers} workers, round {round}",
-                        query.number,
-                        runner.name()
-                    ));
-                    let sample = measure(*runner, query, settings, workers);
-                    right &= expected.get_or_insert(sample.answer).agrees(&sample.answer);
-                    own.push(sample);
-                    self.progress.inc(1);
-                }
-            }
-            lines.extend(self.lines(query, settings, workers, &runners, &samples));
-        }
-        self.right &= right;
-        for mut line in lines {
-            line.right = right;
-            self.progress.suspend(|| line.print());
+        let workers = self.arguments.workers.iter();
+        let mut all: Vec<(u32, Vec<Runs>)> =
+            workers.map(|workers| (*workers, self.rounds(query, *workers))).collect();
+        compare(all.iter_mut().flat_map(|(_, runs)| runs));
+        for line in all.iter().flat_map(|(workers, runs)| lines(query, settings, *workers, runs)) {
+            self.right &= line.is_right();
+            self.progress.suspend(|| println!("{line}"));
             self.json.write(&line).expect("the results can be written");
         }
-    }
-
-    fn lines(
-        &self,
-        query: &Entry,
-        settings: Settings,
-        workers: u32,
-        runners: &[Runner],
-        samples: &[Vec<Sample>],
-    ) -> Vec<Line> {
-        let renoir = runners.iter().zip(samples).find(|(runner, _)| runner.name() == "Renoir");
-        let target = if query.number < 5 { 1.0 } else { 1.3 };
-        let line = |(runner, own): (&Runner, &Vec<Sample>)| {
-            let seconds: Vec<f64> = own.iter().map(|sample| sample.seconds).collect();
-            let speed = |seconds: f64| settings.events as f64 / seconds / 1e6;
-            let most = own.iter().max_by_key(|sample| sample.peak)?;
-            let cpu: Vec<f64> = own.iter().map(|sample| sample.cpu).collect();
-            let ours = matches!(runner, Runner::Tidemill(_));
-            let over_renoir = renoir.filter(|_| ours).map(|(_, theirs)| {
-                let ratios: Vec<f64> =
-                    own.iter().zip(theirs).map(|(ours, theirs)| theirs.seconds / ours.seconds).collect();
-                median(&ratios)
-            });
-            Some(Line {
-                query: query.number,
-                title: query.title,
-                runner: runner.name(),
-                workers,
-                settings,
-                base_time_ms: events::BASE_TIME_MS,
-                events_checksum: events::CHECKSUM,
-                mega_per_second: [
-                    speed(median(&seconds)),
-                    speed(seconds.iter().copied().fold(0.0, f64::max)),
-                    speed(seconds.iter().copied().fold(f64::INFINITY, f64::min)),
-                ],
-                cpu_seconds_per_mega: median(&cpu) / (settings.events as f64 / 1e6),
-                peak_rss: most.peak,
-                events_rss: most.base,
-                answer: most.answer,
-                seconds,
-                over_renoir,
-                target: over_renoir.map(|_| target),
-                kept: over_renoir.map(|ratio| ratio >= target),
-                right: true,
-            })
-        };
-        runners.iter().zip(samples).filter_map(line).collect()
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(order) = &arguments.alone {
+        return match obey(order, &mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("{why}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let program = std::env::current_exe().expect("the path of this program");
     let unknown: Vec<&u32> = arguments
         .queries
         .iter()
@@ -350,15 +181,16 @@ fn main() -> ExitCode {
         .iter()
         .filter(|query| query.number == 0 || arguments.queries.contains(&query.number))
         .collect();
-    let mut runners: Vec<Runner> = arguments.modes.iter().map(|mode| Runner::Tidemill(*mode)).collect();
-    runners.push(Runner::Loop);
+    let mut runners: Vec<Runner> = arguments.modes.iter().map(|mode| Runner::from(*mode)).collect();
+    runners.push(Runner::PlainLoop);
     #[cfg(feature = "peers")]
     if !arguments.without_renoir {
         runners.push(Runner::Renoir);
     }
-    let steps = queries.iter().flat_map(|query| runners.iter().filter(|runner| runner.can(query))).count()
-        * arguments.workers.len()
-        * arguments.runs.max(1);
+    let steps =
+        queries.iter().flat_map(|query| runners.iter().filter(|runner| runner.can(query.number))).count()
+            * arguments.workers.len()
+            * arguments.runs.max(1);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is right");
     let progress = ProgressBar::new(steps as u64).with_style(style);
     println!(
@@ -369,19 +201,8 @@ fn main() -> ExitCode {
         events::CHECKED,
         events::CHECKSUM,
     );
-    println!(
-        "{:<4} {:<20} {:<12} {:>2}  {:>7} (min-max)   {:>8}  {:>6} (at start)  {:>14}  {}",
-        "",
-        "query",
-        "run by",
-        "w",
-        "M/s",
-        "CPU s/M",
-        "RSS",
-        "rows",
-        if cfg!(feature = "peers") { "x Renoir, target" } else { "" }
-    );
-    let mut bench = Bench { arguments, runners, json, progress, right: true };
+    println!("{}", heading());
+    let mut bench = Bench { arguments, program, runners, json, progress, right: true };
     for query in queries {
         bench.query(query);
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidemill::{Epoch, Sink, SinkError};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -60,7 +60,7 @@ pub trait Row: Clone + PartialEq + Debug + Send + 'static {
 }
 
 /// What a query gave.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The number of rows, without those that were replaced.
     pub rows: u64,
@@ -225,6 +225,16 @@ impl<R: Row> Clone for Taker<R> {
 impl<R: Row> Sink<R> for Taker<R> {
     fn write(&mut self, _epoch: Epoch, rows: &mut Vec<R>) -> Result<(), SinkError> {
         rows.drain(..).for_each(|row| self.take(row));
+        Ok(())
+    }
+
+    fn one_by_one(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn write_one(&mut self, _epoch: Epoch, row: R) -> Result<(), SinkError> {
+        self.take(row);
         Ok(())
     }
 

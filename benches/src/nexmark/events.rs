@@ -4,17 +4,20 @@
 //! make parts of one sequence, and every run sees the same events. [`CHECKSUM`] is kept here and looked at before
 //! anything is measured: another version of the generator cannot change the input unseen.
 //!
-//! Events are made before the clock starts, in chunks, and handed over by moving: nobody under measurement makes or
-//! copies an event. Whoever takes one has to free it, which for a bid is three strings.
+//! Events are made before the clock starts. Under measurement the thread that reads one makes a copy of it, as a source
+//! makes a record of what it reads, and whoever takes it frees it: for a bid, memory for three strings, all in one loop.
+//! Handed over by moving, events had been made by one thread and were freed by another that made none, so millions of
+//! freed strings lay about in the allocator's lists. Whichever thread next let a vector grow in such memory was made to tidy
+//! up among them all, which took several times as long as the query, and who it was depended on trifles.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 pub use nexmark::event::{Auction, Bid, Event, Person};
 
 use nexmark::EventGenerator;
 use nexmark::config::NexmarkConfig;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidemill::EventTime;
 use tidemill::connectors::{IterSource, iterate_partitions};
 
@@ -29,11 +32,8 @@ pub const CHECKSUM: u64 = 0xaa07_9b15_16ad_c406;
 /// How many events [`CHECKSUM`] is of.
 pub const CHECKED: u64 = 20_000;
 
-/// Events in a chunk: what is freed at once when its events have been taken.
-const CHUNK: u64 = 4_096;
-
 /// How many events there are, and how close together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// How many events.
     pub events: u64,
@@ -86,27 +86,20 @@ impl Settings {
         self.range(0, 1).collect()
     }
 
-    /// The events dealt out to `partitions` in turn, each partition made by a thread of its own: so its memory comes from
-    /// an arena that no other partition's reader frees into.
+    /// The events dealt out to `partitions` in turn.
     #[must_use]
     pub fn feed(self, partitions: u32) -> Feed {
         let partitions = partitions.max(1);
-        let make = |partition: u32| {
-            let mut events = self.range(u64::from(partition), u64::from(partitions)).peekable();
-            let mut chunks = Vec::new();
-            while events.peek().is_some() {
-                chunks.push(events.by_ref().take(CHUNK as usize).collect());
-            }
-            chunks
-        };
+        let make =
+            |partition: u32| self.range(u64::from(partition), u64::from(partitions)).collect::<Vec<Event>>();
         let parts = thread::scope(|scope| {
             let makers: Vec<_> = (0..partitions).map(|p| scope.spawn(move || make(p))).collect();
             makers
                 .into_iter()
-                .map(|maker| Mutex::new(maker.join().expect("the generator does not fail")))
+                .map(|maker| Arc::new(maker.join().expect("the generator does not fail")))
                 .collect()
         });
-        Feed { parts: Arc::new(parts) }
+        Feed { parts }
     }
 }
 
@@ -150,14 +143,34 @@ fn whole_digest(event: &Event) -> u64 {
     .finish()
 }
 
-/// Events that have been made, by partition, to be taken once.
+/// Events that have been made, by partition.
 #[derive(Clone, Debug)]
 pub struct Feed {
-    parts: Arc<Vec<Mutex<Vec<Vec<Event>>>>>,
+    parts: Vec<Arc<Vec<Event>>>,
 }
 
-/// The events of a partition, by value.
-pub type Taken = std::iter::Flatten<std::vec::IntoIter<Vec<Event>>>;
+/// Copies of the events of a partition, each made when it is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Copies {
+    events: Arc<Vec<Event>>,
+    next: usize,
+}
+
+impl Iterator for Copies {
+    type Item = Event;
+
+    #[inline]
+    fn next(&mut self) -> Option<Event> {
+        let event = self.events.get(self.next)?.clone();
+        self.next += 1;
+        Some(event)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.events.len().saturating_sub(self.next);
+        (left, Some(left))
+    }
+}
 
 impl Feed {
     /// How many partitions there are.
@@ -166,19 +179,17 @@ impl Feed {
         u32::try_from(self.parts.len()).unwrap_or(u32::MAX)
     }
 
-    /// The events of a partition. A second time there are none.
-    pub fn take(&self, partition: u32) -> Taken {
-        let part = self.parts.get(partition as usize);
-        let chunks =
-            part.map(|part| std::mem::take(&mut *part.lock().unwrap_or_else(PoisonError::into_inner)));
-        chunks.unwrap_or_default().into_iter().flatten()
+    /// The events of a partition.
+    #[must_use]
+    pub fn read(&self, partition: u32) -> Copies {
+        Copies { events: self.parts.get(partition as usize).cloned().unwrap_or_default(), next: 0 }
     }
 
     /// A source of these events.
     #[must_use]
-    pub fn source(&self) -> IterSource<Taken> {
+    pub fn source(&self) -> IterSource<Copies> {
         let feed = self.clone();
-        iterate_partitions(self.partitions(), move |partition| feed.take(partition))
+        iterate_partitions(self.partitions(), move |partition| feed.read(partition))
     }
 }
 
@@ -233,12 +244,12 @@ mod tests {
     fn partitions_hold_every_event_once_and_in_order() {
         let settings = Settings { events: 10_001, rate: 500 };
         let feed = settings.feed(3);
-        let mut parts: Vec<_> = (0..3).map(|p| feed.take(p)).collect();
+        let mut parts: Vec<_> = (0..3).map(|p| feed.read(p)).collect();
         for (k, event) in settings.all().into_iter().enumerate() {
             assert_eq!(parts[k % 3].next(), Some(event));
         }
         assert!(parts.iter_mut().all(|part| part.next().is_none()));
-        assert_eq!(feed.take(0).count(), 0);
+        assert_eq!(feed.read(3).count(), 0);
     }
 
     #[test]

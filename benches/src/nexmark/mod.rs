@@ -16,8 +16,10 @@
     reason = "a benchmark fails loudly"
 )]
 
+pub mod alone;
 pub mod answer;
 pub mod events;
+pub mod line;
 mod q0;
 mod q1;
 mod q11;
@@ -92,7 +94,7 @@ impl Entry {
         }
     }
 
-    /// Runs the query over the events, which are used up.
+    /// Runs the query over the events.
     ///
     /// # Panics
     /// If the query fails.
@@ -149,7 +151,7 @@ fn run<Q: Query>(feed: &Feed, options: &Options) -> Outcome {
     Outcome { elapsed: start.elapsed(), answer: rows.answer() }
 }
 
-/// Query 0 without an engine: a thread for each partition takes the events and frees them. What is left of a query's
+/// Query 0 without an engine: a thread for each partition copies the events and frees the copies. What is left of a query's
 /// time when this is taken off is the engine's and the query's own.
 #[must_use]
 pub fn plain_loop(feed: &Feed) -> Outcome {
@@ -158,7 +160,7 @@ pub fn plain_loop(feed: &Feed) -> Outcome {
     std::thread::scope(|scope| {
         for partition in 0..feed.partitions() {
             let mut taker = rows.taker();
-            scope.spawn(move || feed.take(partition).for_each(|event| taker.take(event)));
+            scope.spawn(move || feed.read(partition).for_each(|event| taker.take(event)));
         }
     });
     Outcome { elapsed: start.elapsed(), answer: rows.answer() }

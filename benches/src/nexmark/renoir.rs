@@ -1,6 +1,6 @@
 //! Queries 0, 1, 2, 5 and 7 on Renoir, with the same meaning, over the same events, by the same functions per row.
 //!
-//! Events are moved out of memory on this side as on the other, and the rows go to the same tally. Renoir's own windows
+//! Events are copied out of memory on this side as on the other, and the rows go to the same tally. Renoir's own windows
 //! of event time begin at the first record that a key shows and lose rows, so its windows are written here as what it
 //! calls a custom operator ([`Panes`]): they are aligned, close when its watermark passes their end, and keep ties. Each
 //! replica aggregates its own records before the exchange, as its `group_by_count` does. A watermark is said when an
@@ -52,12 +52,12 @@ fn taken<R: Row>(rows: &Rows<R>) -> impl FnMut(R) + Clone + Send + 'static {
 }
 
 fn pass_through(context: &StreamContext, feed: Feed, rows: Rows<Event>) {
-    context.stream_par_iter(move |id, _| feed.take(id as u32)).for_each(taken(&rows));
+    context.stream_par_iter(move |id, _| feed.read(id as u32)).for_each(taken(&rows));
 }
 
 fn currency(context: &StreamContext, feed: Feed, rows: Rows<q1::Converted>) {
     context
-        .stream_par_iter(move |id, _| feed.take(id as u32))
+        .stream_par_iter(move |id, _| feed.read(id as u32))
         .filter_map(bid)
         .map(q1::convert)
         .for_each(taken(&rows));
@@ -65,7 +65,7 @@ fn currency(context: &StreamContext, feed: Feed, rows: Rows<q1::Converted>) {
 
 fn selection(context: &StreamContext, feed: Feed, rows: Rows<q2::Selected>) {
     context
-        .stream_par_iter(move |id, _| feed.take(id as u32))
+        .stream_par_iter(move |id, _| feed.read(id as u32))
         .filter_map(bid)
         .filter(q2::chosen)
         .map(q2::select)
@@ -74,7 +74,7 @@ fn selection(context: &StreamContext, feed: Feed, rows: Rows<q2::Selected>) {
 
 fn hot_items(context: &StreamContext, feed: Feed, rows: Rows<q5::HotItem>) {
     context
-        .stream_par_iter(move |id, _| feed.take(id as u32))
+        .stream_par_iter(move |id, _| feed.read(id as u32))
         .filter_map(bid)
         .map(|bid| (bid.auction, bid.date_time))
         .add_timestamps(|bid| bid.1 as i64, at_slides(q5::SLIDE_MS as i64))
@@ -97,7 +97,7 @@ fn hot_items(context: &StreamContext, feed: Feed, rows: Rows<q5::HotItem>) {
 
 fn highest_bid(context: &StreamContext, feed: Feed, rows: Rows<q7::HighBid>) {
     context
-        .stream_par_iter(move |id, _| feed.take(id as u32))
+        .stream_par_iter(move |id, _| feed.read(id as u32))
         .filter_map(bid)
         .add_timestamps(|bid: &Bid| bid.date_time as i64, at_slides(q7::SIZE_MS as i64))
         .rich_map_custom(closing(HighestBids::default()))
