@@ -11,7 +11,7 @@ use super::ahead::Ahead;
 use super::emission::{Emission, Shape};
 use super::{Front, Late, Outbox};
 use crate::source::feed::{Rows, incoming};
-use crate::state::GroupState;
+use crate::state::{GroupState, is_wide};
 use crate::stream::Keying;
 use crate::stream::chain::{Chain, Tap};
 use crate::{Aggregate, Batch, Context, EventTime, KeyGroup, Operator, OperatorError, SnapshotWriter};
@@ -58,10 +58,10 @@ where
                 outbox.push((time, value), context);
             }
         };
-        state.begin(closed);
         if Ahead::<Y::Key, Y::Value>::PAYS
             && let Some(reach) = state.reach()
         {
+            state.begin(closed);
             let mut ahead = Ahead::new(reach);
             let mut settle = |ahead: &mut Ahead<Y::Key, Y::Value>| {
                 for (hash, key, time, value) in ahead.take() {
@@ -77,14 +77,24 @@ where
                 });
             });
             settle(&mut ahead);
+            state.end();
+        } else if const { is_wide::<Y::Value>() } {
+            chain.run(rows, &mut tap, &mut |time, record| {
+                keying.each(record, &mut |hash, key, value| {
+                    if state.turns_away(aggregate, hash, key, time, &value, closed) {
+                        late(Some(value), time);
+                    }
+                });
+            });
         } else {
+            state.begin(closed);
             chain.run(rows, &mut tap, &mut |time, record| {
                 keying.each(record, &mut |hash, key, value| {
                     late(state.offer(aggregate, hash, key, time, value, closed), time);
                 });
             });
+            state.end();
         }
-        state.end();
         self.emission.relieve();
         outbox.send(context);
         context.count_late(late_rows);

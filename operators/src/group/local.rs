@@ -13,7 +13,7 @@ use either::Either;
 
 use super::{Dealer, Front, Late, Outbox, Partial};
 use crate::source::feed::{Rows, incoming};
-use crate::state::PartialState;
+use crate::state::{PartialState, is_wide};
 use crate::stream::Keying;
 use crate::stream::chain::{Chain, Tap};
 use crate::{Aggregate, Batch, Context, EventTime, Key, Operator, OperatorError};
@@ -67,17 +67,29 @@ where
         let (mut late_rows, mut taken) = (0u64, 0u64);
         let mut tap = Tap::new();
         let (state, aggregate) = (&mut self.state, &self.aggregate);
-        state.begin(closed);
-        self.front.chain.run(rows, &mut tap, &mut |time, record| {
-            self.front.keying.each(record, &mut |hash, key, value| {
-                taken += 1;
-                if let Some(value) = state.offer(aggregate, hash, key, time, value, closed) {
-                    late_rows += 1;
-                    late.push((time, value), context);
-                }
+        if const { is_wide::<Y::Value>() } {
+            self.front.chain.run(rows, &mut tap, &mut |time, record| {
+                self.front.keying.each(record, &mut |hash, key, value| {
+                    taken += 1;
+                    if state.turns_away(aggregate, hash, key, time, &value, closed) {
+                        late_rows += 1;
+                        late.push((time, value), context);
+                    }
+                });
             });
-        });
-        state.end();
+        } else {
+            state.begin(closed);
+            self.front.chain.run(rows, &mut tap, &mut |time, record| {
+                self.front.keying.each(record, &mut |hash, key, value| {
+                    taken += 1;
+                    if let Some(value) = state.offer(aggregate, hash, key, time, value, closed) {
+                        late_rows += 1;
+                        late.push((time, value), context);
+                    }
+                });
+            });
+            state.end();
+        }
         self.added += taken - late_rows;
         told(&tap, late, late_rows, origin, context);
     }

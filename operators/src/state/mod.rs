@@ -40,6 +40,11 @@ pub use self::sessions::{Gap, SessionState};
 
 use crate::{Aggregate, Data, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window};
 
+/// Whether records are so wide that to hand one over and get it back costs more than what is spared by it.
+pub(crate) const fn is_wide<V>() -> bool {
+    size_of::<V>() > 64
+}
+
 /// Accumulators by key and by where in event time they belong: how records come into them.
 pub trait Intake<K: Key, A: Aggregate>: Send + 'static {
     /// Where a partial accumulator belongs: nowhere in particular, a pane, a session.
@@ -85,6 +90,29 @@ pub trait Intake<K: Key, A: Aggregate>: Send + 'static {
 
     /// The batch is over.
     fn end(&mut self) {}
+
+    /// As [`offer`](Self::offer), for a record that stays where it is, and outside of batches: says whether it is late and
+    /// has not been added. For [wide](is_wide) records.
+    #[inline(always)]
+    fn turns_away<Q>(
+        &mut self,
+        aggregate: &A,
+        hash: u64,
+        key: &Q,
+        time: EventTime,
+        value: &A::In,
+        watermark: EventTime,
+    ) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let is_late = self.is_late(time, value, watermark);
+        if !is_late {
+            self.add(aggregate, hash, key, time, value);
+        }
+        is_late
+    }
 
     /// How many accumulators there are.
     fn len(&self) -> usize;
