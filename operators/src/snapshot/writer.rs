@@ -99,6 +99,16 @@ impl SnapshotWriter {
         Ok(())
     }
 
+    /// How many bytes have been written.
+    pub fn len(&self) -> usize {
+        self.groups.iter().map(|group| group.bytes.len()).sum()
+    }
+
+    /// Whether nothing has been written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// What was written, by group: only groups that have anything.
     pub fn into_groups(self) -> impl Iterator<Item = (KeyGroup, Vec<u8>)> {
         let groups = (0..).zip(self.groups).map(|(number, group)| (KeyGroup(number), group.bytes));

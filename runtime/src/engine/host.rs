@@ -54,12 +54,16 @@ pub(crate) fn running() -> NodeId {
 const AHEAD: std::ops::Range<usize> = 1_024..16_384;
 /// How long after the last time.
 const AHEAD_AFTER: Duration = Duration::from_millis(10);
+/// How many bytes of an epoch at most. What is written ahead is mostly written again: a key whose sessions are many and
+/// close quickly was written so often that a checkpoint held a hundred times the state.
+const AHEAD_BYTES: usize = 8 << 20;
 
-/// Whether so many unsaved changes are worth writing before the epoch ends, when there were `before` after the last flush.
-/// If they have become fewer, windows have closed, and all that is there now has come since.
-fn is_worth_writing(before: usize, unsaved: usize) -> bool {
+/// Whether so many unsaved changes are worth writing before the epoch ends, when there were `before` after the last flush
+/// and so many bytes have been written. If they have become fewer, windows have closed, and all that is there now has come
+/// since.
+fn is_worth_writing(before: usize, unsaved: usize, written: usize) -> bool {
     let at_once = unsaved.checked_sub(before).unwrap_or(unsaved);
-    AHEAD.contains(&unsaved) && at_once < AHEAD.start
+    AHEAD.contains(&unsaved) && at_once < AHEAD.start && written < AHEAD_BYTES
 }
 
 /// Calls an operator that may use so much memory. What could not be spilled or read back is why it fails, whatever else
@@ -139,7 +143,7 @@ impl Hosted {
         }
         let unsaved = self.operator.unsaved();
         let before = std::mem::replace(&mut self.unsaved, unsaved);
-        if !is_worth_writing(before, unsaved) || now.since(self.ahead) < AHEAD_AFTER {
+        if !is_worth_writing(before, unsaved, self.changes.len()) || now.since(self.ahead) < AHEAD_AFTER {
             return;
         }
         self.ahead = now;
@@ -296,18 +300,19 @@ impl Operator for Forward {
 
 #[cfg(test)]
 mod tests {
-    use super::is_worth_writing;
+    use super::{AHEAD_BYTES, is_worth_writing};
 
     #[test]
     fn changes_that_come_slowly_are_written_ahead() {
-        assert!(is_worth_writing(1_500, 2_000));
-        assert!(!is_worth_writing(500, 1_000), "too few");
-        assert!(!is_worth_writing(16_000, 16_500), "too many");
-        assert!(!is_worth_writing(0, 5_000), "all at once");
+        assert!(is_worth_writing(1_500, 2_000, 100_000));
+        assert!(!is_worth_writing(500, 1_000, 0), "too few");
+        assert!(!is_worth_writing(16_000, 16_500, 0), "too many");
+        assert!(!is_worth_writing(0, 5_000, 0), "all at once");
+        assert!(!is_worth_writing(1_500, 2_000, AHEAD_BYTES), "too much of it already");
     }
 
     #[test]
     fn a_window_that_fills_at_once_is_not_written_ahead_because_the_last_one_was_larger() {
-        assert!(!is_worth_writing(1_000_000, 9_000));
+        assert!(!is_worth_writing(1_000_000, 9_000, 0));
     }
 }
