@@ -58,10 +58,14 @@ where
                 outbox.push((time, value), context);
             }
         };
+        let lends = const { is_wide::<Y::Value>() && !Ahead::<Y::Key, Y::Value>::PAYS };
+        if !lends {
+            // Before anything is reached for: it puts the table at hand that the records will go to.
+            state.begin(closed);
+        }
         if Ahead::<Y::Key, Y::Value>::PAYS
             && let Some(reach) = state.reach()
         {
-            state.begin(closed);
             let mut ahead = Ahead::new(reach);
             let mut settle = |ahead: &mut Ahead<Y::Key, Y::Value>| {
                 for (hash, key, time, value) in ahead.take() {
@@ -77,8 +81,7 @@ where
                 });
             });
             settle(&mut ahead);
-            state.end();
-        } else if const { is_wide::<Y::Value>() } {
+        } else if lends {
             chain.run(rows, &mut tap, &mut |time, record| {
                 keying.each(record, &mut |hash, key, value| {
                     if state.turns_away(aggregate, hash, key, time, &value, closed) {
@@ -87,12 +90,13 @@ where
                 });
             });
         } else {
-            state.begin(closed);
             chain.run(rows, &mut tap, &mut |time, record| {
                 keying.each(record, &mut |hash, key, value| {
                     late(state.offer(aggregate, hash, key, time, value, closed), time);
                 });
             });
+        }
+        if !lends {
             state.end();
         }
         self.emission.relieve();
