@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use tidemill::checkpoint::MemoryStorage;
 use tidemill::connectors::{
-    channel, csv_files, json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, socket, text_files,
+    at_commit, channel, csv_dir, csv_files, csv_sink, json_lines, json_lines_dir, json_lines_sink, memory,
+    memory_sink, socket, text_files,
 };
 use tidemill::{
     EventTime, Fault, Graph, Journal, Options, PlanLimits, ReaderContext, Restart, Run, RunError, Source,
@@ -309,5 +310,93 @@ fn records_that_come_when_event_time_has_ended_are_refused_and_dropping_the_wate
             let dropped = windows(&[22, 31], true, Some(&uid)).unwrap();
             assert_eq!(dropped, [(at(20), 2), (at(30), 1)], "{what}");
         }
+    }
+}
+
+#[test]
+fn two_sinks_into_one_place_are_refused_before_anything_runs() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    std::fs::create_dir(dir.join("there")).unwrap();
+    let twice = |attach: &dyn Fn(&Graph, &Path)| {
+        let graph = Graph::new("twice");
+        attach(&graph, &dir.join("rows"));
+        // The same place, spelled otherwise.
+        attach(&graph, &dir.join("there/../rows"));
+        run(&graph, options(dir)).unwrap_err()
+    };
+    let numbers = |graph: &Graph| graph.source(memory(vec![1, 2, 3])).map(|n| n + 1);
+    for error in [
+        twice(&|graph, place| numbers(graph).sink(json_lines_dir(place))),
+        twice(&|graph, place| numbers(graph).sink(csv_dir(place))),
+        twice(&|graph, place| numbers(graph).sink(json_lines_sink(place))),
+        twice(&|graph, place| numbers(graph).sink(at_commit(csv_sink(place).append()))),
+    ] {
+        assert!(matches!(error, RunError::Graph(_)), "{error}");
+        let said = error.to_string();
+        assert!(
+            said.matches("mistakes.rs:").count() == 2 && said.contains("rows is written to by"),
+            "{said}"
+        );
+    }
+    assert!(!dir.join("rows").exists());
+}
+
+#[test]
+fn a_place_that_another_sink_has_is_refused_when_the_sink_opens() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    // Sinks on every worker are made late; those of another query are not known at all.
+    let together = |checkpoint: bool, attach: &dyn Fn(&Graph, i64, &Path)| {
+        let place = dir.join(format!("{checkpoint}"));
+        let graph = Graph::new("twice");
+        attach(&graph, 1, &place);
+        attach(&graph, 2, &place);
+        let options = if checkpoint { options(dir) } else { Options::default().without_ctrl_c() };
+        run(&graph, options.with_workers(2)).unwrap_err().to_string()
+    };
+    for (checkpoint, error) in [false, true].into_iter().flat_map(|checkpoint| {
+        let dirs = together(checkpoint, &|graph, number, place| {
+            let place = place.join("dir");
+            graph.source(memory(vec![number])).sink_per_worker(move |_| Ok(json_lines_dir(&place)));
+        });
+        let files = together(checkpoint, &|graph, number, place| {
+            let place = place.join("file");
+            graph.source(memory(vec![number])).sink_per_worker(move |_| Ok(json_lines_sink(&place)));
+        });
+        [(checkpoint, dirs), (checkpoint, files)]
+    }) {
+        assert!(error.contains("is being written to by"), "{checkpoint}: {error}");
+    }
+    for place in ["dir", "file"] {
+        let place = dir.join("queries").join(place);
+        let query = |name: &str| {
+            let graph = Graph::new(name);
+            let (sender, numbers) = channel::<i64>(8);
+            match place.ends_with("dir") {
+                true => graph.source(numbers).sink(json_lines_dir(&place).roll_every_epoch()),
+                false => graph.source(numbers).sink(json_lines_sink(&place)),
+            }
+            (graph, sender)
+        };
+        let (first, sender) = query("first");
+        let running = first.start(Options::default().without_ctrl_c()).unwrap();
+        sender.send(7).unwrap();
+        while running.progress().epoch.is_none() {
+            std::thread::yield_now();
+        }
+        let (second, _sender) = query("second");
+        let error = second.run(Options::default().without_ctrl_c()).unwrap_err();
+        assert_eq!(error.fault(), Fault::User);
+        let said = error.to_string();
+        assert!(said.contains("mistakes.rs") && said.contains("of the query `first`"), "{said}");
+        // What has been refused has done no harm, and the place is free when its sink is done.
+        running.stop();
+        running.wait().unwrap();
+        let file = if place.is_dir() { place.join("part-0-0-000000.jsonl") } else { place.clone() };
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "7\n");
+        let (third, sender) = query("third");
+        drop(sender);
+        third.run(Options::default().without_ctrl_c()).unwrap();
     }
 }

@@ -12,6 +12,8 @@ pub(crate) use erased::ErasedSink;
 pub use erased::{DynSink, Whose};
 pub use prepared::{Committed, Prepared};
 
+use std::path::PathBuf;
+
 use crate::{Clock, Epoch, OutputMode, ProcessingTime};
 
 /// Takes the rows of a stream.
@@ -60,6 +62,33 @@ pub trait Sink<T>: Send + 'static {
     /// What the sink is, for plans and errors.
     fn describe(&self) -> String {
         std::any::type_name::<Self>().rsplit("::").next().unwrap_or("sink").to_owned()
+    }
+
+    /// What it needs for itself alone: its file or directory, in full, so that two that mean the same are spelled alike. A
+    /// graph with two sinks into one place is refused, for one would write over what the other has written. It is asked when
+    /// the sink is added to the graph; that of a sink on every worker, which is made later, is not known.
+    ///
+    /// ```
+    /// # use std::path::PathBuf;
+    /// # use tidemill_operators::{Epoch, Graph, Sink, SinkError, testing::numbers};
+    /// struct Table { file: PathBuf }
+    ///
+    /// impl Sink<u64> for Table {
+    ///     fn place(&self) -> Option<PathBuf> {
+    ///         Some(std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone()))
+    ///     }
+    ///     # fn write(&mut self, _epoch: Epoch, _rows: &mut Vec<u64>) -> Result<(), SinkError> { Ok(()) }
+    ///     # fn commit(&mut self, _epoch: Epoch) -> Result<(), SinkError> { Ok(()) }
+    ///     // ...
+    /// }
+    ///
+    /// let graph = Graph::new("tables");
+    /// numbers(&graph, 3).sink(Table { file: "numbers.table".into() });
+    /// numbers(&graph, 4).sink(Table { file: "numbers.table".into() });
+    /// assert!(graph.validate().is_err());
+    /// ```
+    fn place(&self) -> Option<PathBuf> {
+        None
     }
 
     /// Called once, on the worker that will write, before anything else.
@@ -142,6 +171,11 @@ pub struct SinkContext {
     pub execution: u64,
     /// The first epoch that will be written: 0, unless the query goes on from a commit.
     pub first: Epoch,
+    /// Which sink of the program it is, for messages: its name and the user's line.
+    pub site: String,
+    /// A number that the instances of one sink have in common in this run, and nothing else in this process has: for what
+    /// they share, and others must not. 0 where no engine drives the sink.
+    pub group: u64,
     /// The engine's clock.
     pub clock: Clock,
 }
@@ -166,6 +200,8 @@ impl SinkContext {
             durable: false,
             execution: 0,
             first: Epoch(0),
+            site: "a sink".to_owned(),
+            group: 0,
             clock: Clock::new(|| ProcessingTime(0)),
         }
     }
@@ -190,6 +226,21 @@ impl SinkContext {
     #[must_use]
     pub fn from_epoch(mut self, first: Epoch) -> Self {
         self.first = first;
+        self
+    }
+
+    /// The same for the sink with that name and line, whose instances have that number in common.
+    ///
+    /// ```
+    /// use tidemill_operators::{OutputMode, SinkContext};
+    ///
+    /// let context = SinkContext::new("words", OutputMode::Append, false).of_sink("`sink` at src/main.rs:7", 1);
+    /// assert_eq!(context.group, 1);
+    /// ```
+    #[must_use]
+    pub fn of_sink(mut self, site: &str, group: u64) -> Self {
+        self.site = site.to_owned();
+        self.group = group;
         self
     }
 

@@ -63,6 +63,9 @@ impl std::fmt::Debug for SavepointTarget {
     }
 }
 
+/// The next number for nodes of runs; 0 is for those who are in none.
+static GROUPS: AtomicU64 = AtomicU64::new(1);
+
 /// Shared by the driver, the workers and the user's handle.
 pub(crate) struct Control {
     pub(crate) mode: Mode,
@@ -72,6 +75,8 @@ pub(crate) struct Control {
     pub(crate) max_queued: i64,
     /// How many rows a source must have at once to be read by the chain behind it itself.
     pub(crate) feeds_from: usize,
+    /// The first of as many numbers as there are nodes, which no other run in this process has.
+    pub(crate) groups: u64,
     pub(crate) events: Sender<Event>,
     pub(crate) metrics: Vec<NodeMetrics>,
     /// What the state of each worker may take; none where there is no limit.
@@ -165,6 +170,7 @@ impl Control {
             ledger: spec.ledger,
             max_queued: i64::try_from(spec.max_queued).unwrap_or(i64::MAX),
             feeds_from: spec.feeds_from,
+            groups: GROUPS.fetch_add(spec.nodes as u64, Ordering::Relaxed),
             events: spec.events,
             metrics: (0..spec.nodes).map(metrics).collect(),
             memory: spec.memory,

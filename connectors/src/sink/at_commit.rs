@@ -1,5 +1,7 @@
 //! Patience: a sink that waits for the commit in continuous mode too.
 
+use std::path::PathBuf;
+
 use tidemill_operators::{Committed, Epoch, Prepared, Sink, SinkContext, SinkError};
 
 /// A sink that shows nothing before its commit; see [`at_commit`].
@@ -29,6 +31,10 @@ pub fn at_commit<S>(sink: S) -> AtCommit<S> {
 impl<T, S: Sink<T>> Sink<T> for AtCommit<S> {
     fn describe(&self) -> String {
         self.0.describe()
+    }
+
+    fn place(&self) -> Option<PathBuf> {
+        self.0.place()
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {

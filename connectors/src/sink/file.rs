@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tidemill_operators::{Committed, Epoch, Prepared, SinkContext, SinkError};
 
+use super::claim::{self, Claim};
 use super::{Pending, disk};
 
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct OutFile {
     path: PathBuf,
     pub(super) append: bool,
     file: Option<File>,
+    /// The right to the file.
+    claim: Option<Claim>,
     pending: Pending<u8>,
     /// The epoch that was shown last.
     shown: Option<Epoch>,
@@ -41,6 +44,7 @@ impl OutFile {
             path,
             append: false,
             file: None,
+            claim: None,
             pending,
             shown: None,
             durable: false,
@@ -53,6 +57,12 @@ impl OutFile {
         self.path.display().to_string()
     }
 
+    /// The file, if it is one: what is written to a pipe or a terminal has other readers, and may have other writers.
+    pub(super) fn place(&self) -> Option<PathBuf> {
+        let is_file = std::fs::metadata(&self.path).map_or(true, |there| there.is_file());
+        is_file.then(|| claim::whole(&self.path))
+    }
+
     /// Whether the file holds the rows of one epoch only.
     pub(super) fn replaces(&self) -> bool {
         self.pending.replaces()
@@ -60,6 +70,7 @@ impl OutFile {
 
     /// Opens the file, with the directories above it. Returns whether it is empty.
     pub(super) fn open(&mut self, context: &SinkContext) -> Result<bool, SinkError> {
+        self.claim = None;
         self.pending.open(context);
         self.shown = None;
         self.durable = context.durable;
@@ -74,13 +85,16 @@ impl OutFile {
         disk::make_dirs(parent, self.durable)?;
         let failed = |error| disk::failed("open", &self.path, error);
         let mut options = File::options();
-        if self.durable {
-            // What is in it is for `recover` to decide.
-            options.create(true).write(true).truncate(false);
-        } else {
-            options.create(true).append(self.append).write(true).truncate(!self.append);
-        }
+        // What is in it is for `recover` to decide, if there is a checkpoint, and may be another's.
+        options.create(true).write(true).append(self.append && !self.durable).truncate(false);
         let mut file = options.open(&self.path).map_err(failed)?;
+        // Without a checkpoint, those who only append do each other no harm.
+        if file.metadata().map_err(failed)?.is_file() && (self.durable || !self.append) {
+            self.claim = Some(Claim::alone(&self.path, context)?);
+            if !self.durable {
+                file.set_len(0).map_err(failed)?;
+            }
+        }
         self.length = file.metadata().map_err(failed)?.len();
         if self.durable {
             file.seek(SeekFrom::End(0)).map_err(failed)?;
@@ -154,8 +168,13 @@ impl OutFile {
         }
     }
 
+    pub(super) fn close(&mut self) {
+        self.claim = None;
+    }
+
     pub(super) fn abort(&mut self) {
         self.pending.abort();
+        self.claim = None;
     }
 
     fn show(&mut self, epoch: Epoch, bytes: &[u8]) -> Result<(), SinkError> {

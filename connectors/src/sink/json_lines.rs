@@ -18,6 +18,8 @@ pub struct JsonLinesSink {
 /// mode at once. A query that begins empties a file that is there, unless it is [appended](JsonLinesSink::append) to;
 /// directories are made.
 /// Where every epoch outputs the complete table, the file holds the last one.
+/// The file is this sink's alone: another sink that writes to it is refused (one of another process by a lock on the file,
+/// on Unix). Without a checkpoint, any number may append.
 ///
 /// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept
 /// in the checkpoint until they are in the file. That suits results of moderate size; for others, and for several
@@ -49,6 +51,10 @@ impl<T: Serialize + Send + 'static> Sink<T> for JsonLinesSink {
         format!("JSON Lines {}", self.file.name())
     }
 
+    fn place(&self) -> Option<PathBuf> {
+        self.file.place()
+    }
+
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
         self.file.open(context).map(drop)
     }
@@ -68,6 +74,11 @@ impl<T: Serialize + Send + 'static> Sink<T> for JsonLinesSink {
 
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
         self.file.commit(epoch)
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        self.file.close();
+        Ok(())
     }
 
     fn abort(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -163,6 +164,10 @@ pub struct Measured<S, F> {
 impl<T, S: Sink<T>, F: Fn(&T) -> ProcessingTime + Send + 'static> Sink<T> for Measured<S, F> {
     fn describe(&self) -> String {
         self.sink.describe()
+    }
+
+    fn place(&self) -> Option<PathBuf> {
+        self.sink.place()
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {

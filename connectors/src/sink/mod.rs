@@ -2,6 +2,7 @@
 
 mod at_commit;
 mod channel;
+mod claim;
 mod console;
 #[cfg(test)]
 mod crash;

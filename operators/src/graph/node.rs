@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::panic::Location;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::Port;
@@ -148,6 +149,8 @@ pub enum NodeKind {
         output_mode: OutputMode,
         /// The node of the steps before it, which the sink runs itself where their results would not leave the worker.
         steps: Option<NodeId>,
+        /// What it needs for itself alone, as far as that is known before it runs: see [`Sink::place`](crate::Sink::place).
+        place: Option<PathBuf>,
     },
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 
 use super::node::{Node, NodeId, NodeKind};
 
@@ -39,6 +40,7 @@ pub(super) fn validate(nodes: &[Node], found: &[(NodeId, String)]) -> Result<(),
         unconsumed(nodes, &mut problems);
     }
     duplicate_uids(nodes, &mut problems);
+    shared_places(nodes, &mut problems);
     problems.sort_by_key(|(node, _)| *node);
     if problems.is_empty() {
         return Ok(());
@@ -79,6 +81,28 @@ fn duplicate_uids(nodes: &[Node], problems: &mut Vec<(NodeId, String)>) {
             ));
         } else {
             seen.insert(node.uid(), node);
+        }
+    }
+}
+
+/// Two sinks into one place would write over each other's rows, without a word.
+fn shared_places(nodes: &[Node], problems: &mut Vec<(NodeId, String)>) {
+    let mut seen: HashMap<&Path, &Node> = HashMap::new();
+    for node in nodes {
+        let NodeKind::Sink { place: Some(place), .. } = &node.kind else { continue };
+        if let Some(first) = seen.get(place.as_path()) {
+            let (file, line) = (first.location.file(), first.location.line());
+            problems.push((
+                node.id,
+                format!(
+                    "{} is written to by `{}` at {file}:{line}, and one would write over the rows of the other: give each \
+                     its own, or bring the streams together with `union` before one sink",
+                    place.display(),
+                    first.label()
+                ),
+            ));
+        } else {
+            seen.insert(place, node);
         }
     }
 }

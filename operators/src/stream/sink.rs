@@ -1,6 +1,7 @@
 //! `sink`: where a stream leaves the graph.
 
 use std::panic::Location;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::Stream;
@@ -19,10 +20,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     where
         T: Data,
     {
-        let detail = sink.describe();
+        let (detail, place) = (sink.describe(), sink.place());
         let bare = self.steps.is_empty();
         let make = |chain| SinkSpec::One(Arc::new(Mutex::new(Box::new(ErasedSink::new(sink, chain, bare)))));
-        self.attach(detail, Route::Single, make, Location::caller());
+        self.attach((detail, place), Route::Single, make, Location::caller());
     }
 
     /// Ends the stream in a sink on every worker, each made by `make` from the worker's number, or refused with an error.
@@ -49,12 +50,12 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 Ok(Box::new(ErasedSink::new(make(worker)?, Arc::clone(&chain), bare)))
             }))
         };
-        self.attach(detail, Route::Local, of_chain, Location::caller());
+        self.attach((detail, None), Route::Local, of_chain, Location::caller());
     }
 
     fn attach(
         self,
-        detail: String,
+        (detail, place): (String, Option<PathBuf>),
         route: Route,
         sink: impl FnOnce(Arc<P>) -> SinkSpec,
         location: &'static Location<'static>,
@@ -85,7 +86,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
             (Input::by(port.node, port.output, route), Some(port.node).filter(|_| watermark.is_none()))
         };
         graph.add(NodeSpec {
-            kind: NodeKind::Sink { sink, output_mode, steps },
+            kind: NodeKind::Sink { sink, output_mode, steps, place },
             op: "sink",
             steps: Vec::new(),
             inputs: vec![input],

@@ -486,6 +486,7 @@ impl<'scope> Building<'_, 'scope> {
         let immediate = self.control.mode == Mode::Continuous;
         let mut context = SinkContext::new(&self.layout.query, output_mode, immediate)
             .on_worker(self.worker, self.control.workers)
+            .of_sink(&Site::of(node).to_string(), self.control.groups + node.id.0 as u64)
             .from_epoch(self.control.resume.first)
             .with_clock(self.control.clock.clone());
         if self.control.resume.durable {

@@ -33,8 +33,9 @@ use parts::Parts;
 ///
 /// With a checkpoint every epoch is synced to the disk before it is recorded as committed. The next run finishes what
 /// was recorded and deletes what was not, with as many workers as it likes. It has to be given the same directory; and
-/// a directory belongs to one sink of one query, for what is left there unfinished is taken for its own. Without a
-/// checkpoint nothing is synced, and a crash leaves its unfinished files where they are.
+/// a directory belongs to one sink of one query, for what is left there unfinished is taken for its own: another one is
+/// refused, in this process and (by a lock on the directory, on Unix) in others. Without a checkpoint nothing is synced,
+/// and a crash leaves its unfinished files where they are.
 ///
 /// Files that are there are kept, and new ones are added beside them. A reader may take finished files away. A query with
 /// a new checkpoint begins at the beginning, and would write once more what an earlier one has written; so it is refused
@@ -137,6 +138,10 @@ impl DirSink {
 impl<T: Serialize + Send + 'static> Sink<T> for DirSink {
     fn describe(&self) -> String {
         format!("{} files in {}", self.format.name(), self.name)
+    }
+
+    fn place(&self) -> Option<PathBuf> {
+        Some(self.parts.place())
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {

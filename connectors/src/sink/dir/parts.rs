@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, ProcessingTime, SinkContext, SinkError};
 
+use super::super::claim::{self, Claim};
 use super::super::disk;
 use super::name::PartName;
 
@@ -75,6 +76,8 @@ impl Writing {
 #[derive(Debug)]
 pub(super) struct Parts {
     dir: PathBuf,
+    /// The right to the directory, which the instances of the sink have together.
+    claim: Option<Claim>,
     pub(super) roll: Roll,
     /// Whether a query that begins may find files of others.
     pub(super) adds: bool,
@@ -94,6 +97,7 @@ impl Parts {
     pub(super) fn new(dir: PathBuf, extension: &'static str) -> Self {
         Parts {
             dir,
+            claim: None,
             roll: Roll { at: 64 << 20, every: Duration::from_secs(60) },
             adds: false,
             context: SinkContext::new("", OutputMode::Append, false),
@@ -106,10 +110,15 @@ impl Parts {
         }
     }
 
+    pub(super) fn place(&self) -> PathBuf {
+        claim::whole(&self.dir)
+    }
+
     pub(super) fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
         self.context = context.clone();
         self.forget();
         disk::make_dirs(&self.dir, context.durable)?;
+        self.claim = Some(Claim::together(&self.dir, context)?);
         // Nothing that is there is written over, were it the result of a run that had the same number.
         let (worker, execution) = (context.worker as u64, context.execution);
         let same = |part: &PartName| part.worker == worker && part.execution == execution;
@@ -209,7 +218,11 @@ impl Parts {
         for part in self.rolled.drain(..).map(|(_, part)| part).chain(writing) {
             finish(&self.dir, &part.name, part.committed)?;
         }
-        if self.context.durable { disk::sync_dir(&self.dir) } else { Ok(()) }
+        if self.context.durable {
+            disk::sync_dir(&self.dir)?;
+        }
+        self.claim = None;
+        Ok(())
     }
 
     pub(super) fn abort(&mut self) {
@@ -327,6 +340,7 @@ impl Parts {
     }
 
     fn forget(&mut self) {
+        self.claim = None;
         self.writing = None;
         self.rolled.clear();
         self.outstanding.clear();
