@@ -128,6 +128,9 @@ where
 
     /// The windows that have changed, each with its current value: once per epoch in micro-batch; in continuous as soon
     /// as nothing more waits to be taken in. A closed window is said no more.
+    ///
+    /// After a restart from a checkpoint nothing is said until something changes. So who keeps a table of these rows elsewhere
+    /// keeps it as long as the checkpoint, or makes it anew from what the sink has written, not from what a new run says.
     pub fn update(self) -> Results<K, A> {
         self.update_with_late().0
     }

@@ -30,7 +30,10 @@ pub struct SessionWindow {
     micros: i64,
 }
 
-/// Sessions that end when a key has been silent for `gap`, a whole number of microseconds of event time.
+/// Sessions that end when a key has been silent for longer than `gap`, a whole number of microseconds of event time. A record
+/// exactly `gap` after the last one still belongs to the session: spans that overlap or touch are one. A session that has been
+/// said is forgotten, so a record that comes after that and would have been in it, but is not late itself, begins a second one,
+/// which overlaps the first in time ([`SessionWindow`] says when).
 pub fn session(gap: Duration) -> SessionWindow {
     SessionWindow { gap, micros: i64::try_from(gap.as_micros()).unwrap_or(i64::MAX).max(1) }
 }
