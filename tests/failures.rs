@@ -427,6 +427,9 @@ fn options_that_cannot_be_are_refused_by_name() {
         (default().with_retain(0), "--retain"),
         (default().with_savepoint("savepoint"), "--from-savepoint"),
         (restarted, "--restart"),
+        (default().with_retain(4), "--retain"),
+        (default().with_drop_state("counts"), "--drop-state"),
+        (default().with_allow_loss(), "--allow-loss"),
     ];
     for (options, name) in refused {
         match run(&graph, options) {

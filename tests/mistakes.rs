@@ -400,3 +400,46 @@ fn a_place_that_another_sink_has_is_refused_when_the_sink_opens() {
         third.run(Options::default().without_ctrl_c()).unwrap();
     }
 }
+
+#[test]
+fn a_uid_to_be_dropped_that_nothing_has_is_refused_with_those_there_are() {
+    let place = tempfile::tempdir().unwrap();
+    let count = |drop_state: &str| {
+        let graph = Graph::new("counts");
+        let numbers = graph.source(memory([1, 2, 3])).uid("numbers").key_by(|_| 0u8);
+        numbers.count().update().uid("counts").sink(memory_sink().0);
+        run(&graph, options(place.path()).with_drop_state(drop_state))
+    };
+    for _ in 0..2 {
+        // With a checkpoint that is new, and with one that holds something.
+        let error = count("count").unwrap_err();
+        assert!(matches!(error, RunError::Options { option: "--drop-state", .. }), "{error}");
+        let said = error.to_string();
+        assert!(said.contains("`count`") && said.contains("there are `counts`, "), "{said}");
+        assert!(said.contains("`numbers`"), "{said}");
+        count("counts").unwrap();
+    }
+}
+
+#[test]
+fn a_uid_that_was_renamed_is_told_with_all_that_goes_with_it() {
+    let place = tempfile::tempdir().unwrap();
+    let count = |uid: &str, drop_state: &[&str]| {
+        let graph = Graph::new("counts");
+        let numbers = graph.source(memory([1, 2, 3])).uid("numbers").key_by(|_| 0u8);
+        numbers.count().update().uid(uid).sink(json_lines_sink(place.path().join("counts.jsonl")));
+        let options =
+            drop_state.iter().fold(options(place.path()), |options, uid| options.with_drop_state(*uid));
+        run(&graph, options)
+    };
+    count("old", &[]).unwrap();
+    let error = count("new", &[]).unwrap_err().to_string();
+    assert!(error.contains("--drop-state old --drop-state old/sink"), "{error}");
+    let error = count("new", &["old"]).unwrap_err().to_string();
+    assert!(
+        error.contains("does not fit `old/sink`: ") && error.matches("--drop-state").count() == 1,
+        "{error}"
+    );
+    count("new", &["old", "old/sink"]).unwrap();
+    count("new", &[]).unwrap();
+}

@@ -6,12 +6,14 @@ use tidemill_operators::graph::Node;
 use tidemill_operators::spill::SpillError;
 use tidemill_operators::{GraphError, OperatorError, SinkError, SourceError};
 
+use crate::Summary;
+
 /// Where in the graph something happened: the operator's name, and the line of the user's program that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     /// The operator.
     pub operator: String,
-    /// The user's file and line.
+    /// The user's file and line; empty for what is in a checkpoint and no longer in the program.
     pub location: String,
 }
 
@@ -26,7 +28,8 @@ impl Site {
 
 impl std::fmt::Display for Site {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "`{}` at {}", self.operator, self.location)
+        write!(f, "`{}`", self.operator)?;
+        if self.location.is_empty() { Ok(()) } else { write!(f, " at {}", self.location) }
     }
 }
 
@@ -117,7 +120,7 @@ pub enum RunError {
     /// # fn service(graph: Graph, options: Options) -> Result<(), RunError> {
     /// match graph.run(options) {
     ///     Ok(summary) => println!("all sources have ended: {summary}"),
-    ///     Err(RunError::Interrupted) => println!("told to stop: all that was read is committed"),
+    ///     Err(RunError::Interrupted(summary)) => println!("told to stop, all that was read is committed: {summary}"),
     ///     Err(error) => return Err(error),
     /// }
     /// # Ok(())
@@ -126,7 +129,10 @@ pub enum RunError {
     ///
     /// A `main` that returns it ends with exit code 1, as with any error.
     #[error("interrupted: everything read until then is committed")]
-    Interrupted,
+    Interrupted(
+        /// What the query has done, as one whose sources have ended says it.
+        Box<Summary>,
+    ),
     /// The query was cancelled: epochs that were not yet committed are lost.
     #[error("cancelled after {after:?}: epochs that were not committed are lost")]
     Cancelled {
@@ -180,7 +186,7 @@ impl RunError {
                 _ => Fault::Engine,
             },
             RunError::GivenUp { error, .. } => error.fault(),
-            RunError::Interrupted | RunError::Cancelled { .. } => Fault::Nobody,
+            RunError::Interrupted(_) | RunError::Cancelled { .. } => Fault::Nobody,
             RunError::Engine(_) => Fault::Engine,
         }
     }

@@ -74,7 +74,7 @@ pub struct Options {
     pub checkpoint: Option<PathBuf>,
 
     /// How many of the last epochs the checkpoint keeps, to be looked at and compared.
-    #[cfg_attr(feature = "cli", arg(long, default_value_t = 3, value_name = "EPOCHS"))]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = RETAIN, value_name = "EPOCHS"))]
     pub retain: usize,
 
     /// Begin with a copy of this savepoint, if there is no checkpoint yet.
@@ -82,7 +82,7 @@ pub struct Options {
     pub from_savepoint: Option<PathBuf>,
 
     /// Give up the state of an operator, or the position of a source, that the graph no longer has. What has that uid in
-    /// the graph now begins anew, so leave the flag out of later runs.
+    /// the graph now begins anew, so leave the flag out of later runs. One that neither has is an error.
     #[cfg_attr(feature = "cli", arg(long, value_name = "UID"))]
     pub drop_state: Vec<String>,
 
@@ -128,6 +128,9 @@ pub struct Options {
 /// Fewer rows are handed over as a batch: reading them from within the chain takes a step of the worker more.
 const FEEDS_FROM: usize = 64;
 
+/// How many epochs a checkpoint keeps unless it is told otherwise.
+const RETAIN: usize = 3;
+
 impl Default for Options {
     fn default() -> Self {
         Options {
@@ -140,7 +143,7 @@ impl Default for Options {
             feeds_from: FEEDS_FROM,
             checkpoint_interval: Duration::from_secs(1),
             checkpoint: None,
-            retain: 3,
+            retain: RETAIN,
             from_savepoint: None,
             drop_state: Vec::new(),
             restart: Restart::Never,
@@ -363,6 +366,22 @@ impl Options {
 }
 
 impl Options {
+    /// Refuses what means nothing in a query without a checkpoint, as far as it can be told from what is so anyway.
+    pub(crate) fn check_without_checkpoint(&self) -> Result<(), RunError> {
+        let useless = [
+            (self.restart != Restart::Never, "--restart", "there is nothing to go on from"),
+            (self.retain != RETAIN, "--retain", "no epochs are kept"),
+            (!self.drop_state.is_empty(), "--drop-state", "there is no state of an earlier run to give up"),
+            (self.allow_loss, "--allow-loss", "a query begins anew, and nothing is asked of its sources"),
+        ];
+        match useless.iter().find(|(given, ..)| *given) {
+            None => Ok(()),
+            Some((_, option, why)) => {
+                Err(RunError::Options { option, problem: format!("needs --checkpoint: without one {why}") })
+            }
+        }
+    }
+
     /// What was asked for and has no effect in the mode, in words.
     pub(crate) fn without_effect(&self) -> impl Iterator<Item = &'static str> {
         let records = self.mode == Mode::Continuous && self.max_records_per_epoch.is_some();

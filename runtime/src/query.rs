@@ -18,7 +18,7 @@ use crate::error::{RunError, Site};
 use crate::interrupt::Interrupt;
 use crate::journal;
 use crate::ledger::{Ledger, PartitionMark};
-use crate::options::{Options, Restart};
+use crate::options::Options;
 use crate::progress::{Progress, Summary};
 use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, warn_of_ended};
 use crate::saver::Saver;
@@ -102,11 +102,8 @@ impl Prepared {
             tracing::warn!(query = %graph.name(), "{what}");
         }
         let nodes = graph.nodes();
-        if storage.is_none() && options.restart != Restart::Never {
-            return Err(RunError::Options {
-                option: "--restart",
-                problem: "needs --checkpoint: without one there is nothing to go on from".to_owned(),
-            });
+        if storage.is_none() {
+            options.check_without_checkpoint()?;
         }
         let layout = Arc::new(Layout::of(graph.name(), nodes.clone()));
         if options.mode == Mode::Continuous && options.workers > 1 {
@@ -300,6 +297,10 @@ fn supervise(
         let mut committed = false;
         let error = match attempt.and_then(|it| drive(it, &interrupt, shared, &mut committed)) {
             Ok(summary) => return Ok(Summary { restarts: u64::from(restarts), ..summary }),
+            Err(RunError::Interrupted(mut summary)) => {
+                summary.restarts = u64::from(restarts);
+                return Err(RunError::Interrupted(summary));
+            }
             Err(error) => error,
         };
         if committed {
@@ -388,7 +389,7 @@ fn drive(
     tracing::info!(query = %layout.query, epochs = summary.epochs, rows = summary.input_rows, "query ends");
     match (failure, outcome) {
         (Some(error), _) | (None, Err(error)) => Err(error),
-        (None, Ok(())) if interrupted => Err(RunError::Interrupted),
+        (None, Ok(())) if interrupted => Err(RunError::Interrupted(Box::new(summary))),
         (None, Ok(())) => Ok(summary),
     }
 }

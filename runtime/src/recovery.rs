@@ -1,6 +1,6 @@
 //! What a query starts from: nothing, or the last commit of its checkpoint.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tidemill_operators::graph::{Node, NodeId, NodeKind, Place};
@@ -76,11 +76,13 @@ impl Opened {
         let Recovered { commit, plans } = recovered.unwrap_or(Recovered { commit: None, plans: Vec::new() });
         let operators = operators(layout, options);
         let mut offsets = BTreeMap::new();
+        refuse_unknown(commit.as_ref(), layout, options)?;
         if let Some(commit) = &commit {
-            check_operators(commit, &operators, options)?;
-            check_watermarks(commit, layout, options)?;
-            check_sinks(commit, layout, options)?;
-            offsets = source_offsets(commit, layout, options)?;
+            let fits = check_operators(commit, &operators, options)
+                .and_then(|()| check_watermarks(commit, layout, options))
+                .and_then(|()| check_sinks(commit, layout, options))
+                .and_then(|()| source_offsets(commit, layout, options));
+            offsets = fits.map_err(|error| with_all_lost(error, commit, layout, options))?;
             checkpoint.give_up(&options.drop_state, options.workers as u32)?;
         }
         // A plan of micro-batches is what comes next only after a commit of micro-batches.
@@ -186,6 +188,53 @@ pub(crate) fn keeper_of(node: &Node, place: Place) -> Option<Box<dyn Operator>> 
     }
 }
 
+/// A uid that nothing has is a mistyped one, and what was to be given up would stay.
+fn refuse_unknown(commit: Option<&CommitRecord>, layout: &Layout, options: &Options) -> Result<(), RunError> {
+    let mut known: BTreeSet<&str> = layout.nodes.iter().map(Node::uid).collect();
+    if let Some(commit) = commit {
+        known.extend(commit.operators.keys().chain(commit.watermarks.keys()).map(String::as_str));
+        known.extend(commit.offsets.keys().chain(commit.sinks.keys()).map(String::as_str));
+    }
+    let Some(unknown) = options.drop_state.iter().find(|uid| !known.contains(uid.as_str())) else {
+        return Ok(());
+    };
+    let known: Vec<_> = known.iter().map(|uid| format!("`{uid}`")).collect();
+    Err(RunError::Options {
+        option: "--drop-state",
+        problem: format!(
+            "neither the checkpoint nor the graph has the uid `{unknown}` (any more: once it has been given up, leave the \
+             flag out); there are {}",
+            known.join(", ")
+        ),
+    })
+}
+
+/// Adds to an error of what the graph has lost all the rest of it, so that it need not be found out one by one.
+fn with_all_lost(error: RunError, commit: &CommitRecord, layout: &Layout, options: &Options) -> RunError {
+    let is_there = |uid: &String| layout.nodes.iter().any(|node| node.uid() == uid);
+    let shows = commit.sinks.iter().filter(|(_, prepared)| prepared.iter().any(|bytes| !bytes.is_empty()));
+    let kept = commit.operators.keys().chain(commit.watermarks.keys()).chain(commit.offsets.keys());
+    let lost: BTreeSet<&String> = kept
+        .chain(shows.map(|(uid, _)| uid))
+        .filter(|uid| !is_there(uid) && !options.drop_state.contains(*uid))
+        .collect();
+    match error {
+        RunError::Restore { site, mut problem } if lost.len() > 1 => {
+            let flags: Vec<_> = lost.iter().map(|uid| format!("--drop-state {uid}")).collect();
+            // The rest may depend on the one uid: a sink is known by what leads to it.
+            problem += &format!(
+                ". The graph has lost {} uids in all that the checkpoint knows; one that gets its uid back may bring back \
+                 others, which are derived from it. To give all of them up: {}. Of a sink that has still to show what is \
+                 committed, rows would be lost: let the graph as it was stop in order first",
+                lost.len(),
+                flags.join(" ")
+            );
+            RunError::Restore { site, problem }
+        }
+        error => error,
+    }
+}
+
 fn check_operators(
     commit: &CommitRecord,
     now: &BTreeMap<String, OperatorRecord>,
@@ -226,7 +275,7 @@ fn check_watermarks(commit: &CommitRecord, layout: &Layout, options: &Options) -
     match commit.watermarks.keys().find(|uid| !options.drop_state.contains(uid) && !is_there(uid)) {
         None => Ok(()),
         Some(uid) => Err(RunError::Restore {
-            site: Site { operator: uid.clone(), location: "the checkpoint".to_owned() },
+            site: Site { operator: uid.clone(), location: String::new() },
             problem: format!(
                 "the checkpoint holds the watermark of this uid, but nothing of this uid assigns one any more: give the \
                  stream that uid where its watermark is assigned, as it was before the graph changed \
@@ -248,7 +297,7 @@ fn check_sinks(commit: &CommitRecord, layout: &Layout, options: &Options) -> Res
     match lost {
         None => Ok(()),
         Some((uid, _)) => Err(RunError::Restore {
-            site: Site { operator: uid.clone(), location: "the checkpoint".to_owned() },
+            site: Site { operator: uid.clone(), location: String::new() },
             problem: format!(
                 "the query has written to a sink of this uid, which may still have to show what is committed, but the \
                  graph has no such sink any more (a sink is known by the steps and uids that lead to it): go on with the \
@@ -272,7 +321,7 @@ fn source_offsets(
         let node = layout.nodes.iter().find(|node| node.uid() == uid);
         let Some((node, NodeKind::Source(source))) = node.map(|node| (node, &node.kind)) else {
             return Err(RunError::Restore {
-                site: Site { operator: uid.clone(), location: "the checkpoint".to_owned() },
+                site: Site { operator: uid.clone(), location: String::new() },
                 problem: format!(
                     "the query has read from a source of this uid, which the graph no longer has: give its \
                      successor that uid, or forget where it stood with --drop-state {uid}"

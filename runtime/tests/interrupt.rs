@@ -23,7 +23,11 @@ fn a_signal_to_stop_commits_what_has_been_read_and_ends_the_query_with_its_own_e
             .inspect(move |_| raised.call_once(|| signal_hook::low_level::raise(signal).unwrap()))
             .sink(sink);
         let outcome = graph.run(Options::default().with_mode(mode));
-        assert!(matches!(outcome, Err(RunError::Interrupted)), "{mode:?}, {signal}: {outcome:?}");
+        let Err(RunError::Interrupted(summary)) = outcome else {
+            unreachable!("{mode:?}, {signal}: {outcome:?}");
+        };
+        // A service says at its end what it has done.
+        assert_eq!((summary.input_rows, summary.output_rows), (1, 1), "{mode:?}, {signal}");
         assert_eq!(rows.committed(), [7], "{mode:?}, {signal}");
     }
 }

@@ -11,7 +11,7 @@ use super::node::{Node, NodeId, NodeKind};
 pub struct Problem {
     /// The operator.
     pub operator: String,
-    /// The user's file and line.
+    /// The user's file and line; empty where the graph has none.
     pub location: String,
     /// What is wrong, and what to do.
     pub message: String,
@@ -19,7 +19,10 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` at {}: {}", self.operator, self.location, self.message)
+        match self.location.as_str() {
+            "" => write!(f, "`{}`: {}", self.operator, self.message),
+            location => write!(f, "`{}` at {location}: {}", self.operator, self.message),
+        }
     }
 }
 
@@ -120,6 +123,12 @@ mod tests {
         assert_eq!(error.problems.len(), 1);
         assert!(error.problems[0].location.contains("validate.rs:"), "{error}");
         assert!(error.to_string().contains("no stream ends in a sink"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_graph_is_refused_without_a_line_that_it_does_not_have() {
+        let said = Graph::new("test").validate().unwrap_err().to_string();
+        assert!(said.contains("`graph`: no stream ends in a sink"), "{said}");
     }
 
     #[test]
