@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tidemill::checkpoint::MemoryStorage;
 use tidemill::connectors::{
     at_commit, channel, csv_dir, csv_files, csv_sink, json_lines, json_lines_dir, json_lines_sink, memory,
-    memory_sink, socket, text_files,
+    memory_sink, rate, socket, text_files,
 };
 use tidemill::{
     EventTime, Fault, Graph, Journal, Options, PlanLimits, ReaderContext, Restart, Run, RunError, Source,
@@ -442,4 +442,20 @@ fn a_uid_that_was_renamed_is_told_with_all_that_goes_with_it() {
     );
     count("new", &["old", "old/sink"]).unwrap();
     count("new", &[]).unwrap();
+}
+
+#[test]
+fn a_graph_that_runs_is_not_disturbed_by_a_second_run_of_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let out = scratch.path().join("rows");
+    let graph = Graph::new("twice");
+    graph.source(rate(1_000).rows(100)).map(|row| row.value).sink(json_lines_sink(&out));
+    let running = graph.start(Options::default().without_ctrl_c()).unwrap();
+    while running.progress().epoch.is_none() {
+        std::thread::yield_now();
+    }
+    let error = graph.run(Options::default().without_ctrl_c()).unwrap_err().to_string();
+    assert!(error.contains("of the query `twice`"), "{error}");
+    running.wait().unwrap();
+    assert_eq!(std::fs::read_to_string(&out).unwrap().lines().count(), 100);
 }

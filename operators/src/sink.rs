@@ -91,7 +91,8 @@ pub trait Sink<T>: Send + 'static {
         None
     }
 
-    /// Called once, on the worker that will write, before anything else.
+    /// Called once, on the worker that will write, before anything else. If it fails, nothing more is called. One of a graph that
+    /// runs twice at a time is called for the second run too: if it refuses that, the first goes on.
     fn open(&mut self, _context: &SinkContext) -> Result<(), SinkError> {
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{Committed, Epoch, Prepared, SinkContext, SinkError};
+use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, SinkContext, SinkError};
 
 use super::claim::{self, Claim};
 use super::{Pending, disk};
@@ -70,38 +70,36 @@ impl OutFile {
 
     /// Opens the file, with the directories above it. Returns whether it is empty.
     pub(super) fn open(&mut self, context: &SinkContext) -> Result<bool, SinkError> {
-        self.claim = None;
-        self.pending.open(context);
-        self.shown = None;
-        self.durable = context.durable;
-        self.begins = context.first == Epoch(0);
-        if self.append && self.replaces() {
+        if self.append && context.output_mode == OutputMode::Complete {
             return Err(SinkError::Setup(format!(
                 "{} cannot be appended to: every epoch outputs the complete table, which replaces the last one",
                 self.name()
             )));
         }
         let parent = self.path.parent().unwrap_or(Path::new(""));
-        disk::make_dirs(parent, self.durable)?;
+        let durable = context.durable;
+        disk::make_dirs(parent, durable)?;
         let failed = |error| disk::failed("open", &self.path, error);
         let mut options = File::options();
         // What is in it is for `recover` to decide, if there is a checkpoint, and may be another's.
-        options.create(true).write(true).append(self.append && !self.durable).truncate(false);
+        options.create(true).write(true).append(self.append && !durable).truncate(false);
         let mut file = options.open(&self.path).map_err(failed)?;
         // Without a checkpoint, those who only append do each other no harm.
-        if file.metadata().map_err(failed)?.is_file() && (self.durable || !self.append) {
-            self.claim = Some(Claim::alone(&self.path, context)?);
-            if !self.durable {
-                file.set_len(0).map_err(failed)?;
-            }
+        let is_alone = file.metadata().map_err(failed)?.is_file() && (durable || !self.append);
+        let claim = if is_alone { Some(Claim::alone(&self.path, context)?) } else { None };
+        if is_alone && !durable {
+            file.set_len(0).map_err(failed)?;
         }
-        self.length = file.metadata().map_err(failed)?.len();
-        if self.durable {
+        let length = file.metadata().map_err(failed)?.len();
+        if durable {
             file.seek(SeekFrom::End(0)).map_err(failed)?;
             disk::sync_dir(parent)?;
         }
-        self.file = Some(file);
-        Ok(self.length == 0)
+        // Not before: a run of the same graph may be using what is here.
+        self.pending.open(context);
+        (self.shown, self.begins, self.durable) = (None, context.first == Epoch(0), durable);
+        (self.claim, self.file, self.length) = (claim, Some(file), length);
+        Ok(length == 0)
     }
 
     /// Finishes what was committed and takes back what was not. Returns whether the file is empty.
@@ -221,7 +219,7 @@ fn finish(path: &Path, base: u64, bytes: &[u8]) -> Result<u64, SinkError> {
 mod tests {
     use std::io::Write;
 
-    use tidemill_operators::{OutputMode, Sink};
+    use tidemill_operators::Sink;
 
     use super::super::at_commit::at_commit;
     use super::super::crash::{Drive, Overlap, ROWS, empty, numbers, scratch};

@@ -50,6 +50,8 @@ pub(crate) struct Seat {
     /// What has come too early, by epoch; the steps have been done.
     stash: BTreeMap<Epoch, VecDeque<Batch>>,
     prepared: VecDeque<Epoch>,
+    /// Whether the sink has been opened; one that has refused may be in use by another run of the graph.
+    opened: bool,
     closed: bool,
     clean: bool,
     control: Arc<Control>,
@@ -76,6 +78,7 @@ impl Seat {
             rows: 0,
             stash: BTreeMap::new(),
             prepared: VecDeque::new(),
+            opened: false,
             closed: false,
             clean: false,
             control,
@@ -102,8 +105,8 @@ impl Seat {
         let Some((context, uid)) = self.to_open.take() else { return };
         enter(self.node);
         let control = Arc::clone(&self.control);
-        let opened = self.attempt(|sink| sink.open(&context));
-        if !opened || !control.resume.durable {
+        self.opened = self.attempt(|sink| sink.open(&context));
+        if !self.opened || !control.resume.durable {
             return;
         }
         let committed = control.resume.first.0.checked_sub(1).and_then(|epoch| {
@@ -208,7 +211,7 @@ impl Seat {
 /// A sink whose query has not ended in order forgets what it was not told to commit.
 impl Drop for Seat {
     fn drop(&mut self) {
-        if !self.clean {
+        if self.opened && !self.clean {
             self.held.with(|sink| sink.abort());
         }
     }

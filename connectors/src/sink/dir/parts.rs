@@ -115,16 +115,18 @@ impl Parts {
     }
 
     pub(super) fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
-        self.context = context.clone();
-        self.forget();
         disk::make_dirs(&self.dir, context.durable)?;
-        self.claim = Some(Claim::together(&self.dir, context)?);
+        let claim = Claim::together(&self.dir, context)?;
         // Nothing that is there is written over, were it the result of a run that had the same number.
         let (worker, execution) = (context.worker as u64, context.execution);
         let same = |part: &PartName| part.worker == worker && part.execution == execution;
         let last =
             self.list()?.into_iter().filter(|(part, _)| same(part)).map(|(part, _)| part.sequence).max();
+        // Not before: a run of the same graph may be using what is here.
+        self.forget();
+        self.context = context.clone();
         self.next = last.map_or(0, |last| last.saturating_add(1));
+        self.claim = Some(claim);
         Ok(())
     }
 
