@@ -74,7 +74,7 @@ pub(super) fn table(results: &Results, root: &str) -> Result<String, String> {
         workers.iter().map(|number| find((0, "plain loop", *number)).map(Line::speed)).collect();
     let alone = if alone.iter().any(Option::is_some) {
         format!(
-            "A loop without an engine, which takes the events and frees them: {} M/s with {}.\n\n",
+            "A loop without an engine, which copies the events and frees them: {} M/s with {}.\n\n",
             beside(alone),
             words::workers(&workers).replace("worker", "thread")
         )
