@@ -92,7 +92,7 @@ pub trait Intake<K: Key, A: Aggregate>: Send + 'static {
     fn end(&mut self) {}
 
     /// As [`offer`](Self::offer), for a record that stays where it is, and outside of batches: says whether it is late and
-    /// has not been added. For [wide](is_wide) records.
+    /// has not been added. For records that are wide.
     #[inline(always)]
     fn turns_away<Q>(
         &mut self,
