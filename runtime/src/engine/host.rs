@@ -58,12 +58,11 @@ const AHEAD_AFTER: Duration = Duration::from_millis(10);
 /// close quickly was written so often that a checkpoint held a hundred times the state.
 const AHEAD_BYTES: usize = 8 << 20;
 
-/// Whether so many unsaved changes are worth writing before the epoch ends, when there were `before` after the last flush
-/// and so many bytes have been written. If they have become fewer, windows have closed, and all that is there now has come
-/// since.
-fn is_worth_writing(before: usize, unsaved: usize, written: usize) -> bool {
+/// Whether so many unsaved changes are worth writing before the epoch ends, when there were `before` after the last flush.
+/// If they have become fewer, windows have closed, and all that is there now has come since.
+fn is_worth_writing(before: usize, unsaved: usize) -> bool {
     let at_once = unsaved.checked_sub(before).unwrap_or(unsaved);
-    AHEAD.contains(&unsaved) && at_once < AHEAD.start && written < AHEAD_BYTES
+    AHEAD.contains(&unsaved) && at_once < AHEAD.start
 }
 
 /// Calls an operator that may use so much memory. What could not be spilled or read back is why it fails, whatever else
@@ -143,7 +142,11 @@ impl Hosted {
         }
         let unsaved = self.operator.unsaved();
         let before = std::mem::replace(&mut self.unsaved, unsaved);
-        if !is_worth_writing(before, unsaved, self.changes.len()) || now.since(self.ahead) < AHEAD_AFTER {
+        if !is_worth_writing(before, unsaved) || now.since(self.ahead) < AHEAD_AFTER {
+            return;
+        }
+        // Last, and so not at every flush: it is added up over all key groups.
+        if self.changes.len() >= AHEAD_BYTES {
             return;
         }
         self.ahead = now;
@@ -300,19 +303,58 @@ impl Operator for Forward {
 
 #[cfg(test)]
 mod tests {
-    use super::{AHEAD_BYTES, is_worth_writing};
+    use tidemill_operators::testing::{nowhere, numbers};
+    use tidemill_operators::{Graph, KeyGroup, SnapshotWriter};
+
+    use super::*;
+    use crate::checkpoint::MemoryStorage;
+    use crate::options::Options;
+    use crate::query::Prepared;
+    use crate::testing::SimClock;
 
     #[test]
     fn changes_that_come_slowly_are_written_ahead() {
-        assert!(is_worth_writing(1_500, 2_000, 100_000));
-        assert!(!is_worth_writing(500, 1_000, 0), "too few");
-        assert!(!is_worth_writing(16_000, 16_500, 0), "too many");
-        assert!(!is_worth_writing(0, 5_000, 0), "all at once");
-        assert!(!is_worth_writing(1_500, 2_000, AHEAD_BYTES), "too much of it already");
+        assert!(is_worth_writing(1_500, 2_000));
+        assert!(!is_worth_writing(500, 1_000), "too few");
+        assert!(!is_worth_writing(16_000, 16_500), "too many");
+        assert!(!is_worth_writing(0, 5_000), "all at once");
     }
 
     #[test]
     fn a_window_that_fills_at_once_is_not_written_ahead_because_the_last_one_was_larger() {
-        assert!(!is_worth_writing(1_000_000, 9_000, 0));
+        assert!(!is_worth_writing(1_000_000, 9_000));
+    }
+
+    /// Always has something to write, and writes the same again.
+    struct Restless;
+
+    impl Operator for Restless {
+        fn batch(&mut self, _: usize, _: Batch, _: &mut Context) -> Result<(), OperatorError> {
+            Ok(())
+        }
+        fn unsaved(&self) -> usize {
+            AHEAD.start
+        }
+        fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+            writer.put(KeyGroup(7), &(), &"key", &"x".repeat(AHEAD_BYTES / 4))
+        }
+    }
+
+    #[test]
+    fn what_is_written_again_and_again_ahead_of_an_epochs_end_is_bounded() {
+        let graph = Graph::new("restless");
+        numbers(&graph, 1).key_by(|n| *n).count().update().sink(nowhere());
+        let storage = Arc::new(MemoryStorage::new());
+        let (options, clock) = (Options::default().with_allow_loss(), SimClock::new().clock());
+        let prepared = Prepared::new(&graph, options, clock, Some(storage), true).unwrap();
+        let nodes = graph.nodes();
+        let node = nodes.iter().find(|node| node.is_stateful()).unwrap();
+        let control = Arc::clone(&prepared.control);
+        let mut hosted = Hosted::new(node, Box::new(Restless), 0, control, (true, true));
+        for milliseconds in 0..1_000 {
+            hosted.save_ahead(ProcessingTime(milliseconds * 1_000));
+        }
+        let written = hosted.changes.len();
+        assert!((AHEAD_BYTES..AHEAD_BYTES * 3 / 2).contains(&written), "{written} bytes");
     }
 }
