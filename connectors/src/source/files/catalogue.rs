@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use tidemill_operators::{PlanLimits, ProcessingTime, SourceError, SourceLog};
 
-use super::pattern;
+use super::pattern::{self, Listing};
 use super::scan::{Opened, Splitting};
 use super::sought::{self, Found, Past, Sought};
+
+/// How much is read at once.
+const BLOCK: u64 = 256 * 1024;
 
 /// What the user has said about a file source.
 #[derive(Clone, Debug)]
@@ -33,6 +36,22 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// The settings of which the user has said nothing.
+    pub(super) fn new(pattern: String, splitting: Splitting) -> Settings {
+        Settings {
+            pattern,
+            partitions: 8,
+            bounded: false,
+            follow: false,
+            max_files: None,
+            max_bytes: 256 * 1024 * 1024,
+            interval: Duration::from_millis(100),
+            block: BLOCK,
+            splitting,
+            lossy: false,
+        }
+    }
+
     /// Whether a file is one block, read piece by piece.
     pub(super) fn whole_files(&self) -> bool {
         self.follow || matches!(self.splitting, Splitting::Csv { .. })
@@ -66,6 +85,8 @@ pub(super) struct Catalogue {
     files: Vec<Entry>,
     /// The files that have been found, and how long they were, or were last said to be.
     known: HashMap<PathBuf, u64>,
+    /// What matches the pattern and is no file.
+    special: HashSet<PathBuf>,
     /// Those that an earlier run has found under another spelling of the pattern, from the root.
     elsewhere: HashSet<PathBuf>,
     total: u64,
@@ -102,9 +123,9 @@ impl Catalogue {
     /// A bounded source that goes on does not look for files; but whoever has put some there should know.
     fn tell_what_is_left_out(&mut self, settings: &Settings) {
         // What it needs may be elsewhere, or read to the end and gone.
-        let Ok(found) = pattern::list(&settings.pattern) else { return };
-        let new = self.new_among(found, settings);
-        if let Some((first, _)) = new.first() {
+        let Ok(listing) = pattern::list(&settings.pattern) else { return };
+        let new = self.new_among(listing, settings);
+        if let Some(pattern::Found { path: first, .. }) = new.first() {
             tracing::warn!(
                 pattern = %settings.pattern,
                 "{} files are not read, such as {}: they were not there when the query first started, and a bounded \
@@ -152,19 +173,22 @@ impl Catalogue {
         if (settings.bounded || self.frozen) && self.listed {
             return Ok(());
         }
-        let found = match pattern::list(&settings.pattern) {
+        let new = match self.find_new(settings, &mut || pattern::list(&settings.pattern)) {
             // What was there at the start may go and come again, as a log does that is rotated.
             Err(SourceError::Setup(_)) if self.listed => return Ok(()),
             found => found?,
         };
-        if settings.bounded && found.is_empty() {
+        for found in &new {
+            pattern::refuse_unbounded(found)?;
+        }
+        if settings.bounded && new.is_empty() {
             tracing::warn!(
                 pattern = %settings.pattern,
                 "there is no file to read: none matches, where hidden ones and directories do not count, nor what is in \
                  these; a bounded source reads what is there when it starts, and ends"
             );
         }
-        let new = self.new_among(found, settings);
+        let new: Found = new.into_iter().map(|found| (found.path, found.len)).collect();
         if let Some(log) = self.log.as_ref().filter(|_| !new.is_empty() || !self.listed) {
             log.append(&sought::written(&new)?)?;
         }
@@ -173,26 +197,54 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Those of the files that nobody knew of. Of one that has grown behind what is read of it this tells, once.
-    fn new_among(&mut self, found: Vec<pattern::Found>, settings: &Settings) -> Found {
-        let mut new = Found::new();
+    /// Returns the new files, in order.
+    ///
+    /// A directory is not listed at one instant: a listing may show a file and miss one that appeared before it. So what a
+    /// first listing shows is looked for again, and the files that appeared after the youngest of it wait for the next call.
+    fn find_new(
+        &mut self,
+        settings: &Settings,
+        list: &mut dyn FnMut() -> Result<Listing, SourceError>,
+    ) -> Result<Vec<pattern::Found>, SourceError> {
+        let first = list()?;
+        let first = self.new_among(first, settings);
+        let Some(youngest) = first.iter().map(|found| found.changed).max() else { return Ok(first) };
+        let second = list()?;
+        let mut new = self.new_among(second, settings);
+        // What has been written to or renamed since the first listing is not younger for that.
+        let shown: HashSet<PathBuf> = first.into_iter().map(|found| found.path).collect();
+        new.retain(|found| found.changed <= youngest || shown.contains(&found.path));
+        Ok(new)
+    }
+
+    /// Returns the files that are not known yet. Warns, once, of a file that has grown behind what is read of it, and of
+    /// what is no file.
+    fn new_among(&mut self, listing: Listing, settings: &Settings) -> Vec<pattern::Found> {
+        for (path, kind) in listing.special {
+            if !self.special.contains(&path) {
+                tracing::warn!(path = %path.display(), "it is {kind} and is not read: a source of files reads regular files");
+                self.special.insert(path);
+            }
+        }
+        let mut new = Vec::new();
         let mut now = None;
-        for pattern::Found { path, len, .. } in found {
-            match self.known.get_mut(&path) {
-                Some(was) if *was < len && !settings.follow => {
+        for found in listing.files {
+            match self.known.get_mut(&found.path) {
+                Some(was) if *was < found.len && !settings.follow => {
                     tracing::warn!(
-                        file = %path.display(),
-                        "the file had {was} bytes when it was found, and has {len} now: what was added is not read. A \
-                         file must appear whole (write it elsewhere and rename it), unless the source follows files"
+                        file = %found.path.display(),
+                        "the file had {was} bytes when it was found, and has {} now: what was added is not read. A file \
+                         must appear whole (write it elsewhere and rename it), unless the source follows files",
+                        found.len
                     );
                     *was = u64::MAX;
                 }
                 Some(_) => {}
-                None if self.elsewhere.is_empty() => new.push((path, len)),
+                None if self.elsewhere.is_empty() => new.push(found),
                 None => {
                     let now = now.get_or_insert_with(|| Sought::now(settings));
-                    if !self.elsewhere.contains(&now.whole(&path)) {
-                        new.push((path, len));
+                    if !self.elsewhere.contains(&now.whole(&found.path)) {
+                        new.push(found);
                     }
                 }
             }
@@ -332,4 +384,61 @@ fn count(settings: &Settings, block: &Block, byte: u64, left: &mut u64) -> Resul
     let (records, end) = file.count(settings.splitting, from, to, left.saturating_add(header))?;
     *left = left.saturating_sub(records.saturating_sub(header));
     Ok((end < to).then_some(end.saturating_sub(block.start)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::text_files;
+    use super::*;
+    use crate::source::testing::warnings;
+
+    fn found(name: &str, written: u64, changed: u64) -> pattern::Found {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        pattern::Found::new(PathBuf::from(name), 1, at(written), at(changed))
+    }
+
+    #[test]
+    fn file_missed_by_listing_keeps_its_place() {
+        // The first listing shows c, which appeared after a and b, and misses these; d appears during the second one.
+        let mut listings = vec![
+            vec![found("c", 1, 12)],
+            vec![found("b", 2, 11), found("a", 3, 10), found("c", 4, 14), found("d", 5, 13)],
+        ]
+        .into_iter();
+        let settings = Settings::new("*".to_owned(), Splitting::Lines);
+        let mut catalogue = Catalogue::default();
+        let new = catalogue
+            .find_new(&settings, &mut || Ok(Listing { files: listings.next().unwrap(), special: Vec::new() }))
+            .unwrap();
+        let names: Vec<_> = new.iter().map(|found| found.path.to_str().unwrap()).collect();
+        assert_eq!(names, ["b", "a", "c"]);
+        assert!(listings.next().is_none());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipe_or_proc_file_is_refused_or_named() {
+        use tidemill_operators::Source;
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let start = |pattern: &Path| text_files(pattern.display().to_string()).bounded().start(0);
+        let mut refused = vec![(pipe, "a pipe (FIFO)"), (PathBuf::from("/dev/null"), "a character device")];
+        if cfg!(target_os = "linux") {
+            refused.push((PathBuf::from("/proc/self/status"), "a length of 0 bytes"));
+        }
+        for (path, kind) in refused {
+            let error = start(&path).unwrap_err();
+            assert!(matches!(error, SourceError::Setup(_)), "{error}");
+            let error = error.to_string();
+            for part in [path.to_str().unwrap(), kind, "`channel` source"] {
+                assert!(error.contains(part), "{error}");
+            }
+        }
+        std::fs::write(dir.path().join("empty"), "").unwrap();
+        let (started, said) = warnings(|| start(dir.path()));
+        assert!(started.is_ok() && said.len() == 1 && said[0].contains("a pipe (FIFO)"), "{said:?}");
+    }
 }

@@ -135,7 +135,7 @@ fn first_piece(piece: &Piece) -> bool {
     let mut mark = [0; 3];
     std::fs::File::open(&piece.path)
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut mark))
-        .is_ok_and(|()| mark == super::reader::MARK)
+        .is_ok_and(|()| mark == super::scan::MARK)
 }
 
 fn at(rows: &csv::Reader<Cursor<Text>>) -> usize {

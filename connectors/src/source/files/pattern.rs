@@ -1,8 +1,9 @@
 //! Which files a pattern stands for: a directory, one file, or a glob in the last part of a path.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tidemill_operators::SourceError;
 
@@ -11,17 +12,41 @@ pub(super) struct Found {
     pub(super) path: PathBuf,
     pub(super) len: u64,
     modified: SystemTime,
+    /// When it was last written to or renamed, which no program can set; where a system does not keep that, `modified`.
+    pub(super) changed: SystemTime,
 }
 
-/// The files that the pattern stands for now, the oldest first, those of one age by name. Names that begin with `.` or
-/// `_` are hidden, unless the pattern is that very file.
-pub(super) fn list(pattern: &str) -> Result<Vec<Found>, SourceError> {
+impl Found {
+    #[cfg(test)]
+    pub(super) fn new(path: PathBuf, len: u64, modified: SystemTime, changed: SystemTime) -> Found {
+        Found { path, len, modified, changed }
+    }
+}
+
+/// The files that a pattern stands for now.
+#[derive(Default)]
+pub(super) struct Listing {
+    /// The oldest first, those of one age by name.
+    pub(super) files: Vec<Found>,
+    /// Pipes, sockets and devices among them, each with what it is.
+    pub(super) special: Vec<(PathBuf, &'static str)>,
+}
+
+/// Lists the files that the pattern stands for now. Names that begin with `.` or `_` are hidden, unless the pattern is
+/// that very file.
+pub(super) fn list(pattern: &str) -> Result<Listing, SourceError> {
     let path = Path::new(pattern);
     let failed = |error| SourceError::io(format!("cannot list {pattern}"), error);
-    let mut found = Vec::new();
+    let mut listing = Listing::default();
     let (directory, name) = match path.metadata() {
         Ok(metadata) if metadata.is_dir() => (path, "*"),
-        Ok(metadata) => return Ok(vec![file(path.to_owned(), &metadata).map_err(failed)?]),
+        Ok(metadata) => {
+            if let Some(kind) = special(&metadata) {
+                return Err(unreadable(path, kind));
+            }
+            listing.files.push(file(path.to_owned(), &metadata).map_err(failed)?);
+            return Ok(listing);
+        }
         Err(error) => {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if !name.contains(['*', '?']) {
@@ -42,15 +67,67 @@ pub(super) fn list(pattern: &str) -> Result<Vec<Found>, SourceError> {
             continue;
         }
         match entry.path().metadata() {
-            Ok(metadata) if metadata.is_file() => found.push(file(entry.path(), &metadata).map_err(failed)?),
-            Ok(_) => {}
+            Ok(metadata) if metadata.is_file() => {
+                listing.files.push(file(entry.path(), &metadata).map_err(failed)?);
+            }
+            Ok(metadata) => listing.special.extend(special(&metadata).map(|kind| (entry.path(), kind))),
             // Gone since it was listed.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
     }
-    found.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
-    Ok(found)
+    listing.files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+    Ok(listing)
+}
+
+/// Returns what a thing is that is neither a regular file nor a directory.
+fn special(metadata: &Metadata) -> Option<&'static str> {
+    let kind = metadata.file_type();
+    if kind.is_file() || kind.is_dir() {
+        return None;
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kinds = [
+            (kind.is_fifo(), "a pipe (FIFO)"),
+            (kind.is_socket(), "a socket"),
+            (kind.is_char_device(), "a character device"),
+            (kind.is_block_device(), "a block device"),
+        ];
+        if let Some((_, name)) = kinds.into_iter().find(|(is, _)| *is) {
+            return Some(name);
+        }
+    }
+    Some("no regular file")
+}
+
+/// Refuses a file whose reported length does not bound its content, such as one of `/proc`: it reports 0 bytes and can be
+/// read all the same. Its content is made at each read, so that nothing could be read again.
+pub(super) fn refuse_unbounded(found: &Found) -> Result<(), SourceError> {
+    if found.len > 0 {
+        return Ok(());
+    }
+    // What cannot be opened has its error where it is read.
+    let Ok(mut file) = File::open(&found.path) else { return Ok(()) };
+    let read = file.read(&mut [0]).unwrap_or_default();
+    // Else it has been written to since it was listed.
+    if read > 0 && file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+        return Err(unreadable(
+            &found.path,
+            "a file that reports a length of 0 bytes but has content, as those of /proc do",
+        ));
+    }
+    Ok(())
+}
+
+fn unreadable(path: &Path, kind: &str) -> SourceError {
+    let path = path.display();
+    SourceError::Setup(format!(
+        "{path} is {kind}: a source of files reads regular files only, which have a length and can be read again after a \
+         failure. Copy it to a regular file first (`cat {path} > copy`), or read it on a thread of your own that sends its \
+         records into a `channel` source"
+    ))
 }
 
 fn missing(pattern: &str, path: &Path, error: String) -> SourceError {
@@ -70,7 +147,20 @@ pub(super) fn admits(pattern: &Path, path: &Path) -> bool {
 }
 
 fn file(path: PathBuf, metadata: &Metadata) -> std::io::Result<Found> {
-    Ok(Found { path, len: metadata.len(), modified: metadata.modified()? })
+    let modified = metadata.modified()?;
+    Ok(Found { path, len: metadata.len(), modified, changed: changed(metadata).unwrap_or(modified) })
+}
+
+#[cfg(unix)]
+fn changed(metadata: &Metadata) -> Option<SystemTime> {
+    use std::os::unix::fs::MetadataExt;
+    let since = Duration::new(metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(since)
+}
+
+#[cfg(not(unix))]
+fn changed(_metadata: &Metadata) -> Option<SystemTime> {
+    None
 }
 
 /// Whether a name matches a glob, where `*` stands for any characters and `?` for one.
@@ -118,9 +208,9 @@ mod tests {
         for name in ["b.txt", "a.txt"] {
             std::fs::File::open(dir.path().join(name)).unwrap().set_modified(time).unwrap();
         }
-        let found = list(dir.path().join("*.txt").to_str().unwrap()).unwrap();
+        let found = list(dir.path().join("*.txt").to_str().unwrap()).unwrap().files;
         let names: Vec<_> = found.iter().map(|found| found.path.file_name().unwrap()).collect();
         assert_eq!(names, ["a.txt", "b.txt"]);
-        assert_eq!(list(dir.path().to_str().unwrap()).unwrap().len(), 3);
+        assert_eq!(list(dir.path().to_str().unwrap()).unwrap().files.len(), 3);
     }
 }

@@ -6,13 +6,10 @@ use tidemill_operators::{Poll, Reader, ReaderContext, SourceError};
 
 use super::catalogue::{Block, Catalogue, Position, Settings};
 use super::format::{Decode, Format, Piece};
-use super::scan::{Ends, Opened};
+use super::scan::{Ends, MARK, Opened};
 use super::source::FileOffset;
 use super::utf8;
 use crate::{Text, lock};
-
-/// The byte order mark that some programs put before UTF-8.
-pub(super) const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 /// Reads one partition of a [`FileSource`](super::FileSource).
 ///
@@ -193,7 +190,7 @@ impl<F: Format> FileReader<F> {
             if end == to {
                 return Ok(bytes);
             }
-            if let Some(last) = Ends::last(self.settings.splitting, &bytes) {
+            if let Some(last) = Ends::last(self.settings.splitting, &bytes, from) {
                 bytes.truncate(last);
                 return Ok(bytes);
             }

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use memchr::{memchr, memrchr};
 use tidemill_operators::SourceError;
 
+/// The byte order mark that some programs put before UTF-8.
+pub(super) const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
 /// How much is read to find the end of a line.
 const PROBE: usize = 4 * 1024;
 
@@ -71,17 +74,24 @@ impl Ends {
         None
     }
 
-    /// The byte after the last end of a record in `bytes`.
-    pub(super) fn last(splitting: Splitting, bytes: &[u8]) -> Option<usize> {
+    /// Returns the byte after the last end of a record in `bytes`, which begin at byte `from` of the file.
+    pub(super) fn last(splitting: Splitting, bytes: &[u8], from: u64) -> Option<usize> {
         if !matches!(splitting, Splitting::Csv { .. }) {
             return memrchr(b'\n', bytes).map(|at| at + 1);
         }
-        let (mut ends, mut last) = (Ends::new(splitting), 0);
+        let begin = mark(bytes, from);
+        let (mut ends, mut last) = (Ends::new(splitting), begin);
         while let Some(end) = ends.next(bytes.get(last..).unwrap_or_default()) {
             last += end;
         }
-        (last > 0).then_some(last)
+        (last > begin).then_some(last)
     }
+}
+
+/// Returns the length of the byte order mark in bytes that begin at byte `from` of a file. The mark belongs to no field:
+/// a quote behind it opens a quoted field.
+fn mark(bytes: &[u8], from: u64) -> usize {
+    if from == 0 && bytes.starts_with(&MARK) { MARK.len() } else { 0 }
 }
 
 /// A file that is open for reading, up to the length that it had when it was first seen.
@@ -157,7 +167,7 @@ impl Opened {
         let (mut ends, mut records, mut end, mut at) = (Ends::new(splitting), 0, from, from);
         while at < to && records < most {
             let bytes = self.read(at, to.min(at + 16 * PROBE as u64))?;
-            let mut rest = bytes.as_slice();
+            let mut rest = bytes.get(mark(&bytes, at)..).unwrap_or_default();
             while let Some(next) = ends.next(rest) {
                 // An empty row is no record.
                 let empty = rest.get(..next).is_some_and(|row| matches!(row, b"\n" | b"\r\n"));
@@ -218,8 +228,8 @@ mod tests {
         let first = ends.next(text).unwrap();
         assert_eq!(&text[..first], b"a,\"b\n\"\"c\n\",d\n");
         assert_eq!(ends.next(&text[first..]), Some(6));
-        assert_eq!(Ends::last(CSV, text), Some(first + 6));
-        assert_eq!(Ends::last(Splitting::Lines, text), Some(text.len()));
+        assert_eq!(Ends::last(CSV, text, 0), Some(first + 6));
+        assert_eq!(Ends::last(Splitting::Lines, text, 0), Some(text.len()));
     }
 
     #[test]

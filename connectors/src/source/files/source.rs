@@ -14,9 +14,6 @@ use super::reader::FileReader;
 use super::records::{BadRecords, Checked, Json, Parse, Routed};
 use crate::lock;
 
-/// How much is read at once.
-const BLOCK: u64 = 256 * 1024;
-
 /// A source of the lines of text files; see [`text_files`].
 pub type TextFiles = FileSource<Lines>;
 /// A source of blocks of text files; see [`text_blocks`].
@@ -30,7 +27,8 @@ pub type CsvFiles<T> = FileSource<Checked<Csv<T>>>;
 /// by name).
 ///
 /// The pattern is a directory, one file, or a glob (`*`, `?`) in the last part of a path. Names that begin with `.` or
-/// `_` are hidden. A file must appear whole (write it elsewhere and rename it): it is read up to the length at which it
+/// `_` are hidden. Only regular files are read: a pipe, a device or a file of `/proc` is refused where the pattern names it,
+/// and left out with a warning (by `tracing`) where a directory or a glob has it. A file must appear whole (write it elsewhere and rename it): it is read up to the length at which it
 /// was first seen, unless it is [followed](FileSource::follow). Files are UTF-8; a byte order mark is skipped, and
 /// bytes that are not UTF-8 fail the query, unless the source is [lossy](FileSource::lossy).
 ///
@@ -117,18 +115,7 @@ pub fn csv_files<T: serde::de::DeserializeOwned + Send + 'static>(pattern: impl 
 
 impl<F: Format> FileSource<F> {
     fn new(pattern: String, format: F) -> Self {
-        let settings = Settings {
-            pattern,
-            partitions: 8,
-            bounded: false,
-            follow: false,
-            max_files: None,
-            max_bytes: 256 * 1024 * 1024,
-            interval: Duration::from_millis(100),
-            block: BLOCK,
-            splitting: format.splitting(),
-            lossy: false,
-        };
+        let settings = Settings::new(pattern, format.splitting());
         FileSource { settings: Arc::new(settings), format, catalogue: Arc::default() }
     }
 

@@ -316,6 +316,30 @@ fn csv_rows_go_by_their_header_and_may_hold_line_breaks() {
 }
 
 #[test]
+fn csv_quote_behind_byte_order_mark_opens_field() {
+    let dir = tempfile::tempdir().unwrap();
+    type Row = (String, u64);
+    for (mark, header) in [("", ""), ("\u{FEFF}", ""), ("\u{FEFF}", "\"a\nb\",\"c\"\r\n")] {
+        write(dir.path(), "a", 0, format!("{mark}{header}\"two\nlines\",1\n\nx,2\n"));
+        for block in [1, 2, 4, 9, 1000] {
+            let source = || csv_files::<Row>(path(&dir)).partitions(1).bounded().block_size(block);
+            let source = || if header.is_empty() { source().no_header() } else { source() };
+            let expected = [("two\nlines".to_owned(), 1), ("x".to_owned(), 2)];
+            assert_eq!(Drive::new(source()).unwrap().read().unwrap().concat(), expected, "{mark:?} {block}");
+            let mut drive = Drive::new(source()).unwrap();
+            for row in &expected {
+                assert_eq!(
+                    drive.epoch(Some(1)).unwrap().concat(),
+                    std::slice::from_ref(row),
+                    "{mark:?} {block}"
+                );
+                drive.reopen().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
 fn a_bad_csv_row_is_told_by_file_and_line() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "a", 0, "id,item\r\n1,\"a\nb\"\r\nx,b\r\n3\r\n4,d\r\n");
