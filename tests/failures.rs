@@ -15,26 +15,7 @@ use tidemill::{
     tumbling,
 };
 
-use common::{MODES, alone, available_now, end, options, run, wait_until};
-
-/// Threads of queries that are there now.
-fn threads() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
-    names
-        .map(|n| n.trim().to_owned())
-        .filter(|n| n.starts_with("timely") || n.starts_with("tidemill"))
-        .collect()
-}
-
-#[track_caller]
-fn no_thread_is_left() {
-    let deadline = Instant::now() + Duration::from_secs(2);
-    while !threads().is_empty() {
-        assert!(Instant::now() < deadline, "threads are left: {:?}", threads());
-        std::thread::yield_now();
-    }
-}
+use common::{MODES, alone, available_now, end, no_thread_is_left, options, run, wait_until};
 
 /// Two partitions; the second, on the second worker, has a record that is fatal.
 fn two_partitions() -> MemorySource<i64> {
@@ -55,7 +36,7 @@ fn panic_of(graph: &Graph, options: Options) -> (usize, String, String, String) 
     no_thread_is_left();
     assert_eq!(error.fault(), Fault::User);
     match error {
-        RunError::Panic { worker, site, message } => (worker, site.operator, site.location, message),
+        RunError::Panic { worker: Some(worker), site, message } => (worker, site.operator, site.location, message),
         other => panic!("not a panic: {other}"),
     }
 }

@@ -48,6 +48,8 @@ pub(crate) enum Event {
     Committed { epoch: Epoch },
     /// Something may have come in.
     DataAvailable,
+    /// A helper thread has panicked.
+    Failed(RunError),
     /// A worker has ended.
     WorkerDone,
     /// The query has failed, or is to stop.

@@ -49,10 +49,10 @@ pub enum RunError {
         problem: String,
     },
     /// A function of the user panicked.
-    #[error("worker {worker} panicked in {site}: {message}")]
+    #[error("{} panicked in {site}: {message}", thread_name(*worker))]
     Panic {
-        /// The worker, from 0.
-        worker: usize,
+        /// The worker, from 0; none where the driver or a helper thread of the engine called the function.
+        worker: Option<usize>,
         /// The operator whose function it was.
         site: Site,
         /// What it said.
@@ -142,6 +142,10 @@ pub enum RunError {
     /// The engine could not be set up: threads, signals.
     #[error("the engine cannot start: {0}")]
     Engine(String),
+}
+
+fn thread_name(worker: Option<usize>) -> String {
+    worker.map_or_else(|| "a thread of the engine".to_owned(), |worker| format!("worker {worker}"))
 }
 
 impl std::fmt::Debug for RunError {

@@ -33,6 +33,7 @@ mod saver;
 mod size;
 mod spill;
 pub mod testing;
+mod user_code;
 
 pub use error::{Fault, RunError, Site};
 pub use journal::{Journal, Journaled};

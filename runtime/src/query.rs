@@ -7,7 +7,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
-use tidemill_operators::{Clock, EventTime, Graph, Mode};
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::{Clock, DynSource, EventTime, Graph, Mode};
 
 use crate::checkpoint::{self, LocalDirectory, Storage};
 use crate::clock::system_clock;
@@ -23,6 +24,7 @@ use crate::progress::{Progress, Summary};
 use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, warn_of_ended};
 use crate::saver::Saver;
 use crate::spill;
+use crate::user_code::{caught, code_of};
 
 /// Runs graphs. Bring it into scope to call [`run`](Run::run) and [`start`](Run::start) on a [`Graph`].
 pub trait Run {
@@ -88,6 +90,16 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// As [`new`](Self::new), by the clock of the machine. A panic of a source that is asked where it begins is an error.
+    fn caught(
+        graph: &Graph,
+        options: &Options,
+        storage: Option<&Arc<dyn Storage>>,
+    ) -> Result<Prepared, RunError> {
+        let new = || Prepared::new(graph, options.clone(), system_clock(), storage.cloned(), false);
+        caught(&graph.nodes(), None, "the start of the query", new)
+    }
+
     /// `here`: a test steps the query and moves its clock; states are written by the thread that hands them over.
     pub(crate) fn new(
         graph: &Graph,
@@ -130,8 +142,11 @@ impl Prepared {
                 keeper = Some(Keeper::new(opened, &layout, graph.fingerprint(), &options));
             }
         }
-        let partitions: Vec<_> =
-            layout.sources().iter().map(|(node, source)| (*node, source.partitions() as usize)).collect();
+        let sources = layout.sources();
+        let partitions = |(node, source): &(NodeId, Arc<dyn DynSource>)| {
+            (*node, code_of(*node, || source.partitions()) as usize)
+        };
+        let partitions: Vec<_> = sources.iter().map(partitions).collect();
         let starts: Vec<_> = resume.watermarks.iter().map(|start| start.as_ref().map(marks)).collect();
         let ledger = Ledger::new(layout.sources_of.clone(), &partitions, options.workers)
             .resume(resume.first, &starts);
@@ -213,13 +228,21 @@ impl QueryHandle {
         options: Options,
         storage: Option<Arc<dyn Storage>>,
     ) -> Result<QueryHandle, RunError> {
-        let prepared = Prepared::new(&graph, options.clone(), system_clock(), storage.clone(), false)?;
+        let prepared = Prepared::caught(&graph, &options, storage.as_ref())?;
         let shared = Arc::new(Shared::default());
         shared.begin(&prepared);
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("tidemill-driver".to_owned())
-            .spawn(move || supervise(prepared, &graph, &options, storage.as_ref(), &for_thread))
+            .spawn(move || {
+                let outcome = supervise(prepared, &graph, &options, storage.as_ref(), &for_thread);
+                // What the user's values do when they are dropped is the user's code too.
+                let dropped = caught(&[], None, "a value that the graph owns", move || {
+                    drop(graph);
+                    Ok(())
+                });
+                outcome.and_then(|summary| dropped.map(|()| summary))
+            })
             .map_err(|e| RunError::Engine(format!("the driver thread cannot be started: {e}")))?;
         Ok(QueryHandle { shared, thread })
     }
@@ -336,8 +359,7 @@ fn supervise(
         }
         restarts += 1;
         // A source that cannot be set up now may be there at the next attempt.
-        attempt = Prepared::new(graph, options.clone(), system_clock(), storage.cloned(), false)
-            .inspect(|prepared| shared.begin(prepared));
+        attempt = Prepared::caught(graph, &options, storage).inspect(|prepared| shared.begin(prepared));
     }
 }
 
@@ -353,16 +375,16 @@ fn drive(
     tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, "query starts");
     let crew = Crew::start(&layout, &control, options.idle, options.pin)?;
     let mut interrupted = false;
-    let outcome = loop {
+    let steps = || loop {
         if shared.cancel.load(Ordering::SeqCst) {
-            break Err(RunError::Cancelled { after: control.clock.now().since(started) });
+            return Err(RunError::Cancelled { after: control.clock.now().since(started) });
         }
         interrupted |= interrupt.came();
         if shared.stop.load(Ordering::SeqCst) || interrupted {
             driver.stop();
         }
         match driver.tick() {
-            Ok(Next::Over) => break Ok(()),
+            Ok(Next::Over) => return Ok(()),
             Ok(Next::Wait(wait)) => match events.recv_timeout(wait.min(Duration::from_millis(100))) {
                 Ok(event) => {
                     let mut news = driver.hear(event);
@@ -376,9 +398,10 @@ fn drive(
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             },
-            Err(error) => break Err(error),
+            Err(error) => return Err(error),
         }
     };
+    let outcome = caught(&layout.nodes, None, "the driver", steps);
     if outcome.is_err() {
         control.end();
     }

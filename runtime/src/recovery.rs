@@ -19,6 +19,7 @@ use crate::engine::Layout;
 use crate::error::Site;
 use crate::options::Options;
 use crate::saver::Saver;
+use crate::user_code::code_of;
 
 /// Where a run begins: what the threads of a query are given of its checkpoint.
 #[derive(Default)]
@@ -141,7 +142,8 @@ pub(crate) fn warn_of_ended(resume: &Resume, layout: &Layout) {
 /// A query without a checkpoint keeps nothing.
 pub(crate) fn keep_nothing(layout: &Layout) -> Result<(), RunError> {
     for (node, source) in layout.sources() {
-        source.keep(None).map_err(|error| RunError::Source { site: layout.site(node), error })?;
+        code_of(node, || source.keep(None))
+            .map_err(|error| RunError::Source { site: layout.site(node), error })?;
     }
     Ok(())
 }
@@ -154,7 +156,8 @@ fn keep(
 ) -> Result<(), RunError> {
     let uid = layout.nodes.get(node.0).map(|node| node.uid().to_owned()).unwrap_or_default();
     let log: Arc<dyn SourceLog> = KeptLog::open(storage, &uid)?;
-    source.keep(Some(log)).map_err(|error| RunError::Source { site: layout.site(node), error })
+    code_of(node, || source.keep(Some(log)))
+        .map_err(|error| RunError::Source { site: layout.site(node), error })
 }
 
 fn domain(record: &WatermarkRecord, layout: &Layout) -> DomainStart {

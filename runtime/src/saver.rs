@@ -13,6 +13,7 @@ use crate::RunError;
 use crate::checkpoint::records::FileRef;
 use crate::checkpoint::state_file::{About, Section, StateWriter};
 use crate::control::Event;
+use crate::user_code::caught;
 
 /// What one worker has saved of an epoch.
 #[derive(Debug)]
@@ -107,8 +108,13 @@ impl Saver {
 }
 
 fn write_all(jobs: &Receiver<Job>, writer: &StateWriter, events: &Sender<Event>) {
-    for job in jobs {
-        tell(job, writer, events);
+    let all = || {
+        jobs.iter().for_each(|job| tell(job, writer, events));
+        Ok(())
+    };
+    if let Err(error) = caught(&[], None, "the storage of the checkpoint", all) {
+        // The query may be over by then.
+        drop(events.send(Event::Failed(error)));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the whole-graph tests have in common: running a query under a watchdog.
 #![allow(unreachable_pub, dead_code, reason = "every test file uses its own part of this")]
-#![allow(clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -121,4 +121,23 @@ pub(crate) fn assert_same<T: Ord + Clone + std::fmt::Debug>(
         missing.len(),
         some(&missing)
     );
+}
+
+/// Threads of queries that are there now.
+pub(crate) fn threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names
+        .map(|n| n.trim().to_owned())
+        .filter(|n| n.starts_with("timely") || n.starts_with("tidemill"))
+        .collect()
+}
+
+#[track_caller]
+pub(crate) fn no_thread_is_left() {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while !threads().is_empty() {
+        assert!(Instant::now() < deadline, "threads are left: {:?}", threads());
+        std::thread::yield_now();
+    }
 }

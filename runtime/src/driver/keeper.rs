@@ -17,6 +17,7 @@ use crate::engine::Layout;
 use crate::options::Options;
 use crate::recovery::Opened;
 use crate::saver::Saved;
+use crate::user_code::caught;
 
 pub(crate) struct Keeper {
     checkpoint: Checkpoint,
@@ -202,8 +203,10 @@ impl Keeper {
         let Some(compaction) = self.checkpoint.compaction(workers as u32) else { return };
         let events = events.clone();
         let started = std::thread::Builder::new().name("tidemill-compaction".to_owned()).spawn(move || {
+            let run = || Ok(Event::Compacted(compaction.run()));
+            let done = caught(&[], None, "the storage of the checkpoint", run).unwrap_or_else(Event::Failed);
             // The query may be over by then.
-            drop(events.send(Event::Compacted(compaction.run())));
+            drop(events.send(done));
         });
         if let Err(error) = started {
             tracing::warn!(%error, "the checkpoint is not compacted");

@@ -25,6 +25,7 @@ use crate::engine::Layout;
 use crate::error::RunError;
 use crate::options::{Options, Trigger};
 use crate::progress::{Durations, Progress, SourceProgress, StateProgress, Summary};
+use crate::user_code::code_of;
 
 /// How often sources are asked for news while they have none: at first, and at most.
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
@@ -88,7 +89,7 @@ impl Driver {
             let from: Result<Vec<_>, _> = (0..source.partitions())
                 .map(|p| {
                     let kept = keeper.as_ref().and_then(|keeper| keeper.offset(node, p));
-                    kept.map_or_else(|| source.start(p), Ok)
+                    kept.map_or_else(|| code_of(node, || source.start(p)), Ok)
                 })
                 .collect();
             let from = from.map_err(|error| source_error(&layout, node, error))?;
@@ -96,7 +97,7 @@ impl Driver {
                 // A source that is gone on with learns where it stands before it is asked for more.
                 let limits = PlanLimits::new(options.max_records_per_epoch, now);
                 for (partition, from) in from.iter().enumerate() {
-                    let known = source.latest(partition as u32, from, &limits);
+                    let known = code_of(node, || source.latest(partition as u32, from, &limits));
                     known.map_err(|error| source_error(&layout, node, error))?;
                 }
             }
@@ -146,7 +147,8 @@ impl Driver {
 
     fn freeze(&self, now: ProcessingTime) -> Result<(), RunError> {
         for feed in &self.sources {
-            feed.source.freeze(now).map_err(|error| source_error(&self.layout, feed.node, error))?;
+            code_of(feed.node, || feed.source.freeze(now))
+                .map_err(|error| source_error(&self.layout, feed.node, error))?;
         }
         Ok(())
     }
@@ -261,6 +263,10 @@ impl Driver {
                 drop(reply.send(result));
                 false
             }
+            Event::Failed(error) => {
+                self.control.fail(error);
+                false
+            }
             Event::WorkerDone | Event::Wake => false,
         }
     }
@@ -308,7 +314,7 @@ impl Driver {
                 }
             };
             for (partition, offset) in offsets {
-                if let Err(error) = feed.source.committed(partition, offset) {
+                if let Err(error) = code_of(feed.node, || feed.source.committed(partition, offset)) {
                     self.control.fail(source_error(&self.layout, feed.node, error));
                 }
             }
@@ -408,7 +414,7 @@ impl Driver {
             self.keeper.as_mut().and_then(|keeper| keeper.planned(self.next, &self.layout))
         {
             for feed in &self.sources {
-                let known = feed.source.refresh(&limits);
+                let known = code_of(feed.node, || feed.source.refresh(&limits));
                 known.map_err(|error| source_error(&self.layout, feed.node, error))?;
                 // A source that is new since then takes no part yet.
                 let ends = plan.ends.entry(feed.node).or_default();
@@ -421,7 +427,7 @@ impl Driver {
         let mut news = wanted || (self.options.trigger == Trigger::Once);
         for feed in &self.sources {
             let mut source_ends = Vec::new();
-            let mut ask = || -> Result<(), tidemill_operators::SourceError> {
+            let ask = || -> Result<(), tidemill_operators::SourceError> {
                 feed.source.refresh(&limits)?;
                 for (partition, from) in feed.from.iter().enumerate() {
                     let over = feed.ended.get(partition).copied().unwrap_or(false);
@@ -433,7 +439,7 @@ impl Driver {
                 }
                 Ok(())
             };
-            ask().map_err(|error| source_error(&self.layout, feed.node, error))?;
+            code_of(feed.node, ask).map_err(|error| source_error(&self.layout, feed.node, error))?;
             news |= source_ends != feed.from;
             ends.insert(feed.node, source_ends);
         }
@@ -483,7 +489,7 @@ impl Driver {
         let sources = self.sources.iter().map(|feed| {
             let metrics = self.control.node(feed.node);
             SourceProgress {
-                description: feed.source.describe(),
+                description: code_of(feed.node, || feed.source.describe()),
                 num_input_rows: flight.rows_in.get(&feed.node).copied().unwrap_or(0),
                 skipped_rows: metrics.map_or(0, |m| m.skipped_rows.load(Relaxed)),
                 end_offset: flight.offsets.get(&feed.node).cloned().unwrap_or_default().into_iter().collect(),

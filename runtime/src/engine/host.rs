@@ -18,11 +18,7 @@ use super::parcel::Parcel;
 use crate::control::Control;
 use crate::error::{RunError, Site};
 use crate::saver::Changes;
-
-thread_local! {
-    /// The node whose code this worker is running: whose panic it would be.
-    static RUNNING: Cell<usize> = const { Cell::new(usize::MAX) };
-}
+pub(crate) use crate::user_code::enter;
 
 thread_local! {
     /// How many steps this worker has taken.
@@ -38,16 +34,6 @@ pub(crate) fn count_step() {
 /// has sent has reached every operator on the worker after as many steps as there are operators.
 pub(crate) fn steps() -> u64 {
     STEPS.with(Cell::get)
-}
-
-/// Notes whose code runs from here on.
-pub(crate) fn enter(node: NodeId) {
-    RUNNING.with(|running| running.set(node.0));
-}
-
-/// Whose code was running.
-pub(crate) fn running() -> NodeId {
-    NodeId(RUNNING.with(Cell::get))
 }
 
 /// Between how many changed entries and how many it is worth writing them before the epoch ends.

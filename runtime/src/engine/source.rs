@@ -106,10 +106,13 @@ pub(crate) fn source<'scope>(
     let own = waker(scope, &address);
     control.add_source(own.clone());
     let for_readers = {
-        let (own, control) = (own.clone(), Arc::clone(&control));
+        // A sender of the user may keep the waker after the query has ended; it must not keep the query's threads.
+        let (own, control) = (own.clone(), Arc::downgrade(&control));
         Waker::new(move || {
             own.wake();
-            control.data_available();
+            if let Some(control) = control.upgrade() {
+                control.data_available();
+            }
         })
     };
     let first = control.resume.first;

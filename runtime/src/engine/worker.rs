@@ -1,6 +1,5 @@
 //! The threads that run a dataflow: each builds its copy and steps it until the query ends.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +8,13 @@ use timely::communication::{Allocator, WorkerGuards, initialize_from};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
-use super::host::{count_step, running};
+use super::host::count_step;
 use super::{Layout, Time};
 use crate::control::{Control, Event};
-use crate::error::{RunError, Site};
+use crate::error::RunError;
 use crate::options::Idle;
 use crate::pinning::{self, Core};
+use crate::user_code::caught;
 
 /// The worker threads of a query.
 pub(crate) struct Crew {
@@ -83,17 +83,12 @@ fn build(worker: &mut Worker, index: usize, layout: &Layout, control: &Arc<Contr
 
 /// Runs users' code: a panic in it ends the query with one error, on every worker.
 fn guard(index: usize, layout: &Layout, control: &Control, body: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(body)) {
-        let message = payload
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()))
-            .unwrap_or_else(|| "a value that is not a text".to_owned());
-        let site = layout
-            .nodes
-            .get(running().0)
-            .map_or_else(|| Site { operator: "engine".to_owned(), location: String::new() }, Site::of);
-        control.fail(RunError::Panic { worker: index, site, message });
+    let body = || {
+        body();
+        Ok(())
+    };
+    if let Err(error) = caught(&layout.nodes, Some(index), "engine", body) {
+        control.fail(error);
     }
 }
 

@@ -4,6 +4,7 @@ use tidemill_operators::GraphError;
 use tidemill_operators::graph::{Node, NodeKind, Problem};
 
 use crate::error::RunError;
+use crate::user_code::code_of;
 
 /// Checks that a query with a checkpoint can read all of its input again. Journals must be attached by then.
 ///
@@ -25,6 +26,6 @@ pub(crate) fn refuse_loss(nodes: &[Node], allow_loss: bool) -> Result<(), RunErr
         let location = format!("{}:{}", node.location.file(), node.location.line());
         (!source.is_replayable()).then(|| Problem { operator: node.label(), location, message })
     };
-    let problems: Vec<Problem> = nodes.iter().filter_map(problem).collect();
+    let problems: Vec<Problem> = nodes.iter().filter_map(|node| code_of(node.id, || problem(node))).collect();
     if problems.is_empty() { Ok(()) } else { Err(GraphError { problems }.into()) }
 }

@@ -1,6 +1,5 @@
 //! From the source into the journal, and from there to the graph: on a thread of its own.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,6 +10,7 @@ use tidemill_operators::{Clock, Data, Poll, Reader, ReaderContext, Source, Sourc
 
 use super::queue::Queue;
 use super::store::{GroupHead, Writer};
+use crate::user_code::message;
 
 /// How many records are asked for at once.
 const POLL_ROWS: usize = 1024;
@@ -236,9 +236,4 @@ fn quietly<R>(partition: u32, call: impl FnOnce() -> Result<R, SourceError>) -> 
         let said = message(&*panic);
         Err(SourceError::Other(format!("the reader of partition {partition} panicked: {said}").into()))
     })
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

@@ -75,7 +75,8 @@ impl SocketSource {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         *lock(&stopper.wake) = Some(Box::new(move || drop(stop)));
         let (address, on_disconnect, lines) = (self.address.clone(), self.on_disconnect, self.lines);
-        spawn("tidemill-socket", move || run(&address, on_disconnect, lines, &feed, &stopper, &stopped))
+        let run = move |feed: &Feed<Message>| run(&address, on_disconnect, lines, feed, &stopper, &stopped);
+        spawn("tidemill-socket", feed, run)
     }
 }
 

@@ -99,7 +99,8 @@ impl ListenerSource {
         *lock(&stopper.wake) =
             Some(Box::new(move || drop(TcpStream::connect_timeout(&own, Duration::from_secs(1)))));
         let (listener, on_disconnect, lines) = (Arc::clone(&self.listener), self.on_disconnect, self.lines);
-        spawn("tidemill-listener", move || accept(&listener, on_disconnect, lines, &feed, &stopper))
+        let run = move |feed: &Feed<Message>| accept(&listener, on_disconnect, lines, feed, &stopper);
+        spawn("tidemill-listener", feed, run)
     }
 }
 
@@ -154,10 +155,11 @@ fn accept(
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
             Err(error) => return fail(feed, SourceError::io("cannot accept a connection", error)),
         };
-        let (own_feed, own_stopper) = (feed.clone(), Arc::clone(stopper));
-        let serving =
-            move || serve((id, stream), &peer.to_string(), on_disconnect, lines, &own_feed, &own_stopper);
-        if let Err(error) = spawn("tidemill-peer", serving) {
+        let own_stopper = Arc::clone(stopper);
+        let serving = move |feed: &Feed<Message>| {
+            serve((id, stream), &peer.to_string(), on_disconnect, lines, feed, &own_stopper);
+        };
+        if let Err(error) = spawn("tidemill-peer", feed.clone(), serving) {
             return fail(feed, error);
         }
     }

@@ -8,6 +8,7 @@ mod lines;
 mod listener;
 
 use std::net::{Shutdown, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tidemill_operators::{Poll, Reader, ReaderContext, SourceError};
 pub use client::{SocketSource, socket};
 pub use listener::{ListenerSource, socket_listener};
 
+use self::lines::fail;
 use super::handover::{Feed, Gauge, Intake, handover};
 use crate::lock;
 
@@ -143,9 +145,18 @@ impl Slot {
     }
 }
 
-/// Starts a named thread.
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), SourceError> {
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+/// Starts a named thread. A panic on it fails the query; otherwise the source would seem to have ended.
+fn spawn(
+    name: &'static str,
+    feed: Feed<Message>,
+    body: impl FnOnce(&Feed<Message>) + Send + 'static,
+) -> Result<(), SourceError> {
+    let run = move || {
+        if catch_unwind(AssertUnwindSafe(|| body(&feed))).is_err() {
+            fail(&feed, SourceError::Other(format!("the thread {name} panicked: please report it").into()));
+        }
+    };
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
     spawned.map(drop).map_err(|error| SourceError::io(format!("cannot start the thread of {name}"), error))
 }
 
