@@ -1,7 +1,7 @@
-//! Checkpoints that earlier versions have written are still opened, and gone on with.
+//! A checkpoint of the current format version is resumed; one of an older version is refused with its number.
 //!
-//! `WRITE_FIXTURE=1 cargo test --test formats` writes the fixture of this version; that is done once for each version of
-//! the format, and never again.
+//! `WRITE_FIXTURE=1 cargo test --test formats` writes the fixture of the current version, which is done once for each
+//! version of the format.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -45,8 +45,8 @@ fn options() -> Options {
     Options::default().with_max_records_per_epoch(10)
 }
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoint-v1")
+fn fixture(version: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/checkpoint-v{version}"))
 }
 
 /// All rows that the query says in its epochs from the fifth on.
@@ -76,10 +76,20 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn the_first_version_is_gone_on_with() {
+fn checkpoint_of_version_1_is_refused_by_number() {
+    let place = tempfile::tempdir().unwrap();
+    copy(&fixture(1), place.path());
+    let storage = Arc::new(LocalDirectory::open(place.path()).unwrap());
+    let error = TestDriver::with_checkpoint(&graph().0, options(), &SimClock::new(), storage).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("is of format version 1, and this program reads version 2"), "{message}");
+}
+
+#[test]
+fn checkpoint_of_version_2_is_resumed() {
     let clock = SimClock::new();
     if std::env::var_os("WRITE_FIXTURE").is_some() {
-        let storage = Arc::new(LocalDirectory::open(fixture()).unwrap());
+        let storage = Arc::new(LocalDirectory::open(fixture(2)).unwrap());
         let (graph, _) = graph();
         let mut driver = TestDriver::with_checkpoint(&graph, options(), &clock, storage).unwrap();
         (0..5).for_each(|_| drop(driver.epoch().unwrap()));
@@ -90,7 +100,7 @@ fn the_first_version_is_gone_on_with() {
     assert!(expected.len() > 30, "{}", expected.len());
 
     let place = tempfile::tempdir().unwrap();
-    copy(&fixture(), place.path());
+    copy(&fixture(2), place.path());
     let storage = Arc::new(LocalDirectory::open(place.path()).unwrap());
     assert!(inspect::verify(&*storage).is_ok());
     let (graph, tables) = graph();

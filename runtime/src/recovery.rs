@@ -1,5 +1,7 @@
 //! What a query starts from: nothing, or the last commit of its checkpoint.
 
+mod settings;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -8,6 +10,8 @@ use tidemill_operators::{
     DynSource, Epoch, ErasedOffset, EventTime, Mode, Operator, Prepared, ProcessingTime, SourceLog,
 };
 
+use self::settings::check_settings;
+pub(crate) use self::settings::recorded;
 use crate::RunError;
 use crate::checkpoint::Storage;
 use crate::checkpoint::loader::Loader;
@@ -176,7 +180,9 @@ fn operators(layout: &Layout, options: &Options) -> BTreeMap<String, OperatorRec
         .map(|node| {
             let Site { operator, location } = Site::of(node);
             let state_type = keeper_of(node, place).map(|it| it.state_type()).unwrap_or_default();
-            (node.uid().to_owned(), OperatorRecord { label: operator, location, state_type, rows: 0 })
+            let settings = recorded(&node.settings);
+            let record = OperatorRecord { label: operator, location, state_type, settings, rows: 0 };
+            (node.uid().to_owned(), record)
         })
         .collect()
 }
@@ -256,8 +262,9 @@ fn check_operators(
                 ),
             });
         };
+        let site = Site { operator: is.label.clone(), location: is.location.clone() };
+        check_settings("its state", uid, &site, &was.settings, &is.settings)?;
         if is.state_type != was.state_type {
-            let site = Site { operator: is.label.clone(), location: is.location.clone() };
             return Err(RunError::Restore {
                 site,
                 problem: format!(
@@ -276,7 +283,19 @@ fn check_watermarks(commit: &CommitRecord, layout: &Layout, options: &Options) -
     let assigners = layout.domains();
     let is_there = |uid: &String| assigners.iter().flatten().any(|node| node.uid() == uid);
     match commit.watermarks.keys().find(|uid| !options.drop_state.contains(uid) && !is_there(uid)) {
-        None => Ok(()),
+        None => {
+            for node in assigners.iter().copied().flatten() {
+                let was = commit
+                    .watermarks
+                    .get(node.uid())
+                    .filter(|_| !options.drop_state.iter().any(|u| u == node.uid()));
+                if let (Some(was), Some(spec)) = (was, node.watermark()) {
+                    let is = recorded(&spec.settings());
+                    check_settings("its watermark", node.uid(), &Site::of(node), &was.settings, &is)?;
+                }
+            }
+            Ok(())
+        }
         Some(uid) => Err(RunError::Restore {
             site: Site { operator: uid.clone(), location: String::new() },
             problem: format!(

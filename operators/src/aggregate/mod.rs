@@ -125,6 +125,22 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// The result so far.
     fn finish(&self, acc: &Self::Acc) -> Self::Out;
 
+    /// Names the aggregate, in plans and in checkpoints.
+    ///
+    /// A checkpoint records it, and a restart with another name is refused: the state was made by another function. The
+    /// default is the type's name in lower case, without path and type arguments. An aggregate with parameters that its
+    /// accumulators depend on names them too.
+    ///
+    /// ```
+    /// use tidemill_operators::Aggregate;
+    /// use tidemill_operators::aggregate::{Count, Max};
+    ///
+    /// assert_eq!((Count::new(), Max::of(|n: &u64| *n)).describe(), "count, max");
+    /// ```
+    fn describe(&self) -> String {
+        short_name::<Self>()
+    }
+
     /// Memory is short: an accumulator that can keep what it holds elsewhere does so now. The result stays the same.
     fn relieve(&self, _acc: &mut Self::Acc) {}
 
@@ -141,6 +157,21 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     fn retract(&self, _acc: &mut Self::Acc, _of: &Self::Acc) {}
 }
 
+/// The name of a type in lower case, without paths and type arguments: `count`, or `count, sum` for a tuple.
+fn short_name<T: ?Sized>() -> String {
+    let mut depth = 0usize;
+    let plain: String = std::any::type_name::<T>()
+        .chars()
+        .filter(|c| {
+            depth = depth + usize::from(*c == '<') - usize::from(*c == '>').min(depth);
+            depth == 0 && !matches!(c, '<' | '>' | '(' | ')')
+        })
+        .collect();
+    let names: Vec<&str> =
+        plain.split(',').map(|part| part.rsplit("::").next().unwrap_or(part).trim()).collect();
+    names.join(", ").to_lowercase()
+}
+
 /// The result over some records, and the same result again with the records divided in two and merged.
 #[cfg(test)]
 fn over<A: Aggregate>(aggregate: &A, records: &[A::In]) -> (A::Out, A::Out) {
@@ -153,4 +184,15 @@ fn over<A: Aggregate>(aggregate: &A, records: &[A::In]) -> (A::Out, A::Out) {
     let mut merged = acc(left);
     aggregate.merge(&mut merged, acc(right));
     (aggregate.finish(&acc(records)), aggregate.finish(&merged))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Count, short_name};
+
+    #[test]
+    fn an_aggregate_is_named_without_its_types() {
+        assert_eq!(short_name::<Count<Vec<u8>>>(), "count");
+        assert_eq!(short_name::<(Count<u8>, Count<(u8, u8)>)>(), "count, count");
+    }
 }

@@ -45,6 +45,10 @@ macro_rules! tuples {
                 (self.$h.finish(&acc.$h), $(self.$t.finish(&acc.$t)),+)
             }
 
+            fn describe(&self) -> String {
+                [self.$h.describe() $(, self.$t.describe())+].join(", ")
+            }
+
             fn relieve(&self, acc: &mut Self::Acc) {
                 self.$h.relieve(&mut acc.$h);
                 $(self.$t.relieve(&mut acc.$t);)+

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::explain::Plan;
 pub use self::node::{
-    GroupedSpec, Input, Make, Node, NodeId, NodeKind, OperatorSpec, Partition, Place, Route, SinkSpec, Step,
+    GroupedSpec, Input, Make, Node, NodeId, NodeKind, OperatorSpec, Partition, Place, Route, Setting,
+    SinkSpec, Step,
 };
 pub use self::validate::{GraphError, Problem};
 

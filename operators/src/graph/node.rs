@@ -196,9 +196,17 @@ pub struct Node {
     pub location: &'static Location<'static>,
     /// More about it, for plans: the window, the aggregate, the file.
     pub detail: String,
+    /// The settings that its state depends on, in order: see [`Setting`]. Those of a watermark are not among them.
+    pub settings: Vec<Setting>,
     /// What its rows mean.
     pub output_mode: OutputMode,
 }
+
+/// The name and value of a setting that a state depends on: `("size", "10s")`.
+///
+/// A checkpoint records the settings of every operator with state. A restart with another value is refused, because the
+/// state was made by the old one.
+pub type Setting = (&'static str, String);
 
 pub(crate) struct NodeSpec {
     pub(crate) kind: NodeKind,
@@ -238,6 +246,7 @@ impl Node {
             outputs: vec![None; spec.outputs],
             location: spec.location,
             detail: spec.detail,
+            settings: Vec::new(),
             output_mode,
         }
     }

@@ -26,7 +26,7 @@ pub use self::windowed::{WindowedAggregate, WindowedStream};
 
 use self::emission::{Emission, Emit, Shape};
 use crate::buffers::{grow, with_room};
-use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Step};
+use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Setting, Step};
 use crate::state::{GroupState, PartialState};
 use crate::stream::Keying;
 use crate::stream::chain::{Chain, batch_capacity};
@@ -82,7 +82,10 @@ pub(crate) struct Grouping<P, Y, A, N, L> {
     pub(crate) local_state: L,
     pub(crate) emit: Emit,
     pub(crate) op: &'static str,
-    pub(crate) detail: String,
+    /// The definition of its windows in words; empty where there are none.
+    pub(crate) window: String,
+    /// The settings of its windows.
+    pub(crate) settings: Vec<Setting>,
     pub(crate) location: &'static Location<'static>,
 }
 
@@ -102,6 +105,14 @@ where
         Z: Shape<Y::Key, S::Place, A::Out>,
     {
         let watermark = self.front.chain.watermark();
+        let name = self.aggregate.describe();
+        let detail = if self.window.is_empty() { name.clone() } else { format!("{}, {name}", self.window) };
+        let mut settings = vec![("operator", self.op.to_owned())];
+        settings.extend(self.settings);
+        settings.push(("aggregate", name));
+        if !self.window.is_empty() {
+            settings.push(("output", emit_name(self.emit).to_owned()));
+        }
         let front = Arc::new(self.front);
         let (aggregate, emit, state, local_state) = (self.aggregate, self.emit, self.state, self.local_state);
 
@@ -136,9 +147,10 @@ where
             inputs: vec![Input::of_chain::<P>(&self.port)],
             outputs: 2,
             location: self.location,
-            detail: self.detail,
+            detail,
         });
         port.update(|node| {
+            node.settings = settings;
             node.output_mode = match emit {
                 Emit::Append => OutputMode::Append,
                 Emit::Update { .. } => OutputMode::Update,
@@ -146,6 +158,17 @@ where
             };
         });
         port
+    }
+}
+
+/// The output mode as a setting. It is one for windows only: a window that has not closed is emitted by `append` when it
+/// closes, and by `update` when it changes, so one that was filled under one mode could be missing under the other. A
+/// running aggregate has the same table in every mode.
+fn emit_name(emit: Emit) -> &'static str {
+    match emit {
+        Emit::Append => "append",
+        Emit::Update { .. } => "update",
+        Emit::Complete => "complete",
     }
 }
 
@@ -192,30 +215,3 @@ impl<R: Send + 'static> Outbox<R> {
 
 /// A late row as it goes to the late output: its event time and the record.
 pub(crate) type Late<V> = (EventTime, V);
-
-/// Names the aggregate in plans, without paths and type arguments: `count`, or `count, sum` for a tuple.
-pub(crate) fn short_name<T>() -> String {
-    let mut depth = 0usize;
-    let plain: String = std::any::type_name::<T>()
-        .chars()
-        .filter(|c| {
-            depth = depth + usize::from(*c == '<') - usize::from(*c == '>').min(depth);
-            depth == 0 && !matches!(c, '<' | '>' | '(' | ')')
-        })
-        .collect();
-    let names: Vec<&str> =
-        plain.split(',').map(|part| part.rsplit("::").next().unwrap_or(part).trim()).collect();
-    names.join(", ").to_lowercase()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::short_name;
-    use crate::aggregate::Count;
-
-    #[test]
-    fn an_aggregate_is_named_without_its_types() {
-        assert_eq!(short_name::<Count<Vec<u8>>>(), "count");
-        assert_eq!(short_name::<(Count<u8>, Count<(u8, u8)>)>(), "count, count");
-    }
-}

@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::emission::{Emit, RunningShape};
-use super::{Front, Grouping, short_name};
+use super::{Front, Grouping};
 use crate::state::{Mark, RunningState, Stamp};
 use crate::stream::{Chain, KeyedStream, Keying};
 use crate::{Aggregate, Key, Stream};
@@ -91,7 +91,8 @@ where
             local_state: RunningState::<K, A, ()>::new,
             emit,
             op: "aggregate",
-            detail: short_name::<A>(),
+            window: String::new(),
+            settings: Vec::new(),
             location: self.location,
         }
         .build::<RunningState<K, A, M>, RunningState<K, A, ()>, RunningShape>();

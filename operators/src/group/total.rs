@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::emission::{Emit, TotalShape};
-use super::{Front, Grouping, short_name};
+use super::{Front, Grouping};
 use crate::state::{Mark, RunningState, Stamp};
 use crate::stream::{Chain, Unkeyed};
 use crate::{Aggregate, Stream};
@@ -89,7 +89,8 @@ impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<
             local_state: RunningState::<(), A, ()>::new,
             emit,
             op: "aggregate",
-            detail: short_name::<A>(),
+            window: String::new(),
+            settings: Vec::new(),
             location: self.location,
         }
         .build::<RunningState<(), A, M>, RunningState<(), A, ()>, TotalShape>();

@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::emission::{Emit, WindowShape};
-use super::{Front, Grouping, short_name};
+use super::{Front, Grouping};
 use crate::state::{Mark, Stamp, Windowing};
 use crate::stream::{Chain, EventStream, HasEventTime, KeyedStream, Keying, Timed, Unkeyed};
 use crate::{Aggregate, Key, Stream, WindowResult};
@@ -155,7 +155,7 @@ where
 
     fn build<M: Mark>(self, emit: Emit) -> (Results<K, A>, EventStream<V>) {
         let WindowedStream { keyed, window, location } = self.windowed;
-        let detail = format!("{}, {}", window.describe(), short_name::<A>());
+        let (definition, settings) = (window.describe(), window.settings());
         let problem = window.problem();
         let graph = keyed.port.graph.clone();
         let port = Grouping {
@@ -170,7 +170,8 @@ where
             state: move || window.state::<K, A, M>(),
             emit,
             op: "window",
-            detail,
+            window: definition,
+            settings,
             location,
         }
         .build::<W::State<K, A, M>, W::Partials<K, A>, WindowShape>();

@@ -38,6 +38,7 @@ pub use self::running::RunningState;
 pub use self::session_parts::SessionParts;
 pub use self::sessions::{Gap, SessionState};
 
+use crate::graph::Setting;
 use crate::{Aggregate, Data, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window};
 
 /// Whether records are so wide that to hand one over and get it back costs more than what is spared by it.
@@ -203,4 +204,9 @@ pub trait Windowing<V>: Clone + Send + Sync + 'static {
 
     /// The definition in words, for plans: `tumbling 10m`.
     fn describe(&self) -> String;
+
+    /// The settings that a state of these windows depends on, in order. A restart with other values is refused.
+    fn settings(&self) -> Vec<Setting> {
+        vec![("window", self.describe())]
+    }
 }

@@ -8,7 +8,9 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use crate::graph::Setting;
 use crate::source::feed::{Feed, Pull, Rows};
+use crate::window::words;
 use crate::{EventTime, Source};
 
 /// Whether the records of a stream have an event time.
@@ -133,6 +135,18 @@ pub struct WatermarkSpec {
     /// After how long without records a partition no longer holds the others back (continuous mode; in micro-batch a
     /// partition is idle in every epoch that brings it nothing).
     pub idle_after: Option<Duration>,
+}
+
+impl WatermarkSpec {
+    /// The settings that a restored watermark depends on.
+    ///
+    /// `idle_after` is not one: it decides when a partition stops holding the watermark, from the restart on.
+    pub fn settings(&self) -> Vec<Setting> {
+        match self.delay {
+            Some(delay) => vec![("watermark", "delayed".to_owned()), ("delay", words(delay))],
+            None => vec![("watermark", "punctuated".to_owned())],
+        }
+    }
 }
 
 /// The end of a chain that has no steps yet: the rows of an edge as they are.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::grid::Grid;
 pub use self::session::{SessionBy, SessionWindow, session, session_by};
 pub use self::sliding::{SlidingWindow, sliding};
+pub(crate) use self::span::words;
 pub use self::tumbling::{TumblingWindow, tumbling};
 
 use crate::EventTime;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Window;
 use super::span::{span_problem, words};
+use crate::graph::Setting;
 use crate::state::{Gap, Mark, SessionParts, SessionState, Windowing};
 use crate::{Aggregate, EventTime, Key};
 
@@ -130,6 +131,10 @@ impl<V: 'static> Windowing<V> for SessionWindow {
     fn describe(&self) -> String {
         format!("session, gap {}", words(self.gap))
     }
+
+    fn settings(&self) -> Vec<Setting> {
+        vec![("window", "session".to_owned()), ("gap", words(self.gap))]
+    }
 }
 
 impl<V: 'static, F: Fn(&V) -> Duration + Send + Sync + 'static> Windowing<V> for SessionBy<F> {
@@ -151,6 +156,10 @@ impl<V: 'static, F: Fn(&V) -> Duration + Send + Sync + 'static> Windowing<V> for
 
     fn describe(&self) -> String {
         "session, gap by record".to_owned()
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        vec![("window", "session".to_owned()), ("gap", "by record".to_owned())]
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::span::{fraction_problem, offset_words, span_problem, words};
+use super::span::{fraction_problem, offset_setting, offset_words, span_problem, words};
 use super::{Grid, Window};
+use crate::graph::Setting;
 use crate::state::{Mark, PaneState, Windowing};
 use crate::{Aggregate, EventTime, Key};
 
@@ -103,6 +104,15 @@ impl<V: 'static> Windowing<V> for SlidingWindow {
 
     fn describe(&self) -> String {
         format!("sliding {} every {}{}", words(self.size), words(self.slide), offset_words(self.offset))
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        vec![
+            ("window", "sliding".to_owned()),
+            ("size", words(self.size)),
+            ("slide", words(self.slide)),
+            ("offset", offset_setting(self.offset, self.slide)),
+        ]
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A span as people write it: `10m`, `1h30m`, `250ms`.
-pub(super) fn words(span: Duration) -> String {
+pub(crate) fn words(span: Duration) -> String {
     let (secs, nanos) = (span.as_secs(), span.subsec_nanos());
     let parts = [
         (secs / 86_400, "d"),
@@ -21,6 +21,13 @@ pub(super) fn words(span: Duration) -> String {
 /// An offset in words, if there is one: `, offset 2m`.
 pub(super) fn offset_words(offset: Duration) -> String {
     if offset.is_zero() { String::new() } else { format!(", offset {}", words(offset)) }
+}
+
+/// An offset as a setting: an offset of a whole `slide` moves nothing.
+pub(super) fn offset_setting(offset: Duration, slide: Duration) -> String {
+    let rest = offset.as_nanos().checked_rem(slide.as_nanos()).unwrap_or_default();
+    let nanos = u64::try_from(rest).map_or(offset, Duration::from_nanos);
+    words(nanos)
 }
 
 /// Why a span cannot be the `what` of a window: it is nothing, or finer than event time is.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::span::{fraction_problem, offset_words, span_problem, words};
+use super::span::{fraction_problem, offset_setting, offset_words, span_problem, words};
 use super::{Grid, Window};
+use crate::graph::Setting;
 use crate::state::{Mark, PaneState, Windowing};
 use crate::{Aggregate, EventTime, Key};
 
@@ -78,6 +79,14 @@ impl<V: 'static> Windowing<V> for TumblingWindow {
 
     fn describe(&self) -> String {
         format!("tumbling {}{}", words(self.size), offset_words(self.offset))
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        vec![
+            ("window", "tumbling".to_owned()),
+            ("size", words(self.size)),
+            ("offset", offset_setting(self.offset, self.size)),
+        ]
     }
 }
 

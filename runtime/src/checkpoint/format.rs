@@ -21,7 +21,7 @@ use super::CheckpointError;
 
 const MAGIC: [u8; 8] = *b"TIDEMILL";
 /// Changes with the format, and with the number of key groups.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 /// How long the head of a file is.
 pub(crate) const FILE_HEAD: usize = 11;
 /// How long the head of a frame is.

@@ -109,7 +109,12 @@ pub(crate) struct WatermarkRecord {
     /// What it comes from: the uid of a source, its partition (as watermarks count them), what that has shown, whether
     /// it is idle.
     pub(crate) partitions: Vec<(String, u32, EventTime, bool)>,
+    /// The settings that it depends on, by name, in order.
+    pub(crate) settings: Settings,
 }
+
+/// Settings that a state depends on, by name, in order.
+pub(crate) type Settings = Vec<(String, String)>;
 
 /// An operator with state.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -119,6 +124,8 @@ pub(crate) struct OperatorRecord {
     pub(crate) location: String,
     /// The types of its state, in words.
     pub(crate) state_type: String,
+    /// The settings that its state depends on.
+    pub(crate) settings: Settings,
     pub(crate) rows: u64,
 }
 

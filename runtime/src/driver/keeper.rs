@@ -15,7 +15,7 @@ use crate::checkpoint::{CheckpointError, Storage};
 use crate::control::{Control, EpochPlan, Event};
 use crate::engine::Layout;
 use crate::options::Options;
-use crate::recovery::Opened;
+use crate::recovery::{Opened, recorded};
 use crate::saver::Saved;
 use crate::user_code::caught;
 
@@ -242,8 +242,12 @@ fn watermarks(epoch: Epoch, layout: &Layout, control: &Control) -> BTreeMap<Stri
             let node = layout.nodes.get(source.0).filter(|node| matches!(node.kind, NodeKind::Source(_)))?;
             Some((node.uid().to_owned(), partition, shown, idle))
         });
-        records
-            .insert(node.uid().to_owned(), WatermarkRecord { watermark, partitions: partitions.collect() });
+        let record = WatermarkRecord {
+            watermark,
+            partitions: partitions.collect(),
+            settings: node.watermark().map(|spec| recorded(&spec.settings())).unwrap_or_default(),
+        };
+        records.insert(node.uid().to_owned(), record);
     }
     records
 }
