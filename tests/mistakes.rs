@@ -459,3 +459,14 @@ fn a_graph_that_runs_is_not_disturbed_by_a_second_run_of_it() {
     running.wait().unwrap();
     assert_eq!(std::fs::read_to_string(&out).unwrap().lines().count(), 100);
 }
+
+#[test]
+fn source_with_too_many_partitions_is_refused() {
+    let graph = Graph::new("wide");
+    graph.source(rate(1).partitions(70_000)).sink(memory_sink().0);
+    let error = graph.start(Options::default().without_ctrl_c()).unwrap_err().to_string();
+    assert!(
+        error.contains("at most 65536 partitions (got 70000)") && error.contains("mistakes.rs:"),
+        "{error}"
+    );
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use tidemill_operators::graph::NodeId;
-use tidemill_operators::{Clock, DynSource, EventTime, Graph, Mode};
+use tidemill_operators::{Clock, DynSource, EventTime, Graph, Mode, SourceError};
 
 use crate::checkpoint::{self, LocalDirectory, Storage};
 use crate::clock::system_clock;
@@ -121,6 +121,7 @@ impl Prepared {
         if options.mode == Mode::Continuous && options.workers > 1 {
             refuse_scattered(&layout)?;
         }
+        refuse_too_many(&layout)?;
         let (sender, events) = unbounded();
         let (mut resume, mut keeper) = (Resume::default(), None);
         match storage {
@@ -182,6 +183,29 @@ fn refuse_scattered(layout: &Layout) -> Result<(), RunError> {
             Site::of(source)
         ),
     })
+}
+
+/// The most nodes of a graph, and the most partitions of a source: their numbers share 32 bits.
+const MOST: usize = 1 << 16;
+
+/// A graph with more nodes or partitions than there are numbers for.
+fn refuse_too_many(layout: &Layout) -> Result<(), RunError> {
+    if layout.nodes.len() > MOST {
+        return Err(RunError::Engine(format!(
+            "the graph has {} nodes, at most {MOST} can run",
+            layout.nodes.len()
+        )));
+    }
+    match layout.sources().iter().find(|(_, source)| source.partitions() as usize > MOST) {
+        None => Ok(()),
+        Some((node, source)) => Err(RunError::Source {
+            site: layout.site(*node),
+            error: SourceError::Setup(format!(
+                "a source can have at most {MOST} partitions (got {}): give it fewer",
+                source.partitions()
+            )),
+        }),
+    }
 }
 
 /// Where a domain stood, with partitions by the numbers that their rows carry.

@@ -62,12 +62,20 @@ impl<T> ChannelSender<T> {
 pub struct ChannelSource<T> {
     intake: Mutex<Option<Intake<T>>>,
     gauge: Arc<Gauge>,
+    /// A capacity that no channel can have.
+    refused: Option<usize>,
 }
 
-/// A channel into a query, with room for `capacity` records (at least one).
+/// The most records that a [`channel`] has room for: its slots are allocated at once.
+const MAX_CAPACITY: usize = 1 << 24;
+
+/// A channel into a query, with room for `capacity` records: 1 to 16,777,216. Another capacity is an error when the query
+/// starts.
 pub fn channel<T: Send + 'static>(capacity: usize) -> (ChannelSender<T>, ChannelSource<T>) {
-    let (feed, intake, gauge) = handover(capacity);
-    (ChannelSender { feed }, ChannelSource { intake: Mutex::new(Some(intake)), gauge })
+    let is_valid = (1..=MAX_CAPACITY).contains(&capacity);
+    let (feed, intake, gauge) = handover(if is_valid { capacity } else { 1 });
+    let refused = (!is_valid).then_some(capacity);
+    (ChannelSender { feed }, ChannelSource { intake: Mutex::new(Some(intake)), gauge, refused })
 }
 
 impl<T: Send + 'static> Source for ChannelSource<T> {
@@ -80,6 +88,11 @@ impl<T: Send + 'static> Source for ChannelSource<T> {
     }
 
     fn start(&self, _partition: u32) -> Result<u64, SourceError> {
+        if let Some(capacity) = self.refused {
+            return Err(SourceError::Setup(format!(
+                "a channel's capacity must be from 1 to {MAX_CAPACITY} records (got {capacity})"
+            )));
+        }
         Ok(0)
     }
 
@@ -229,5 +242,15 @@ mod tests {
         let mut drive = Drive::new(source).unwrap();
         let error = drive.reopen().unwrap_err();
         assert!(error.to_string().contains("has a reader already"), "{error}");
+    }
+
+    #[test]
+    fn channel_without_a_possible_capacity_is_refused_at_start() {
+        for capacity in [0, MAX_CAPACITY + 1, usize::MAX] {
+            let (_sender, source) = channel::<u64>(capacity);
+            let error = source.start(0).unwrap_err().to_string();
+            assert!(error.contains(&format!("(got {capacity})")), "{error}");
+        }
+        assert!(channel::<u64>(1).1.start(0).is_ok());
     }
 }

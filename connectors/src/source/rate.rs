@@ -100,6 +100,19 @@ impl Schedule {
         self.share(partition, self.rows.map_or(due, |rows| due.min(rows)))
     }
 
+    /// When row 0 would have been due, for the next row of a position to be due when it was at the rate until then: a
+    /// query that is restarted with another rate goes on from there at the new one.
+    fn start_after(&self, partition: u32, from: &RateOffset) -> Option<i64> {
+        let start = from.start?;
+        if from.rate == self.rate {
+            return Some(start);
+        }
+        let next = self.value(partition, from.index);
+        let due = Schedule { rate: from.rate, ..*self }.time(start, next);
+        let at_new_rate = i128::from(next) * SECOND / i128::from(self.rate.max(1));
+        i64::try_from(i128::from(due) - at_new_rate).ok()
+    }
+
     /// Where a partition ends.
     fn end(&self, partition: u32) -> Option<u64> {
         self.rows.map(|rows| self.share(partition, rows))
@@ -111,15 +124,21 @@ impl Schedule {
 /// `start` is known as soon as a row has been read, and never before: so positions that mean the same are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateOffset {
-    /// When row 0 was due, in microseconds since 1970-01-01T00:00:00Z; `None` at index 0.
+    /// When row 0 was due at this rate, in microseconds since 1970-01-01T00:00:00Z; `None` at index 0.
     pub start: Option<i64>,
     /// How many rows of this partition come before.
     pub index: u64,
+    /// The rows a second of all partitions; 0 at index 0.
+    pub rate: u64,
 }
 
 impl RateOffset {
-    fn at(start: i64, index: u64) -> Self {
-        RateOffset { start: (index > 0).then_some(start), index }
+    fn at(start: i64, index: u64, rate: u64) -> Self {
+        if index == 0 {
+            RateOffset { start: None, index, rate: 0 }
+        } else {
+            RateOffset { start: Some(start), index, rate }
+        }
     }
 }
 
@@ -168,7 +187,7 @@ impl Source for RateSource {
                 "a rate source needs a rate of at least 1 row a second".to_owned(),
             ));
         }
-        Ok(RateOffset { start: None, index: 0 })
+        Ok(RateOffset { start: None, index: 0, rate: 0 })
     }
 
     fn latest(
@@ -177,14 +196,15 @@ impl Source for RateSource {
         from: &RateOffset,
         limits: &PlanLimits,
     ) -> Result<RateOffset, SourceError> {
-        let start = begin(&self.start, from.start, limits.now);
+        let start = begin(&self.start, self.schedule.start_after(partition, from), limits.now);
         if self.schedule.end(partition).is_some_and(|end| from.index >= end) {
             // One beyond the end, so that the reader is asked and says that it has ended.
-            return Ok(RateOffset::at(start, from.index.saturating_add(1)));
+            return Ok(RateOffset::at(start, from.index.saturating_add(1), self.schedule.rate));
         }
         let most = from.index.saturating_add(limits.max_records.unwrap_or(u64::MAX));
         let due = self.schedule.due(partition, start, until(&self.frozen, limits.now));
-        Ok(RateOffset::at(start, due.min(most).max(from.index)))
+        let until = due.min(most);
+        Ok(if until > from.index { RateOffset::at(start, until, self.schedule.rate) } else { *from })
     }
 
     fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError> {
@@ -203,7 +223,7 @@ impl Source for RateSource {
             partition,
             shared: Arc::clone(&self.start),
             frozen: Arc::clone(&self.frozen),
-            start: from.start,
+            start: self.schedule.start_after(partition, from),
             index: from.index,
             clock: context.clock,
         })
@@ -233,10 +253,11 @@ impl Reader for RateReader {
         out: &mut Vec<RateRow>,
     ) -> Result<Poll, SourceError> {
         let now = self.clock.now();
-        let start = match self.start {
-            Some(start) => start,
-            None => begin(&self.shared, until.and_then(|until| until.start), now),
-        };
+        if let Some((until, start)) = until.and_then(|until| Some((until, until.start?))) {
+            // The times of planned rows are those of the plan, which a run at another rate may have made.
+            (self.schedule.rate, self.start) = (until.rate, Some(start));
+        }
+        let start = self.start.unwrap_or_else(|| begin(&self.shared, None, now));
         self.start = Some(start);
         let end = self.schedule.end(self.partition).unwrap_or(u64::MAX);
         // What was planned was due when it was planned, whatever a replay's clock says.
@@ -265,11 +286,13 @@ impl Reader for RateReader {
     }
 
     fn offset(&self) -> RateOffset {
-        RateOffset { start: self.start.filter(|_| self.index > 0), index: self.index }
+        self.start.map_or(RateOffset { start: None, index: self.index, rate: 0 }, |start| {
+            RateOffset::at(start, self.index, self.schedule.rate)
+        })
     }
 
     fn seek(&mut self, offset: &RateOffset) -> Result<(), SourceError> {
-        self.start = offset.start.or(self.start);
+        self.start = self.schedule.start_after(self.partition, offset).or(self.start);
         self.index = offset.index;
         Ok(())
     }
@@ -326,6 +349,29 @@ mod tests {
         let mut again = Drive::resume(rate(10).partitions(2), &start).unwrap();
         let all = again.epoch_until(&until).unwrap();
         assert!(all[0].ends_with(&first[0]) && all[1].ends_with(&first[1]), "{all:?} {first:?}");
+    }
+
+    #[test]
+    fn rate_lowered_at_restart_goes_on_from_next_row() {
+        for new in [1, 10, 1_000] {
+            let mut drive = Drive::new(rate(10)).unwrap();
+            drive.set_clock(0);
+            drive.epoch(None).unwrap();
+            drive.set_clock(1_000_000);
+            assert_eq!(values(drive.epoch(None).unwrap()), [(1..=10).collect::<Vec<_>>()]);
+            let (from, second) = (drive.offsets(), 1_000_000);
+            drive.set_clock(1_500_000);
+            let rows = drive.epoch(Some(2)).unwrap();
+            let until = drive.offsets();
+            // A plan of the earlier rate is repeated with its times, and what follows comes at the new one.
+            let mut again = Drive::resume(rate(new), &from).unwrap();
+            assert_eq!(again.epoch_until(&until).unwrap(), rows);
+            again.set_clock(second + 300_000 + 2 * second / new as i64);
+            let next = again.epoch(None).unwrap();
+            let times: Vec<_> = next[0].iter().map(|row| row.time.0).take(2).collect();
+            assert_eq!(times, [1_300_000, 1_300_000 + second / new as i64], "{new}");
+            assert_eq!(next[0][0].value, 13);
+        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Plan {
     pub fn mermaid(&self) -> String {
         let mut text = String::from("flowchart TD\n");
         for node in &self.nodes {
-            let label = format!("{}<br/>{}", node.title(), node.at).replace('"', "'");
+            let label = format!("{}<br/>{}", in_mermaid(&node.title()), in_mermaid(&node.at));
             let (open, close) = if node.stateful { ("[(", ")]") } else { ("[", "]") };
             let _ = writeln!(text, "    n{}{open}\"{label}\"{close}", node.id);
         }
@@ -107,9 +107,9 @@ impl Plan {
 
     /// The plan as a Graphviz graph.
     pub fn dot(&self) -> String {
-        let mut text = format!("digraph \"{}\" {{\n    node [shape=box];\n", self.query.replace('"', "'"));
+        let mut text = format!("digraph \"{}\" {{\n    node [shape=box];\n", in_dot(&self.query));
         for node in &self.nodes {
-            let label = format!("{}\\n{}", node.title(), node.at).replace('"', "'");
+            let label = format!("{}\\n{}", in_dot(&node.title()), in_dot(&node.at));
             let shape = if node.stateful { ", shape=cylinder" } else { "" };
             let _ = writeln!(text, "    n{} [label=\"{label}\"{shape}];", node.id);
         }
@@ -128,6 +128,16 @@ impl Plan {
     fn edges(&self) -> impl Iterator<Item = (usize, &PlanEdge)> {
         self.nodes.iter().flat_map(|n| n.inputs.iter().map(move |e| (n.id, e)))
     }
+}
+
+/// A text inside a quoted string of DOT, where a backslash begins an escape.
+fn in_dot(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// A text inside a quoted label of Mermaid, which has entities instead of escapes.
+fn in_mermaid(text: &str) -> String {
+    text.replace('#', "#35;").replace('"', "#quot;").replace('\n', " ")
 }
 
 impl PlanNode {
@@ -162,5 +172,36 @@ impl fmt::Display for Plan {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plan_with_backslashes_and_quotes_is_valid_dot() {
+        let node = PlanNode {
+            id: 0,
+            label: "split \"\\d+\"".to_owned(),
+            op: "map",
+            uid: "split".to_owned(),
+            detail: String::new(),
+            stateful: false,
+            assigns_watermark: false,
+            output_mode: crate::OutputMode::Append,
+            at: "src\\main.rs:3".to_owned(),
+            steps: Vec::new(),
+            inputs: Vec::new(),
+        };
+        let plan = Plan { query: "a\\".to_owned(), nodes: vec![node] };
+        let dot = plan.dot();
+        assert!(dot.starts_with("digraph \"a\\\\\" {"), "{dot}");
+        assert!(dot.contains(r#"n0 [label="split \"\\d+\"\nsrc\\main.rs:3"];"#), "{dot}");
+        assert!(
+            plan.mermaid().contains(r#"n0["split #quot;\d+#quot;<br/>src\main.rs:3"]"#),
+            "{}",
+            plan.mermaid()
+        );
     }
 }

@@ -221,12 +221,17 @@ fn walk(name: &str, bytes: &[u8], kind: Kind) -> Result<(), CheckpointError> {
 ///
 /// # Errors
 ///
-/// As [`show`].
+/// As [`show`]; [`CheckpointError::Misuse`] if `later` is before `earlier`.
 pub fn diff(
     storage: &dyn Storage,
     earlier: Epoch,
     later: Epoch,
 ) -> Result<BTreeMap<String, OperatorDifference>, CheckpointError> {
+    if later < earlier {
+        return Err(CheckpointError::Misuse(format!(
+            "the earlier epoch comes first: write {later} {earlier} (got {earlier} {later})"
+        )));
+    }
     let (_, ReadLog { history, .. }) = read(storage)?;
     let earlier = open_all(storage, find(storage, &history, Some(earlier))?)?;
     let later = open_all(storage, find(storage, &history, Some(later))?)?;

@@ -161,6 +161,8 @@ fn a_checkpoint_tells_what_is_in_it() {
     assert_eq!(json["epoch"], 9);
 
     let (before, after) = (state_at(Epoch(7)), state_at(Epoch(9)));
+    let reversed = inspect::diff(&memory, Epoch(9), Epoch(7)).unwrap_err().to_string();
+    assert!(reversed.contains("write 7 9 (got 9 7)"), "{reversed}");
     let difference = inspect::diff(&memory, Epoch(7), Epoch(9)).unwrap();
     let count = |found: &dyn Fn(&(String, u64, u64)) -> bool, of: &State| {
         of.keys().filter(|key| key.0 == "count" && found(key)).count() as u64
