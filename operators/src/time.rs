@@ -91,12 +91,19 @@ impl<'de> Deserialize<'de> for EventTime {
     }
 }
 
-/// A span of time in microseconds, saturating at `i64::MAX` (292,000 years).
+/// Returns a span of time in whole microseconds, rounded down; saturates at `i64::MAX` (292,000 years).
 #[inline]
 pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// Returns a span of time in whole microseconds, rounded up: what is subtracted from a time that is rounded down.
+#[inline]
+fn micros_up(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos().div_ceil(1_000)).unwrap_or(i64::MAX)
+}
+
+/// Rounds down to a microsecond.
 impl std::ops::Add<Duration> for EventTime {
     type Output = EventTime;
     #[inline]
@@ -105,10 +112,12 @@ impl std::ops::Add<Duration> for EventTime {
     }
 }
 
+/// Rounds down to a microsecond.
 impl std::ops::Sub<Duration> for EventTime {
     type Output = EventTime;
+    #[inline]
     fn sub(self, duration: Duration) -> EventTime {
-        EventTime(self.0.saturating_sub(micros(duration)))
+        EventTime(self.0.saturating_sub(micros_up(duration)))
     }
 }
 
@@ -140,13 +149,17 @@ pub struct ParseTimeError {
     reason: String,
 }
 
+/// Rounds down to a microsecond, before 1970 as well.
 impl std::str::FromStr for EventTime {
     type Err = ParseTimeError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let time: jiff::Timestamp = text
             .parse()
             .map_err(|e: jiff::Error| ParseTimeError { text: text.to_owned(), reason: e.to_string() })?;
-        Ok(EventTime(time.as_microsecond()))
+        let micros = time.as_nanosecond().div_euclid(1_000);
+        i64::try_from(micros)
+            .map(EventTime)
+            .map_err(|e| ParseTimeError { text: text.to_owned(), reason: e.to_string() })
     }
 }
 
@@ -200,6 +213,18 @@ mod tests {
             assert_eq!(text.parse::<EventTime>().unwrap().to_string(), text);
         }
         assert_eq!("1969-12-31T23:59:59.999999Z".parse::<EventTime>().unwrap(), EventTime(-1));
+    }
+
+    #[test]
+    fn times_below_a_microsecond_round_down_on_both_sides_of_1970() {
+        let micros = |text: &str| text.parse::<EventTime>().unwrap().0;
+        assert_eq!(micros("1969-12-31T23:59:59.999999999Z"), -1);
+        assert_eq!(micros("1969-12-31T23:59:59.9999981Z"), -2);
+        assert_eq!(micros("1970-01-01T00:00:00.000001999Z"), 1);
+        let nanos = Duration::from_nanos;
+        assert_eq!(EventTime(5) - nanos(1), EventTime(4));
+        assert_eq!(EventTime(5) - nanos(2_000), EventTime(3));
+        assert_eq!(EventTime(-5) + nanos(1_999), EventTime(-4));
     }
 
     #[test]

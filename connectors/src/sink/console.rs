@@ -1,18 +1,12 @@
 //! The terminal: a table for every epoch.
 
-use std::fmt;
 use std::io::Write;
 
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
 
 use super::Pending;
-
-/// The longest cell that is shown whole, in characters.
-const CELL: usize = 40;
-
-type Row = Vec<(String, String)>;
+use super::cells::{Row, flatten};
 
 /// A sink onto the terminal; see [`console`].
 pub struct ConsoleSink {
@@ -127,120 +121,6 @@ fn table(epoch: Epoch, rows: &[Row], most: usize) -> String {
         text += &format!("… and {} more rows\n", rows.len() - shown.len());
     }
     text
-}
-
-/// A row as named cells: the fields of a struct, those of a struct within it as `outer.inner`, the parts of a tuple as
-/// `_1`, `_2`, anything else as `value`.
-fn flatten(row: &impl Serialize) -> Result<Row, SinkError> {
-    let failed =
-        |error: serde_json::Error| SinkError::Encode { sink: "console".into(), reason: error.to_string() };
-    let json = serde_json::to_string(row).map_err(failed)?;
-    let mut cells = Vec::new();
-    match serde_json::from_str(&json).map_err(failed)? {
-        Tree::List(parts) => {
-            for (number, part) in (1..).zip(parts) {
-                part.into_cells(format!("_{number}"), &mut cells);
-            }
-        }
-        tree => tree.into_cells(String::new(), &mut cells),
-    }
-    Ok(cells)
-}
-
-/// A JSON value whose fields have kept their order.
-enum Tree {
-    Leaf(String),
-    List(Vec<Tree>),
-    Fields(Vec<(String, Tree)>),
-}
-
-impl Tree {
-    fn into_cells(self, name: String, cells: &mut Row) {
-        match self {
-            Tree::Fields(fields) => {
-                for (field, tree) in fields {
-                    let name = if name.is_empty() { field } else { format!("{name}.{field}") };
-                    tree.into_cells(name, cells);
-                }
-            }
-            tree => {
-                let name = if name.is_empty() { "value".to_owned() } else { name };
-                cells.push((name, shorten(&tree.to_string())));
-            }
-        }
-    }
-}
-
-fn shorten(text: &str) -> String {
-    let text = text.replace('\n', "\\n");
-    if text.chars().count() <= CELL {
-        return text;
-    }
-    text.chars().take(CELL - 1).chain(['…']).collect()
-}
-
-impl fmt::Display for Tree {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Tree::Leaf(text) => f.write_str(text),
-            Tree::List(parts) => {
-                let parts: Vec<_> = parts.iter().map(Tree::to_string).collect();
-                write!(f, "[{}]", parts.join(", "))
-            }
-            Tree::Fields(fields) => {
-                let fields: Vec<_> = fields.iter().map(|(name, tree)| format!("{name}: {tree}")).collect();
-                write!(f, "{{{}}}", fields.join(", "))
-            }
-        }
-    }
-}
-
-struct TreeVisitor;
-
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TreeVisitor)
-    }
-}
-
-impl<'de> Visitor<'de> for TreeVisitor {
-    type Value = Tree;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-    fn visit_unit<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Leaf("null".to_owned()))
-    }
-    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
-        Ok(Tree::Leaf(value.to_string()))
-    }
-    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
-        Ok(Tree::Leaf(value.to_string()))
-    }
-    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
-        Ok(Tree::Leaf(value.to_string()))
-    }
-    fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
-        Ok(Tree::Leaf(value.to_string()))
-    }
-    fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
-        Ok(Tree::Leaf(value.to_owned()))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Tree, A::Error> {
-        let mut list = Vec::new();
-        while let Some(part) = parts.next_element()? {
-            list.push(part);
-        }
-        Ok(Tree::List(list))
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Tree, A::Error> {
-        let mut list = Vec::new();
-        while let Some(field) = fields.next_entry()? {
-            list.push(field);
-        }
-        Ok(Tree::Fields(list))
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use tidemill_operators::SinkError;
 
+use super::non_finite::{NonFinite, write_json};
+
 fn failed(sink: &str, error: impl std::fmt::Display) -> SinkError {
     SinkError::Encode { sink: sink.to_owned(), reason: error.to_string() }
 }
@@ -10,7 +12,7 @@ fn failed(sink: &str, error: impl std::fmt::Display) -> SinkError {
 /// How a row looks in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RowFormat {
-    JsonLines,
+    JsonLines(NonFinite),
     Csv,
 }
 
@@ -18,14 +20,14 @@ impl RowFormat {
     /// The ending of the names of files that hold such rows.
     pub(super) fn extension(self) -> &'static str {
         match self {
-            RowFormat::JsonLines => "jsonl",
+            RowFormat::JsonLines(_) => "jsonl",
             RowFormat::Csv => "csv",
         }
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            RowFormat::JsonLines => "JSON Lines",
+            RowFormat::JsonLines(_) => "JSON Lines",
             RowFormat::Csv => "CSV",
         }
     }
@@ -38,10 +40,10 @@ impl RowFormat {
         sink: &str,
     ) -> Result<Vec<u8>, SinkError> {
         match self {
-            RowFormat::JsonLines => {
+            RowFormat::JsonLines(non_finite) => {
                 let mut bytes = Vec::new();
                 for row in rows.drain(..) {
-                    serde_json::to_writer(&mut bytes, &row).map_err(|error| failed(sink, error))?;
+                    write_json(&mut bytes, &row, non_finite).map_err(|error| failed(sink, error))?;
                     bytes.push(b'\n');
                 }
                 Ok(bytes)

@@ -7,11 +7,13 @@ use tidemill_operators::{Committed, Epoch, Prepared, Sink, SinkContext, SinkErro
 
 use super::encode::RowFormat;
 use super::file::OutFile;
+use super::non_finite::NonFinite;
 
 /// A sink into a file of JSON Lines; see [`json_lines_sink`].
 #[derive(Debug)]
 pub struct JsonLinesSink {
     file: OutFile,
+    non_finite: NonFinite,
 }
 
 /// A sink into a file at `path`, a JSON value on each line. Rows are written when their epoch commits, in continuous
@@ -34,7 +36,7 @@ pub struct JsonLinesSink {
 /// let sink = json_lines_sink("out/counts.jsonl").append();
 /// ```
 pub fn json_lines_sink(path: impl Into<PathBuf>) -> JsonLinesSink {
-    JsonLinesSink { file: OutFile::new(path.into()) }
+    JsonLinesSink { file: OutFile::new(path.into()), non_finite: NonFinite::Error }
 }
 
 impl JsonLinesSink {
@@ -42,6 +44,13 @@ impl JsonLinesSink {
     #[must_use]
     pub fn append(mut self) -> Self {
         self.file.append = true;
+        self
+    }
+
+    /// Sets what becomes of NaN and infinities, for which JSON has no number; an error unless told otherwise.
+    #[must_use]
+    pub fn non_finite(mut self, non_finite: NonFinite) -> Self {
+        self.non_finite = non_finite;
         self
     }
 }
@@ -64,7 +73,7 @@ impl<T: Serialize + Send + 'static> Sink<T> for JsonLinesSink {
     }
 
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
-        let bytes = RowFormat::JsonLines.encode(rows, false, &self.file.name())?;
+        let bytes = RowFormat::JsonLines(self.non_finite).encode(rows, false, &self.file.name())?;
         self.file.write(epoch, bytes)
     }
 

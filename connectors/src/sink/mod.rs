@@ -1,6 +1,7 @@
 //! The sinks: what each writes to, in its own file; and what they have in common.
 
 mod at_commit;
+mod cells;
 mod channel;
 mod claim;
 mod console;
@@ -17,6 +18,7 @@ mod json_lines;
 #[cfg(feature = "latency")]
 mod latency;
 mod memory;
+mod non_finite;
 
 use std::collections::VecDeque;
 
@@ -33,6 +35,7 @@ pub use json_lines::{JsonLinesSink, json_lines_sink};
 #[cfg(feature = "latency")]
 pub use latency::{Latency, LatencySummary, Measured};
 pub use memory::{MemorySink, MemoryTable, memory_sink};
+pub use non_finite::NonFinite;
 
 /// Rows that wait for the commit of their epoch, unless they may be shown at once.
 ///

@@ -12,7 +12,6 @@ use super::Stream;
 use super::chain::{Chain, Edge, Tap, Timed, Untimed, WatermarkSpec};
 use crate::EventTime;
 use crate::source::feed::Rows;
-use crate::time::micros;
 
 /// The chain of [`Stream::with_watermark`].
 #[derive(Debug, Clone)]
@@ -107,7 +106,7 @@ impl<P: Chain<Time = Untimed>, F: Fn(&P::Out) -> EventTime + Send + Sync + 'stat
         });
         if seen {
             tap.seen = true;
-            tap.watermark = tap.watermark.max(EventTime(latest.0.saturating_sub(micros(self.delay))));
+            tap.watermark = tap.watermark.max(latest - self.delay);
         }
     }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, Sink, SinkContext, SinkError};
 
 use super::encode::RowFormat;
+use super::non_finite::NonFinite;
 use parts::Parts;
 
 /// A sink into a directory of files; see [`json_lines_dir`] and [`csv_dir`].
@@ -65,7 +66,7 @@ pub struct DirSink {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn json_lines_dir(dir: impl Into<PathBuf>) -> DirSink {
-    DirSink::new(dir.into(), RowFormat::JsonLines)
+    DirSink::new(dir.into(), RowFormat::JsonLines(NonFinite::Error))
 }
 
 /// A sink into CSV files in the directory `dir`, which is made if need be. Structs give every file a header with the
@@ -120,6 +121,22 @@ impl DirSink {
     #[must_use]
     pub fn add_to_existing(mut self) -> Self {
         self.parts.adds = true;
+        self
+    }
+
+    /// Sets what becomes of NaN and infinities in JSON, which has no number for them; an error unless told otherwise. CSV
+    /// has `NaN` and `inf`, whatever is set here.
+    ///
+    /// ```
+    /// use tidemill_connectors::{NonFinite, json_lines_dir};
+    ///
+    /// let sink = json_lines_dir("out").non_finite(NonFinite::String);
+    /// ```
+    #[must_use]
+    pub fn non_finite(mut self, non_finite: NonFinite) -> Self {
+        if let RowFormat::JsonLines(_) = self.format {
+            self.format = RowFormat::JsonLines(non_finite);
+        }
         self
     }
 
