@@ -6,25 +6,30 @@
 //! first (Gray et al., 1997: distributive and algebraic functions).
 
 mod average;
+mod bins;
 mod collect;
 mod count;
+mod exact;
 mod extremes;
 mod fold;
 mod number;
 mod projection;
 mod reduce;
 mod sum;
+mod total;
 mod tuple;
 
 pub use self::average::Average;
 pub use self::collect::Collect;
 pub use self::count::Count;
+pub use self::exact::Exact;
 pub use self::extremes::{Max, Min};
 pub use self::fold::Fold;
 pub use self::number::Number;
 pub use self::projection::Projection;
 pub use self::reduce::Reduce;
 pub use self::sum::Sum;
+pub use self::total::{Total, Wide, Widest};
 
 use crate::Data;
 
@@ -80,7 +85,7 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// keep a running total of each key, and a window costs what comes in and what goes out instead of all it has.
     ///
     /// Say `true` only where merging and retracting give the very same accumulator as merging the rest alone: a count
-    /// can do that, a sum of floating-point numbers cannot (it rounds), nor can a maximum. It is not used where
+    /// can do that, plain addition of floating-point numbers cannot (it rounds), nor can a maximum. It is not used where
     /// [`RELIEVES`](Self::RELIEVES) is true too.
     ///
     /// ```

@@ -1,19 +1,39 @@
 //! What can be summed.
 
+use super::{Exact, Total, Wide, Widest};
 use crate::Data;
 
 /// A number as sums and averages need it. Implement it for your own (a decimal, an amount of money) to sum that.
 ///
 /// ```
+/// use serde::{Deserialize, Serialize};
 /// use tidemill_operators::aggregate::Number;
 ///
-/// let mut total = 250u8;
-/// total.plus(10);
-/// assert_eq!(total, u8::MAX);
+/// #[derive(Clone, Serialize, Deserialize)]
+/// struct Cents(u64);
+///
+/// impl Number for Cents {
+///     type Total = Cents;
+///
+///     fn plus(&mut self, other: Cents) {
+///         self.0 = self.0.saturating_add(other.0);
+///     }
+///     fn to_f64(&self) -> f64 {
+///         self.0 as f64
+///     }
+/// }
+///
+/// let mut total = Cents(250);
+/// total.plus(Cents(10));
+/// assert_eq!(total.0, 260);
 /// ```
 pub trait Number: Data + Clone {
-    /// Adds to this one. Must not panic, and the order of additions should not matter: integers saturate at the ends
-    /// of their range; floating point rounds as it does.
+    /// What a sum is kept in: the number's own type, if the order of additions does not show in it (unsigned integers, which
+    /// can only saturate upwards), or one that has room for what comes in between (signed integers: [`Wide`], [`Widest`];
+    /// floating point: [`Exact`]).
+    type Total: Total<Self>;
+
+    /// Adds to this one. Must not panic: integers saturate at the ends of their range; floating point rounds as it does.
     fn plus(&mut self, other: Self);
 
     /// The nearest 64-bit floating point value.
@@ -34,8 +54,10 @@ pub trait Number: Data + Clone {
 }
 
 macro_rules! integers {
-    ($($integer:ty),+) => {$(
+    ($($integer:ty: $total:ty),+) => {$(
         impl Number for $integer {
+            type Total = $total;
+
             #[inline]
             fn plus(&mut self, other: Self) {
                 *self = self.saturating_add(other);
@@ -62,11 +84,14 @@ macro_rules! integers {
     )+};
 }
 
-integers!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
+integers!(i8: Wide, i16: Wide, i32: Wide, i64: Wide, i128: Widest, isize: Wide);
+integers!(u8: u8, u16: u16, u32: u32, u64: u64, u128: u128, usize: usize);
 
 macro_rules! floats {
     ($($float:ty),+) => {$(
         impl Number for $float {
+            type Total = Exact;
+
             #[inline]
             fn plus(&mut self, other: Self) {
                 *self += other;

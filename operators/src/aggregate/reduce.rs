@@ -8,7 +8,9 @@ use crate::Data;
 
 /// Two records combined into one of the same type, again and again.
 ///
-/// The function must be associative and commutative: in which order records come together is not defined. It gets its
+/// The function must be associative and commutative: in which order records come together is not defined, and a function that
+/// is neither (an addition of floats, which rounds) gives results that depend on the number of workers, the batches and the
+/// epochs. [`Sum`](super::Sum) adds exactly. The function gets its
 /// arguments by value, so what was combined so far is cloned for every record; for large values use
 /// [`Fold`](super::Fold), which changes them in place.
 ///

@@ -17,9 +17,11 @@ macro_rules! shortcuts {
             self.aggregate(Count::new())
         }
 
-        /// The sum of what `of` takes from each record. Integers saturate.
+        /// The sum of what `of` takes from each record, exact but for the result: an integer stops at the end of its range, a
+        /// float is rounded. It does not depend on the order of the records. Plain addition of floats, which does, is
+        /// [`Sum::naive`].
         #[track_caller]
-        pub fn sum<N, F>(self, of: F) -> $result<$($parameter,)+ Sum<Projection<$value, N, F>>>
+        pub fn sum<N, F>(self, of: F) -> $result<$($parameter,)+ Sum<Projection<$value, N, F>, N::Total>>
         where
             N: Number,
             F: Fn(&$value) -> N + Send + Sync + 'static,
@@ -47,7 +49,7 @@ macro_rules! shortcuts {
             self.aggregate(Max::of(of))
         }
 
-        /// The mean of what `of` takes from each record.
+        /// The mean of what `of` takes from each record, as `f64`. It does not depend on the order of the records.
         #[track_caller]
         pub fn average<N, F>(self, of: F) -> $result<$($parameter,)+ Average<Projection<$value, N, F>>>
         where

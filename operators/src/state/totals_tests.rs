@@ -178,16 +178,27 @@ fn moves() -> impl Strategy<Value = Move> {
     ]
 }
 
-type Sums = (u64, i64, u8, u64);
+type Sums = (u64, i64, u8, u64, u64);
 
-/// What the windows say, with records around a watermark that moves on; averages as bits.
+/// A float of any size, or none.
+fn float(n: i64) -> f64 {
+    let few = [f64::NAN, f64::INFINITY, -0.0, 5e-324, f64::MAX, -f64::MAX, 0.1, 1e-300, 1e30, -1e30, 0.3];
+    few[(n.unsigned_abs() % 97).min(10) as usize] * if n.unsigned_abs() % 97 < 10 { 1.0 } else { n as f64 }
+}
+
+/// What the windows say, with records around a watermark that moves on; floats as bits.
 fn told<const RETRACTS: bool>(
     window: &SlidingWindow,
     numbers: Numbers,
     moves: &[Move],
 ) -> Vec<(u8, Window, Sums)> {
-    let sums =
-        (Count::new(), Sum::of(|n: &i64| *n), Sum::of(|n: &i64| *n as u8 & 3), Average::of(|n: &i64| *n));
+    let sums = (
+        Count::new(),
+        Sum::of(|n: &i64| *n),
+        Sum::of(|n: &i64| *n as u8 & 3),
+        Average::of(|n: &i64| *n),
+        Sum::of(|n: &i64| float(*n)),
+    );
     let aggregate = Watched::<_, RETRACTS>::new(sums);
     fn empty<A: Aggregate<In = i64>>(window: &SlidingWindow, _: &A) -> PaneState<u8, A, ()> {
         window.state()
@@ -214,13 +225,17 @@ fn told<const RETRACTS: bool>(
             Move::Watermark(on) => {
                 watermark.0 += on;
                 let from = told.len();
-                state.close(
-                    &aggregate,
-                    watermark,
-                    &mut |key, window, (count, sum, small, average): (_, _, _, f64)| {
-                        told.push((key, window, (count, sum, small, average.to_bits())));
-                    },
-                );
+                state.close(&aggregate, watermark, &mut |key,
+                                                         window,
+                                                         (count, sum, small, average, floats): (
+                    _,
+                    _,
+                    _,
+                    f64,
+                    f64,
+                )| {
+                    told.push((key, window, (count, sum, small, average.to_bits(), floats.to_bits())));
+                });
                 told[from..].sort_by_key(|row: &(u8, Window, Sums)| (row.1.end, row.0));
             }
             Move::Restart => {
