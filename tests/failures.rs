@@ -36,7 +36,9 @@ fn panic_of(graph: &Graph, options: Options) -> (usize, String, String, String) 
     no_thread_is_left();
     assert_eq!(error.fault(), Fault::User);
     match error {
-        RunError::Panic { worker: Some(worker), site, message } => (worker, site.operator, site.location, message),
+        RunError::Panic { worker: Some(worker), site, message } => {
+            (worker, site.operator, site.location, message)
+        }
         other => panic!("not a panic: {other}"),
     }
 }

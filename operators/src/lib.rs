@@ -8,6 +8,7 @@
 pub mod aggregate;
 mod batch;
 mod buffers;
+mod cancellation;
 pub mod codec;
 pub mod graph;
 mod group;
@@ -26,6 +27,7 @@ mod window;
 
 pub use aggregate::Aggregate;
 pub use batch::{Batch, Cloner, cloner};
+pub use cancellation::Cancellation;
 pub use either::Either;
 pub use graph::{Graph, GraphError, Plan};
 pub use group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};

@@ -14,7 +14,7 @@ pub use prepared::{Committed, Prepared};
 
 use std::path::PathBuf;
 
-use crate::{Clock, Epoch, OutputMode, ProcessingTime};
+use crate::{Cancellation, Clock, Epoch, OutputMode, ProcessingTime};
 
 /// Takes the rows of a stream.
 ///
@@ -179,6 +179,9 @@ pub struct SinkContext {
     pub group: u64,
     /// The engine's clock.
     pub clock: Clock,
+    /// Tells a sink that waits for something, or calls a function for many rows, that the query has ended where it stands:
+    /// it returns [`SinkError::Cancelled`] then.
+    pub cancellation: Cancellation,
 }
 
 impl SinkContext {
@@ -204,6 +207,7 @@ impl SinkContext {
             site: "a sink".to_owned(),
             group: 0,
             clock: Clock::new(|| ProcessingTime(0)),
+            cancellation: Cancellation::new(),
         }
     }
 
@@ -242,6 +246,13 @@ impl SinkContext {
     pub fn of_sink(mut self, site: &str, group: u64) -> Self {
         self.site = site.to_owned();
         self.group = group;
+        self
+    }
+
+    /// The same for a query that is cancelled by that.
+    #[must_use]
+    pub fn with_cancellation(mut self, cancellation: Cancellation) -> Self {
+        self.cancellation = cancellation;
         self
     }
 
@@ -288,6 +299,9 @@ pub enum SinkError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The query was cancelled, or failed elsewhere, while the sink waited.
+    #[error("the query has been cancelled")]
+    Cancelled,
     /// Anything else a sink of your own has to say.
     #[error(transparent)]
     Other(#[from] Box<dyn std::error::Error + Send + Sync>),

@@ -7,16 +7,18 @@ use std::thread::Thread;
 
 use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
-use tidemill_operators::graph::NodeId;
+use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::spill::StateMemory;
-use tidemill_operators::{Clock, Epoch, ErasedOffset, Mode, Prepared, ProcessingTime, Waker};
+use tidemill_operators::{Cancellation, Clock, Epoch, ErasedOffset, Mode, Prepared, ProcessingTime, Waker};
 
 use crate::RunError;
 use crate::checkpoint::compaction::Compacted;
 use crate::checkpoint::{CheckpointError, Storage};
+use crate::error::Site;
 use crate::ledger::Ledger;
 use crate::recovery::Resume;
 use crate::saver::Saved;
+use crate::user_code::Running;
 
 /// An epoch as it was planned (micro-batch).
 #[derive(Debug)]
@@ -98,7 +100,8 @@ pub(crate) struct Control {
     committed: AtomicU64,
     /// Every epoch is committed and sinks may close.
     closed: AtomicBool,
-    ended: AtomicBool,
+    /// Set when the query ends where it stands.
+    pub(crate) cancellation: Cancellation,
     failure: Mutex<Option<RunError>>,
     data_available: AtomicBool,
     /// Micro-batch: the earliest processing-time timer.
@@ -113,7 +116,8 @@ pub(crate) struct Control {
     paused: AtomicBool,
 
     wakers: Mutex<Wakers>,
-    threads: Mutex<Vec<Thread>>,
+    /// The workers that run.
+    threads: Mutex<Vec<(Thread, Running)>>,
     /// Continuous: sources that have nothing to read at the moment, by worker.
     idle_sources: Mutex<BTreeMap<(NodeId, usize), bool>>,
 }
@@ -183,7 +187,7 @@ impl Control {
             epochs: AtomicU64::new(0),
             committed: AtomicU64::new(spec.resume.first.0),
             closed: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            cancellation: Cancellation::new(),
             failure: Mutex::new(None),
             data_available: AtomicBool::new(false),
             timer: AtomicI64::new(i64::MAX),
@@ -213,23 +217,38 @@ impl Control {
 
     /// Ends the query where it stands.
     pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
+        self.cancellation.cancel();
         self.tell(Event::Wake);
-        for thread in lock(&self.threads).iter() {
+        for (thread, _) in lock(&self.threads).iter() {
             thread.unpark();
         }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+        self.cancellation.is_cancelled()
     }
 
     pub(crate) fn take_failure(&self) -> Option<RunError> {
         lock(&self.failure).take()
     }
 
-    pub(crate) fn enlist(&self, thread: Thread) {
-        lock(&self.threads).push(thread);
+    /// A worker begins, on this thread.
+    pub(crate) fn enlist(&self) {
+        lock(&self.threads).push((std::thread::current(), Running::here()));
+    }
+
+    /// The worker of this thread has ended.
+    pub(crate) fn discharge(&self) {
+        let own = std::thread::current().id();
+        lock(&self.threads).retain(|(thread, _)| thread.id() != own);
+    }
+
+    /// Whose code the workers run that have not ended.
+    pub(crate) fn still_running(&self, nodes: &[Node]) -> Vec<Site> {
+        let threads = lock(&self.threads);
+        let site =
+            |(thread, running): &(Thread, Running)| running.site(nodes, thread.name().unwrap_or("a worker"));
+        threads.iter().map(site).collect()
     }
 
     // ---- epochs ----

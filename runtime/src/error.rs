@@ -134,14 +134,35 @@ pub enum RunError {
         Box<Summary>,
     ),
     /// The query was cancelled: epochs that were not yet committed are lost.
-    #[error("cancelled after {after:?}: epochs that were not committed are lost")]
+    #[error("cancelled after {after:.1?}{}: epochs that were not committed are lost", because(*stop_timeout))]
     Cancelled {
         /// How long it had run.
         after: Duration,
+        /// Set if it was told to stop and did not within [`Options::stop_timeout`](crate::Options::stop_timeout).
+        stop_timeout: Option<Duration>,
+    },
+    /// A function of the user does not return, though the query has ended. Its thread is left alone.
+    #[error(
+        "{site} has not returned within {within:?} after the end of the query ({error}): its thread is left alone, and the \
+         checkpoint stays locked until the process exits"
+    )]
+    Stuck {
+        /// The operator whose function it is; the first one, if there are several.
+        site: Site,
+        /// How long it was given.
+        within: Duration,
+        /// Why the query was to end.
+        #[source]
+        error: Box<RunError>,
     },
     /// The engine could not be set up: threads, signals.
     #[error("the engine cannot start: {0}")]
     Engine(String),
+}
+
+fn because(stop_timeout: Option<Duration>) -> String {
+    let because = |timeout| format!(", since it had not stopped within the --stop-timeout of {timeout:?}");
+    stop_timeout.map_or_else(String::new, because)
 }
 
 fn thread_name(worker: Option<usize>) -> String {
@@ -174,6 +195,7 @@ impl RunError {
             RunError::Graph(_)
             | RunError::Options { .. }
             | RunError::Panic { .. }
+            | RunError::Stuck { .. }
             | RunError::Restore { .. } => Fault::User,
             RunError::Checkpoint(_) => Fault::World,
             RunError::Source { error, .. } => match error {

@@ -32,6 +32,7 @@ mod saver;
 #[cfg(feature = "cli")]
 mod size;
 mod spill;
+mod supervisor;
 pub mod testing;
 mod user_code;
 

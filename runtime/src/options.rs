@@ -86,6 +86,10 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_name = "UID"))]
     pub drop_state: Vec<String>,
 
+    /// How long a query that is told to stop may take to process and commit what it has read. Then it is cancelled.
+    #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "10s", value_name = "TIME"))]
+    pub stop_timeout: Duration,
+
     /// After a failed source, sink or function: `never`, or `3` or `3:1s` to start again that often from the
     /// checkpoint, at first after that long, then after twice as long each time.
     #[cfg_attr(feature = "cli", arg(long, default_value = "never", value_name = "POLICY"))]
@@ -146,6 +150,7 @@ impl Default for Options {
             retain: RETAIN,
             from_savepoint: None,
             drop_state: Vec::new(),
+            stop_timeout: Duration::from_secs(10),
             restart: Restart::Never,
             allow_loss: false,
             state_memory: None,
@@ -262,6 +267,21 @@ impl Options {
     #[must_use]
     pub fn with_drop_state(mut self, uid: impl Into<String>) -> Self {
         self.drop_state.push(uid.into());
+        self
+    }
+
+    /// Sets how long a query that is told to stop may take to drain; then it is cancelled.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill_runtime::Options;
+    ///
+    /// let options = Options::default().with_stop_timeout(Duration::from_secs(60));
+    /// assert_eq!(options.stop_timeout.as_secs(), 60);
+    /// ```
+    #[must_use]
+    pub fn with_stop_timeout(mut self, timeout: Duration) -> Self {
+        self.stop_timeout = timeout;
         self
     }
 

@@ -4,19 +4,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{Clock, DynSource, EventTime, Graph, Mode, SourceError};
 
 use crate::checkpoint::{self, LocalDirectory, Storage};
 use crate::clock::system_clock;
 use crate::control::{Control, ControlSpec, Event, SavepointTarget};
-use crate::driver::{Driver, Keeper, Next};
-use crate::engine::{Crew, Layout, origin};
+use crate::driver::{Driver, Keeper};
+use crate::engine::{Layout, origin};
 use crate::error::{RunError, Site};
-use crate::interrupt::Interrupt;
 use crate::journal;
 use crate::ledger::{Ledger, PartitionMark};
 use crate::options::Options;
@@ -24,6 +23,7 @@ use crate::progress::{Progress, Summary};
 use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, warn_of_ended};
 use crate::saver::Saver;
 use crate::spill;
+use crate::supervisor::{Notice, Supervisor};
 use crate::user_code::{caught, code_of};
 
 /// Runs graphs. Bring it into scope to call [`run`](Run::run) and [`start`](Run::start) on a [`Graph`].
@@ -91,7 +91,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// As [`new`](Self::new), by the clock of the machine. A panic of a source that is asked where it begins is an error.
-    fn caught(
+    pub(crate) fn caught(
         graph: &Graph,
         options: &Options,
         storage: Option<&Arc<dyn Storage>>,
@@ -224,24 +224,46 @@ pub struct QueryHandle {
     thread: JoinHandle<Result<Summary, RunError>>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
+/// What the handle of a query, its driver and its supervisor share.
+#[derive(Debug)]
+pub(crate) struct Shared {
     progress: Mutex<Progress>,
-    stop: AtomicBool,
-    cancel: AtomicBool,
-    wake: Mutex<Option<crossbeam_channel::Sender<Event>>>,
+    pub(crate) stop: AtomicBool,
+    pub(crate) cancel: AtomicBool,
+    /// To the driver of the present attempt.
+    events: Mutex<Option<Sender<Event>>>,
+    notices: Sender<Notice>,
 }
 
 impl Shared {
-    fn begin(&self, prepared: &Prepared) {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = prepared.driver.progress().clone();
-        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(prepared.control.events.clone());
+    fn new(notices: Sender<Notice>) -> Shared {
+        let (stop, cancel) = (AtomicBool::new(false), AtomicBool::new(false));
+        Shared { progress: Mutex::default(), stop, cancel, events: Mutex::default(), notices }
     }
 
-    fn wake(&self) {
-        if let Some(sender) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
+    pub(crate) fn begin(&self, prepared: &Prepared) {
+        self.set_progress(prepared.driver.progress().clone());
+        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(prepared.control.events.clone());
+    }
+
+    pub(crate) fn set_progress(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// Whether somebody wants the query to end.
+    pub(crate) fn is_to_end(&self) -> bool {
+        self.stop.load(Ordering::SeqCst) || self.cancel.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn notify(&self, notice: Notice) {
+        // A query that is over has no supervisor.
+        let _ = self.notices.send(notice);
+    }
+
+    pub(crate) fn wake_driver(&self) {
+        if let Some(events) = &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
             // A query that is over needs no waking.
-            let _ = sender.send(Event::Wake);
+            let _ = events.send(Event::Wake);
         }
     }
 }
@@ -253,21 +275,14 @@ impl QueryHandle {
         storage: Option<Arc<dyn Storage>>,
     ) -> Result<QueryHandle, RunError> {
         let prepared = Prepared::caught(&graph, &options, storage.as_ref())?;
-        let shared = Arc::new(Shared::default());
+        let (sender, notices) = unbounded();
+        let shared = Arc::new(Shared::new(sender));
         shared.begin(&prepared);
-        let for_thread = Arc::clone(&shared);
+        let supervisor = Supervisor { graph, options, storage, shared: Arc::clone(&shared), notices };
         let thread = std::thread::Builder::new()
-            .name("tidemill-driver".to_owned())
-            .spawn(move || {
-                let outcome = supervise(prepared, &graph, &options, storage.as_ref(), &for_thread);
-                // What the user's values do when they are dropped is the user's code too.
-                let dropped = caught(&[], None, "a value that the graph owns", move || {
-                    drop(graph);
-                    Ok(())
-                });
-                outcome.and_then(|summary| dropped.map(|()| summary))
-            })
-            .map_err(|e| RunError::Engine(format!("the driver thread cannot be started: {e}")))?;
+            .name("tidemill-query".to_owned())
+            .spawn(move || supervisor.run(prepared))
+            .map_err(|e| RunError::Engine(format!("the thread of the query cannot be started: {e}")))?;
         Ok(QueryHandle { shared, thread })
     }
 
@@ -283,28 +298,41 @@ impl QueryHandle {
         loop {
             let (reply, answer) = crossbeam_channel::bounded(1);
             let event = Event::Savepoint { storage: SavepointTarget(storage.clone()), reply };
-            let sender = self.shared.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let sent = sender.is_some_and(|sender| sender.send(event).is_ok());
-            match answer.recv() {
-                Ok(epoch) if sent => return epoch.map(|epoch| epoch.0),
-                _ if self.is_finished() => return Err(RunError::Engine("the query has ended".to_owned())),
-                // It has failed, and is about to start again or to end.
-                _ => std::thread::sleep(Duration::from_millis(2)),
+            let sender = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if sender.is_some_and(|sender| sender.send(event).is_ok()) {
+                loop {
+                    match answer.recv_timeout(Duration::from_millis(100)) {
+                        Ok(epoch) => return epoch.map(|epoch| epoch.0),
+                        // The driver may be in a function of the user that does not return.
+                        Err(RecvTimeoutError::Timeout) if !self.is_finished() => {}
+                        Err(_) => break,
+                    }
+                }
             }
+            if self.is_finished() {
+                return Err(RunError::Engine("the query has ended".to_owned()));
+            }
+            // It has failed, and is about to start again or to end.
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Stops in order: sources read no more, what has been read is processed and committed, then the query ends.
+    /// Stops in order: sources read no more, what has been read is processed and committed, then the query ends. If that
+    /// takes longer than [`Options::stop_timeout`], it is [cancelled](Self::cancel).
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.wake();
+        self.shared.notify(Notice::Look);
     }
 
-    /// Ends the query where it stands. Epochs that are not committed are lost; [`wait`](Self::wait) returns
-    /// [`RunError::Cancelled`].
+    /// Ends the query where it stands, within a second. Epochs that are not committed are lost; [`wait`](Self::wait)
+    /// returns [`RunError::Cancelled`].
+    ///
+    /// A function of yours that is running is waited for, for 5 s; then [`wait`](Self::wait) returns [`RunError::Stuck`]. A
+    /// sink or reader of yours that waits for something looks at the [`Cancellation`](tidemill_operators::Cancellation) of
+    /// its context.
     pub fn cancel(&self) {
         self.shared.cancel.store(true, Ordering::SeqCst);
-        self.shared.wake();
+        self.shared.notify(Notice::Look);
     }
 
     /// Whether the query is over.
@@ -323,120 +351,8 @@ impl QueryHandle {
     ///
     /// Whatever ended it, if it did not end in order.
     pub fn wait(self) -> Result<Summary, RunError> {
-        self.thread
-            .join()
-            .unwrap_or_else(|_| Err(RunError::Engine("the driver has panicked: please report it".to_owned())))
-    }
-}
-
-/// The driver's thread: runs the query, and runs it again after a failure if that is wanted.
-fn supervise(
-    prepared: Prepared,
-    graph: &Graph,
-    options: &Options,
-    storage: Option<&Arc<dyn Storage>>,
-    shared: &Shared,
-) -> Result<Summary, RunError> {
-    let interrupt = if options.handle_ctrl_c { Interrupt::watch()? } else { Interrupt::none() };
-    let begun = Instant::now();
-    let (mut attempt, mut options, mut restarts) = (Ok(prepared), options.clone(), 0);
-    loop {
-        let mut committed = false;
-        let error = match attempt.and_then(|it| drive(it, &interrupt, shared, &mut committed)) {
-            Ok(summary) => return Ok(Summary { restarts: u64::from(restarts), ..summary }),
-            Err(RunError::Interrupted(mut summary)) => {
-                summary.restarts = u64::from(restarts);
-                return Err(RunError::Interrupted(summary));
-            }
-            Err(error) => error,
-        };
-        if committed {
-            // It has been given up. What is there under that uid now is this query's own.
-            options.drop_state.clear();
-        }
-        if !error.may_pass() {
-            return Err(error.given_up(
-                restarts,
-                begun.elapsed(),
-                "an error of this kind is not tried again",
-            ));
-        }
-        let Some(wait) = options.restart.wait(restarts) else {
-            return Err(error.given_up(restarts, begun.elapsed(), "--restart allows no more"));
-        };
-        tracing::warn!(
-            query = %graph.name(), %error, restarts = restarts + 1, ?wait, "the query failed and starts again"
-        );
-        let until = Instant::now() + wait;
-        while Instant::now() < until {
-            if shared.stop.load(Ordering::SeqCst) || shared.cancel.load(Ordering::SeqCst) || interrupt.came()
-            {
-                return Err(error.given_up(
-                    restarts,
-                    begun.elapsed(),
-                    "it was stopped before the next start",
-                ));
-            }
-            std::thread::park_timeout(
-                until.saturating_duration_since(Instant::now()).min(Duration::from_millis(20)),
-            );
-        }
-        restarts += 1;
-        // A source that cannot be set up now may be there at the next attempt.
-        attempt = Prepared::caught(graph, &options, storage).inspect(|prepared| shared.begin(prepared));
-    }
-}
-
-/// Runs the query to its end, and notes whether its checkpoint has gone on.
-fn drive(
-    prepared: Prepared,
-    interrupt: &Interrupt,
-    shared: &Shared,
-    committed: &mut bool,
-) -> Result<Summary, RunError> {
-    let Prepared { layout, control, mut driver, events, options } = prepared;
-    let started = control.clock.now();
-    tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, "query starts");
-    let crew = Crew::start(&layout, &control, options.idle, options.pin)?;
-    let mut interrupted = false;
-    let steps = || loop {
-        if shared.cancel.load(Ordering::SeqCst) {
-            return Err(RunError::Cancelled { after: control.clock.now().since(started) });
-        }
-        interrupted |= interrupt.came();
-        if shared.stop.load(Ordering::SeqCst) || interrupted {
-            driver.stop();
-        }
-        match driver.tick() {
-            Ok(Next::Over) => return Ok(()),
-            Ok(Next::Wait(wait)) => match events.recv_timeout(wait.min(Duration::from_millis(100))) {
-                Ok(event) => {
-                    let mut news = driver.hear(event);
-                    while let Ok(event) = events.try_recv() {
-                        news |= driver.hear(event);
-                    }
-                    if news {
-                        let progress = driver.progress().clone();
-                        *shared.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-            },
-            Err(error) => return Err(error),
-        }
-    };
-    let outcome = caught(&layout.nodes, None, "the driver", steps);
-    if outcome.is_err() {
-        control.end();
-    }
-    crew.join();
-    let failure = control.take_failure();
-    let summary = driver.summary();
-    *committed = driver.has_committed();
-    tracing::info!(query = %layout.query, epochs = summary.epochs, rows = summary.input_rows, "query ends");
-    match (failure, outcome) {
-        (Some(error), _) | (None, Err(error)) => Err(error),
-        (None, Ok(())) if interrupted => Err(RunError::Interrupted(Box::new(summary))),
-        (None, Ok(())) => Ok(summary),
+        self.thread.join().unwrap_or_else(|_| {
+            Err(RunError::Engine("the query's thread has panicked: please report it".to_owned()))
+        })
     }
 }

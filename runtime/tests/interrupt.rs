@@ -1,12 +1,19 @@
 //! Ctrl-C and SIGTERM, in a process of its own.
 
+use std::sync::Mutex;
+use std::time::Duration;
+
 use signal_hook::consts::{SIGINT, SIGTERM};
-use tidemill_operators::{EventTime, Graph, Mode};
+use tidemill_operators::{Cancellation, Epoch, EventTime, Graph, Mode, Sink, SinkContext, SinkError};
 use tidemill_runtime::testing::{ScriptedSource, collecting_sink};
 use tidemill_runtime::{Options, Run, RunError};
 
+/// Held by tests that raise signals in this process: a second signal would end it.
+static SIGNALS: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_signal_to_stop_commits_what_has_been_read_and_ends_the_query_with_its_own_error() {
+    let _alone = SIGNALS.lock().unwrap();
     for (mode, signal) in [
         (Mode::MicroBatch, SIGINT),
         (Mode::Continuous, SIGINT),
@@ -29,6 +36,40 @@ fn a_signal_to_stop_commits_what_has_been_read_and_ends_the_query_with_its_own_e
         // A service says at its end what it has done.
         assert_eq!((summary.input_rows, summary.output_rows), (1, 1), "{mode:?}, {signal}");
         assert_eq!(rows.committed(), [7], "{mode:?}, {signal}");
+    }
+}
+
+/// Waits in its commit until the query is cancelled.
+struct Waits(Cancellation);
+
+impl Sink<i32> for Waits {
+    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        self.0 = context.cancellation.clone();
+        Ok(())
+    }
+    fn write(&mut self, _: Epoch, _: &mut Vec<i32>) -> Result<(), SinkError> {
+        signal_hook::low_level::raise(SIGINT).unwrap();
+        while !self.0.is_cancelled() {
+            std::thread::yield_now();
+        }
+        Err(SinkError::Cancelled)
+    }
+    fn commit(&mut self, _: Epoch) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn signal_to_query_whose_sink_waits_ends_it_after_stop_timeout() {
+    let _alone = SIGNALS.lock().unwrap();
+    for mode in [Mode::MicroBatch, Mode::Continuous] {
+        let graph = Graph::new("waits");
+        ScriptedSource::new().row(EventTime(1), 7).stream(&graph).sink(Waits(Cancellation::new()));
+        let timeout = Duration::from_millis(50);
+        let outcome = graph.run(Options::default().with_mode(mode).with_stop_timeout(timeout));
+        let Err(RunError::Cancelled { stop_timeout: Some(_), .. }) = outcome else {
+            unreachable!("{mode:?}: {outcome:?}");
+        };
     }
 }
 

@@ -1,7 +1,9 @@
 //! Rows for a thread of your own.
 
-use crossbeam_channel::Sender;
-use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+use std::time::Duration;
+
+use crossbeam_channel::{SendTimeoutError, Sender};
+use tidemill_operators::{Cancellation, Epoch, Sink, SinkContext, SinkError};
 
 use super::Pending;
 
@@ -9,10 +11,14 @@ use super::Pending;
 pub struct ChannelSink<T> {
     pending: Pending<T>,
     sender: Sender<T>,
+    cancellation: Cancellation,
 }
 
+/// How often a sink that waits for room looks whether the query has been cancelled.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// A sink that sends rows into a channel when their epoch commits, in continuous mode at once. A full channel makes the
-/// query wait; one whose receivers are gone ends it with an error.
+/// query wait, until it is cancelled; one whose receivers are gone ends it with an error.
 ///
 /// ```
 /// use tidemill_connectors::channel_sink;
@@ -26,14 +32,27 @@ pub struct ChannelSink<T> {
 /// # Ok::<(), tidemill_operators::SinkError>(())
 /// ```
 pub fn channel_sink<T: Send + 'static>(sender: Sender<T>) -> ChannelSink<T> {
-    ChannelSink { pending: Pending::new(), sender }
+    ChannelSink { pending: Pending::new(), sender, cancellation: Cancellation::new() }
 }
 
 impl<T> ChannelSink<T> {
     fn show(&self, rows: Vec<T>) -> Result<(), SinkError> {
-        rows.into_iter()
-            .try_for_each(|row| self.sender.send(row))
-            .map_err(|_| SinkError::Closed("the channel".into()))
+        rows.into_iter().try_for_each(|row| self.send(row))
+    }
+
+    fn send(&self, mut row: T) -> Result<(), SinkError> {
+        loop {
+            match self.sender.send_timeout(row, LOOK) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Disconnected(_)) => {
+                    return Err(SinkError::Closed("the channel".into()));
+                }
+                Err(SendTimeoutError::Timeout(_)) if self.cancellation.is_cancelled() => {
+                    return Err(SinkError::Cancelled);
+                }
+                Err(SendTimeoutError::Timeout(back)) => row = back,
+            }
+        }
     }
 }
 
@@ -44,6 +63,7 @@ impl<T: Send + 'static> Sink<T> for ChannelSink<T> {
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
         self.pending.open(context);
+        self.cancellation = context.cancellation.clone();
         Ok(())
     }
 
@@ -66,6 +86,26 @@ mod tests {
 
     use super::super::testing::{open, write};
     use super::*;
+
+    #[test]
+    fn full_channel_gives_up_when_query_is_cancelled() {
+        for immediate in [false, true] {
+            let (sender, receiver) = crossbeam_channel::bounded(1);
+            let mut sink = channel_sink(sender);
+            let cancellation = Cancellation::new();
+            let context = SinkContext::new("test", OutputMode::Append, immediate);
+            sink.open(&context.with_cancellation(cancellation.clone())).unwrap();
+            let waiting = std::thread::spawn(move || {
+                sink.write(Epoch(0), &mut vec![1, 2]).and_then(|()| sink.commit(Epoch(0)))
+            });
+            while receiver.is_empty() {
+                std::thread::yield_now();
+            }
+            cancellation.cancel();
+            assert!(matches!(waiting.join().unwrap(), Err(SinkError::Cancelled)));
+            assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1]);
+        }
+    }
 
     #[test]
     fn rows_are_sent_with_their_epoch_or_at_once() {

@@ -1,6 +1,6 @@
 //! A function of your own: for every row, or for all rows of an epoch.
 
-use tidemill_operators::{Epoch, Prepared, Sink, SinkContext, SinkError};
+use tidemill_operators::{Cancellation, Epoch, Prepared, Sink, SinkContext, SinkError};
 
 use super::Pending;
 
@@ -8,6 +8,7 @@ use super::Pending;
 pub struct ForEach<T> {
     pending: Pending<T>,
     durable: bool,
+    cancellation: Cancellation,
     call: Box<dyn FnMut(T) -> Result<(), SinkError> + Send>,
 }
 
@@ -30,7 +31,7 @@ pub fn for_each<T: Send + 'static>(mut call: impl FnMut(T) + Send + 'static) -> 
         call(row);
         Ok(())
     };
-    ForEach { pending: Pending::new(), durable: false, call: Box::new(call) }
+    ForEach::new(Box::new(call))
 }
 
 /// As [`for_each`], with a function that may fail; its error ends the query.
@@ -40,7 +41,18 @@ where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let call = move |row| call(row).map_err(|error| SinkError::Other(error.into()));
-    ForEach { pending: Pending::new(), durable: false, call: Box::new(call) }
+    ForEach::new(Box::new(call))
+}
+
+impl<T> ForEach<T> {
+    fn new(call: Box<dyn FnMut(T) -> Result<(), SinkError> + Send>) -> Self {
+        ForEach { pending: Pending::new(), durable: false, cancellation: Cancellation::new(), call }
+    }
+
+    /// Calls the function for a row, unless the query has been cancelled: an epoch may have many.
+    fn call(&mut self, row: T) -> Result<(), SinkError> {
+        if self.cancellation.is_cancelled() { Err(SinkError::Cancelled) } else { (self.call)(row) }
+    }
 }
 
 impl<T: Send + 'static> Sink<T> for ForEach<T> {
@@ -51,11 +63,12 @@ impl<T: Send + 'static> Sink<T> for ForEach<T> {
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
         self.pending.open(context);
         self.durable = context.durable;
+        self.cancellation = context.cancellation.clone();
         Ok(())
     }
 
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
-        self.pending.add(epoch, rows).into_iter().flatten().try_for_each(&mut self.call)
+        self.pending.add(epoch, rows).into_iter().flatten().try_for_each(|row| self.call(row))
     }
 
     fn one_by_one(&self) -> bool {
@@ -63,7 +76,7 @@ impl<T: Send + 'static> Sink<T> for ForEach<T> {
     }
 
     fn write_one(&mut self, epoch: Epoch, row: T) -> Result<(), SinkError> {
-        if self.pending.immediate { (self.call)(row) } else { self.write(epoch, &mut vec![row]) }
+        if self.pending.immediate { self.call(row) } else { self.write(epoch, &mut vec![row]) }
     }
 
     fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
@@ -74,7 +87,8 @@ impl<T: Send + 'static> Sink<T> for ForEach<T> {
     }
 
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
-        self.pending.commit(epoch).into_iter().flat_map(|(_, rows)| rows).try_for_each(&mut self.call)
+        let rows = self.pending.commit(epoch).into_iter().flat_map(|(_, rows)| rows);
+        rows.into_iter().try_for_each(|row| self.call(row))
     }
 
     fn abort(&mut self) {
@@ -231,6 +245,29 @@ mod tests {
             sink.commit(Epoch(4)).unwrap();
             sink.commit(Epoch(5)).unwrap();
             assert_eq!(calls.try_iter().collect::<Vec<_>>(), [(Epoch(4), vec![1, 2])]);
+        }
+    }
+
+    #[test]
+    fn cancelled_query_calls_function_for_no_further_row() {
+        for (immediate, durable) in [(true, false), (false, false), (false, true)] {
+            let cancellation = Cancellation::new();
+            let (sender, calls) = crossbeam_channel::unbounded();
+            let cancel = cancellation.clone();
+            let mut sink = for_each(move |row: u8| {
+                sender.send(row).unwrap();
+                if row == 2 {
+                    cancel.cancel();
+                }
+            });
+            let context = SinkContext::new("test", OutputMode::Append, immediate);
+            let context = context.with_cancellation(cancellation);
+            sink.open(&if durable { context.durable(0) } else { context }).unwrap();
+            let outcome = sink.write(Epoch(0), &mut vec![1, 2, 3]);
+            let outcome = outcome.and_then(|()| sink.prepare(Epoch(0)).map(drop));
+            let outcome = outcome.and_then(|()| sink.commit(Epoch(0)));
+            assert!(matches!(outcome, Err(SinkError::Cancelled)), "{immediate} {durable}");
+            assert_eq!(calls.try_iter().collect::<Vec<_>>(), [1, 2]);
         }
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::stream::chain::chunk_capacity;
-use crate::{JournalSlot, ProcessingTime};
+use crate::{Cancellation, JournalSlot, ProcessingTime};
 
 pub(crate) use self::erased::ErasedSource;
 pub use self::erased::{DynReader, DynSource, ErasedOffset, Polled};
@@ -301,12 +301,21 @@ pub struct ReaderContext {
     pub waker: Waker,
     /// The engine's clock.
     pub clock: Clock,
+    /// Tells a thread of the reader, or a call that takes long, that the query has ended where it stands.
+    pub cancellation: Cancellation,
 }
 
 impl ReaderContext {
     /// A context for a reader.
     pub fn new(waker: Waker, clock: Clock) -> Self {
-        ReaderContext { waker, clock }
+        ReaderContext { waker, clock, cancellation: Cancellation::new() }
+    }
+
+    /// The same for a query that is cancelled by that.
+    #[must_use]
+    pub fn with_cancellation(mut self, cancellation: Cancellation) -> Self {
+        self.cancellation = cancellation;
+        self
     }
 }
 

@@ -162,6 +162,11 @@ impl Driver {
         &self.progress
     }
 
+    /// Ends, and keeps the checkpoint locked until the process exits: a thread that was left alone may still write.
+    pub(crate) fn keep_locked(mut self) {
+        std::mem::forget(self.keeper.take());
+    }
+
     /// Whether this run has written a commit into its checkpoint.
     pub(crate) fn has_committed(&self) -> bool {
         self.keeper.as_ref().is_some_and(Keeper::has_committed)

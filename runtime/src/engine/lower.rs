@@ -488,7 +488,8 @@ impl<'scope> Building<'_, 'scope> {
             .on_worker(self.worker, self.control.workers)
             .of_sink(&Site::of(node).to_string(), self.control.groups + node.id.0 as u64)
             .from_epoch(self.control.resume.first)
-            .with_clock(self.control.clock.clone());
+            .with_clock(self.control.clock.clone())
+            .with_cancellation(self.control.cancellation.clone());
         if self.control.resume.durable {
             context = context.durable(self.control.resume.execution);
         }

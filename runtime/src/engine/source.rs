@@ -269,7 +269,8 @@ impl Reading {
         let mine =
             (0..self.source.partitions()).filter(|p| *p as usize % self.control.workers == self.worker);
         mine.map(|partition| {
-            let context = ReaderContext::new(self.waker.clone(), self.control.clock.clone());
+            let context = ReaderContext::new(self.waker.clone(), self.control.clock.clone())
+                .with_cancellation(self.control.cancellation.clone());
             let start = self.control.start_of(self.node.id, partition).unwrap_or_default();
             let reader = self.source.open(partition, &start, context)?;
             let origin = origin(self.node.id, self.source.watermark_partition(partition));

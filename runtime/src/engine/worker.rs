@@ -34,8 +34,9 @@ impl Crew {
             CommunicationConfig::Process(control.workers).try_build().map_err(RunError::Engine)?;
         let (layout, control) = (Arc::clone(layout), Arc::clone(control));
         let guards = initialize_from(builders, others, move |allocator| {
-            control.enlist(std::thread::current());
+            control.enlist();
             run(allocator, &layout, &control, idle, &cores);
+            control.discharge();
             control.tell(Event::WorkerDone);
         })
         .map_err(|e| RunError::Engine(format!("worker threads cannot be started: {e}")))?;

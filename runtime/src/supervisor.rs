@@ -1,0 +1,274 @@
+//! Watches over a query: ends it when that is asked for, and starts it again after a failure.
+//!
+//! The driver and the workers call functions of the user, which may block. The supervisor's thread calls none, so `cancel`,
+//! `stop_timeout` and Ctrl-C always work. A thread that is still in a function of the user [`RETURN_WITHIN`] after the end
+//! is named and left alone; the driver that waits for it keeps the checkpoint locked.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tidemill_operators::Graph;
+
+use crate::checkpoint::Storage;
+use crate::control::Control;
+use crate::driver::{Driver, Next};
+use crate::engine::Crew;
+use crate::error::{RunError, Site};
+use crate::interrupt::Interrupt;
+use crate::options::Options;
+use crate::progress::Summary;
+use crate::query::{Prepared, Shared};
+use crate::user_code::{Running, caught};
+
+/// How often the supervisor looks for a signal, and whether the query has failed.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a function of the user may take to return after its query has ended.
+const RETURN_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the supervisor is woken for.
+pub(crate) enum Notice {
+    /// Somebody wants the query to end.
+    Look,
+    /// The attempt is over; whether its checkpoint has gone on.
+    Over(Result<Summary, RunError>, bool),
+}
+
+/// A query whose threads are watched.
+pub(crate) struct Supervisor {
+    pub(crate) graph: Graph,
+    pub(crate) options: Options,
+    pub(crate) storage: Option<Arc<dyn Storage>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) notices: Receiver<Notice>,
+}
+
+/// One attempt, as its driver and the supervisor see it.
+#[derive(Default)]
+struct Attempt {
+    control: OnceLock<Arc<Control>>,
+    driver: OnceLock<Running>,
+    state: AtomicU8,
+}
+
+/// The states of an attempt: it leaves the first one once.
+const RUNS: u8 = 0;
+const OVER: u8 = 1;
+const LEFT_ALONE: u8 = 2;
+
+impl Attempt {
+    /// Leaves the first state; false if the other side has done so.
+    fn becomes(&self, state: u8) -> bool {
+        self.state.compare_exchange(RUNS, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl Supervisor {
+    /// Runs the query to its end.
+    pub(crate) fn run(mut self, first: Prepared) -> Result<Summary, RunError> {
+        let outcome = self.run_again_and_again(first);
+        let graph = self.graph;
+        // What the user's values do when they are dropped is the user's code too.
+        let dropped = caught(&[], None, "a value that the graph owns", move || {
+            drop(graph);
+            Ok(())
+        });
+        outcome.and_then(|summary| dropped.map(|()| summary))
+    }
+
+    fn run_again_and_again(&mut self, first: Prepared) -> Result<Summary, RunError> {
+        let interrupt = if self.options.handle_ctrl_c { Interrupt::watch()? } else { Interrupt::none() };
+        let begun = Instant::now();
+        let (mut first, mut restarts) = (Some(first), 0);
+        loop {
+            let (outcome, committed) = self.attempt(first.take(), &interrupt)?;
+            let error = match outcome {
+                Ok(mut summary) => {
+                    summary.restarts = u64::from(restarts);
+                    let interrupted = interrupt.came();
+                    return if interrupted {
+                        Err(RunError::Interrupted(Box::new(summary)))
+                    } else {
+                        Ok(summary)
+                    };
+                }
+                Err(error) => error,
+            };
+            if committed {
+                // It has been given up. What is there under that uid now is this query's own.
+                self.options.drop_state.clear();
+            }
+            if !error.may_pass() {
+                let why = "an error of this kind is not tried again";
+                return Err(error.given_up(restarts, begun.elapsed(), why));
+            }
+            let Some(wait) = self.options.restart.wait(restarts) else {
+                return Err(error.given_up(restarts, begun.elapsed(), "--restart allows no more"));
+            };
+            tracing::warn!(
+                query = %self.graph.name(), %error, restarts = restarts + 1, ?wait,
+                "the query failed and starts again"
+            );
+            let until = Instant::now() + wait;
+            while Instant::now() < until {
+                if self.shared.is_to_end() || interrupt.came() {
+                    let why = "it was stopped before the next start";
+                    return Err(error.given_up(restarts, begun.elapsed(), why));
+                }
+                let left = until.saturating_duration_since(Instant::now());
+                // Wakes for whoever stops the query.
+                let _ = self.notices.recv_timeout(left.min(LOOK));
+            }
+            restarts += 1;
+        }
+    }
+
+    /// Runs the query once: on a thread of its own, since a source that is asked where it begins may block too. The outer
+    /// error is one after which nothing can be started again.
+    fn attempt(
+        &self,
+        first: Option<Prepared>,
+        interrupt: &Interrupt,
+    ) -> Result<(Result<Summary, RunError>, bool), RunError> {
+        let attempt = Arc::new(Attempt::default());
+        if let Some(prepared) = &first {
+            attempt.control.get_or_init(|| Arc::clone(&prepared.control));
+        }
+        let own = Arc::clone(&attempt);
+        let (graph, options) = (self.graph.clone(), self.options.clone());
+        let (storage, shared) = (self.storage.clone(), Arc::clone(&self.shared));
+        let driving = move || {
+            own.driver.get_or_init(Running::here);
+            let prepared = match first {
+                Some(prepared) => Ok(prepared),
+                None => Prepared::caught(&graph, &options, storage.as_ref()).inspect(|prepared| {
+                    own.control.get_or_init(|| Arc::clone(&prepared.control));
+                    shared.begin(prepared);
+                }),
+            };
+            // The supervisor holds the graph as well, and is the last to drop it.
+            drop((graph, storage));
+            let (outcome, driver) = match prepared {
+                Ok(prepared) => drive(prepared, &shared),
+                Err(error) => (Err(error), None),
+            };
+            let committed = driver.as_ref().is_some_and(Driver::has_committed);
+            if own.becomes(OVER) {
+                drop(own);
+                // First, so that the checkpoint is free when the query is over.
+                drop(driver);
+                shared.notify(Notice::Over(outcome, committed));
+            } else if let Some(driver) = driver {
+                driver.keep_locked();
+            }
+        };
+        std::thread::Builder::new()
+            .name("tidemill-driver".to_owned())
+            .spawn(driving)
+            .map_err(|e| RunError::Engine(format!("the driver thread cannot be started: {e}")))?;
+        self.watch(&attempt, interrupt)
+    }
+
+    /// Waits for the end of an attempt, and sees to it that it ends when it is to.
+    fn watch(
+        &self,
+        attempt: &Attempt,
+        interrupt: &Interrupt,
+    ) -> Result<(Result<Summary, RunError>, bool), RunError> {
+        let begun = Instant::now();
+        let (mut stopping, mut ended) = (None::<Instant>, None::<Instant>);
+        loop {
+            match self.notices.recv_timeout(LOOK) {
+                Ok(Notice::Over(outcome, committed)) => return Ok((outcome, committed)),
+                Ok(Notice::Look) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(RunError::Engine("the driver has gone: please report it".to_owned()));
+                }
+            }
+            if interrupt.came() {
+                self.shared.stop.store(true, Ordering::SeqCst);
+            }
+            let cancelled = self.shared.cancel.load(Ordering::SeqCst);
+            let control = attempt.control.get();
+            if self.shared.stop.load(Ordering::SeqCst) && stopping.is_none() {
+                stopping = Some(Instant::now());
+                self.shared.wake_driver();
+            }
+            let too_long = stopping.is_some_and(|since| since.elapsed() >= self.options.stop_timeout);
+            if let Some(control) = control
+                && (cancelled || too_long)
+                && !control.has_ended()
+            {
+                let stop_timeout = (!cancelled).then_some(self.options.stop_timeout);
+                control.fail(RunError::Cancelled { after: begun.elapsed(), stop_timeout });
+            }
+            if cancelled || too_long || control.is_some_and(|control| control.has_ended()) {
+                let since = ended.get_or_insert_with(Instant::now);
+                if since.elapsed() >= RETURN_WITHIN && attempt.becomes(LEFT_ALONE) {
+                    return Err(self.left_alone(attempt, begun));
+                }
+            }
+        }
+    }
+
+    /// The error of a query with threads that do not return.
+    fn left_alone(&self, attempt: &Attempt, begun: Instant) -> RunError {
+        let nodes = self.graph.nodes();
+        let mut sites: Vec<Site> = Vec::new();
+        let mut error = RunError::Cancelled { after: begun.elapsed(), stop_timeout: None };
+        if let Some(control) = attempt.control.get() {
+            sites.extend(control.still_running(&nodes));
+            error = control.take_failure().unwrap_or(error);
+        }
+        if sites.is_empty() {
+            sites.extend(attempt.driver.get().map(|driver| driver.site(&nodes, "the driver")));
+        }
+        for site in sites.iter().skip(1) {
+            tracing::error!(query = %self.graph.name(), %site, "has not returned either");
+        }
+        let nowhere = Site { operator: "a thread of the engine".to_owned(), location: String::new() };
+        let site = sites.into_iter().next().unwrap_or(nowhere);
+        RunError::Stuck { site, within: RETURN_WITHIN, error: Box::new(error) }
+    }
+}
+
+/// Runs a prepared query to its end. The driver comes back with the lock on its checkpoint.
+fn drive(prepared: Prepared, shared: &Shared) -> (Result<Summary, RunError>, Option<Driver>) {
+    let Prepared { layout, control, mut driver, events, options } = prepared;
+    let begun = Instant::now();
+    tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, "query starts");
+    let crew = match Crew::start(&layout, &control, options.idle, options.pin) {
+        Ok(crew) => crew,
+        Err(error) => return (Err(error), Some(driver)),
+    };
+    let steps = || loop {
+        if shared.cancel.load(Ordering::SeqCst) {
+            return Err(RunError::Cancelled { after: begun.elapsed(), stop_timeout: None });
+        }
+        if shared.stop.load(Ordering::SeqCst) {
+            driver.stop();
+        }
+        let wait = match driver.tick()? {
+            Next::Over => return Ok(()),
+            Next::Wait(wait) => wait,
+        };
+        let Ok(event) = events.recv_timeout(wait.min(LOOK)) else { continue };
+        let mut news = driver.hear(event);
+        while let Ok(event) = events.try_recv() {
+            news |= driver.hear(event);
+        }
+        if news {
+            shared.set_progress(driver.progress().clone());
+        }
+    };
+    if let Err(error) = caught(&layout.nodes, None, "the driver", steps) {
+        control.fail(error);
+    }
+    crew.join();
+    let failure = control.take_failure();
+    let summary = driver.summary();
+    tracing::info!(query = %layout.query, epochs = summary.epochs, rows = summary.input_rows, "query ends");
+    (failure.map_or(Ok(summary), Err), Some(driver))
+}

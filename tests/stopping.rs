@@ -1,0 +1,246 @@
+//! Stop and cancel: nothing that sinks, sources and functions of the user do can prevent a query from ending.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tidemill::connectors::{channel_sink, for_each, iterate, memory, memory_sink};
+use tidemill::{
+    Fault, Graph, Mode, Options, PlanLimits, Poll, QueryHandle, Reader, ReaderContext, Run, RunError, Source,
+    SourceError,
+};
+
+use common::{MODES, alone, end, no_thread_is_left, options, wait_until};
+
+/// Waits for an end that must come within that time.
+#[track_caller]
+fn ends_within(query: QueryHandle, most: Duration, what: &str) -> RunError {
+    let begun = Instant::now();
+    wait_until(&query, what, |query| query.is_finished() || begun.elapsed() > most);
+    assert!(query.is_finished(), "{what}: no end within {most:?}");
+    end(query, what).unwrap_err()
+}
+
+fn fast(mode: Mode, workers: usize) -> Options {
+    options(mode, workers).with_checkpoint_interval(Duration::from_millis(20))
+}
+
+/// A query whose rows nobody takes, once its channel is full.
+fn blocked(options: Options) -> (QueryHandle, Receiver<u64>) {
+    let (sender, rows) = bounded(4);
+    let graph = Graph::new("blocked");
+    graph.source(iterate(|| 0u64..)).sink(channel_sink(sender));
+    let query = graph.start(options).unwrap();
+    wait_until(&query, "the channel is full", |_| rows.is_full());
+    (query, rows)
+}
+
+#[test]
+fn cancel_ends_query_with_full_channel_sink() {
+    let _alone = alone();
+    for mode in MODES {
+        for workers in [1, 2] {
+            let (query, _rows) = blocked(fast(mode, workers));
+            query.cancel();
+            let error = ends_within(query, Duration::from_secs(1), "cancelled");
+            assert!(matches!(error, RunError::Cancelled { stop_timeout: None, .. }), "{error}");
+            no_thread_is_left();
+        }
+    }
+}
+
+#[test]
+fn stop_becomes_cancel_after_stop_timeout() {
+    let _alone = alone();
+    for mode in MODES {
+        for workers in [1, 2] {
+            let timeout = Duration::from_millis(300);
+            let (query, _rows) = blocked(fast(mode, workers).with_stop_timeout(timeout));
+            let begun = Instant::now();
+            query.stop();
+            let error = ends_within(query, timeout + Duration::from_secs(1), "stopped");
+            assert!(begun.elapsed() >= timeout, "{:?}", begun.elapsed());
+            assert!(matches!(error, RunError::Cancelled { stop_timeout: Some(_), .. }), "{error}");
+            assert!(error.to_string().contains("--stop-timeout of 300ms"), "{error}");
+            no_thread_is_left();
+        }
+    }
+}
+
+#[test]
+fn stop_with_full_channel_sink_drains_when_rows_are_taken() {
+    let _alone = alone();
+    for mode in MODES {
+        let (query, rows) = blocked(fast(mode, 1).with_max_records_per_epoch(100));
+        query.stop();
+        let taking = std::thread::spawn(move || rows.iter().count() as u64);
+        let summary = end(query, "drained").unwrap();
+        assert_eq!(taking.join().unwrap(), summary.output_rows);
+    }
+}
+
+#[test]
+fn cancel_ends_slow_sink_before_its_epoch_is_written() {
+    let _alone = alone();
+    for mode in MODES {
+        for durable in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let (sender, calls) = crossbeam_channel::unbounded();
+            let graph = Graph::new("slow");
+            let slow = move |n: u64| {
+                // Ends by the clock: an unpaced row would be no slow one.
+                std::thread::sleep(Duration::from_millis(5));
+                sender.send(n).unwrap();
+            };
+            graph.source(memory(0..10_000u64)).sink(for_each(slow));
+            let mut way = fast(mode, 1);
+            if durable {
+                way = way.with_checkpoint(directory.path().join("checkpoint"));
+            }
+            let query = graph.start(way).unwrap();
+            wait_until(&query, "a row is written", |_| !calls.is_empty());
+            query.cancel();
+            let error = ends_within(query, Duration::from_secs(1), "slow");
+            assert!(matches!(error, RunError::Cancelled { .. }), "{error}");
+            no_thread_is_left();
+        }
+    }
+}
+
+/// A source that blocks, until it is released, where it is told to.
+struct Blocks {
+    place: &'static str,
+    gate: Gate,
+}
+
+#[derive(Clone)]
+struct Gate {
+    reached: Sender<()>,
+    open: Receiver<()>,
+}
+
+fn gate() -> (Gate, Receiver<()>, Sender<()>) {
+    let ((reached, is_reached), (opens, open)) = (bounded(8), bounded(0));
+    (Gate { reached, open }, is_reached, opens)
+}
+
+impl Gate {
+    /// Returns when the other end has gone.
+    fn pass(&self) {
+        let _ = self.reached.try_send(());
+        let _ = self.open.recv();
+    }
+}
+
+impl Source for Blocks {
+    type Item = u64;
+    type Offset = u64;
+    type Reader = Blocking;
+
+    fn describe(&self) -> String {
+        "blocks".to_owned()
+    }
+    fn is_replayable(&self) -> bool {
+        true
+    }
+    fn start(&self, _: u32) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+    fn refresh(&self, _: &PlanLimits) -> Result<(), SourceError> {
+        if self.place == "refresh" {
+            self.gate.pass();
+        }
+        Ok(())
+    }
+    fn latest(&self, _: u32, from: &u64, _: &PlanLimits) -> Result<u64, SourceError> {
+        Ok(from + 10)
+    }
+    fn open(&self, _: u32, from: &u64, _: ReaderContext) -> Result<Blocking, SourceError> {
+        let gate = (self.place == "poll").then(|| self.gate.clone());
+        Ok(Blocking { at: *from, gate })
+    }
+}
+
+struct Blocking {
+    at: u64,
+    gate: Option<Gate>,
+}
+
+impl Reader for Blocking {
+    type Item = u64;
+    type Offset = u64;
+
+    fn poll(&mut self, until: Option<&u64>, _: usize, out: &mut Vec<u64>) -> Result<Poll, SourceError> {
+        if let Some(gate) = &self.gate {
+            gate.pass();
+        }
+        let until = until.map_or(self.at + 10, |until| *until);
+        out.extend(self.at..until);
+        self.at = until;
+        Ok(Poll::Ready)
+    }
+    fn offset(&self) -> u64 {
+        self.at
+    }
+    fn seek(&mut self, to: &u64) -> Result<(), SourceError> {
+        self.at = *to;
+        Ok(())
+    }
+}
+
+/// Cancels a query while a function does not return, and looks at what is left of it.
+fn left_alone(place: &'static str, mode: Mode, workers: usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let way = fast(mode, workers).with_checkpoint(directory.path().join("checkpoint"));
+    let (gate, reached, opens) = gate();
+    let graph = Graph::new("stuck");
+    let source = graph.source(Blocks { place, gate: gate.clone() });
+    let line = line!() - 1;
+    match place {
+        "map" => source
+            .map(move |n| {
+                gate.pass();
+                n
+            })
+            .sink(memory_sink().0),
+        "sink" => source.sink(for_each(move |_| gate.pass())),
+        _ => source.sink(memory_sink().0),
+    }
+    let query = graph.start(way.clone()).unwrap();
+    reached.recv().unwrap();
+    let begun = Instant::now();
+    query.cancel();
+    let error = ends_within(query, Duration::from_secs(7), place);
+    assert!(begun.elapsed() > Duration::from_secs(4), "{place}: {:?}", begun.elapsed());
+    let RunError::Stuck { site, error: why, .. } = &error else { panic!("{place}: {error}") };
+    assert!(matches!(**why, RunError::Cancelled { .. }), "{why}");
+    assert_eq!(error.fault(), Fault::User);
+    let of: u32 = site.location.rsplit_once("stopping.rs:").unwrap().1.parse().unwrap();
+    assert!((line..line + 12).contains(&of), "{place}: {error}");
+    // The checkpoint stays locked, also when the function has returned at last.
+    let again = || {
+        let graph = Graph::new("stuck");
+        graph.source(memory(0..10u64)).sink(memory_sink().0);
+        graph.start(way.clone()).map(drop).unwrap_err().to_string()
+    };
+    assert!(again().contains("is in use by"), "{}", again());
+    drop(opens);
+    no_thread_is_left();
+    assert!(again().contains("is in use by"), "{}", again());
+}
+
+#[test]
+fn function_that_does_not_return_is_named_and_left_alone() {
+    let _alone = alone();
+    left_alone("map", Mode::Continuous, 2);
+    left_alone("sink", Mode::MicroBatch, 1);
+}
+
+#[test]
+fn source_that_blocks_is_named_and_left_alone() {
+    let _alone = alone();
+    left_alone("poll", Mode::Continuous, 1);
+    left_alone("refresh", Mode::MicroBatch, 2);
+}
