@@ -11,7 +11,7 @@ use tidemill_operators::graph::NodeId;
 use tidemill_operators::{Clock, DynSource, EventTime, Graph, Mode, SourceError};
 
 use crate::checkpoint::{self, LocalDirectory, Storage};
-use crate::clock::system_clock;
+use crate::clock::{engine_clock, not_before};
 use crate::control::{Control, ControlSpec, Event, SavepointTarget};
 use crate::driver::{Driver, Keeper};
 use crate::engine::{Layout, origin};
@@ -96,7 +96,7 @@ impl Prepared {
         options: &Options,
         storage: Option<&Arc<dyn Storage>>,
     ) -> Result<Prepared, RunError> {
-        let new = || Prepared::new(graph, options.clone(), system_clock(), storage.cloned(), false);
+        let new = || Prepared::new(graph, options.clone(), engine_clock(), storage.cloned(), false);
         caught(&graph.nodes(), None, "the start of the query", new)
     }
 
@@ -104,7 +104,7 @@ impl Prepared {
     pub(crate) fn new(
         graph: &Graph,
         options: Options,
-        clock: Clock,
+        mut clock: Clock,
         storage: Option<Arc<dyn Storage>>,
         here: bool,
     ) -> Result<Prepared, RunError> {
@@ -131,6 +131,9 @@ impl Prepared {
             }
             Some(storage) => {
                 let opened = Opened::open(Arc::clone(&storage), &layout, &options)?;
+                if let Some(last) = opened.last_clock().filter(|_| !here) {
+                    clock = not_before(clock, last);
+                }
                 journal::attach_all(&nodes, Some(&storage), &clock);
                 journal::refuse_loss(&nodes, options.allow_loss)?;
                 resume = opened.resume(&layout);

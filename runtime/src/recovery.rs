@@ -101,6 +101,12 @@ impl Opened {
         Ok(Opened { checkpoint, commit, plans, offsets, operators, dropped, writer })
     }
 
+    /// The latest time that the checkpoint has logged.
+    pub(crate) fn last_clock(&self) -> Option<ProcessingTime> {
+        let committed = self.commit.iter().flat_map(|commit| [commit.clock, commit.committed_at]);
+        committed.chain(self.plans.iter().map(|plan| plan.clock)).max()
+    }
+
     /// What the threads are given.
     pub(crate) fn resume(&self, layout: &Layout) -> Resume {
         let mut resume =

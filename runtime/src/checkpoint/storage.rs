@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
-use crate::clock::system_clock;
+use crate::clock::wall_time;
 
 /// A place for a checkpoint: a directory, memory, an object store.
 pub trait Storage: Send + Sync {
@@ -113,7 +113,7 @@ impl Owner {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
             .or_else(|_| std::env::var("HOSTNAME"))
             .unwrap_or_else(|_| "an unknown host".to_owned());
-        let now = jiff::Timestamp::from_microsecond(system_clock().now().0).unwrap_or_default();
+        let now = jiff::Timestamp::from_microsecond(wall_time().0).unwrap_or_default();
         Owner {
             query: query.to_owned(),
             execution: None,

@@ -1,0 +1,100 @@
+//! The engine's clock: setting the machine's clock changes nothing, and time does not go back behind a checkpoint.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tidemill::checkpoint::MemoryStorage;
+use tidemill::connectors::{channel, memory_sink, text_files};
+use tidemill::testing::{SimClock, TestDriver};
+use tidemill::{Graph, Mode, Options, ProcessingTime, Run, Trigger};
+
+use common::{MODES, end, options, wait_until};
+
+const HOUR: i64 = 3_600;
+
+/// A query over one endless channel, by which it can be woken.
+fn numbers() -> (Graph, tidemill::connectors::ChannelSender<u64>) {
+    let (sender, source) = channel(8);
+    let graph = Graph::new("clock");
+    graph.source(source).sink(memory_sink().0);
+    (graph, sender)
+}
+
+#[test]
+fn run_after_commit_in_future_does_not_go_back() {
+    for mode in MODES {
+        let storage = Arc::new(MemoryStorage::new());
+        // 2100: the clock of the machine was wrong, and has been set right.
+        let future = ProcessingTime(4_102_444_800_000_000);
+        let clock = SimClock::new();
+        clock.set(future);
+        let (graph, sender) = numbers();
+        let way = options(mode, 1).with_allow_loss().with_checkpoint_interval(Duration::from_millis(20));
+        let mut driver = TestDriver::with_checkpoint(&graph, way.clone(), &clock, storage.clone()).unwrap();
+        sender.send(1).unwrap();
+        driver.epoch().unwrap().unwrap();
+        let last = driver.progress().timestamp;
+        assert!(last >= future);
+        drop(driver);
+        let (graph, sender) = numbers();
+        let query = graph.start_in(storage, way).unwrap();
+        for n in 0..3 {
+            let before = query.progress().timestamp;
+            sender.send(n).unwrap();
+            wait_until(&query, "a commit", |query| query.progress().timestamp > before);
+            assert!(query.progress().timestamp >= last, "{mode:?}");
+        }
+        query.stop();
+        end(query, "clock").unwrap();
+    }
+}
+
+/// Sets the machine's clock, as this process sees it.
+fn shift(seconds: i64) {
+    let before = SystemTime::now();
+    std::fs::write(std::env::var("CLOCK_SHIFT").unwrap(), seconds.to_string()).unwrap();
+    assert!(
+        seconds == 0 || before.elapsed().map_or(true, |since| since > Duration::from_secs(60)),
+        "the clock was not set: LD_PRELOAD is missing"
+    );
+}
+
+/// Rows and commits must go on while the clock is set back and forward.
+fn goes_on(options: Options) {
+    shift(0);
+    let directory = tempfile::tempdir().unwrap();
+    let (sender, source) = channel::<u64>(8);
+    let graph = Graph::new("clock");
+    let ((one, of_channel), (two, of_files)) = (memory_sink(), memory_sink());
+    graph.source(source).sink(one);
+    graph.source(text_files(directory.path().display().to_string())).map(|line| line.to_string()).sink(two);
+    let what = format!("{options:?}");
+    let query = graph.start(options).unwrap();
+    for (round, seconds) in [0, -HOUR, 0, HOUR, -HOUR].into_iter().enumerate() {
+        shift(seconds);
+        let begun = Instant::now();
+        let (epoch, round) = (query.progress().epoch, round as u64);
+        sender.send(round).unwrap();
+        std::fs::write(directory.path().join(round.to_string()), format!("{round}\n")).unwrap();
+        wait_until(&query, &what, |query| {
+            let rows = (of_channel.snapshot().len(), of_files.snapshot().len());
+            assert!(begun.elapsed() < Duration::from_secs(3), "{what}, {seconds} s: {rows:?} rows");
+            rows == (round as usize + 1, round as usize + 1) && query.progress().epoch > epoch
+        });
+    }
+    query.stop();
+    end(query, &what).unwrap();
+}
+
+#[test]
+#[ignore = "ci/hostile.sh sets the clock"]
+fn clock_set_back_and_forward_stalls_nothing() {
+    for workers in [1, 2] {
+        goes_on(options(Mode::MicroBatch, workers));
+        goes_on(options(Mode::MicroBatch, workers).with_trigger(Trigger::Every(Duration::from_millis(200))));
+        goes_on(options(Mode::Continuous, workers).with_checkpoint_interval(Duration::from_millis(100)));
+    }
+}
