@@ -33,7 +33,7 @@ pub(crate) enum Notice {
     /// Somebody wants the query to end.
     Look,
     /// The attempt is over; whether its checkpoint has gone on.
-    Over(Result<Summary, RunError>, bool),
+    Over(Box<Result<Summary, RunError>>, bool),
 }
 
 /// A query whose threads are watched.
@@ -159,7 +159,7 @@ impl Supervisor {
                 drop(own);
                 // First, so that the checkpoint is free when the query is over.
                 drop(driver);
-                shared.notify(Notice::Over(outcome, committed));
+                shared.notify(Notice::Over(Box::new(outcome), committed));
             } else if let Some(driver) = driver {
                 driver.keep_locked();
             }
@@ -181,7 +181,7 @@ impl Supervisor {
         let (mut stopping, mut ended) = (None::<Instant>, None::<Instant>);
         loop {
             match self.notices.recv_timeout(LOOK) {
-                Ok(Notice::Over(outcome, committed)) => return Ok((outcome, committed)),
+                Ok(Notice::Over(outcome, committed)) => return Ok((*outcome, committed)),
                 Ok(Notice::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(RunError::Engine("the driver has gone: please report it".to_owned()));

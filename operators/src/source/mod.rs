@@ -73,8 +73,9 @@ pub trait Source: Send + Sync + 'static {
     }
 
     /// How far the partition could be read now, starting at `from`: the end of the next epoch's range. Equal to `from`
-    /// when there is nothing. It may lie beyond the end of a partition that ends: the reader then says [`Poll::End`]
-    /// before it gets there, and an end that has been reached but not yet said is noticed.
+    /// when there is nothing. It may lie beyond the end of a partition that ends: the reader then returns [`Poll::End`]
+    /// before it gets there. If a [bounded](Self::is_bounded) source has nothing, the reader is polled once at `from`, so
+    /// that it can report an end that has been reached.
     fn latest(
         &self,
         partition: u32,

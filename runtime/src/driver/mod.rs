@@ -65,6 +65,17 @@ struct Feed {
     /// The next record to be planned, by partition.
     from: Vec<ErasedOffset>,
     ended: Vec<bool>,
+    /// Where it stood when it was last given an epoch without rows, in which a reader at its end can report it.
+    asked_for_end: Option<Vec<ErasedOffset>>,
+}
+
+impl Feed {
+    /// Whether a reader may be at an end that it has not reported: that of a source whose `latest` does not go beyond it.
+    fn may_be_at_end(&self) -> bool {
+        self.ended.contains(&false)
+            && self.asked_for_end.as_ref() != Some(&self.from)
+            && code_of(self.node, || self.source.is_bounded())
+    }
 }
 
 /// What a tick says to whoever calls it.
@@ -102,7 +113,7 @@ impl Driver {
                 }
             }
             let ended = vec![false; from.len()];
-            sources.push(Feed { node, source, from, ended });
+            sources.push(Feed { node, source, from, ended, asked_for_end: None });
         }
         control.set_starts(sources.iter().map(|feed: &Feed| (feed.node, feed.from.clone())).collect());
         let first = control.resume.first;
@@ -429,7 +440,7 @@ impl Driver {
             return Ok(true);
         }
         let mut ends = BTreeMap::new();
-        let mut news = wanted || (self.options.trigger == Trigger::Once);
+        let (mut news, mut asks) = (wanted || (self.options.trigger == Trigger::Once), false);
         for feed in &self.sources {
             let mut source_ends = Vec::new();
             let ask = || -> Result<(), tidemill_operators::SourceError> {
@@ -448,7 +459,11 @@ impl Driver {
             news |= source_ends != feed.from;
             ends.insert(feed.node, source_ends);
         }
-        if !news {
+        for feed in self.sources.iter_mut().filter(|feed| !news && feed.may_be_at_end()) {
+            feed.asked_for_end = Some(feed.from.clone());
+            asks = true;
+        }
+        if !news && !asks {
             return Ok(false);
         }
         let plan = EpochPlan { epoch: self.next, now, ends };
