@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tidemill_operators::{PlanLimits, ProcessingTime, SourceError, SourceLog};
 
+use super::follow::Followed;
 use super::pattern::{self, Listing};
 use super::scan::{Opened, Splitting};
 use super::sought::{self, Found, Past, Sought};
@@ -90,6 +91,8 @@ pub(super) struct Catalogue {
     /// Those that an earlier run has found under another spelling of the pattern, from the root.
     elsewhere: HashSet<PathBuf>,
     total: u64,
+    /// The files, where they are followed.
+    followed: Option<Followed>,
     listed: bool,
     next_listing: Option<ProcessingTime>,
     released: Position,
@@ -106,12 +109,17 @@ impl Catalogue {
     pub(super) fn open(log: Option<Arc<dyn SourceLog>>, settings: &Settings) -> Result<Self, SourceError> {
         let mut catalogue = Catalogue { log, ..Catalogue::default() };
         let Some(log) = &catalogue.log else { return Ok(catalogue) };
+        let log = Arc::clone(log);
         let now = Sought::now(settings);
         let past = Past::read(&log.entries()?, settings, &now)?;
         if past.outdated {
             log.append(&sought::written(&now)?)?;
         }
-        catalogue.add(past.found, settings);
+        if settings.follow {
+            catalogue.followed = Some(Followed::new(Some(log), settings.partitions, past.notes));
+        } else {
+            catalogue.add(past.found, settings);
+        }
         catalogue.elsewhere = past.elsewhere;
         catalogue.listed = past.looked;
         if settings.bounded && past.looked {
@@ -124,7 +132,7 @@ impl Catalogue {
     fn tell_what_is_left_out(&mut self, settings: &Settings) {
         // What it needs may be elsewhere, or read to the end and gone.
         let Ok(listing) = pattern::list(&settings.pattern) else { return };
-        let new = self.new_among(listing, settings);
+        let new = self.new_among(listing, &Sought::now(settings));
         if let Some(pattern::Found { path: first, .. }) = new.first() {
             tracing::warn!(
                 pattern = %settings.pattern,
@@ -147,6 +155,12 @@ impl Catalogue {
         self.total
     }
 
+    /// The files, where they are followed.
+    pub(super) fn followed(&mut self, settings: &Settings) -> &mut Followed {
+        let (log, partitions) = (&self.log, settings.partitions);
+        self.followed.get_or_insert_with(|| Followed::new(log.clone(), partitions, Vec::new()))
+    }
+
     /// How far epochs may read.
     pub(super) fn released(&self) -> Position {
         self.released
@@ -154,6 +168,9 @@ impl Catalogue {
 
     /// Finds the block of that number.
     pub(super) fn block(&self, number: u64, settings: &Settings) -> Option<Block> {
+        if let Some(followed) = &self.followed {
+            return followed.block(number);
+        }
         if number >= self.total {
             return None;
         }
@@ -169,25 +186,44 @@ impl Catalogue {
     }
 
     /// Looks for new files. A bounded source looks once.
-    pub(super) fn list(&mut self, settings: &Settings) -> Result<(), SourceError> {
+    pub(super) fn list(
+        &mut self,
+        settings: &Settings,
+        now: Option<ProcessingTime>,
+    ) -> Result<(), SourceError> {
         if (settings.bounded || self.frozen) && self.listed {
             return Ok(());
         }
-        let new = match self.find_new(settings, &mut || pattern::list(&settings.pattern)) {
-            // What was there at the start may go and come again, as a log does that is rotated.
-            Err(SourceError::Setup(_)) if self.listed => return Ok(()),
-            found => found?,
+        self.look(settings, now)
+    }
+
+    fn look(&mut self, settings: &Settings, now: Option<ProcessingTime>) -> Result<(), SourceError> {
+        let sought = Sought::now(settings);
+        let mut list = || pattern::list(&settings.pattern);
+        let is_new = |found: &pattern::Found| match &self.followed {
+            Some(followed) => followed.is_new(found),
+            None => self.is_new(found, &sought),
         };
-        for found in &new {
+        let listing = match pattern::list_in_order(&mut list, &is_new) {
+            // What was there at the start may go and come again, as a log does that is rotated.
+            Err(SourceError::Setup(_)) if self.listed => Listing::default(),
+            listing => listing?,
+        };
+        for found in listing.files.iter().filter(|found| is_new(found)) {
             pattern::refuse_unbounded(found)?;
         }
-        if settings.bounded && new.is_empty() {
+        if settings.follow {
+            self.warn_of_special(listing.special);
+            return self.list_followed(&listing.files, settings, now);
+        }
+        if settings.bounded && listing.files.is_empty() {
             tracing::warn!(
                 pattern = %settings.pattern,
                 "there is no file to read: none matches, where hidden ones and directories do not count, nor what is in \
                  these; a bounded source reads what is there when it starts, and ends"
             );
         }
+        let new = self.new_among(listing, &sought);
         let new: Found = new.into_iter().map(|found| (found.path, found.len)).collect();
         if let Some(log) = self.log.as_ref().filter(|_| !new.is_empty() || !self.listed) {
             log.append(&sought::written(&new)?)?;
@@ -197,56 +233,51 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Returns the new files, in order.
-    ///
-    /// A directory is not listed at one instant: a listing may show a file and miss one that appeared before it. So what a
-    /// first listing shows is looked for again, and the files that appeared after the youngest of it wait for the next call.
-    fn find_new(
+    fn list_followed(
         &mut self,
+        files: &[pattern::Found],
         settings: &Settings,
-        list: &mut dyn FnMut() -> Result<Listing, SourceError>,
-    ) -> Result<Vec<pattern::Found>, SourceError> {
-        let first = list()?;
-        let first = self.new_among(first, settings);
-        let Some(youngest) = first.iter().map(|found| found.changed).max() else { return Ok(first) };
-        let second = list()?;
-        let mut new = self.new_among(second, settings);
-        // What has been written to or renamed since the first listing is not younger for that.
-        let shown: HashSet<PathBuf> = first.into_iter().map(|found| found.path).collect();
-        new.retain(|found| found.changed <= youngest || shown.contains(&found.path));
-        Ok(new)
+        now: Option<ProcessingTime>,
+    ) -> Result<(), SourceError> {
+        let (listed, frozen) = (std::mem::replace(&mut self.listed, true), self.frozen);
+        let followed = self.followed(settings);
+        followed.list(files, now, frozen)?;
+        match &self.log {
+            Some(log) if !listed && files.is_empty() => log.append(&sought::written(&Found::new())?),
+            _ => Ok(()),
+        }
     }
 
-    /// Returns the files that are not known yet. Warns, once, of a file that has grown behind what is read of it, and of
-    /// what is no file.
-    fn new_among(&mut self, listing: Listing, settings: &Settings) -> Vec<pattern::Found> {
-        for (path, kind) in listing.special {
+    fn is_new(&self, found: &pattern::Found, sought: &Sought) -> bool {
+        let known = self.known.contains_key(&found.path);
+        !known && (self.elsewhere.is_empty() || !self.elsewhere.contains(&sought.whole(&found.path)))
+    }
+
+    fn warn_of_special(&mut self, special: Vec<(PathBuf, &'static str)>) {
+        for (path, kind) in special {
             if !self.special.contains(&path) {
                 tracing::warn!(path = %path.display(), "it is {kind} and is not read: a source of files reads regular files");
                 self.special.insert(path);
             }
         }
+    }
+
+    /// Returns the files that are not known yet. Warns, once, of a file that has grown behind what is read of it, and of
+    /// what is no file.
+    fn new_among(&mut self, listing: Listing, sought: &Sought) -> Vec<pattern::Found> {
+        self.warn_of_special(listing.special);
         let mut new = Vec::new();
-        let mut now = None;
         for found in listing.files {
-            match self.known.get_mut(&found.path) {
-                Some(was) if *was < found.len && !settings.follow => {
-                    tracing::warn!(
-                        file = %found.path.display(),
-                        "the file had {was} bytes when it was found, and has {} now: what was added is not read. A file \
-                         must appear whole (write it elsewhere and rename it), unless the source follows files",
-                        found.len
-                    );
-                    *was = u64::MAX;
-                }
-                Some(_) => {}
-                None if self.elsewhere.is_empty() => new.push(found),
-                None => {
-                    let now = now.get_or_insert_with(|| Sought::now(settings));
-                    if !self.elsewhere.contains(&now.whole(&found.path)) {
-                        new.push(found);
-                    }
-                }
+            if let Some(was) = self.known.get_mut(&found.path).filter(|was| **was < found.len) {
+                tracing::warn!(
+                    file = %found.path.display(),
+                    "the file had {was} bytes when it was found, and has {} now: what was added is not read. A file must \
+                     appear whole (write it elsewhere and rename it), unless the source follows files",
+                    found.len
+                );
+                *was = u64::MAX;
+            } else if self.is_new(&found, sought) {
+                new.push(found);
             }
         }
         new
@@ -255,7 +286,6 @@ impl Catalogue {
     fn add(&mut self, found: Found, settings: &Settings) {
         for (path, len) in found {
             let blocks = match settings.splitting {
-                _ if settings.follow => 1,
                 Splitting::Csv { .. } => len.min(1),
                 Splitting::Lines | Splitting::Blocks => len.div_ceil(settings.block),
             };
@@ -269,9 +299,11 @@ impl Catalogue {
     }
 
     /// Looks once more, and then no more.
-    pub(super) fn freeze(&mut self, settings: &Settings) -> Result<(), SourceError> {
-        self.list(settings)?;
-        self.frozen = true;
+    pub(super) fn freeze(&mut self, settings: &Settings, now: ProcessingTime) -> Result<(), SourceError> {
+        let known = settings.bounded && self.listed;
+        if !std::mem::replace(&mut self.frozen, true) && !known {
+            self.look(settings, Some(now))?;
+        }
         Ok(())
     }
 
@@ -283,12 +315,15 @@ impl Catalogue {
     /// Whether a partition has read every block that is known.
     pub(super) fn is_caught_up(&self, partition: u32) -> bool {
         let partition = u64::from(partition);
+        if let Some(followed) = &self.followed {
+            return followed.is_caught_up(partition);
+        }
         self.standing.get(&partition).copied().unwrap_or(partition) >= self.total
     }
 
     /// Looks for the first time, unless that has been done.
     pub(super) fn ensure_listed(&mut self, settings: &Settings) -> Result<(), SourceError> {
-        if self.listed { Ok(()) } else { self.list(settings) }
+        if self.listed { Ok(()) } else { self.list(settings, None) }
     }
 
     /// Looks again if it is time to. Returns when it will be.
@@ -300,7 +335,7 @@ impl Catalogue {
         match self.next_listing {
             Some(next) if now < next => Ok(next),
             _ => {
-                self.list(settings)?;
+                self.list(settings, Some(now))?;
                 let next = now + settings.interval;
                 self.next_listing = Some(next);
                 Ok(next)
@@ -331,7 +366,7 @@ impl Catalogue {
         self.ensure_listed(settings)?;
         let backlog = (self.total.saturating_sub(self.released.block)).saturating_mul(settings.block);
         if limits.whole || backlog < settings.max_bytes || settings.max_files.is_some() {
-            self.list(settings)?;
+            self.list(settings, Some(limits.now))?;
         }
         if limits.whole {
             self.released = self.released.max(Position { block: self.total, byte: 0 });
@@ -373,7 +408,7 @@ fn count(settings: &Settings, block: &Block, byte: u64, left: &mut u64) -> Resul
         *left -= 1;
         return Ok(None);
     }
-    let mut file = Opened::open(&block.path)?;
+    let file = Opened::open(&block.path)?;
     let (from, to) = if settings.whole_files() {
         (byte, block.len)
     } else {
@@ -388,34 +423,9 @@ fn count(settings: &Settings, block: &Block, byte: u64, left: &mut u64) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::super::text_files;
     use super::*;
     use crate::source::testing::warnings;
-
-    fn found(name: &str, written: u64, changed: u64) -> pattern::Found {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        pattern::Found::new(PathBuf::from(name), 1, at(written), at(changed))
-    }
-
-    #[test]
-    fn file_missed_by_listing_keeps_its_place() {
-        // The first listing shows c, which appeared after a and b, and misses these; d appears during the second one.
-        let mut listings = vec![
-            vec![found("c", 1, 12)],
-            vec![found("b", 2, 11), found("a", 3, 10), found("c", 4, 14), found("d", 5, 13)],
-        ]
-        .into_iter();
-        let settings = Settings::new("*".to_owned(), Splitting::Lines);
-        let mut catalogue = Catalogue::default();
-        let new = catalogue
-            .find_new(&settings, &mut || Ok(Listing { files: listings.next().unwrap(), special: Vec::new() }))
-            .unwrap();
-        let names: Vec<_> = new.iter().map(|found| found.path.to_str().unwrap()).collect();
-        assert_eq!(names, ["b", "a", "c"]);
-        assert!(listings.next().is_none());
-    }
 
     #[cfg(unix)]
     #[test]

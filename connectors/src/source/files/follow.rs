@@ -1,31 +1,596 @@
-//! Files that grow: how far one may be read now.
+//! Files that grow, are rotated and truncated: which bytes of which file each block is.
 //!
-//! A followed file is one block, and the partition that has it reads every line as it is completed. When the partition
-//! gets another file, the one before is read to its end, and not looked at again.
+//! A followed file is one block, which the partition that has it reads line by line as lines are completed. When the
+//! partition gets another block, the one before is *closed*: from then on it ends at a byte that is written down, so that
+//! a replay reads the same. What is appended behind that byte becomes a block of its own.
+//!
+//! A file is the same as long as device, inode and the [`Fingerprint`] of what has been read of it are the same. So a file
+//! that is renamed stays the same block; one that begins anew under the same name or in the same inode is another block,
+//! read from its beginning; and what is left of the content that was there before is looked for in a copy beside it.
 
-use tidemill_operators::SourceError;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::catalogue::{Catalogue, Position, Settings};
-use super::scan::Opened;
+use tidemill_operators::{ProcessingTime, SourceError, SourceLog};
 
-/// Where the complete lines of a partition's newest file end.
-pub(super) fn latest(
-    catalogue: &Catalogue,
-    settings: &Settings,
-    partition: u32,
-    from: Position,
-) -> Result<Position, SourceError> {
-    let (partition, step) = (u64::from(partition), u64::from(settings.partitions));
-    let Some(newest) =
-        catalogue.total().checked_sub(partition + 1).map(|last| last / step * step + partition)
-    else {
-        return Ok(from);
-    };
-    let Some(block) = catalogue.block(newest, settings).filter(|_| newest >= from.block) else {
-        return Ok(from);
-    };
-    let begin = if newest == from.block { from.byte } else { 0 };
-    let mut file = Opened::open(&block.path)?;
-    let length = file.len()?;
-    Ok(Position { block: newest, byte: file.last_line_end(begin, length)? })
+use super::catalogue::{Block, Position};
+use super::identity::{self, Copied, FileId, Fingerprint, matches};
+use super::pattern::Found;
+use super::scan::{Opened, failed};
+use super::segment::{End, Note, Segment, vanished, warn_of_likeness, warn_of_loss};
+use super::sought;
+
+/// How many files that have been read to their end are kept open, to notice what a writer that has not yet been told of
+/// the rotation still appends.
+const KEPT_OPEN: usize = 16;
+
+/// Where a partition stands.
+#[derive(Clone, Copy, Default)]
+struct Standing {
+    position: Position,
+    read: Option<Fingerprint>,
+    /// Whether it has read all that is complete.
+    idle: bool,
+}
+
+/// What a reader is to read next of a block.
+pub(super) struct Part {
+    pub(super) path: Arc<Path>,
+    /// Nothing if nothing is left to be read.
+    pub(super) file: Option<Arc<File>>,
+    pub(super) start: u64,
+    pub(super) end: Option<End>,
+    /// What the file has before the byte to be read.
+    pub(super) read: Option<Fingerprint>,
+}
+
+/// The end of a plan, and what the file has before it.
+pub(super) type Until = (Position, Option<Fingerprint>);
+
+/// The followed files that are known.
+#[derive(Default)]
+pub(super) struct Followed {
+    log: Option<Arc<dyn SourceLog>>,
+    partitions: u64,
+    segments: Vec<Segment>,
+    /// The blocks without an end.
+    open: BTreeSet<u64>,
+    /// The last block of each file and of each name.
+    by_id: HashMap<FileId, u64>,
+    by_path: HashMap<PathBuf, u64>,
+    standing: BTreeMap<u64, Standing>,
+    /// Blocks that have been read to their end, and whose files are still open.
+    rotated: VecDeque<u64>,
+}
+
+impl Followed {
+    /// The files of a query that begins, or goes on with what its log tells.
+    pub(super) fn new(log: Option<Arc<dyn SourceLog>>, partitions: u32, notes: Vec<Note>) -> Followed {
+        let mut followed = Followed { log, partitions: u64::from(partitions.max(1)), ..Followed::default() };
+        notes.into_iter().for_each(|note| followed.apply(note));
+        followed
+    }
+
+    /// How many blocks there are.
+    pub(super) fn total(&self) -> u64 {
+        self.segments.len() as u64
+    }
+
+    fn segment(&self, block: u64) -> Option<&Segment> {
+        self.segments.get(crate::length(block))
+    }
+
+    fn segment_mut(&mut self, block: u64) -> Option<&mut Segment> {
+        self.segments.get_mut(crate::length(block))
+    }
+
+    /// Finds the block of that number.
+    pub(super) fn block(&self, number: u64) -> Option<Block> {
+        let Segment { path, start, end, .. } = self.segment(number)?;
+        let end = end.map_or(u64::MAX, |end| end.at);
+        Some(Block { path: Arc::clone(path), start: *start, end, len: end })
+    }
+
+    /// Returns the last block of a file that a listing shows, if it is known.
+    fn known(&self, found: &Found) -> Option<u64> {
+        let by_path = || self.by_path.get(&found.path).copied();
+        let Some(id) = found.id else { return by_path() };
+        // A device may have another number after it was mounted anew.
+        let was = |block| self.segment(block).is_some_and(|s| s.id.is_some_and(|was| was.inode == id.inode));
+        self.by_id.get(&id).copied().or_else(|| by_path().filter(|block| was(*block)))
+    }
+
+    /// Whether a file that a listing shows is none of those that are known.
+    pub(super) fn is_new(&self, found: &Found) -> bool {
+        self.known(found).is_none()
+    }
+
+    /// Writes down what has been decided, and does it.
+    fn note(&mut self, notes: Vec<Note>) -> Result<(), SourceError> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        if let Some(log) = &self.log {
+            log.append(&sought::written(&notes)?)?;
+        }
+        notes.into_iter().for_each(|note| self.apply(note));
+        Ok(())
+    }
+
+    fn apply(&mut self, note: Note) {
+        match note {
+            Note::Begun { path, id, start, before } => {
+                let block = self.total();
+                let last = id.and_then(|id| self.by_id.insert(id, block)).and_then(|last| self.segment(last));
+                let mut segment = Segment::new(path.clone(), id, start, before);
+                if let Some(last) = last.filter(|_| start > 0) {
+                    segment.found_at = Arc::clone(&last.found_at);
+                    (segment.file, segment.times) = (last.file.clone(), last.times.saturating_add(1));
+                }
+                self.by_path.insert(path, block);
+                self.open.insert(block);
+                self.segments.push(segment);
+            }
+            Note::Closed { block, end, read } => {
+                self.open.remove(&block);
+                if let Some(segment) = self.segment_mut(block) {
+                    segment.end = Some(End { at: end.max(segment.start), read });
+                    segment.compared = None;
+                }
+            }
+            Note::Moved { block, path, id } => {
+                if let Some(id) = id {
+                    self.by_id.insert(id, block);
+                }
+                if let Some(segment) = self.segment_mut(block) {
+                    (segment.path, segment.id, segment.compared) = (path.into(), id, None);
+                }
+            }
+        }
+    }
+
+    fn standing(&self, partition: u64) -> Standing {
+        let begin = Standing { position: Position { block: partition, byte: 0 }, ..Standing::default() };
+        self.standing.get(&partition).copied().unwrap_or(begin)
+    }
+
+    /// A partition has been read, or planned to be read, up to there.
+    pub(super) fn stand(&mut self, position: Position, read: Option<Fingerprint>, idle: bool) {
+        let partition = position.block % self.partitions;
+        let before = self.standing(partition).position.block;
+        self.standing.insert(partition, Standing { position, read, idle });
+        if before >= position.block {
+            return;
+        }
+        for block in (before..position.block).step_by(crate::length(self.partitions)) {
+            self.open.remove(&block);
+        }
+        self.leave(before);
+    }
+
+    /// A block has been read to its end: its file stays open for some time.
+    pub(super) fn leave(&mut self, block: u64) {
+        if self.segment(block).is_some_and(|segment| segment.file.is_some()) && !self.rotated.contains(&block)
+        {
+            self.rotated.push_back(block);
+        }
+        while self.rotated.len() > KEPT_OPEN {
+            let oldest = self.rotated.pop_front();
+            if let Some(segment) = oldest.and_then(|block| self.segment_mut(block)) {
+                segment.file = None;
+            }
+        }
+    }
+
+    /// Returns the byte of its file up to which a block has been read, and the fingerprint there; nothing if its partition
+    /// has read it to its end.
+    fn read_of(&self, block: u64) -> Option<(u64, Option<Fingerprint>)> {
+        let (segment, standing) = (self.segment(block)?, self.standing(block % self.partitions));
+        match standing.position.block.cmp(&block) {
+            std::cmp::Ordering::Less => Some((segment.start, segment.before)),
+            std::cmp::Ordering::Equal => {
+                Some((segment.start + standing.position.byte, standing.read.or(segment.before)))
+            }
+            std::cmp::Ordering::Greater => None,
+        }
+    }
+
+    /// Whether a partition has read all that it has.
+    pub(super) fn is_caught_up(&self, partition: u64) -> bool {
+        let standing = self.standing(partition);
+        let block = standing.position.block;
+        block >= self.total() || (standing.idle && block + self.partitions >= self.total())
+    }
+
+    /// Takes account of a listing of the files.
+    pub(super) fn list(
+        &mut self,
+        files: &[Found],
+        now: Option<ProcessingTime>,
+        last: bool,
+    ) -> Result<(), SourceError> {
+        // A truncated file first: a copy of it is then no new file.
+        let stand: Vec<u64> = (0..self.partitions).map(|p| self.standing(p).position.block).collect();
+        for &block in stand.iter().filter(|block| self.open.contains(block)).collect::<Vec<_>>() {
+            if let Some((at, read)) = self.read_of(block) {
+                self.check(block, at, read, None)?;
+            }
+        }
+        let mut notes = Vec::new();
+        let (known, new): (Vec<_>, Vec<_>) = files.iter().partition(|found| !self.is_new(found));
+        for found in known {
+            if let Some(block) = self.known(found) {
+                self.look_at(block, found, files, now, &mut notes)?;
+            }
+        }
+        // Two names of one file are one file.
+        let mut begun: HashSet<FileId> = notes.iter().filter_map(Note::begun).collect();
+        for found in new.into_iter().filter(|found| found.id.is_none_or(|id| begun.insert(id))) {
+            self.warn_of_likeness(found);
+            notes.push(Note::Begun { path: found.path.clone(), id: found.id, start: 0, before: None });
+        }
+        let done = self.look_at_rotated(now, &mut notes)?;
+        self.note(notes)?;
+        for block in done {
+            if let Some(segment) = self.segment_mut(block) {
+                segment.file = None;
+            }
+        }
+        self.close(now, last)?;
+        // What is read now stays at hand, whatever becomes of its name.
+        for block in stand {
+            if self.open.contains(&block) {
+                self.file(block)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A listing shows a file that is known.
+    fn look_at(
+        &mut self,
+        block: u64,
+        found: &Found,
+        files: &[Found],
+        now: Option<ProcessingTime>,
+        notes: &mut Vec<Note>,
+    ) -> Result<(), SourceError> {
+        let Found { path, id, .. } = found;
+        // Under another name of the same file.
+        let seen = id.is_some() && notes.iter().any(|note| note.begun() == *id);
+        let Some(segment) = self.segment_mut(block).filter(|_| !seen) else { return Ok(()) };
+        if segment.id != *id {
+            notes.push(Note::Moved { block, path: path.clone(), id: *id });
+        } else if *segment.path != **path
+            && !files.iter().any(|other| other.id == *id && *other.path == *segment.path)
+        {
+            segment.path = path.as_path().into();
+        }
+        let Some(end) = segment.end else { return Ok(()) };
+        if segment.compared == Some((found.len, found.changed)) {
+            return Ok(());
+        }
+        let Some(file) = identity::open(path, *id).map_err(|error| failed(path, error))? else {
+            return Ok(());
+        };
+        let same = found.len >= end.at && matches(end.read, &file, path)?;
+        if !same {
+            tracing::info!(file = %path.display(), "the file has begun anew, and is read from its beginning");
+            // What was appended since the block was closed is in the copy, if there is one.
+            if let Some(copy) = self.copy_of(block, end.read)? {
+                notes.push(Note::Begun { path: copy.path, id: copy.id, start: end.at, before: end.read });
+            }
+            notes.push(Note::Begun { path: path.clone(), id: *id, start: 0, before: None });
+        } else if found.len == end.at {
+            segment.compared = Some((found.len, found.changed));
+        } else if segment.may_resume(now) {
+            notes.push(Note::Begun { path: path.clone(), id: *id, start: end.at, before: end.read });
+        }
+        Ok(())
+    }
+
+    /// Looks for what has been appended to files that have been read to their end. Returns the blocks whose files need not
+    /// stay open.
+    fn look_at_rotated(
+        &mut self,
+        now: Option<ProcessingTime>,
+        notes: &mut Vec<Note>,
+    ) -> Result<Vec<u64>, SourceError> {
+        let mut done = Vec::new();
+        for block in std::mem::take(&mut self.rotated) {
+            let Some(segment) = self.segment(block) else { continue };
+            let (Some(file), Some(end)) = (&segment.file, segment.end) else { continue };
+            let metadata = file.metadata().map_err(|error| failed(&segment.path, error))?;
+            let is_last = segment.id.is_some_and(|id| self.by_id.get(&id) == Some(&block));
+            let grown = metadata.len() > end.at;
+            let listed = notes.iter().any(|note| note.begun().is_some() && note.begun() == segment.id);
+            if is_last
+                && grown
+                && !listed
+                && segment.may_resume(now)
+                && matches(end.read, file, &segment.path)?
+            {
+                let (path, id) = (segment.path.to_path_buf(), segment.id);
+                notes.push(Note::Begun { path, id, start: end.at, before: end.read });
+            } else if is_last && (grown || !identity::is_deleted(&metadata)) {
+                self.rotated.push_back(block);
+                continue;
+            }
+            done.push(block);
+        }
+        Ok(done)
+    }
+
+    /// Warns of a new file that begins as one that has been read: it may be a copy.
+    fn warn_of_likeness(&self, found: &Found) {
+        let was = self.by_path.get(&found.path).copied();
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let rotated = self.standing.values().map(|standing| standing.position.block).filter(|block| {
+            self.segment(*block).is_some_and(|segment| name(&found.path).starts_with(&name(&segment.path)))
+        });
+        for block in was.into_iter().chain(rotated) {
+            let Some(segment) = self.segment(block) else { continue };
+            let read = match self.read_of(block) {
+                Some((_, read)) => read,
+                None => segment.end.and_then(|end| end.read),
+            };
+            let Some(read) = read.filter(|read| read.upto > 0 && read.upto <= found.len) else { continue };
+            if let Ok(Some(file)) = identity::open(&found.path, found.id)
+                && read.matches(&file).unwrap_or(false)
+            {
+                warn_of_likeness(&found.path, &segment.path, read.upto);
+                return;
+            }
+        }
+    }
+
+    /// Closes the blocks whose partitions have another to read.
+    fn close(&mut self, now: Option<ProcessingTime>, last: bool) -> Result<(), SourceError> {
+        let passed: Vec<u64> =
+            self.open.range(..self.total().saturating_sub(self.partitions)).copied().collect();
+        let mut notes = Vec::new();
+        for block in passed {
+            let Some((at, read)) = self.read_of(block) else {
+                self.open.remove(&block);
+                continue;
+            };
+            notes.extend(self.end_of(block, at, read, now, last)?);
+            // Of many files that are closed at once few may be open.
+            if self.standing(block % self.partitions).position.block != block
+                && let Some(segment) = self.segment_mut(block)
+            {
+                segment.file = None;
+            }
+        }
+        self.note(notes)
+    }
+
+    /// Returns the end of a block whose partition has another to read, if its last line is complete or counts without
+    /// terminator.
+    fn end_of(
+        &mut self,
+        block: u64,
+        at: u64,
+        read: Option<Fingerprint>,
+        now: Option<ProcessingTime>,
+        last: bool,
+    ) -> Result<Option<Note>, SourceError> {
+        let Some(file) = self.check(block, at, read, None)? else { return Ok(None) };
+        let Some(segment) = self.segment_mut(block).filter(|segment| segment.end.is_none()) else {
+            return Ok(None);
+        };
+        let opened = Opened::of(Arc::clone(&file), &segment.path);
+        let end = opened.len()?.max(at);
+        let complete = end == at || opened.try_read(end - 1, end)?.is_some_and(|byte| byte == b"\n");
+        if !complete && !last && !segment.has_waited(end, now) {
+            return Ok(None);
+        }
+        segment.wait_to_resume(now);
+        let read = Fingerprint::read(&file, end).map_err(|error| failed(&segment.path, error))?;
+        Ok(Some(Note::Closed { block, end, read }))
+    }
+
+    /// Returns the file of a block, by whatever name it can be found.
+    fn file(&mut self, block: u64) -> Result<Option<Arc<File>>, SourceError> {
+        let Some(segment) = self.segment_mut(block) else { return Ok(None) };
+        if let Some(file) = &segment.file {
+            return Ok(Some(Arc::clone(file)));
+        }
+        let (path, id) = (Arc::clone(&segment.path), segment.id);
+        let mut found = identity::open(&path, id).map_err(|error| failed(&path, error))?;
+        if let (None, Some(id)) = (&found, id) {
+            let renamed = identity::find(identity::directory_of(&path), id);
+            if let Some((path, file)) = renamed.map_err(|error| failed(&path, error))? {
+                (segment.path, found) = (path.into(), Some(file));
+            }
+        }
+        segment.file = found.map(Arc::new);
+        Ok(segment.file.clone())
+    }
+
+    /// Makes sure that the file of a block still has what has been read of it, up to byte `at`; otherwise does as
+    /// [`replace`](Self::replace). Returns the file that the block is to be read from.
+    fn check(
+        &mut self,
+        block: u64,
+        at: u64,
+        read: Option<Fingerprint>,
+        need: Option<End>,
+    ) -> Result<Option<Arc<File>>, SourceError> {
+        let file = self.file(block)?;
+        let Some(segment) = self.segment_mut(block) else { return Ok(None) };
+        if let Some(file) = file {
+            let metadata = file.metadata().map_err(|error| failed(&segment.path, error))?;
+            // Times do not tell: two changes within a tick of the system's clock have the same.
+            if metadata.len() >= at && matches(read, &file, &segment.path)? {
+                if metadata.len() < segment.seen && segment.end.is_none() {
+                    tracing::warn!(
+                        file = %segment.path.display(),
+                        "the file has shrunk from {} to {} bytes while it was followed, behind the {at} bytes that have \
+                         been read: the bytes between are lost",
+                        segment.seen,
+                        metadata.len()
+                    );
+                }
+                segment.seen = metadata.len();
+                return Ok(Some(file));
+            }
+        }
+        self.replace(block, at, read, need)?;
+        match self.segment(block) {
+            Some(segment) if segment.end.is_some_and(|end| end.at > at) => self.file(block),
+            _ => Ok(None),
+        }
+    }
+
+    /// Finds a copy of the file of a block by what it had.
+    fn copy_of(&self, block: u64, read: Option<Fingerprint>) -> Result<Option<Copied>, SourceError> {
+        let (Some(segment), Some(read)) = (self.segment(block), read.filter(|read| read.upto > 0)) else {
+            return Ok(None);
+        };
+        identity::find_copy(&segment.found_at, read, &|id| self.by_id.contains_key(&id))
+            .map_err(|error| failed(&segment.path, error))
+    }
+
+    /// The file of a block no longer has what it had, or is gone: the rest is read from a copy, if there is one; and what
+    /// the file has now is a block of its own, read from the beginning.
+    ///
+    /// Fails if there is no copy and bytes are needed that have been planned to be read.
+    fn replace(
+        &mut self,
+        block: u64,
+        at: u64,
+        read: Option<Fingerprint>,
+        need: Option<End>,
+    ) -> Result<(), SourceError> {
+        let Some(segment) = self.segment(block) else { return Ok(()) };
+        let (path, id, end, seen) = (Arc::clone(&segment.path), segment.id, segment.end, segment.seen);
+        let file = segment.file.clone();
+        let by_content = need.and_then(|need| need.read).or(end.and_then(|end| end.read)).or(read);
+        let copy = self.copy_of(block, by_content)?;
+        let (mut notes, mut handle) = (Vec::new(), None);
+        if let Some(copy) = copy {
+            tracing::info!(
+                file = %path.display(),
+                "the file was truncated, replaced or removed: the rest of what it had is read from its copy {}",
+                copy.path.display()
+            );
+            let file = Arc::new(copy.file);
+            if end.is_none() {
+                let read = Fingerprint::read(&file, copy.len).map_err(|error| failed(&copy.path, error))?;
+                notes.push(Note::Closed { block, end: copy.len.max(at), read });
+            }
+            notes.push(Note::Moved { block, path: copy.path, id: copy.id });
+            handle = Some(file);
+        } else {
+            if let Some(need) = need.filter(|need| need.at > at) {
+                return Err(vanished(&path, at, need.at));
+            }
+            if end.is_none_or(|end| end.at > at) {
+                warn_of_loss(&path, at, end.map_or(seen, |end| end.at), file.as_deref());
+                notes.push(Note::Closed { block, end: at, read });
+            }
+        }
+        if end.is_none() && file.is_some() {
+            notes.push(Note::Begun { path: path.to_path_buf(), id, start: 0, before: None });
+        }
+        self.note(notes)?;
+        if let Some(segment) = self.segment_mut(block) {
+            segment.file = handle;
+        }
+        let begun = self.total().saturating_sub(1);
+        if let Some(segment) = self.segment_mut(begun).filter(|segment| begun != block && segment.id == id) {
+            segment.file = segment.file.take().or(file);
+        }
+        Ok(())
+    }
+
+    /// Returns what has been planned to be read of a block.
+    fn needed(&self, block: u64, until: Option<Until>) -> Option<End> {
+        let segment = self.segment(block)?;
+        match until {
+            Some((until, read)) if until.block == block => Some(End { at: segment.start + until.byte, read }),
+            Some(_) => segment.end,
+            None => None,
+        }
+    }
+
+    /// Returns what is to be read next of the block at which a partition stands; nothing if there is no such block yet.
+    pub(super) fn part(
+        &mut self,
+        position: Position,
+        read: Option<Fingerprint>,
+        until: Option<Until>,
+    ) -> Result<Option<Part>, SourceError> {
+        let block = position.block;
+        let need = self.needed(block, until);
+        let Some(Segment { start, before, end, .. }) = self.segment(block) else { return Ok(None) };
+        let (at, read) = (start + position.byte, read.or(*before));
+        let done = end.is_some_and(|end| end.at <= at) && need.is_none_or(|need| need.at <= at);
+        let file = if done { None } else { self.check(block, at, read, need)? };
+        let Some(Segment { path, start, end, .. }) = self.segment(block) else { return Ok(None) };
+        if let Some(need) = need.filter(|need| need.at > at && end.is_some_and(|end| end.at < need.at)) {
+            return Err(vanished(path, at, need.at));
+        }
+        Ok(Some(Part { path: Arc::clone(path), file, start: *start, end: *end, read }))
+    }
+
+    /// What has been read from the block at which a partition stands is not what the file had: see
+    /// [`replace`](Self::replace).
+    pub(super) fn broken(
+        &mut self,
+        position: Position,
+        read: Option<Fingerprint>,
+        until: Option<Until>,
+    ) -> Result<(), SourceError> {
+        let need = self.needed(position.block, until);
+        let at = self.segment(position.block).map_or(0, |segment| segment.start + position.byte);
+        self.replace(position.block, at, read, need)
+    }
+
+    /// Returns where the complete lines end that a partition could read now, and the fingerprint there.
+    pub(super) fn latest(
+        &mut self,
+        partition: u32,
+        from: Position,
+        read: Option<Fingerprint>,
+    ) -> Result<(Position, Option<Fingerprint>), SourceError> {
+        let mut position = if from.block % self.partitions == u64::from(partition) % self.partitions {
+            from
+        } else {
+            return Ok((from, read));
+        };
+        let mut known = read;
+        self.stand(from, read, true);
+        loop {
+            let Some(Part { path, file, start, end, .. }) = self.part(position, known, None)? else {
+                return Ok((position, known));
+            };
+            let at = start + position.byte;
+            let next = Position { block: position.block + self.partitions, byte: 0 };
+            let to = match (end, &file) {
+                (Some(_), _) if next.block < self.total() => {
+                    self.leave(position.block);
+                    (position, known) = (next, None);
+                    continue;
+                }
+                (Some(end), _) => return Ok((Position { byte: end.at - start, ..position }, end.read)),
+                (None, Some(file)) => {
+                    let opened = Opened::of(Arc::clone(file), &path);
+                    opened.last_line_end(at, opened.len()?.max(at))?
+                }
+                (None, None) => at,
+            };
+            if let Some(file) = file.filter(|_| to > at) {
+                // If it has been truncated meanwhile, the next look finds that.
+                match Fingerprint::read(&file, to).map_err(|error| failed(&path, error))? {
+                    Some(read) => (position.byte, known) = (to - start, Some(read)),
+                    None => return Ok((position, known)),
+                }
+            }
+            return Ok((position, known));
+        }
+    }
 }

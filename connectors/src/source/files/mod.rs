@@ -2,6 +2,7 @@
 //!
 //! - [`pattern`]: which files there are;
 //! - [`catalogue`]: the files known so far, cut into numbered blocks, and how far epochs may read;
+//! - [`follow`], [`segment`]: followed files, which grow, are rotated and truncated; [`identity`]: what makes one the same;
 //! - [`sought`]: what earlier runs have looked for, and whether this one goes on with it;
 //! - [`scan`]: the arithmetic of lines and records within a file;
 //! - [`utf8`]: bytes as text;
@@ -11,13 +12,17 @@
 mod catalogue;
 mod csv_format;
 mod follow;
+#[cfg(test)]
+mod follow_tests;
 mod format;
+mod identity;
 #[cfg(test)]
 mod lossy_tests;
 mod pattern;
 mod reader;
 mod records;
 mod scan;
+mod segment;
 mod sought;
 mod source;
 #[cfg(test)]

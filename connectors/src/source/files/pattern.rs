@@ -1,11 +1,14 @@
 //! Which files a pattern stands for: a directory, one file, or a glob in the last part of a path.
 
+use std::collections::HashSet;
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tidemill_operators::SourceError;
+
+use super::identity::FileId;
 
 /// A file that was found.
 pub(super) struct Found {
@@ -14,13 +17,7 @@ pub(super) struct Found {
     modified: SystemTime,
     /// When it was last written to or renamed, which no program can set; where a system does not keep that, `modified`.
     pub(super) changed: SystemTime,
-}
-
-impl Found {
-    #[cfg(test)]
-    pub(super) fn new(path: PathBuf, len: u64, modified: SystemTime, changed: SystemTime) -> Found {
-        Found { path, len, modified, changed }
-    }
+    pub(super) id: Option<FileId>,
 }
 
 /// The files that a pattern stands for now.
@@ -78,6 +75,26 @@ pub(super) fn list(pattern: &str) -> Result<Listing, SourceError> {
     }
     listing.files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
     Ok(listing)
+}
+
+/// Lists files, of which the new ones come in the order in which they appeared.
+///
+/// A directory is not listed at one instant: a listing may show a file and miss one that appeared before it. So what a
+/// first listing shows is looked for again, and the files that appeared after the youngest of it wait for the next call.
+pub(super) fn list_in_order(
+    list: &mut dyn FnMut() -> Result<Listing, SourceError>,
+    is_new: &dyn Fn(&Found) -> bool,
+) -> Result<Listing, SourceError> {
+    let first = list()?;
+    let Some(youngest) = first.files.iter().filter(|found| is_new(found)).map(|found| found.changed).max()
+    else {
+        return Ok(first);
+    };
+    let mut second = list()?;
+    // What has been written to or renamed since the first listing is not younger for that.
+    let shown: HashSet<PathBuf> = first.files.into_iter().map(|found| found.path).collect();
+    second.files.retain(|found| found.changed <= youngest || !is_new(found) || shown.contains(&found.path));
+    Ok(second)
 }
 
 /// Returns what a thing is that is neither a regular file nor a directory.
@@ -148,7 +165,8 @@ pub(super) fn admits(pattern: &Path, path: &Path) -> bool {
 
 fn file(path: PathBuf, metadata: &Metadata) -> std::io::Result<Found> {
     let modified = metadata.modified()?;
-    Ok(Found { path, len: metadata.len(), modified, changed: changed(metadata).unwrap_or(modified) })
+    let changed = changed(metadata).unwrap_or(modified);
+    Ok(Found { path, len: metadata.len(), modified, changed, id: FileId::of(metadata) })
 }
 
 #[cfg(unix)]
@@ -184,6 +202,22 @@ fn matches(glob: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn file_missed_by_listing_keeps_its_place() {
+        let found = |name: &str, changed| {
+            let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(changed);
+            Found { path: PathBuf::from(name), len: 1, modified: changed, changed, id: None }
+        };
+        // The first listing shows c, which appeared after a and b, and misses these; d appears during the second one.
+        let second = vec![found("b", 10), found("a", 11), found("d", 13), found("c", 14), found("known", 15)];
+        let mut listings = vec![vec![found("c", 12)], second].into_iter();
+        let mut list = || Ok(Listing { files: listings.next().unwrap(), special: Vec::new() });
+        let listing = list_in_order(&mut list, &|found| !found.path.ends_with("known")).unwrap();
+        let names: Vec<_> = listing.files.iter().map(|found| found.path.to_str().unwrap()).collect();
+        assert_eq!(names, ["b", "a", "c", "known"]);
+        assert!(listings.next().is_none());
+    }
 
     #[test]
     fn a_glob_matches_whole_names() {

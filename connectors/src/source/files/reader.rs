@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use tidemill_operators::{Poll, Reader, ReaderContext, SourceError};
 
 use super::catalogue::{Block, Catalogue, Position, Settings};
+use super::follow::Until;
 use super::format::{Decode, Format, Piece};
+use super::identity::Fingerprint;
 use super::scan::{Ends, MARK, Opened};
 use super::source::FileOffset;
 use super::utf8;
@@ -22,6 +24,8 @@ pub struct FileReader<F: Format> {
     context: ReaderContext,
     decoder: F::Decoder,
     position: Position,
+    /// What a followed file has before the piece, or before `position` between pieces.
+    read: Option<Fingerprint>,
     file: Option<Opened>,
     name: String,
     piece: Option<Current>,
@@ -33,6 +37,7 @@ struct Current {
     /// Where in the file the block begins.
     start: u64,
     after: Position,
+    read: Option<Fingerprint>,
 }
 
 /// What could be loaded.
@@ -53,7 +58,8 @@ impl<F: Format> FileReader<F> {
     ) -> Self {
         let (position, name) = (from.position(), from.file.clone());
         let decoder = format.decoder();
-        FileReader { settings, catalogue, context, decoder, position, file: None, name, piece: None }
+        let read = from.read;
+        FileReader { settings, catalogue, context, decoder, position, read, file: None, name, piece: None }
     }
 
     fn next_block(&self) -> Position {
@@ -75,30 +81,31 @@ impl<F: Format> FileReader<F> {
             Poll::End
         } else if planned {
             // A replay reads what an earlier run had found.
-            catalogue.list(&self.settings)?;
+            catalogue.list(&self.settings, None)?;
             Poll::Idle
         } else {
             Poll::IdleUntil(catalogue.look_again(&self.settings, self.context.clock.now())?)
         };
         match catalogue.block(self.position.block, &self.settings) {
             Some(block) => Ok(Ok(block)),
-            None if planned && !self.settings.bounded => Err(SourceError::Setup(format!(
-                "files that the query had read are no longer at {}: block {} is missing",
-                self.settings.pattern, self.position.block
-            ))),
+            None if planned && !self.settings.bounded => Err(self.missing()),
             None => Ok(Err(idle)),
         }
     }
 
-    fn load(&mut self, until: Option<Position>) -> Result<Loaded, SourceError> {
+    fn load(&mut self, planned: Option<Until>) -> Result<Loaded, SourceError> {
+        let until = planned.map(|(until, _)| until);
         if until.is_some_and(|until| until <= self.position) {
             return Ok(Loaded::Nothing(if self.has_ended() { Poll::End } else { Poll::Idle }));
+        }
+        if self.settings.follow {
+            return self.load_followed(planned);
         }
         let block = match self.find(until.is_some())? {
             Ok(block) => block,
             Err(poll) => return Ok(Loaded::Nothing(poll)),
         };
-        let mut file = match self.file.take() {
+        let file = match self.file.take() {
             Some(file) if *file.path == *block.path => file,
             _ => {
                 self.name = block.path.display().to_string();
@@ -107,15 +114,15 @@ impl<F: Format> FileReader<F> {
         };
         let stop =
             until.filter(|until| until.block == self.position.block).map(|until| block.start + until.byte);
-        let loaded = if self.settings.follow {
-            self.load_followed(&mut file, &block, until, stop)
-        } else if self.settings.whole_files() {
+        let loaded = if self.settings.whole_files() {
             let to = stop.unwrap_or(block.len);
-            let bytes = self.cut(&mut file, self.position.byte, to)?;
+            let Some(bytes) = self.cut(&file, self.position.byte, to)? else {
+                return Err(file.truncated(to));
+            };
             let end = self.position.byte + bytes.len() as u64;
             let after =
                 if end < block.len { Position { byte: end, ..self.position } } else { self.next_block() };
-            self.begin(&block, bytes, self.position.byte, after)
+            self.begin(&block, bytes, self.position.byte, after, None)
         } else {
             let from = match self.position.byte {
                 0 => file.line_start(block.start, block.len)?,
@@ -130,69 +137,90 @@ impl<F: Format> FileReader<F> {
                 Ok(Loaded::Passed)
             } else {
                 let bytes = file.read(from, to)?;
-                self.begin(&block, bytes, from, after)
+                self.begin(&block, bytes, from, after, None)
             }
         };
         self.file = Some(file);
         loaded
     }
 
-    fn load_followed(
-        &mut self,
-        file: &mut Opened,
-        block: &Block,
-        until: Option<Position>,
-        stop: Option<u64>,
-    ) -> Result<Loaded, SourceError> {
-        let from = self.position.byte;
-        let length = file.len()?;
-        if length < from {
-            let error = std::io::Error::other(format!(
-                "it has been truncated to {length} bytes while it was followed"
-            ));
-            return Err(SourceError::io(
-                format!("cannot go on with {} at byte {from}", block.path.display()),
-                error,
-            ));
+    fn load_followed(&mut self, until: Option<Until>) -> Result<Loaded, SourceError> {
+        let shared = Arc::clone(&self.catalogue);
+        let mut catalogue = lock(&shared);
+        let look_again = match until {
+            Some(_) => None,
+            None => Some(catalogue.look_again(&self.settings, self.context.clock.now())?),
+        };
+        let nothing = Ok(Loaded::Nothing(look_again.map_or(Poll::Idle, Poll::IdleUntil)));
+        let (here, next) = (self.position, self.next_block());
+        let followed = catalogue.followed(&self.settings);
+        let Some(part) = followed.part(here, self.read, until)? else {
+            return if until.is_some() { Err(self.missing()) } else { nothing };
+        };
+        if *self.name != *part.path.to_string_lossy() {
+            self.name = part.path.display().to_string();
         }
-        let next = self.next_block();
-        let (superseded, look_again) = match until {
-            Some(until) => (until.block > self.position.block, None),
-            None => {
-                let mut catalogue = lock(&self.catalogue);
-                let look_again = catalogue.look_again(&self.settings, self.context.clock.now())?;
-                (catalogue.total() > next.block, Some(look_again))
+        let from = part.start + here.byte;
+        let file = part.file.map(|file| Opened::of(file, &part.path));
+        let end = match (until, part.end, &file) {
+            (Some((until, read)), ..) if until.block == here.block => Some((part.start + until.byte, read)),
+            (_, Some(end), _) => Some((end.at, end.read)),
+            (Some(_), None, _) => return Err(self.missing()),
+            (None, None, Some(file)) => Some((file.last_line_end(from, file.len()?.max(from))?, None)),
+            (None, None, None) => None,
+        };
+        let (to, expected) = end.unwrap_or((from, None));
+        if until.is_none() {
+            followed.stand(here, self.read, from >= to);
+        }
+        let Some(file) = file.filter(|_| from < to) else {
+            let passes = until.map_or(followed.total() > next.block, |(until, _)| until.block > here.block);
+            if passes && part.end.is_some_and(|end| end.at <= from) {
+                followed.leave(here.block);
+                (self.position, self.read) = (next, None);
+                return Ok(Loaded::Passed);
             }
+            return nothing;
         };
-        let to = match stop {
-            Some(stop) => stop,
-            None if superseded => length,
-            None => file.last_line_end(from, length)?,
-        };
-        if from < to {
-            let bytes = self.cut(file, from, to)?;
-            let after = Position { byte: from + bytes.len() as u64, ..self.position };
-            return self.begin(block, bytes, from, after);
+        drop(catalogue);
+        if let Some(bytes) = self.cut(&file, from, to)? {
+            // Looked at behind the read, so that what was read is known to be what the file had.
+            let read = file.fingerprint(from, &bytes)?;
+            let end = from + bytes.len() as u64;
+            let expected = expected.filter(|expected| expected.upto == end);
+            let was = part.read.map_or(Ok(true), |was| file.has(was))?;
+            if was
+                && read.is_some_and(|read| expected.is_none_or(|it| it == read))
+                && read.map_or(Ok(false), |read| file.has(read))?
+            {
+                let block = Block { path: part.path, start: part.start, end: to, len: to };
+                let after = Position { byte: end - part.start, ..here };
+                return self.begin(&block, bytes, from, after, read);
+            }
         }
-        if superseded {
-            self.position = next;
-            return Ok(Loaded::Passed);
-        }
-        Ok(Loaded::Nothing(look_again.map_or(Poll::Idle, Poll::IdleUntil)))
+        lock(&shared).followed(&self.settings).broken(here, self.read, until)?;
+        Ok(Loaded::Passed)
     }
 
-    /// Reads `[from, to)`, or as many whole records of it as make a block.
-    fn cut(&self, file: &mut Opened, from: u64, to: u64) -> Result<Vec<u8>, SourceError> {
+    fn missing(&self) -> SourceError {
+        SourceError::Setup(format!(
+            "files that the query had read are no longer at {}: block {} is missing",
+            self.settings.pattern, self.position.block
+        ))
+    }
+
+    /// Reads `[from, to)`, or as many whole records of it as make a block; nothing if the file is shorter.
+    fn cut(&self, file: &Opened, from: u64, to: u64) -> Result<Option<Vec<u8>>, SourceError> {
         let mut size = self.settings.block;
         loop {
             let end = to.min(from.saturating_add(size));
-            let mut bytes = file.read(from, end)?;
+            let Some(mut bytes) = file.try_read(from, end)? else { return Ok(None) };
             if end == to {
-                return Ok(bytes);
+                return Ok(Some(bytes));
             }
             if let Some(last) = Ends::last(self.settings.splitting, &bytes, from) {
                 bytes.truncate(last);
-                return Ok(bytes);
+                return Ok(Some(bytes));
             }
             size = size.saturating_mul(2);
         }
@@ -205,6 +233,7 @@ impl<F: Format> FileReader<F> {
         mut bytes: Vec<u8>,
         mut from: u64,
         after: Position,
+        read: Option<Fingerprint>,
     ) -> Result<Loaded, SourceError> {
         if from == 0 && bytes.starts_with(&MARK) {
             bytes.drain(..MARK.len());
@@ -212,7 +241,7 @@ impl<F: Format> FileReader<F> {
         }
         let text = utf8::text(bytes, &block.path, from, self.settings.lossy)?;
         self.decoder.begin(Piece { text: text.clone(), path: Arc::clone(&block.path), at: from })?;
-        self.piece = Some(Current { text, start: block.start, after });
+        self.piece = Some(Current { text, start: block.start, after, read });
         Ok(Loaded::Piece)
     }
 }
@@ -229,7 +258,7 @@ impl<F: Format> Reader for FileReader<F> {
     ) -> Result<Poll, SourceError> {
         let before = out.len();
         let block = self.position.block;
-        let until = until.map(FileOffset::position);
+        let until = until.map(|until| (until.position(), until.read));
         loop {
             if let Some(piece) = &self.piece {
                 if !self.decoder.decode(max.saturating_sub(out.len() - before), out)? {
@@ -239,7 +268,7 @@ impl<F: Format> Reader for FileReader<F> {
                     }
                     return Ok(Poll::Ready);
                 }
-                self.position = piece.after;
+                (self.position, self.read) = (piece.after, piece.read);
                 self.piece = None;
                 if self.has_ended() {
                     return Ok(Poll::End);
@@ -260,11 +289,16 @@ impl<F: Format> Reader for FileReader<F> {
     }
 
     fn offset(&self) -> FileOffset {
-        FileOffset { block: self.position.block, byte: self.position.byte, file: self.name.clone() }
+        FileOffset {
+            block: self.position.block,
+            byte: self.position.byte,
+            file: self.name.clone(),
+            read: self.read,
+        }
     }
 
     fn seek(&mut self, offset: &FileOffset) -> Result<(), SourceError> {
-        self.position = offset.position();
+        (self.position, self.read) = (offset.position(), offset.read);
         self.piece = None;
         self.file = None;
         Ok(())

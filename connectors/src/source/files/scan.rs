@@ -7,9 +7,12 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memchr::{memchr, memrchr};
 use tidemill_operators::SourceError;
+
+use super::identity::{Fingerprint, read_exact_at};
 
 /// The byte order mark that some programs put before UTF-8.
 pub(super) const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
@@ -96,14 +99,21 @@ fn mark(bytes: &[u8], from: u64) -> usize {
 
 /// A file that is open for reading, up to the length that it had when it was first seen.
 pub(super) struct Opened {
-    file: File,
+    file: Arc<File>,
+    /// Whether others read the same file, so that its cursor cannot be used.
+    shared: bool,
     pub(super) path: PathBuf,
 }
 
 impl Opened {
     pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
         let file = File::open(path).map_err(|error| failed(path, error))?;
-        Ok(Opened { file, path: path.to_owned() })
+        Ok(Opened { file: Arc::new(file), shared: false, path: path.to_owned() })
+    }
+
+    /// A file that is open already, and that others may read too.
+    pub(super) fn of(file: Arc<File>, path: &Path) -> Self {
+        Opened { file, shared: true, path: path.to_owned() }
     }
 
     pub(super) fn len(&self) -> Result<u64, SourceError> {
@@ -111,24 +121,46 @@ impl Opened {
     }
 
     /// Reads exactly the bytes `[from, to)`.
-    pub(super) fn read(&mut self, from: u64, to: u64) -> Result<Vec<u8>, SourceError> {
+    pub(super) fn read(&self, from: u64, to: u64) -> Result<Vec<u8>, SourceError> {
+        self.try_read(from, to)?.ok_or_else(|| self.truncated(to))
+    }
+
+    /// The file has fewer bytes than it had.
+    pub(super) fn truncated(&self, to: u64) -> SourceError {
+        let reason = format!("it has been truncated since it was first seen, with at least {to} bytes");
+        failed(&self.path, std::io::Error::new(std::io::ErrorKind::UnexpectedEof, reason))
+    }
+
+    /// Returns the fingerprint at the end of bytes that have been read from byte `from` on.
+    pub(super) fn fingerprint(&self, from: u64, bytes: &[u8]) -> Result<Option<Fingerprint>, SourceError> {
+        Fingerprint::behind(&self.file, from, bytes).map_err(|error| failed(&self.path, error))
+    }
+
+    /// Returns whether the file has what the fingerprint was made of.
+    pub(super) fn has(&self, read: Fingerprint) -> Result<bool, SourceError> {
+        read.matches(&self.file).map_err(|error| failed(&self.path, error))
+    }
+
+    /// Reads exactly the bytes `[from, to)`; nothing if the file is shorter.
+    pub(super) fn try_read(&self, from: u64, to: u64) -> Result<Option<Vec<u8>>, SourceError> {
         let wanted = crate::length(to.saturating_sub(from));
-        let mut bytes = Vec::with_capacity(wanted);
-        let read = self.file.seek(SeekFrom::Start(from)).and_then(|_| {
-            (&mut self.file).take(wanted as u64).read_to_end(&mut bytes)?;
-            if bytes.len() < wanted {
-                let reason =
-                    format!("it has been truncated since it was first seen, with at least {to} bytes");
-                return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, reason));
-            }
-            Ok(())
-        });
-        read.map_err(|error| failed(&self.path, error))?;
-        Ok(bytes)
+        let read = if self.shared {
+            let mut bytes = vec![0; wanted];
+            read_exact_at(&self.file, &mut bytes, from).map(|()| Some(bytes))
+        } else {
+            let (mut file, mut bytes) = (&*self.file, Vec::with_capacity(wanted));
+            file.seek(SeekFrom::Start(from))
+                .and_then(|_| file.take(wanted as u64).read_to_end(&mut bytes))
+                .map(|read| (read == wanted).then_some(bytes))
+        };
+        match read {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+            read => read.map_err(|error| failed(&self.path, error)),
+        }
     }
 
     /// The first beginning of a line at or after `at`, in a file of `len` bytes; `len` if there is none.
-    pub(super) fn line_start(&mut self, at: u64, len: u64) -> Result<u64, SourceError> {
+    pub(super) fn line_start(&self, at: u64, len: u64) -> Result<u64, SourceError> {
         if at == 0 {
             return Ok(0);
         }
@@ -144,10 +176,12 @@ impl Opened {
     }
 
     /// The byte after the last line break in `[from, to)`; `from` if there is none.
-    pub(super) fn last_line_end(&mut self, from: u64, mut to: u64) -> Result<u64, SourceError> {
+    pub(super) fn last_line_end(&self, from: u64, mut to: u64) -> Result<u64, SourceError> {
         while to > from {
             let begin = from.max(to.saturating_sub(PROBE as u64));
-            if let Some(at) = memrchr(b'\n', &self.read(begin, to)?) {
+            // Nothing if the file has been truncated meanwhile.
+            let Some(bytes) = self.try_read(begin, to)? else { return Ok(from) };
+            if let Some(at) = memrchr(b'\n', &bytes) {
                 return Ok(begin + at as u64 + 1);
             }
             to = begin;
@@ -157,7 +191,7 @@ impl Opened {
 
     /// Counts the records in `[from, to)`, which begins with one, up to `most`: how many, and where the last ends.
     pub(super) fn count(
-        &mut self,
+        &self,
         splitting: Splitting,
         from: u64,
         to: u64,
@@ -187,7 +221,7 @@ impl Opened {
     }
 }
 
-fn failed(path: &Path, error: std::io::Error) -> SourceError {
+pub(super) fn failed(path: &Path, error: std::io::Error) -> SourceError {
     SourceError::io(format!("cannot read {}", path.display()), error)
 }
 
@@ -204,7 +238,7 @@ impl LineNumbers {
             Some((counted, to, line)) if counted == path && *to <= at => (*to, *line),
             _ => (0, 1),
         };
-        let mut file = Opened::open(path)?;
+        let file = Opened::open(path)?;
         while from < at {
             let bytes = file.read(from, at.min(from + 16 * PROBE as u64))?;
             line += memchr::memchr_iter(b'\n', &bytes).count() as u64;
@@ -237,7 +271,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         std::fs::write(&path, "a\nbb\nccc").unwrap();
-        let mut file = Opened::open(&path).unwrap();
+        let file = Opened::open(&path).unwrap();
         assert_eq!(file.count(Splitting::Lines, 0, 8, 2).unwrap(), (2, 5));
         assert_eq!(file.count(Splitting::Lines, 0, 8, 9).unwrap(), (3, 8));
         assert_eq!(file.count(Splitting::Lines, 0, 5, 9).unwrap(), (2, 5));

@@ -12,6 +12,7 @@ use tidemill_operators::SourceError;
 
 use super::catalogue::Settings;
 use super::pattern;
+use super::segment::Note;
 
 /// Files found together: each with the length that counts.
 pub(super) type Found = Vec<(PathBuf, u64)>;
@@ -21,6 +22,7 @@ pub(super) type Found = Vec<(PathBuf, u64)>;
 #[serde(untagged)]
 enum Entry {
     Found(Found),
+    Notes(Vec<Note>),
     Sought(Sought),
 }
 
@@ -104,6 +106,8 @@ impl Sought {
 pub(super) struct Past {
     /// All files in their order, with paths that lead to them from here.
     pub(super) found: Found,
+    /// What became of followed files, in order.
+    pub(super) notes: Vec<Note>,
     /// Whether anybody has looked.
     pub(super) looked: bool,
     /// Files that were found under another spelling of their names, from the root.
@@ -119,6 +123,19 @@ impl Past {
         for entry in entries {
             let found = match read(entry)? {
                 Entry::Found(found) => found,
+                Entry::Notes(notes) => {
+                    past.looked = true;
+                    for mut note in notes {
+                        if let Some(path) = note.path_mut() {
+                            *path = past.lead(std::mem::take(path), last.as_ref(), now);
+                        }
+                        if let Note::Begun { path, start: 0, .. } = &note {
+                            past.found.push((path.clone(), 0));
+                        }
+                        past.notes.push(note);
+                    }
+                    continue;
+                }
                 Entry::Sought(sought) => {
                     last = Some(sought);
                     continue;
@@ -126,15 +143,7 @@ impl Past {
             };
             past.looked = true;
             for (path, len) in found {
-                let path = match &last {
-                    Some(then) if then.reads_as(now) => path,
-                    then => {
-                        let whole = then.as_ref().unwrap_or(now).whole(&path);
-                        past.elsewhere.insert(whole.clone());
-                        // What it is called in messages stays, where it leads to the same.
-                        if now.whole(&path) == whole { path } else { whole }
-                    }
-                };
+                let path = past.lead(path, last.as_ref(), now);
                 past.found.push((path, len));
             }
         }
@@ -143,6 +152,19 @@ impl Past {
             past.check(last.as_ref(), settings, now)?;
         }
         Ok(past)
+    }
+
+    /// Returns a path that leads from here to what an earlier run found.
+    fn lead(&mut self, path: PathBuf, then: Option<&Sought>, now: &Sought) -> PathBuf {
+        match then {
+            Some(then) if then.reads_as(now) => path,
+            then => {
+                let whole = then.unwrap_or(now).whole(&path);
+                self.elsewhere.insert(whole.clone());
+                // What it is called in messages stays, where it leads to the same.
+                if now.whole(&path) == whole { path } else { whole }
+            }
+        }
     }
 
     fn check(&self, then: Option<&Sought>, settings: &Settings, now: &Sought) -> Result<(), SourceError> {
@@ -275,7 +297,7 @@ mod tests {
             let entry = serde_json::to_vec(&vec![(within(&dir, "a.txt"), 2)]).unwrap();
             Arc::new(Log(Mutex::new(vec![entry])))
         };
-        let start = |partition| FileOffset { block: partition, byte: 0, file: String::new() };
+        let start = |partition| FileOffset { block: partition, byte: 0, file: String::new(), read: None };
         let from = || Some(vec![start(0), start(1)]);
         for pattern in ["*.txt", "", "a.txt", "?.t*"] {
             let log = old();

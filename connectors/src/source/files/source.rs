@@ -8,8 +8,8 @@ use tidemill_operators::{PlanLimits, ProcessingTime, ReaderContext, Source, Sour
 
 use super::catalogue::{Catalogue, Position, Settings};
 use super::csv_format::Csv;
-use super::follow;
 use super::format::{Format, Lines, Splitting, WholeBlocks};
+use super::identity::Fingerprint;
 use super::reader::FileReader;
 use super::records::{BadRecords, Checked, Json, Parse, Routed};
 use crate::lock;
@@ -138,9 +138,25 @@ impl<F: Format> FileSource<F> {
         self.set(|settings| settings.bounded = true)
     }
 
-    /// Reads lines as they are appended to files. As many files as there are partitions are followed at once: a
-    /// partition that gets another file reads the one before to its end, and no longer looks at it. The limits of an
-    /// epoch do not apply. Not for CSV, nor for a [bounded](FileSource::bounded) source.
+    /// Reads lines as they are appended to files, which may be rotated and truncated. The limits of an epoch do not apply.
+    /// Not for CSV, nor for a [bounded](FileSource::bounded) source.
+    ///
+    /// As many files as there are partitions are followed at once. A partition that gets another file reads the one before
+    /// to its end, where a last line without terminator counts once the file has not grown for 5 s; what is appended later
+    /// is still read, but looked for less and less often. So let there be at least as many partitions as files that grow.
+    ///
+    /// A file is the same as long as its device, its inode and a fingerprint of what has been read of it are the same:
+    ///
+    /// - renamed within its directory, it is read to its end, also if the new name does not match the pattern, and also
+    ///   if it was renamed while the query did not run. (A file that appears and is renamed between two looks, or while the
+    ///   query does not run, is found only if its new name matches the pattern: best follow `app.log*`.)
+    /// - truncated, or replaced by another under the same name, it is read from its beginning. What had not been read of
+    ///   the content before is read from its copy, if there is one in the directory whose name begins with the name of the
+    ///   file (`app.log.1` for `app.log`); otherwise a warning (by `tracing`) names the file and the bytes that are lost;
+    /// - a file that may be a copy of one that has been read, or the same, is read from its beginning, with a warning: its
+    ///   lines may be repeated, but none is lost.
+    ///
+    /// An epoch that has been planned, in micro-batch, is read as planned, or fails with an error that names file and bytes.
     #[must_use]
     pub fn follow(self) -> Self {
         self.set(|settings| settings.follow = true)
@@ -237,6 +253,10 @@ pub struct FileOffset {
     pub byte: u64,
     /// The file that was read last, for people; two offsets that differ only here are equal.
     pub file: String,
+    /// What a followed file has before that byte, or before one that is not far ahead of it: tells whether it is still the
+    /// same file.
+    #[serde(default)]
+    pub(super) read: Option<Fingerprint>,
 }
 
 impl FileOffset {
@@ -297,7 +317,7 @@ impl<F: Format> Source for FileSource<F> {
             *catalogue = catalogue.again(&self.settings)?;
         }
         catalogue.ensure_listed(&self.settings)?;
-        Ok(FileOffset { block: u64::from(partition), byte: 0, file: String::new() })
+        Ok(FileOffset { block: u64::from(partition), byte: 0, file: String::new(), read: None })
     }
 
     fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
@@ -308,13 +328,13 @@ impl<F: Format> Source for FileSource<F> {
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
         let mut catalogue = lock(&self.catalogue);
         if self.settings.follow {
-            return catalogue.list(&self.settings);
+            return catalogue.list(&self.settings, Some(limits.now));
         }
         catalogue.release(&self.settings, limits)
     }
 
-    fn freeze(&self, _now: ProcessingTime) -> Result<(), SourceError> {
-        lock(&self.catalogue).freeze(&self.settings)
+    fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError> {
+        lock(&self.catalogue).freeze(&self.settings, now)
     }
 
     fn is_caught_up(&self, partition: u32) -> bool {
@@ -330,24 +350,25 @@ impl<F: Format> Source for FileSource<F> {
         let mut catalogue = lock(&self.catalogue);
         catalogue.ensure_listed(&self.settings)?;
         let position = from.position();
-        let latest = if self.settings.follow {
-            follow::latest(&catalogue, &self.settings, partition, position)?
+        let (latest, read) = if self.settings.follow {
+            catalogue.followed(&self.settings).latest(partition, position, from.read)?
         } else {
             catalogue.resume(position, self.settings.partitions);
             let step = u64::from(self.settings.partitions);
-            if self.settings.bounded && position.block >= catalogue.total() {
+            let latest = if self.settings.bounded && position.block >= catalogue.total() {
                 // Beyond the end, so that the reader is asked and says that it has ended.
                 Position { block: position.block.saturating_add(step), byte: 0 }
             } else {
                 limit(catalogue.released(), partition, step).max(position)
-            }
+            };
+            (latest, None)
         };
         if latest == position {
             return Ok(from.clone());
         }
         let file = catalogue.block(latest.block, &self.settings);
         let file = file.map(|block| block.path.display().to_string()).unwrap_or_default();
-        Ok(FileOffset { block: latest.block, byte: latest.byte, file })
+        Ok(FileOffset { block: latest.block, byte: latest.byte, file, read })
     }
 
     fn open(

@@ -184,12 +184,14 @@ fn a_followed_file_gives_its_lines_as_they_are_completed() {
     assert!(all(drive.epoch(None).unwrap()).is_empty());
     // The next file of the partition ends this one, terminated or not.
     write(dir.path(), "log2", 9, "5\n");
+    assert!(all(drive.epoch(None).unwrap()).is_empty());
+    drive.set_clock(5_000_000);
     assert_eq!(all(drive.epoch(None).unwrap()), ["4", "5"]);
     append(dir.path(), "log2", "6\n");
     drive.reopen().unwrap();
     assert_eq!(all(drive.read().unwrap()), ["6"]);
     write(dir.path(), "log3", 10, "7\n");
-    drive.set_clock(1_000_000);
+    drive.set_clock(6_000_000);
     assert_eq!(all(drive.read().unwrap()), ["7"]);
 }
 
