@@ -209,10 +209,10 @@ impl Catalogue {
             Err(SourceError::Setup(_)) if self.listed => Listing::default(),
             listing => listing?,
         };
-        for found in listing.files.iter().filter(|found| is_new(found)) {
-            pattern::refuse_unbounded(found)?;
-        }
         if settings.follow {
+            for found in listing.files.iter().filter(|found| is_new(found)) {
+                pattern::refuse_unbounded(found)?;
+            }
             self.warn_of_special(listing.special);
             return self.list_followed(&listing.files, settings, now);
         }
@@ -224,6 +224,9 @@ impl Catalogue {
             );
         }
         let new = self.new_among(listing, &sought);
+        for found in &new {
+            pattern::refuse_unbounded(found)?;
+        }
         let new: Found = new.into_iter().map(|found| (found.path, found.len)).collect();
         if let Some(log) = self.log.as_ref().filter(|_| !new.is_empty() || !self.listed) {
             log.append(&sought::written(&new)?)?;
@@ -249,8 +252,7 @@ impl Catalogue {
     }
 
     fn is_new(&self, found: &pattern::Found, sought: &Sought) -> bool {
-        let known = self.known.contains_key(&found.path);
-        !known && (self.elsewhere.is_empty() || !self.elsewhere.contains(&sought.whole(&found.path)))
+        !self.known.contains_key(&found.path) && !is_among(&self.elsewhere, found, sought)
     }
 
     fn warn_of_special(&mut self, special: Vec<(PathBuf, &'static str)>) {
@@ -268,16 +270,19 @@ impl Catalogue {
         self.warn_of_special(listing.special);
         let mut new = Vec::new();
         for found in listing.files {
-            if let Some(was) = self.known.get_mut(&found.path).filter(|was| **was < found.len) {
-                tracing::warn!(
-                    file = %found.path.display(),
-                    "the file had {was} bytes when it was found, and has {} now: what was added is not read. A file must \
-                     appear whole (write it elsewhere and rename it), unless the source follows files",
-                    found.len
-                );
-                *was = u64::MAX;
-            } else if self.is_new(&found, sought) {
-                new.push(found);
+            match self.known.get_mut(&found.path) {
+                Some(was) if *was < found.len => {
+                    tracing::warn!(
+                        file = %found.path.display(),
+                        "the file had {was} bytes when it was found, and has {} now: what was added is not read. A file \
+                         must appear whole (write it elsewhere and rename it), unless the source follows files",
+                        found.len
+                    );
+                    *was = u64::MAX;
+                }
+                Some(_) => {}
+                None if is_among(&self.elsewhere, &found, sought) => {}
+                None => new.push(found),
             }
         }
         new
@@ -400,6 +405,10 @@ impl Catalogue {
         }
         Ok(())
     }
+}
+
+fn is_among(elsewhere: &HashSet<PathBuf>, found: &pattern::Found, sought: &Sought) -> bool {
+    !elsewhere.is_empty() && elsewhere.contains(&sought.whole(&found.path))
 }
 
 /// Takes the records of a block off what is `left`. If the block has more, returns the byte of it where they end.
