@@ -36,11 +36,11 @@ pub use source::{
 pub use text::Text;
 pub use words::{Words, words};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// Locks, also after a panic elsewhere: everything kept under a lock here is whole between two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    tidemill_operators::turn::lock(mutex)
 }
 
 /// A count of records as a length; what does not fit is more than memory holds.

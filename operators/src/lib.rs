@@ -23,6 +23,8 @@ pub mod state;
 pub mod stream;
 pub mod testing;
 mod time;
+#[doc(hidden)]
+pub mod turn;
 mod window;
 
 pub use aggregate::Aggregate;

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 
 use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::spill::StateMemory;
-use tidemill_operators::{Cancellation, Clock, Epoch, ErasedOffset, Mode, Prepared, ProcessingTime, Waker};
+use tidemill_operators::{
+    Cancellation, Clock, Epoch, ErasedOffset, Mode, Prepared, ProcessingTime, Waker, turn,
+};
 
 use crate::RunError;
 use crate::checkpoint::compaction::Compacted;
@@ -143,7 +145,7 @@ pub(crate) struct NodeMetrics {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    turn::lock(mutex)
 }
 
 pub(crate) struct ControlSpec {
@@ -203,6 +205,7 @@ impl Control {
     }
 
     pub(crate) fn tell(&self, event: Event) {
+        turn::point("control.tell");
         // The driver outlives the workers; should it be gone, nobody needs to know any more.
         let _ = self.events.send(event);
     }
@@ -218,6 +221,7 @@ impl Control {
     /// Ends the query where it stands.
     pub(crate) fn end(&self) {
         self.cancellation.cancel();
+        crate::sim::note_work();
         self.tell(Event::Wake);
         for (thread, _) in lock(&self.threads).iter() {
             thread.unpark();
@@ -263,6 +267,7 @@ impl Control {
     }
 
     pub(crate) fn publish(&self, plan: EpochPlan) {
+        turn::point("control.publish");
         lock(&self.plans).insert(plan.epoch, Arc::new(plan));
         self.wake_sources();
     }
@@ -280,6 +285,7 @@ impl Control {
     }
 
     pub(crate) fn set_target(&self, epoch: Epoch) {
+        turn::point("control.set-target");
         self.target.store(epoch.0, Ordering::Release);
         self.wake_sources();
     }
@@ -290,6 +296,7 @@ impl Control {
 
     /// Sources are to stop.
     pub(crate) fn finish(&self) {
+        turn::point("control.finish");
         self.finishing.store(true, Ordering::SeqCst);
         self.wake_sources();
     }
@@ -300,6 +307,7 @@ impl Control {
 
     /// A source takes part in an epoch.
     pub(crate) fn took_part(&self, epoch: Epoch) {
+        turn::point("control.took-part");
         self.epochs.fetch_max(epoch.0.saturating_add(1), Ordering::AcqRel);
     }
 
@@ -310,6 +318,7 @@ impl Control {
 
     /// Everything about the epoch is safe.
     pub(crate) fn commit(&self, epoch: Epoch) {
+        turn::point("control.commit");
         self.committed.store(epoch.0.saturating_add(1), Ordering::Release);
         for waker in &lock(&self.wakers).sinks {
             waker.wake();
@@ -326,6 +335,7 @@ impl Control {
 
     /// Nothing is left to commit.
     pub(crate) fn close(&self) {
+        turn::point("control.close");
         self.closed.store(true, Ordering::Release);
         for waker in &lock(&self.wakers).sinks {
             waker.wake();

@@ -15,10 +15,10 @@
 //! workers of what they justify now; at the end of an epoch, the least of what they stood at when they left it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use tidemill_operators::graph::NodeId;
-use tidemill_operators::{Epoch, EventTime};
+use tidemill_operators::{Epoch, EventTime, turn};
 
 pub(crate) type DomainId = usize;
 
@@ -87,7 +87,8 @@ pub(crate) enum Hold {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic elsewhere ends the query anyway; what is in the ledger is still true.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    turn::point("ledger");
+    turn::lock(mutex)
 }
 
 impl Ledger {

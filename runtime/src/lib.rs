@@ -29,6 +29,7 @@ mod progress;
 mod query;
 mod recovery;
 mod saver;
+mod sim;
 #[cfg(feature = "cli")]
 mod size;
 mod spill;

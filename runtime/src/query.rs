@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -22,6 +21,7 @@ use crate::options::Options;
 use crate::progress::{Progress, Summary};
 use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, warn_of_ended};
 use crate::saver::Saver;
+use crate::sim;
 use crate::spill;
 use crate::supervisor::{Notice, Supervisor};
 use crate::user_code::{caught, code_of};
@@ -224,7 +224,7 @@ fn marks(start: &DomainStart) -> (EventTime, Vec<PartitionMark>) {
 #[derive(Debug)]
 pub struct QueryHandle {
     shared: Arc<Shared>,
-    thread: JoinHandle<Result<Summary, RunError>>,
+    thread: sim::JoinHandle<Result<Summary, RunError>>,
 }
 
 /// What the handle of a query, its driver and its supervisor share.
@@ -282,9 +282,7 @@ impl QueryHandle {
         let shared = Arc::new(Shared::new(sender));
         shared.begin(&prepared);
         let supervisor = Supervisor { graph, options, storage, shared: Arc::clone(&shared), notices };
-        let thread = std::thread::Builder::new()
-            .name("tidemill-query".to_owned())
-            .spawn(move || supervisor.run(prepared))
+        let thread = sim::spawn("tidemill-query", move || supervisor.run(prepared))
             .map_err(|e| RunError::Engine(format!("the thread of the query cannot be started: {e}")))?;
         Ok(QueryHandle { shared, thread })
     }
@@ -304,7 +302,7 @@ impl QueryHandle {
             let sender = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if sender.is_some_and(|sender| sender.send(event).is_ok()) {
                 loop {
-                    match answer.recv_timeout(Duration::from_millis(100)) {
+                    match sim::recv_timeout(&answer, Duration::from_millis(100)) {
                         Ok(epoch) => return epoch.map(|epoch| epoch.0),
                         // The driver may be in a function of the user that does not return.
                         Err(RecvTimeoutError::Timeout) if !self.is_finished() => {}
@@ -316,7 +314,7 @@ impl QueryHandle {
                 return Err(RunError::Engine("the query has ended".to_owned()));
             }
             // It has failed, and is about to start again or to end.
-            std::thread::sleep(Duration::from_millis(2));
+            sim::sleep(Duration::from_millis(2));
         }
     }
 
@@ -341,6 +339,12 @@ impl QueryHandle {
     /// Whether the query is over.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// Whether the query is over, for others to ask.
+    pub(crate) fn over(&self) -> impl Fn() -> bool + Clone + Send + 'static {
+        let ticket = self.thread.ticket();
+        move || ticket.as_ref().is_none_or(sim::Ticket::is_over)
     }
 
     /// The progress as of the last committed epoch.

@@ -13,6 +13,7 @@ use crate::RunError;
 use crate::checkpoint::records::FileRef;
 use crate::checkpoint::state_file::{About, Section, StateWriter};
 use crate::control::Event;
+use crate::sim;
 use crate::user_code::caught;
 
 /// What one worker has saved of an epoch.
@@ -61,9 +62,7 @@ impl Saver {
         operators: usize,
     ) -> Result<Saver, RunError> {
         let (sender, jobs) = unbounded();
-        std::thread::Builder::new()
-            .name("tidemill-saver".to_owned())
-            .spawn(move || write_all(&jobs, &writer, &events))
+        sim::spawn("tidemill-saver", move || write_all(&jobs, &writer, &events))
             .map_err(|e| RunError::Engine(format!("the thread that saves states cannot be started: {e}")))?;
         Ok(Saver { operators, gathered: Mutex::default(), desk: Desk::Thread(sender) })
     }
@@ -109,7 +108,9 @@ impl Saver {
 
 fn write_all(jobs: &Receiver<Job>, writer: &StateWriter, events: &Sender<Event>) {
     let all = || {
-        jobs.iter().for_each(|job| tell(job, writer, events));
+        while let Some(job) = sim::recv(jobs) {
+            tell(job, writer, events);
+        }
         Ok(())
     };
     if let Err(error) = caught(&[], None, "the storage of the checkpoint", all) {

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tidemill_operators::Graph;
@@ -20,6 +20,7 @@ use crate::interrupt::Interrupt;
 use crate::options::Options;
 use crate::progress::Summary;
 use crate::query::{Prepared, Shared};
+use crate::sim::{self, Instant};
 use crate::user_code::{Running, caught};
 
 /// How often the supervisor looks for a signal, and whether the query has failed.
@@ -117,9 +118,9 @@ impl Supervisor {
                     let why = "it was stopped before the next start";
                     return Err(error.given_up(restarts, begun.elapsed(), why));
                 }
-                let left = until.saturating_duration_since(Instant::now());
+                let left = until.since(Instant::now());
                 // Wakes for whoever stops the query.
-                let _ = self.notices.recv_timeout(left.min(LOOK));
+                let _ = sim::recv_timeout(&self.notices, left.min(LOOK));
             }
             restarts += 1;
         }
@@ -164,9 +165,7 @@ impl Supervisor {
                 driver.keep_locked();
             }
         };
-        std::thread::Builder::new()
-            .name("tidemill-driver".to_owned())
-            .spawn(driving)
+        sim::spawn("tidemill-driver", driving)
             .map_err(|e| RunError::Engine(format!("the driver thread cannot be started: {e}")))?;
         self.watch(&attempt, interrupt)
     }
@@ -180,7 +179,7 @@ impl Supervisor {
         let begun = Instant::now();
         let (mut stopping, mut ended) = (None::<Instant>, None::<Instant>);
         loop {
-            match self.notices.recv_timeout(LOOK) {
+            match sim::recv_timeout(&self.notices, LOOK) {
                 Ok(Notice::Over(outcome, committed)) => return Ok((*outcome, committed)),
                 Ok(Notice::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -254,7 +253,7 @@ fn drive(prepared: Prepared, shared: &Shared) -> (Result<Summary, RunError>, Opt
             Next::Over => return Ok(()),
             Next::Wait(wait) => wait,
         };
-        let Ok(event) = events.recv_timeout(wait.min(LOOK)) else { continue };
+        let Ok(event) = sim::recv_timeout(&events, wait.min(LOOK)) else { continue };
         let mut news = driver.hear(event);
         while let Ok(event) = events.try_recv() {
             news |= driver.hear(event);

@@ -15,6 +15,8 @@ pub(crate) struct Running(Arc<AtomicUsize>);
 
 /// No node: the engine's own code.
 const ENGINE: NodeId = NodeId(usize::MAX);
+/// What a simulated worker enters before a step: afterwards it sees whether an operator ran.
+pub(crate) const NOBODY: NodeId = NodeId(usize::MAX - 1);
 
 thread_local! {
     static RUNNING: Running = Running(Arc::new(AtomicUsize::new(ENGINE.0)));
@@ -36,6 +38,11 @@ impl Running {
 /// Notes that this thread runs the node's code from here on.
 pub(crate) fn enter(node: NodeId) {
     RUNNING.with(|running| running.0.store(node.0, Ordering::Relaxed));
+}
+
+/// The node that was entered last.
+pub(crate) fn running() -> NodeId {
+    NodeId(RUNNING.with(|running| running.0.load(Ordering::Relaxed)))
 }
 
 /// Calls code of the node's, between two pieces of the engine's own.

@@ -1,9 +1,9 @@
 //! Handing the state of a commit to the workers that go on with it, however many there are now.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use tidemill_operators::{Folded, KeyGroup, OperatorError, SnapshotReader, without_dropped};
+use tidemill_operators::{Folded, KeyGroup, OperatorError, SnapshotReader, turn, without_dropped};
 
 use super::records::FileRef;
 use super::state_file::{Piece, StateFile};
@@ -65,7 +65,7 @@ impl Loader {
             if !has_mine {
                 continue;
             }
-            let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut read = turn::lock(read);
             let file = match &*read {
                 Some(file) => Arc::clone(file),
                 None => Arc::clone(read.insert(Arc::new(StateFile::open(&*self.storage, file)?))),

@@ -1,8 +1,8 @@
 //! What a source keeps with the checkpoint, for as long as the checkpoint lasts: one log for each source.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use tidemill_operators::{SourceError, SourceLog};
+use tidemill_operators::{SourceError, SourceLog, turn};
 
 use super::format::{FrameReader, FrameWriter, Kind, Step};
 use super::{CheckpointError, Log, Storage};
@@ -20,6 +20,8 @@ struct Inner {
     log: Box<dyn Log>,
     /// How many frames the log has; none if not even its head is written.
     frames: Option<u64>,
+    /// Whether an append has failed: nobody knows whether its entry is there, and one written again would count twice.
+    has_failed: bool,
 }
 
 impl KeptLog {
@@ -33,24 +35,31 @@ impl KeptLog {
             log.truncate(kept.length)?;
         }
         let frames = (kept.length > 0).then_some(kept.entries.len() as u64);
-        Ok(Arc::new(KeptLog { name, inner: Mutex::new(Inner { log, frames }) }))
+        Ok(Arc::new(KeptLog { name, inner: Mutex::new(Inner { log, frames, has_failed: false }) }))
     }
 }
 
 impl SourceLog for KeptLog {
     fn append(&self, entry: &[u8]) -> Result<(), SourceError> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = turn::lock(&self.inner);
+        if inner.has_failed {
+            let reason =
+                format!("{} takes no more after a failed write: a restart finds out what it has", self.name);
+            return Err(SourceError::Setup(reason));
+        }
         let mut writer = match inner.frames {
             None => FrameWriter::new(Kind::Source),
             Some(frames) => FrameWriter::behind(Kind::Source, frames),
         };
         writer.frame(&[entry]).map_err(|error| SourceError::Other(error.into()))?;
         inner.frames = Some(writer.number());
-        inner.log.append(&writer.into_bytes()).map_err(|error| SourceError::Other(error.into()))
+        let appended = inner.log.append(&writer.into_bytes());
+        inner.has_failed = appended.is_err();
+        appended.map_err(|error| SourceError::Other(error.into()))
     }
 
     fn entries(&self) -> Result<Vec<Vec<u8>>, SourceError> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = turn::lock(&self.inner);
         let bytes = inner.log.read().map_err(|error| SourceError::Other(error.into()))?;
         let kept = parse(&self.name, &bytes).map_err(|error| SourceError::Other(error.into()))?;
         Ok(kept.entries.into_iter().map(<[u8]>::to_vec).collect())
@@ -96,6 +105,39 @@ pub(super) fn copy(source: &dyn Storage, target: &dyn Storage) -> Result<(), Che
 mod tests {
     use super::*;
     use crate::checkpoint::MemoryStorage;
+
+    /// A log whose first append fails, after it has happened.
+    struct FailsLate(Box<dyn Log>, bool);
+
+    impl Log for FailsLate {
+        fn append(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+            self.0.append(bytes)?;
+            if std::mem::replace(&mut self.1, true) {
+                return Ok(());
+            }
+            Err(CheckpointError::Misuse("the disk".to_owned()))
+        }
+        fn read(&mut self) -> Result<Vec<u8>, CheckpointError> {
+            self.0.read()
+        }
+        fn truncate(&mut self, length: u64) -> Result<(), CheckpointError> {
+            self.0.truncate(length)
+        }
+    }
+
+    #[test]
+    fn log_takes_nothing_after_failed_append() {
+        let storage = MemoryStorage::new();
+        let log = Box::new(FailsLate(storage.log("sources/files.log").unwrap(), false));
+        let log = KeptLog {
+            name: "files".to_owned(),
+            inner: Mutex::new(Inner { log, frames: None, has_failed: false }),
+        };
+        assert!(log.append(b"one").is_err());
+        let again = log.append(b"one").unwrap_err().to_string();
+        assert!(again.contains("after a failed write"), "{again}");
+        assert_eq!(log.entries().unwrap(), [b"one"], "once, though the write has failed");
+    }
 
     #[test]
     fn entries_come_back_in_order_and_a_torn_one_is_cut_off() {

@@ -202,7 +202,7 @@ impl Keeper {
     pub(super) fn compact(&mut self, workers: usize, events: &Sender<Event>) {
         let Some(compaction) = self.checkpoint.compaction(workers as u32) else { return };
         let events = events.clone();
-        let started = std::thread::Builder::new().name("tidemill-compaction".to_owned()).spawn(move || {
+        let started = crate::sim::spawn("tidemill-compaction", move || {
             let run = || Ok(Event::Compacted(compaction.run()));
             let done = caught(&[], None, "the storage of the checkpoint", run).unwrap_or_else(Event::Failed);
             // The query may be over by then.

@@ -1,6 +1,6 @@
 //! What both kinds of hosted operator have in common.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -228,6 +228,19 @@ impl Hosted {
     }
 }
 
+thread_local! {
+    /// In a simulation, instead of timely's timers: when which operator is to be activated.
+    static ALARMS: RefCell<Vec<(ProcessingTime, Activator)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// In a simulation: activates the operators whose time has come, and returns the next such time.
+pub(crate) fn ring_alarms(now: ProcessingTime) -> Option<ProcessingTime> {
+    ALARMS.with_borrow_mut(|alarms| {
+        alarms.extract_if(.., |(at, _)| *at <= now).for_each(|(_, activator)| activator.activate());
+        alarms.iter().map(|(at, _)| *at).min()
+    })
+}
+
 /// Calls an operator again later. Timely keeps every call it is asked for, so one that is already due in time is not
 /// asked for again.
 pub(crate) struct Alarm {
@@ -252,7 +265,10 @@ impl Alarm {
         }
         let at = now + delay;
         if self.set.is_none_or(|set| set <= now || set > at) {
-            self.activator.activate_after(delay);
+            match crate::sim::is_active() {
+                true => ALARMS.with_borrow_mut(|alarms| alarms.push((at, self.activator.clone()))),
+                false => self.activator.activate_after(delay),
+            }
             self.set = Some(at);
         }
     }
@@ -263,6 +279,7 @@ pub(crate) fn waker(scope: Scope<'_, Time>, address: &[usize]) -> Waker {
     let activator = scope.worker().sync_activator_for(address.to_vec());
     // A worker that has gone needs no waking.
     Waker::new(move || {
+        crate::sim::note_work();
         let _ = activator.activate();
     })
 }

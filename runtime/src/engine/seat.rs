@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tidemill_operators::graph::{Node, NodeId};
-use tidemill_operators::{Batch, Committed, DynSink, Epoch, Prepared, SinkContext, SinkError, Whose};
+use tidemill_operators::{Batch, Committed, DynSink, Epoch, Prepared, SinkContext, SinkError, Whose, turn};
 
 use super::host::{Hosted, enter};
 use crate::control::{Control, Event};
@@ -28,7 +28,7 @@ pub(crate) enum HeldSink {
 impl HeldSink {
     fn with<R>(&mut self, use_it: impl FnOnce(&mut dyn DynSink) -> R) -> Option<R> {
         Some(match self {
-            HeldSink::Shared(shared) => use_it(&mut **shared.lock().unwrap_or_else(PoisonError::into_inner)),
+            HeldSink::Shared(shared) => use_it(&mut **turn::lock(shared)),
             HeldSink::Own(own) => use_it(&mut **own),
             HeldSink::Nobody => return None,
         })

@@ -8,17 +8,20 @@ use timely::communication::{Allocator, WorkerGuards, initialize_from};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
-use super::host::count_step;
+use super::host::{count_step, ring_alarms};
 use super::{Layout, Time};
 use crate::control::{Control, Event};
 use crate::error::RunError;
 use crate::options::Idle;
 use crate::pinning::{self, Core};
-use crate::user_code::caught;
+use crate::sim;
+use crate::user_code::{NOBODY, caught, enter, running};
 
 /// The worker threads of a query.
 pub(crate) struct Crew {
     guards: WorkerGuards<()>,
+    /// In a simulation: the tasks of the threads.
+    tickets: Vec<sim::Ticket>,
 }
 
 impl Crew {
@@ -33,18 +36,22 @@ impl Crew {
         let (builders, others) =
             CommunicationConfig::Process(control.workers).try_build().map_err(RunError::Engine)?;
         let (layout, control) = (Arc::clone(layout), Arc::clone(control));
+        let tickets = sim::tickets("tidemill-worker", control.workers);
+        let for_workers = tickets.clone();
         let guards = initialize_from(builders, others, move |allocator| {
+            let _turn = for_workers.get(allocator.index()).cloned().map(sim::Ticket::take);
             control.enlist();
             run(allocator, &layout, &control, idle, &cores);
             control.discharge();
             control.tell(Event::WorkerDone);
         })
         .map_err(|e| RunError::Engine(format!("worker threads cannot be started: {e}")))?;
-        Ok(Crew { guards })
+        Ok(Crew { guards, tickets })
     }
 
     /// Waits until all threads have ended.
     pub(crate) fn join(self) {
+        self.tickets.iter().for_each(sim::Ticket::wait);
         // A worker catches what panics in it, so there is nothing left to report.
         drop(self.guards.join());
     }
@@ -66,13 +73,26 @@ fn run(allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle
         if let Some(Err(error)) = cores.get(index).map(|core| pinning::stay_on(*core)) {
             control.fail(error);
         }
+        let mut turn = sim::WorkerTurn::here();
         while worker.has_dataflows() && !control.has_ended() {
             count_step();
-            worker.step_or_park(None);
+            match &mut turn {
+                None => drop(worker.step_or_park(None)),
+                Some(turn) => simulated_step(&mut worker, turn),
+            }
         }
     });
     // What a user's values do when they are dropped is the user's code too.
     guard(index, layout, control, move || drop(worker));
+}
+
+/// A step in a simulation: timers are the simulation's, and whether an operator ran decides whether the worker parks.
+fn simulated_step(worker: &mut Worker, turn: &mut sim::WorkerTurn) {
+    let next = ring_alarms(turn.now());
+    enter(NOBODY);
+    worker.step();
+    let has_worked = running() != NOBODY || worker.activations().borrow().empty_for() == Some(Duration::ZERO);
+    turn.stepped(has_worked, next);
 }
 
 fn build(worker: &mut Worker, index: usize, layout: &Layout, control: &Arc<Control>) {

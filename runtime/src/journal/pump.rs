@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,6 +9,7 @@ use tidemill_operators::{Clock, Data, Poll, Reader, ReaderContext, Source, Sourc
 
 use super::queue::Queue;
 use super::store::{GroupHead, Writer};
+use crate::sim::{self, JoinHandle};
 use crate::user_code::message;
 
 /// How many records are asked for at once.
@@ -86,7 +86,7 @@ where
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("tidemill-journal".to_owned()).spawn(run);
+        let thread = sim::spawn("tidemill-journal", run);
         thread.map_err(|error| SourceError::io("cannot start the thread of a journal", error))
     }
 

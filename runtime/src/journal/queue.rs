@@ -4,10 +4,15 @@
 //! the same place how far one may read. The lock is never held while anything waits, is written or is called.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemill_operators::{SourceError, Waker};
+
+use crate::sim;
+
+/// In a simulation: how often whoever waits for the thread looks again.
+const SETTLES_SOON: Duration = Duration::from_micros(50);
 
 /// Wakes the thread of a journal.
 #[derive(Default)]
@@ -16,12 +21,18 @@ struct Bell {
     heard: Condvar,
 }
 
+impl Bell {
+    fn is_rung(&self) -> bool {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Records on their way from a journal into the graph.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
     /// Told whenever the thread has nothing more to do for now.
     settled: Condvar,
-    bell: Bell,
+    bell: Arc<Bell>,
     capacity: usize,
 }
 
@@ -93,7 +104,7 @@ impl<T> Queue<T> {
         Queue {
             state: Mutex::new(state),
             settled: Condvar::new(),
-            bell: Bell::default(),
+            bell: Arc::default(),
             capacity: capacity.max(1),
         }
     }
@@ -164,8 +175,12 @@ impl<T> Queue<T> {
 
     /// Waits until somebody rings, or that long.
     pub(super) fn wait(&self, most: Option<Duration>) {
+        if sim::is_active() {
+            let bell = Arc::clone(&self.bell);
+            sim::wait("journal.wait", most, move || bell.is_rung());
+        }
         let mut rung = self.bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*rung {
+        if !*rung && !sim::is_active() {
             rung = match most {
                 None => self.bell.heard.wait(rung).unwrap_or_else(PoisonError::into_inner),
                 Some(most) => {
@@ -221,6 +236,12 @@ impl<T> Queue<T> {
             || state.failure.is_some()
             || state.records.len() >= self.capacity)
         {
+            if sim::is_active() {
+                drop(state);
+                sim::sleep(SETTLES_SOON);
+                state = self.state();
+                continue;
+            }
             state = self.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

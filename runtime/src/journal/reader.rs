@@ -1,9 +1,9 @@
 //! The reader in the graph: first what is only in the journal, then what comes.
 
+use crate::sim::JoinHandle;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use tidemill_operators::{Data, Poll, Reader, SourceError};
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tidemill_operators::{
-    Clock, Data, JournalSlot, PlanLimits, ProcessingTime, ReaderContext, Source, SourceError, SourceLog,
+    Clock, Data, JournalSlot, PlanLimits, ProcessingTime, ReaderContext, Source, SourceError, SourceLog, turn,
 };
 
 use super::Attachment;
@@ -75,7 +75,7 @@ impl<S: Source> Journaled<S> {
     /// The runs, of this run of the query and no other.
     fn runs(&self) -> MutexGuard<'_, Runs<S>> {
         // What panics while holding the lock is a source; its partition is then lost, and said to be so.
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runs = turn::lock(&self.runs);
         let now = self.attachment();
         let same = match (&runs.attachment, &now) {
             (Some(before), Some(now)) => Arc::ptr_eq(before, now),

@@ -5,6 +5,7 @@
 //! - [`collecting_sink`]: knows what was committed from what was merely written;
 //! - [`TestDriver`]: runs a graph epoch by epoch;
 //! - [`FaultyStorage`]: memory for a checkpoint that breaks when you say so;
+//! - [`simulate`]: a whole graph with several workers, in many orders, with crashes and restarts;
 //! - [`Harness`]: drives a single operator, with snapshots between any two rows.
 //!
 //! ```
@@ -41,6 +42,7 @@ mod collect;
 mod driver;
 mod faulty;
 mod script;
+pub mod simulate;
 
 pub use self::clock::SimClock;
 pub use self::collect::{Collected, CollectingSink, collecting_sink};

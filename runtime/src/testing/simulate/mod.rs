@@ -1,0 +1,267 @@
+//! Simulation: a whole query with several workers, run again and again in other orders, with crashes and restarts.
+//!
+//! [`simulate`] runs a graph once for each seed. The workers, the driver, the thread that saves state and those of journals
+//! are the engine's own, but exactly one of them runs at a time: a thread gives up its turn after each step of a worker and
+//! at points in the engine, and the seed chooses who is next. Time is simulated; it advances when no thread can run. A
+//! seed also decides how many runs there are, in which mode, with how many workers, and how each ends: in order, by a crash
+//! at any point, by a failing disk or sink. The last run goes to the end of the input; what the sinks show then must be what
+//! it would be without all that.
+//!
+//! The same seed takes the same turns. A failing one is shrunk, and [`Violation`] says how to replay it.
+//!
+//! What is simulated of the outside: the disk of the checkpoint ([`Storage`](crate::checkpoint::Storage)), which can be
+//! slow, fail, fill up and lose what it was not done with; [`SimSource`] and [`SimSink`]. Connectors to files may be used in
+//! a [directory](World::directory) of the simulation: they work on the machine's disk, and a crash leaves in it what it held
+//! at that moment. A crash of the machine, which loses what was not synced, is not simulated for them. Sockets and threads
+//! of your own are not part of the simulation: use a [`SimSource`] in place of a socket.
+
+mod plan;
+mod run;
+mod sink;
+mod source;
+mod storage;
+mod world;
+
+use std::fmt;
+use std::ops::Range;
+
+use tidemill_operators::{Graph, Mode};
+
+use self::plan::{Bounds, Variant};
+pub use self::sink::SimSink;
+pub use self::source::{SimReader, SimSource};
+pub use self::world::{Life, World, pause, point};
+use crate::options::Options;
+use crate::progress::Summary;
+
+/// What is simulated: a program, its input and what must come of it.
+pub trait Scenario {
+    /// The graph; built anew for each run, with the same sources and sinks.
+    fn graph(&self) -> Graph;
+
+    /// The options of a run, out of those that the seed has chosen.
+    fn options(&self, options: Options) -> Options {
+        options
+    }
+
+    /// Checks what is to be seen after a run, whose summary is given if it ended in order. At the end, when all input has
+    /// been read, `is_last` is true.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), String>;
+}
+
+/// Which simulations there are.
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    seeds: Range<u64>,
+    bounds: Bounds,
+    replay: Option<Variant>,
+    most_turns: u64,
+}
+
+impl Simulation {
+    /// One for each seed: up to four workers, up to five runs, both modes, crashes and faults. If the environment has
+    /// `TIDEMILL_SEED`, as a [`Violation`] says it, only that one.
+    pub fn new(seeds: Range<u64>) -> Self {
+        let modes = vec![Mode::MicroBatch, Mode::Continuous];
+        let bounds = Bounds { workers: 4, modes, runs: 5, crashes: true, faults: true };
+        let replay = std::env::var("TIDEMILL_SEED").ok().and_then(|text| text.parse().ok());
+        Simulation { seeds, bounds, replay, most_turns: 400_000 }
+    }
+
+    /// The same with at most so many workers: 4 if nothing is said.
+    #[must_use]
+    pub fn with_workers(mut self, most: usize) -> Self {
+        self.bounds.workers = most;
+        self
+    }
+
+    /// The same in one mode only.
+    #[must_use]
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.bounds.modes = vec![mode];
+        self
+    }
+
+    /// The same with at most so many runs, one after the other: 5 if nothing is said.
+    #[must_use]
+    pub fn with_runs(mut self, most: usize) -> Self {
+        self.bounds.runs = most;
+        self
+    }
+
+    /// The same without crashes and without faults: all runs end in order.
+    #[must_use]
+    pub fn without_faults(mut self) -> Self {
+        (self.bounds.crashes, self.bounds.faults) = (false, false);
+        self
+    }
+
+    /// The same with at most so many turns for a seed, 400 000 if nothing is said: one that takes more never ends.
+    #[must_use]
+    pub fn with_turns(mut self, most: u64) -> Self {
+        self.most_turns = most;
+        self
+    }
+}
+
+/// What simulations there have been.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The seeds.
+    pub seeds: u64,
+    /// The runs of the query.
+    pub runs: u64,
+    /// The runs that ended by a crash.
+    pub crashes: u64,
+    /// The runs that ended by an error of the disk or the sink.
+    pub faults: u64,
+    /// The turns of all threads.
+    pub turns: u64,
+    /// A hash of who had each turn, and at which point: the same for the same seeds.
+    pub trace: u64,
+}
+
+impl Report {
+    fn add(&mut self, other: &Report) {
+        self.seeds += other.seeds;
+        self.runs += other.runs;
+        self.crashes += other.crashes;
+        self.faults += other.faults;
+        self.turns += other.turns;
+        self.trace = self.trace.rotate_left(1) ^ other.trace;
+    }
+}
+
+/// Something that must never happen, and the smallest simulation found in which it does.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Violation {
+    /// The graph.
+    pub graph: String,
+    /// The seed.
+    pub seed: u64,
+    /// What `TIDEMILL_SEED` is to be to replay it, shrunk.
+    pub replay: String,
+    /// What is wrong.
+    pub what: String,
+    /// What the runs were, a line each.
+    pub runs: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "graph `{}`, seed {}: {}", self.graph, self.seed, self.what)?;
+        self.runs.iter().try_for_each(|run| writeln!(f, "  {run}"))?;
+        write!(f, "replay it with TIDEMILL_SEED={} in the environment of this test", self.replay)
+    }
+}
+
+/// What a failing test prints.
+impl fmt::Debug for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// Simulates what `make` makes, for every seed, until something is wrong.
+///
+/// ```
+/// use tidemill_operators::Graph;
+/// use tidemill_runtime::Summary;
+/// use tidemill_runtime::testing::simulate::{Scenario, SimSink, SimSource, Simulation, World, simulate};
+///
+/// /// Doubles numbers.
+/// struct Doubles { numbers: SimSource<u64>, doubles: SimSink<u64>, count: u64 }
+///
+/// impl Scenario for Doubles {
+///     fn graph(&self) -> Graph {
+///         let graph = Graph::new("doubles");
+///         graph.source(self.numbers.clone()).map(|n| n * 2).sink(self.doubles.clone());
+///         graph
+///     }
+///     fn check(&self, _: Option<&Summary>, is_last: bool) -> Result<(), String> {
+///         let mut shown = self.doubles.shown();
+///         shown.sort();
+///         let wanted: Vec<u64> = (0..self.count).map(|n| n * 2).collect();
+///         if is_last && shown != wanted { Err(format!("{shown:?} instead of {wanted:?}")) } else { Ok(()) }
+///     }
+/// }
+///
+/// let report = simulate(Simulation::new(0..10), |world: &mut World| {
+///     let count = world.rows(20);
+///     let numbers = world.source(vec![(0..count).collect()]);
+///     Doubles { numbers, doubles: world.sink(), count }
+/// })?;
+/// assert_eq!(report.seeds, 10);
+/// # Ok::<(), tidemill_runtime::testing::simulate::Violation>(())
+/// ```
+///
+/// # Errors
+///
+/// A [`Violation`]: the scenario's own check fails, a run fails without a fault or does not come to an end, or a sink is
+/// given an epoch again with other rows, though it was told that they would be the same.
+pub fn simulate<S: Scenario>(
+    simulation: Simulation,
+    make: impl Fn(&mut World) -> S,
+) -> Result<Report, Violation> {
+    let mut report = Report::default();
+    let variants: Vec<Variant> = match &simulation.replay {
+        Some(variant) => vec![variant.clone()],
+        None => simulation.seeds.clone().map(Variant::of).collect(),
+    };
+    for variant in variants {
+        match run::seed(&variant, &simulation, &make) {
+            Ok(one) => report.add(&one),
+            Err(violation) if simulation.replay.is_some() => return Err(violation),
+            Err(violation) => return Err(shrink(variant, violation, &simulation, &make)),
+        }
+    }
+    Ok(report)
+}
+
+/// What a violation is, without what depends on the seed.
+fn kind(violation: &Violation) -> String {
+    let letters = violation.what.chars().filter(|letter| letter.is_alphabetic());
+    letters.take(12).collect()
+}
+
+/// Takes away what the violation does not need.
+fn shrink<S: Scenario>(
+    mut variant: Variant,
+    mut violation: Violation,
+    simulation: &Simulation,
+    make: &impl Fn(&mut World) -> S,
+) -> Violation {
+    let mut attempt = |smaller: Variant, variant: &mut Variant| match run::seed(&smaller, simulation, make) {
+        Ok(_) => false,
+        // Something else that is wrong is not what is looked for.
+        Err(found) if kind(&found) != kind(&violation) => false,
+        Err(found) => {
+            (violation, *variant) = (found, smaller);
+            true
+        }
+    };
+    for run in 0..simulation.bounds.runs {
+        let mut smaller = variant.clone();
+        smaller.without.push(run);
+        attempt(smaller, &mut variant);
+    }
+    for workers in 1..simulation.bounds.workers {
+        if attempt(Variant { workers: Some(workers), ..variant.clone() }, &mut variant) {
+            break;
+        }
+    }
+    for rows in [1, 2, 4, 8, 16, 32] {
+        if attempt(Variant { rows: Some(rows), ..variant.clone() }, &mut variant) {
+            break;
+        }
+    }
+    violation
+}

@@ -1,0 +1,303 @@
+//! What is outside of the query and outlives it: its disk, and what it has been given.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidemill_operators::{Data, turn};
+
+use super::plan::{End, Variant};
+use super::{SimSink, SimSource};
+use crate::sim::{self, JoinHandle, Random};
+
+/// Locks what is never held across points.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the parts of a simulation share.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// The number of the run, and whether its process is dead: nothing that it does has an effect any more.
+    run: AtomicU64,
+    is_dead: AtomicBool,
+    /// At which call a sink fails, and whether after it has done what it was asked to.
+    pub(super) sink_fault: Mutex<Option<(u64, bool)>>,
+    sink_calls: AtomicU64,
+    /// What was found wrong while the query ran.
+    violation: Mutex<Option<String>>,
+}
+
+impl Shared {
+    /// The run that is under way.
+    pub(super) fn run(&self) -> u64 {
+        self.run.load(Ordering::SeqCst)
+    }
+
+    /// Whether what belongs to that run can still do anything.
+    pub(super) fn is_alive(&self, run: u64) -> bool {
+        self.run() == run && !self.is_dead.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn begin_run(&self, end: End) {
+        self.run.fetch_add(1, Ordering::SeqCst);
+        self.is_dead.store(false, Ordering::SeqCst);
+        self.sink_calls.store(0, Ordering::SeqCst);
+        *lock(&self.sink_fault) = if let End::Sink(call, done) = end { Some((call, done)) } else { None };
+    }
+
+    pub(super) fn die(&self) {
+        self.is_dead.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.is_dead.load(Ordering::SeqCst)
+    }
+
+    /// Whether this call of a sink fails, and whether after what it does.
+    pub(super) fn sink_fails(&self) -> Option<bool> {
+        let call = self.sink_calls.fetch_add(1, Ordering::SeqCst) + 1;
+        lock(&self.sink_fault).filter(|(at, _)| *at == call).map(|(_, done)| done)
+    }
+
+    /// Whether a sink has failed as it was told to.
+    pub(super) fn sink_has_failed(&self) -> bool {
+        lock(&self.sink_fault).is_some_and(|(at, _)| at <= self.sink_calls.load(Ordering::SeqCst))
+    }
+
+    /// Notes what must never happen; the first counts.
+    pub(super) fn violated(&self, what: String) {
+        lock(&self.violation).get_or_insert(what);
+    }
+
+    pub(super) fn violation(&self) -> Option<String> {
+        lock(&self.violation).clone()
+    }
+}
+
+/// Where a simulation makes its sources and sinks, and what a scenario may choose of its seed.
+///
+/// What is made here outlives the runs of the query: what a sink has shown stays when the process of the query dies.
+pub struct World {
+    pub(super) shared: Arc<Shared>,
+    pub(super) random: Random,
+    pub(super) rows: Option<u64>,
+    /// When the last row of a source arrives, after the beginning.
+    pub(super) last_arrival: Duration,
+    pub(super) tasks: Vec<(String, Box<dyn FnOnce() + Send>)>,
+    pub(super) directories: Option<Directories>,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").finish_non_exhaustive()
+    }
+}
+
+impl World {
+    pub(super) fn new(variant: &Variant) -> World {
+        World {
+            shared: Arc::default(),
+            random: Random::new(variant.seed),
+            rows: variant.rows,
+            last_arrival: Duration::ZERO,
+            tasks: Vec::new(),
+            directories: None,
+        }
+    }
+
+    /// A number below `end` that depends on the seed; 0 if `end` is 0.
+    pub fn choose(&mut self, end: u64) -> u64 {
+        self.random.below(end)
+    }
+
+    /// How many rows an input should have: at most `most`, and few where a failing seed is being shrunk.
+    pub fn rows(&mut self, most: u64) -> u64 {
+        let rows = self.random.below(most + 1);
+        self.rows.map_or(rows, |least| rows.min(least))
+    }
+
+    /// A source of these rows, by partition. They arrive one after the other, at times that depend on the seed; when all
+    /// have, the source ends. It can be read again from any offset.
+    pub fn source<T: Data + Clone + Sync>(&mut self, partitions: Vec<Vec<T>>) -> SimSource<T> {
+        let mut all = Vec::new();
+        for rows in partitions {
+            let mut at = Duration::ZERO;
+            let mut arrivals = Vec::new();
+            for row in rows {
+                at += match self.random.below(4) {
+                    0 => Duration::from_micros(self.random.below(50_000)),
+                    _ => Duration::from_micros(self.random.below(200)),
+                };
+                arrivals.push((at, row));
+            }
+            self.last_arrival = self.last_arrival.max(at);
+            all.push(arrivals);
+        }
+        SimSource::new(Arc::clone(&self.shared), all)
+    }
+
+    /// A sink whose rows become visible with their epoch, once each. Clones of it, one for each graph that is built, show
+    /// their rows in the same place.
+    pub fn sink<T: Clone + Ord + fmt::Debug + Send + 'static>(&mut self) -> SimSink<T> {
+        SimSink::new(Arc::clone(&self.shared), true)
+    }
+
+    /// A sink without transactions: in continuous mode its rows are visible at once, and those after the last commit come
+    /// again after a crash.
+    pub fn plain_sink<T: Clone + Ord + fmt::Debug + Send + 'static>(&mut self) -> SimSink<T> {
+        SimSink::new(Arc::clone(&self.shared), false)
+    }
+
+    /// A directory for the outputs of the query, on the machine's own disk. When the process of the query dies, what is in
+    /// it at that moment is what the next run finds.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub fn directory(&mut self) -> io::Result<PathBuf> {
+        Ok(self.directories()?.inside.clone())
+    }
+
+    /// A directory for the inputs of the query, which no crash of it touches.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub fn outside(&mut self) -> io::Result<PathBuf> {
+        Ok(self.directories()?.outside.clone())
+    }
+
+    fn directories(&mut self) -> io::Result<&Directories> {
+        let made = match self.directories.take() {
+            Some(directories) => directories,
+            None => Directories::make()?,
+        };
+        Ok(self.directories.insert(made))
+    }
+
+    /// Something that goes on beside the query, such as files that appear: a thread of the simulation that begins with it.
+    /// It waits with [`pause`]. The last run begins when all such threads have ended.
+    pub fn beside(&mut self, name: &str, body: impl FnOnce() + Send + 'static) {
+        self.tasks.push((name.to_owned(), Box::new(body)));
+    }
+
+    pub(super) fn start_tasks(&mut self) -> io::Result<Vec<JoinHandle<()>>> {
+        self.tasks.drain(..).map(|(name, body)| sim::spawn(&name, body)).collect()
+    }
+
+    /// Something that must never happen has happened; the first one is reported.
+    pub fn violated(&self, what: impl Into<String>) {
+        self.shared.violated(what.into());
+    }
+
+    /// For threads of your own sinks: whether the process of the query is alive. What a dead one does has no effect.
+    pub fn life(&self) -> Life {
+        Life { shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Whether the process of the query is alive: see [`World::life`].
+#[derive(Clone)]
+pub struct Life {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Life").field("is_alive", &self.is_alive()).finish()
+    }
+}
+
+impl Life {
+    /// Whether it is alive. Ask before anything that outlives the process; do it if so, without a [`pause`] in between.
+    pub fn is_alive(&self) -> bool {
+        !self.shared.is_dead()
+    }
+
+    /// Something that must never happen has happened.
+    pub fn violated(&self, what: impl Into<String>) {
+        self.shared.violated(what.into());
+    }
+}
+
+/// Waits for so much simulated time, in a thread of a simulation.
+pub fn pause(time: Duration) {
+    sim::sleep(time);
+}
+
+/// A point of that name, in code of your own: another thread may have the next turn, and the process may die here.
+pub fn point(name: &'static str) {
+    turn::point(name);
+}
+
+/// The directories of a simulation.
+pub(super) struct Directories {
+    root: PathBuf,
+    inside: PathBuf,
+    outside: PathBuf,
+    /// What `inside` held when the process died.
+    kept: PathBuf,
+}
+
+impl Directories {
+    fn make() -> io::Result<Directories> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let memory = Path::new("/dev/shm");
+        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let root = base.join(format!("tidemill-simulation-{}-{number}", std::process::id()));
+        let directories = Directories {
+            inside: root.join("query"),
+            outside: root.join("outside"),
+            kept: root.join("kept"),
+            root,
+        };
+        fs::create_dir_all(&directories.inside)?;
+        fs::create_dir_all(&directories.outside)?;
+        Ok(directories)
+    }
+
+    /// What to call when the process dies.
+    pub(super) fn keeper(&self) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+        let (inside, kept) = (self.inside.clone(), self.kept.clone());
+        move || copy(&inside, &kept)
+    }
+
+    /// After the run: back to what there was when the process died, if it did.
+    pub(super) fn restore(&self) -> io::Result<()> {
+        if self.kept.exists() {
+            fs::remove_dir_all(&self.inside)?;
+            fs::rename(&self.kept, &self.inside)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Directories {
+    fn drop(&mut self) {
+        // What stays is in a place for temporary files.
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    let mut entries = BTreeMap::new();
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        entries.insert(entry.file_name(), entry.file_type()?);
+    }
+    for (name, kind) in entries {
+        match kind.is_dir() {
+            true => copy(&from.join(&name), &to.join(&name))?,
+            false => drop(fs::copy(from.join(&name), to.join(&name))?),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,413 @@
+//! The graphs that are simulated.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidemill::aggregate::{Count, Sum};
+use tidemill::connectors::{EpochRows, for_each_epoch, json_lines, json_lines_dir, json_lines_sink};
+use tidemill::prelude::*;
+use tidemill::testing::simulate::{Life, Scenario, SimSink, SimSource, World, pause};
+use tidemill::{Epoch, Journal, Mode, Stream, Summary};
+
+use crate::input::{DELAY, Event, Sums, WINDOW, events, micros, partitions, sessions, time, windows};
+
+/// A row of a window: key, start, count, sum.
+pub(crate) type Row = (u8, i64, u64, i64);
+
+fn rows(sums: &Sums) -> Vec<Row> {
+    sums.iter().map(|((key, start), (count, sum))| (*key, *start, *count, *sum)).collect()
+}
+
+/// Whether what is shown are these rows and no others, once each; or a part of them, before the end.
+fn compare<T: Ord + Clone + std::fmt::Debug>(shown: &[T], wanted: &[T], is_last: bool) -> Result<(), String> {
+    let (mut shown, mut wanted) = (shown.to_vec(), wanted.to_vec());
+    shown.sort();
+    wanted.sort();
+    let mut left = wanted.clone();
+    let wrong: Vec<&T> = shown
+        .iter()
+        .filter(|row| match left.binary_search(row) {
+            Ok(at) => {
+                left.remove(at);
+                false
+            }
+            Err(_) => true,
+        })
+        .collect();
+    if !wrong.is_empty() {
+        return Err(format!(
+            "{} rows too many or wrong: {wrong:?}; of the right ones these lack: {left:?}",
+            wrong.len()
+        ));
+    }
+    if is_last && !left.is_empty() {
+        return Err(format!("{} of {} rows lack: {left:?}", left.len(), wanted.len()));
+    }
+    Ok(())
+}
+
+fn timed(stream: Stream<Event>) -> EventStream<Event> {
+    stream.with_watermark(time, DELAY).boxed()
+}
+
+/// Which windows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Tumbling,
+    Sliding,
+    Sessions,
+    Collect,
+}
+
+/// Windows over one or two sources, their results and what is late.
+pub(crate) struct Windows {
+    name: &'static str,
+    kind: Kind,
+    sources: Vec<SimSource<Event>>,
+    is_journaled: bool,
+    results: SimSink<Row>,
+    late: SimSink<Event>,
+    wanted: Vec<Row>,
+}
+
+impl Windows {
+    fn new(world: &mut World, name: &'static str, kind: Kind, sources: usize) -> Windows {
+        let input: Vec<Vec<Vec<Event>>> = (0..sources).map(|_| partitions(world, 120)).collect();
+        let all: Vec<Event> = input.iter().flatten().flatten().copied().collect();
+        let wanted = match kind {
+            Kind::Tumbling | Kind::Collect => windows(&all, WINDOW, WINDOW),
+            Kind::Sliding => windows(&all, WINDOW, WINDOW / 5),
+            Kind::Sessions => sessions(&all, 10),
+        };
+        Windows {
+            name,
+            kind,
+            sources: input.into_iter().map(|partitions| world.source(partitions)).collect(),
+            is_journaled: false,
+            results: world.sink(),
+            late: world.sink(),
+            wanted: rows(&wanted),
+        }
+    }
+
+    pub(crate) fn sliding(world: &mut World) -> Windows {
+        Windows::new(world, "sliding", Kind::Sliding, 1)
+    }
+
+    pub(crate) fn sessions(world: &mut World) -> Windows {
+        Windows::new(world, "sessions", Kind::Sessions, 1)
+    }
+
+    pub(crate) fn journaled(world: &mut World) -> Windows {
+        let windows = Windows::new(world, "journaled", Kind::Tumbling, 1);
+        let sources = windows.sources.into_iter().map(SimSource::once).collect();
+        Windows { sources, is_journaled: true, ..windows }
+    }
+
+    /// Collected rows in little memory.
+    pub(crate) fn collect(world: &mut World) -> Windows {
+        Windows::new(world, "collect", Kind::Collect, 1)
+    }
+}
+
+fn row(result: WindowResult<u8, (u64, i64)>) -> Row {
+    (result.key, result.window.start.0, result.value.0, result.value.1)
+}
+
+impl Scenario for Windows {
+    fn graph(&self) -> Graph {
+        let graph = Graph::new(self.name);
+        let streams = self.sources.iter().enumerate().map(|(n, source)| {
+            let uid = format!("source-{n}");
+            timed(match self.is_journaled {
+                true => graph.source(source.clone().journaled()).uid(&uid).boxed(),
+                false => graph.source(source.clone()).uid(&uid).boxed(),
+            })
+        });
+        let Some(stream) = streams.reduce(|one, other| one.union(other).boxed()) else { return graph };
+        let by_key = |event: &Event| event.key;
+        let both = (Count::new(), Sum::of(|event: &Event| event.value));
+        let (results, late) = match self.kind {
+            Kind::Tumbling => {
+                let (results, late) =
+                    stream.key_by(by_key).window(tumbling(micros(WINDOW))).aggregate(both).append_with_late();
+                (results.map(row).boxed(), late)
+            }
+            Kind::Sliding => {
+                let window = sliding(micros(WINDOW), micros(WINDOW / 5));
+                let (results, late) = stream.key_by(by_key).window(window).aggregate(both).append_with_late();
+                (results.map(row).boxed(), late)
+            }
+            Kind::Sessions => {
+                let (results, late) =
+                    stream.key_by(by_key).window(session(micros(10))).aggregate(both).append_with_late();
+                (results.map(row).boxed(), late)
+            }
+            Kind::Collect => {
+                // Wide, so that little memory does not hold them.
+                let wide = stream.map(|event| (event, "x".repeat(4_000))).key_by(|(event, _)| event.key);
+                let (results, late) = wide.window(tumbling(micros(WINDOW))).collect().append_with_late();
+                let row = |result: WindowResult<u8, Vec<(Event, String)>>| {
+                    let sum = result.value.iter().map(|(event, _)| event.value).sum();
+                    (result.key, result.window.start.0, result.value.len() as u64, sum)
+                };
+                let late = late.map(|(event, _)| event).boxed();
+                (results.map(row).boxed(), late)
+            }
+        };
+        results.sink(self.results.clone());
+        late.sink(self.late.clone());
+        graph
+    }
+
+    fn options(&self, options: Options) -> Options {
+        match self.kind {
+            // As little as there can be.
+            Kind::Collect => {
+                let memory = (64 << 10) * options.workers as u64;
+                options.with_state_memory(memory)
+            }
+            _ => options,
+        }
+    }
+
+    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), String> {
+        check(&self.results, &self.late, &self.wanted, summary, is_last)
+    }
+}
+
+fn check(
+    results: &SimSink<Row>,
+    late: &SimSink<Event>,
+    wanted: &[Row],
+    summary: Option<&Summary>,
+    is_last: bool,
+) -> Result<(), String> {
+    let late = late.shown();
+    if !late.is_empty() || summary.is_some_and(|summary| summary.late_rows > 0) {
+        return Err(format!("rows in time are late: {late:?}, {summary:?}"));
+    }
+    compare(&results.shown(), wanted, is_last)
+}
+
+/// Windows over files that appear while the query runs.
+pub(crate) struct Files {
+    directory: PathBuf,
+    partitions: u32,
+    results: SimSink<Row>,
+    late: SimSink<Event>,
+    wanted: Vec<Row>,
+}
+
+impl Files {
+    pub(crate) fn new(world: &mut World) -> Files {
+        let directory = world.outside().unwrap();
+        let input = events(world, 200);
+        let mut rest = input.as_slice();
+        let mut files = Vec::new();
+        while !rest.is_empty() {
+            let (first, others) = rest.split_at((1 + world.choose(20) as usize).min(rest.len()));
+            let wait =
+                Duration::from_micros(if world.choose(2) == 0 { 100_000 } else { world.choose(3_000) });
+            let lines = first.iter().map(|event| serde_json::to_string(event).unwrap() + "\n");
+            files.push((wait, lines.collect::<String>()));
+            rest = others;
+        }
+        // What closes all windows, in one that is never closed.
+        let end = Event { key: 0, time: i64::from(u32::MAX), value: 0 };
+        files.push((Duration::from_millis(1), serde_json::to_string(&end).unwrap() + "\n"));
+        let into = directory.clone();
+        world.beside("files", move || {
+            for (n, (wait, lines)) in files.into_iter().enumerate() {
+                pause(wait);
+                let hidden = into.join(format!(".{n}"));
+                std::fs::write(&hidden, lines).unwrap();
+                std::fs::rename(hidden, into.join(format!("{n:05}.json"))).unwrap();
+            }
+        });
+        Files {
+            directory,
+            partitions: 1 + world.choose(4) as u32,
+            results: world.sink(),
+            late: world.sink(),
+            wanted: rows(&windows(&input, WINDOW, WINDOW)),
+        }
+    }
+}
+
+impl Scenario for Files {
+    fn graph(&self) -> Graph {
+        let graph = Graph::new("files");
+        let source = json_lines::<Event>(self.directory.display().to_string()).partitions(self.partitions);
+        let both = (Count::new(), Sum::of(|event: &Event| event.value));
+        let (results, late) = timed(graph.source(source).uid("files").boxed())
+            .key_by(|event| event.key)
+            .window(tumbling(micros(WINDOW)))
+            .aggregate(both)
+            .append_with_late();
+        results.map(row).sink(self.results.clone());
+        late.sink(self.late.clone());
+        graph
+    }
+
+    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), String> {
+        check(&self.results, &self.late, &self.wanted, summary, is_last)
+    }
+}
+
+/// A database whose transactions hold the rows of an epoch and its number.
+#[derive(Default)]
+struct Database {
+    done: BTreeSet<Epoch>,
+    rows: Vec<Event>,
+}
+
+/// Rows into a database and into a directory of files.
+pub(crate) struct TwoSinks {
+    source: SimSource<Event>,
+    life: Life,
+    database: Arc<Mutex<Database>>,
+    directory: PathBuf,
+    wanted: Vec<Event>,
+    mode: Cell<Mode>,
+    has_failed: Cell<bool>,
+    /// Whether rows may have come twice to the database.
+    may_repeat: Cell<bool>,
+}
+
+impl TwoSinks {
+    pub(crate) fn new(world: &mut World) -> TwoSinks {
+        let input = partitions(world, 120);
+        TwoSinks {
+            wanted: input.iter().flatten().copied().collect(),
+            source: world.source(input),
+            life: world.life(),
+            database: Arc::default(),
+            directory: world.directory().unwrap().join("rows"),
+            mode: Cell::new(Mode::MicroBatch),
+            has_failed: Cell::new(false),
+            may_repeat: Cell::new(false),
+        }
+    }
+
+    fn in_files(&self) -> Result<Vec<Event>, String> {
+        let mut rows = Vec::new();
+        let Ok(files) = std::fs::read_dir(&self.directory) else { return Ok(rows) };
+        for file in files {
+            let file = file.unwrap();
+            let name = file.file_name().to_string_lossy().into_owned();
+            if name.starts_with(['.', '_']) || !file.file_type().unwrap().is_file() {
+                continue;
+            }
+            for line in std::fs::read_to_string(file.path()).unwrap().lines() {
+                rows.push(serde_json::from_str(line).map_err(|error| format!("{name}: {error}: {line}"))?);
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl Scenario for TwoSinks {
+    fn graph(&self) -> Graph {
+        let graph = Graph::new("two sinks");
+        let events = graph.source(self.source.clone()).uid("events").boxed();
+        let (database, life) = (Arc::clone(&self.database), self.life.clone());
+        events.clone().sink(for_each_epoch(move |rows: EpochRows<Event>| {
+            tidemill::testing::simulate::point("transaction");
+            if !life.is_alive() {
+                return Err("the process is dead");
+            }
+            let mut database = database.lock().unwrap();
+            if database.done.insert(rows.epoch) || !rows.repeatable {
+                database.rows.extend(rows.rows);
+            }
+            drop(database);
+            tidemill::testing::simulate::point("transaction");
+            Ok(())
+        }));
+        let directory = self.directory.clone();
+        events.sink_per_worker(move |_| Ok(json_lines_dir(&directory)));
+        graph
+    }
+
+    fn options(&self, options: Options) -> Options {
+        // What a failed run has given and not committed comes again: with the same number and rows only in micro-batch.
+        if self.has_failed.get() && [self.mode.get(), options.mode].contains(&Mode::Continuous) {
+            self.may_repeat.set(true);
+        }
+        self.mode.set(options.mode);
+        options
+    }
+
+    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), String> {
+        self.has_failed.set(summary.is_none());
+        let mut rows = self.database.lock().unwrap().rows.clone();
+        if self.may_repeat.get() {
+            rows.sort();
+            rows.dedup();
+        }
+        compare(&rows, &self.wanted, is_last).map_err(|what| format!("database: {what}"))?;
+        compare(&self.in_files()?, &self.wanted, is_last).map_err(|what| format!("files: {what}"))
+    }
+}
+
+/// A running aggregate: each change, and the whole table in a file.
+pub(crate) struct Running {
+    source: SimSource<Event>,
+    changes: SimSink<(u8, (u64, i64))>,
+    table: PathBuf,
+    wanted: Vec<(u8, (u64, i64))>,
+}
+
+impl Running {
+    pub(crate) fn new(world: &mut World) -> Running {
+        let input = partitions(world, 120);
+        let all: Vec<Event> = input.iter().flatten().copied().collect();
+        let sums = windows(&all.iter().map(|event| Event { time: 0, ..*event }).collect::<Vec<_>>(), 1, 1);
+        Running {
+            source: world.source(input),
+            changes: world.sink(),
+            table: world.directory().unwrap().join("table.json"),
+            wanted: sums.into_iter().map(|((key, _), both)| (key, both)).collect(),
+        }
+    }
+}
+
+impl Scenario for Running {
+    fn graph(&self) -> Graph {
+        let graph = Graph::new("running");
+        let both = || (Count::new(), Sum::of(|event: &Event| event.value));
+        let events = graph.source(self.source.clone()).uid("events").boxed();
+        events.clone().key_by(|event| event.key).aggregate(both()).update().sink(self.changes.clone());
+        let table = events.key_by(|event| event.key).aggregate(both()).complete();
+        table.sink(json_lines_sink(&self.table));
+        graph
+    }
+
+    fn check(&self, _: Option<&Summary>, is_last: bool) -> Result<(), String> {
+        let mut last = std::collections::BTreeMap::new();
+        for (key, both) in self.changes.shown() {
+            if last.insert(key, both).is_some_and(|before: (u64, i64)| before.0 >= both.0) {
+                return Err(format!("key {key} was counted down to {both:?}"));
+            }
+        }
+        let last: Vec<_> = last.into_iter().collect();
+        if is_last && last != self.wanted {
+            return Err(format!("the changes end with {last:?} instead of {:?}", self.wanted));
+        }
+        let text = std::fs::read_to_string(&self.table).unwrap_or_default();
+        if !text.is_empty() && !text.ends_with('\n') {
+            return Err(format!("the table is torn: {text}"));
+        }
+        let table: Result<Vec<(u8, (u64, i64))>, _> = text.lines().map(serde_json::from_str).collect();
+        let mut table = table.map_err(|error| format!("the table is torn: {error}: {text}"))?;
+        table.sort();
+        if is_last && table != self.wanted {
+            return Err(format!("the table is {table:?} instead of {:?}", self.wanted));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! Whole graphs with several workers, simulated: any order of the threads, crashes, faults, restarts in other modes.
+//!
+//! `cargo test --test simulate` takes a few seeds of each graph. `ci/simulate.sh` takes many: it sets
+//! `TIDEMILL_SEEDS=<first>..<end>`.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod graphs;
+mod input;
+
+use std::ops::Range;
+
+use tidemill::Mode;
+use tidemill::testing::simulate::{Report, Scenario, Simulation, World, simulate};
+
+use graphs::{Files, Running, TwoSinks, Windows};
+
+/// The seeds of a graph: as many as the environment says, or a few.
+fn seeds() -> Range<u64> {
+    let given = std::env::var("TIDEMILL_SEEDS").ok();
+    let (first, end) = given.as_deref().and_then(|range| range.split_once("..")).unwrap_or(("0", "12"));
+    first.parse().unwrap()..end.parse().unwrap()
+}
+
+/// Runs in one mode after the other: changes between them are simulated once their epochs have numbers of their own.
+fn run<S: Scenario>(modes: &[Mode], make: impl Fn(&mut World) -> S) {
+    for mode in modes {
+        let simulation = Simulation::new(seeds()).with_mode(*mode);
+        let report = simulate(simulation, &make).unwrap_or_else(|violation| panic!("{violation}"));
+        println!("{report:?}");
+    }
+}
+
+const BOTH: [Mode; 2] = [Mode::MicroBatch, Mode::Continuous];
+
+#[test]
+fn files_that_appear_are_windowed_exactly_once() {
+    run(&BOTH, Files::new);
+}
+
+#[test]
+fn journaled_source_is_windowed_exactly_once() {
+    run(&[Mode::Continuous], Windows::journaled);
+}
+
+#[test]
+fn sliding_windows_are_exactly_once() {
+    run(&[Mode::Continuous], Windows::sliding);
+}
+
+#[test]
+fn sessions_are_exactly_once() {
+    run(&[Mode::Continuous], Windows::sessions);
+}
+
+#[test]
+fn collected_windows_that_spill_are_exactly_once() {
+    run(&[Mode::Continuous], Windows::collect);
+}
+
+#[test]
+fn running_aggregate_ends_exact_and_its_table_is_whole() {
+    run(&BOTH, Running::new);
+}
+
+#[test]
+fn two_sinks_have_every_row_once() {
+    run(&BOTH, TwoSinks::new);
+}
+
+#[test]
+fn same_seeds_have_same_traces() {
+    let of = |seeds: Range<u64>| -> Report {
+        simulate(Simulation::new(seeds).with_mode(Mode::Continuous), Windows::sliding).unwrap()
+    };
+    let (first, second) = (of(0..5), of(0..5));
+    assert_eq!(first, second);
+    assert_ne!(first.trace, of(5..10).trace);
+}
