@@ -6,6 +6,7 @@
 //! [`testing::Harness`].
 
 pub mod aggregate;
+mod arrival;
 mod batch;
 mod buffers;
 mod cancellation;

@@ -2,12 +2,17 @@
 
 use std::marker::PhantomData;
 
+use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
+
 use super::Aggregate;
 use crate::Data;
+use crate::arrival::{self, Run};
 use crate::codec::{Codec, Postcard};
 use crate::spill::Rows;
 
-/// The records themselves. In which order they stand is not defined when several workers gather them.
+/// The records themselves. Those of one partition are in the order in which they arrived, in every kind of window and with
+/// any number of workers; those of several partitions interleave as they come. See [`InOrder`](super::InOrder).
 ///
 /// Every record is kept in state until its window closes; prefer an aggregate that needs less where there is one. Beyond
 /// the memory that the query may use for state, older records are kept in temporary files, in the form that the codec
@@ -63,35 +68,104 @@ impl<T, C> Clone for Collect<T, C> {
 
 impl<T, C> Copy for Collect<T, C> {}
 
+/// Rows in the order in which they were merged, and the runs that they belong to.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct Collected<T: Data + Clone, C: Codec<T>> {
+    rows: Rows<T, C>,
+    /// Of consecutive rows: their run, and how many there are.
+    runs: SmallVec<[(Run, u64); 1]>,
+    /// Whether the next row begins a run.
+    sealed: bool,
+}
+
+impl<T: Data + Clone, C: Codec<T>> Clone for Collected<T, C> {
+    fn clone(&self) -> Self {
+        Collected { rows: self.rows.clone(), runs: self.runs.clone(), sealed: self.sealed }
+    }
+}
+
+impl<T: Data + Clone, C: Codec<T>> Collected<T, C> {
+    #[inline]
+    fn count(&mut self, run: Run, rows: u64) {
+        match self.runs.last_mut() {
+            Some((last, count)) if *last == run => *count += rows,
+            _ => self.runs.push((run, rows)),
+        }
+    }
+}
+
 impl<T: Data + Clone, C: Codec<T>> Aggregate for Collect<T, C> {
     type In = T;
-    type Acc = Rows<T, C>;
+    type Acc = Collected<T, C>;
     type Out = Vec<T>;
 
     /// As large as the records: nothing is gained by gathering them twice.
     const SHRINKS: bool = false;
     const RELIEVES: bool = true;
+    const ORDERED: bool = true;
 
     #[inline]
-    fn create(&self, value: &T) -> Rows<T, C> {
-        Rows::of(value.clone())
+    fn create(&self, value: &T) -> Collected<T, C> {
+        let run = arrival::run().unwrap_or_else(arrival::begin);
+        Collected { rows: Rows::of(value.clone()), runs: smallvec![(run, 1)], sealed: false }
     }
 
     #[inline]
-    fn add(&self, acc: &mut Rows<T, C>, value: &T) {
-        acc.push(value.clone());
+    fn add(&self, acc: &mut Collected<T, C>, value: &T) {
+        acc.rows.push(value.clone());
+        let run = match (arrival::run(), acc.runs.last()) {
+            (Some(run), _) => run,
+            (None, Some((last, _))) if !acc.sealed => *last,
+            _ => {
+                acc.sealed = false;
+                arrival::begin()
+            }
+        };
+        acc.count(run, 1);
     }
 
-    fn merge(&self, acc: &mut Rows<T, C>, other: Rows<T, C>) {
-        acc.append(other);
+    fn merge(&self, acc: &mut Collected<T, C>, other: Collected<T, C>) {
+        acc.rows.append(other.rows);
+        other.runs.into_iter().for_each(|(run, rows)| acc.count(run, rows));
+        acc.sealed = true;
     }
 
-    fn finish(&self, acc: &Rows<T, C>) -> Vec<T> {
-        acc.to_vec()
+    fn finish(&self, acc: &Collected<T, C>) -> Vec<T> {
+        let rows = acc.rows.to_vec();
+        if acc.runs.is_sorted_by_key(|(run, _)| *run) {
+            return rows;
+        }
+        let mut rows = rows.into_iter();
+        let mut runs: Vec<(Run, Vec<T>)> = acc
+            .runs
+            .iter()
+            .map(|(run, count)| {
+                (*run, rows.by_ref().take(usize::try_from(*count).unwrap_or(usize::MAX)).collect())
+            })
+            .collect();
+        runs.sort_by_key(|(run, _)| *run);
+        runs.into_iter().flat_map(|(_, rows)| rows).collect()
     }
 
-    fn relieve(&self, acc: &mut Rows<T, C>) {
-        acc.relieve();
+    fn relieve(&self, acc: &mut Collected<T, C>) {
+        acc.rows.relieve();
+    }
+
+    fn seal(&self, acc: &mut Collected<T, C>) {
+        acc.sealed = true;
+    }
+
+    fn settle(&self, acc: &mut Collected<T, C>, epoch: u64) {
+        // Rows are not moved for it: where runs are out of order, all stay apart.
+        let settled = acc.runs.iter().take_while(|(run, _)| run.is_before(epoch)).count();
+        if settled < 2 || !acc.runs.is_sorted_by_key(|(run, _)| *run) {
+            return;
+        }
+        let rows = acc.runs.drain(1..settled).map(|(_, rows)| rows).sum::<u64>();
+        if let Some((_, count)) = acc.runs.first_mut() {
+            *count += rows;
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use crate::Data;
 
 /// A value that starts the same for every group, takes each record in, and merges with others of its kind.
 ///
-/// Merging must give what taking all the records would have given, in any order.
+/// Merging must give what taking all the records would have given, in any order: by itself a fold is given records by pane, by
+/// session and by worker. Where the order matters, [`InOrder`](super::InOrder) keeps it, as the method `fold` of a stream does.
 ///
 /// ```
 /// use tidemill_operators::Aggregate;

@@ -12,6 +12,7 @@ mod count;
 mod exact;
 mod extremes;
 mod fold;
+mod in_order;
 mod number;
 mod projection;
 mod reduce;
@@ -20,11 +21,12 @@ mod total;
 mod tuple;
 
 pub use self::average::Average;
-pub use self::collect::Collect;
+pub use self::collect::{Collect, Collected};
 pub use self::count::Count;
 pub use self::exact::Exact;
 pub use self::extremes::{Max, Min};
 pub use self::fold::Fold;
+pub use self::in_order::{InOrder, Runs};
 pub use self::number::Number;
 pub use self::projection::Projection;
 pub use self::reduce::Reduce;
@@ -121,6 +123,11 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// ```
     const RETRACTS: bool = false;
 
+    /// Whether the result depends on the order of records, and the accumulators keep it. Not for aggregates of your own:
+    /// [`InOrder`] makes them so.
+    #[doc(hidden)]
+    const ORDERED: bool = false;
+
     /// An accumulator that has seen one record.
     fn create(&self, value: &Self::In) -> Self::Acc;
     /// Takes another record.
@@ -145,6 +152,14 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     fn describe(&self) -> String {
         short_name::<Self>()
     }
+
+    /// A later record of the same key has gone to another accumulator.
+    #[doc(hidden)]
+    fn seal(&self, _acc: &mut Self::Acc) {}
+
+    /// No other accumulator has records of this key, and all that was aggregated before the epoch is in this one.
+    #[doc(hidden)]
+    fn settle(&self, _acc: &mut Self::Acc, _epoch: u64) {}
 
     /// Memory is short: an accumulator that can keep what it holds elsewhere does so now. The result stays the same.
     fn relieve(&self, _acc: &mut Self::Acc) {}

@@ -21,6 +21,7 @@ macro_rules! tuples {
 
             const SHRINKS: bool = $head::SHRINKS $(&& $tail::SHRINKS)+;
             const RELIEVES: bool = $head::RELIEVES $(|| $tail::RELIEVES)+;
+            const ORDERED: bool = $head::ORDERED $(|| $tail::ORDERED)+;
             const RETRACTS: bool = $head::RETRACTS $(&& $tail::RETRACTS)+;
 
             #[inline]
@@ -47,6 +48,16 @@ macro_rules! tuples {
 
             fn describe(&self) -> String {
                 [self.$h.describe() $(, self.$t.describe())+].join(", ")
+            }
+
+            fn seal(&self, acc: &mut Self::Acc) {
+                self.$h.seal(&mut acc.$h);
+                $(self.$t.seal(&mut acc.$t);)+
+            }
+
+            fn settle(&self, acc: &mut Self::Acc, epoch: u64) {
+                self.$h.settle(&mut acc.$h, epoch);
+                $(self.$t.settle(&mut acc.$t, epoch);)+
             }
 
             fn relieve(&self, acc: &mut Self::Acc) {

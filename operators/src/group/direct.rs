@@ -10,6 +10,7 @@ use either::Either;
 use super::ahead::Ahead;
 use super::emission::{Emission, Shape};
 use super::{Front, Late, Outbox};
+use crate::arrival;
 use crate::source::feed::{Rows, incoming};
 use crate::state::{GroupState, is_wide};
 use crate::stream::Keying;
@@ -51,6 +52,9 @@ where
         let mut late_rows = 0;
         let mut tap = Tap::new();
         let Emission { aggregate, state, .. } = &mut self.emission;
+        if A::ORDERED {
+            arrival::enter(context, Some(origin), state.is_one_place());
+        }
         let Front { chain, keying } = &*self.front;
         let mut late = |late: Option<Y::Value>, time| {
             if let Some(value) = late {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use either::Either;
 
 use super::{Dealer, Front, Late, Outbox, Partial};
+use crate::arrival;
 use crate::source::feed::{Rows, incoming};
 use crate::state::{PartialState, is_wide};
 use crate::stream::Keying;
@@ -67,6 +68,9 @@ where
         let (mut late_rows, mut taken) = (0u64, 0u64);
         let mut tap = Tap::new();
         let (state, aggregate) = (&mut self.state, &self.aggregate);
+        if A::ORDERED {
+            arrival::enter(context, Some(origin), state.is_one_place());
+        }
         if const { is_wide::<Y::Value>() } {
             self.front.chain.run(rows, &mut tap, &mut |time, record| {
                 self.front.keying.each(record, &mut |hash, key, value| {
@@ -101,6 +105,9 @@ where
         let (mut late_rows, mut taken) = (0u64, 0u64);
         let mut tap = Tap::new();
         let (state, aggregate) = (&mut self.state, &self.aggregate);
+        if A::ORDERED {
+            arrival::enter(context, Some(origin), state.is_one_place());
+        }
         let mut out = Dealer::<Partial<Y::Key, S::Slot, A::Acc>>::new(0, context.workers());
         self.front.chain.run(rows, &mut tap, &mut |time, record| {
             self.front.keying.each(record, &mut |hash, key, value| {

@@ -5,6 +5,7 @@
 
 use super::Partial;
 use super::emission::{Emission, Shape};
+use crate::arrival;
 use crate::buffers::give_back;
 use crate::state::{GroupState, Reach};
 use crate::{
@@ -28,9 +29,12 @@ where
     S: GroupState<K, A>,
     Z: Shape<K, S::Place, A::Out>,
 {
-    fn batch(&mut self, _input: usize, batch: Batch, _context: &mut Context) -> Result<(), OperatorError> {
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
         let Emission { aggregate, state, .. } = &mut self.emission;
         let mut partials = rows::<Partial<K, S::Slot, A::Acc>>(batch)?;
+        if A::ORDERED {
+            arrival::enter(context, None, state.is_one_place());
+        }
         state.begin(EventTime::MIN);
         let mut rows = partials.drain(..);
         while let Some(reach) = state.reach()

@@ -3,7 +3,7 @@
 use super::running::RunningAggregate;
 use super::total::TotalAggregate;
 use super::windowed::{WindowedAggregate, WindowedStream};
-use crate::aggregate::{Average, Collect, Count, Fold, Max, Min, Number, Projection, Reduce, Sum};
+use crate::aggregate::{Average, Collect, Count, Fold, InOrder, Max, Min, Number, Projection, Reduce, Sum};
 use crate::codec::Codec;
 use crate::state::Windowing;
 use crate::stream::{Chain, KeyedStream, Keying, Timed};
@@ -59,7 +59,8 @@ macro_rules! shortcuts {
             self.aggregate(Average::of(of))
         }
 
-        /// All records combined two by two. `combine` must be associative and commutative: workers combine theirs first.
+        /// All records combined two by two. `combine` must be associative and commutative: workers combine theirs first, and
+        /// in which order is not defined.
         #[track_caller]
         pub fn reduce<F>(self, combine: F) -> $result<$($parameter,)+ Reduce<$value, F>>
         where
@@ -69,23 +70,26 @@ macro_rules! shortcuts {
             self.aggregate(Reduce::with(combine))
         }
 
-        /// All records folded into `initial` by `add`; what two workers have folded is joined by `merge`.
+        /// All records folded into `initial` by `add`; `merge` joins what was folded apart, the earlier part first. Records of
+        /// one partition stay in order, those of several interleave as they come: [`InOrder`] says what that costs. Where the
+        /// order does not matter, `aggregate(Fold::new(…))` does without.
         #[track_caller]
         pub fn fold<S, F, G>(
             self,
             initial: S,
             add: F,
             merge: G,
-        ) -> $result<$($parameter,)+ Fold<$value, S, F, G>>
+        ) -> $result<$($parameter,)+ InOrder<Fold<$value, S, F, G>>>
         where
             S: Data + Clone + Sync,
             F: Fn(&mut S, &$value) + Send + Sync + 'static,
             G: Fn(&mut S, S) + Send + Sync + 'static,
         {
-            self.aggregate(Fold::new(initial, add, merge))
+            self.aggregate(InOrder::of(Fold::new(initial, add, merge)))
         }
 
-        /// All records as a `Vec`. Records of one partition stay in order; those of several interleave as they come.
+        /// All records as a `Vec`. Records of one partition stay in order, in every kind of window; those of several interleave
+        /// as they come.
         #[track_caller]
         pub fn collect(self) -> $result<$($parameter,)+ Collect<$value>>
         where

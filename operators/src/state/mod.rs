@@ -2,6 +2,8 @@
 //! which route, pre-aggregate and emit are written once.
 
 #[cfg(test)]
+mod arrival_tests;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod delta_size;
@@ -12,6 +14,7 @@ mod known;
 mod mark;
 mod order;
 mod pane;
+mod pane_runs;
 mod pane_snapshot;
 mod panes;
 mod reach;
@@ -62,6 +65,11 @@ pub trait Intake<K: Key, A: Aggregate>: Send + 'static {
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized;
+
+    /// Whether all records of a key that come together in a result are in one accumulator from the beginning.
+    fn is_one_place(&self) -> bool {
+        true
+    }
 
     /// A batch begins: until [`end`](Self::end) there are only [`offer`](Self::offer)s, with that watermark, or only
     /// [`merge`](GroupState::merge)s.

@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 
 use super::pane::{Pane, close_window, next_window, show_changed, show_window};
+use super::pane_runs::PaneRuns;
 use super::pane_snapshot::Record;
 use super::table::Table;
 use super::totals::Totals;
@@ -36,6 +37,8 @@ pub struct PaneState<K, A: Aggregate, M> {
     /// Of the panes of the window that was closed last, those that a later one has. Not written down: the first window
     /// to close after a restart makes them again.
     totals: Totals<K, A::Acc>,
+    /// For aggregates that are in order.
+    runs: PaneRuns,
 }
 
 /// The pane used last, at hand while a batch of records is added: nearly every record falls in it, and one comparison
@@ -61,6 +64,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             record: Record::default(),
             hot: Hot { start: EventTime(0), instants: 0, table: Table::new() },
             totals: Totals::new(grid.panes()),
+            runs: PaneRuns::default(),
         }
     }
 
@@ -246,10 +250,12 @@ impl<K: Key, A: Aggregate, M: Mark> Intake<K, A> for PaneState<K, A, M> {
     #[inline]
     fn slot(&mut self, time: EventTime, _value: &A::In) -> EventTime {
         let (start, last) = self.named;
-        if start <= time && time <= last {
-            return start;
+        if time < start || last < time {
+            self.named = self.grid.pane(time);
         }
-        self.named = self.grid.pane(time);
+        if A::ORDERED && !self.is_one_place() {
+            self.runs.enter(self.named.0);
+        }
         self.named.0
     }
 
@@ -259,6 +265,10 @@ impl<K: Key, A: Aggregate, M: Mark> Intake<K, A> for PaneState<K, A, M> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
+        if A::ORDERED && !self.is_one_place() {
+            let start = self.pane(time).start;
+            self.runs.enter(start);
+        }
         let pane = self.pane(time);
         if A::RETRACTS && pane.summed.is_some() {
             return self.put_in_both(aggregate, hash, key, time, |table| {
@@ -271,11 +281,19 @@ impl<K: Key, A: Aggregate, M: Mark> Intake<K, A> for PaneState<K, A, M> {
         }
     }
 
+    /// Where every pane is a window.
+    #[inline]
+    fn is_one_place(&self) -> bool {
+        self.grid.is_tumbling()
+    }
+
     /// Takes the pane used last at hand. Its records are either all late or none is; late ones go the long way, as do
     /// those of a pane that is in the totals.
     fn begin(&mut self, watermark: EventTime) {
         let closed = watermark.max(self.closed);
+        let one_place = self.is_one_place();
         if let Some(pane) = self.panes.get_mut(self.recent)
+            && (!A::ORDERED || one_place || self.runs.continues(pane.start))
             && pane.summed.is_none()
             && self.grid.window(pane.last_window()).end > closed
         {

@@ -28,7 +28,10 @@ impl<A: Aggregate> Part<'_, A> {
     pub(super) fn begin<M: Mark>(self, aggregate: &A, window: Window) -> Session<A::Acc, M> {
         let acc = match self {
             Part::Record(value) => aggregate.create(value),
-            Part::Aggregated(acc) => acc,
+            Part::Aggregated(mut acc) => {
+                aggregate.seal(&mut acc);
+                acc
+            }
         };
         let mut mark = M::default();
         mark.set();
@@ -166,6 +169,9 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
     }
 
     /// Puts a part that spans `window` among the sessions: those it meets become one with it.
+    ///
+    /// All sessions but the last are sealed, and so is the last one if a later record went to another. So records that go on
+    /// with the last session, as nearly all do, need not look.
     pub(super) fn put<A: Aggregate<Acc = Acc>>(
         &mut self,
         aggregate: &A,
@@ -174,7 +180,8 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
         spare: &mut Spare<Acc, M>,
     ) -> Landed {
         if self.last.window.end < window.start {
-            let before = std::mem::replace(&mut self.last, part.begin(aggregate, window));
+            let mut before = std::mem::replace(&mut self.last, part.begin(aggregate, window));
+            aggregate.seal(&mut before.acc);
             self.earlier.get_or_insert_with(|| spare.pop().unwrap_or_default()).push_back(before);
             return Landed { met: 0, first: false, marked: true };
         }
@@ -186,7 +193,10 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
         }
         if met == 0 {
             let earlier = self.earlier.get_or_insert_with(|| spare.pop().unwrap_or_default());
-            earlier.insert(place, part.begin(aggregate, window));
+            let mut one = part.begin(aggregate, window);
+            aggregate.seal(&mut one.acc);
+            aggregate.seal(&mut self.last.acc);
+            earlier.insert(place, one);
             if place == 0 {
                 self.due = window.end;
             }
@@ -207,6 +217,8 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
             } else if let Some(one) = earlier.get_mut(place) {
                 one.take(aggregate, window, part);
                 others.into_iter().for_each(|other| one.merge(aggregate, other));
+                aggregate.seal(&mut one.acc);
+                aggregate.seal(&mut self.last.acc);
                 landed.marked = one.mark.set();
             }
         }

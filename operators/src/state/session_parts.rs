@@ -50,13 +50,13 @@ impl<K: Key, A: Aggregate, G: Gap<A::In>> SessionParts<K, A, G> {
                 part.window.start = part.window.start.min(window.start);
                 part.window.end = part.window.end.max(window.end);
             }
-            _ => self.add_apart(hash, key, Part { window, acc: aggregate.create(value) }),
+            _ => self.add_apart(aggregate, hash, key, Part { window, acc: aggregate.create(value) }),
         }
     }
 
     /// Adds a part that does not meet its key's latest. Out of line, as most records are added to one.
     #[inline(never)]
-    fn add_apart<Q>(&mut self, hash: u64, key: &Q, part: Part<A::Acc>)
+    fn add_apart<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, part: Part<A::Acc>)
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
@@ -67,7 +67,10 @@ impl<K: Key, A: Aggregate, G: Gap<A::In>> SessionParts<K, A, G> {
         };
         let earlier = match part.window.start > entry.acc.window.start {
             true => std::mem::replace(&mut entry.acc, part),
-            false => part,
+            false => {
+                aggregate.seal(&mut entry.acc.acc);
+                part
+            }
         };
         self.done.push((hash, entry.key.clone(), earlier));
     }
@@ -117,6 +120,10 @@ impl<K: Key, A: Aggregate, G: Gap<A::In>> Intake<K, A> for SessionParts<K, A, G>
         }
         self.add_at(aggregate, hash, key, window, &value);
         None
+    }
+
+    fn is_one_place(&self) -> bool {
+        false
     }
 
     fn len(&self) -> usize {

@@ -8,6 +8,7 @@ use super::session::{Content, Landed, Part, Session, Sessions, Spare, read};
 use super::table::{Entry, Table, relieve};
 use super::timers::Timers;
 use super::{GroupState, Intake, Mark, Reach};
+use crate::arrival;
 use crate::{
     Aggregate, Change, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, Window,
     decode, hash_key,
@@ -319,6 +320,10 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> Intake<K, A> for SessionState
         None
     }
 
+    fn is_one_place(&self) -> bool {
+        false
+    }
+
     fn len(&self) -> usize {
         self.len
     }
@@ -335,9 +340,12 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Window, acc: A::Acc) {
         let mut landed = Landed::FIRST;
         let sessions = Sessions::of_one(Part::<A>::Aggregated(acc).begin(aggregate, slot));
-        let Entry { mark, .. } = self.table.merge(hash, key, sessions, |sessions, other| {
+        let Entry { mark, acc: sessions, .. } = self.table.merge(hash, key, sessions, |sessions, other| {
             landed = sessions.put(aggregate, slot, Part::Aggregated(other.last.acc), &mut self.spare);
         });
+        if A::ORDERED && !sessions.has_earlier() {
+            aggregate.settle(&mut sessions.last.acc, arrival::epoch());
+        }
         let outdated = mark.outdate();
         self.note(hash, slot, &landed, outdated);
     }

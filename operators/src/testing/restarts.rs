@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Phases, operator_of, source_of, three_phases};
-use crate::aggregate::{Collect, Count, Sum};
+use crate::aggregate::{Collect, Count, Fold, InOrder, Sum};
 use crate::graph::Place;
 use crate::state::Windowing;
 use crate::state::reference::{Kind, Naive};
@@ -164,14 +164,14 @@ struct Trial<'a, F> {
 impl<F: Family> Trial<'_, F> {
     /// All aggregates, in all output modes.
     fn run(&self) {
-        let ids = |readings: Vec<Reading>| {
-            let mut ids: Vec<u32> = readings.iter().map(|reading| reading.id).collect();
-            ids.sort_unstable();
-            ids
-        };
+        // In order of arrival.
+        let ids = |readings: Vec<Reading>| readings.iter().map(|reading| reading.id).collect::<Vec<_>>();
+        let add = |ids: &mut Vec<u32>, reading: &Reading| ids.push(reading.id);
+        let fold = InOrder::of(Fold::new(Vec::new(), add, |ids, later: Vec<u32>| ids.extend(later)));
         self.aggregate(&Count::new(), |ids| ids.len() as u64, |count| count);
         self.aggregate(&Sum::of(|reading: &Reading| reading.id), |ids| ids.iter().sum::<u32>(), |sum| sum);
         self.aggregate(&Collect::new(), <[u32]>::to_vec, ids);
+        self.aggregate(&fold, <[u32]>::to_vec, |ids| ids);
         self.aggregate(&Ends, |ids| (ids[0], ids[ids.len() - 1]), |ends| ends);
     }
 
