@@ -553,13 +553,11 @@ fn model(
     let (mut watermark, mut groups) = (i64::MIN, Groups::new());
     let (mut results, mut late) = (Vec::new(), Vec::new());
     for epoch in 0..epochs {
-        let mut least: Option<i64> = None;
+        let mut least = i64::MAX;
         let mut changed = Groups::new();
         for (partition, greatest) in input.iter().zip(&mut greatest) {
             let range = partition.iter().skip(epoch * records).take(records).filter(|r| seen(r));
-            let mut showed = false;
             for record in range {
-                showed = true;
                 *greatest = Some(greatest.map_or(record.0, |g| g.max(record.0)));
                 let windows = windows_of(by, *record);
                 if windows.iter().all(|(_, end)| *end <= watermark) {
@@ -571,12 +569,12 @@ fn model(
                     changed.entry((record.1.rem_euclid(keys), start, end)).or_default();
                 }
             }
-            if showed {
-                let justified = greatest.unwrap() - delay;
-                least = Some(least.map_or(justified, |l: i64| l.min(justified)));
+            // It holds the others back until it has ended, also where it has shown nothing.
+            if partition.len() > (epoch + 1) * records {
+                least = least.min(greatest.map_or(i64::MIN, |greatest| greatest - delay));
             }
         }
-        let end = if epoch + 1 == epochs { i64::MAX } else { least.map_or(watermark, |l| l.max(watermark)) };
+        let end = if epoch + 1 == epochs { i64::MAX } else { least.max(watermark) };
         if said == Said::Update {
             let rows = rows(
                 by,

@@ -157,14 +157,14 @@ fn windows_over_windows_of_a_source_that_has_long_ended_are_closed_at_the_end() 
 }
 
 #[test]
-fn in_micro_batch_a_partition_that_shows_nothing_holds_nobody_back() {
+fn partition_that_shows_nothing_holds_others_until_it_ends() {
     for workers in [1, 2] {
         let graph = Graph::new("idle");
         let input = MemorySource::partitioned([vec![5, 15, 25], vec![-1, -1, -1]]);
         // The second partition is there, but none of its records passes.
         let table = counts(timed(graph.source(input).filter(|t| *t >= 0).boxed(), 0));
         run_well(&graph, options(Mode::MicroBatch, workers).with_max_records_per_epoch(1));
-        let expected = [(Epoch(1), vec![(0, 1)]), (Epoch(2), vec![(10, 1), (20, 1)])];
+        let expected = [(Epoch(2), vec![(0, 1), (10, 1), (20, 1)])];
         assert_eq!(table.by_epoch(), expected, "{workers} workers");
     }
 }
@@ -496,32 +496,4 @@ fn records_on_a_long_way_to_their_watermark_are_not_late_when_their_source_ends(
             assert_eq!(summary.late_rows, 0, "round {round}, {workers} workers");
         }
     }
-}
-
-#[test]
-fn slices_that_are_dealt_out_before_their_watermark_are_refused_in_continuous_mode() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("times.txt"), "1\n2\n3\n").unwrap();
-    let numbers = |graph: &Graph, partitions: u32| {
-        let source = text_files(dir.path().display().to_string()).partitions(partitions).bounded();
-        graph.source(source).map(|line| line.parse::<i64>().unwrap())
-    };
-    let problem = |mode, workers, partitions, early: bool| {
-        let graph = Graph::new("dealt");
-        let table = if early {
-            counts(timed(numbers(&graph, partitions), 0).rebalance())
-        } else {
-            counts(timed(numbers(&graph, partitions).rebalance(), 0))
-        };
-        let error = common::run(&graph, options(mode, workers)).err();
-        assert!(error.is_some() || table.snapshot() == [(0, 3)]);
-        error.map(|error| error.to_string())
-    };
-    let refused = problem(Mode::Continuous, 2, 4, false).unwrap();
-    assert!(refused.contains("--mode continuous: `with_watermark`"), "{refused}");
-    assert!(refused.contains("Put with_watermark before the rebalance"), "{refused}");
-    assert_eq!(problem(Mode::Continuous, 2, 4, true), None);
-    assert_eq!(problem(Mode::Continuous, 2, 1, false), None);
-    assert_eq!(problem(Mode::Continuous, 1, 4, false), None);
-    assert_eq!(problem(Mode::MicroBatch, 2, 4, false), None);
 }

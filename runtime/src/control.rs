@@ -30,6 +30,8 @@ pub(crate) struct EpochPlan {
     pub(crate) now: ProcessingTime,
     /// How far to read, by source and partition.
     pub(crate) ends: BTreeMap<NodeId, Vec<ErasedOffset>>,
+    /// Whether it is the first that a run has planned itself, instead of replaying it.
+    pub(crate) begins_run: bool,
 }
 
 /// What workers tell the driver.
@@ -117,6 +119,9 @@ pub(crate) struct Control {
     stashed: Vec<CachePadded<AtomicI64>>,
     paused: AtomicBool,
 
+    /// How many batches have been announced to the ledger.
+    announced: AtomicU64,
+
     wakers: Mutex<Wakers>,
     /// The workers that run.
     threads: Mutex<Vec<(Thread, Running)>>,
@@ -197,6 +202,7 @@ impl Control {
             queued: counters(spec.workers),
             stashed: counters(spec.workers),
             paused: AtomicBool::new(false),
+            announced: AtomicU64::new(0),
             wakers: Mutex::default(),
             threads: Mutex::default(),
             idle_sources: Mutex::default(),
@@ -284,6 +290,11 @@ impl Control {
         }
     }
 
+    /// Micro-batch: whether an epoch is the first that a run has planned itself, instead of replaying it.
+    pub(crate) fn begins_run(&self, epoch: Epoch) -> bool {
+        self.plan(epoch).is_some_and(|plan| plan.begins_run)
+    }
+
     pub(crate) fn set_target(&self, epoch: Epoch) {
         turn::point("control.set-target");
         self.target.store(epoch.0, Ordering::Release);
@@ -347,6 +358,11 @@ impl Control {
     }
 
     // ---- waking ----
+
+    /// The number of the next batch that is announced to the ledger.
+    pub(crate) fn next_announcement(&self) -> u64 {
+        self.announced.fetch_add(1, Ordering::Relaxed)
+    }
 
     pub(crate) fn add_source(&self, waker: Waker) {
         lock(&self.wakers).sources.push(waker);

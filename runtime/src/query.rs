@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use tidemill_operators::graph::NodeId;
-use tidemill_operators::{Clock, DynSource, EventTime, Graph, Mode, SourceError};
+use tidemill_operators::{Clock, DynSource, Graph, Mode, SourceError};
 
 use crate::checkpoint::{self, LocalDirectory, Storage};
 use crate::clock::{engine_clock, not_before};
 use crate::control::{Control, ControlSpec, Event, SavepointTarget};
 use crate::driver::{Driver, Keeper};
-use crate::engine::{Layout, origin};
-use crate::error::{RunError, Site};
+use crate::engine::Layout;
+use crate::error::RunError;
 use crate::journal;
-use crate::ledger::{Ledger, PartitionMark};
+use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::progress::{Progress, Summary};
 use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, warn_of_ended};
@@ -118,9 +118,6 @@ impl Prepared {
             options.check_without_checkpoint()?;
         }
         let layout = Arc::new(Layout::of(graph.name(), nodes.clone()));
-        if options.mode == Mode::Continuous && options.workers > 1 {
-            refuse_scattered(&layout)?;
-        }
         refuse_too_many(&layout)?;
         let (sender, events) = unbounded();
         let (mut resume, mut keeper) = (Resume::default(), None);
@@ -151,9 +148,12 @@ impl Prepared {
             (*node, code_of(*node, || source.partitions()) as usize)
         };
         let partitions: Vec<_> = sources.iter().map(partitions).collect();
-        let starts: Vec<_> = resume.watermarks.iter().map(|start| start.as_ref().map(marks)).collect();
-        let ledger = Ledger::new(layout.sources_of.clone(), &partitions, options.workers)
-            .resume(resume.first, &starts);
+        let specs = layout.specs(options.mode, options.workers);
+        resume.join_watermarks(&specs);
+        let start = |start: &DomainStart| (start.watermark, start.partitions.clone());
+        let starts: Vec<_> = resume.watermarks.iter().map(|it| it.as_ref().map(start)).collect();
+        let born = (options.mode == Mode::Continuous).then(|| clock.now());
+        let ledger = Ledger::new(specs, &partitions, options.workers, born).resume(resume.first, &starts);
         let memory = spill::memories(&options)?;
         let control = Arc::new(Control::new(ControlSpec {
             mode: options.mode,
@@ -173,29 +173,14 @@ impl Prepared {
     }
 }
 
-/// A watermark that would call records late only because workers read the slices of a file side by side.
-fn refuse_scattered(layout: &Layout) -> Result<(), RunError> {
-    let Some((assigner, source)) = layout.scattered() else { return Ok(()) };
-    Err(RunError::Options {
-        option: "--mode continuous",
-        problem: format!(
-            "{} takes event times after a rebalance or broadcast of {}, whose partitions are slices of one sequence: \
-             between workers their order is lost, and records in order would be late. Put with_watermark before \
-             the rebalance, give the source one partition, or run with one worker or in micro-batch",
-            Site::of(assigner),
-            Site::of(source)
-        ),
-    })
-}
-
 /// The most nodes of a graph, and the most partitions of a source: their numbers share 32 bits.
 const MOST: usize = 1 << 16;
 
 /// A graph with more nodes or partitions than there are numbers for.
 fn refuse_too_many(layout: &Layout) -> Result<(), RunError> {
-    if layout.nodes.len() > MOST {
+    if layout.nodes.len() >= MOST {
         return Err(RunError::Engine(format!(
-            "the graph has {} nodes, at most {MOST} can run",
+            "the graph has {} nodes, fewer than {MOST} can run",
             layout.nodes.len()
         )));
     }
@@ -209,13 +194,6 @@ fn refuse_too_many(layout: &Layout) -> Result<(), RunError> {
             )),
         }),
     }
-}
-
-/// Where a domain stood, with partitions by the numbers that their rows carry.
-fn marks(start: &DomainStart) -> (EventTime, Vec<PartitionMark>) {
-    let marks = start.partitions.iter();
-    let marks = marks.map(|((source, partition), shown, idle)| (origin(*source, *partition), *shown, *idle));
-    (start.watermark, marks.collect())
 }
 
 /// A running query.

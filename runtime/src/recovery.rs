@@ -15,12 +15,15 @@ pub(crate) use self::settings::recorded;
 use crate::RunError;
 use crate::checkpoint::Storage;
 use crate::checkpoint::loader::Loader;
-use crate::checkpoint::records::{CommitRecord, OperatorRecord, PlanRecord, WatermarkRecord};
+use crate::checkpoint::records::{
+    CommitRecord, OperatorRecord, PartitionRecord, PlanRecord, WatermarkRecord,
+};
 use crate::checkpoint::source_log::KeptLog;
 use crate::checkpoint::state_file::StateWriter;
 use crate::checkpoint::store::{Checkpoint, Recovered, Settings};
-use crate::engine::Layout;
+use crate::engine::{Layout, origin};
 use crate::error::Site;
+use crate::ledger::{DomainSpec, PartitionMark};
 use crate::options::Options;
 use crate::saver::Saver;
 use crate::user_code::code_of;
@@ -46,12 +49,25 @@ pub(crate) struct Resume {
     pub(crate) saver: Option<Saver>,
 }
 
+impl Resume {
+    /// Gives the unions of which the checkpoint knows nothing what their inputs had.
+    pub(crate) fn join_watermarks(&mut self, specs: &[DomainSpec]) {
+        for (domain, spec) in specs.iter().enumerate().filter(|(_, spec)| !spec.members.is_empty()) {
+            let start = |member: &usize| self.watermarks.get(*member)?.as_ref().map(|start| start.watermark);
+            let least = spec.members.iter().map(start).min().flatten();
+            if let (Some(slot @ None), Some(watermark)) = (self.watermarks.get_mut(domain), least) {
+                *slot = Some(DomainStart { watermark, partitions: Vec::new() });
+            }
+        }
+    }
+}
+
 /// Where a domain of event time stood.
 #[derive(Clone, Debug)]
 pub(crate) struct DomainStart {
     pub(crate) watermark: EventTime,
-    /// What each partition had shown, and whether it was idle.
-    pub(crate) partitions: Vec<((NodeId, u32), EventTime, bool)>,
+    /// What each partition had shown.
+    pub(crate) partitions: Vec<PartitionMark>,
 }
 
 /// A checkpoint that has been taken, with what it says about this graph.
@@ -117,7 +133,7 @@ impl Opened {
         let is_kept = |uid: &str| !self.dropped.iter().any(|dropped| dropped == uid);
         let start = |node: &Node| {
             let record = commit.watermarks.get(node.uid()).filter(|_| is_kept(node.uid()))?;
-            Some(domain(record, layout))
+            Some(domain(record, node, layout))
         };
         resume.watermarks = layout.domains().into_iter().map(|node| node.and_then(start)).collect();
         for (uid, timers) in commit.timers.iter().filter(|(uid, _)| is_kept(uid)) {
@@ -139,6 +155,7 @@ pub(crate) fn warn_of_ended(resume: &Resume, layout: &Layout) {
     for (start, assigner) in resume.watermarks.iter().zip(layout.domains()) {
         if let (Some(start), Some(node)) = (start, assigner)
             && start.watermark == EventTime::MAX
+            && node.watermark().is_some()
         {
             tracing::warn!(
                 query = %layout.query,
@@ -170,10 +187,15 @@ fn keep(
         .map_err(|error| RunError::Source { site: layout.site(node), error })
 }
 
-fn domain(record: &WatermarkRecord, layout: &Layout) -> DomainStart {
-    let partitions = record.partitions.iter().filter_map(|(uid, partition, shown, idle)| {
-        let source = layout.nodes.iter().find(|node| node.uid() == uid)?;
-        Some(((source.id, *partition), *shown, *idle))
+fn domain(record: &WatermarkRecord, assigner: &Node, layout: &Layout) -> DomainStart {
+    let partitions = record.partitions.iter().filter_map(|record| {
+        let PartitionRecord { uid, partition, rank, shown, is_idle, seen } = record;
+        let origin = if uid == assigner.uid() {
+            *partition
+        } else {
+            origin(layout.nodes.iter().find(|node| node.uid() == uid)?.id, *partition)
+        };
+        Some(PartitionMark { origin, rank: *rank, shown: *shown, is_idle: *is_idle, seen: *seen })
     });
     DomainStart { watermark: record.watermark, partitions: partitions.collect() }
 }
@@ -288,7 +310,9 @@ fn check_operators(
 fn check_watermarks(commit: &CommitRecord, layout: &Layout, options: &Options) -> Result<(), RunError> {
     let assigners = layout.domains();
     let is_there = |uid: &String| assigners.iter().flatten().any(|node| node.uid() == uid);
-    match commit.watermarks.keys().find(|uid| !options.drop_state.contains(uid) && !is_there(uid)) {
+    // That of a union has no partitions, and follows from the others.
+    let assigned = commit.watermarks.iter().filter(|(_, record)| !record.partitions.is_empty());
+    match assigned.map(|(uid, _)| uid).find(|uid| !options.drop_state.contains(uid) && !is_there(uid)) {
         None => {
             for node in assigners.iter().copied().flatten() {
                 let was = commit

@@ -89,7 +89,7 @@ fn in_continuous_mode_a_window_closes_as_soon_as_the_watermark_passes() {
 }
 
 #[test]
-fn an_idle_partition_does_not_hold_the_others_back_in_micro_batch() {
+fn silent_partition_holds_watermark_in_micro_batch() {
     let script = ScriptedSource::new()
         .row(at(1), 1)
         .watermark(at(10))
@@ -108,8 +108,8 @@ fn an_idle_partition_does_not_hold_the_others_back_in_micro_batch() {
     assert_eq!(driver.progress().watermark, Some(at(3)), "the slower partition decides");
     assert_eq!(counted.committed(), []);
     driver.epoch().unwrap();
-    assert_eq!(driver.progress().watermark, Some(at(20)), "the second partition brought nothing");
-    assert_eq!(counted.committed().iter().map(|c| c.value).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(driver.progress().watermark, Some(at(3)), "it may have more of that time");
+    assert_eq!(counted.committed(), []);
 }
 
 #[test]

@@ -190,10 +190,6 @@ where
         self.lines.freeze(now)
     }
 
-    fn is_caught_up(&self, partition: u32) -> bool {
-        self.lines.is_caught_up(partition)
-    }
-
     fn committed(&self, partition: u32, offset: &S::Offset) -> Result<(), SourceError> {
         self.lines.committed(partition, offset)
     }
@@ -255,6 +251,10 @@ where
 
     fn rank(&self) -> u64 {
         self.lines.rank()
+    }
+
+    fn next_rank(&self) -> Option<u64> {
+        self.lines.next_rank()
     }
 }
 

@@ -41,8 +41,6 @@ pub trait DynSource: Send + Sync {
     ) -> Result<Box<dyn DynReader>, SourceError>;
     /// See [`Source::freeze`].
     fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError>;
-    /// See [`Source::is_caught_up`].
-    fn is_caught_up(&self, partition: u32) -> bool;
     /// See [`Source::watermark_partition`].
     fn watermark_partition(&self, partition: u32) -> u32;
     /// See [`Source::committed`].
@@ -70,6 +68,8 @@ pub trait DynReader: Send {
     fn offset(&self) -> Result<ErasedOffset, SourceError>;
     /// See [`Reader::rank`].
     fn rank(&self) -> u64;
+    /// See [`Reader::next_rank`].
+    fn next_rank(&self) -> Option<u64>;
 }
 
 fn encode<O: Offset>(offset: &O) -> Result<ErasedOffset, SourceError> {
@@ -122,9 +122,6 @@ impl<S: Source> DynSource for ErasedSource<S> {
     }
     fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError> {
         self.0.freeze(now)
-    }
-    fn is_caught_up(&self, partition: u32) -> bool {
-        self.0.is_caught_up(partition)
     }
     fn watermark_partition(&self, partition: u32) -> u32 {
         self.0.watermark_partition(partition)
@@ -201,5 +198,8 @@ impl<R: Reader> DynReader for ErasedReader<R> {
     }
     fn rank(&self) -> u64 {
         self.shared().reader.rank()
+    }
+    fn next_rank(&self) -> Option<u64> {
+        self.shared().reader.next_rank()
     }
 }

@@ -97,13 +97,6 @@ pub trait Source: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Whether everything that the source knows of in this partition has been read. It matters only where several
-    /// partitions are slices of one sequence: a slice that has more to read holds the watermark back even while its
-    /// worker has not looked yet.
-    fn is_caught_up(&self, _partition: u32) -> bool {
-        true
-    }
-
     /// The epochs up to here are committed: what was read before these offsets will never be asked for again.
     fn committed(&self, _partition: u32, _offset: &Self::Offset) -> Result<(), SourceError> {
         Ok(())
@@ -234,6 +227,13 @@ pub trait Reader: Send + 'static {
     /// changes. Partitions that are not slices leave it alone.
     fn rank(&self) -> u64 {
         0
+    }
+
+    /// The least rank of the rows that this reader has yet to read, as far as they exist; [`rank`](Self::rank) unless said.
+    /// The watermark waits for rows of that rank while other readers are further on in the sequence. `None` at the end of
+    /// something that grows in place, such as a followed file: nobody waits for rows that nobody has written yet.
+    fn next_rank(&self) -> Option<u64> {
+        Some(self.rank())
     }
 }
 

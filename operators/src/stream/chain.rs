@@ -132,8 +132,7 @@ impl Default for Tap {
 pub struct WatermarkSpec {
     /// How far records may be behind the latest one of their partition; `None` where records say it themselves.
     pub delay: Option<Duration>,
-    /// After how long without records a partition no longer holds the others back (continuous mode; in micro-batch a
-    /// partition is idle in every epoch that brings it nothing).
+    /// After how long without records a partition no longer holds the others back.
     pub idle_after: Option<Duration>,
 }
 

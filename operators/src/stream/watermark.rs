@@ -71,9 +71,14 @@ impl<T: Send + 'static, P: Chain<Out = T, Time = Untimed>> Stream<T, P> {
 }
 
 impl<T: Send + 'static, P, F> Stream<T, AssignTime<P, F>> {
-    /// After so long without a record (processing time, continuous mode), a partition no longer holds back the
-    /// watermark of the others, until its next record. In micro-batch a partition is idle in every epoch that brings it
-    /// nothing, whatever is said here.
+    /// Sets after how long without a record a partition is idle.
+    ///
+    /// Until then a partition that has nothing to read holds back the watermark of the stream, and without this setting it
+    /// does so until its next record or its end. An idle partition holds back nobody until its next record; a stream whose
+    /// partitions are all idle does not hold back those that it is joined with in a union. The time is processing time; a
+    /// partition that has never had a record counts from the start of the query, and no time passes while no query runs. In
+    /// micro-batch the time is the clock of epochs, which is in their plans, so that a replay decides the same: the instant
+    /// at which a partition becomes idle requests an epoch.
     pub fn idle_after(mut self, idle_after: Duration) -> Self {
         self.chain.idle_after = Some(idle_after);
         self

@@ -68,6 +68,8 @@ pub(crate) struct PlanRecord {
     pub(crate) watermarks: BTreeMap<String, EventTime>,
     /// From where to where each partition is read, by uid of the source.
     pub(crate) ranges: BTreeMap<String, Vec<(Json, Json)>>,
+    /// Whether it is the first that its run has planned: no partition fell silent before.
+    pub(crate) begins_run: bool,
     pub(crate) seed: u64,
 }
 
@@ -106,15 +108,29 @@ pub(crate) struct CommitRecord {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct WatermarkRecord {
     pub(crate) watermark: EventTime,
-    /// What it comes from: the uid of a source, its partition (as watermarks count them), what that has shown, whether
-    /// it is idle.
-    pub(crate) partitions: Vec<(String, u32, EventTime, bool)>,
+    /// What it comes from; nothing where streams with different watermarks are joined.
+    pub(crate) partitions: Vec<PartitionRecord>,
     /// The settings that it depends on, by name, in order.
     pub(crate) settings: Settings,
 }
 
 /// Settings that a state depends on, by name, in order.
 pub(crate) type Settings = Vec<(String, String)>;
+
+/// What a partition of a watermark has shown.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct PartitionRecord {
+    /// Of the source; of the operator that assigns the watermark, for rows that were mixed before.
+    pub(crate) uid: String,
+    /// As watermarks count them.
+    pub(crate) partition: u32,
+    /// Of the slice that has shown it, while rows of an earlier one were unread; else 0.
+    pub(crate) rank: u64,
+    pub(crate) shown: EventTime,
+    pub(crate) is_idle: bool,
+    /// When it last showed a record.
+    pub(crate) seen: Option<ProcessingTime>,
+}
 
 /// An operator with state.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

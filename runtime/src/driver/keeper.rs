@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crossbeam_channel::Sender;
-use tidemill_operators::graph::{NodeId, NodeKind};
+use tidemill_operators::graph::NodeId;
 use tidemill_operators::{Epoch, ErasedOffset, Mode, Prepared, ProcessingTime};
 
 use super::Feed;
 use super::flight::Flight;
 use crate::RunError;
-use crate::checkpoint::records::{CommitRecord, Json, OperatorRecord, PlanRecord, WatermarkRecord};
+use crate::checkpoint::records::{
+    CommitRecord, Json, OperatorRecord, PartitionRecord, PlanRecord, WatermarkRecord,
+};
 use crate::checkpoint::store::Checkpoint;
 use crate::checkpoint::{CheckpointError, Storage};
 use crate::control::{Control, EpochPlan, Event};
 use crate::engine::Layout;
+use crate::ledger::PartitionMark;
 use crate::options::Options;
 use crate::recovery::{Opened, recorded};
 use crate::saver::Saved;
@@ -69,7 +72,7 @@ impl Keeper {
             let ranges = plan.ranges.get(layout.nodes.get(node.0)?.uid())?;
             Some((node, ranges.iter().map(|(_, to)| to.0.clone()).collect()))
         });
-        Some(EpochPlan { epoch, now: plan.clock, ends: ends.collect() })
+        Some(EpochPlan { epoch, now: plan.clock, ends: ends.collect(), begins_run: plan.begins_run })
     }
 
     /// Makes the plan of an epoch durable.
@@ -95,6 +98,7 @@ impl Keeper {
             clock: plan.now,
             watermarks: watermarks.collect(),
             ranges: ranges.collect(),
+            begins_run: plan.begins_run,
             ..PlanRecord::default()
         };
         Ok(self.checkpoint.plan(record)?)
@@ -237,10 +241,12 @@ fn watermarks(epoch: Epoch, layout: &Layout, control: &Control) -> BTreeMap<Stri
     for (domain, node) in layout.domains().into_iter().enumerate() {
         let Some(node) = node else { continue };
         let (watermark, marks) = control.ledger.record(domain, epoch, continuous);
-        let partitions = marks.into_iter().filter_map(|(origin, shown, idle)| {
-            let (source, partition) = crate::engine::from_origin(origin);
-            let node = layout.nodes.get(source.0).filter(|node| matches!(node.kind, NodeKind::Source(_)))?;
-            Some((node.uid().to_owned(), partition, shown, idle))
+        let partitions = marks.into_iter().filter_map(|mark| {
+            let (source, partition) = crate::engine::from_origin(mark.origin);
+            // Rows that were mixed on their way are known by the node that assigns their watermark.
+            let node = source.map_or(Some(node), |source| layout.nodes.get(source.0))?;
+            let PartitionMark { rank, shown, is_idle, seen, .. } = mark;
+            Some(PartitionRecord { uid: node.uid().to_owned(), partition, rank, shown, is_idle, seen })
         });
         let record = WatermarkRecord {
             watermark,

@@ -54,6 +54,8 @@ pub(crate) struct Driver {
     summary: Summary,
     /// Whether an epoch is planned before the last one has been read.
     plans_ahead: bool,
+    /// Whether this run has planned an epoch itself.
+    has_planned: bool,
     /// The checkpoint, if there is one.
     keeper: Option<Keeper>,
 }
@@ -145,6 +147,7 @@ impl Driver {
             last_commit: now,
             summary: Summary::default(),
             plans_ahead: false,
+            has_planned: false,
             keeper,
         };
         if matches!(driver.options.trigger, Trigger::AvailableNow | Trigger::Once) {
@@ -466,7 +469,8 @@ impl Driver {
         if !news && !asks {
             return Ok(false);
         }
-        let plan = EpochPlan { epoch: self.next, now, ends };
+        let begins_run = !std::mem::replace(&mut self.has_planned, true);
+        let plan = EpochPlan { epoch: self.next, now, ends, begins_run };
         if let Some(keeper) = &mut self.keeper {
             keeper.plan(&plan, &self.sources, &self.layout, &self.control)?;
         }

@@ -1,50 +1,53 @@
-//! How an operator that assigns watermarks turns what its records justify into the stream's watermark.
+//! How an operator that assigns watermarks reports what its records justify, and learns the stream's watermark.
 //!
-//! In micro-batch it only writes down, by epoch and partition, what was shown: the ledger makes the watermark of the
-//! epoch when that is complete. In continuous mode each worker says what it justifies, and all apply the least.
+//! In micro-batch it only notes, by epoch and partition, what was shown: the ledger works out the watermark of the
+//! epoch when that is complete. In continuous mode it also reports which batches it has observed, and applies what the
+//! ledger works out of what all workers have reported.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
-use tidemill_operators::{DynSource, EventTime, Mode, ProcessingTime};
+use tidemill_operators::{DynSource, Epoch, EventTime, Mode, ProcessingTime};
 
-use super::lower::Upstream;
+use super::source::SourceStatus;
+use super::ticket::Ticket;
 use crate::control::Control;
-use crate::ledger::{DomainId, Hold, PartitionMark};
+use crate::ledger::{DomainId, Observed, Place};
 
 /// How long the other workers may be left without news of the watermark.
 const NEWS: Duration = Duration::from_millis(1);
+
+/// The sources whose rows an operator takes on their own worker, so that it knows when they have arrived. Where batches
+/// are announced nobody needs it.
+#[derive(Default)]
+pub(crate) struct Locals {
+    pub(crate) statuses: BTreeMap<NodeId, Rc<SourceStatus>>,
+    /// An upper bound on the operators between a source and anything else.
+    pub(crate) hops: u64,
+}
 
 pub(crate) struct Assigner {
     pub(crate) domain: DomainId,
     worker: usize,
     control: Arc<Control>,
-    idle_after: Option<Duration>,
-    /// The uid of the watermark, where this run goes on from the end of time: whatever comes now would be late.
+    has_clock: bool,
+    /// The uid of the watermark, where this run resumes from the end of time: whatever comes now would be late.
     over: Option<String>,
-    /// What the partitions read on this worker have shown.
-    origins: BTreeMap<u32, Origin>,
-    /// The sources that reach this operator without leaving the worker, and the partitions of them that it reads.
-    locals: Vec<Upstream>,
-    /// Whether records also come from elsewhere, so that the partitions that will show up are not known.
-    open: bool,
-    /// Whether everything upstream has ended.
-    ended: bool,
-    /// Whether everything has come that will come in this run.
-    came: bool,
+    /// Continuous: what has been observed here, by partition and rank.
+    marks: BTreeMap<(u32, u64), EventTime>,
+    /// Continuous: what the ledger has not been told yet.
+    shown: Vec<(u32, Option<Place>, EventTime)>,
+    tickets: Vec<Arc<Ticket>>,
+    locals: Locals,
+    everything_came: bool,
     told: ProcessingTime,
     untold: bool,
-    born: ProcessingTime,
 }
 
-struct Origin {
-    watermark: EventTime,
-    seen: ProcessingTime,
-}
-
-/// Tells slices of a sequence from partitions of their own: `(watermark partition, source)`.
+/// Whether the partitions of a source are slices of fewer sequences.
 pub(crate) fn is_sliced(source: &dyn DynSource) -> bool {
     let partitions = source.partitions();
     let mut named: Vec<u32> = (0..partitions).map(|p| source.watermark_partition(p)).collect();
@@ -53,14 +56,15 @@ pub(crate) fn is_sliced(source: &dyn DynSource) -> bool {
     named.len() < partitions as usize
 }
 
-/// The number under which rows of a source's partition are known in the whole graph.
+/// The number under which rows of a source's partition are known in the whole graph. Numbers without a node stand for
+/// rows that no longer belong to a partition.
 pub(crate) fn origin(source: NodeId, watermark_partition: u32) -> u32 {
-    ((source.0 as u32) << 16) | (watermark_partition & 0xffff)
+    ((source.0 as u32 + 1) << 16) | (watermark_partition & 0xffff)
 }
 
-/// The source and the partition of such a number.
-pub(crate) fn from_origin(origin: u32) -> (NodeId, u32) {
-    (NodeId((origin >> 16) as usize), origin & 0xffff)
+/// The source and the partition of such a number; no source where it stands for mixed rows.
+pub(crate) fn from_origin(origin: u32) -> (Option<NodeId>, u32) {
+    ((origin >> 16).checked_sub(1).map(|node| NodeId(node as usize)), origin & 0xffff)
 }
 
 impl Assigner {
@@ -68,43 +72,30 @@ impl Assigner {
         (domain, node): (DomainId, &Node),
         worker: usize,
         control: Arc<Control>,
-        locals: Vec<Upstream>,
-        open: bool,
+        locals: Locals,
     ) -> Assigner {
-        let now = control.clock.now();
-        let expected = locals.iter().flat_map(|l| l.origins.iter().copied());
         let start = control.resume.watermarks.get(domain).and_then(Option::as_ref);
-        let shown: BTreeMap<u32, (EventTime, bool)> = start
-            .into_iter()
-            .flat_map(|start| &start.partitions)
-            .map(|((source, partition), shown, idle)| (origin(*source, *partition), (*shown, *idle)))
-            .collect();
-        let at_first = |o| {
-            let (watermark, idle) = shown.get(&o).copied().unwrap_or((EventTime::MIN, false));
-            // One that was idle has been silent long enough.
-            let seen = if idle { ProcessingTime(i64::MIN / 2) } else { now };
-            (o, Origin { watermark, seen })
-        };
-        let origins = expected.map(at_first).collect();
+        // What was known before this run is carried on by one worker.
+        let known = start.filter(|_| worker == 0).into_iter().flat_map(|start| &start.partitions);
+        let marks = known.map(|mark| ((mark.origin, mark.rank), mark.shown)).collect();
         let over = start.filter(|start| start.watermark == EventTime::MAX).map(|_| node.uid().to_owned());
         Assigner {
             domain,
             worker,
-            idle_after: node.watermark().and_then(|watermark| watermark.idle_after),
+            has_clock: control.workers > 1 || node.watermark().is_some_and(|it| it.idle_after.is_some()),
             over,
-            control,
-            origins,
+            marks,
+            shown: Vec::new(),
+            tickets: Vec::new(),
             locals,
-            open,
-            ended: false,
-            came: false,
+            everything_came: false,
             told: ProcessingTime(i64::MIN),
             untold: false,
-            born: now,
+            control,
         }
     }
 
-    /// What is wrong with records, whichever they are, if this run goes on from the end of time.
+    /// What is wrong with records, whichever they are, if this run resumes from the end of time.
     pub(crate) fn refuses(&self) -> Option<String> {
         let uid = self.over.as_ref()?;
         Some(format!(
@@ -116,44 +107,77 @@ impl Assigner {
         ))
     }
 
-    /// Rows have justified a watermark.
-    pub(crate) fn observe(&mut self, epoch: tidemill_operators::Epoch, origin: u32, watermark: EventTime) {
-        match self.control.mode {
-            Mode::MicroBatch => self.control.ledger.shown(self.domain, epoch, origin, watermark),
-            Mode::Continuous => {
-                let seen = self.control.clock.now();
-                let slot = self.origins.entry(origin).or_insert(Origin { watermark, seen });
-                slot.watermark = slot.watermark.max(watermark);
-                slot.seen = seen;
+    /// Rows of a batch have justified a watermark.
+    pub(crate) fn observe(
+        &mut self,
+        epoch: Epoch,
+        origin: u32,
+        watermark: EventTime,
+        ticket: Option<&Arc<Ticket>>,
+    ) {
+        if self.control.mode == Mode::MicroBatch {
+            return self.control.ledger.shown(self.domain, epoch, origin, watermark);
+        }
+        // Rows that have been mixed are told apart by the worker on which they were.
+        let origin = if origin == 0 { self.worker as u32 } else { origin };
+        let place = ticket.filter(|ticket| ticket.origin() == origin).map(|ticket| ticket.place());
+        let slot = self.marks.entry((origin, place.map_or(0, |(rank, _)| rank))).or_insert(watermark);
+        *slot = (*slot).max(watermark);
+        self.shown.push((origin, place, watermark));
+    }
+
+    /// A batch has been observed, as far as it came to this worker.
+    pub(crate) fn retire(&mut self, ticket: Option<Arc<Ticket>>) {
+        self.tickets.extend(ticket);
+    }
+
+    /// Continuous: leaves an epoch with its watermark at that.
+    pub(crate) fn leave(&mut self, epoch: Epoch, watermark: EventTime) {
+        let shown = self.marks.iter().map(|((origin, rank), shown)| (*origin, *rank, *shown)).collect();
+        let unseen = self.control.ledger.leave(self.domain, self.worker, epoch, watermark, shown);
+        // Ranks count only as long as rows before them are unseen.
+        let is_known =
+            |(origin, rank): &(u32, u64)| *rank > 0 && unseen.get(origin).is_none_or(|unseen| rank < unseen);
+        let known: Vec<_> = self.marks.keys().copied().filter(is_known).collect();
+        for key in known {
+            if let Some(shown) = self.marks.remove(&key) {
+                let slot = self.marks.entry((key.0, 0)).or_insert(shown);
+                *slot = (*slot).max(shown);
             }
         }
     }
 
-    /// What the partitions have shown, for the checkpoint.
-    pub(crate) fn marks(&self) -> Vec<PartitionMark> {
-        let now = self.control.clock.now();
-        let idle = |origin: &Origin| self.idle_after.is_some_and(|after| now.since(origin.seen) >= after);
-        self.origins.iter().map(|(id, origin)| (*id, origin.watermark, idle(origin))).collect()
-    }
-
-    /// Nothing will come any more in this run. That is the end of time only if the sources have ended: one that was
-    /// told to stop goes on another day, and its windows stay open until then.
+    /// Nothing will reach this worker any more in this run. That is the end of time only if the sources have ended: one
+    /// that was told to stop resumes in another run, and its windows stay open until then.
     pub(crate) fn end(&mut self) {
-        self.came = true;
-        self.ended = self.control.ledger.has_ended(self.domain);
+        self.everything_came = true;
     }
 
     /// Continuous: the watermark to be applied now; and when to look again, if the passing of time may change it.
-    /// `puts_by`: records that have come wait for their epoch, so this worker is neither at its end nor idle.
-    pub(crate) fn watermark(&mut self, puts_by: bool) -> (EventTime, Option<Duration>) {
-        let now = self.control.clock.now();
-        if !self.came && self.must_wait_for_slices() {
-            return (self.control.ledger.now(self.domain), Some(NEWS));
+    pub(crate) fn watermark(&mut self, has_buffered: bool) -> (EventTime, Option<Duration>) {
+        let now = if self.has_clock { self.control.clock.now() } else { ProcessingTime(0) };
+        let Locals { statuses, hops } = &self.locals;
+        let is_here = |origin| match from_origin(origin).0.and_then(|source| statuses.get(&source)) {
+            Some(status) => !has_buffered && status.has_arrived(origin, *hops),
+            None => true,
+        };
+        let everything_came = self.everything_came && !has_buffered;
+        let observed = Observed {
+            worker: self.worker,
+            now,
+            shown: &mut self.shown,
+            tickets: &mut self.tickets,
+            everything_came,
+            has_arrived: &|origin| everything_came || is_here(origin),
+        };
+        let advanced = self.control.ledger.advance(self.domain, observed);
+        if advanced.fell_idle {
+            for union in self.control.ledger.dependents(self.domain) {
+                self.control.wake_assigners(union, usize::MAX);
+            }
         }
-        let (hold, idle_in) = self.hold(now, puts_by);
-        let (watermark, moved) = self.control.ledger.hold(self.domain, self.worker, hold);
-        self.untold |= moved;
-        let mut look_again = idle_in;
+        self.untold |= advanced.moved;
+        let mut look_again = advanced.look_again;
         if self.untold && self.control.workers > 1 {
             let since = now.since(self.told);
             if self.told.0 == i64::MIN || since >= NEWS {
@@ -165,61 +189,12 @@ impl Assigner {
                 look_again = Some(look_again.map_or(later, |d| d.min(later)));
             }
         }
-        (watermark, look_again)
+        (advanced.watermark, look_again)
     }
 
-    /// Whether a slice of the same sequence has more to read on a worker that has not noticed yet: its records are as
-    /// old as the ones read here, so the watermark must not move on without them.
-    fn must_wait_for_slices(&self) -> bool {
-        self.locals.iter().any(|l| l.sliced)
-            && self.control.ledger.others_idle(self.domain, self.worker)
-            && self.locals.iter().any(Upstream::others_have_more)
-    }
-
-    fn hold(&mut self, now: ProcessingTime, puts_by: bool) -> (Hold, Option<Duration>) {
-        let ended = self.ended || (!self.open && self.locals.iter().all(Upstream::has_ended));
-        if ended && !puts_by {
-            return (Hold::Ended, None);
-        }
-        let mut least: Option<EventTime> = None;
-        let (mut quiet, mut idle): (Option<EventTime>, Option<EventTime>) = (None, None);
-        let mut idle_in: Option<Duration> = None;
-        if self.locals.iter().any(Upstream::soon_quiet) {
-            idle_in = Some(Duration::ZERO);
-        }
-        if self.open && self.origins.is_empty() {
-            // Rows come from other workers: until the first, nobody can say how old it will be.
-            match self.idle_after.map(|idle_after| idle_after.saturating_sub(now.since(self.born))) {
-                Some(Duration::ZERO) => {}
-                left => return (Hold::At(EventTime::MIN), left),
-            }
-        }
-        for (id, origin) in &self.origins {
-            // A partition that has ended, or a slice that has been read as far as there is anything, holds nobody back.
-            let local = self.locals.iter().find(|l| l.origins.contains(id));
-            if let Some(local) = local.filter(|l| !puts_by && l.is_quiet(self.came)) {
-                if local.sliced {
-                    quiet = Some(quiet.map_or(origin.watermark, |q| q.min(origin.watermark)));
-                }
-                continue;
-            }
-            if let Some(idle_after) = self.idle_after.filter(|_| !puts_by) {
-                let silent = now.since(origin.seen);
-                if silent >= idle_after {
-                    idle = idle.max(Some(origin.watermark));
-                    continue;
-                }
-                let left = idle_after - silent;
-                idle_in = Some(idle_in.map_or(left, |d| d.min(left)));
-            }
-            least = Some(least.map_or(origin.watermark, |l| l.min(origin.watermark)));
-        }
-        let hold = match (least, quiet) {
-            (Some(least), _) => Hold::At(least),
-            (None, _) if puts_by => Hold::At(EventTime::MIN),
-            // Partitions that fall silent together leave the watermark as if one had done so after the other.
-            (None, quiet) => quiet.max(idle).map_or(Hold::Idle, Hold::Quiet),
-        };
-        (hold, idle_in)
+    /// Continuous: the last watermark of the run, when all workers have observed all that will come.
+    pub(crate) fn last(&self) -> EventTime {
+        let now = if self.has_clock { self.control.clock.now() } else { ProcessingTime(0) };
+        self.control.ledger.last(self.domain, now)
     }
 }

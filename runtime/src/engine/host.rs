@@ -15,6 +15,7 @@ use timely::scheduling::Activator;
 
 use super::Time;
 use super::parcel::Parcel;
+use super::ticket::Ticket;
 use crate::control::Control;
 use crate::error::{RunError, Site};
 use crate::saver::Changes;
@@ -284,14 +285,15 @@ pub(crate) fn waker(scope: Scope<'_, Time>, address: &[usize]) -> Waker {
     })
 }
 
-/// Takes a batch off an edge, and off the count of what is queued.
-pub(crate) fn receive(control: &Control, worker: usize, parcel: &mut Parcel) -> Batch {
-    let Parcel { batch, crossed, .. } = std::mem::take(parcel);
+/// Takes a batch off an edge, and off the count of what is queued; with its ticket, which lives as long as the batch may
+/// still have something to show.
+pub(crate) fn receive(control: &Control, worker: usize, parcel: &mut Parcel) -> (Batch, Option<Arc<Ticket>>) {
+    let Parcel { batch, crossed, ticket } = std::mem::take(parcel);
     if crossed {
         control.received(worker, batch.len());
     }
     // It has arrived: where it goes from here is for others to say.
-    batch.for_worker(0)
+    (batch.for_worker(0), ticket)
 }
 
 /// An operator that hands on what it gets.

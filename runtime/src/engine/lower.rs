@@ -9,31 +9,34 @@ use tidemill_operators::{DynSource, Mode, Operator, OutputMode, SinkContext};
 use timely::dataflow::Scope;
 
 use super::Time;
-use super::assigner::{Assigner, is_sliced, origin};
+use super::assigner::{Assigner, Locals, from_origin, is_sliced, origin};
 use super::host::{Forward, Hosted, enter, within};
 use super::port::Seats;
 use super::route::{Inflow, Router, Routing};
 use super::seat::{HeldSink, Seat};
 use super::sink::sink;
 use super::source::{Setting, SourceStatus, source};
-use super::stateful::{StatefulInput, stateful};
+use super::stateful::{Role, StatefulInput, stateful};
 use super::stateless::{Edge, copies, stateless};
 use crate::control::Control;
 use crate::error::{RunError, Site};
-use crate::ledger::DomainId;
+use crate::ledger::{DomainId, DomainSpec, PartitionSpec};
 use crate::recovery::keeper_of;
+use crate::user_code::code_of;
 
 /// What follows from the graph alone, worked out once and shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) query: String,
     pub(crate) nodes: Vec<Node>,
-    /// The domain of each node that assigns watermarks.
+    /// The domain of each node that assigns watermarks, or joins streams whose watermarks differ.
     domain_of: BTreeMap<NodeId, DomainId>,
-    /// For each node, the domains whose watermarks hold on its outputs.
-    domains: Vec<Vec<DomainId>>,
-    /// For each domain, the sources that feed it.
-    pub(crate) sources_of: Vec<Vec<NodeId>>,
+    /// For each node, the domain whose watermarks hold on its outputs.
+    domains: Vec<Option<DomainId>>,
+    /// What each domain comes from.
+    specs: Vec<DomainSpec>,
+    /// For each node, the sources whose rows reach it with their partition known, on so many ways; and whether others do.
+    reach: Vec<(BTreeMap<NodeId, usize>, bool)>,
     /// For each node, the sources that reach it without leaving the worker; `None` if anything comes from elsewhere.
     local_sources: Vec<(BTreeSet<NodeId>, bool)>,
 }
@@ -43,54 +46,14 @@ pub(crate) struct SinkSeat {
     pub(crate) instances: usize,
 }
 
-/// A source upstream of an assigner on the same worker.
-pub(crate) struct Upstream {
-    pub(crate) source: Arc<dyn DynSource>,
-    pub(crate) status: Rc<SourceStatus>,
-    /// The partitions of the watermark that this worker reads.
-    pub(crate) origins: Vec<u32>,
-    /// Whether the partitions are slices of fewer sequences.
-    pub(crate) sliced: bool,
-    mine: Vec<u32>,
-    others: Vec<u32>,
-    /// An upper bound on the operators between the source and anything else.
-    hops: u64,
-}
-
-impl Upstream {
-    /// Whether nothing here holds the watermark back (`all_came`: and nothing is on its way any more): all has ended, or a slice has been read as far as there is
-    /// anything.
-    pub(crate) fn is_quiet(&self, all_came: bool) -> bool {
-        let hops = if all_came { None } else { Some(self.hops) };
-        self.status.ended(hops)
-            || (self.sliced
-                && self.status.idle(hops)
-                && self.mine.iter().all(|p| self.source.is_caught_up(*p)))
-    }
-
-    /// Whether everything that the source had for this worker has been taken.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.status.ended(Some(self.hops))
-    }
-
-    /// Whether the source may be quiet in a few steps.
-    pub(crate) fn soon_quiet(&self) -> bool {
-        self.status.soon(self.hops)
-    }
-
-    /// Whether a slice on another worker has more to read.
-    pub(crate) fn others_have_more(&self) -> bool {
-        self.sliced && self.others.iter().any(|p| !self.source.is_caught_up(*p))
-    }
-}
-
 impl Layout {
     pub(crate) fn of(query: String, nodes: Vec<Node>) -> Layout {
         let mut layout = Layout {
             query,
             domain_of: BTreeMap::new(),
             domains: Vec::new(),
-            sources_of: Vec::new(),
+            specs: Vec::new(),
+            reach: Vec::new(),
             local_sources: Vec::new(),
             nodes: Vec::new(),
         };
@@ -98,45 +61,93 @@ impl Layout {
         for node in &nodes {
             let mut from: BTreeSet<NodeId> =
                 node.inputs.iter().filter_map(|i| sources.get(i.from.0)).flatten().copied().collect();
-            let mut local = (BTreeSet::new(), false);
-            for input in &node.inputs {
-                match (&input.route, layout.local_sources.get(input.from.0)) {
-                    (Route::Local, Some((reach, open))) => {
-                        local.0.extend(reach);
-                        local.1 |= open;
-                    }
-                    _ => local.1 = true,
-                }
-            }
             if matches!(node.kind, NodeKind::Source(_)) {
                 from.insert(node.id);
-                local.0.insert(node.id);
             }
-            let domains = if node.watermark().is_some() {
-                let domain = layout.sources_of.len();
-                layout.sources_of.push(from.iter().copied().collect());
-                layout.domain_of.insert(node.id, domain);
-                vec![domain]
-            } else {
-                layout.input_domains(node)
-            };
-            layout.domains.push(domains);
-            layout.local_sources.push(if matches!(node.kind, NodeKind::Grouped(_)) {
+            let reach = layout.reach_of(node);
+            let domain = layout.new_domain(node, &from, &reach, &nodes);
+            layout.domains.push(domain);
+            let (mut local, mut way) = (layout.local_of(node), reach);
+            match &node.kind {
+                NodeKind::Source(_) => {
+                    local.0.insert(node.id);
+                    way.0.insert(node.id, 1);
+                }
                 // What comes out of an aggregation has been exchanged.
-                (BTreeSet::new(), true)
-            } else {
-                local
-            });
+                NodeKind::Grouped(_) => local = (BTreeSet::new(), true),
+                _ => {}
+            }
+            if node.is_stateful() || node.watermark().is_some() {
+                way = (BTreeMap::new(), true);
+            }
+            layout.local_sources.push(local);
+            layout.reach.push(way);
             sources.push(from);
         }
         layout.nodes = nodes;
         layout
     }
 
-    fn input_domains(&self, node: &Node) -> Vec<DomainId> {
-        let all: BTreeSet<DomainId> =
-            node.inputs.iter().filter_map(|i| self.domains.get(i.from.0)).flatten().copied().collect();
-        all.into_iter().collect()
+    /// The sources whose rows come to a node with their partition known, and whether others do.
+    fn reach_of(&self, node: &Node) -> (BTreeMap<NodeId, usize>, bool) {
+        let mut reach = (BTreeMap::new(), false);
+        for (ways, is_mixed) in node.inputs.iter().filter_map(|input| self.reach.get(input.from.0)) {
+            for (source, ways) in ways {
+                *reach.0.entry(*source).or_default() += ways;
+            }
+            reach.1 |= is_mixed;
+        }
+        reach
+    }
+
+    /// The domain of a node's outputs: a new one if it assigns watermarks or joins streams whose watermarks differ.
+    fn new_domain(
+        &mut self,
+        node: &Node,
+        from: &BTreeSet<NodeId>,
+        reach: &(BTreeMap<NodeId, usize>, bool),
+        nodes: &[Node],
+    ) -> Option<DomainId> {
+        let of_inputs: BTreeSet<DomainId> =
+            node.inputs.iter().filter_map(|i| self.domains.get(i.from.0).copied().flatten()).collect();
+        let mut spec = DomainSpec { sources: from.iter().copied().collect(), ..DomainSpec::default() };
+        if let Some(watermark) = node.watermark() {
+            spec.partitions = reach.0.keys().flat_map(|id| partitions_of(*id, nodes)).collect();
+            (spec.is_mixed, spec.idle_after) = (reach.1, watermark.idle_after);
+        } else if of_inputs.len() > 1 {
+            spec.members = of_inputs.into_iter().collect();
+        } else {
+            return of_inputs.first().copied();
+        }
+        let domain = self.specs.len();
+        self.specs.push(spec);
+        self.domain_of.insert(node.id, domain);
+        Some(domain)
+    }
+
+    /// What each domain comes from, when so many workers run.
+    pub(crate) fn specs(&self, mode: Mode, workers: usize) -> Vec<DomainSpec> {
+        let mut specs = self.specs.clone();
+        for partition in specs.iter_mut().flat_map(|spec| &mut spec.partitions) {
+            let source = from_origin(partition.origin).0;
+            let is_announced = source.is_some_and(|it| self.announces(it, mode, workers).is_some());
+            partition.has_ranks &= is_announced;
+        }
+        specs
+    }
+
+    /// The domains to which a source announces its batches, if it has to: where the order in which they are observed may
+    /// be another one than that in which they were read, or somebody else asks what is on its way.
+    fn announces(&self, source: NodeId, mode: Mode, workers: usize) -> Option<Arc<[DomainId]>> {
+        let reached = |(node, domain): (&NodeId, &DomainId)| {
+            let node = self.nodes.get(node.0).filter(|node| node.watermark().is_some())?;
+            self.reach_of(node).0.get(&source).map(|ways| (*domain, *ways))
+        };
+        let domains: Vec<_> = self.domain_of.iter().filter_map(reached).collect();
+        let is_joined = |domain: &DomainId| self.specs.iter().any(|spec| spec.members.contains(domain));
+        let must = workers > 1 || domains.iter().any(|(domain, ways)| *ways > 1 || is_joined(domain));
+        let domains: Arc<[DomainId]> = domains.into_iter().map(|(domain, _)| domain).collect();
+        (must && mode == Mode::Continuous && !domains.is_empty()).then_some(domains)
     }
 
     fn local_of(&self, node: &Node) -> (BTreeSet<NodeId>, bool) {
@@ -226,30 +237,6 @@ impl Layout {
         self.nodes.iter().filter_map(seat).collect()
     }
 
-    /// A node that assigns watermarks, and a source whose records come to it by way of other workers though its partitions
-    /// are slices of one sequence: in continuous mode, the order in which workers read them says nothing there.
-    pub(crate) fn scattered(&self) -> Option<(&Node, &Node)> {
-        self.domains().into_iter().flatten().find_map(|assigner| {
-            let mut seen = BTreeSet::new();
-            let mut ways = vec![(assigner, false)];
-            while let Some((node, crossed)) = ways.pop() {
-                if let NodeKind::Source(source) = &node.kind
-                    && crossed
-                    && is_sliced(&**source)
-                {
-                    return Some((assigner, node));
-                }
-                for input in &node.inputs {
-                    let crossed = crossed || !matches!(input.route, Route::Local);
-                    if seen.insert((input.from, crossed)) {
-                        ways.extend(self.nodes.get(input.from.0).map(|node| (node, crossed)));
-                    }
-                }
-            }
-            None
-        })
-    }
-
     /// Builds the dataflow of one worker.
     pub(crate) fn build<'scope>(
         &self,
@@ -275,9 +262,9 @@ impl Layout {
         self.nodes.iter().try_for_each(|node| building.node(node))
     }
 
-    /// The nodes that assign watermarks, by domain.
+    /// The nodes that assign or join watermarks, by domain.
     pub(crate) fn domains(&self) -> Vec<Option<&Node>> {
-        let mut nodes = vec![None; self.sources_of.len()];
+        let mut nodes = vec![None; self.specs.len()];
         for (node, domain) in &self.domain_of {
             if let Some(slot) = nodes.get_mut(*domain) {
                 *slot = self.nodes.get(node.0);
@@ -296,6 +283,19 @@ impl Layout {
         let nowhere = || Site { operator: "engine".to_owned(), location: String::new() };
         self.nodes.get(node.0).map_or_else(nowhere, Site::of)
     }
+}
+
+/// The partitions of a source, as watermarks count them, with their readers.
+fn partitions_of(id: NodeId, nodes: &[Node]) -> Vec<PartitionSpec> {
+    let Some(NodeKind::Source(source)) = nodes.get(id.0).map(|node| &node.kind) else { return Vec::new() };
+    let mut readers: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    let has_ranks = code_of(id, || {
+        for reader in 0..source.partitions() {
+            readers.entry(origin(id, source.watermark_partition(reader))).or_default().push(reader);
+        }
+        is_sliced(&**source)
+    });
+    readers.into_iter().map(|(origin, readers)| PartitionSpec { origin, readers, has_ranks }).collect()
 }
 
 struct Building<'a, 'scope> {
@@ -348,6 +348,11 @@ impl<'scope> Building<'_, 'scope> {
     fn node(&mut self, node: &Node) -> Result<(), RunError> {
         match &node.kind {
             NodeKind::Source(from) => self.source(node, from),
+            NodeKind::Forward if self.layout.domain_of.contains_key(&node.id) => {
+                let hosted = self.host(node, Box::new(Forward), (true, true));
+                let edges = self.stateful(node, hosted, Seats::new());
+                self.keep(node.id, edges);
+            }
             NodeKind::Forward => {
                 let hosted = self.host(node, Box::new(Forward), (true, true));
                 let inflows = self.inflows(node);
@@ -358,7 +363,8 @@ impl<'scope> Building<'_, 'scope> {
             NodeKind::Operator(spec) => {
                 let operator = self.make(node, &spec.make);
                 let hosted = self.host(node, operator, (true, true));
-                if spec.stateful || spec.watermark.is_some() {
+                let has_domain = self.layout.domain_of.contains_key(&node.id);
+                if spec.stateful || has_domain {
                     let seats = self.seats(node)?;
                     let edges = self.stateful(node, hosted, seats);
                     self.keep(node.id, edges);
@@ -386,7 +392,8 @@ impl<'scope> Building<'_, 'scope> {
         self.statuses.insert(node.id, Rc::clone(&status));
         let hops = self.layout.hops();
         let fed = self.layout.reader_of(node.id, self.control.workers);
-        let setting = Setting { node, source: from, worker: self.worker, status, hops, fed };
+        let announces = self.layout.announces(node.id, self.control.mode, self.control.workers);
+        let setting = Setting { node, source: from, worker: self.worker, status, hops, fed, announces };
         let edge = source(self.scope, setting, Arc::clone(self.control));
         self.keep(node.id, [(0, edge)]);
     }
@@ -409,27 +416,27 @@ impl<'scope> Building<'_, 'scope> {
         let router = self.router(Routing::Labelled);
         let input = StatefulInput {
             inflow: Inflow { edge: partials, router },
-            domains: self.layout.domains.get(node.id.0).cloned().unwrap_or_default(),
+            domain: self.layout.domains.get(node.id.0).copied().flatten(),
         };
         let sources = self.sources_of(node);
-        let merged = stateful(self.scope, &node.label(), vec![input], hosted, None, sources, seats);
+        let merged = stateful(self.scope, &node.label(), vec![input], hosted, Role::Passes, sources, seats);
         let results = merged.into_iter().filter(|(output, _)| *output == 0);
         self.keep(node.id, results.chain(late));
         Ok(())
     }
 
     fn stateful(&mut self, node: &Node, hosted: Hosted, seats: Seats) -> Vec<(usize, Edge<'scope>)> {
-        let domains_of = |input: &Input| self.layout.domains.get(input.from.0).cloned().unwrap_or_default();
-        let domains: Vec<_> = node.inputs.iter().map(domains_of).collect();
-        let assigner = self.assigner(node);
+        let domain_of = |input: &Input| self.layout.domains.get(input.from.0).copied().flatten();
+        let domains: Vec<_> = node.inputs.iter().map(domain_of).collect();
+        let role = self.role(node);
         let sources = self.sources_of(node);
         let inflows = self.inflows(node);
         let inputs = inflows
             .into_iter()
             .zip(domains)
-            .map(|(inflow, domains)| StatefulInput { inflow, domains })
+            .map(|(inflow, domain)| StatefulInput { inflow, domain })
             .collect();
-        stateful(self.scope, &node.label(), inputs, hosted, assigner, sources, seats)
+        stateful(self.scope, &node.label(), inputs, hosted, role, sources, seats)
     }
 
     /// The sources that reach a node without leaving the worker.
@@ -438,29 +445,18 @@ impl<'scope> Building<'_, 'scope> {
         reach.iter().filter_map(|id| self.statuses.get(id).map(Rc::clone)).collect()
     }
 
-    fn assigner(&self, node: &Node) -> Option<Assigner> {
-        let domain = *self.layout.domain_of.get(&node.id)?;
-        let (reach, open) = self.layout.local_of(node);
-        let locals = reach.iter().filter_map(|id| self.upstream(*id)).collect();
-        Some(Assigner::new((domain, node), self.worker, Arc::clone(self.control), locals, open))
-    }
-
-    fn upstream(&self, id: NodeId) -> Option<Upstream> {
-        let NodeKind::Source(source) = &self.layout.nodes.get(id.0)?.kind else { return None };
-        let (mine, others): (Vec<u32>, Vec<u32>) =
-            (0..source.partitions()).partition(|p| *p as usize % self.control.workers == self.worker);
-        let mut origins: Vec<u32> = mine.iter().map(|p| origin(id, source.watermark_partition(*p))).collect();
-        origins.sort_unstable();
-        origins.dedup();
-        Some(Upstream {
-            status: Rc::clone(self.statuses.get(&id)?),
-            origins,
-            sliced: is_sliced(&**source),
-            source: Arc::clone(source),
-            mine,
-            others,
-            hops: self.layout.hops(),
-        })
+    fn role(&self, node: &Node) -> Role {
+        let Some(domain) = self.layout.domain_of.get(&node.id).copied() else { return Role::Passes };
+        if node.watermark().is_none() {
+            return Role::Joins(domain);
+        }
+        let (mode, workers) = (self.control.mode, self.control.workers);
+        let silent = |source: &NodeId| self.layout.announces(*source, mode, workers).is_none();
+        let statuses = self.layout.reach_of(node).0.into_keys().filter(silent);
+        let statuses = statuses.filter_map(|id| self.statuses.get(&id).map(|it| (id, Rc::clone(it))));
+        let locals = Locals { statuses: statuses.collect(), hops: self.layout.hops() };
+        let assigner = Assigner::new((domain, node), self.worker, Arc::clone(self.control), locals);
+        Role::Assigns(Box::new(assigner))
     }
 
     /// The sinks that an operator writes to itself, by output.

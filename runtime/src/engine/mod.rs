@@ -13,6 +13,7 @@ mod stateful;
 mod stateless;
 #[cfg(test)]
 mod tests;
+mod ticket;
 mod time;
 #[cfg(test)]
 mod timer_tests;
@@ -20,6 +21,7 @@ mod worker;
 
 pub(crate) use self::assigner::{from_origin, origin};
 pub(crate) use self::lower::Layout;
+pub(crate) use self::ticket::Ticket;
 pub(crate) use self::worker::{Crew, LocalWorker};
 
 pub(crate) use self::time::Time;

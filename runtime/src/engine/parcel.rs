@@ -1,8 +1,12 @@
 //! The one container type of all edges: a batch, and where it goes.
 
+use std::sync::Arc;
+
 use tidemill_operators::{Batch, Cloner};
 use timely::Accountable;
 use timely::dataflow::channels::ContainerBytes;
+
+use super::ticket::Ticket;
 
 /// A batch on a timely edge; labelled with the worker it is for, where the sender decides.
 #[derive(Clone, Default)]
@@ -10,11 +14,18 @@ pub(crate) struct Parcel {
     pub(crate) batch: Batch,
     /// Whether it has come from another worker, and so counts as queued until it is received.
     pub(crate) crossed: bool,
+    /// Where the batch has been announced to the ledger.
+    pub(crate) ticket: Option<Arc<Ticket>>,
 }
 
 impl Parcel {
     pub(crate) fn new(batch: Batch) -> Parcel {
-        Parcel { batch, crossed: false }
+        Parcel { batch, crossed: false, ticket: None }
+    }
+
+    pub(crate) fn with_ticket(mut self, ticket: Option<Arc<Ticket>>) -> Parcel {
+        self.ticket = ticket;
+        self
     }
 
     pub(crate) fn copyable(mut self, cloner: Option<Cloner>) -> Parcel {

@@ -17,6 +17,7 @@ use timely::progress::Stamp;
 use super::Time;
 use super::parcel::Parcel;
 use super::stateless::Edge;
+use super::ticket::Ticket;
 use crate::control::Control;
 
 /// Where a batch goes.
@@ -41,7 +42,7 @@ impl Router {
         control: &Control,
         from: usize,
         worker: usize,
-        batch: Batch,
+        (batch, ticket): (Batch, Option<Arc<Ticket>>),
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
@@ -49,7 +50,7 @@ impl Router {
         if crossed {
             control.sent(worker, batch.len());
         }
-        let mut parcel = Parcel { batch, crossed };
+        let mut parcel = Parcel { batch, crossed, ticket };
         if let Some(pusher) = pushers.get_mut(worker) {
             Message::push_at(&mut parcel, stamp.clone(), pusher);
         }
@@ -63,20 +64,22 @@ impl Distributor<Parcel> for Router {
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
-        let Parcel { batch, .. } = std::mem::take(parcel);
+        let Parcel { batch, ticket, .. } = std::mem::take(parcel);
         let (control, from) = (&self.control, self.worker);
         match &mut self.routing {
             Routing::ByKey(partition) => {
                 partition(batch, pushers.len(), &mut |worker, part| {
-                    Self::deliver(control, from, worker, part, stamp, pushers);
+                    Self::deliver(control, from, worker, (part, ticket.clone()), stamp, pushers);
                 });
             }
             Routing::Rebalance(next) => {
                 let worker = *next % pushers.len();
                 *next = worker + 1;
-                Self::deliver(control, from, worker, batch, stamp, pushers);
+                Self::deliver(control, from, worker, (batch, ticket), stamp, pushers);
             }
-            Routing::Labelled => Self::deliver(control, from, batch.worker(), batch, stamp, pushers),
+            Routing::Labelled => {
+                Self::deliver(control, from, batch.worker(), (batch, ticket), stamp, pushers);
+            }
         }
     }
 

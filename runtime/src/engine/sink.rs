@@ -30,7 +30,7 @@ pub(crate) fn sink<'scope>(
             seat.begin();
             inlet.for_each(|capability, parcel| {
                 let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.epoch));
-                seat.take(epoch, receive(&control, worker, parcel));
+                seat.take(epoch, receive(&control, worker, parcel).0);
             });
             let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();
             seat.settle(least)

@@ -7,7 +7,8 @@
 //! Where a partition has much to give and only a chain of steps on this worker takes it, the batch is a feed: the chain
 //! reads the rows itself, in its own loop. Until it has, this operator leaves the reader alone and stays in its epoch.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,8 +30,10 @@ use super::assigner::{is_sliced, origin};
 use super::host::{Alarm, enter, steps, waker};
 use super::parcel::Parcel;
 use super::stateless::Edge;
+use super::ticket::Ticket;
 use crate::control::{Control, Event};
 use crate::error::{RunError, Site};
+use crate::ledger::DomainId;
 
 /// How many rows are asked for at once; the reader may make it less for large rows.
 const ROWS: usize = 8_192;
@@ -44,27 +47,28 @@ const FEED_TAKES: Duration = Duration::from_millis(5);
 /// What the operators on the same worker may know of a source: since which step it has ended, or had nothing to read.
 #[derive(Debug, Default)]
 pub(crate) struct SourceStatus {
-    ended: Cell<Option<u64>>,
     idle: Cell<Option<u64>>,
+    /// By partition (as rows carry it): when a batch was last sent.
+    sent: RefCell<BTreeMap<u32, Rc<Cell<u64>>>>,
     /// Whether it has just read something, and there is more to read at once.
     more: Cell<bool>,
 }
 
 impl SourceStatus {
-    /// Whether it has ended; with `hops`, so many steps ago, so that all that it sent has arrived everywhere.
-    pub(crate) fn ended(&self, hops: Option<u64>) -> bool {
-        long_ago(self.ended.get(), hops)
+    /// Whether it has had nothing to read for so many steps.
+    fn idle(&self, hops: u64) -> bool {
+        self.idle.get().is_some_and(|since| is_long_ago(since, hops))
     }
 
-    /// Whether it has nothing to read; with `hops`, for so many steps.
-    pub(crate) fn idle(&self, hops: Option<u64>) -> bool {
-        long_ago(self.idle.get(), hops)
+    /// Whether all batches of a partition were sent at least so many steps ago, and so have arrived everywhere.
+    pub(crate) fn has_arrived(&self, origin: u32, hops: u64) -> bool {
+        self.sent.borrow().get(&origin).is_none_or(|sent| is_long_ago(sent.get(), hops))
     }
 
-    /// Whether one of these will be so in a few steps, though it is not yet.
-    pub(crate) fn soon(&self, hops: u64) -> bool {
-        let pending = |since: Option<u64>| since.is_some() && !long_ago(since, Some(hops));
-        pending(self.ended.get()) || pending(self.idle.get())
+    /// Where to note when a batch of a partition is sent.
+    fn sent(&self, origin: u32) -> Rc<Cell<u64>> {
+        let long_ago = || Rc::new(Cell::new(steps().wrapping_sub(u64::MAX / 2)));
+        Rc::clone(self.sent.borrow_mut().entry(origin).or_insert_with(long_ago))
     }
 
     /// Notes whether it has nothing to read.
@@ -76,8 +80,8 @@ impl SourceStatus {
     }
 }
 
-fn long_ago(since: Option<u64>, hops: Option<u64>) -> bool {
-    since.is_some_and(|since| hops.is_none_or(|hops| steps().wrapping_sub(since) > hops))
+fn is_long_ago(since: u64, hops: u64) -> bool {
+    steps().wrapping_sub(since) > hops
 }
 
 /// What a source is, and what is around it.
@@ -90,6 +94,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) hops: u64,
     /// The operator that takes all rows, if it can read feeds.
     pub(crate) fed: Option<NodeId>,
+    /// The domains to which batches are announced.
+    pub(crate) announces: Option<Arc<[DomainId]>>,
 }
 
 /// Builds the operator.
@@ -98,7 +104,7 @@ pub(crate) fn source<'scope>(
     setting: Setting<'_>,
     control: Arc<Control>,
 ) -> Edge<'scope> {
-    let Setting { node, source, worker, status, hops, fed } = setting;
+    let Setting { node, source, worker, status, hops, fed, announces } = setting;
     let mut builder = OperatorBuilder::new(node.label(), scope);
     let (output, stream) = builder.new_output::<Parcel>();
     let address = builder.operator_info().address;
@@ -127,6 +133,7 @@ pub(crate) fn source<'scope>(
         counted_idle: false,
         waker: for_readers,
         fed,
+        announces,
         feeds: Feeds { most: FIRST_FEED, since: None, done: own },
         output: OutputBuilder::from(output),
         epoch: first,
@@ -163,6 +170,19 @@ struct Part {
     abundant: bool,
     /// Whether a feed of it is on its way, or being read.
     lent: bool,
+    /// When a batch was last sent, for the operators on this worker.
+    sent: Rc<Cell<u64>>,
+    /// Where the readers read slices of a sequence: what the ledger knows of the rank of the next row.
+    rank: Option<u64>,
+    /// Whether the operators on this worker have been woken because it has ended.
+    told_end: bool,
+}
+
+impl Part {
+    /// The least rank of the rows that are yet to be read: none at the end of something that grows in place.
+    fn next_rank(&self) -> u64 {
+        if self.ended { u64::MAX } else { self.reader.next_rank().unwrap_or(u64::MAX) }
+    }
 }
 
 /// How feeds are handed out.
@@ -198,6 +218,7 @@ struct Reading {
     counted_idle: bool,
     waker: Waker,
     fed: Option<NodeId>,
+    announces: Option<Arc<[DomainId]>>,
     feeds: Feeds,
     output: OutputBuilder<Time, NoopBuilder<Parcel>>,
     epoch: Epoch,
@@ -224,7 +245,7 @@ fn settle(part: &mut Part, polled: &Polled, source: NodeId, epoch: Epoch, contro
     if poll == Poll::End {
         part.ended = true;
         part.done = true;
-        control.ledger.partition_ended(source, epoch);
+        control.ledger.partition_ended(source, part.partition, part.origin, epoch);
     }
     if control.mode == Mode::MicroBatch && part.reader.at_limit() {
         part.done = true;
@@ -275,7 +296,19 @@ impl Reading {
             let reader = self.source.open(partition, &start, context)?;
             let origin = origin(self.node.id, self.source.watermark_partition(partition));
             let abundant = self.control.feeds_from == 0;
-            Ok(Part { partition, origin, reader, ended: false, done: false, abundant, lent: false })
+            let (sent, rank) = (self.status.sent(origin), None);
+            Ok(Part {
+                partition,
+                origin,
+                reader,
+                ended: false,
+                done: false,
+                abundant,
+                lent: false,
+                sent,
+                rank,
+                told_end: false,
+            })
         })
         .collect()
     }
@@ -344,12 +377,9 @@ impl Reading {
         self.status.set_idle(idle);
         // Idle counts once everything that was sent has arrived: the operators of this worker are then told, and only
         // after them the driver.
-        let counts = self.status.idle(Some(self.hops));
+        let counts = self.status.idle(self.hops);
         if counts != self.counted_idle {
             self.counted_idle = counts;
-            if counts && self.sliced {
-                self.control.wake_assigners_on(self.worker);
-            }
             self.control.set_source_idle(self.node.id, self.worker, counts);
         } else if idle && !counts {
             self.alarm.now();
@@ -376,6 +406,7 @@ impl Reading {
             rows += polled.rows;
             settle(part, &polled, self.node.id, self.epoch, &self.control);
         }
+        self.reach();
         self.count(rows, self.fed);
         if all_back && self.feeds.since.is_some() {
             self.feeds.back(self.control.clock.now());
@@ -407,7 +438,12 @@ impl Reading {
                 && let Some(capability) = capability
             {
                 let batch = part.reader.feed(self.feeds.most, &self.feeds.done);
-                let mut parcel = Parcel::new(batch.with_origin(part.origin));
+                let ticket = self
+                    .announces
+                    .as_ref()
+                    .map(|domains| Ticket::announce(&self.control, domains, part.origin, part.reader.rank()));
+                part.sent.set(steps());
+                let mut parcel = Parcel::new(batch.with_origin(part.origin)).with_ticket(ticket);
                 session.session_with_builder(capability).give_container(&mut parcel);
                 (part.lent, lent) = (true, true);
                 if self.sliced {
@@ -415,13 +451,20 @@ impl Reading {
                 }
                 continue;
             }
+            let rank = if self.announces.is_some() { part.reader.rank() } else { 0 };
             let (batch, polled) = part.reader.poll(ROWS)?;
             let Polled { rows, poll, .. } = polled;
             total += rows;
             if rows > 0
                 && let Some(capability) = capability
             {
-                let mut parcel = Parcel::new(batch.with_origin(part.origin)).copyable(cloner);
+                let ticket = self
+                    .announces
+                    .as_ref()
+                    .map(|domains| Ticket::announce(&self.control, domains, part.origin, rank));
+                part.sent.set(steps());
+                let mut parcel =
+                    Parcel::new(batch.with_origin(part.origin)).copyable(cloner).with_ticket(ticket);
                 session.session_with_builder(capability).give_container(&mut parcel);
             }
             match poll {
@@ -440,6 +483,7 @@ impl Reading {
         }
         drop(session);
         self.count(total, None);
+        self.reach();
         if lent {
             self.feeds.since = Some(self.control.clock.now());
             return Ok((Found::Paused, total));
@@ -461,8 +505,27 @@ impl Reading {
                 metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
             }
         }
-        if self.status.ended.get().is_none() && self.readers.iter().flatten().all(|part| part.ended) {
-            self.status.ended.set(Some(steps()));
+    }
+
+    /// Tells the ledger what the readers of slices have read, and the operators of this worker what has ended.
+    fn reach(&mut self) {
+        let Reading { control, worker, readers, sliced, announces, .. } = self;
+        let mut moved = false;
+        for part in readers.iter_mut().flatten().filter(|part| !part.lent) {
+            if part.ended && !std::mem::replace(&mut part.told_end, true) {
+                moved = true;
+            }
+            let Some(domains) = announces.as_ref().filter(|_| *sliced) else { continue };
+            let rank = part.next_rank();
+            if part.rank != Some(rank) {
+                part.rank = Some(rank);
+                for domain in domains.iter() {
+                    moved |= control.ledger.reach(*domain, part.origin, part.partition, rank);
+                }
+            }
+        }
+        if moved && control.mode == Mode::Continuous {
+            control.wake_assigners_on(*worker);
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_operators::{Batch, Epoch, EventTime, Mode, ProcessingTime};
@@ -21,7 +22,8 @@ use super::port::{Port, Seats};
 use super::route::{Inflow, Inlet};
 use super::source::SourceStatus;
 use super::stateless::Edge;
-use crate::ledger::DomainId;
+use super::ticket::Ticket;
+use crate::ledger::{DomainId, joined};
 
 /// A flush of so few rows, which hands over no more than that, is taken for one that costs nothing, and the clock is not
 /// read for it.
@@ -34,10 +36,20 @@ const AMORTISED: u32 = 200;
 /// How long anything may be gathered before it is handed over.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// An input: its edge, and the domains whose watermarks hold on it.
+/// An input: its edge, and the domain of its watermark if it has event time.
 pub(crate) struct StatefulInput<'scope> {
     pub(crate) inflow: Inflow<'scope>,
-    pub(crate) domains: Vec<DomainId>,
+    pub(crate) domain: Option<DomainId>,
+}
+
+/// What an operator is to the watermarks of its outputs.
+pub(crate) enum Role {
+    /// It passes on that of its inputs.
+    Passes,
+    /// It assigns them.
+    Assigns(Box<Assigner>),
+    /// It joins streams whose watermarks differ: the result is a domain of its own.
+    Joins(DomainId),
 }
 
 type Frontiers = [MutableAntichain<Time>];
@@ -48,25 +60,30 @@ pub(crate) fn stateful<'scope>(
     name: &str,
     inputs: Vec<StatefulInput<'scope>>,
     hosted: Hosted,
-    assigner: Option<Assigner>,
+    role: Role,
     sources: Vec<Rc<SourceStatus>>,
     seats: Seats,
 ) -> Vec<(usize, Edge<'scope>)> {
     let mut builder = OperatorBuilder::new(name.to_owned(), scope);
-    let domains: Vec<Vec<DomainId>> = inputs.iter().map(|i| i.domains.clone()).collect();
+    let domains: Vec<Option<DomainId>> = inputs.iter().map(|i| i.domain).collect();
     let mut inlets: Vec<Inlet> = inputs.into_iter().map(|i| i.inflow.connect(&mut builder, false)).collect();
     let (mut ports, edges) = Port::all(&mut builder, scope, hosted.outputs(), seats, &hosted.control);
     let address = builder.operator_info().address;
     let alarm = Alarm::new(scope.activator_for(address.clone()));
-    if let Some(assigner) = &assigner {
-        hosted.control.add_assigner(assigner.domain, hosted.worker(), waker(scope, &address));
+    let (assigner, joins) = match role {
+        Role::Passes => (None, None),
+        Role::Assigns(assigner) => (Some(*assigner), None),
+        Role::Joins(domain) => (None, Some(domain)),
+    };
+    if let Some(domain) = assigner.as_ref().map(|assigner| assigner.domain).or(joins) {
+        hosted.control.add_assigner(domain, hosted.worker(), waker(scope, &address));
     }
     if hosted.control.is_stepped() {
         hosted.control.add_timed(waker(scope, &address));
     }
     builder.build_reschedule(move |capabilities| {
         Port::endow(&mut ports, capabilities);
-        let mut stand = Stand::new(hosted, assigner, sources, domains, ports, alarm);
+        let mut stand = Stand::new(hosted, (assigner, joins), sources, domains, ports, alarm);
         move |frontiers| {
             stand.begin();
             enter(stand.hosted.node);
@@ -74,8 +91,10 @@ pub(crate) fn stateful<'scope>(
                 inlet.for_each(|capability, parcel| {
                     let time = capability.stamp().elements().first().copied();
                     let time = time.unwrap_or(Time::new(Epoch(0), EventTime::MIN));
-                    let batch = receive(&stand.hosted.control, stand.hosted.worker(), parcel);
-                    stand.take(time, input, batch);
+                    let (batch, ticket) = receive(&stand.hosted.control, stand.hosted.worker(), parcel);
+                    // Only an operator that assigns watermarks has to observe what comes.
+                    let ticket = ticket.filter(|_| stand.assigner.is_some());
+                    stand.take(time, (input, batch, ticket));
                 });
             }
             stand.settle(frontiers)
@@ -88,8 +107,11 @@ pub(crate) fn stateful<'scope>(
 struct Stash {
     /// The least watermark under which one of them was sent.
     watermark: i64,
-    batches: VecDeque<(usize, Batch)>,
+    batches: VecDeque<Arrived>,
 }
+
+/// A batch, the input on which it came, and its ticket where it is to be observed.
+type Arrived = (usize, Batch, Option<Arc<Ticket>>);
 
 /// Where the operator stands.
 struct Stand {
@@ -97,7 +119,10 @@ struct Stand {
     assigner: Option<Assigner>,
     /// The sources that reach this operator without leaving the worker.
     sources: Vec<Rc<SourceStatus>>,
-    domains: Vec<Vec<DomainId>>,
+    /// Of each input, if it has event time.
+    domains: Vec<Option<DomainId>>,
+    /// Of the outputs, where streams with different watermarks are joined.
+    joins: Option<DomainId>,
     ports: Vec<Port>,
     alarm: Alarm,
     epoch: Epoch,
@@ -126,9 +151,9 @@ struct Stand {
 impl Stand {
     fn new(
         hosted: Hosted,
-        assigner: Option<Assigner>,
+        (assigner, joins): (Option<Assigner>, Option<DomainId>),
         sources: Vec<Rc<SourceStatus>>,
-        domains: Vec<Vec<DomainId>>,
+        domains: Vec<Option<DomainId>>,
         ports: Vec<Port>,
         alarm: Alarm,
     ) -> Stand {
@@ -139,6 +164,7 @@ impl Stand {
             let start = resume.watermarks.get(domain).and_then(Option::as_ref);
             start.map_or(EventTime::MIN, |start| start.watermark)
         };
+        let own = own.or(joins);
         let over = own.into_iter().chain(domains.iter().flatten().copied().filter(|_| own.is_none()));
         let watermark = over.map(start).min().unwrap_or(EventTime::MIN);
         Stand {
@@ -146,6 +172,7 @@ impl Stand {
             assigner,
             sources,
             domains,
+            joins,
             ports,
             alarm,
             epoch,
@@ -177,6 +204,12 @@ impl Stand {
         if self.watermark > EventTime::MIN {
             self.hosted.call(|operator, context| operator.watermark(context));
         }
+        // Partitions that had not been idle count from an epoch of this run, even if none brings a record.
+        if let (Some(assigner), false) = (&self.assigner, self.continuous())
+            && self.hosted.control.ledger.may_change(assigner.domain)
+        {
+            self.hosted.control.request_epoch_at(self.hosted.control.clock.now());
+        }
         if let Some(at) = self.hosted.restored_timer() {
             self.hosted.context.wake_at(at);
         }
@@ -188,20 +221,20 @@ impl Stand {
     }
 
     /// Takes a batch, or puts it by until its epoch comes.
-    fn take(&mut self, time: Time, input: usize, batch: Batch) {
+    fn take(&mut self, time: Time, arrived: Arrived) {
         let epoch = Epoch(time.epoch);
         if epoch == self.epoch {
-            self.work(input, batch);
+            self.work(arrived);
         } else {
-            self.hosted.control.stashed(self.hosted.worker(), batch.len() as i64);
+            self.hosted.control.stashed(self.hosted.worker(), arrived.1.len() as i64);
             let empty = || Stash { watermark: i64::MAX, batches: VecDeque::new() };
             let stash = self.stash.entry(epoch).or_insert_with(empty);
             stash.watermark = stash.watermark.min(time.watermark);
-            stash.batches.push_back((input, batch));
+            stash.batches.push_back(arrived);
         }
     }
 
-    fn work(&mut self, input: usize, batch: Batch) {
+    fn work(&mut self, (input, batch, ticket): Arrived) {
         // A feed comes only when there have been rows before; alone it may be empty.
         if !batch.is_empty()
             && !batch.is_feed()
@@ -216,7 +249,7 @@ impl Stand {
         // Nobody knows how many are in a feed.
         self.rows = self.rows.saturating_add(if batch.is_feed() { usize::MAX } else { batch.len() });
         self.hosted.batch(input, batch);
-        self.observe();
+        self.observe(ticket);
         self.send();
     }
 
@@ -231,13 +264,14 @@ impl Stand {
         }
     }
 
-    fn observe(&mut self) {
+    fn observe(&mut self, ticket: Option<Arc<Ticket>>) {
         let epoch = self.epoch;
         match &mut self.assigner {
             Some(assigner) => {
                 for (origin, watermark) in self.hosted.context.drain_observed() {
-                    assigner.observe(epoch, origin, watermark);
+                    assigner.observe(epoch, origin, watermark, ticket.as_ref());
                 }
+                assigner.retire(ticket);
             }
             None => drop(self.hosted.context.drain_observed()),
         }
@@ -361,7 +395,7 @@ impl Stand {
             return true;
         }
         if !std::mem::replace(&mut self.last_word, true) {
-            control.ledger.last_word(assigner.domain);
+            control.ledger.last_word(assigner.domain, self.hosted.worker());
             control.wake_assigners(assigner.domain, self.hosted.worker());
         }
         control.ledger.all_last_words(assigner.domain)
@@ -397,23 +431,29 @@ impl Stand {
         }
     }
 
-    /// The least watermark over the inputs that have event time: of records that can still come or wait here, in this
-    /// epoch or (from a worker that is ahead) in a later one; or, for an input that has brought all of this epoch, the
-    /// watermark with which it ended there.
+    /// The watermark of the inputs that have event time. That of one input: the least of records that can still come or
+    /// are buffered here, in this epoch or (from a worker that is ahead) in a later one; or, for an input that has brought
+    /// all of this epoch, the watermark with which it ended there.
     fn watermark_of_inputs(&self, frontiers: &Frontiers) -> Option<EventTime> {
         let ledger = &self.hosted.control.ledger;
-        let of_input = |(domains, frontier): (&Vec<DomainId>, &MutableAntichain<Time>)| {
-            if domains.is_empty() {
-                return None;
-            }
+        let of_input = |(domain, frontier): (&Option<DomainId>, &MutableAntichain<Time>)| {
+            let domain = (*domain)?;
             let frontier = frontier.frontier();
             let waiting = self.stash.values().map(|stash| stash.watermark);
             match frontier.iter().any(|t| t.epoch <= self.epoch.0) {
-                true => frontier.iter().map(|t| t.watermark).chain(waiting).min().map(EventTime),
-                false => domains.iter().map(|d| ledger.end_of_interval(*d, self.epoch)).min(),
+                true => {
+                    let least = frontier.iter().map(|t| t.watermark).chain(waiting).min().map(EventTime)?;
+                    let is_idle = self.joins.is_some() && self.stash.is_empty() && ledger.is_idle(domain);
+                    Some((least, is_idle))
+                }
+                false => Some(ledger.end_of_interval(domain, self.epoch)),
             }
         };
-        self.domains.iter().zip(frontiers).filter_map(of_input).min()
+        let inputs = self.domains.iter().zip(frontiers).filter_map(of_input);
+        match self.joins {
+            Some(_) => Some(joined(inputs)),
+            None => inputs.map(|(watermark, _)| watermark).min(),
+        }
     }
 
     fn apply(&mut self, watermark: EventTime) {
@@ -433,24 +473,29 @@ impl Stand {
         let ledger = &self.hosted.control.ledger;
         let epoch = self.epoch;
         let end = match (&self.assigner, self.hosted.control.mode) {
-            (Some(assigner), Mode::MicroBatch) => Some(ledger.end_of_batch(assigner.domain, epoch)),
+            (Some(assigner), Mode::MicroBatch) => Some(self.end_of_batch(assigner.domain)),
             (Some(assigner), Mode::Continuous) => {
                 let last = everything_came && epoch.next().0 >= self.hosted.control.epochs();
                 Some(match last {
                     // All workers stand in the last epoch, and their sources have ended: so has time.
                     true if ledger.has_ended(assigner.domain) => EventTime::MAX,
-                    // Asked for again, now that all have said their last word: between the last look and this
-                    // worker's own word, another one may have said what moves it.
-                    true => ledger.now(assigner.domain),
+                    // Now that all have observed everything: another worker may have done so after the last look.
+                    true => assigner.last(),
                     false => self.watermark,
                 })
             }
-            (None, mode) => {
-                let of = |domain: &DomainId| match mode {
-                    Mode::MicroBatch => ledger.end_of_batch(*domain, epoch),
-                    Mode::Continuous => ledger.end_of_interval(*domain, epoch),
-                };
-                self.domains.iter().flatten().map(of).min()
+            (None, Mode::MicroBatch) => {
+                let domains = self.domains.iter().flatten().copied();
+                let domains = domains.filter(|_| self.joins.is_none()).chain(self.joins);
+                domains.map(|domain| self.end_of_batch(domain)).min()
+            }
+            (None, Mode::Continuous) => {
+                let inputs =
+                    self.domains.iter().flatten().map(|domain| ledger.end_of_interval(*domain, epoch));
+                match self.joins {
+                    Some(_) => Some(joined(inputs)),
+                    None => inputs.map(|(watermark, _)| watermark).min(),
+                }
             }
         };
         if let Some(end) = end {
@@ -461,10 +506,7 @@ impl Stand {
         self.send();
         self.hosted.save(epoch, self.wake_at);
         self.hosted.report_state();
-        if let (Some(assigner), Mode::Continuous) = (&self.assigner, self.hosted.control.mode) {
-            let (worker, partitions) = (self.hosted.worker(), assigner.marks());
-            self.hosted.control.ledger.leave(assigner.domain, worker, epoch, self.watermark, partitions);
-        }
+        self.leave_watermark(epoch);
         self.taken = false;
         if let Some(at) = self.wake_at.filter(|_| !self.continuous()) {
             self.hosted.control.still_requests_epoch_at(at);
@@ -477,9 +519,39 @@ impl Stand {
         if self.continuous() {
             self.serve_timer(now);
         }
-        for (input, batch) in self.stash.remove(&self.epoch).map(|s| s.batches).unwrap_or_default() {
-            self.hosted.control.stashed(self.hosted.worker(), -(batch.len() as i64));
-            self.work(input, batch);
+        for arrived in self.stash.remove(&self.epoch).map(|s| s.batches).unwrap_or_default() {
+            self.hosted.control.stashed(self.hosted.worker(), -(arrived.1.len() as i64));
+            self.work(arrived);
+        }
+    }
+
+    /// Micro-batch: the watermark at the end of the epoch that the operator is in.
+    fn end_of_batch(&self, domain: DomainId) -> EventTime {
+        let control = &self.hosted.control;
+        control
+            .ledger
+            .end_of_batch(domain, self.epoch, control.now(self.epoch), control.begins_run(self.epoch))
+            .0
+    }
+
+    /// Notes with which watermark the worker leaves the epoch (continuous); asks for an epoch when time will have changed
+    /// it (micro-batch).
+    fn leave_watermark(&mut self, epoch: Epoch) {
+        let control = &self.hosted.control;
+        match (&mut self.assigner, control.mode) {
+            (Some(assigner), Mode::MicroBatch) => {
+                if let Some(at) = control.ledger.changes_at(assigner.domain) {
+                    control.still_requests_epoch_at(at);
+                }
+            }
+            (Some(assigner), Mode::Continuous) => assigner.leave(epoch, self.watermark),
+            (None, Mode::Continuous) => {
+                if let Some(domain) = self.joins {
+                    let worker = self.hosted.worker();
+                    control.ledger.leave(domain, worker, epoch, self.watermark, Vec::new());
+                }
+            }
+            (None, Mode::MicroBatch) => {}
         }
     }
 

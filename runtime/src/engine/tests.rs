@@ -11,9 +11,9 @@ use tidemill_operators::{
     SourceError, Waker, tumbling,
 };
 
-use super::LocalWorker;
+use super::{LocalWorker, origin};
 use crate::control::Control;
-use crate::ledger::Hold;
+use crate::ledger::Observed;
 use crate::options::Options;
 use crate::query::Prepared;
 use crate::testing::{ScriptedSource, SimClock};
@@ -43,11 +43,24 @@ fn first_of_two(shown: EventTime) -> (LocalWorker, Arc<Control>) {
     (worker, prepared.control)
 }
 
+/// The other worker has observed what its partition shows.
+fn observe(control: &Control, watermark: EventTime) {
+    let observed = Observed {
+        worker: 1,
+        now: control.clock.now(),
+        shown: &mut vec![(origin(NodeId(0), 1), None, watermark)],
+        tickets: &mut Vec::new(),
+        everything_came: false,
+        has_arrived: &|_| true,
+    };
+    control.ledger.advance(0, observed);
+}
+
 #[test]
 fn a_run_ends_with_the_watermark_that_the_last_word_of_any_worker_justifies() {
     let at = EventTime::from_secs;
     let (mut worker, control) = first_of_two(at(100));
-    control.ledger.hold(0, 1, Hold::At(at(20)));
+    observe(&control, at(20));
 
     // The other worker answers the last word of the first one with its own, before the first one does anything else.
     let other = Arc::downgrade(&control);
@@ -56,8 +69,8 @@ fn a_run_ends_with_the_watermark_that_the_last_word_of_any_worker_justifies() {
         1,
         Waker::new(move || {
             let Some(control) = other.upgrade().filter(|control| control.is_finishing()) else { return };
-            control.ledger.hold(0, 1, Hold::At(at(70)));
-            control.ledger.last_word(0);
+            observe(&control, at(70));
+            control.ledger.last_word(0, 1);
             control.ledger.leave(0, 1, Epoch(0), at(70), Vec::new());
         }),
     );
@@ -65,7 +78,7 @@ fn a_run_ends_with_the_watermark_that_the_last_word_of_any_worker_justifies() {
     for _ in 0..STEPS {
         worker.step();
     }
-    assert_eq!(control.ledger.end_of_interval(0, Epoch(0)), at(70));
+    assert_eq!(control.ledger.end_of_interval(0, Epoch(0)).0, at(70));
 }
 
 #[test]

@@ -143,6 +143,11 @@ impl<T: Data> Reader for JournalReader<T> {
     fn rank(&self) -> u64 {
         self.queue.rank()
     }
+
+    /// That of the source once everything received has been read; what is in the journal has no ranks.
+    fn next_rank(&self) -> Option<u64> {
+        Some(if self.old.is_empty() && self.queue.is_drained() { self.queue.rank() } else { 0 })
+    }
 }
 
 impl<T> Drop for JournalReader<T> {

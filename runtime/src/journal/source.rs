@@ -234,11 +234,6 @@ where
         Ok(())
     }
 
-    fn is_caught_up(&self, partition: u32) -> bool {
-        let drained = self.runs().partitions.get(&partition).is_none_or(|own| own.queue.is_drained());
-        drained && self.source.is_caught_up(partition)
-    }
-
     /// Removes what lies wholly before that. The source was told when the journal had it.
     fn committed(&self, partition: u32, offset: &u64) -> Result<(), SourceError> {
         let store = self.runs().partitions.get(&partition).and_then(|own| own.store.clone());

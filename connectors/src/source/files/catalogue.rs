@@ -5,7 +5,7 @@
 //! down before it counts, so that this holds for all runs of the query. Everything before `released` has been
 //! given to an epoch.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,8 +98,6 @@ pub(super) struct Catalogue {
     released: Position,
     /// Whether the query is to end with the files that are known.
     frozen: bool,
-    /// The block at which each partition stands.
-    standing: BTreeMap<u64, u64>,
     /// Where what was found is kept, so that a later run counts the same blocks.
     log: Option<Arc<dyn SourceLog>>,
 }
@@ -310,20 +308,6 @@ impl Catalogue {
             self.look(settings, Some(now))?;
         }
         Ok(())
-    }
-
-    /// A reader has come to a block.
-    pub(super) fn stand(&mut self, block: u64, settings: &Settings) {
-        self.standing.insert(block % u64::from(settings.partitions.max(1)), block);
-    }
-
-    /// Whether a partition has read every block that is known.
-    pub(super) fn is_caught_up(&self, partition: u32) -> bool {
-        let partition = u64::from(partition);
-        if let Some(followed) = &self.followed {
-            return followed.is_caught_up(partition);
-        }
-        self.standing.get(&partition).copied().unwrap_or(partition) >= self.total
     }
 
     /// Looks for the first time, unless that has been done.

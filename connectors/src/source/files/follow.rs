@@ -31,8 +31,6 @@ const KEPT_OPEN: usize = 16;
 struct Standing {
     position: Position,
     read: Option<Fingerprint>,
-    /// Whether it has read all that is complete.
-    idle: bool,
 }
 
 /// What a reader is to read next of a block.
@@ -157,10 +155,10 @@ impl Followed {
     }
 
     /// A partition has been read, or planned to be read, up to there.
-    pub(super) fn stand(&mut self, position: Position, read: Option<Fingerprint>, idle: bool) {
+    pub(super) fn stand(&mut self, position: Position, read: Option<Fingerprint>) {
         let partition = position.block % self.partitions;
         let before = self.standing(partition).position.block;
-        self.standing.insert(partition, Standing { position, read, idle });
+        self.standing.insert(partition, Standing { position, read });
         if before >= position.block {
             return;
         }
@@ -195,13 +193,6 @@ impl Followed {
             }
             std::cmp::Ordering::Greater => None,
         }
-    }
-
-    /// Whether a partition has read all that it has.
-    pub(super) fn is_caught_up(&self, partition: u64) -> bool {
-        let standing = self.standing(partition);
-        let block = standing.position.block;
-        block >= self.total() || (standing.idle && block + self.partitions >= self.total())
     }
 
     /// Takes account of a listing of the files.
@@ -563,7 +554,7 @@ impl Followed {
             return Ok((from, read));
         };
         let mut known = read;
-        self.stand(from, read, true);
+        self.stand(from, read);
         loop {
             let Some(Part { path, file, start, end, .. }) = self.part(position, known, None)? else {
                 return Ok((position, known));

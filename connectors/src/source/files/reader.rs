@@ -29,6 +29,8 @@ pub struct FileReader<F: Format> {
     file: Option<Opened>,
     name: String,
     piece: Option<Current>,
+    /// Whether all that a followed file holds has been read.
+    at_end: bool,
 }
 
 /// The piece that is being decoded.
@@ -59,7 +61,18 @@ impl<F: Format> FileReader<F> {
         let (position, name) = (from.position(), from.file.clone());
         let decoder = format.decoder();
         let read = from.read;
-        FileReader { settings, catalogue, context, decoder, position, read, file: None, name, piece: None }
+        FileReader {
+            settings,
+            catalogue,
+            context,
+            decoder,
+            position,
+            read,
+            file: None,
+            name,
+            piece: None,
+            at_end: false,
+        }
     }
 
     fn next_block(&self) -> Position {
@@ -73,7 +86,6 @@ impl<F: Format> FileReader<F> {
     /// Finds the block to read, looking for new files where there is none.
     fn find(&self, planned: bool) -> Result<Result<Block, Poll>, SourceError> {
         let mut catalogue = lock(&self.catalogue);
-        catalogue.stand(self.position.block, &self.settings);
         if let Some(block) = catalogue.block(self.position.block, &self.settings) {
             return Ok(Ok(block));
         }
@@ -94,6 +106,7 @@ impl<F: Format> FileReader<F> {
     }
 
     fn load(&mut self, planned: Option<Until>) -> Result<Loaded, SourceError> {
+        self.at_end = false;
         let until = planned.map(|(until, _)| until);
         if until.is_some_and(|until| until <= self.position) {
             return Ok(Loaded::Nothing(if self.has_ended() { Poll::End } else { Poll::Idle }));
@@ -171,7 +184,7 @@ impl<F: Format> FileReader<F> {
         };
         let (to, expected) = end.unwrap_or((from, None));
         if until.is_none() {
-            followed.stand(here, self.read, from >= to);
+            followed.stand(here, self.read);
         }
         let Some(file) = file.filter(|_| from < to) else {
             let passes = until.map_or(followed.total() > next.block, |(until, _)| until.block > here.block);
@@ -180,6 +193,7 @@ impl<F: Format> FileReader<F> {
                 (self.position, self.read) = (next, None);
                 return Ok(Loaded::Passed);
             }
+            self.at_end = followed.total() <= next.block;
             return nothing;
         };
         drop(catalogue);
@@ -306,6 +320,10 @@ impl<F: Format> Reader for FileReader<F> {
 
     fn rank(&self) -> u64 {
         self.position.block
+    }
+
+    fn next_rank(&self) -> Option<u64> {
+        (!self.at_end).then_some(self.position.block)
     }
 
     fn take_skipped(&mut self) -> u64 {

@@ -337,10 +337,6 @@ impl<F: Format> Source for FileSource<F> {
         lock(&self.catalogue).freeze(&self.settings, now)
     }
 
-    fn is_caught_up(&self, partition: u32) -> bool {
-        lock(&self.catalogue).is_caught_up(partition)
-    }
-
     fn latest(
         &self,
         partition: u32,

@@ -1,0 +1,477 @@
+//! The watermarks of streams: worked out from facts, agreed once for each epoch, and known by number.
+//!
+//! A frontier may jump over several epochs at once, and then shows only the last watermark. So an operator never reads
+//! the watermark of an epoch off a frontier: it asks the ledger. Every stream with event time has a *domain* here: one
+//! for each node that assigns watermarks, and one for each node that joins streams of several domains (a union); it is
+//! shared by the instances of the node on all workers.
+//!
+//! A domain knows its partitions, and of each what it has shown and which of its rows nobody has observed yet
+//! ([`partition`]). Its watermark is the least over the partitions that are not idle, and never decreases. A partition is
+//! idle when it has ended, or when `idle_after` has passed since its last record; never while it has unseen rows. When all
+//! are idle, the watermark is the greatest that one of them justifies, as if they had fallen silent one after the other.
+//!
+//! Micro-batch: the watermark at the end of an epoch follows from what was shown up to that epoch and from the clock of the
+//! epoch, which is in its plan; so a replay decides the same. Continuous: sources announce batches before they send them,
+//! the operators that assign watermarks observe them, and the watermark moves within the epoch; at the end of an epoch it
+//! is the least of those with which the workers left it.
+//!
+//! Why the answer is always there: an instance steps out of an epoch, and releases it in the progress protocol, only
+//! when every instance on every worker has entered that epoch and has no buffered batches of it. That its own frontier
+//! has passed the epoch is not enough: another instance may have received rows of it, and so released the frontier, but
+//! buffered them because it is still in the epoch before.
+
+mod domain;
+mod partition;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::{Epoch, EventTime, ProcessingTime, turn};
+
+use self::domain::{Domain, Left};
+use self::partition::Partition;
+pub(crate) use self::partition::Place;
+use crate::engine::Ticket;
+
+pub(crate) type DomainId = usize;
+
+/// What the graph says about a domain.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DomainSpec {
+    /// The sources whose ends are the end of this domain.
+    pub(crate) sources: Vec<NodeId>,
+    pub(crate) partitions: Vec<PartitionSpec>,
+    /// Whether rows come that no longer belong to a partition of a source: from an aggregation, say.
+    pub(crate) is_mixed: bool,
+    pub(crate) idle_after: Option<Duration>,
+    /// The domains of the streams that are joined here; empty where watermarks are assigned.
+    pub(crate) members: Vec<DomainId>,
+}
+
+/// A partition of a domain's watermark.
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionSpec {
+    /// The number that its rows carry.
+    pub(crate) origin: u32,
+    pub(crate) readers: Vec<u32>,
+    /// Whether the readers read slices of one sequence, and their rows are announced by rank.
+    pub(crate) has_ranks: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    domains: Vec<Mutex<Domain>>,
+    members: Vec<Vec<DomainId>>,
+    sources: Mutex<HashMap<NodeId, SourceEnd>>,
+}
+
+#[derive(Debug, Default)]
+struct SourceEnd {
+    partitions: usize,
+    ended: usize,
+    last: Epoch,
+}
+
+/// What a partition (by the number that its rows carry) has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PartitionMark {
+    pub(crate) origin: u32,
+    /// Of the slice whose rows have shown it; 0 where nothing before it is unseen.
+    pub(crate) rank: u64,
+    pub(crate) shown: EventTime,
+    pub(crate) is_idle: bool,
+    /// When it last showed a record.
+    pub(crate) seen: Option<ProcessingTime>,
+}
+
+/// What a worker has observed since it last asked for the watermark (continuous).
+pub(crate) struct Observed<'a> {
+    pub(crate) worker: usize,
+    pub(crate) now: ProcessingTime,
+    /// By partition, and place in its sequence if batches are announced: what rows justify.
+    pub(crate) shown: &'a mut Vec<(u32, Option<Place>, EventTime)>,
+    /// What travelled with these rows.
+    pub(crate) tickets: &'a mut Vec<Arc<Ticket>>,
+    /// Whether nothing will reach this worker any more.
+    pub(crate) everything_came: bool,
+    /// Where batches are not announced: whether all that was read of a partition has been observed.
+    pub(crate) has_arrived: &'a dyn Fn(u32) -> bool,
+}
+
+/// The watermark as it stands (continuous).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Advanced {
+    pub(crate) watermark: EventTime,
+    /// Whether it has moved.
+    pub(crate) moved: bool,
+    /// Whether the stream has become idle.
+    pub(crate) fell_idle: bool,
+    /// When the passing of time may change it.
+    pub(crate) look_again: Option<Duration>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere ends the query anyway; what is in the ledger is still true.
+    turn::point("ledger");
+    turn::lock(mutex)
+}
+
+/// The watermark of a union, from the watermarks of its inputs and whether they are idle: the least of those that are not;
+/// the greatest if all are; the end of time when all have ended.
+pub(crate) fn joined(inputs: impl Iterator<Item = (EventTime, bool)> + Clone) -> EventTime {
+    let live = inputs.filter(|(watermark, _)| *watermark < EventTime::MAX);
+    let least = live.clone().filter(|(_, is_idle)| !is_idle).map(|(watermark, _)| watermark).min();
+    least.or_else(|| live.map(|(watermark, _)| watermark).max()).unwrap_or(EventTime::MAX)
+}
+
+impl Ledger {
+    /// A ledger with these domains, in continuous mode (`born`: the time by the clock) or in micro-batch.
+    pub(crate) fn new(
+        specs: Vec<DomainSpec>,
+        sources: &[(NodeId, usize)],
+        workers: usize,
+        born: Option<ProcessingTime>,
+    ) -> Ledger {
+        let ends = sources
+            .iter()
+            .map(|(node, partitions)| (*node, SourceEnd { partitions: *partitions, ..SourceEnd::default() }))
+            .collect();
+        let members = specs.iter().map(|spec| spec.members.clone()).collect();
+        let domains = specs.into_iter().map(|spec| Mutex::new(Domain::new(spec, workers, born))).collect();
+        Ledger { domains, members, sources: Mutex::new(ends) }
+    }
+
+    /// The same for a query that resumes: its first epoch, and for each domain the watermark and what the partitions had
+    /// shown.
+    pub(crate) fn resume(self, first: Epoch, starts: &[Option<(EventTime, Vec<PartitionMark>)>]) -> Ledger {
+        for (domain, start) in self.domains.iter().zip(starts.iter().map(Some).chain(std::iter::repeat(None)))
+        {
+            let mut domain = lock(domain);
+            domain.stands.fill(first);
+            let Some((watermark, marks)) = start.and_then(Option::as_ref) else { continue };
+            domain.now = *watermark;
+            for mark in marks {
+                // One that is there no more, such as rows mixed on another worker, must not hold the others.
+                let Some(partition) = domain.partitions.get_mut(&mark.origin) else { continue };
+                partition.restore(mark.rank, mark.shown);
+                partition.is_idle = mark.is_idle;
+                // One that was idle has been silent long enough. In continuous mode the others count from now.
+                match partition.seen {
+                    _ if mark.is_idle => partition.seen = Some(ProcessingTime(i64::MIN / 2)),
+                    None => partition.seen = mark.seen,
+                    Some(_) => {}
+                }
+            }
+            for partition in domain.partitions.values_mut() {
+                partition.pass(*watermark);
+            }
+        }
+        self
+    }
+
+    fn domain(&self, domain: DomainId) -> Option<MutexGuard<'_, Domain>> {
+        self.domains.get(domain).map(lock)
+    }
+
+    fn members(&self, domain: DomainId) -> &[DomainId] {
+        self.members.get(domain).map_or(&[], Vec::as_slice)
+    }
+
+    /// The domains of the unions that a domain's stream leads into.
+    pub(crate) fn dependents(&self, domain: DomainId) -> Vec<DomainId> {
+        let mut found = vec![domain];
+        for (dependent, members) in self.members.iter().enumerate() {
+            if members.iter().any(|member| found.contains(member)) {
+                found.push(dependent);
+            }
+        }
+        found.split_off(1)
+    }
+
+    /// Checks the invariant behind all watermarks of continuous mode, for every domain: while a partition has rows that
+    /// are announced, or in a slice that others have passed, and that no operator has observed, the watermark is not
+    /// beyond what the partition's rows before the first such row justify; unless it got there before, while the partition
+    /// was idle. Holds at any moment between two calls.
+    #[allow(dead_code, reason = "the simulator calls it")]
+    pub(crate) fn check_invariant(&self) -> Result<(), String> {
+        self.domains.iter().enumerate().try_for_each(|(number, domain)| {
+            lock(domain).check().map_err(|problem| format!("domain {number}: {problem}"))
+        })
+    }
+
+    /// The watermark at the end of an epoch, and what it comes from, for the checkpoint.
+    pub(crate) fn record(
+        &self,
+        domain: DomainId,
+        epoch: Epoch,
+        continuous: bool,
+    ) -> (EventTime, Vec<PartitionMark>) {
+        let watermark = if continuous { self.end_of_interval(domain, epoch).0 } else { EventTime::MIN };
+        let Some(domain) = self.domain(domain) else { return (watermark, Vec::new()) };
+        if !continuous {
+            let watermark = domain.closed.get(&epoch).map_or(domain.now, |(watermark, _)| *watermark);
+            return (watermark, domain.records.get(&epoch).cloned().unwrap_or_default());
+        }
+        // What each worker had observed by then; what is the same whoever has observed it, as it is now.
+        let mut shown: BTreeMap<(u32, u64), EventTime> =
+            domain.partitions.keys().map(|origin| ((*origin, 0), EventTime::MIN)).collect();
+        for left in domain.left.iter().filter_map(|left| left.range(..=epoch).next_back()) {
+            for (origin, rank, watermark) in &left.1.shown {
+                let slot = shown.entry((*origin, *rank)).or_insert(EventTime::MIN);
+                *slot = (*slot).max(*watermark);
+            }
+        }
+        let mark = |((origin, rank), shown)| {
+            let partition = domain.partitions.get(&origin);
+            let (is_idle, seen) =
+                partition.map_or((false, None), |it| (it.is_idle && !it.has_ended(), it.seen));
+            PartitionMark { origin, rank, shown, is_idle, seen }
+        };
+        (watermark, shown.into_iter().map(mark).collect())
+    }
+
+    /// A partition of a source has ended, in that epoch; it is known by `origin` to the domains.
+    pub(crate) fn partition_ended(&self, source: NodeId, partition: u32, origin: u32, epoch: Epoch) {
+        if let Some(end) = lock(&self.sources).get_mut(&source) {
+            end.ended += 1;
+            end.last = end.last.max(epoch);
+        }
+        for domain in &self.domains {
+            if let Some(known) = lock(domain).partitions.get_mut(&origin) {
+                known.end(partition, epoch);
+            }
+        }
+    }
+
+    /// Whether all partitions of the sources that feed a domain have ended.
+    pub(crate) fn has_ended(&self, domain: DomainId) -> bool {
+        self.domain(domain).is_some_and(|domain| self.have_ended(&domain.spec.sources, Epoch(u64::MAX)))
+    }
+
+    fn have_ended(&self, nodes: &[NodeId], epoch: Epoch) -> bool {
+        let sources = lock(&self.sources);
+        let has =
+            |node| sources.get(node).is_some_and(|e: &SourceEnd| e.ended == e.partitions && e.last <= epoch);
+        !nodes.is_empty() && nodes.iter().all(has)
+    }
+
+    /// Micro-batch: rows of a partition justify a watermark, in that epoch.
+    pub(crate) fn shown(&self, domain: DomainId, epoch: Epoch, origin: u32, watermark: EventTime) {
+        if let Some(mut domain) = self.domain(domain) {
+            let slot = domain.shown.entry(epoch).or_default().entry(origin).or_insert(EventTime::MIN);
+            *slot = (*slot).max(watermark);
+        }
+    }
+
+    /// Micro-batch: the watermark at the end of an epoch that is complete, and whether the stream is idle. Epochs are
+    /// asked for in order. `now` is the clock of the epoch; `begins_run`: it is the first that a run has planned itself.
+    pub(crate) fn end_of_batch(
+        &self,
+        domain: DomainId,
+        epoch: Epoch,
+        now: ProcessingTime,
+        begins_run: bool,
+    ) -> (EventTime, bool) {
+        let members: Vec<_> =
+            self.members(domain).iter().map(|it| self.end_of_batch(*it, epoch, now, begins_run)).collect();
+        let Some(mut domain) = self.domain(domain) else { return (EventTime::MIN, false) };
+        if let Some(known) = domain.closed.get(&epoch) {
+            return *known;
+        }
+        if members.is_empty() {
+            let has_ended = self.have_ended(&domain.spec.sources, epoch);
+            domain.close(epoch, now, begins_run, has_ended);
+        } else {
+            domain.now = joined(members.iter().copied()).max(domain.now);
+            domain.is_idle = members.iter().all(|(_, is_idle)| *is_idle);
+            let end = (domain.now, domain.is_idle);
+            domain.closed.insert(epoch, end);
+        }
+        (domain.now, domain.is_idle)
+    }
+
+    /// Micro-batch: the instant at which partitions that stay silent will have changed the watermark.
+    pub(crate) fn changes_at(&self, domain: DomainId) -> Option<ProcessingTime> {
+        self.domain(domain)?.changes_at
+    }
+
+    /// Micro-batch: whether, after a restart, the silence of partitions may change the watermark.
+    pub(crate) fn may_change(&self, domain: DomainId) -> bool {
+        let after = |domain: &Domain| domain.spec.idle_after.filter(|_| domain.now > EventTime::MIN);
+        let changes = |domain: &Domain| domain.next_change(after(domain)?, ProcessingTime(0));
+        self.domain(domain).is_some_and(|domain| changes(&domain).is_some())
+    }
+
+    /// Continuous: a batch of a partition is on its way.
+    pub(crate) fn announce(&self, domain: DomainId, origin: u32, place: Place) {
+        if let Some(mut domain) = self.domain(domain) {
+            domain.partition(origin).announce(place);
+        }
+    }
+
+    /// Continuous: all that became of a batch has been observed or dropped. Returns whether that moves the watermark of
+    /// its partition, so that somebody should look.
+    pub(crate) fn retire(&self, domain: DomainId, origin: u32, place: Place) -> bool {
+        self.domain(domain).is_some_and(|mut domain| domain.partition(origin).retire(place))
+    }
+
+    /// Continuous: a reader of a slice will announce no row before that rank any more. Returns as `retire`.
+    pub(crate) fn reach(&self, domain: DomainId, origin: u32, reader: u32, rank: u64) -> bool {
+        self.domain(domain).is_some_and(|mut domain| domain.partition(origin).reach(reader, rank))
+    }
+
+    /// Continuous: takes up what a worker has observed. Returns the watermark.
+    pub(crate) fn advance(&self, domain: DomainId, observed: Observed<'_>) -> Advanced {
+        let Observed { worker, now, shown, tickets, everything_came, has_arrived } = observed;
+        let Some(mut it) = self.domain(domain) else {
+            return Advanced { watermark: EventTime::MIN, moved: false, fell_idle: false, look_again: None };
+        };
+        for (origin, place, watermark) in shown.drain(..) {
+            let partition = it.partition(origin);
+            partition.show(place, watermark);
+            partition.seen = Some(now);
+        }
+        // What they concern elsewhere is dealt with when they are dropped, without this lock.
+        let mut retired = Vec::new();
+        for mut ticket in tickets.drain(..).filter_map(Arc::into_inner) {
+            it.partition(ticket.origin()).retire(ticket.place());
+            ticket.retired(domain);
+            retired.push(ticket);
+        }
+        let mut has_ended = false;
+        if everything_came && it.spec.is_mixed && self.have_ended(&it.spec.sources, Epoch(u64::MAX)) {
+            if let Some(mixed) = it.partitions.get_mut(&(worker as u32)) {
+                mixed.end_mixed();
+            }
+            let all_came = (0..it.left.len())
+                .all(|worker| it.partitions.get(&(worker as u32)).is_some_and(Partition::has_ended));
+            has_ended = all_came;
+        }
+        let (moved, fell_idle, look_again) = it.advance(now, has_arrived, has_ended);
+        let advanced = Advanced { watermark: it.now, moved, fell_idle, look_again };
+        drop(it);
+        drop(retired);
+        advanced
+    }
+
+    /// Continuous: the last watermark of the run, once all workers have observed all that will come. The first to ask
+    /// decides.
+    pub(crate) fn last(&self, domain: DomainId, now: ProcessingTime) -> EventTime {
+        let Some(mut domain) = self.domain(domain) else { return EventTime::MIN };
+        if let Some(last) = domain.last {
+            return last;
+        }
+        domain.partitions.values_mut().for_each(Partition::retire_all);
+        let has_ended = self.have_ended(&domain.spec.sources, Epoch(u64::MAX));
+        domain.advance(now, &|_| true, has_ended);
+        domain.last = Some(domain.now);
+        domain.now
+    }
+
+    /// Continuous: whether all partitions of a domain are idle now.
+    pub(crate) fn is_idle(&self, domain: DomainId) -> bool {
+        match self.members(domain) {
+            [] => self.domain(domain).is_some_and(|domain| {
+                domain.is_idle && domain.partitions.values().all(|it| !it.has_unseen())
+            }),
+            members => members.iter().all(|member| self.is_idle(*member)),
+        }
+    }
+
+    /// Continuous: a worker leaves an epoch with its watermark at that, having observed what `shown` says by partition and
+    /// rank. Returns for each partition the least rank of which not all had been observed in this epoch.
+    pub(crate) fn leave(
+        &self,
+        domain: DomainId,
+        worker: usize,
+        epoch: Epoch,
+        watermark: EventTime,
+        shown: Vec<(u32, u64, EventTime)>,
+    ) -> BTreeMap<u32, u64> {
+        let is_idle = self.is_idle(domain);
+        let Some(mut domain) = self.domain(domain) else { return BTreeMap::new() };
+        if !domain.left.iter().any(|left| left.contains_key(&epoch)) {
+            // Nobody has observed anything of a later epoch yet.
+            let ranks = domain.partitions.iter();
+            domain.unseen_ranks =
+                ranks.filter_map(|(origin, it)| Some((*origin, it.least_unseen()?))).collect();
+        }
+        if let Some(left) = domain.left.get_mut(worker) {
+            left.insert(epoch, Left { watermark, is_idle, shown });
+        }
+        domain.unseen_ranks.clone()
+    }
+
+    /// A worker is in that epoch, and has dealt with everything that had been buffered for it.
+    pub(crate) fn stand(&self, domain: DomainId, worker: usize, epoch: Epoch) {
+        if let Some(mut domain) = self.domain(domain)
+            && let Some(stands) = domain.stands.get_mut(worker)
+        {
+            *stands = epoch;
+        }
+    }
+
+    /// Whether all workers are in that epoch or a later one. Before that the epoch has no end, though a frontier
+    /// may have passed it: a record that a worker has buffered for it has been taken, but has shown nothing yet.
+    pub(crate) fn all_stand_in(&self, domain: DomainId, epoch: Epoch) -> bool {
+        self.domain(domain).is_none_or(|domain| domain.stands.iter().all(|stands| *stands >= epoch))
+    }
+
+    /// Continuous: a worker has observed all that will come in this run.
+    pub(crate) fn last_word(&self, domain: DomainId, worker: usize) {
+        if let Some(mut domain) = self.domain(domain)
+            && let Some(last) = domain.last_words.get_mut(worker)
+        {
+            *last = true;
+        }
+    }
+
+    /// Continuous: whether all workers have observed all that will come.
+    pub(crate) fn all_last_words(&self, domain: DomainId) -> bool {
+        self.domain(domain).is_none_or(|domain| domain.last_words.iter().all(|last| *last))
+    }
+
+    /// Continuous: the watermark at the end of an epoch that every worker has left, and whether the stream was idle. One
+    /// that has had its last epoch before keeps the watermark with which it left that.
+    pub(crate) fn end_of_interval(&self, domain: DomainId, epoch: Epoch) -> (EventTime, bool) {
+        let Some(domain) = self.domain(domain) else { return (EventTime::MIN, false) };
+        let of = |left: &BTreeMap<Epoch, Left>| {
+            left.range(..=epoch).next_back().map(|(_, l)| (l.watermark, l.is_idle))
+        };
+        let ends = domain.left.iter().map(|left| of(left).unwrap_or((EventTime::MIN, false)));
+        ends.reduce(|(least, all_idle), (watermark, is_idle)| (least.min(watermark), all_idle && is_idle))
+            .unwrap_or((EventTime::MIN, false))
+    }
+
+    /// The least watermark over all domains, for progress: at the end of an epoch in micro-batch, now in continuous.
+    /// `None` if the graph has no event time.
+    pub(crate) fn progress(&self, epoch: Epoch, continuous: bool) -> Option<EventTime> {
+        let of = |(domain, members): (&Mutex<Domain>, &Vec<DomainId>)| {
+            let domain = lock(domain);
+            match continuous {
+                // That of a union follows from the others.
+                true => members.is_empty().then_some(domain.now),
+                false => Some(domain.closed.get(&epoch).map_or(domain.now, |(watermark, _)| *watermark)),
+            }
+        };
+        self.domains.iter().zip(&self.members).filter_map(of).min()
+    }
+
+    /// Epochs before this one are committed: nobody will ask for them again.
+    pub(crate) fn forget_before(&self, epoch: Epoch) {
+        for domain in &self.domains {
+            let mut domain = lock(domain);
+            domain.closed = domain.closed.split_off(&epoch);
+            domain.records = domain.records.split_off(&epoch);
+            for left in &mut domain.left {
+                // The last one may be wanted for all epochs that follow.
+                let keep = left.range(..=epoch).next_back().map_or(epoch, |(last, _)| *last);
+                *left = left.split_off(&keep);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What is known of one partition of a watermark: what it has shown, and which of its rows nobody has observed yet.
+//!
+//! A partition is a partition of a source, or a sequence that several readers read in slices (blocks of files). Its own
+//! watermark is what the rows before its first unseen one justify. A row is unseen from the moment at which its source
+//! announces the batch until all that became of the batch has been observed or dropped; for a slice, also before
+//! that, since the next row of each reader has a known rank in the sequence.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tidemill_operators::{Epoch, EventTime, ProcessingTime};
+
+/// Where a batch stands in the sequence of its partition: the rank of its slice, then the order of announcement.
+pub(crate) type Place = (u64, u64);
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    /// What the rows before the first unseen one justify.
+    own: EventTime,
+    /// What rows behind an unseen one justify.
+    ahead: BTreeMap<Place, EventTime>,
+    /// The batches that are announced and not retired.
+    unseen: BTreeSet<Place>,
+    /// For each reader of a slice, the least rank of the rows that it has yet to announce.
+    next_ranks: BTreeMap<u32, u64>,
+    /// The greatest rank that has been announced.
+    furthest: u64,
+    /// How many readers it has; none where rows have been mixed on their way.
+    readers: usize,
+    /// The epochs in which readers have ended.
+    ends: Vec<Epoch>,
+    /// When it last showed a record, or was discovered; `None` until the first epoch (micro-batch).
+    pub(super) seen: Option<ProcessingTime>,
+    pub(super) is_idle: bool,
+    /// How far the stream's watermark had got when it last did not wait for this partition.
+    passed: EventTime,
+}
+
+impl Partition {
+    /// A partition with so many readers; the readers of slices are named.
+    pub(super) fn new(readers: usize, slices: &[u32], seen: Option<ProcessingTime>) -> Partition {
+        Partition {
+            own: EventTime::MIN,
+            ahead: BTreeMap::new(),
+            unseen: BTreeSet::new(),
+            next_ranks: slices.iter().map(|reader| (*reader, 0)).collect(),
+            furthest: 0,
+            readers,
+            ends: Vec::new(),
+            seen,
+            is_idle: false,
+            passed: EventTime::MIN,
+        }
+    }
+
+    /// Its own watermark.
+    pub(super) fn own(&self) -> EventTime {
+        self.own
+    }
+
+    /// Takes up what an earlier run knew: rows of that rank justify a watermark.
+    pub(super) fn restore(&mut self, rank: u64, shown: EventTime) {
+        if rank == 0 || self.next_ranks.is_empty() {
+            self.own = self.own.max(shown);
+        } else {
+            self.ahead.insert((rank, 0), shown);
+        }
+    }
+
+    /// A batch is on its way.
+    pub(super) fn announce(&mut self, place: Place) {
+        self.furthest = self.furthest.max(place.0);
+        self.unseen.insert(place);
+    }
+
+    /// A reader will announce nothing before that rank any more. Returns whether the own watermark has moved.
+    pub(super) fn reach(&mut self, reader: u32, rank: u64) -> bool {
+        match self.next_ranks.get_mut(&reader) {
+            Some(next) if *next != rank => {
+                *next = rank;
+                self.settle()
+            }
+            _ => false,
+        }
+    }
+
+    /// Rows justify a watermark: those at a place of the sequence, or the next ones in order.
+    pub(super) fn show(&mut self, place: Option<Place>, shown: EventTime) {
+        match place {
+            None => self.own = self.own.max(shown),
+            Some(place) => {
+                let slot = self.ahead.entry(place).or_insert(shown);
+                *slot = (*slot).max(shown);
+            }
+        }
+    }
+
+    /// All that became of a batch has been observed. Returns whether the own watermark has moved.
+    pub(super) fn retire(&mut self, place: Place) -> bool {
+        self.unseen.remove(&place);
+        self.settle()
+    }
+
+    /// Nothing is on its way any more.
+    pub(super) fn retire_all(&mut self) {
+        self.unseen.clear();
+        self.settle();
+    }
+
+    fn settle(&mut self) -> bool {
+        let before = self.own;
+        let least_rank = self.least_unannounced();
+        while let Some(entry) = self.ahead.first_entry() {
+            if self.unseen.first().is_some_and(|unseen| entry.key() >= unseen)
+                || least_rank.is_some_and(|least| entry.key().0 > least)
+            {
+                break;
+            }
+            self.own = self.own.max(entry.remove());
+        }
+        self.own > before
+    }
+
+    fn least_unannounced(&self) -> Option<u64> {
+        self.next_ranks.values().min().copied()
+    }
+
+    /// The least rank of a row that has not been observed; `None` where there are no ranks.
+    pub(super) fn least_unseen(&self) -> Option<u64> {
+        let announced = self.unseen.first().map(|(rank, _)| *rank);
+        self.least_unannounced().map(|least| announced.map_or(least, |announced| announced.min(least)))
+    }
+
+    /// Whether there are rows that nobody has observed: on their way, or in a slice that others have passed.
+    pub(super) fn has_unseen(&self) -> bool {
+        !self.unseen.is_empty() || self.least_unannounced().is_some_and(|least| least < self.furthest)
+    }
+
+    /// A reader has ended.
+    pub(super) fn end(&mut self, reader: u32, epoch: Epoch) -> bool {
+        self.ends.push(epoch);
+        self.reach(reader, u64::MAX)
+    }
+
+    /// Nothing will come any more of rows that were mixed.
+    pub(super) fn end_mixed(&mut self) {
+        self.readers = 0;
+        self.ends = vec![Epoch(0)];
+    }
+
+    /// Whether all readers had ended by the end of an epoch.
+    pub(super) fn has_ended_by(&self, epoch: Epoch) -> bool {
+        let ended = self.ends.iter().filter(|end| **end <= epoch).count();
+        ended > 0 && ended >= self.readers
+    }
+
+    /// Whether all readers have ended.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.ends.is_empty() && self.ends.len() >= self.readers
+    }
+
+    /// How long it is until the partition has been silent for `idle_after`.
+    pub(super) fn silent_in(&self, idle_after: Duration, now: ProcessingTime) -> Duration {
+        self.seen.map_or(idle_after, |seen| idle_after.saturating_sub(now.since(seen)))
+    }
+
+    /// The stream's watermark does not wait for the partition, and is there.
+    pub(super) fn pass(&mut self, watermark: EventTime) {
+        self.passed = self.passed.max(watermark);
+    }
+
+    /// Whether a watermark of the stream is one that the partition permits, worked out from nothing but its facts.
+    pub(super) fn permits(&self, watermark: EventTime) -> bool {
+        if !self.has_unseen() {
+            return true;
+        }
+        let first = self.least_unannounced().map_or((u64::MAX, u64::MAX), |rank| (rank, u64::MAX));
+        let first = self.unseen.first().copied().unwrap_or(first).min(first);
+        let justified = self.ahead.range(..first).map(|(_, shown)| *shown).fold(self.own, EventTime::max);
+        watermark <= justified.max(self.passed)
+    }
+}

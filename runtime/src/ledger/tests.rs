@@ -1,0 +1,273 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+
+const A: u32 = 1 << 16;
+const B: u32 = 2 << 16;
+
+fn at(time: i64) -> EventTime {
+    EventTime(time)
+}
+
+fn clock(seconds: i64) -> ProcessingTime {
+    ProcessingTime(seconds * 1_000_000)
+}
+
+fn plain(origin: u32) -> PartitionSpec {
+    PartitionSpec { origin, readers: vec![0], has_ranks: false }
+}
+
+fn spec(partitions: Vec<PartitionSpec>, idle_after: Option<u64>) -> DomainSpec {
+    let idle_after = idle_after.map(Duration::from_secs);
+    DomainSpec { sources: vec![NodeId(0), NodeId(1)], partitions, idle_after, ..DomainSpec::default() }
+}
+
+fn of(specs: Vec<DomainSpec>, workers: usize, born: Option<ProcessingTime>) -> Ledger {
+    Ledger::new(specs, &[(NodeId(0), 1), (NodeId(1), 1)], workers, born)
+}
+
+/// Two partitions in micro-batch.
+fn batches(idle_after: Option<u64>) -> Ledger {
+    of(vec![spec(vec![plain(A), plain(B)], idle_after)], 1, None)
+}
+
+/// Ends an epoch of the first domain whose clock is so many seconds.
+fn end(ledger: &Ledger, epoch: u64, seconds: i64) -> EventTime {
+    ledger.end_of_batch(0, Epoch(epoch), clock(seconds), epoch == 0).0
+}
+
+/// Reports what worker 0 has observed, at so many seconds.
+fn advance(ledger: &Ledger, seconds: i64, mut shown: Vec<(u32, Option<Place>, EventTime)>) -> Advanced {
+    let observed = Observed {
+        worker: 0,
+        now: clock(seconds),
+        shown: &mut shown,
+        tickets: &mut Vec::new(),
+        everything_came: false,
+        has_arrived: &|_| true,
+    };
+    let advanced = ledger.advance(0, observed);
+    ledger.check_invariant().unwrap();
+    advanced
+}
+
+#[test]
+fn silent_partition_holds_watermark_in_micro_batch() {
+    let ledger = batches(None);
+    ledger.shown(0, Epoch(0), A, at(50));
+    ledger.shown(0, Epoch(0), B, at(70));
+    assert_eq!(end(&ledger, 0, 0), at(50));
+    ledger.shown(0, Epoch(1), B, at(90));
+    assert_eq!(end(&ledger, 1, 1_000_000), at(50));
+    ledger.shown(0, Epoch(2), A, at(80));
+    assert_eq!(end(&ledger, 2, 1_000_001), at(80));
+}
+
+#[test]
+fn partition_without_records_holds_watermark() {
+    let ledger = batches(None);
+    ledger.shown(0, Epoch(0), A, at(50));
+    assert_eq!(end(&ledger, 0, 0), EventTime::MIN);
+}
+
+#[test]
+fn partition_is_idle_by_clock_of_epochs() {
+    let ledger = batches(Some(10));
+    ledger.shown(0, Epoch(0), A, at(50));
+    assert_eq!(end(&ledger, 0, 100), EventTime::MIN, "the other counts from its discovery");
+    assert_eq!(ledger.changes_at(0), Some(clock(110)));
+    ledger.shown(0, Epoch(1), A, at(60));
+    assert_eq!(end(&ledger, 1, 109), EventTime::MIN);
+    assert_eq!(ledger.changes_at(0), Some(clock(110)));
+    assert_eq!(end(&ledger, 2, 110), at(60));
+    ledger.shown(0, Epoch(3), B, at(20));
+    ledger.shown(0, Epoch(3), A, at(70));
+    assert_eq!(end(&ledger, 3, 111), at(60), "it holds again, and the watermark never decreases");
+    assert_eq!(end(&ledger, 4, 121), at(70), "they fell silent together: the greater one counts");
+    assert_eq!(ledger.changes_at(0), None);
+}
+
+#[test]
+fn downtime_makes_no_partition_idle() {
+    let mark =
+        |origin, is_idle| PartitionMark { origin, rank: 0, shown: at(5), is_idle, seen: Some(clock(0)) };
+    let start = [Some((at(5), vec![mark(A, false), mark(B, true)]))];
+    let ledger = batches(Some(10)).resume(Epoch(7), &start);
+    let end = |epoch, seconds, begins_run| ledger.end_of_batch(0, Epoch(epoch), clock(seconds), begins_run);
+    assert_eq!(end(7, 9, false), (at(5), false), "a replay decides as the first time");
+    ledger.shown(0, Epoch(8), B, at(30));
+    assert_eq!(end(8, 1_000, true), (at(5), false), "the other one was not idle, and nobody could read it");
+    assert_eq!(end(9, 1_009, false), (at(5), false));
+    assert_eq!(end(10, 1_010, false), (at(30), true));
+}
+
+#[test]
+fn partition_that_was_idle_stays_so_after_restart() {
+    let mark = PartitionMark { origin: B, rank: 0, shown: at(5), is_idle: true, seen: Some(clock(0)) };
+    let ledger = batches(Some(10)).resume(Epoch(7), &[Some((at(5), vec![mark]))]);
+    ledger.shown(0, Epoch(7), A, at(40));
+    assert_eq!(ledger.end_of_batch(0, Epoch(7), clock(2), true), (at(40), false));
+}
+
+#[test]
+fn epoch_keeps_its_watermark_whatever_later_epochs_show() {
+    let ledger = of(vec![spec(vec![plain(A)], None)], 1, None);
+    for epoch in 0..20 {
+        ledger.shown(0, Epoch(epoch), A, at(epoch as i64 * 10));
+    }
+    for epoch in 0..20 {
+        assert_eq!(end(&ledger, epoch, 0), at(epoch as i64 * 10));
+    }
+    assert_eq!(end(&ledger, 3, 0), at(30));
+}
+
+#[test]
+fn ended_partition_does_not_hold_watermark() {
+    let ledger = batches(None);
+    ledger.shown(0, Epoch(0), A, at(5));
+    ledger.shown(0, Epoch(0), B, at(9));
+    // Read ahead: it ends in an epoch that is not closed yet.
+    ledger.partition_ended(NodeId(0), 0, A, Epoch(1));
+    assert_eq!(end(&ledger, 0, 0), at(5));
+    assert_eq!(end(&ledger, 1, 0), at(9));
+    ledger.partition_ended(NodeId(1), 0, B, Epoch(2));
+    assert_eq!(end(&ledger, 2, 0), EventTime::MAX);
+}
+
+#[test]
+fn idle_stream_does_not_hold_union() {
+    let union = DomainSpec { members: vec![0, 1], ..DomainSpec::default() };
+    let ledger = of(vec![spec(vec![plain(A)], Some(10)), spec(vec![plain(B)], Some(10)), union], 1, None);
+    let end = |epoch, seconds| ledger.end_of_batch(2, Epoch(epoch), clock(seconds), epoch == 0);
+    ledger.shown(0, Epoch(0), A, at(50));
+    assert_eq!(end(0, 0), (EventTime::MIN, false));
+    ledger.shown(0, Epoch(1), A, at(60));
+    assert_eq!(end(1, 10), (at(60), false), "the other never said anything, and counts from its start");
+    ledger.shown(1, Epoch(2), B, at(20));
+    ledger.shown(0, Epoch(2), A, at(70));
+    assert_eq!(end(2, 11), (at(60), false));
+    assert_eq!(end(3, 30), (at(70), true));
+    assert_eq!(ledger.dependents(0), [2]);
+}
+
+#[test]
+fn partition_is_idle_only_when_it_has_been_silent_long_enough() {
+    let ledger = of(vec![spec(vec![plain(A), plain(B)], Some(10))], 1, Some(clock(0)));
+    let advanced = advance(&ledger, 1, vec![(A, None, at(10))]);
+    assert_eq!((advanced.watermark, advanced.look_again), (EventTime::MIN, Some(Duration::from_secs(9))));
+    let advanced = advance(&ledger, 10, Vec::new());
+    assert_eq!((advanced.watermark, advanced.moved), (at(10), true));
+    assert!(advance(&ledger, 11, Vec::new()).fell_idle);
+    assert!(ledger.is_idle(0));
+    assert_eq!(advance(&ledger, 11, vec![(B, None, at(4))]).watermark, at(10));
+    assert_eq!(advance(&ledger, 12, vec![(A, None, at(30))]).watermark, at(10), "it holds the others again");
+}
+
+#[test]
+fn partition_with_unseen_rows_is_not_idle() {
+    let ledger = of(vec![spec(vec![plain(A), plain(B)], Some(10))], 2, Some(clock(0)));
+    ledger.announce(0, B, (0, 1));
+    assert!(!ledger.is_idle(0));
+    assert_eq!(advance(&ledger, 100, vec![(A, None, at(90))]).watermark, EventTime::MIN);
+    ledger.retire(0, B, (0, 1));
+    assert_eq!(advance(&ledger, 100, vec![(A, None, at(95))]).watermark, at(95));
+}
+
+#[test]
+fn ended_partition_holds_until_its_rows_have_been_observed() {
+    let ledger = of(vec![spec(vec![plain(A), plain(B)], None)], 2, Some(clock(0)));
+    ledger.announce(0, B, (0, 1));
+    ledger.partition_ended(NodeId(1), 0, B, Epoch(0));
+    assert_eq!(advance(&ledger, 0, vec![(A, None, at(90))]).watermark, EventTime::MIN);
+    ledger.retire(0, B, (0, 1));
+    assert_eq!(advance(&ledger, 0, Vec::new()).watermark, at(90));
+    ledger.partition_ended(NodeId(0), 0, A, Epoch(0));
+    assert_eq!(advance(&ledger, 0, Vec::new()).watermark, EventTime::MAX);
+}
+
+#[test]
+fn rows_behind_an_unseen_batch_do_not_move_watermark() {
+    let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
+    [1, 2, 3].into_iter().for_each(|number| ledger.announce(0, A, (0, number)));
+    assert_eq!(advance(&ledger, 0, vec![(A, Some((0, 2)), at(20))]).watermark, EventTime::MIN);
+    assert!(!ledger.retire(0, A, (0, 2)));
+    assert_eq!(advance(&ledger, 0, vec![(A, Some((0, 1)), at(10))]).watermark, EventTime::MIN);
+    assert!(ledger.retire(0, A, (0, 1)));
+    assert_eq!(advance(&ledger, 0, Vec::new()).watermark, at(20));
+}
+
+#[test]
+fn slice_that_is_behind_holds_those_ahead() {
+    let sequence = PartitionSpec { origin: A, readers: vec![0, 1], has_ranks: true };
+    let ledger = of(vec![spec(vec![sequence], None)], 2, Some(clock(0)));
+    // Reader 1 has not been opened. Reader 0 has read blocks 0 and 2.
+    for (number, rank) in [(1, 0), (2, 2)] {
+        ledger.announce(0, A, (rank, number));
+        ledger.reach(0, A, 0, rank + 2);
+        advance(&ledger, 0, vec![(A, Some((rank, number)), at(10 * (rank as i64 + 1)))]);
+        ledger.retire(0, A, (rank, number));
+    }
+    assert_eq!(advance(&ledger, 0, Vec::new()).watermark, at(10));
+    ledger.announce(0, A, (1, 3));
+    assert!(!ledger.reach(0, A, 1, 3), "read, but not observed");
+    assert_eq!(advance(&ledger, 0, vec![(A, Some((1, 3)), at(20))]).watermark, at(10));
+    assert!(ledger.retire(0, A, (1, 3)));
+    assert_eq!(advance(&ledger, 0, Vec::new()).watermark, at(30));
+}
+
+#[test]
+fn interval_ends_with_least_watermark_of_a_leaving_worker() {
+    let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
+    ledger.leave(0, 0, Epoch(0), at(7), Vec::new());
+    ledger.leave(0, 1, Epoch(0), at(5), Vec::new());
+    assert_eq!(ledger.end_of_interval(0, Epoch(0)), (at(5), false));
+}
+
+#[test]
+fn worker_that_has_left_its_last_epoch_keeps_its_watermark() {
+    let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
+    ledger.leave(0, 0, Epoch(3), EventTime::MAX, Vec::new());
+    for epoch in 3..9 {
+        ledger.leave(0, 1, Epoch(epoch), at(epoch as i64), Vec::new());
+    }
+    ledger.forget_before(Epoch(7));
+    assert_eq!(ledger.end_of_interval(0, Epoch(7)).0, at(7));
+    assert_eq!(ledger.end_of_interval(0, Epoch(20)).0, at(8));
+}
+
+#[test]
+fn checkpoint_tells_slices_behind_an_unread_one_apart() {
+    let sequence = || PartitionSpec { origin: A, readers: vec![0, 1], has_ranks: true };
+    let ledger = of(vec![spec(vec![sequence()], None)], 2, Some(clock(0)));
+    ledger.reach(0, A, 0, 4);
+    ledger.reach(0, A, 1, 1);
+    let shown = vec![(A, 0, at(10)), (A, 2, at(30))];
+    assert_eq!(ledger.leave(0, 0, Epoch(0), at(10), shown), BTreeMap::from([(A, 1)]));
+    ledger.leave(0, 1, Epoch(0), at(10), Vec::new());
+    let (watermark, marks) = ledger.record(0, Epoch(0), true);
+    let resumed = of(vec![spec(vec![sequence()], None)], 2, Some(clock(0)))
+        .resume(Epoch(1), &[Some((watermark, marks))]);
+    resumed.reach(0, A, 0, 4);
+    resumed.reach(0, A, 1, 1);
+    assert_eq!(advance(&resumed, 0, Vec::new()).watermark, at(10), "block 1 is to be read");
+    resumed.reach(0, A, 1, 3);
+    assert_eq!(advance(&resumed, 0, Vec::new()).watermark, at(30));
+}
+
+#[test]
+fn epoch_has_no_end_before_all_workers_are_in_it() {
+    let ledger = of(vec![spec(vec![plain(A)], None)], 2, None);
+    assert!(ledger.all_stand_in(0, Epoch(0)));
+    ledger.stand(0, 0, Epoch(1));
+    assert!(!ledger.all_stand_in(0, Epoch(0).next()));
+    ledger.stand(0, 1, Epoch(2));
+    assert!(ledger.all_stand_in(0, Epoch(1)));
+}
+
+#[test]
+fn invariant_check_reports_watermark_beyond_unseen_rows() {
+    let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
+    ledger.announce(0, A, (0, 1));
+    ledger.domain(0).unwrap().now = at(50);
+    assert!(ledger.check_invariant().unwrap_err().contains("unseen rows"));
+}
