@@ -95,7 +95,8 @@ impl Database {
 
     /// Everything of an epoch in one transaction, its number included; nothing, if it is there.
     ///
-    /// The numbers are those of one checkpoint. A query that is to begin anew needs an empty database as well.
+    /// The numbers are those of one checkpoint. A query that is to begin anew needs an empty database as well. They may have
+    /// gaps. Since only repeatable epochs are written, none is lower than the last one but one that comes again.
     fn write(&mut self, sums: Sums) -> Result<(), Box<dyn Error + Send + Sync>> {
         if !sums.repeatable {
             return Err("an epoch must come again with the same rows: run it with --mode micro-batch".into());

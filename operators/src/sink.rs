@@ -122,7 +122,8 @@ pub trait Sink<T>: Send + 'static {
     ///
     /// `committed` is the last epoch that the checkpoint holds as committed, or `None` where no epoch got that far; what
     /// there is then belongs to a run that died early. What this does may have been done before, by a `commit` or by a
-    /// `recover` that was itself cut short, so it must do no harm twice. The next epoch written is the one after.
+    /// `recover` that was itself cut short, so it must do no harm twice. Later epochs are written next: often the one after,
+    /// but their numbers may have gaps.
     fn recover(&mut self, _committed: Option<Committed>) -> Result<(), SinkError> {
         Ok(())
     }
@@ -160,7 +161,8 @@ pub struct SinkContext {
     pub workers: usize,
     /// Whether rows may be shown as they are written (continuous), not only with their epoch (micro-batch).
     pub immediate: bool,
-    /// Whether an epoch that is run again after a crash has the same rows again: so it is in micro-batch.
+    /// Whether an epoch that is run again after a crash has the same rows again: so it is in micro-batch with a checkpoint,
+    /// which logs what each epoch reads. Without a checkpoint numbers begin again at 0 in every run.
     pub repeatable: bool,
     /// What a row means: added once, changed, or one of a whole table that replaces the last one.
     pub output_mode: OutputMode,
@@ -170,8 +172,9 @@ pub struct SinkContext {
     pub durable: bool,
     /// Which run of the query this is, from 0: each restart from a checkpoint has a number of its own.
     pub execution: u64,
-    /// The first epoch that will be written: 0, unless the query goes on from a commit.
-    pub first: Epoch,
+    /// The last epoch that the checkpoint holds as committed, by whichever sinks: `None` if the query begins. Later epochs
+    /// are written, in order; their numbers may have gaps.
+    pub committed: Option<Epoch>,
     /// Which sink of the program it is, for messages: its name and the user's line.
     pub site: String,
     /// A number that the instances of one sink have in common in this run, and nothing else in this process has: for what
@@ -198,12 +201,12 @@ impl SinkContext {
             worker: 0,
             workers: 1,
             immediate,
-            repeatable: !immediate,
+            repeatable: false,
             output_mode,
             query: query.to_owned(),
             durable: false,
             execution: 0,
-            first: Epoch(0),
+            committed: None,
             site: "a sink".to_owned(),
             group: 0,
             clock: Clock::new(|| ProcessingTime(0)),
@@ -223,14 +226,22 @@ impl SinkContext {
     #[must_use]
     pub fn durable(mut self, execution: u64) -> Self {
         self.durable = true;
+        self.repeatable = !self.immediate;
         self.execution = execution;
         self
     }
 
-    /// The same for a run whose first epoch is that one.
+    /// The same for a run that goes on after that epoch.
+    ///
+    /// ```
+    /// use tidemill_operators::{Epoch, OutputMode, SinkContext};
+    ///
+    /// let context = SinkContext::new("words", OutputMode::Append, false).durable(3).after_commit(Epoch(17));
+    /// assert_eq!(context.committed, Some(Epoch(17)));
+    /// ```
     #[must_use]
-    pub fn from_epoch(mut self, first: Epoch) -> Self {
-        self.first = first;
+    pub fn after_commit(mut self, committed: Epoch) -> Self {
+        self.committed = Some(committed);
         self
     }
 

@@ -100,7 +100,7 @@ pub(crate) struct Control {
     finishing: AtomicBool,
     /// The last epoch that any source took part in, plus one.
     epochs: AtomicU64,
-    /// Epochs below this are committed.
+    /// The oldest epoch that is not committed: all below it are.
     committed: AtomicU64,
     /// Every epoch is committed and sinks may close.
     closed: AtomicBool,
@@ -189,10 +189,10 @@ impl Control {
             memory: spec.memory,
             starts: OnceLock::new(),
             plans: Mutex::default(),
-            target: AtomicU64::new(spec.resume.first.0),
+            target: AtomicU64::new(spec.resume.first().0),
             finishing: AtomicBool::new(false),
             epochs: AtomicU64::new(0),
-            committed: AtomicU64::new(spec.resume.first.0),
+            committed: AtomicU64::new(spec.resume.first().0),
             closed: AtomicBool::new(false),
             cancellation: Cancellation::new(),
             failure: Mutex::new(None),
@@ -327,10 +327,15 @@ impl Control {
         self.epochs.load(Ordering::Acquire)
     }
 
+    /// The epoch that follows another one in this run.
+    pub(crate) fn after(&self, epoch: Epoch) -> Epoch {
+        self.resume.numbers.after(epoch)
+    }
+
     /// Everything about the epoch is safe.
     pub(crate) fn commit(&self, epoch: Epoch) {
         turn::point("control.commit");
-        self.committed.store(epoch.0.saturating_add(1), Ordering::Release);
+        self.committed.store(self.after(epoch).0, Ordering::Release);
         for waker in &lock(&self.wakers).sinks {
             waker.wake();
         }
@@ -339,7 +344,7 @@ impl Control {
         self.ledger.forget_before(epoch);
     }
 
-    /// Epochs below this are committed.
+    /// The oldest epoch that is not committed: all below it are.
     pub(crate) fn committed(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
     }

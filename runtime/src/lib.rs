@@ -23,6 +23,7 @@ pub mod journal;
 #[doc(hidden)]
 pub mod kill;
 mod ledger;
+mod numbers;
 mod options;
 mod pinning;
 mod progress;

@@ -153,7 +153,7 @@ impl Prepared {
         let start = |start: &DomainStart| (start.watermark, start.partitions.clone());
         let starts: Vec<_> = resume.watermarks.iter().map(|it| it.as_ref().map(start)).collect();
         let born = (options.mode == Mode::Continuous).then(|| clock.now());
-        let ledger = Ledger::new(specs, &partitions, options.workers, born).resume(resume.first, &starts);
+        let ledger = Ledger::new(specs, &partitions, options.workers, born).resume(resume.first(), &starts);
         let memory = spill::memories(&options)?;
         let control = Arc::new(Control::new(ControlSpec {
             mode: options.mode,

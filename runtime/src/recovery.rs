@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tidemill_operators::graph::{Node, NodeId, NodeKind, Place};
 use tidemill_operators::{
-    DynSource, Epoch, ErasedOffset, EventTime, Mode, Operator, Prepared, ProcessingTime, SourceLog,
+    Epoch, ErasedOffset, EventTime, Mode, Operator, Prepared, ProcessingTime, SourceLog,
 };
 
 use self::settings::check_settings;
@@ -24,6 +24,7 @@ use crate::checkpoint::store::{Checkpoint, Recovered, Settings};
 use crate::engine::{Layout, origin};
 use crate::error::Site;
 use crate::ledger::{DomainSpec, PartitionMark};
+use crate::numbers::Numbers;
 use crate::options::Options;
 use crate::saver::Saver;
 use crate::user_code::code_of;
@@ -31,8 +32,10 @@ use crate::user_code::code_of;
 /// Where a run begins: what the threads of a query are given of its checkpoint.
 #[derive(Default)]
 pub(crate) struct Resume {
-    /// The first epoch of this run.
-    pub(crate) first: Epoch,
+    /// The epochs of this run.
+    pub(crate) numbers: Numbers,
+    /// The last commit, if there is one.
+    pub(crate) committed: Option<Epoch>,
     /// Which run of the query it is; 0 without a checkpoint.
     pub(crate) execution: u64,
     /// Whether what is committed must survive a crash.
@@ -60,6 +63,11 @@ impl Resume {
             }
         }
     }
+
+    /// The first epoch of this run.
+    pub(crate) fn first(&self) -> Epoch {
+        self.numbers.first()
+    }
 }
 
 /// Where a domain of event time stood.
@@ -76,6 +84,9 @@ pub(crate) struct Opened {
     pub(crate) commit: Option<CommitRecord>,
     /// Epochs that were planned and not committed: to be repeated as they were.
     pub(crate) plans: VecDeque<PlanRecord>,
+    numbers: Numbers,
+    /// What sources keep, by uid.
+    pub(crate) logs: BTreeMap<String, Arc<KeptLog>>,
     /// Where each source goes on; shorter than its partitions, or empty, where it begins.
     pub(crate) offsets: BTreeMap<NodeId, Vec<ErasedOffset>>,
     /// The operators that keep state, as commits name them.
@@ -106,15 +117,24 @@ impl Opened {
             offsets = fits.map_err(|error| with_all_lost(error, commit, layout, options))?;
             checkpoint.give_up(&options.drop_state, options.workers as u32)?;
         }
-        // A plan of micro-batches is what comes next only after a commit of micro-batches.
-        let follows = commit.as_ref().is_none_or(|commit| commit.mode == Mode::MicroBatch);
-        let plans = if options.mode == Mode::MicroBatch && follows { plans.into() } else { VecDeque::new() };
+        let plans = if replays(&plans, options) { plans } else { Vec::new() };
+        let replayed = plans.iter().map(|plan| plan.epoch).collect();
+        let numbers = Numbers::new(replayed, checkpoint.free());
+        let mut logs = BTreeMap::new();
         for (node, source) in layout.sources() {
-            keep(&*storage, layout, node, &source)?;
+            let uid = layout.nodes.get(node.0).map(|node| node.uid().to_owned()).unwrap_or_default();
+            // A source that begins anew relies on nothing.
+            let mark = checkpoint.sources().get(&uid).filter(|_| !options.drop_state.contains(&uid));
+            let log = KeptLog::open(&*storage, &uid, mark)?;
+            let kept: Arc<dyn SourceLog> = Arc::clone(&log) as Arc<dyn SourceLog>;
+            code_of(node, || source.keep(Some(kept)))
+                .map_err(|error| RunError::Source { site: layout.site(node), error })?;
+            logs.insert(uid, log);
         }
         let writer = checkpoint.writer();
         let dropped = options.drop_state.clone();
-        Ok(Opened { checkpoint, commit, plans, offsets, operators, dropped, writer })
+        let plans = plans.into();
+        Ok(Opened { checkpoint, commit, plans, numbers, logs, offsets, operators, dropped, writer })
     }
 
     /// The latest time that the checkpoint has logged.
@@ -125,10 +145,14 @@ impl Opened {
 
     /// What the threads are given.
     pub(crate) fn resume(&self, layout: &Layout) -> Resume {
-        let mut resume =
-            Resume { execution: self.checkpoint.execution(), durable: true, ..Resume::default() };
+        let mut resume = Resume {
+            numbers: self.numbers.clone(),
+            execution: self.checkpoint.execution(),
+            durable: true,
+            ..Resume::default()
+        };
         let Some(commit) = &self.commit else { return resume };
-        resume.first = commit.epoch.next();
+        resume.committed = Some(commit.epoch);
         resume.state = Some(self.checkpoint.loader().without(&self.dropped));
         let is_kept = |uid: &str| !self.dropped.iter().any(|dropped| dropped == uid);
         let start = |node: &Node| {
@@ -175,16 +199,21 @@ pub(crate) fn keep_nothing(layout: &Layout) -> Result<(), RunError> {
     Ok(())
 }
 
-fn keep(
-    storage: &dyn Storage,
-    layout: &Layout,
-    node: NodeId,
-    source: &Arc<dyn DynSource>,
-) -> Result<(), RunError> {
-    let uid = layout.nodes.get(node.0).map(|node| node.uid().to_owned()).unwrap_or_default();
-    let log: Arc<dyn SourceLog> = KeptLog::open(storage, &uid)?;
-    code_of(node, || source.keep(Some(log)))
-        .map_err(|error| RunError::Source { site: layout.site(node), error })
+/// Whether epochs that were planned and not committed are replayed: in micro-batch, whichever mode made the last commit. In
+/// continuous mode their rows come in epochs with other numbers.
+fn replays(plans: &[PlanRecord], options: &Options) -> bool {
+    let begins_anew = |uid: &String| plans.iter().any(|plan| plan.ranges.contains_key(uid));
+    match options.drop_state.iter().find(|uid| begins_anew(uid)) {
+        Some(uid) if options.mode == Mode::MicroBatch => {
+            tracing::warn!(
+                epochs = plans.len(),
+                "the source `{uid}` begins anew, so epochs that were planned and not committed are not replayed: a sink that \
+                 has their rows gets those that are read again under other epoch numbers"
+            );
+            false
+        }
+        _ => options.mode == Mode::MicroBatch,
+    }
 }
 
 fn domain(record: &WatermarkRecord, assigner: &Node, layout: &Layout) -> DomainStart {

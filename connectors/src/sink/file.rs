@@ -97,7 +97,7 @@ impl OutFile {
         }
         // Not before: a run of the same graph may be using what is here.
         self.pending.open(context);
-        (self.shown, self.begins, self.durable) = (None, context.first == Epoch(0), durable);
+        (self.shown, self.begins, self.durable) = (None, context.committed.is_none(), durable);
         (self.claim, self.file, self.length) = (claim, Some(file), length);
         Ok(length == 0)
     }

@@ -114,8 +114,9 @@ pub struct EpochRows<T> {
     pub epoch: Epoch,
     /// The worker whose rows these are: 0, unless the sink runs on every worker.
     pub worker: usize,
-    /// Whether the epoch, should it be given again after a crash, has the same rows again. So it is in micro-batch. In
-    /// continuous mode it is not, and who leaves out an epoch for its number loses rows.
+    /// Whether the epoch has the same rows if it is given again after a crash: in micro-batch with a checkpoint. With a
+    /// checkpoint, an epoch that is not repeatable is given once, and its rows may come again in epochs with other
+    /// numbers. Without a checkpoint numbers begin at 0 in every run, with other rows, and none may be left out.
     pub repeatable: bool,
     /// The rows, in the order in which they reached the sink. What one worker sent is in its order; how the workers'
     /// rows are mixed may differ when an epoch is given again.
@@ -125,10 +126,14 @@ pub struct EpochRows<T> {
 /// A sink that calls `call` once for every epoch that has rows, with all of them, in both modes: when it commits; with a
 /// checkpoint, before the commit is recorded.
 ///
-/// With a checkpoint an epoch is given at least once. It is given again if a crash comes before the commit is recorded,
-/// and in micro-batch it then has the same query, epoch and rows. So the effect is exactly once if the number of the
-/// epoch is written in one transaction with the rows, and an epoch that is there already is left out. (A sink on every
-/// worker has to note the worker as well, and that holds for as long as the number of workers stays.)
+/// With a checkpoint a number stands for the same rows in all runs, whatever the modes of these. In micro-batch an epoch is
+/// given again, with the same query, number and rows, if a crash comes before the commit is recorded. So the effect is
+/// exactly once if the number of the epoch is written in one transaction with the rows, and an epoch that is there
+/// already is left out. In continuous mode rows come again under another number: at least once.
+///
+/// Numbers have gaps. One that is given again may be lower than others that are there, if a run in continuous mode failed in
+/// between: look for the number itself, and do not compare it with the greatest. (A sink on every worker has to note
+/// the worker as well, and that holds for as long as the number of workers stays.)
 ///
 /// ```
 /// use std::collections::{BTreeMap, BTreeSet};

@@ -50,6 +50,16 @@ pub enum CheckpointError {
         /// Who needs it.
         needed: String,
     },
+    /// A file was removed or replaced while the query that writes it was running.
+    #[error(
+        "{file} was removed or replaced while the query was running, so no epoch can be committed any more: put the directory \
+         of the checkpoint back as it was and start the query again; without it the query begins anew, and outputs that \
+         already have its results get them a second time"
+    )]
+    Gone {
+        /// The file or directory.
+        file: String,
+    },
     /// Another query, perhaps of another process, uses the storage.
     #[error(
         "{storage} is in use by {owner}: stop that one first, or give this query a checkpoint of its own"

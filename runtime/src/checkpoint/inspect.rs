@@ -16,7 +16,7 @@ use super::records::{CommitRecord, Current};
 use super::source_log::SOURCES;
 use super::state_file::StateFile;
 use super::store::{Checkpoint, Settings};
-use super::{CheckpointError, Storage};
+use super::{CheckpointError, Storage, source_log};
 use crate::journal::store::JOURNALS;
 
 /// A checkpoint at a glance.
@@ -186,6 +186,9 @@ pub fn verify(storage: &dyn Storage) -> Result<Verified, CheckpointError> {
     let (_, ReadLog { history, .. }) = read(storage)?;
     let files: BTreeMap<_, _> =
         history.commits.iter().flat_map(|commit| &commit.files).map(|file| (&file.name, file)).collect();
+    for (uid, mark) in &history.sources {
+        source_log::check(storage, uid, mark)?;
+    }
     let mut logs = 0;
     for (prefix, kind) in [(SOURCES, Kind::Source), (JOURNALS, Kind::Journal)] {
         for name in storage.list(prefix)? {

@@ -4,7 +4,7 @@
 //! is written and synced. The directory is taken by a lock of the operating system on the file `lock`, which ends with
 //! the process; the file stays, and says who has, or had, the directory.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,6 +74,17 @@ impl LocalDirectory {
             return Err(CheckpointError::Misuse(format!("`{name}` is no name for a file of a checkpoint")));
         }
         Ok(self.path.join(relative))
+    }
+
+    /// Makes the directory of a file, but not the checkpoint's own: that it is gone must be noticed.
+    fn make_place(&self, directory: &Path) -> Result<(), CheckpointError> {
+        if directory.is_dir() {
+            return Ok(());
+        }
+        if !self.path.is_dir() {
+            return Err(CheckpointError::Gone { file: self.path.display().to_string() });
+        }
+        make_directory(directory)
     }
 
     /// The files of the directory and of those in it, by name.
@@ -153,7 +164,7 @@ impl Storage for LocalDirectory {
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
         let place = self.path_of(name)?;
         let directory = place.parent().unwrap_or(&self.path);
-        make_directory(directory)?;
+        self.make_place(directory)?;
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         let file_name = place.file_name().unwrap_or_default().to_string_lossy();
         let beside = directory.join(format!("{file_name}.{}.{number}{TEMPORARY}", std::process::id()));
@@ -215,7 +226,7 @@ impl Storage for LocalDirectory {
         let failed = |what: &str| CheckpointError::io(format!("cannot {what} {}", path.display()));
         let is_new = !path.exists();
         let directory = path.parent().unwrap_or(&self.path);
-        make_directory(directory)?;
+        self.make_place(directory)?;
         kill::point("checkpoint.log.before-open");
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
         let file = file.map_err(failed("open"))?;
@@ -262,9 +273,31 @@ struct LocalLog {
 }
 
 impl LocalLog {
+    /// Whether the file that is written is still the one that a later run will find.
+    fn is_in_place(&self) -> Result<bool, CheckpointError> {
+        let there = match std::fs::metadata(&self.path) {
+            Ok(there) => there,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(self.failed("look at")(error)),
+        };
+        Ok(is_same(&there, &self.file.metadata().map_err(self.failed("look at"))?))
+    }
+
     fn failed(&self, what: &str) -> impl FnOnce(std::io::Error) -> CheckpointError + use<> {
         CheckpointError::io(format!("cannot {what} {}", self.path.display()))
     }
+}
+
+#[cfg(unix)]
+fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// Elsewhere only a file that is not there is noticed.
+#[cfg(not(unix))]
+fn is_same(_: &Metadata, _: &Metadata) -> bool {
+    true
 }
 
 impl Log for LocalLog {
@@ -274,7 +307,10 @@ impl Log for LocalLog {
         kill::point("checkpoint.log.before-sync");
         self.file.sync_data().map_err(self.failed("sync"))?;
         kill::point("checkpoint.log.appended");
-        Ok(())
+        if self.is_in_place()? {
+            return Ok(());
+        }
+        Err(CheckpointError::Gone { file: self.path.display().to_string() })
     }
 
     fn read(&mut self) -> Result<Vec<u8>, CheckpointError> {

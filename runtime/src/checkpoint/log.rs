@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_operators::Epoch;
+use tidemill_operators::{Epoch, Mode};
 
 use super::format::{FrameReader, FrameWriter, Kind, Step, decode};
-use super::records::{CommitRecord, Current, Opening, PlanRecord, Record};
+use super::records::{CommitRecord, Current, LogMark, Opening, PlanRecord, Record, Reserved};
 use super::{CheckpointError, Log, Storage};
 
 pub(super) const CURRENT: &str = "current";
@@ -27,6 +27,10 @@ pub(crate) struct History {
     /// The oldest first.
     pub(crate) commits: Vec<CommitRecord>,
     pub(crate) plans: BTreeMap<Epoch, PlanRecord>,
+    /// The first epoch that no run without plans may have shown to a sink.
+    pub(crate) reserved: Epoch,
+    /// What the logs of sources hold at least, by uid.
+    pub(crate) sources: BTreeMap<String, LogMark>,
 }
 
 impl History {
@@ -35,10 +39,35 @@ impl History {
         match record {
             Record::Plan(plan) => drop(self.plans.insert(plan.epoch, plan)),
             Record::Commit(commit) => {
+                if commit.mode == Mode::Continuous {
+                    self.supersede(commit.execution);
+                }
                 self.commits.push(*commit);
                 self.forget();
             }
+            Record::Reserve(Reserved { until, .. }) => self.reserved = until,
+            Record::Sources(marks) => self.sources.extend(marks),
         }
+    }
+
+    /// Drops the plans that were made before a continuous run, which has committed what they would read. A sink may have
+    /// seen their numbers all the same.
+    fn supersede(&mut self, execution: u64) {
+        let reserved = &mut self.reserved;
+        self.plans.retain(|epoch, plan| {
+            let stays = plan.execution >= execution;
+            if !stays {
+                *reserved = (*reserved).max(epoch.next());
+            }
+            stays
+        });
+    }
+
+    /// The first epoch that no run has committed, planned or shown to a sink: the number of the next new epoch.
+    pub(crate) fn free(&self) -> Epoch {
+        let committed = self.last().map(|commit| commit.epoch.next());
+        let planned = self.plans.keys().next_back().map(|epoch| epoch.next());
+        self.reserved.max(committed.unwrap_or_default()).max(planned.unwrap_or_default())
     }
 
     /// Forgets what the last commit says is no longer kept.
@@ -50,6 +79,7 @@ impl History {
 
     /// Goes back to an epoch: its commit is the last one. The plans of the epochs behind it stay, to be repeated.
     pub(super) fn go_back(&mut self, epoch: Epoch) -> bool {
+        self.reserved = self.free();
         self.commits.retain(|commit| commit.epoch <= epoch);
         self.commits.last().is_some_and(|commit| commit.epoch == epoch)
     }
@@ -70,9 +100,18 @@ impl History {
         self.commits.iter().any(|commit| commit.files.iter().any(|file| file.name == name))
     }
 
-    fn records(&self) -> impl Iterator<Item = Record> {
-        let plans = self.plans.values().cloned().map(Record::Plan);
-        plans.chain(self.commits.iter().map(|commit| Record::Commit(Box::new(commit.clone()))))
+    /// What a new log begins with.
+    fn records(&self) -> Vec<Record> {
+        let mut records: Vec<_> =
+            self.commits.iter().map(|commit| Record::Commit(Box::new(commit.clone()))).collect();
+        records.extend(self.plans.values().cloned().map(Record::Plan));
+        if self.reserved > Epoch(0) {
+            records.push(Record::Reserve(Reserved { execution: 0, until: self.reserved }));
+        }
+        if !self.sources.is_empty() {
+            records.push(Record::Sources(self.sources.clone()));
+        }
+        records
     }
 }
 
@@ -113,6 +152,15 @@ pub(super) fn read_log(storage: &dyn Storage, current: &Current) -> Result<ReadL
     if (log.opening.log, &log.opening.query) != (current.log, &current.query) {
         let reason = "it is the log of another checkpoint, or another log of this one";
         return Err(CheckpointError::damaged(&name, 0..bytes.len(), reason));
+    }
+    if log.frames < current.frames {
+        let reason = format!(
+            "it holds {} records, and held {} when the last run began or ended: commits are missing, and to go on from \
+             an earlier one would write to outputs again what they have. Put the file back as it was, or begin with a \
+             savepoint or a new checkpoint",
+            log.frames, current.frames
+        );
+        return Err(CheckpointError::damaged(&name, bytes.len()..bytes.len(), reason));
     }
     Ok(log)
 }
@@ -158,11 +206,12 @@ impl CommitLog {
     /// Writes a log with this history and makes it the one that counts.
     pub(super) fn begin(
         storage: &Arc<dyn Storage>,
-        current: Current,
+        mut current: Current,
         history: &History,
         roll_after: u64,
     ) -> Result<CommitLog, CheckpointError> {
         let frames = write_log(&**storage, &current, history)?;
+        current.frames = frames;
         write_current(&**storage, &current)?;
         let log = storage.log(&log_name(current.log))?;
         Ok(CommitLog { storage: Arc::clone(storage), log, current, frames, most: frames + roll_after })
@@ -171,10 +220,11 @@ impl CommitLog {
     /// Goes on with a log that has been read, as a new execution: what a crash left of an append is cut off.
     pub(super) fn resume(
         storage: &Arc<dyn Storage>,
-        current: Current,
+        mut current: Current,
         read: &ReadLog,
         roll_after: u64,
     ) -> Result<CommitLog, CheckpointError> {
+        current.frames = read.frames;
         let mut log = storage.log(&log_name(current.log))?;
         log.truncate(read.length)?;
         write_current(&**storage, &current)?;
@@ -208,6 +258,12 @@ impl CommitLog {
         self.log.append(&writer.into_bytes())
     }
 
+    /// Notes how many frames there are, so that a log that lacks some of them is noticed.
+    pub(super) fn note_frames(&mut self) -> Result<(), CheckpointError> {
+        self.current.frames = self.frames;
+        write_current(&*self.storage, &self.current)
+    }
+
     pub(super) fn name(&self) -> String {
         log_name(self.current.log)
     }
@@ -220,11 +276,12 @@ pub(super) fn write_log(
     history: &History,
 ) -> Result<u64, CheckpointError> {
     let mut writer = FrameWriter::new(Kind::Log);
-    let Current { query, execution, log } = current.clone();
-    let carried = u32::try_from(history.commits.len() + history.plans.len()).unwrap_or(u32::MAX);
+    let Current { query, execution, log, .. } = current.clone();
+    let records = history.records();
+    let carried = u32::try_from(records.len()).unwrap_or(u32::MAX);
     writer.value(&Opening { query, log, execution, carried })?;
-    for record in history.records() {
-        writer.value(&record)?;
+    for record in &records {
+        writer.value(record)?;
     }
     let frames = writer.number();
     storage.put(&log_name(current.log), &writer.into_bytes())?;

@@ -38,6 +38,8 @@ pub(crate) struct Current {
     pub(crate) execution: u64,
     /// The number of the log.
     pub(crate) log: u64,
+    /// How many frames the log has at least: those that it had when the last run began or ended in order.
+    pub(crate) frames: u64,
 }
 
 /// The first record of a log: how many records were carried over from the log before.
@@ -54,6 +56,26 @@ pub(crate) struct Opening {
 pub(crate) enum Record {
     Plan(PlanRecord),
     Commit(Box<CommitRecord>),
+    Reserve(Reserved),
+    /// What the logs of sources hold at least, by uid of the source.
+    Sources(BTreeMap<String, LogMark>),
+}
+
+/// Epoch numbers that a run without plans may show to sinks: the next run begins behind them, or replays plans.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Reserved {
+    pub(crate) execution: u64,
+    /// The first epoch that is free. A later record replaces an earlier one.
+    pub(crate) until: Epoch,
+}
+
+/// How far the log of a source reached when what it holds began to count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct LogMark {
+    /// In bytes.
+    pub(crate) length: u64,
+    /// The xxh3 of these bytes.
+    pub(crate) digest: u64,
 }
 
 /// What an epoch will read, durable before it reads it: a replay reads the same, under the same clock and watermarks.

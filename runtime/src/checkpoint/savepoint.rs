@@ -30,7 +30,7 @@ pub(super) fn copy(
             target.put(&file.name, StateFile::open(source, file)?.bytes())?;
         }
     }
-    source_log::copy(source, target)?;
+    source_log::copy(source, &history.sources, target)?;
     // Whole, with what has come since: it is to be read on from the commit. A file that goes away meanwhile has nothing
     // but what the commit has read.
     for name in source.list(JOURNALS)? {
@@ -38,8 +38,8 @@ pub(super) fn copy(
             target.put(&name, &bytes)?;
         }
     }
-    write_log(target, current, &history)?;
-    write_current(target, current)
+    let frames = write_log(target, current, &history)?;
+    write_current(target, &Current { frames, ..current.clone() })
 }
 
 /// Whether there is a checkpoint in the storage.

@@ -1,10 +1,13 @@
 //! What a source keeps with the checkpoint, for as long as the checkpoint lasts: one log for each source.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use tidemill_operators::{SourceError, SourceLog, turn};
+use xxhash_rust::xxh3::Xxh3;
 
-use super::format::{FrameReader, FrameWriter, Kind, Step};
+use super::format::{FrameReader, FrameWriter, Kind, Step, checksum};
+use super::records::LogMark;
 use super::{CheckpointError, Log, Storage};
 
 /// Where the logs of sources are.
@@ -22,21 +25,76 @@ struct Inner {
     frames: Option<u64>,
     /// Whether an append has failed: nobody knows whether its entry is there, and one written again would count twice.
     has_failed: bool,
+    length: u64,
+    /// Of all its bytes.
+    digest: Box<Xxh3>,
 }
 
 impl KeptLog {
     /// Opens the log of a source, and cuts off what a crash has left of an append.
-    pub(crate) fn open(storage: &dyn Storage, uid: &str) -> Result<Arc<KeptLog>, CheckpointError> {
-        let name = format!("{SOURCES}{}.log", file_name(uid));
-        let mut log = storage.log(&name)?;
-        let bytes = log.read()?;
-        let kept = parse(&name, &bytes)?;
-        if kept.length < bytes.len() as u64 {
-            log.truncate(kept.length)?;
+    ///
+    /// # Errors
+    ///
+    /// The log is refused if it lacks, or has otherwise, anything of what a plan or commit relies on.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        uid: &str,
+        mark: Option<&LogMark>,
+    ) -> Result<Arc<KeptLog>, CheckpointError> {
+        let name = name_of(uid);
+        if let Some(mark) = mark {
+            check(storage, uid, mark)?;
         }
-        let frames = (kept.length > 0).then_some(kept.entries.len() as u64);
-        Ok(Arc::new(KeptLog { name, inner: Mutex::new(Inner { log, frames, has_failed: false }) }))
+        let mut log = storage.log(&name)?;
+        let mut bytes = log.read()?;
+        let kept = parse(&name, &bytes)?;
+        let (length, entries) = (kept.length, kept.entries.len() as u64);
+        if length < bytes.len() as u64 {
+            log.truncate(length)?;
+            bytes.truncate(length as usize);
+        }
+        let mut digest = Box::new(Xxh3::new());
+        digest.update(&bytes);
+        let frames = (length > 0).then_some(entries);
+        let inner = Inner { log, frames, has_failed: false, length, digest };
+        Ok(Arc::new(KeptLog { name, inner: Mutex::new(inner) }))
     }
+
+    /// How far the log reaches now.
+    pub(crate) fn mark(&self) -> LogMark {
+        let inner = turn::lock(&self.inner);
+        LogMark { length: inner.length, digest: inner.digest.digest() }
+    }
+}
+
+/// Checks that the log of a source has what a plan or commit relies on.
+pub(super) fn check(storage: &dyn Storage, uid: &str, mark: &LogMark) -> Result<(), CheckpointError> {
+    if mark.length == 0 {
+        return Ok(());
+    }
+    let name = name_of(uid);
+    let advice = format!(
+        "the offsets of the source `{uid}` count in it: put it back as it was, or begin with a savepoint; with --drop-state \
+         {uid} the source forgets where it stood, and reads everything again"
+    );
+    let Some(bytes) = storage.get(&name)? else {
+        let file = format!("{name} in {}", storage.describe());
+        return Err(CheckpointError::Missing { file, needed: advice });
+    };
+    let reason = match bytes.get(..usize::try_from(mark.length).unwrap_or(usize::MAX)) {
+        None => format!(
+            "it has {} bytes, and had {} when they were last relied on; {advice}",
+            bytes.len(),
+            mark.length
+        ),
+        Some(relied_on) if checksum(relied_on) != mark.digest => {
+            // Where a frame is damaged, say which.
+            parse(&name, &bytes)?;
+            format!("it is not the log that was written with the last commit; {advice}")
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(CheckpointError::damaged(&name, 0..bytes.len(), reason))
 }
 
 impl SourceLog for KeptLog {
@@ -53,9 +111,13 @@ impl SourceLog for KeptLog {
         };
         writer.frame(&[entry]).map_err(|error| SourceError::Other(error.into()))?;
         inner.frames = Some(writer.number());
-        let appended = inner.log.append(&writer.into_bytes());
+        let bytes = writer.into_bytes();
+        let appended = inner.log.append(&bytes);
         inner.has_failed = appended.is_err();
-        appended.map_err(|error| SourceError::Other(error.into()))
+        appended.map_err(|error| SourceError::Other(error.into()))?;
+        inner.length += bytes.len() as u64;
+        inner.digest.update(&bytes);
+        Ok(())
     }
 
     fn entries(&self) -> Result<Vec<Vec<u8>>, SourceError> {
@@ -86,14 +148,25 @@ fn parse<'a>(name: &'a str, bytes: &'a [u8]) -> Result<Kept<'a>, CheckpointError
     Ok(Kept { entries, length })
 }
 
+fn name_of(uid: &str) -> String {
+    format!("{SOURCES}{}.log", file_name(uid))
+}
+
 /// A uid as part of a file's name: other characters than letters, digits, `-` and `_` are written as their numbers.
 fn file_name(uid: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     uid.chars().map(|c| if plain(c) { c.to_string() } else { format!(".{:x}", u32::from(c)) }).collect()
 }
 
-/// Copies the logs of all sources.
-pub(super) fn copy(source: &dyn Storage, target: &dyn Storage) -> Result<(), CheckpointError> {
+/// Copies the logs of all sources, which must have what is relied on.
+pub(super) fn copy(
+    source: &dyn Storage,
+    marks: &BTreeMap<String, LogMark>,
+    target: &dyn Storage,
+) -> Result<(), CheckpointError> {
+    for (uid, mark) in marks {
+        check(source, uid, mark)?;
+    }
     for name in source.list(SOURCES)? {
         let bytes = source.log(&name)?.read()?;
         target.put(&name, &bytes)?;
@@ -142,7 +215,7 @@ mod tests {
     #[test]
     fn entries_come_back_in_order_and_a_torn_one_is_cut_off() {
         let storage = MemoryStorage::new();
-        let log = KeptLog::open(&storage, "files a/b").unwrap();
+        let log = KeptLog::open(&storage, "files a/b", None).unwrap();
         assert!(log.entries().unwrap().is_empty());
         log.append(b"one").unwrap();
         log.append(b"").unwrap();
@@ -151,14 +224,14 @@ mod tests {
         for length in 0..whole.len() {
             let torn = MemoryStorage::new();
             torn.put("sources/files.20a.2fb.log", &whole[..length]).unwrap();
-            let log = KeptLog::open(&torn, "files a/b").unwrap();
+            let log = KeptLog::open(&torn, "files a/b", None).unwrap();
             let before = log.entries().unwrap();
             assert!(
                 before.len() < 3
                     && [&b"one"[..], b""].starts_with(&before.iter().map(Vec::as_slice).collect::<Vec<_>>())
             );
             log.append(b"again").unwrap();
-            let after = KeptLog::open(&torn, "files a/b").unwrap().entries().unwrap();
+            let after = KeptLog::open(&torn, "files a/b", None).unwrap().entries().unwrap();
             assert_eq!(after.len(), before.len() + 1, "{length}");
             assert_eq!(after.last().unwrap(), b"again");
         }

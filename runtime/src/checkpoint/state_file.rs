@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use tidemill_operators::{Epoch, KEY_GROUPS, KeyGroup};
@@ -29,6 +30,8 @@ struct Head {
     base: bool,
     uids: Vec<String>,
     sections: u32,
+    /// The last commit that was durable before the file was written.
+    committed: Option<Epoch>,
 }
 
 /// Where a section is: operator, group, place of its changes.
@@ -42,6 +45,8 @@ const SECTION_HEAD: usize = 6;
 pub(crate) struct StateWriter {
     storage: Arc<dyn Storage>,
     execution: u64,
+    /// The epoch behind the last durable commit; 0 before the first.
+    committed: Arc<AtomicU64>,
 }
 
 /// What a file of state is about.
@@ -53,8 +58,15 @@ pub(crate) struct About {
 }
 
 impl StateWriter {
-    pub(crate) fn new(storage: Arc<dyn Storage>, execution: u64) -> Self {
-        StateWriter { storage, execution }
+    pub(crate) fn new(storage: Arc<dyn Storage>, execution: u64, last: Option<Epoch>) -> Self {
+        let writer = StateWriter { storage, execution, committed: Arc::new(AtomicU64::new(0)) };
+        last.into_iter().for_each(|epoch| writer.note_commit(epoch));
+        writer
+    }
+
+    /// A commit is durable: files that are written from now on say so.
+    pub(super) fn note_commit(&self, epoch: Epoch) {
+        self.committed.store(epoch.next().0, Ordering::Release);
     }
 
     /// Writes the state of a worker at an epoch; durable when it returns. A delta without sections is no file.
@@ -87,7 +99,8 @@ impl StateWriter {
         let payload: usize = sections.iter().map(|section| section.bytes.len() + 32).sum();
         writer.reserve(payload + 32 * sections.len());
         let count = u32::try_from(sections.len()).map_err(too_many)?;
-        let head = Head { epoch, execution: self.execution, worker, base, uids, sections: count };
+        let committed = self.committed.load(Ordering::Acquire).checked_sub(1).map(Epoch);
+        let head = Head { epoch, execution: self.execution, worker, base, uids, sections: count, committed };
         writer.value(&head)?;
         let mut index: Vec<Place> = Vec::with_capacity(sections.len());
         for Section { uid, group, bytes } in sections {
@@ -100,6 +113,12 @@ impl StateWriter {
         writer.value(&index)?;
         Ok(writer.into_bytes())
     }
+}
+
+/// Which run wrote a file of state, and the last commit that was durable before; none if the file is not whole.
+pub(super) fn written_after(name: &str, bytes: &[u8]) -> Option<(u64, Epoch)> {
+    let head: Head = FrameReader::new(name, bytes, Kind::State).ok()?.value().ok()?;
+    Some((head.execution, head.committed?))
 }
 
 /// A file of state that has been read and checked.

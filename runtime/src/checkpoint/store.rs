@@ -4,6 +4,7 @@
 //! and the moment at which the epoch has happened; then whatever no kept commit needs is removed. When a write of the log
 //! fails nobody knows what is durable: everything is refused from then on, and a restart finds out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_operators::Epoch;
@@ -11,8 +12,8 @@ use tidemill_operators::Epoch;
 use super::compaction::{self, Compacted, Compaction};
 use super::loader::Loader;
 use super::log::{self, CURRENT, CommitLog, History, LOGS, STATE, log_name};
-use super::records::{CommitRecord, Current, FileRef, PlanRecord, Record};
-use super::state_file::StateWriter;
+use super::records::{CommitRecord, Current, FileRef, LogMark, PlanRecord, Record, Reserved};
+use super::state_file::{StateWriter, written_after};
 use super::{CheckpointError, Lock, Owner, Storage};
 
 /// How a checkpoint is opened.
@@ -50,6 +51,13 @@ pub(crate) struct Checkpoint {
     settings: Settings,
     log: CommitLog,
     history: History,
+    writer: StateWriter,
+    /// The first epoch that was free when this run began.
+    begun_at: Epoch,
+    /// How far the logs of sources reach, by uid: written with the next record if it is news.
+    sources: BTreeMap<String, LogMark>,
+    /// The first epoch that this run does not need yet: reserved with the next record if it is not.
+    ahead: Epoch,
     /// The files that make up the state, as the next commit will list them, before its own.
     chain: Vec<FileRef>,
     /// What nobody needs and could not be removed yet.
@@ -70,7 +78,7 @@ impl Checkpoint {
         let (log, history, execution) = match log::read_current(&*storage)? {
             None => {
                 refuse_remains(&*storage)?;
-                let current = Current { query: query.to_owned(), execution: 1, log: 0 };
+                let current = Current { query: query.to_owned(), execution: 1, log: 0, frames: 0 };
                 let history = History::default();
                 if let Some(epoch) = settings.at {
                     return Err(no_such_epoch(&*storage, &history, epoch));
@@ -84,6 +92,10 @@ impl Checkpoint {
         let mut checkpoint = Checkpoint {
             chain: history.last().map(|commit| commit.files.clone()).unwrap_or_default(),
             doomed: orphans(&*storage, &log, &history)?,
+            writer: StateWriter::new(Arc::clone(&storage), execution, history.last().map(|last| last.epoch)),
+            begun_at: history.free(),
+            sources: history.sources.clone(),
+            ahead: Epoch(0),
             storage,
             _lock: lock,
             query: query.to_owned(),
@@ -105,6 +117,55 @@ impl Checkpoint {
         self.execution
     }
 
+    /// The first epoch that no run has committed, planned or shown to a sink.
+    pub(crate) fn free(&self) -> Epoch {
+        self.history.free()
+    }
+
+    /// The first epoch that is not reserved for this run.
+    pub(crate) fn reserved(&self) -> Epoch {
+        self.history.reserved
+    }
+
+    /// How far the logs of sources must reach, by uid.
+    pub(crate) fn sources(&self) -> &BTreeMap<String, LogMark> {
+        &self.history.sources
+    }
+
+    /// How far the logs of sources reach now, by uid: the next plan or commit relies on it.
+    pub(crate) fn set_sources(&mut self, marks: impl IntoIterator<Item = (String, LogMark)>) {
+        self.sources.extend(marks);
+    }
+
+    /// Reserves the epochs below `until`, before a sink sees rows of one that has no plan.
+    pub(crate) fn reserve(&mut self, until: Epoch) -> Result<(), CheckpointError> {
+        self.reserve_with_next(until);
+        if self.ahead > self.history.reserved { self.append(Vec::new()) } else { Ok(()) }
+    }
+
+    /// The same with the next plan or commit, and without a wait of its own.
+    pub(crate) fn reserve_with_next(&mut self, until: Epoch) {
+        self.ahead = self.ahead.max(until);
+    }
+
+    fn reservation(&self, until: Epoch) -> Record {
+        Record::Reserve(Reserved { execution: self.execution, until })
+    }
+
+    /// The run has ended in order: no epoch but those committed has reached a sink. Numbers that were reserved and not used
+    /// are free again, and the next run knows how many records the log has.
+    pub(crate) fn close(&mut self) -> Result<(), CheckpointError> {
+        let used = self.history.last().map(|last| last.epoch.next()).unwrap_or_default().max(self.begun_at);
+        self.ahead = used;
+        if self.history.reserved > used {
+            self.append(vec![self.reservation(used)])?;
+        }
+        if self.is_stopped {
+            return Err(CheckpointError::Stopped);
+        }
+        self.log.note_frames()
+    }
+
     /// The last commit.
     pub(crate) fn last(&self) -> Option<&CommitRecord> {
         self.history.last()
@@ -123,7 +184,7 @@ impl Checkpoint {
 
     /// Writes files of state, from any thread.
     pub(crate) fn writer(&self) -> StateWriter {
-        StateWriter::new(Arc::clone(&self.storage), self.execution)
+        self.writer.clone()
     }
 
     /// Makes the plan of an epoch durable, before the epoch is read.
@@ -153,11 +214,13 @@ impl Checkpoint {
         commit.query.clone_from(&self.query);
         let kept = self.history.commits.len().saturating_sub(self.settings.retain.max(1) - 1);
         commit.oldest = self.history.commits.get(kept).map_or(commit.epoch, |oldest| oldest.epoch);
+        let epoch = commit.epoch;
         let mut records = vec![Record::Commit(Box::new(commit))];
         records.extend(next.map(|plan| Record::Plan(PlanRecord { execution: self.execution, ..plan })));
         let before: Vec<FileRef> =
             self.history.commits.iter().take(kept).flat_map(|gone| gone.files.clone()).collect();
         self.append(records)?;
+        self.writer.note_commit(epoch);
         self.chain = chain;
         self.doomed.extend(before.into_iter().map(|file| file.name));
         self.sweep();
@@ -216,7 +279,7 @@ impl Checkpoint {
 
     /// Copies the last commit, with the plans after it, into another storage, where it can be opened.
     pub(crate) fn savepoint(&self, target: &dyn Storage) -> Result<(), CheckpointError> {
-        let current = Current { query: self.query.clone(), execution: self.execution, log: 0 };
+        let current = Current { query: self.query.clone(), execution: self.execution, log: 0, frames: 0 };
         super::savepoint::copy(&*self.storage, &current, self.history.clone(), target)
     }
 
@@ -253,7 +316,14 @@ impl Checkpoint {
     }
 
     /// Appends records to the log, and takes them in.
-    fn append(&mut self, records: Vec<Record>) -> Result<(), CheckpointError> {
+    fn append(&mut self, mut records: Vec<Record>) -> Result<(), CheckpointError> {
+        // Before the commit: what it relies on must not be what an append lacks that breaks off.
+        if self.ahead > self.history.reserved {
+            records.insert(0, self.reservation(self.ahead));
+        }
+        if self.sources != self.history.sources {
+            records.insert(0, Record::Sources(self.sources.clone()));
+        }
         if std::mem::replace(&mut self.is_stopped, true) {
             return Err(CheckpointError::Stopped);
         }
@@ -300,6 +370,7 @@ fn resume(
         });
     }
     let read = log::read_log(&**storage, &current)?;
+    refuse_lost_commits(&**storage, &current, &read)?;
     let execution = current.execution + 1;
     current.execution = execution;
     let mut history = read.history.clone();
@@ -315,6 +386,33 @@ fn resume(
         _ => CommitLog::resume(storage, current, &read, settings.roll_after)?,
     };
     Ok((log, history, execution))
+}
+
+/// A log that lacks records at its end looks like one from which a crash took an append. But files of state say which
+/// commits were durable when they were written.
+fn refuse_lost_commits(
+    storage: &dyn Storage,
+    current: &Current,
+    read: &log::ReadLog,
+) -> Result<(), CheckpointError> {
+    let last = read.history.last().map(|commit| commit.epoch);
+    for name in storage.list(STATE)?.iter().filter(|name| !read.history.refers_to(name)) {
+        let Some(bytes) = storage.get(name)? else { continue };
+        // Files of earlier runs were removed, or could not be; those runs are accounted for in `current`.
+        let known = written_after(name, &bytes).filter(|(execution, _)| *execution == current.execution);
+        let Some((_, committed)) = known.filter(|(_, committed)| Some(*committed) > last) else { continue };
+        let found = last.map_or_else(|| "none".to_owned(), |last| format!("epoch {last}"));
+        return Err(CheckpointError::Damaged {
+            file: log_name(current.log),
+            range: read.length..read.length,
+            reason: format!(
+                "the last commit in it is {found}, but {name} was written when epoch {committed} was committed: commits \
+                 are missing, and to go on from an earlier one would write to outputs again what they have. Put the file \
+                 back as it was, or begin with a savepoint or a new checkpoint"
+            ),
+        });
+    }
+    Ok(())
 }
 
 fn no_such_epoch(storage: &dyn Storage, history: &History, epoch: Epoch) -> CheckpointError {

@@ -1,6 +1,7 @@
 //! The driver's hand on the checkpoint: plans before epochs are read, commits once everything about them is durable.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 use tidemill_operators::graph::NodeId;
@@ -12,6 +13,7 @@ use crate::RunError;
 use crate::checkpoint::records::{
     CommitRecord, Json, OperatorRecord, PartitionRecord, PlanRecord, WatermarkRecord,
 };
+use crate::checkpoint::source_log::KeptLog;
 use crate::checkpoint::store::Checkpoint;
 use crate::checkpoint::{CheckpointError, Storage};
 use crate::control::{Control, EpochPlan, Event};
@@ -21,6 +23,9 @@ use crate::options::Options;
 use crate::recovery::{Opened, recorded};
 use crate::saver::Saved;
 use crate::user_code::caught;
+
+/// How many epochs are reserved at a time, beyond those that are needed soon.
+const BLOCK: u64 = 32;
 
 pub(crate) struct Keeper {
     checkpoint: Checkpoint,
@@ -35,6 +40,10 @@ pub(crate) struct Keeper {
     kept: VecDeque<BTreeMap<NodeId, Vec<ErasedOffset>>>,
     /// How many workers save something of every epoch.
     savers: usize,
+    /// How many epochs can be called before the next commit: so many at least are reserved.
+    ahead: u64,
+    /// What sources keep, by uid.
+    logs: BTreeMap<String, Arc<KeptLog>>,
     saved: BTreeMap<Epoch, Vec<Saved>>,
     prepared: BTreeMap<Epoch, BTreeMap<(NodeId, usize), Prepared>>,
 }
@@ -44,6 +53,8 @@ impl Keeper {
         Keeper {
             checkpoint: opened.checkpoint,
             plans: opened.plans,
+            ahead: options.max_in_flight.max(2) as u64 + 1,
+            logs: opened.logs,
             offsets: opened.offsets,
             operators: opened.operators,
             fingerprint: format!("{fingerprint:016x}"),
@@ -75,6 +86,35 @@ impl Keeper {
         Some(EpochPlan { epoch, now: plan.clock, ends: ends.collect(), begins_run: plan.begins_run })
     }
 
+    /// Reserves the number of an epoch without a plan, and of some that follow: no other run will use them.
+    pub(super) fn reserve(&mut self, epoch: Epoch) -> Result<(), RunError> {
+        if epoch >= self.checkpoint.reserved() {
+            self.checkpoint.reserve(Epoch(epoch.0.saturating_add(self.ahead + BLOCK)))?;
+        }
+        Ok(())
+    }
+
+    /// Has the next commit reserve more numbers, if the epochs from `next` on might run out of them before another one.
+    pub(super) fn reserve_with_next(&mut self, next: Epoch) {
+        let needed = next.0.saturating_add(self.ahead);
+        if needed > self.checkpoint.reserved().0 {
+            self.checkpoint.reserve_with_next(Epoch(needed.saturating_add(BLOCK)));
+        }
+    }
+
+    /// The query ends in order. What cannot be written then is not needed: the next run skips some numbers.
+    pub(super) fn close(&mut self) {
+        if let Err(error) = self.checkpoint.close() {
+            tracing::warn!(%error, "the end of the query is not in its checkpoint; all that was read is committed");
+        }
+    }
+
+    /// What a plan or commit relies on.
+    fn note_sources(&mut self) {
+        let marks = self.logs.iter().map(|(uid, log)| (uid.clone(), log.mark()));
+        self.checkpoint.set_sources(marks.filter(|(_, mark)| mark.length > 0));
+    }
+
     /// Makes the plan of an epoch durable.
     pub(super) fn plan(
         &mut self,
@@ -101,6 +141,7 @@ impl Keeper {
             begins_run: plan.begins_run,
             ..PlanRecord::default()
         };
+        self.note_sources();
         Ok(self.checkpoint.plan(record)?)
     }
 
@@ -172,6 +213,7 @@ impl Keeper {
             sinks,
             ..CommitRecord::default()
         };
+        self.note_sources();
         self.checkpoint.commit(record, files, None)?;
         self.kept.push_back(self.offsets.clone());
         if self.kept.len() > self.retain {

@@ -39,7 +39,8 @@ pub(crate) struct Driver {
     sink_instances: usize,
     /// The next epoch to be planned or called.
     next: Epoch,
-    /// Whether the last planned epoch has been read.
+    /// The last planned epoch, and whether it has been read.
+    planned: Option<Epoch>,
     read: bool,
     pace: Pace,
     flights: BTreeMap<Epoch, Flight>,
@@ -118,7 +119,7 @@ impl Driver {
             sources.push(Feed { node, source, from, ended, asked_for_end: None });
         }
         control.set_starts(sources.iter().map(|feed: &Feed| (feed.node, feed.from.clone())).collect());
-        let first = control.resume.first;
+        let first = control.resume.first();
         let sink_instances = layout.sinks(options.workers).iter().map(|s| s.instances).sum();
         let source_instances = sources.len() * options.workers;
         let interval = options.checkpoint_interval;
@@ -135,6 +136,7 @@ impl Driver {
             source_instances,
             sink_instances,
             next: first,
+            planned: None,
             read: true,
             pace: Pace::new(),
             flights: BTreeMap::new(),
@@ -154,7 +156,7 @@ impl Driver {
             driver.freeze(now)?;
         }
         if driver.options.mode == Mode::Continuous {
-            driver.call(now);
+            driver.call(now)?;
         }
         Ok(driver)
     }
@@ -219,7 +221,7 @@ impl Driver {
                 let flight = self.flights.entry(epoch).or_insert_with(|| Flight::new(now));
                 flight.read(source, rows, offsets, now);
                 if self.options.mode == Mode::MicroBatch && flight.reads >= self.source_instances {
-                    self.read |= epoch.next() == self.next;
+                    self.read |= Some(epoch) == self.planned;
                     let most = flight.rows_in.values().copied().max().unwrap_or(0);
                     self.pace.learn(most, now.since(flight.planned));
                 }
@@ -291,20 +293,26 @@ impl Driver {
     }
 
     fn commit_what_is_prepared(&mut self) {
-        let mut epoch = Epoch(self.control.committed());
-        while let Some(flight) = self.flights.get(&epoch).filter(|f| f.preparations >= self.sink_instances) {
+        loop {
+            let open = self.flights.range(Epoch(self.control.committed())..).next();
+            let Some((epoch, flight)) = open.filter(|(_, f)| f.preparations >= self.sink_instances) else {
+                return;
+            };
+            let epoch = *epoch;
             if let Some(keeper) = &mut self.keeper {
                 if self.control.has_ended() || !keeper.is_saved(epoch) {
                     return;
                 }
                 let now = self.control.clock.now();
+                if self.control.mode == Mode::Continuous {
+                    keeper.reserve_with_next(self.next.max(epoch.next()));
+                }
                 if let Err(error) = keeper.commit(epoch, flight, &self.layout, &self.control, now) {
                     return self.control.fail(error);
                 }
                 keeper.compact(self.control.workers, &self.control.events);
             }
             self.control.commit(epoch);
-            epoch = epoch.next();
         }
     }
 
@@ -348,7 +356,7 @@ impl Driver {
         let now = self.control.clock.now();
         let wait = match self.options.mode {
             Mode::MicroBatch => self.tick_micro_batch(now)?,
-            Mode::Continuous => self.tick_continuous(now),
+            Mode::Continuous => self.tick_continuous(now)?,
         };
         let all_sources_done = self.done_sources == self.source_instances;
         if all_sources_done {
@@ -359,12 +367,15 @@ impl Driver {
         let committed_all = self.control.committed() >= self.last_epoch.map_or(0, |e| e.0.saturating_add(1));
         if all_sources_done && committed_all && self.flights.is_empty() {
             self.control.close();
+            if let Some(keeper) = &mut self.keeper {
+                keeper.close();
+            }
             return Ok(Next::Over);
         }
         Ok(Next::Wait(wait))
     }
 
-    fn tick_continuous(&mut self, now: ProcessingTime) -> Duration {
+    fn tick_continuous(&mut self, now: ProcessingTime) -> Result<Duration, RunError> {
         let bounded_run = matches!(self.options.trigger, Trigger::AvailableNow | Trigger::Once);
         let idle = bounded_run && self.control.all_sources_idle(self.source_instances);
         if (self.stopping || idle) && !self.control.is_finishing() {
@@ -374,27 +385,31 @@ impl Driver {
         if now >= self.due && !over && !self.control.is_finishing() {
             // An epoch that takes longer than the interval is not followed by a queue of others.
             if self.flights.len() < self.options.max_in_flight.max(2) {
-                self.call(now);
+                self.call(now)?;
             }
             self.due = now + self.options.checkpoint_interval;
         }
-        self.due.since(now).min(Duration::from_millis(100)).max(Duration::from_micros(50))
+        Ok(self.due.since(now).min(Duration::from_millis(100)).max(Duration::from_micros(50)))
     }
 
-    /// Calls the next epoch.
-    fn call(&mut self, now: ProcessingTime) {
+    /// Calls the next epoch. Sinks may see rows of it at once, so its number is reserved first.
+    fn call(&mut self, now: ProcessingTime) -> Result<(), RunError> {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.reserve(self.next)?;
+        }
         self.flights.entry(self.next).or_insert_with(|| Flight::new(now));
         self.control.set_target(self.next);
-        self.next = self.next.next();
+        self.next = self.control.after(self.next);
+        Ok(())
     }
 
     fn tick_micro_batch(&mut self, now: ProcessingTime) -> Result<Duration, RunError> {
         if self.control.is_finishing() {
             return Ok(Duration::from_millis(100));
         }
-        let once = self.options.trigger == Trigger::Once && self.next > self.control.resume.first;
+        let once = self.options.trigger == Trigger::Once && self.planned.is_some();
         if self.stopping || once || self.sources.iter().all(|f| f.ended.iter().all(|e| *e)) {
-            self.last_epoch = self.next.0.checked_sub(1).map(Epoch);
+            self.last_epoch = self.planned;
             self.control.finish();
             return Ok(Duration::from_millis(100));
         }
@@ -489,7 +504,8 @@ impl Driver {
         flight.planned = self.control.clock.now();
         self.flights.insert(plan.epoch, flight);
         self.read = false;
-        self.next = plan.epoch.next();
+        self.next = self.control.after(plan.epoch);
+        self.planned = Some(plan.epoch);
         self.set_due(now);
         self.control.publish(plan);
     }

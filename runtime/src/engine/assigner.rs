@@ -20,6 +20,9 @@ use crate::ledger::{DomainId, Observed, Place};
 /// How long the other workers may be left without news of the watermark.
 const NEWS: Duration = Duration::from_millis(1);
 
+/// The last watermark that records can justify: `EventTime::MAX` means that the sources have ended, and only that.
+const LAST_SHOWN: EventTime = EventTime(i64::MAX - 1);
+
 /// The sources whose rows an operator takes on their own worker, so that it knows when they have arrived. Where batches
 /// are announced nobody needs it.
 #[derive(Default)]
@@ -115,6 +118,7 @@ impl Assigner {
         watermark: EventTime,
         ticket: Option<&Arc<Ticket>>,
     ) {
+        let watermark = watermark.min(LAST_SHOWN);
         if self.control.mode == Mode::MicroBatch {
             return self.control.ledger.shown(self.domain, epoch, origin, watermark);
         }

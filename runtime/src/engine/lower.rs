@@ -483,11 +483,13 @@ impl<'scope> Building<'_, 'scope> {
         let mut context = SinkContext::new(&self.layout.query, output_mode, immediate)
             .on_worker(self.worker, self.control.workers)
             .of_sink(&Site::of(node).to_string(), self.control.groups + node.id.0 as u64)
-            .from_epoch(self.control.resume.first)
             .with_clock(self.control.clock.clone())
             .with_cancellation(self.control.cancellation.clone());
         if self.control.resume.durable {
             context = context.durable(self.control.resume.execution);
+            if let Some(committed) = self.control.resume.committed {
+                context = context.after_commit(committed);
+            }
         }
         let steps = self.layout.steps_of(node, self.control.workers);
         let steps = steps.and_then(|steps| match &steps.kind {

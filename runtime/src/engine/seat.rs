@@ -74,7 +74,7 @@ impl Seat {
             instances: if matches!(held, HeldSink::Own(_)) { context.workers } else { 1 },
             held,
             steps,
-            epoch: control.resume.first,
+            epoch: control.resume.first(),
             rows: 0,
             stash: BTreeMap::new(),
             prepared: VecDeque::new(),
@@ -109,9 +109,9 @@ impl Seat {
         if !self.opened || !control.resume.durable {
             return;
         }
-        let committed = control.resume.first.0.checked_sub(1).and_then(|epoch| {
+        let committed = control.resume.committed.and_then(|epoch| {
             let all = control.resume.sinks.get(&uid)?;
-            Some(Committed::of_instances(Epoch(epoch), all, context.worker, self.instances))
+            Some(Committed::of_instances(epoch, all, context.worker, self.instances))
         });
         self.attempt(|sink| sink.recover(committed));
     }
@@ -184,7 +184,7 @@ impl Seat {
                 let (rows, sink, worker) = (std::mem::take(&mut self.rows), self.node, self.worker);
                 self.control.tell(Event::Prepared { epoch, rows, sink, worker, prepared });
             }
-            self.epoch = epoch.next();
+            self.epoch = self.control.after(epoch);
             for batch in self.stash.remove(&self.epoch).unwrap_or_default() {
                 self.control.stashed(self.worker, -(batch.len() as i64));
                 self.write(batch);

@@ -121,7 +121,7 @@ pub(crate) fn source<'scope>(
             }
         })
     };
-    let first = control.resume.first;
+    let first = control.resume.first();
     let reading = Reading {
         node: node.clone(),
         source: Arc::clone(source),
@@ -137,6 +137,7 @@ pub(crate) fn source<'scope>(
         feeds: Feeds { most: FIRST_FEED, since: None, done: own },
         output: OutputBuilder::from(output),
         epoch: first,
+        left: None,
         planned: false,
         rows: 0,
         alarm,
@@ -222,6 +223,8 @@ struct Reading {
     feeds: Feeds,
     output: OutputBuilder<Time, NoopBuilder<Parcel>>,
     epoch: Epoch,
+    /// The last epoch that it has read.
+    left: Option<Epoch>,
     planned: bool,
     rows: u64,
     alarm: Alarm,
@@ -536,12 +539,13 @@ impl Reading {
             offsets.push((part.partition, part.reader.offset()?, part.ended));
         }
         let rows = std::mem::take(&mut self.rows);
+        self.left = Some(self.epoch);
         self.control.tell(Event::Read { epoch: self.epoch, source: self.node.id, rows, offsets });
         Ok(())
     }
 
     fn downgrade(&mut self, capability: &mut Option<Capability<Time>>) {
-        self.epoch = self.epoch.next();
+        self.epoch = self.control.after(self.epoch);
         if let Some(capability) = capability {
             // Epochs only grow, so this cannot fail.
             let _ = capability.try_downgrade(&Time::new(self.epoch, EventTime::MIN));
@@ -552,7 +556,7 @@ impl Reading {
         self.readers = None;
         self.status.more.set(false);
         let last = match self.control.mode {
-            Mode::MicroBatch => self.epoch.0.checked_sub(1).map(Epoch),
+            Mode::MicroBatch => self.left,
             Mode::Continuous => Some(self.epoch),
         };
         self.control.set_source_idle(self.node.id, self.worker, true);

@@ -158,7 +158,7 @@ impl Stand {
         alarm: Alarm,
     ) -> Stand {
         let resume = &hosted.control.resume;
-        let epoch = resume.first;
+        let epoch = resume.first();
         let own = assigner.as_ref().map(|assigner| assigner.domain);
         let start = |domain: DomainId| {
             let start = resume.watermarks.get(domain).and_then(Option::as_ref);
@@ -512,7 +512,7 @@ impl Stand {
             self.hosted.control.still_requests_epoch_at(at);
         }
 
-        self.epoch = epoch.next();
+        self.epoch = self.hosted.control.after(epoch);
         let now = self.hosted.control.now(self.epoch);
         self.hosted.context.enter(self.epoch, self.watermark, now);
         self.hold();

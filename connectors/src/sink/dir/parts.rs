@@ -262,7 +262,7 @@ impl Parts {
         }
         let mut parts = self.list()?;
         parts.retain(|(part, _)| part.extension == self.extension);
-        let begins = committed.is_none() && self.context.first == Epoch(0);
+        let begins = committed.is_none() && self.context.committed.is_none();
         if begins {
             self.refuse_others(&parts)?;
         }

@@ -157,7 +157,12 @@ fn another_run_adds_files_and_writes_over_none() {
 /// A sink that has been opened by the run with that number of a checkpoint that goes on with that epoch.
 fn begin(mut sink: DirSink, worker: usize, execution: u64, first: u64) -> Result<DirSink, SinkError> {
     let context = SinkContext::new("test", OutputMode::Append, false).on_worker(worker, 2);
-    Sink::<u64>::open(&mut sink, &context.durable(execution).from_epoch(Epoch(first)))?;
+    let context = context.durable(execution);
+    let context = match first.checked_sub(1) {
+        Some(committed) => context.after_commit(Epoch(committed)),
+        None => context,
+    };
+    Sink::<u64>::open(&mut sink, &context)?;
     Sink::<u64>::recover(&mut sink, None)?;
     Ok(sink)
 }

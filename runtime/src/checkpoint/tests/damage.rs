@@ -145,7 +145,7 @@ fn a_whole_record_behind_the_end_that_is_not_the_log_s_is_damage() {
 #[test]
 fn what_sources_keep_is_verified_as_well() {
     let memory = MemoryStorage::from_files(files());
-    let log = KeptLog::open(&memory, "files").unwrap();
+    let log = KeptLog::open(&memory, "files", None).unwrap();
     log.append(b"the first").unwrap();
     log.append(b"the second").unwrap();
     let whole = memory.files();

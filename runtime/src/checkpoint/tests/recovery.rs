@@ -119,6 +119,62 @@ fn what_was_planned_and_not_committed_is_planned_again_whoever_asks_and_however_
 }
 
 #[test]
+fn numbers_once_used_stay_used_in_logs_and_savepoints() {
+    let memory = MemoryStorage::new();
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let (mut checkpoint, _) = Checkpoint::open(Arc::clone(&storage), QUERY, SMALL).unwrap();
+    checkpoint.plan(plan(4)).unwrap();
+    checkpoint.reserve(Epoch(40)).unwrap();
+    let continuous = |epoch| CommitRecord { mode: Mode::Continuous, ..commit(epoch, 1) };
+    for epoch in 5..25 {
+        checkpoint.commit(continuous(epoch), vec![], None).unwrap();
+        assert_eq!(checkpoint.free(), Epoch(40));
+    }
+    let savepoint = MemoryStorage::new();
+    checkpoint.savepoint(&savepoint).unwrap();
+    drop(checkpoint);
+    assert_eq!(
+        memory.files().keys().filter(|name| name.starts_with("commits")).count(),
+        1,
+        "the log has rolled"
+    );
+    for copy in [memory, savepoint] {
+        let (mut checkpoint, recovered) = Checkpoint::open(Arc::new(copy), QUERY, SMALL).unwrap();
+        assert_eq!((checkpoint.free(), recovered.unwrap().plans), (Epoch(40), vec![]));
+        // A run that ends in order uses no number, and frees those that it has reserved.
+        checkpoint.reserve(Epoch(50)).unwrap();
+        assert_eq!(checkpoint.free(), Epoch(50));
+        checkpoint.close().unwrap();
+        assert_eq!(checkpoint.free(), Epoch(40));
+    }
+}
+
+#[test]
+fn plans_are_void_once_a_later_continuous_run_commits() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let open = || Checkpoint::open(Arc::clone(&storage), QUERY, SMALL).unwrap();
+    let plans = |recovered: Option<Recovered>| -> Vec<u64> {
+        recovered.into_iter().flat_map(|it| it.plans).map(|plan| plan.epoch.0).collect()
+    };
+    let (mut micro_batch, _) = open();
+    (0..4).for_each(|epoch| micro_batch.plan(plan(epoch)).unwrap());
+    drop(micro_batch);
+    let (mut continuous, recovered) = open();
+    assert_eq!(plans(recovered), [0, 1, 2, 3]);
+    // As if it had numbered its epochs without regard to the plans.
+    let record = CommitRecord { mode: Mode::Continuous, ..commit(1, 1) };
+    continuous.commit(record, vec![], None).unwrap();
+    assert_eq!(continuous.free(), Epoch(4), "sinks may have seen the plans that are void");
+    drop(continuous);
+    let (mut micro_batch, recovered) = open();
+    assert_eq!(plans(recovered), [0; 0]);
+    // What is planned after that commit is what comes next.
+    micro_batch.plan(plan(4)).unwrap();
+    drop(micro_batch);
+    assert_eq!(plans(open().1), [4]);
+}
+
+#[test]
 fn an_epoch_is_neither_planned_nor_committed_twice() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let mut checkpoint = run(&storage, SMALL, 1, 4, &mut vec![]).unwrap();
