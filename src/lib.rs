@@ -224,6 +224,7 @@
 //! # Testing a graph
 //!
 //! [`testing`] runs a graph in simulated time, one epoch after another, on the thread of the test.
+//! [`testing::simulate`] runs it with several workers, in many orders of their threads, with crashes, faults and restarts.
 
 pub use tidemill_connectors as connectors;
 #[cfg(feature = "abomonation")]

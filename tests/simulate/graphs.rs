@@ -53,6 +53,9 @@ fn timed(stream: Stream<Event>) -> EventStream<Event> {
     stream.with_watermark(time, DELAY).boxed()
 }
 
+/// A row that closes all windows before it.
+const LAST: Event = Event { key: 0, time: u32::MAX as i64, value: 0 };
+
 /// Which windows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -75,7 +78,11 @@ pub(crate) struct Windows {
 
 impl Windows {
     fn new(world: &mut World, name: &'static str, kind: Kind, sources: usize) -> Windows {
-        let input: Vec<Vec<Vec<Event>>> = (0..sources).map(|_| partitions(world, 120)).collect();
+        let input = (0..sources).map(|_| partitions(world, 120)).collect();
+        Windows::over(world, name, kind, input)
+    }
+
+    fn over(world: &mut World, name: &'static str, kind: Kind, input: Vec<Vec<Vec<Event>>>) -> Windows {
         let all: Vec<Event> = input.iter().flatten().flatten().copied().collect();
         let wanted = match kind {
             Kind::Tumbling | Kind::Collect => windows(&all, WINDOW, WINDOW),
@@ -101,10 +108,18 @@ impl Windows {
         Windows::new(world, "sessions", Kind::Sessions, 1)
     }
 
+    pub(crate) fn union(world: &mut World) -> Windows {
+        Windows::new(world, "union", Kind::Tumbling, 2)
+    }
+
     pub(crate) fn journaled(world: &mut World) -> Windows {
-        let windows = Windows::new(world, "journaled", Kind::Tumbling, 1);
-        let sources = windows.sources.into_iter().map(SimSource::once).collect();
-        Windows { sources, is_journaled: true, ..windows }
+        // Sockets do not end: a last row in each partition closes all windows but its own.
+        let mut input = partitions(world, 120);
+        let wanted = rows(&windows(&input.concat(), WINDOW, WINDOW));
+        input.iter_mut().for_each(|events| events.push(LAST));
+        let windows = Windows::over(world, "journaled", Kind::Tumbling, vec![input]);
+        let sources = windows.sources.into_iter().map(|source| source.once().without_end()).collect();
+        Windows { sources, wanted, is_journaled: true, ..windows }
     }
 
     /// Collected rows in little memory.
@@ -217,8 +232,7 @@ impl Files {
             rest = others;
         }
         // What closes all windows, in one that is never closed.
-        let end = Event { key: 0, time: i64::from(u32::MAX), value: 0 };
-        files.push((Duration::from_millis(1), serde_json::to_string(&end).unwrap() + "\n"));
+        files.push((Duration::from_millis(1), serde_json::to_string(&LAST).unwrap() + "\n"));
         let into = directory.clone();
         world.beside("files", move || {
             for (n, (wait, lines)) in files.into_iter().enumerate() {
@@ -354,11 +368,54 @@ impl Scenario for TwoSinks {
     }
 }
 
+/// A reader of a table in a file, which must find it whole at any time.
+#[derive(Clone)]
+struct TableReader {
+    path: PathBuf,
+    life: Life,
+    /// The run in which it last found rows.
+    found: Arc<Mutex<Option<u64>>>,
+}
+
+type Table = Vec<(u8, (u64, i64))>;
+
+impl TableReader {
+    fn read(&self) -> Result<Table, String> {
+        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        if !text.is_empty() && !text.ends_with('\n') {
+            return Err(format!("the table is torn: {text}"));
+        }
+        let table: Result<Table, _> = text.lines().map(serde_json::from_str).collect();
+        let mut table = table.map_err(|error| format!("the table is torn: {error}: {text}"))?;
+        table.sort();
+        let (mut found, run) = (self.found.lock().unwrap(), Some(self.life.run()));
+        if table.is_empty() && *found == run {
+            return Err("the table is empty, and had rows before".to_owned());
+        }
+        if !table.is_empty() {
+            *found = run;
+        }
+        Ok(table)
+    }
+
+    /// Reads again and again, while a query runs.
+    fn read_on(&self) {
+        for _ in 0..100 {
+            pause(micros(300));
+            if self.life.is_alive()
+                && let Err(what) = self.read()
+            {
+                self.life.violated(what);
+            }
+        }
+    }
+}
+
 /// A running aggregate: each change, and the whole table in a file.
 pub(crate) struct Running {
     source: SimSource<Event>,
     changes: SimSink<(u8, (u64, i64))>,
-    table: PathBuf,
+    table: TableReader,
     wanted: Vec<(u8, (u64, i64))>,
 }
 
@@ -367,10 +424,14 @@ impl Running {
         let input = partitions(world, 120);
         let all: Vec<Event> = input.iter().flatten().copied().collect();
         let sums = windows(&all.iter().map(|event| Event { time: 0, ..*event }).collect::<Vec<_>>(), 1, 1);
+        let path = world.directory().unwrap().join("table.json");
+        let table = TableReader { path, life: world.life(), found: Arc::default() };
+        let reader = table.clone();
+        world.beside("reader", move || reader.read_on());
         Running {
             source: world.source(input),
             changes: world.sink(),
-            table: world.directory().unwrap().join("table.json"),
+            table,
             wanted: sums.into_iter().map(|((key, _), both)| (key, both)).collect(),
         }
     }
@@ -383,7 +444,7 @@ impl Scenario for Running {
         let events = graph.source(self.source.clone()).uid("events").boxed();
         events.clone().key_by(|event| event.key).aggregate(both()).update().sink(self.changes.clone());
         let table = events.key_by(|event| event.key).aggregate(both()).complete();
-        table.sink(json_lines_sink(&self.table));
+        table.sink(json_lines_sink(&self.table.path));
         graph
     }
 
@@ -398,13 +459,7 @@ impl Scenario for Running {
         if is_last && last != self.wanted {
             return Err(format!("the changes end with {last:?} instead of {:?}", self.wanted));
         }
-        let text = std::fs::read_to_string(&self.table).unwrap_or_default();
-        if !text.is_empty() && !text.ends_with('\n') {
-            return Err(format!("the table is torn: {text}"));
-        }
-        let table: Result<Vec<(u8, (u64, i64))>, _> = text.lines().map(serde_json::from_str).collect();
-        let mut table = table.map_err(|error| format!("the table is torn: {error}: {text}"))?;
-        table.sort();
+        let table = self.table.read()?;
         if is_last && table != self.wanted {
             return Err(format!("the table is {table:?} instead of {:?}", self.wanted));
         }

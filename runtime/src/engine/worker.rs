@@ -78,7 +78,7 @@ fn run(allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle
             count_step();
             match &mut turn {
                 None => drop(worker.step_or_park(None)),
-                Some(turn) => simulated_step(&mut worker, turn),
+                Some(turn) => simulated_step(&mut worker, turn, control),
             }
         }
     });
@@ -87,11 +87,14 @@ fn run(allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle
 }
 
 /// A step in a simulation: timers are the simulation's, and whether an operator ran decides whether the worker parks.
-fn simulated_step(worker: &mut Worker, turn: &mut sim::WorkerTurn) {
+fn simulated_step(worker: &mut Worker, turn: &mut sim::WorkerTurn, control: &Control) {
     let next = ring_alarms(turn.now());
     enter(NOBODY);
     worker.step();
     let has_worked = running() != NOBODY || worker.activations().borrow().empty_for() == Some(Duration::ZERO);
+    if has_worked && let Err(problem) = control.ledger.check_invariant() {
+        turn.violated(&problem);
+    }
     turn.stepped(has_worked, next);
 }
 

@@ -107,7 +107,8 @@ impl Domain {
                 partition.seen = Some(now);
             }
             let is_silent = idle_after.is_some_and(|after| partition.silent_in(after, now).is_zero());
-            partition.is_idle = partition.has_ended_by(epoch) || is_silent;
+            // One that was idle at the last commit stays so until it shows rows: a replay closes the same windows.
+            partition.is_idle |= partition.has_ended_by(epoch) || is_silent;
         }
         let (watermark, is_idle) = self.watermark(|partition| partition.is_idle);
         self.now = if has_ended { EventTime::MAX } else { watermark };

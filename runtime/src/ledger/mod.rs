@@ -196,7 +196,6 @@ impl Ledger {
     /// are announced, or in a slice that others have passed, and that no operator has observed, the watermark is not
     /// beyond what the partition's rows before the first such row justify; unless it got there before, while the partition
     /// was idle. Holds at any moment between two calls.
-    #[allow(dead_code, reason = "the simulator calls it")]
     pub(crate) fn check_invariant(&self) -> Result<(), String> {
         self.domains.iter().enumerate().try_for_each(|(number, domain)| {
             lock(domain).check().map_err(|problem| format!("domain {number}: {problem}"))

@@ -203,6 +203,11 @@ impl WorkerTurn {
         self.scheduler.now()
     }
 
+    /// Something that must never be so is so: the simulation ends.
+    pub(crate) fn violated(&self, what: &str) {
+        self.scheduler.set_stuck(what);
+    }
+
     /// After a step: gives up the turn, and waits if there has been nothing to do; at most until `next`.
     pub(crate) fn stepped(&mut self, has_worked: bool, next: Option<ProcessingTime>) {
         let seen = self.scheduler.work();

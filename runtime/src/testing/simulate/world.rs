@@ -220,6 +220,11 @@ impl Life {
         !self.shared.is_dead()
     }
 
+    /// The number of the run that is under way, from 1.
+    pub fn run(&self) -> u64 {
+        self.shared.run()
+    }
+
     /// Something that must never happen has happened.
     pub fn violated(&self, what: impl Into<String>) {
         self.shared.violated(what.into());
