@@ -202,10 +202,9 @@ mod tests {
     fn log_takes_nothing_after_failed_append() {
         let storage = MemoryStorage::new();
         let log = Box::new(FailsLate(storage.log("sources/files.log").unwrap(), false));
-        let log = KeptLog {
-            name: "files".to_owned(),
-            inner: Mutex::new(Inner { log, frames: None, has_failed: false }),
-        };
+        let digest = Box::new(Xxh3::new());
+        let inner = Inner { log, frames: None, has_failed: false, length: 0, digest };
+        let log = KeptLog { name: "files".to_owned(), inner: Mutex::new(inner) };
         assert!(log.append(b"one").is_err());
         let again = log.append(b"one").unwrap_err().to_string();
         assert!(again.contains("after a failed write"), "{again}");
