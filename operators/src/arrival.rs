@@ -36,65 +36,67 @@ impl Run {
 }
 
 /// What arrives on this thread.
-#[derive(Clone, Copy)]
 struct Arrival {
-    epoch: u64,
-    worker: u64,
+    epoch: Cell<u64>,
+    worker: Cell<u64>,
     /// The partition; none for what was aggregated elsewhere.
-    origin: Option<u32>,
+    origin: Cell<Option<u32>>,
     /// The run of the place that records go to; none where each accumulator continues its own.
-    run: Option<Run>,
+    run: Cell<Option<Run>>,
     /// How many runs have begun on this thread.
-    begun: u64,
+    begun: Cell<u64>,
 }
 
 thread_local! {
-    static NOW: Cell<Arrival> =
-        const { Cell::new(Arrival { epoch: 0, worker: 0, origin: None, run: Some(Run::ONLY), begun: 0 }) };
-}
-
-fn update(change: impl FnOnce(&mut Arrival)) {
-    let mut now = NOW.get();
-    change(&mut now);
-    NOW.set(now);
+    static NOW: Arrival = const {
+        Arrival {
+            epoch: Cell::new(0),
+            worker: Cell::new(0),
+            origin: Cell::new(None),
+            run: Cell::new(Some(Run::ONLY)),
+            begun: Cell::new(0),
+        }
+    };
 }
 
 /// A batch begins, of a partition or, if there is none, of what was aggregated elsewhere. Where a key's records are all in one
 /// place, they are one run.
 pub(crate) fn enter(context: &Context, origin: Option<u32>, is_one_place: bool) {
-    update(|now| {
-        now.epoch = context.epoch().0;
-        now.worker = context.worker() as u64;
-        now.origin = origin;
-        now.run = is_one_place.then_some(Run::ONLY);
+    NOW.with(|now| {
+        now.epoch.set(context.epoch().0);
+        now.worker.set(context.worker() as u64);
+        now.origin.set(origin);
+        now.run.set(is_one_place.then_some(Run::ONLY));
     });
 }
 
 /// The epoch of the batch.
 pub(crate) fn epoch() -> u64 {
-    NOW.get().epoch
+    NOW.with(|now| now.epoch.get())
 }
 
 /// The partition of the batch.
+#[inline]
 pub(crate) fn origin() -> Option<u32> {
-    NOW.get().origin
+    NOW.with(|now| now.origin.get())
 }
 
 /// The run of the place that records go to.
 #[inline]
 pub(crate) fn run() -> Option<Run> {
-    NOW.get().run
+    NOW.with(|now| now.run.get())
 }
 
 /// From now on records go to a place with this run.
 pub(crate) fn set_run(run: Run) {
-    update(|now| now.run = Some(run));
+    NOW.with(|now| now.run.set(Some(run)));
 }
 
 /// Begins a run.
 pub(crate) fn begin() -> Run {
-    let mut now = NOW.get();
-    now.begun += 1;
-    NOW.set(now);
-    Run { epoch: now.epoch, number: now.begun << WORKER_BITS | now.worker }
+    NOW.with(|now| {
+        let begun = now.begun.get() + 1;
+        now.begun.set(begun);
+        Run { epoch: now.epoch.get(), number: begun << WORKER_BITS | now.worker.get() }
+    })
 }

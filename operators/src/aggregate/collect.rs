@@ -136,16 +136,21 @@ impl<T: Data + Clone, C: Codec<T>> Aggregate for Collect<T, C> {
         if acc.runs.is_sorted_by_key(|(run, _)| *run) {
             return rows;
         }
-        let mut rows = rows.into_iter();
-        let mut runs: Vec<(Run, Vec<T>)> = acc
-            .runs
-            .iter()
-            .map(|(run, count)| {
-                (*run, rows.by_ref().take(usize::try_from(*count).unwrap_or(usize::MAX)).collect())
-            })
-            .collect();
+        let mut runs = Vec::with_capacity(acc.runs.len());
+        let mut begin = 0;
+        for (run, count) in &acc.runs {
+            let end = begin + usize::try_from(*count).unwrap_or(usize::MAX);
+            runs.push((*run, begin..end));
+            begin = end;
+        }
         runs.sort_by_key(|(run, _)| *run);
-        runs.into_iter().flat_map(|(_, rows)| rows).collect()
+        let mut in_order = Vec::with_capacity(rows.len());
+        let mut rows: Vec<Option<T>> = rows.into_iter().map(Some).collect();
+        for (_, places) in runs {
+            // None are missing, unless a block could not be read, and the query ends.
+            in_order.extend(rows.get_mut(places).into_iter().flatten().filter_map(Option::take));
+        }
+        in_order
     }
 
     fn relieve(&self, acc: &mut Collected<T, C>) {
