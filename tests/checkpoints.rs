@@ -307,7 +307,7 @@ fn a_changed_graph_goes_on_by_uid_or_says_what_does_not_fit() {
     assert!(error.contains("tests/checkpoints.rs:"), "{error}");
     run("count", plain().with_drop_state("others")).unwrap();
     let error = run("sum", plain()).unwrap_err().to_string();
-    assert!(error.contains("u64 -> u64") && error.contains("u64 -> f64"), "{error}");
+    assert!(error.contains("aggregate count → sum") && error.contains("--drop-state counts"), "{error}");
     let error = run("none", plain()).unwrap_err().to_string();
     assert!(error.contains("--drop-state counts"), "{error}");
     run("none", plain().with_drop_state("counts")).unwrap();

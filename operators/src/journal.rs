@@ -4,6 +4,9 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::Data;
+use crate::schema::Schema;
+
 /// What the runtime tells a source that writes down what it receives: where, under which name, by which clock.
 ///
 /// A source is made before anybody knows where its query keeps its checkpoint. So it has this slot, which the runtime
@@ -22,17 +25,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 ///
 /// [`Source::journal`]: crate::Source::journal
 #[derive(Default)]
-pub struct JournalSlot(Mutex<Option<Arc<dyn Any + Send + Sync>>>);
+pub struct JournalSlot {
+    content: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
+    records: Option<Arc<Schema>>,
+}
 
 impl JournalSlot {
+    /// The slot of a journal of such records.
+    pub fn of<T: Data>() -> Self {
+        JournalSlot { content: Mutex::default(), records: Some(Arc::new(Schema::of::<T>())) }
+    }
+
+    /// The schema of the records, if the journal has said what they are.
+    pub fn records(&self) -> Option<&Arc<Schema>> {
+        self.records.as_ref()
+    }
+
     /// Puts something else into the slot, or nothing.
     pub fn set(&self, content: Option<Arc<dyn Any + Send + Sync>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = content;
+        *self.content.lock().unwrap_or_else(PoisonError::into_inner) = content;
     }
 
     /// What is in the slot, if it is of that type.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        let content = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let content = self.content.lock().unwrap_or_else(PoisonError::into_inner).clone();
         content.and_then(|content| content.downcast().ok())
     }
 }

@@ -16,6 +16,7 @@ mod group;
 mod journal;
 mod key;
 mod operator;
+pub mod schema;
 mod sink;
 mod snapshot;
 mod source;

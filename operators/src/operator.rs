@@ -100,8 +100,10 @@ pub trait Operator: 'static {
         0
     }
 
-    /// The types that make up the state. A checkpoint keeps them, so that a state of other types is refused and not
-    /// misread.
+    /// Returns the types that make up the state, in words.
+    ///
+    /// A checkpoint records them, for people; and to refuse a state of other types where an operator has no
+    /// [schema](crate::schema::StateSchema).
     fn state_type(&self) -> String {
         String::new()
     }
@@ -289,9 +291,15 @@ pub enum OperatorError {
         /// The type the operator takes.
         expected: &'static str,
     },
-    /// State could not be written down or read back.
-    #[error("state cannot be encoded or decoded: {0}")]
+    /// State could not be read back.
+    #[error("state cannot be decoded: {0}")]
     Codec(postcard::Error),
+    /// State could not be written.
+    #[error("state cannot be encoded: {0}")]
+    Encode(crate::schema::EncodeError),
+    /// State has not the shape that its type reads.
+    #[error("state cannot be read back: {0}")]
+    Schema(crate::schema::SchemaError),
     /// What should be changes of state is something else.
     #[error("these are not changes of state, at byte {at}: {reason}")]
     Changes {

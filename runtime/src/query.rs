@@ -19,7 +19,7 @@ use crate::journal;
 use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::progress::{Progress, Summary};
-use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, warn_of_ended};
+use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, refuse_types, warn_of_ended};
 use crate::saver::Saver;
 use crate::sim;
 use crate::spill;
@@ -119,6 +119,7 @@ impl Prepared {
         }
         let layout = Arc::new(Layout::of(graph.name(), nodes.clone()));
         refuse_too_many(&layout)?;
+        refuse_types(&nodes, storage.is_some(), options.state_memory.is_some())?;
         let (sender, events) = unbounded();
         let (mut resume, mut keeper) = (Resume::default(), None);
         match storage {

@@ -1,5 +1,6 @@
 //! What a query starts from: nothing, or the last commit of its checkpoint.
 
+mod schema;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,10 +11,11 @@ use tidemill_operators::{
     Epoch, ErasedOffset, EventTime, Mode, Operator, Prepared, ProcessingTime, SourceLog,
 };
 
+use self::schema::{Conversions, check_shapes};
+pub(crate) use self::schema::{refuse_types, schema_of, shapes_of};
 use self::settings::check_settings;
 pub(crate) use self::settings::recorded;
 use crate::RunError;
-use crate::checkpoint::Storage;
 use crate::checkpoint::loader::Loader;
 use crate::checkpoint::records::{
     CommitRecord, OperatorRecord, PartitionRecord, PlanRecord, WatermarkRecord,
@@ -21,6 +23,7 @@ use crate::checkpoint::records::{
 use crate::checkpoint::source_log::KeptLog;
 use crate::checkpoint::state_file::StateWriter;
 use crate::checkpoint::store::{Checkpoint, Recovered, Settings};
+use crate::checkpoint::{CheckpointError, Storage};
 use crate::engine::{Layout, origin};
 use crate::error::Site;
 use crate::ledger::{DomainSpec, PartitionMark};
@@ -110,12 +113,15 @@ impl Opened {
         let mut offsets = BTreeMap::new();
         refuse_unknown(commit.as_ref(), layout, options)?;
         if let Some(commit) = &commit {
-            let fits = check_operators(commit, &operators, options)
-                .and_then(|()| check_watermarks(commit, layout, options))
-                .and_then(|()| check_sinks(commit, layout, options))
-                .and_then(|()| source_offsets(commit, layout, options));
-            offsets = fits.map_err(|error| with_all_lost(error, commit, layout, options))?;
-            checkpoint.give_up(&options.drop_state, options.workers as u32)?;
+            let fits = check_operators(commit, &operators, layout, options).and_then(|conversions| {
+                check_watermarks(commit, layout, options)?;
+                check_sinks(commit, layout, options)?;
+                Ok((conversions, source_offsets(commit, layout, options)?))
+            });
+            let conversions;
+            (conversions, offsets) = fits.map_err(|error| with_all_lost(error, commit, layout, options))?;
+            let rewritten = checkpoint.rewrite(&options.drop_state, conversions, options.workers as u32);
+            rewritten.map_err(|error| located(error, &operators))?;
         }
         let plans = if replays(&plans, options) { plans } else { Vec::new() };
         let replayed = plans.iter().map(|plan| plan.epoch).collect();
@@ -238,7 +244,9 @@ fn operators(layout: &Layout, options: &Options) -> BTreeMap<String, OperatorRec
             let Site { operator, location } = Site::of(node);
             let state_type = keeper_of(node, place).map(|it| it.state_type()).unwrap_or_default();
             let settings = recorded(&node.settings);
-            let record = OperatorRecord { label: operator, location, state_type, settings, rows: 0 };
+            let (key, value) = shapes_of(node);
+            let record =
+                OperatorRecord { label: operator, location, state_type, settings, key, value, rows: 0 };
             (node.uid().to_owned(), record)
         })
         .collect()
@@ -304,8 +312,10 @@ fn with_all_lost(error: RunError, commit: &CommitRecord, layout: &Layout, option
 fn check_operators(
     commit: &CommitRecord,
     now: &BTreeMap<String, OperatorRecord>,
+    layout: &Layout,
     options: &Options,
-) -> Result<(), RunError> {
+) -> Result<Conversions, RunError> {
+    let mut conversions = Conversions::new();
     for (uid, was) in &commit.operators {
         if options.drop_state.contains(uid) {
             continue;
@@ -321,18 +331,26 @@ fn check_operators(
         };
         let site = Site { operator: is.label.clone(), location: is.location.clone() };
         check_settings("its state", uid, &site, &was.settings, &is.settings)?;
-        if is.state_type != was.state_type {
-            return Err(RunError::Restore {
-                site,
-                problem: format!(
-                    "its state (uid `{uid}`) was `{}` in the checkpoint and is `{}` now: give it another uid and \
-                     the old state up with --drop-state {uid}",
-                    was.state_type, is.state_type
-                ),
-            });
-        }
+        let schema = layout.nodes.iter().find(|node| node.uid() == uid).and_then(schema_of);
+        conversions.extend(check_shapes(uid, &site, was, is, schema)?.map(|convert| (uid.clone(), convert)));
     }
-    Ok(())
+    Ok(conversions)
+}
+
+/// Names the operator whose state cannot be converted.
+fn located(error: CheckpointError, operators: &BTreeMap<String, OperatorRecord>) -> RunError {
+    match error {
+        CheckpointError::OtherType { what, problem } => {
+            let record = operators.get(&what).cloned().unwrap_or_default();
+            let problem = format!(
+                "the type of its state (uid `{what}`) has changed since the checkpoint: {problem}. Give new fields a \
+                 `#[serde(default)]` and renamed ones an `#[serde(alias)]`; or give the operator a new uid; or start this uid \
+                 without its old state: --drop-state {what}"
+            );
+            RunError::Restore { site: Site { operator: record.label, location: record.location }, problem }
+        }
+        error => error.into(),
+    }
 }
 
 /// A watermark that nothing goes on from would begin anew, and take records that were late for ones in time.
@@ -409,6 +427,17 @@ fn source_offsets(
                 ),
             });
         };
+        if let (Some(old), Some(new)) = (commit.offset_shapes.get(uid), source.offset_shape())
+            && let Err(difference) = old.fit(&new)
+        {
+            return Err(RunError::Restore {
+                site: Site::of(node),
+                problem: format!(
+                    "the type of its offsets (uid `{uid}`) has changed since the checkpoint: {difference}. Go on with the \
+                     source as it was; or give this one a new uid and forget where the old one stood: --drop-state {uid}"
+                ),
+            });
+        }
         if at.len() != source.partitions() as usize {
             return Err(RunError::Restore {
                 site: Site::of(node),

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod settings;
+mod types;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -70,6 +71,14 @@ fn run_once(place: &Path, run: usize, program: Program, workers: usize) -> Resul
         .with_trigger(Trigger::AvailableNow);
     graph.run(options).map_err(|error| error.to_string())?;
     Ok(table.snapshot())
+}
+
+#[test]
+fn matrix_has_rows_for_settings_states_and_keys() {
+    let rows =
+        [settings::windows(), settings::aggregates(), settings::watermarks(), types::states(), types::keys()];
+    let rows = rows.map(|table| table.len());
+    assert!(rows.iter().all(|rows| *rows > 0) && rows.iter().sum::<usize>() >= 80, "{rows:?}");
 }
 
 /// Checks every row of a table, and names all that fail.

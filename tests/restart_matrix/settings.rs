@@ -106,7 +106,7 @@ impl tidemill::Aggregate for Above {
     }
 }
 
-fn windows() -> Vec<Change> {
+pub(super) fn windows() -> Vec<Change> {
     let tumbling_10 = windowed!(tumbling(secs(10)), count().append());
     vec![
         right("nothing changes", tumbling_10, tumbling_10),
@@ -207,7 +207,7 @@ fn windows() -> Vec<Change> {
     ]
 }
 
-fn aggregates() -> Vec<Change> {
+pub(super) fn aggregates() -> Vec<Change> {
     let tumbling_count = windowed!(tumbling(secs(50)), count().append());
     vec![
         refused(
@@ -259,7 +259,7 @@ fn aggregates() -> Vec<Change> {
     ]
 }
 
-fn watermarks() -> Vec<Change> {
+pub(super) fn watermarks() -> Vec<Change> {
     vec![
         refused(
             "watermark delay",

@@ -38,7 +38,7 @@ pub trait Codec<T: Data>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`CodecError::Rows`] if the rows cannot be written; what was appended is then of no use.
+    /// [`CodecError::Encode`] if the rows cannot be written; what was appended is then of no use.
     fn encode(rows: &[T], bytes: &mut Vec<u8>) -> Result<(), CodecError>;
 
     /// Appends the rows of what one call of [`encode`](Self::encode) has appended: no byte more, none less. The bytes may
@@ -66,9 +66,12 @@ pub trait Codec<T: Data>: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
-    /// Serde says no.
-    #[error("rows cannot be encoded or decoded: {0}")]
+    /// Rows cannot be read back.
+    #[error("rows cannot be decoded: {0}")]
     Rows(#[from] ::postcard::Error),
+    /// Rows cannot be written.
+    #[error("rows cannot be encoded: {0}")]
+    Encode(#[from] crate::schema::EncodeError),
     /// There are bytes after the last row.
     #[error("{0} bytes are left over after the last row")]
     LeftOver(usize),

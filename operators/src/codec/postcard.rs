@@ -2,6 +2,7 @@
 
 use super::{Codec, CodecError};
 use crate::Data;
+use crate::schema::encode;
 
 /// The default: for every type that can be state. See [`Codec`] for an example.
 #[derive(Clone, Copy, Debug, Default)]
@@ -9,8 +10,7 @@ pub struct Postcard;
 
 impl<T: Data> Codec<T> for Postcard {
     fn encode(rows: &[T], bytes: &mut Vec<u8>) -> Result<(), CodecError> {
-        *bytes = postcard::to_extend(rows, std::mem::take(bytes))?;
-        Ok(())
+        Ok(encode(rows, bytes)?)
     }
 
     fn decode(bytes: &mut [u8], rows: &mut Vec<T>) -> Result<(), CodecError> {

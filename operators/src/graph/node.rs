@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::Port;
+use crate::schema::StateSchema;
 use crate::sink::DynSink;
 use crate::source::DynSource;
 use crate::source::feed::Pull;
@@ -119,6 +120,8 @@ pub struct GroupedSpec {
     pub merge: Make,
     /// How the chain before assigns watermarks, if it does.
     pub watermark: Option<WatermarkSpec>,
+    /// The types of its state.
+    pub schema: Arc<StateSchema>,
 }
 
 /// The two ways to place a sink.

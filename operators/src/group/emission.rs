@@ -6,9 +6,11 @@
 //! - complete: the whole table at the end of every epoch; nothing is late and nothing is forgotten.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Outbox;
+use crate::schema::StateSchema;
 use crate::spill::StateMemory;
 use crate::state::GroupState;
 use crate::stream::{TimeDomain, Timed};
@@ -71,12 +73,13 @@ pub(crate) struct Emission<K, A: Aggregate, S, Z> {
     pub(crate) state: S,
     emit: Emit,
     due: bool,
+    schema: Arc<StateSchema>,
     marker: PhantomData<fn() -> (K, Z)>,
 }
 
 impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> Emission<K, A, S, Z> {
-    pub(crate) fn new(aggregate: A, state: S, emit: Emit) -> Self {
-        Emission { aggregate, state, emit, due: false, marker: PhantomData }
+    pub(crate) fn new(aggregate: A, state: S, emit: Emit, schema: Arc<StateSchema>) -> Self {
+        Emission { aggregate, state, emit, due: false, schema, marker: PhantomData }
     }
 
     pub(crate) fn drops_late(&self) -> bool {
@@ -169,6 +172,7 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> E
     }
 
     pub(crate) fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        writer.learn(self.schema.is_partial().then(|| Arc::clone(&self.schema)));
         self.state.snapshot(&self.aggregate, writer)
     }
 

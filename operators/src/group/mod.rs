@@ -27,6 +27,7 @@ pub use self::windowed::{WindowedAggregate, WindowedStream};
 use self::emission::{Emission, Emit, Shape};
 use crate::buffers::{grow, with_room};
 use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Setting, Step};
+use crate::schema::{Schema, StateSchema};
 use crate::state::{GroupState, PartialState};
 use crate::stream::Keying;
 use crate::stream::chain::{Chain, batch_capacity};
@@ -113,12 +114,20 @@ where
         if !self.window.is_empty() {
             settings.push(("output", emit_name(self.emit).to_owned()));
         }
+        let schema = Arc::new(StateSchema {
+            key: Schema::of::<Y::Key>(),
+            value: Schema::of::<S::Stored>(),
+            spills: A::RELIEVES,
+            own_slot: S::OWN_SLOT,
+        });
         let front = Arc::new(self.front);
         let (aggregate, emit, state, local_state) = (self.aggregate, self.emit, self.state, self.local_state);
 
         let new_emission = {
-            let aggregate = aggregate.clone();
-            Arc::new(move || Emission::<Y::Key, A, S, Z>::new(aggregate.clone(), state(), emit))
+            let (aggregate, schema) = (aggregate.clone(), Arc::clone(&schema));
+            Arc::new(move || {
+                Emission::<Y::Key, A, S, Z>::new(aggregate.clone(), state(), emit, Arc::clone(&schema))
+            })
         };
         let direct = {
             let (front, emission) = (Arc::clone(&front), Arc::clone(&new_emission));
@@ -141,7 +150,7 @@ where
             Box::new(merge::Merge::<Y::Key, A, S, Z>::new(new_emission()))
         });
         let port = self.port.graph.add(NodeSpec {
-            kind: NodeKind::Grouped(GroupedSpec { direct, local, merge, watermark }),
+            kind: NodeKind::Grouped(GroupedSpec { direct, local, merge, watermark, schema }),
             op: self.op,
             steps: self.steps,
             inputs: vec![Input::of_chain::<P>(&self.port)],

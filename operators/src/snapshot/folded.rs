@@ -118,6 +118,25 @@ impl<'a> Folded<'a> {
         bytes
     }
 
+    /// As [`write`](Self::write), with every value replaced by what `convert` makes of its slot, key and value.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `convert`.
+    pub fn write_converted<E>(
+        &self,
+        mut convert: impl FnMut(&'a [u8], &'a [u8], &'a [u8]) -> Result<Cow<'a, [u8]>, E>,
+    ) -> Result<Vec<u8>, E> {
+        let mut bytes = Vec::new();
+        for (slot, keys) in &self.slots {
+            push(&mut bytes, tag::SLOT, &[slot]);
+            for (key, value) in keys {
+                push(&mut bytes, tag::PUT, &[key, &convert(slot, key, value)?]);
+            }
+        }
+        Ok(bytes)
+    }
+
     /// How this state differs from an `earlier` one.
     pub fn difference(&self, earlier: &Folded<'_>) -> Difference {
         let mut difference = Difference::default();

@@ -1,8 +1,11 @@
 //! Writing changes down.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::tag;
+use crate::schema::{StateSchema, encode};
 use crate::{KEY_GROUPS, KeyGroup, OperatorError};
 
 /// Where an operator's state goes: changes, each under its key group.
@@ -31,6 +34,8 @@ pub struct SnapshotWriter {
     spare: Vec<Vec<u8>>,
     /// A slot, on its way to be compared with the one before.
     slot: Vec<u8>,
+    /// What every entry completes: the schema of a type that rejects made-up values.
+    learning: Option<Arc<StateSchema>>,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +60,7 @@ impl SnapshotWriter {
     ///
     /// # Errors
     ///
-    /// [`OperatorError::Codec`] if something cannot be serialized; what was written before is then of no use.
+    /// [`OperatorError::Encode`] if something cannot be serialized; what was written before is then of no use.
     #[inline]
     pub fn put<S, K, V>(&mut self, group: KeyGroup, slot: &S, key: &K, value: &V) -> Result<(), OperatorError>
     where
@@ -63,10 +68,30 @@ impl SnapshotWriter {
         K: Serialize + ?Sized,
         V: Serialize + ?Sized,
     {
+        if let Some(schema) = &self.learning {
+            schema.learn(key, value).map_err(OperatorError::Schema)?;
+        }
         let bytes = self.at(group, slot)?;
         bytes.push(tag::PUT);
         push_sized(bytes, key)?;
         push_sized(bytes, value)
+    }
+
+    /// As [`put`](Self::put), for an entry of the engine's own, which has no key.
+    pub(crate) fn put_own<S, V>(&mut self, group: KeyGroup, slot: &S, value: &V) -> Result<(), OperatorError>
+    where
+        S: Serialize + ?Sized,
+        V: Serialize + ?Sized,
+    {
+        let bytes = self.at(group, slot)?;
+        bytes.push(tag::PUT);
+        push_sized(bytes, &())?;
+        push_sized(bytes, value)
+    }
+
+    /// From now on every entry completes this schema, if there is one.
+    pub(crate) fn learn(&mut self, schema: Option<Arc<StateSchema>>) {
+        self.learning = schema;
     }
 
     /// The key is gone.
@@ -155,33 +180,9 @@ impl SnapshotWriter {
     }
 }
 
-/// Appends a value to a vector.
-struct Append<'a>(&'a mut Vec<u8>);
-
-impl postcard::ser_flavors::Flavor for Append<'_> {
-    type Output = ();
-
-    #[inline]
-    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(data);
-        Ok(())
-    }
-
-    #[inline]
-    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
-        self.0.push(data);
-        Ok(())
-    }
-
-    #[inline]
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
-}
-
 #[inline]
 fn push<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<(), OperatorError> {
-    postcard::serialize_with_flavor(value, Append(bytes)).map_err(OperatorError::Codec)
+    encode(value, bytes).map_err(OperatorError::Encode)
 }
 
 /// Appends a value after its length. Nearly every length is one byte: so much is left free before the length is known.

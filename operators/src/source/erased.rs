@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::feed::{Feed, Shared};
 use super::{Offset, PlanLimits, Poll, Reader, ReaderContext, Source, SourceError, SourceLog, Waker};
 use crate::buffers::with_room;
+use crate::schema::{Shape, probe_text};
 use crate::stream::chain::batch_capacity;
 use crate::{Batch, JournalSlot, ProcessingTime};
 
@@ -47,6 +48,8 @@ pub trait DynSource: Send + Sync {
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError>;
     /// See [`Source::keep`].
     fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError>;
+    /// The shape of its offsets as JSON, where that can be found out.
+    fn offset_shape(&self) -> Option<Shape>;
     /// See [`Source::journal`].
     fn journal(&self) -> Option<&JournalSlot>;
 }
@@ -131,6 +134,9 @@ impl<S: Source> DynSource for ErasedSource<S> {
     }
     fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
         self.0.keep(log)
+    }
+    fn offset_shape(&self) -> Option<Shape> {
+        probe_text::<S::Offset>().ok()
     }
     fn journal(&self) -> Option<&JournalSlot> {
         self.0.journal()

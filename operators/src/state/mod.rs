@@ -144,6 +144,12 @@ pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
     /// What a result is about: nothing but its key, or a window.
     type Place: Copy;
 
+    /// What a snapshot writes for a key and slot.
+    type Stored: Data;
+
+    /// The slot, as a snapshot writes it, whose entries are not by key: positions in event time.
+    const OWN_SLOT: Option<&'static [u8]> = None;
+
     /// How to have the entries of keys fetched before they are asked for, where that pays. To be taken anew from time to
     /// time, as a table that has grown is elsewhere.
     #[inline]

@@ -85,7 +85,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         if self.closed > EventTime::MIN {
             let groups = self.panes.iter().fold(Groups::default(), |all, pane| all.or(pane.written));
             for group in groups.without(self.record.told).iter() {
-                writer.put(group, &None::<EventTime>, &(), &self.closed)?;
+                writer.put_own(group, &None::<EventTime>, &self.closed)?;
             }
             self.record.told = self.record.told.or(groups);
         }
@@ -122,7 +122,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
                 writer.put(group, &Some(pane.start), &entry.key, &entry.acc)?;
             }
         }
-        groups.iter().try_for_each(|group| writer.put(group, &None::<EventTime>, &(), &self.closed))
+        groups.iter().try_for_each(|group| writer.put_own(group, &None::<EventTime>, &self.closed))
     }
 
     /// Takes back what was written of a group.

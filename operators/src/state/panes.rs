@@ -357,6 +357,10 @@ impl<K: Key, A: Aggregate, M: Mark> PartialState<K, A> for PaneState<K, A, M> {
 
 impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
     type Place = Window;
+    type Stored = A::Acc;
+
+    /// The watermark by which panes have closed.
+    const OWN_SLOT: Option<&'static [u8]> = Some(&[0]);
 
     /// Into the pane at hand.
     #[inline]

@@ -37,14 +37,37 @@ impl Window {
     }
 }
 
-/// The result of a window for a key.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+/// The result of a window for a key. Every format has it as one row of four fields: `start`, `end`, `key` and `value`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Deserialize)]
+#[serde(from = "Fields<K, V>")]
 pub struct WindowResult<K, V> {
     /// The window.
-    #[serde(flatten)]
     pub window: Window,
     /// The key.
     pub key: K,
     /// The aggregate over the window's records.
     pub value: V,
+}
+
+/// A [`WindowResult`] as it is written. `#[serde(flatten)]` would need a format with field names, and would make a map of it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "WindowResult")]
+struct Fields<K, V> {
+    start: EventTime,
+    end: EventTime,
+    key: K,
+    value: V,
+}
+
+impl<K, V> From<Fields<K, V>> for WindowResult<K, V> {
+    fn from(Fields { start, end, key, value }: Fields<K, V>) -> Self {
+        WindowResult { window: Window { start, end }, key, value }
+    }
+}
+
+impl<K: Serialize, V: Serialize> Serialize for WindowResult<K, V> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Window { start, end } = self.window;
+        Fields { start, end, key: &self.key, value: &self.value }.serialize(serializer)
+    }
 }

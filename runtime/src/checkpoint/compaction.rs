@@ -4,6 +4,8 @@
 //! runs beside the epochs; when it is done, its bases take the place of the files that they were made of in the commits
 //! that follow. Those files go when no commit that is kept needs them.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_operators::{Epoch, KeyGroup};
@@ -38,7 +40,13 @@ pub(crate) struct Compaction {
     pub(super) workers: u32,
     /// Operators whose state is given up.
     pub(super) without: Vec<String>,
+    /// Operators whose values are rewritten.
+    pub(super) convert: BTreeMap<String, Convert>,
 }
+
+/// Rewrites a value of a state, by its slot, its key and its bytes.
+pub(crate) type Convert =
+    Arc<dyn for<'a> Fn(&'a [u8], &'a [u8], &'a [u8]) -> Result<Cow<'a, [u8]>, String> + Send + Sync>;
 
 /// What a compaction has made of what.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,9 +72,16 @@ impl Compaction {
                     continue;
                 }
                 let folded = fold(&parts)?;
-                if !folded.is_empty() {
-                    sections.push(Section { uid: uid.into(), group, bytes: folded.write() });
+                if folded.is_empty() {
+                    continue;
                 }
+                let bytes = match self.convert.get(uid) {
+                    None => folded.write(),
+                    Some(convert) => folded
+                        .write_converted(|slot, key, value| convert(slot, key, value))
+                        .map_err(|problem| CheckpointError::OtherType { what: uid.to_owned(), problem })?,
+                };
+                sections.push(Section { uid: uid.into(), group, bytes });
             }
             let about = About { epoch: self.epoch, worker, base: true };
             bases.extend(self.writer.write(about, &sections)?);

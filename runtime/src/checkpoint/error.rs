@@ -90,6 +90,14 @@ pub enum CheckpointError {
         /// The epochs that can be restored.
         kept: Vec<u64>,
     },
+    /// What was written has another type than the program reads now.
+    #[error("{what} was written with another type than the program reads now: {problem}")]
+    OtherType {
+        /// What: a file, or the uid of an operator.
+        what: String,
+        /// Where the types differ.
+        problem: String,
+    },
     /// A write has failed before. What is durable is known only after a restart.
     #[error("the checkpoint could not be written before: nothing more is written; start the query again")]
     Stopped,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tidemill_operators::schema::Shape;
 use tidemill_operators::{Epoch, EventTime, Mode, ProcessingTime};
 
 /// A position in a source. In formats for people it is the JSON that it is; in the log, that JSON as text.
@@ -111,6 +112,8 @@ pub(crate) struct CommitRecord {
     pub(crate) committed_at: ProcessingTime,
     /// Where each partition goes on, by uid of the source.
     pub(crate) offsets: BTreeMap<String, Vec<Json>>,
+    /// The shape of the offsets of each source, by uid.
+    pub(crate) offset_shapes: BTreeMap<String, Shape>,
     /// By uid of the operator that assigns them.
     pub(crate) watermarks: BTreeMap<String, WatermarkRecord>,
     /// Operators with state, by uid.
@@ -164,6 +167,9 @@ pub(crate) struct OperatorRecord {
     pub(crate) state_type: String,
     /// The settings that its state depends on.
     pub(crate) settings: Settings,
+    /// The shape of its keys, and of what it keeps for a key, in all files of this commit.
+    pub(crate) key: Option<Shape>,
+    pub(crate) value: Option<Shape>,
     pub(crate) rows: u64,
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidemill_operators::Epoch;
 
-use super::compaction::{self, Compacted, Compaction};
+use super::compaction::{self, Compacted, Compaction, Convert};
 use super::loader::Loader;
 use super::log::{self, CURRENT, CommitLog, History, LOGS, STATE, log_name};
 use super::records::{CommitRecord, Current, FileRef, LogMark, PlanRecord, Record, Reserved};
@@ -177,9 +177,9 @@ impl Checkpoint {
         self.history.commits.iter().map(|commit| commit.epoch).collect()
     }
 
-    /// Hands the state of the last commit to the workers.
+    /// Returns a loader of the state of the last commit, as [rewritten](Self::rewrite) where it was.
     pub(crate) fn loader(&self) -> Loader {
-        Loader::new(Arc::clone(&self.storage), self.last().map(|c| c.files.as_slice()).unwrap_or_default())
+        Loader::new(Arc::clone(&self.storage), &self.chain)
     }
 
     /// Writes files of state, from any thread.
@@ -241,13 +241,22 @@ impl Checkpoint {
             epoch: last.epoch,
             workers,
             without: Vec::new(),
+            convert: BTreeMap::new(),
         })
     }
 
-    /// Gives up the state of operators: it is in no commit from the next one on.
-    pub(crate) fn give_up(&mut self, uids: &[String], workers: u32) -> Result<(), CheckpointError> {
+    /// Rewrites the state before a run: without that of some operators, and with the values of others converted. The
+    /// commits from the next one on refer to what is written here; until then nothing does, and the next run begins with
+    /// the old files again.
+    pub(crate) fn rewrite(
+        &mut self,
+        without: &[String],
+        convert: BTreeMap<String, Convert>,
+        workers: u32,
+    ) -> Result<(), CheckpointError> {
         let Some(last) = self.history.last() else { return Ok(()) };
-        if !last.operators.keys().any(|uid| uids.contains(uid)) || last.files.is_empty() {
+        let is_concerned = |uid: &String| without.contains(uid) || convert.contains_key(uid);
+        if !last.operators.keys().any(is_concerned) || last.files.is_empty() {
             return Ok(());
         }
         let rewrite = Compaction {
@@ -256,7 +265,8 @@ impl Checkpoint {
             files: last.files.clone(),
             epoch: last.epoch,
             workers,
-            without: uids.to_vec(),
+            without: without.to_vec(),
+            convert,
         };
         let rewritten = rewrite.run()?;
         self.compacted(Ok(rewritten));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 use tidemill_operators::graph::NodeId;
-use tidemill_operators::{Epoch, ErasedOffset, Mode, Prepared, ProcessingTime};
+use tidemill_operators::schema::Shape;
+use tidemill_operators::{DynSource, Epoch, ErasedOffset, Mode, Prepared, ProcessingTime};
 
 use super::Feed;
 use super::flight::Flight;
@@ -20,7 +21,7 @@ use crate::control::{Control, EpochPlan, Event};
 use crate::engine::Layout;
 use crate::ledger::PartitionMark;
 use crate::options::Options;
-use crate::recovery::{Opened, recorded};
+use crate::recovery::{Opened, recorded, schema_of, shapes_of};
 use crate::saver::Saved;
 use crate::user_code::caught;
 
@@ -34,6 +35,8 @@ pub(crate) struct Keeper {
     /// Where every source stood at the last commit.
     offsets: BTreeMap<NodeId, Vec<ErasedOffset>>,
     operators: BTreeMap<String, OperatorRecord>,
+    /// The shapes of the offsets of its sources, by uid.
+    offset_shapes: BTreeMap<String, Shape>,
     fingerprint: String,
     /// How many epochs are kept, and where every source stood at those of this run.
     retain: usize,
@@ -57,6 +60,7 @@ impl Keeper {
             logs: opened.logs,
             offsets: opened.offsets,
             operators: opened.operators,
+            offset_shapes: offset_shapes(layout),
             fingerprint: format!("{fingerprint:016x}"),
             retain: options.retain,
             kept: VecDeque::new(),
@@ -207,6 +211,7 @@ impl Keeper {
                 .iter()
                 .map(|(source, at)| (uid(*source), at.iter().cloned().map(Json).collect()))
                 .collect(),
+            offset_shapes: self.offset_shapes.clone(),
             watermarks: watermarks(epoch, layout, control),
             operators: self.operators_with_rows(layout, control),
             timers,
@@ -238,6 +243,9 @@ impl Keeper {
         let mut operators = self.operators.clone();
         for node in &layout.nodes {
             if let (Some(operator), Some(metrics)) = (operators.get_mut(node.uid()), control.node(node.id)) {
+                if schema_of(node).is_some_and(|schema| schema.is_partial()) {
+                    (operator.key, operator.value) = shapes_of(node);
+                }
                 operator.rows = metrics.state_rows.iter().map(|rows| rows.load(Relaxed)).sum();
             }
         }
@@ -275,6 +283,13 @@ impl Keeper {
         self.checkpoint.savepoint(target)?;
         Ok(last.epoch)
     }
+}
+
+fn offset_shapes(layout: &Layout) -> BTreeMap<String, Shape> {
+    let shape = |(node, source): (NodeId, Arc<dyn DynSource>)| {
+        Some((layout.nodes.get(node.0)?.uid().to_owned(), source.offset_shape()?))
+    };
+    layout.sources().into_iter().filter_map(shape).collect()
 }
 
 fn watermarks(epoch: Epoch, layout: &Layout, control: &Control) -> BTreeMap<String, WatermarkRecord> {

@@ -31,14 +31,18 @@ pub(super) fn load<T: DeserializeOwned>(
     };
     let (mut reader, opening) = store.check_opening(&name, &bytes)?;
     let mut at = opening.first;
+    let mut reading = store.reading(&name, &opening.shape)?;
     let mut loaded = Loaded { records: VecDeque::new(), ended: false };
     // Behind `head` somebody may be writing just now.
     while at < head && !loaded.ended {
         let Step::Frame(payload, range) = reader.step()? else { break };
         let (about, rows) = group(&name, payload, range.clone())?;
+        if let Some(shape) = &about.shape {
+            reading = store.reading(&name, shape)?;
+        }
         let next = at + about.numbers();
         if next > from {
-            let rows: Vec<T> = records(&name, &about, rows, range)?;
+            let rows: Vec<T> = records(&name, &about, &reading, rows, range)?;
             let wanted = (at..head).zip(rows).filter(|(number, _)| *number >= from);
             loaded.records.extend(wanted.map(|(_, row)| row));
             loaded.ended = about.ended && next <= head;

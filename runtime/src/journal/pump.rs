@@ -4,7 +4,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tidemill_operators::{Clock, Data, Poll, Reader, ReaderContext, Source, SourceError, Waker};
 
 use super::queue::Queue;
@@ -161,11 +160,15 @@ where
                 self.records.truncate(before);
                 break;
             }
-            if self.writer.is_some()
-                && let Err(error) = encode(self.records.get(before..).unwrap_or_default(), &mut self.bytes)
+            if let Some(writer) = &self.writer
+                && let Err(error) =
+                    writer.encode(self.records.get(before..).unwrap_or_default(), &mut self.bytes)
             {
                 self.records.truncate(before);
-                return Err(error);
+                let what = std::any::type_name::<S::Item>();
+                return Err(SourceError::Other(
+                    format!("a {what} cannot be written into a journal: {error}").into(),
+                ));
             }
             self.position = Some(reader.offset());
             if !matches!(polled, Ok(Poll::Ready)) || self.records.len() == before {
@@ -199,7 +202,7 @@ where
         let (Some(writer), Some(position)) = (&mut self.writer, &self.position) else { return Ok(()) };
         let offset = serde_json::to_string(position).map_err(|e| SourceError::Other(Box::new(e)))?;
         let records = u32::try_from(self.records.len()).unwrap_or(u32::MAX);
-        let head = GroupHead { records, ended, offset };
+        let head = GroupHead { records, ended, offset, shape: None };
         writer.append(head, &self.bytes).map_err(|error| SourceError::Other(Box::new(error)))?;
         self.source.committed(self.partition, position)
     }
@@ -213,21 +216,6 @@ impl<S: Source> Drop for Pump<S> {
         self.writer = None;
         self.queue.set_gone();
     }
-}
-
-/// Writes records behind the others; on an error nothing of them stays.
-fn encode<T: Serialize>(records: &[T], bytes: &mut Vec<u8>) -> Result<(), SourceError> {
-    let before = bytes.len();
-    for record in records {
-        if let Err(error) = postcard::to_io(record, &mut *bytes) {
-            bytes.truncate(before);
-            let what = std::any::type_name::<T>();
-            return Err(SourceError::Other(
-                format!("a {what} cannot be written into a journal: {error}").into(),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Calls the source; a panic is an error.

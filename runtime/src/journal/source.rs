@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tidemill_operators::schema::Schema;
 use tidemill_operators::{
     Clock, Data, JournalSlot, PlanLimits, ProcessingTime, ReaderContext, Source, SourceError, SourceLog, turn,
 };
@@ -40,12 +41,15 @@ struct Partition<S: Source> {
     is_old: bool,
 }
 
-impl<S: Source> Journaled<S> {
+impl<S: Source> Journaled<S>
+where
+    S::Item: Data,
+{
     pub(super) fn new(source: S) -> Self {
         let runs = Runs { attachment: None, frozen: false, partitions: BTreeMap::new() };
         Journaled {
             source: Arc::new(source),
-            slot: JournalSlot::default(),
+            slot: JournalSlot::of::<S::Item>(),
             runs: Mutex::new(runs),
             buffer: 64 * 1024,
             segment_size: 8 << 20,
@@ -67,7 +71,9 @@ impl<S: Source> Journaled<S> {
         self.segment_size = bytes;
         self
     }
+}
 
+impl<S: Source> Journaled<S> {
     fn attachment(&self) -> Option<Arc<Attachment>> {
         self.slot.get()
     }
@@ -122,7 +128,8 @@ where
 
     fn store(&self, attachment: Option<&Attachment>, number: u32) -> Result<Option<Store>, CheckpointError> {
         let Some(Attachment { storage: Some(storage), uid, .. }) = attachment else { return Ok(None) };
-        Store::open(Arc::clone(storage), uid, number, self.segment_size).map(Some)
+        let records = self.slot.records().cloned().unwrap_or_else(|| Arc::new(Schema::of::<S::Item>()));
+        Store::open(Arc::clone(storage), uid, number, self.segment_size, records).map(Some)
     }
 }
 

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tidemill_operators::schema::{Fit, Refusal, Schema, Shape, encode_many, take_as};
 
 use crate::checkpoint::format::{FILE_HEAD, FrameReader, FrameWriter, Kind, Step, decode};
 use crate::checkpoint::{CheckpointError, Log, Storage};
@@ -24,6 +25,8 @@ pub(super) struct Opening {
     pub(super) first: u64,
     /// Where the source stood before it, as JSON; none if nothing has been received before.
     pub(super) offset: Option<String>,
+    /// The shape of the records, as far as it was known when the segment was begun.
+    pub(super) shape: Shape,
 }
 
 /// What is in front of the records of a group.
@@ -34,7 +37,21 @@ pub(super) struct GroupHead {
     pub(super) ended: bool,
     /// Where the source stood behind them, as JSON.
     pub(super) offset: String,
+    /// The shape of the records from this group on, where they have completed what was known of it.
+    pub(super) shape: Option<Shape>,
 }
+
+/// How the records of a segment are read.
+pub(super) enum Reading {
+    /// With postcard: the type has the shape that was recorded.
+    AsTheyAre,
+    /// By the shape that was recorded.
+    ByShape(Shape),
+}
+
+/// What to do about a journal whose records the program cannot read.
+const WAYS_OUT: &str = "Give the type its old shape back (fields may come, go, move and be renamed: `#[serde(default)]`, \
+                        `#[serde(alias)]`), let the old program run until the journal is used up, or give the source a new uid";
 
 impl GroupHead {
     /// How many numbers the group takes.
@@ -53,6 +70,8 @@ pub(super) struct Store {
     segments: Mutex<Vec<u64>>,
     /// How long a segment is before the next one is begun.
     segment_size: u64,
+    /// The type of the records.
+    schema: Arc<Schema>,
 }
 
 impl Store {
@@ -62,13 +81,14 @@ impl Store {
         uid: &str,
         partition: u32,
         segment_size: u64,
+        schema: Arc<Schema>,
     ) -> Result<Store, CheckpointError> {
         let prefix = format!("{JOURNALS}{}-{partition}-", file_name(uid));
         let mut segments: Vec<u64> =
             storage.list(&prefix)?.iter().filter_map(|name| first_of(name.strip_prefix(&prefix)?)).collect();
         segments.sort_unstable();
         let segments = Mutex::new(segments);
-        Ok(Store { storage, uid: uid.to_owned(), partition, prefix, segments, segment_size })
+        Ok(Store { storage, uid: uid.to_owned(), partition, prefix, segments, segment_size, schema })
     }
 
     fn segments(&self) -> MutexGuard<'_, Vec<u64>> {
@@ -78,6 +98,24 @@ impl Store {
 
     fn name(&self, first: u64) -> String {
         format!("{}{first}.log", self.prefix)
+    }
+
+    /// The shape of the records that the program reads and writes.
+    fn shape(&self) -> Result<Shape, CheckpointError> {
+        let problem = |refusal: Refusal| CheckpointError::Misuse(refusal.to_string());
+        self.schema.shape().map_err(problem)
+    }
+
+    /// How records of a recorded shape are to be read.
+    pub(super) fn reading(&self, name: &str, recorded: &Shape) -> Result<Reading, CheckpointError> {
+        match recorded.fit(&self.shape()?) {
+            Ok(Fit::Same) => Ok(Reading::AsTheyAre),
+            Ok(Fit::Evolved(_)) => Ok(Reading::ByShape(recorded.clone())),
+            Err(difference) => {
+                let problem = format!("{difference}. {WAYS_OUT}");
+                Err(CheckpointError::OtherType { what: name.to_owned(), problem })
+            }
+        }
     }
 
     /// What the journal is called where no segment is meant.
@@ -142,6 +180,8 @@ pub(super) struct Writer {
     /// The number of the next record.
     end: u64,
     offset: Option<String>,
+    /// The shape that the segment has recorded last.
+    shape: Shape,
 }
 
 impl Writer {
@@ -154,13 +194,14 @@ impl Writer {
             needed: "it is the end of a journal".to_owned(),
         })?;
         let (mut reader, opening) = store.check_opening(&name, &bytes)?;
-        let (mut end, mut offset) = (opening.first, opening.offset);
+        let (mut end, mut offset, mut shape) = (opening.first, opening.offset, opening.shape);
         let is_torn = loop {
             match reader.step()? {
                 Step::Frame(payload, range) => {
                     let (head, _) = group(&name, payload, range)?;
                     end += head.numbers();
                     offset = Some(head.offset);
+                    shape = head.shape.unwrap_or(shape);
                 }
                 Step::End => break false,
                 Step::Torn => break true,
@@ -172,12 +213,18 @@ impl Writer {
             kill::point("journal.recover.before-truncate");
             log.truncate(length)?;
         }
-        Ok(Writer { store, log, frames, bytes: length, end, offset })
+        if let Reading::ByShape(_) = store.reading(&name, &shape)? {
+            // A segment has records of one shape.
+            return Writer::begin(store, end, offset);
+        }
+        Ok(Writer { store, log, frames, bytes: length, end, offset, shape })
     }
 
     /// Begins a segment.
     fn begin(store: Arc<Store>, first: u64, offset: Option<String>) -> Result<Writer, CheckpointError> {
-        let opening = Opening { uid: store.uid.clone(), partition: store.partition, first, offset };
+        let shape = store.shape()?;
+        let (uid, partition) = (store.uid.clone(), store.partition);
+        let opening = Opening { uid, partition, first, offset, shape: shape.clone() };
         let mut writer = FrameWriter::new(Kind::Journal);
         writer.value(&opening)?;
         let frames = writer.number();
@@ -187,15 +234,37 @@ impl Writer {
         store.storage.put(&name, &bytes)?;
         kill::point("journal.roll.done");
         let log = store.storage.log(&name)?;
-        store.segments().push(first);
-        Ok(Writer { store, log, frames, bytes: bytes.len() as u64, end: first, offset: opening.offset })
+        let mut segments = store.segments();
+        // One without records is replaced.
+        if segments.last() != Some(&first) {
+            segments.push(first);
+        }
+        drop(segments);
+        let (bytes, offset) = (bytes.len() as u64, opening.offset);
+        Ok(Writer { store, log, frames, bytes, end: first, offset, shape })
+    }
+
+    /// Encodes records behind others; on an error nothing of them stays.
+    pub(super) fn encode<T: Serialize>(&self, records: &[T], bytes: &mut Vec<u8>) -> Result<(), String> {
+        if self.store.schema.is_partial() {
+            let learn = |record| self.store.schema.learn(record);
+            records.iter().try_for_each(learn).map_err(|error| error.to_string())?;
+        }
+        encode_many(records, bytes).map_err(|error| error.to_string())
     }
 
     /// Appends a group; it is durable when this returns.
-    pub(super) fn append(&mut self, head: GroupHead, records: &[u8]) -> Result<(), CheckpointError> {
+    pub(super) fn append(&mut self, mut head: GroupHead, records: &[u8]) -> Result<(), CheckpointError> {
         // An empty segment is as good as a new one, and has its name.
         if self.bytes >= self.store.segment_size && self.frames > 1 {
             *self = Writer::begin(Arc::clone(&self.store), self.end, self.offset.take())?;
+        }
+        if self.store.schema.is_partial() {
+            let shape = self.store.shape()?;
+            if shape != self.shape {
+                self.shape = shape.clone();
+                head.shape = Some(shape);
+            }
         }
         let about = postcard::to_stdvec(&head)
             .map_err(|error| CheckpointError::Misuse(format!("a group cannot be written: {error}")))?;
@@ -242,17 +311,27 @@ pub(super) fn group<'a>(
 pub(super) fn records<T: serde::de::DeserializeOwned>(
     name: &str,
     head: &GroupHead,
+    reading: &Reading,
     mut bytes: &[u8],
     range: std::ops::Range<usize>,
 ) -> Result<Vec<T>, CheckpointError> {
     let mut records = Vec::new();
     for number in 0..head.records {
-        let (record, rest) = postcard::take_from_bytes(bytes).map_err(|error| {
-            let reason = format!(
-                "record {number} of the group is not of type {}, or not as it was written: {error}",
-                std::any::type_name::<T>()
-            );
-            CheckpointError::damaged(name, range.clone(), reason)
+        let taken = match reading {
+            Reading::AsTheyAre => postcard::take_from_bytes(bytes).map_err(|error| error.to_string()),
+            Reading::ByShape(shape) => take_as(bytes, shape).map_err(|error| error.to_string()),
+        };
+        let (record, rest) = taken.map_err(|error| match reading {
+            Reading::ByShape(_) => {
+                CheckpointError::OtherType { what: name.to_owned(), problem: format!("{error}. {WAYS_OUT}") }
+            }
+            Reading::AsTheyAre => {
+                let reason = format!(
+                    "record {number} of the group is not of type {}, or not as it was written: {error}",
+                    std::any::type_name::<T>()
+                );
+                CheckpointError::damaged(name, range.clone(), reason)
+            }
         })?;
         records.push(record);
         bytes = rest;
