@@ -329,6 +329,31 @@ fn types_that_cannot_be_read_back_are_refused_with_the_place() {
 }
 
 #[test]
+fn fields_written_in_another_order_are_recorded_as_written() {
+    #[derive(Deserialize)]
+    struct Range {
+        high: u32,
+        low: u32,
+    }
+    impl Serialize for Range {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeStruct;
+            let mut fields = serializer.serialize_struct("Range", 2)?;
+            fields.serialize_field("low", &self.low)?;
+            fields.serialize_field("high", &self.high)?;
+            fields.end()
+        }
+    }
+    let schema = Schema::of::<Range>();
+    assert_eq!(schema.shape().unwrap().to_string(), "Range { low, high }");
+    assert!(schema.check_order().unwrap_err().to_string().contains("another order"));
+    let mut bytes = Vec::new();
+    encode(&Range { high: 9, low: 1 }, &mut bytes).unwrap();
+    let range: Range = decode_as(&bytes, &schema.shape().unwrap()).unwrap();
+    assert_eq!((range.low, range.high), (1, 9));
+}
+
+#[test]
 fn field_that_is_left_out_is_refused_when_it_is_written() {
     #[derive(Serialize, Deserialize)]
     struct Order {

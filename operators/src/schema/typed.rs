@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::probe::draft;
+use super::refusal::Reason;
 use super::walk::{Draft, walk};
 use super::{Refusal, SchemaError, Shape, decode_as, encode};
 
@@ -46,6 +47,18 @@ impl Schema {
     /// [`Refusal`] if values of the type could not be read back.
     pub fn shape(&self) -> Result<Shape, Refusal> {
         self.known().as_ref().map(|known| known.draft().shape()).map_err(Clone::clone)
+    }
+
+    /// Checks that the type reads fields in the order in which it writes them.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if not: what is written now can be read by name only, by a type that has been put right.
+    pub fn check_order(&self) -> Result<(), Refusal> {
+        let known = self.known().as_ref().map_err(Clone::clone)?;
+        let Some(path) = known.draft().reordered.clone() else { return Ok(()) };
+        let what = "`Serialize` writes its fields in another order than `Deserialize` reads them".to_owned();
+        Err(Refusal { type_name: self.type_name, path, reason: Reason::Asymmetric { what } })
     }
 
     /// Whether the type rejects made-up values, so that its shape has to be completed from what is written.

@@ -22,6 +22,8 @@ pub(super) struct Draft {
     named: BTreeSet<At>,
     /// Parts that no value has been made of: how many parts they have is not certain.
     open: BTreeSet<At>,
+    /// A struct whose fields are written in another order than they are read: its name.
+    pub(super) reordered: Option<String>,
 }
 
 impl Draft {
@@ -437,6 +439,16 @@ impl Fields<'_> {
         let Node::Struct { name: of, mut fields } = self.walk.draft.node(at).clone() else {
             return Err(self.walk.draft.clash(at, &format!("the field `{name}`")));
         };
+        let later = fields.iter().skip(number + 1).position(|(known, _)| known == name);
+        if let Some(later) = later
+            && !is_named
+        {
+            // What is recorded is what is written; who reads it by name finds it.
+            let field = fields.remove(number + 1 + later);
+            fields.insert(number, field);
+            self.walk.draft.reordered = Some(of.clone());
+            self.walk.draft.set(at, Node::Struct { name: of.clone(), fields: fields.clone() });
+        }
         let part = match fields.get_mut(number) {
             Some((known, part)) if known == name => *part,
             Some((known, part)) if is_named => {
