@@ -303,7 +303,7 @@ pub(super) fn states() -> Vec<Change> {
             "wider number in collected rows",
             collected::<Range>,
             collected::<Wider>,
-            &["Range.high: u32 → i64"],
+            &["rows[].high: u32 → i64"],
         ),
         right("added field, taken back", tumbled::<Counted>, tumbled::<Range>),
         refused("unknown field", running::<Counted>, running::<Strict>, &["unknown field `count`"]),
