@@ -48,7 +48,7 @@ impl Sink<i32> for Waits {
         Ok(())
     }
     fn write(&mut self, _: Epoch, _: &mut Vec<i32>) -> Result<(), SinkError> {
-        signal_hook::low_level::raise(SIGINT).unwrap();
+        signal_hook::low_level::raise(SIGINT).map_err(|error| SinkError::io("cannot raise SIGINT", error))?;
         while !self.0.is_cancelled() {
             std::thread::yield_now();
         }
