@@ -1,7 +1,7 @@
 //! Records that keep the promise of their watermark are not late, however workers share the reading.
 //!
 //! `TIDEMILL_LATE_RUNS` sets how many runs each case takes (`ci/late.sh`).
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -30,12 +30,12 @@ fn appear(directory: &Path, name: &str, rows: impl Iterator<Item = i64>) {
 
 /// Files of rows in the order of their times appear, so many milliseconds apart, while a query idles. Returns how many
 /// rows were late.
-fn late_of_files(workers: usize, apart: u64) -> u64 {
+fn late_of_files(workers: usize, apart: u64, interval: u64, poll: Duration) -> u64 {
     let directory = tempfile::tempdir().unwrap();
     let graph = Graph::new("files");
     let (sink, table) = memory_sink();
     graph
-        .source(text_files(directory.path().join("*.txt").to_str().unwrap()))
+        .source(text_files(directory.path().join("*.txt").to_str().unwrap()).poll_interval(poll))
         .map(|line| line.parse::<i64>().unwrap())
         .with_watermark(|milliseconds| EventTime(*milliseconds * 1_000), Duration::from_secs(2))
         .window(tumbling(Duration::from_secs(1)))
@@ -43,7 +43,9 @@ fn late_of_files(workers: usize, apart: u64) -> u64 {
         .append()
         .map(|window| window.value)
         .sink(sink);
-    let handle = graph.start(options(Mode::Continuous, workers)).unwrap();
+    let way = options(Mode::Continuous, workers).with_checkpoint_interval(Duration::from_millis(interval));
+    let handle = graph.start(way).unwrap();
+    wait_until(&handle, "the query idles", |handle| handle.progress().epoch.is_some());
     for file in 0..FILES {
         // A hundred rows a second.
         let first = file * ROWS;
@@ -66,7 +68,8 @@ fn late_of_files(workers: usize, apart: u64) -> u64 {
 fn rows_of_files_that_appear_quickly_are_not_late() {
     for workers in [2, 3, 4] {
         for run in 0..runs(3) {
-            assert_eq!(late_of_files(workers, 3), 0, "{workers} workers, run {run}");
+            let (interval, poll) = ([2, 20, 1_000][run % 3], Duration::from_millis([1, 100][run % 2]));
+            assert_eq!(late_of_files(workers, 3, interval, poll), 0, "{workers} workers, run {run}");
         }
     }
 }
@@ -75,7 +78,9 @@ fn rows_of_files_that_appear_quickly_are_not_late() {
 fn rows_of_files_that_appear_slowly_are_not_late() {
     for workers in [2, 3, 4] {
         for run in 0..runs(1) {
-            assert_eq!(late_of_files(workers, 100), 0, "{workers} workers, run {run}");
+            let (interval, poll) =
+                ([20, 1_000][run % 2], Duration::from_millis(if run % 4 < 2 { 5 } else { 100 }));
+            assert_eq!(late_of_files(workers, 100, interval, poll), 0, "{workers} workers, run {run}");
         }
     }
 }

@@ -195,10 +195,11 @@ impl Ledger {
     /// Checks the invariant behind all watermarks of continuous mode, for every domain: while a partition has rows that
     /// are announced, or in a slice that others have passed, and that no operator has observed, the watermark is not
     /// beyond what the partition's rows before the first such row justify; unless it got there before, while the partition
-    /// was idle. Holds at any moment between two calls.
+    /// was idle. Holds at any moment between two calls; a domain that a call is changing is left out, so this never waits.
     pub(crate) fn check_invariant(&self) -> Result<(), String> {
         self.domains.iter().enumerate().try_for_each(|(number, domain)| {
-            lock(domain).check().map_err(|problem| format!("domain {number}: {problem}"))
+            let Ok(domain) = domain.try_lock() else { return Ok(()) };
+            domain.check().map_err(|problem| format!("domain {number}: {problem}"))
         })
     }
 
