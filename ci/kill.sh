@@ -12,3 +12,6 @@ run at_every_point_with_windows
 run at_every_point_with_late_rows
 run at_random_moments
 run at_random_moments_with_updates_at_once
+run tables::complete_tables_at_random_moments
+run owners::second_instance_is_refused_while_first_is_stopped
+run owners::forks_at_random_moments

@@ -38,7 +38,9 @@ pub use group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStr
 pub use journal::JournalSlot;
 pub use key::{Data, KEY_GROUPS, Key, KeyGroup, Keyed, hash_key};
 pub use operator::{Context, Mode, Operator, OperatorError, rows};
-pub use sink::{Committed, DynSink, Prepared, Sink, SinkContext, SinkError, Whose};
+pub use sink::{
+    Committed, DynSink, OutputClaim, Prepared, QueryIdentity, Sink, SinkContext, SinkError, Whose,
+};
 pub use snapshot::{Change, Difference, Folded, SnapshotReader, SnapshotWriter, decode, without_dropped};
 pub use source::{
     Clock, DynReader, DynSource, ErasedOffset, Offset, PlanLimits, Poll, Polled, Reader, ReaderContext,

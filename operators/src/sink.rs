@@ -6,13 +6,16 @@
 //! was written and not committed. A query with a checkpoint calls [`recover`](Sink::recover) before the first write.
 
 mod erased;
+mod identity;
 mod prepared;
 
 pub(crate) use erased::ErasedSink;
 pub use erased::{DynSink, Whose};
+pub use identity::{OutputClaim, QueryIdentity};
 pub use prepared::{Committed, Prepared};
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::{Cancellation, Clock, Epoch, OutputMode, ProcessingTime};
 
@@ -32,6 +35,9 @@ use crate::{Cancellation, Clock, Epoch, OutputMode, ProcessingTime};
 /// - Written down, but not (or half) committed: nobody runs that epoch again. `recover` does what `commit` would have
 ///   done, out of the [`Prepared`] that `prepare` returned. A sink that does not implement it may lose that epoch's rows.
 /// - Committed: `recover` finds that there is nothing left to do.
+///
+/// [`SinkContext::fork`] tells a run that resumes from another query's commit: what that query prepared is not this
+/// one's to finish. [`OutputClaim`] says how a sink knows whose an output is.
 ///
 /// A sink that can do its work twice without harm has it easier: it does it in `prepare`, which is called again for
 /// whatever was not written down, and needs no `recover`.
@@ -172,6 +178,14 @@ pub struct SinkContext {
     pub durable: bool,
     /// Which run of the query this is, from 0: each restart from a checkpoint has a number of its own.
     pub execution: u64,
+    /// The random id that the checkpoint got when it was created; empty without a checkpoint. A restart keeps it. A query
+    /// that begins from a savepoint of another one gets an id of its own, as it is to have outputs of its own.
+    pub query_id: String,
+    /// Whether the commit from which the run resumes was made by another query, from whose savepoint this one begins.
+    /// What that query prepared is in its own outputs, which this run must leave alone.
+    pub fork: bool,
+    /// Whether the user asked for this run to take over outputs that another query has claimed and no longer writes to.
+    pub take_over: bool,
     /// The last epoch that the checkpoint holds as committed, by whichever sinks: `None` if the query begins. Later epochs
     /// are written, in order; their numbers may have gaps.
     pub committed: Option<Epoch>,
@@ -185,6 +199,8 @@ pub struct SinkContext {
     /// Tells a sink that waits for something, or calls a function for many rows, that the query has ended where it stands:
     /// it returns [`SinkError::Cancelled`] then.
     pub cancellation: Cancellation,
+    /// The query's id and its runs; none without a checkpoint.
+    identity: Option<Arc<QueryIdentity>>,
 }
 
 impl SinkContext {
@@ -206,11 +222,15 @@ impl SinkContext {
             query: query.to_owned(),
             durable: false,
             execution: 0,
+            query_id: String::new(),
+            fork: false,
+            take_over: false,
             committed: None,
             site: "a sink".to_owned(),
             group: 0,
             clock: Clock::new(|| ProcessingTime(0)),
             cancellation: Cancellation::new(),
+            identity: None,
         }
     }
 
@@ -229,6 +249,38 @@ impl SinkContext {
         self.repeatable = !self.immediate;
         self.execution = execution;
         self
+    }
+
+    /// The same for a query with that identity, whose outputs are claimed for it.
+    #[must_use]
+    pub fn identified(mut self, identity: Arc<QueryIdentity>) -> Self {
+        identity.id().clone_into(&mut self.query_id);
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The same for a run that resumes from a commit of another query.
+    #[must_use]
+    pub fn as_fork(mut self, fork: bool) -> Self {
+        self.fork = fork;
+        self
+    }
+
+    /// The same for a run that takes over the outputs of another query.
+    #[must_use]
+    pub fn taking_over(mut self, take_over: bool) -> Self {
+        self.take_over = take_over;
+        self
+    }
+
+    /// The claim that this run leaves beside its outputs; none without a checkpoint.
+    pub fn claim(&self) -> Option<OutputClaim> {
+        self.identity.as_ref()?.claim(&self.query)
+    }
+
+    /// Whether a claim that was found beside an output was made by this query, in this or an earlier run.
+    pub fn owns(&self, claim: &OutputClaim) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.owns(claim))
     }
 
     /// The same for a run that goes on after that epoch.

@@ -81,6 +81,12 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", requires = "checkpoint"))]
     pub from_savepoint: Option<PathBuf>,
 
+    /// Take over outputs that belong to another query, or to a later run of a copy of this checkpoint, once that query has
+    /// stopped: it is then refused there itself. To move a query through a savepoint, say so in the first run with it. One
+    /// that is still running is never taken over from. Leave the flag out of later runs.
+    #[cfg_attr(feature = "cli", arg(long, requires = "checkpoint"))]
+    pub take_over: bool,
+
     /// Give up the state of an operator, or the position of a source, that the graph no longer has. What has that uid in
     /// the graph now begins anew, so leave the flag out of later runs. One that neither has is an error.
     #[cfg_attr(feature = "cli", arg(long, value_name = "UID"))]
@@ -149,6 +155,7 @@ impl Default for Options {
             checkpoint: None,
             retain: RETAIN,
             from_savepoint: None,
+            take_over: false,
             drop_state: Vec::new(),
             stop_timeout: Duration::from_secs(10),
             restart: Restart::Never,
@@ -260,6 +267,24 @@ impl Options {
     #[must_use]
     pub fn with_savepoint(mut self, directory: impl Into<PathBuf>) -> Self {
         self.from_savepoint = Some(directory.into());
+        self
+    }
+
+    /// The same, taking over the outputs of another query that has stopped.
+    ///
+    /// A query that begins from a savepoint is a query of its own, and writes to outputs of its own. Where it is to replace
+    /// the one that made the savepoint, and go on in the same files, that one is stopped first, and the first run of the
+    /// new one says this. Files of results then end with what the savepoint has committed.
+    ///
+    /// ```
+    /// use tidemill_runtime::Options;
+    ///
+    /// let moved = Options::default().with_checkpoint("new").with_savepoint("before-the-move").with_take_over();
+    /// assert!(moved.take_over);
+    /// ```
+    #[must_use]
+    pub fn with_take_over(mut self) -> Self {
+        self.take_over = true;
         self
     }
 
@@ -392,6 +417,7 @@ impl Options {
             (self.restart != Restart::Never, "--restart", "there is nothing to go on from"),
             (self.retain != RETAIN, "--retain", "no epochs are kept"),
             (!self.drop_state.is_empty(), "--drop-state", "there is no state of an earlier run to give up"),
+            (self.take_over, "--take-over", "the outputs of a run belong to no query"),
             (self.allow_loss, "--allow-loss", "a query begins anew, and nothing is asked of its sources"),
         ];
         match useless.iter().find(|(given, ..)| *given) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tidemill_operators::graph::{Node, NodeId, NodeKind, Place};
 use tidemill_operators::{
-    Epoch, ErasedOffset, EventTime, Mode, Operator, Prepared, ProcessingTime, SourceLog,
+    Epoch, ErasedOffset, EventTime, Mode, Operator, Prepared, ProcessingTime, QueryIdentity, SourceLog,
 };
 
 use self::schema::{Conversions, check_shapes};
@@ -43,6 +43,12 @@ pub(crate) struct Resume {
     pub(crate) execution: u64,
     /// Whether what is committed must survive a crash.
     pub(crate) durable: bool,
+    /// The id of the query, and its runs.
+    pub(crate) identity: Option<Arc<QueryIdentity>>,
+    /// Whether the last commit is one of the query from whose savepoint this one begins.
+    pub(crate) fork: bool,
+    /// Whether the run takes over outputs of another query.
+    pub(crate) take_over: bool,
     /// The state of the operators.
     pub(crate) state: Option<Loader>,
     /// For each domain: its watermark and what that came from.
@@ -96,6 +102,7 @@ pub(crate) struct Opened {
     pub(crate) operators: BTreeMap<String, OperatorRecord>,
     /// What is given up of the commit, by uid: whoever has that uid now begins anew.
     dropped: Vec<String>,
+    take_over: bool,
     pub(crate) writer: StateWriter,
 }
 
@@ -106,7 +113,8 @@ impl Opened {
         layout: &Layout,
         options: &Options,
     ) -> Result<Opened, RunError> {
-        let settings = Settings { retain: options.retain, ..Settings::default() };
+        let settings =
+            Settings { retain: options.retain, take_over: options.take_over, ..Settings::default() };
         let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), &layout.query, settings)?;
         let Recovered { commit, plans } = recovered.unwrap_or(Recovered { commit: None, plans: Vec::new() });
         let operators = operators(layout, options);
@@ -139,8 +147,19 @@ impl Opened {
         }
         let writer = checkpoint.writer();
         let dropped = options.drop_state.clone();
-        let plans = plans.into();
-        Ok(Opened { checkpoint, commit, plans, numbers, logs, offsets, operators, dropped, writer })
+        let (plans, take_over) = (plans.into(), options.take_over);
+        Ok(Opened {
+            checkpoint,
+            commit,
+            plans,
+            numbers,
+            logs,
+            offsets,
+            operators,
+            dropped,
+            take_over,
+            writer,
+        })
     }
 
     /// The latest time that the checkpoint has logged.
@@ -157,7 +176,11 @@ impl Opened {
             durable: true,
             ..Resume::default()
         };
+        let identity = self.checkpoint.identity();
+        resume.identity = Some(Arc::clone(&identity.query));
+        resume.take_over = self.take_over;
         let Some(commit) = &self.commit else { return resume };
+        resume.fork = commit.execution < identity.since;
         resume.committed = Some(commit.epoch);
         resume.state = Some(self.checkpoint.loader().without(&self.dropped));
         let is_kept = |uid: &str| !self.dropped.iter().any(|dropped| dropped == uid);

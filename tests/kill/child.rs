@@ -21,6 +21,31 @@ pub(crate) enum Query {
     Late,
     /// Windows over files and a socket; every change is told at once, by a function.
     Updates,
+    /// The whole table of keys over two directories of files, into one file that every epoch replaces.
+    Table,
+}
+
+/// Which of the queries that have come from one another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Branch {
+    /// The first one.
+    #[default]
+    Origin,
+    /// One that begins from `savepoint`, with a checkpoint and outputs of its own.
+    Fork,
+    /// One that has copied the checkpoint to `copy`, with the outputs of the first one.
+    Copy,
+}
+
+impl Branch {
+    fn prefix(self) -> &'static str {
+        if self == Branch::Fork { "fork-" } else { "" }
+    }
+
+    /// Where the rows, or the late rows, of a task go.
+    pub(crate) fn output(self, task: &Task, name: &str) -> PathBuf {
+        task.dir.join(format!("{}{name}", self.prefix()))
+    }
 }
 
 /// What a child is to do.
@@ -32,6 +57,7 @@ pub(crate) struct Task {
     pub(crate) feed: Option<SocketAddr>,
     pub(crate) workers: usize,
     pub(crate) mode: Mode,
+    pub(crate) branch: Branch,
 }
 
 /// The variable with the task, as JSON.
@@ -68,16 +94,23 @@ fn graph(task: &Task) -> Graph {
         // One for both: what is late depends on the epochs, and these are repeated as they were.
         None => timed(from_files.union(files(&graph, &task.dir.join("more"), "more"))),
     };
+    let out = task.branch.output(task, "out");
+    if task.query == Query::Table {
+        let table = events.key_by(|event| event.key).aggregate(both()).complete();
+        let rows = table.map(|(key, (count, sum))| Row { start: 0, key, count, sum });
+        rows.sink(json_lines_sink(out.join("table.jsonl")));
+        return graph;
+    }
     let windows = events.key_by(|event| event.key).window(size);
-    let out = task.dir.join("out");
     let part = move |_| Ok(json_lines_dir(&out).roll_at(2_000));
     match task.query {
         Query::Windows => windows.aggregate(both()).append().map(row).sink_per_worker(part),
         Query::Late => {
             let (results, late) = windows.aggregate(both()).append_with_late();
             results.map(row).sink_per_worker(part);
-            late.sink(json_lines_dir(task.dir.join("late")).roll_at(500));
+            late.sink(json_lines_dir(task.branch.output(task, "late")).roll_at(500));
         }
+        Query::Table => {}
         Query::Updates => {
             let told = task.dir.join("told");
             let mut file = std::fs::File::options().append(true).create(true).open(told).unwrap();
@@ -95,17 +128,25 @@ pub(crate) fn run() {
     let Ok(task) = std::env::var(TASK) else { return };
     let task: Task = serde_json::from_str(&task).unwrap();
     tidemill::connectors::steps::set_hook(tidemill_runtime::kill::point);
+    let checkpoint = match task.branch {
+        Branch::Origin => "checkpoint",
+        Branch::Fork => "fork-checkpoint",
+        Branch::Copy => "copy",
+    };
     let mut options = Options::default()
         .with_mode(task.mode)
         .with_workers(task.workers)
         .with_max_records_per_epoch(25)
         .with_checkpoint_interval(Duration::from_millis(1))
-        .with_checkpoint(task.dir.join("checkpoint"))
+        .with_checkpoint(task.dir.join(checkpoint))
         .without_ctrl_c();
     options.retain = 2;
+    if task.branch == Branch::Fork {
+        options = options.with_savepoint(task.dir.join("savepoint"));
+    }
     match graph(&task).run(options) {
         Ok(summary) => {
-            let expects_late = task.query == Query::Late;
+            let expects_late = task.feed.is_none();
             assert!(expects_late || summary.late_rows == 0, "{} rows were late", summary.late_rows);
         }
         Err(error) => {

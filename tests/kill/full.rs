@@ -14,7 +14,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_the_last_commit_stays() {
     let mut names = Vec::new();
     for limit in [1, 4, 16, 32, 8] {
         // In units of 512 bytes or of 1,024, as the shell has it. A signal that is ignored stays so in the child.
-        let task = world.task().clone();
+        let task = world.task.clone();
         let plain = child(&task);
         let mut command = Command::new("sh");
         command.args(["-c", &format!("trap '' XFSZ; ulimit -f {limit} || exit 9; exec \"$0\" \"$@\"")]);

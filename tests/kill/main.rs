@@ -9,7 +9,9 @@ mod child;
 mod feed;
 mod full;
 mod input;
+mod owners;
 mod parent;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,7 +41,7 @@ impl Dice {
 /// Runs with other workers, and where it may be in the other mode, from one run to the next.
 fn variant(query: Query, n: usize) -> (usize, Mode) {
     let workers = [1, 2, 3, 1, 4][n % 5];
-    let mode = if query == Query::Windows && n % 3 == 1 { Mode::Continuous } else { Mode::MicroBatch };
+    let mode = if query != Query::Late && n % 3 == 1 { Mode::Continuous } else { Mode::MicroBatch };
     (workers, mode)
 }
 

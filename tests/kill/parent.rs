@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tidemill::Mode;
 
-use crate::child::{Query, TASK, Task};
+use crate::child::{Branch, Query, TASK, Task};
 use crate::feed::Sender;
 use crate::input::{FROM_FILES, FROM_SOCKET, beyond, counted, event, visible, write_files};
 
@@ -40,8 +40,9 @@ pub(crate) struct Results {
 
 /// A query and everything around it, from its first run to its last.
 pub(crate) struct World {
-    dir: TempDir,
-    task: Task,
+    /// None where another world has the place.
+    _dir: Option<TempDir>,
+    pub(crate) task: Task,
     sender: Option<Sender>,
     /// The points that any run has passed.
     pub(crate) list: PathBuf,
@@ -52,7 +53,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(query: Query) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let with_late = query == Query::Late;
+        let with_late = matches!(query, Query::Late | Query::Table);
         let files = (0..FROM_FILES).map(|n| event(n, FROM_FILES, with_late));
         let others = (0..FROM_SOCKET).map(move |n| event(n, FROM_SOCKET, with_late));
         write_files(&dir.path().join("in"), files, 1_000);
@@ -63,9 +64,23 @@ impl World {
             Some(Sender::of(others))
         };
         let feed = sender.as_ref().map(|sender| sender.address);
-        let task = Task { query, dir: dir.path().to_owned(), feed, workers: 1, mode: Mode::MicroBatch };
+        let task = Task {
+            query,
+            dir: dir.path().to_owned(),
+            feed,
+            workers: 1,
+            mode: Mode::MicroBatch,
+            branch: Branch::Origin,
+        };
         let list = dir.path().join("points");
-        World { dir, task, sender, list, kills: 0, runs: 0 }
+        World { _dir: Some(dir), task, sender, list, kills: 0, runs: 0 }
+    }
+
+    /// A query that has come from another one, in the same place.
+    pub(crate) fn beside(other: &World, branch: Branch) -> World {
+        let task = Task { branch, ..other.task.clone() };
+        let list = task.dir.join("points-beside");
+        World { _dir: None, task, sender: None, list, kills: 0, runs: 0 }
     }
 
     /// Runs the query once more, with so many workers.
@@ -77,7 +92,7 @@ impl World {
         if let Death::At(point, n) = death {
             command.env("TIDEMILL_KILL", format!("{point}:{n}"));
         }
-        let errors = self.dir.path().join("errors");
+        let errors = self.task.dir.join("errors");
         command.stdout(Stdio::null()).stderr(std::fs::File::create(&errors).unwrap());
         let mut process = command.spawn().unwrap();
         let begun = Instant::now();
@@ -109,7 +124,7 @@ impl World {
 
     /// What a reader sees now.
     pub(crate) fn results(&self) -> Results {
-        let (out, late) = (self.task.dir.join("out"), self.task.dir.join("late"));
+        let [out, late] = ["out", "late"].map(|name| self.task.branch.output(&self.task, name));
         Results { rows: visible(&out), late: visible(&late) }
     }
 
@@ -135,9 +150,9 @@ impl World {
     }
 
     /// Everything stays for whoever wants to look at it. Says where.
-    fn keep(&self) -> String {
+    pub(crate) fn keep(&self) -> String {
         let kept = std::env::temp_dir().join(format!("tidemill-kill-{}", std::process::id()));
-        let copied = Command::new("cp").arg("-r").arg(self.dir.path()).arg(&kept).status();
+        let copied = Command::new("cp").arg("-r").arg(&self.task.dir).arg(&kept).status();
         if copied.is_ok_and(|it| it.success()) { format!("see {}", kept.display()) } else { String::new() }
     }
 
@@ -154,10 +169,6 @@ impl World {
     pub(crate) fn told(&self) -> Vec<String> {
         let told = std::fs::read_to_string(self.task.dir.join("told")).unwrap();
         told.lines().map(str::to_owned).collect()
-    }
-
-    pub(crate) fn task(&self) -> &Task {
-        &self.task
     }
 }
 
@@ -177,7 +188,7 @@ pub(crate) fn undisturbed(query: Query) -> (Results, Duration) {
     assert_eq!(world.run(1, Mode::MicroBatch, &Death::Never), End::InOrder);
     let time = begun.elapsed();
     let mut results = world.results();
-    if query != Query::Late {
+    if !matches!(query, Query::Late | Query::Table) {
         let all = (0..FROM_FILES).map(|n| event(n, FROM_FILES, false));
         let counted = counted(all.chain((0..FROM_SOCKET).map(|n| event(n, FROM_SOCKET, false))));
         if query == Query::Windows {

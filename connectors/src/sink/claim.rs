@@ -1,49 +1,130 @@
-//! Whose a file or directory is: two sinks that write into one place lose rows, each the other's, without a word.
+//! Whose an output is: two writers into one file or directory overwrite each other's rows without an error.
 //!
-//! Within this process a list says who has what. Other processes are kept out by a lock of the system on the file or the
-//! directory itself, where there is such a thing: it ends with the process, however that ends, and leaves nothing behind.
+//! Within this process a list says which sink has which output. Other processes are kept out by a lock of the system on
+//! a hidden file beside the output, which ends with the process. With a checkpoint that file stays, and holds the *claim*:
+//! the query's id and its last run there. Without one the file is removed when the sink closes.
+//!
+//! The claim is replaced in place, padded to a block, since the lock is on this very file. It is written before the first
+//! row of a run.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use tidemill_operators::{SinkContext, SinkError};
+use serde::{Deserialize, Serialize};
+use tidemill_operators::{OutputClaim, SinkContext, SinkError};
 
+use super::disk;
 use crate::lock;
 
-/// What is claimed, by whole path.
+/// The outputs that sinks of this process have, by canonical path.
 static CLAIMED: Mutex<BTreeMap<PathBuf, Claimed>> = Mutex::new(BTreeMap::new());
+
+/// A claim is as long as what a disk writes at once, so a crash leaves the old one or the new one.
+const BLOCK: usize = 512;
+/// A name of a query may be long; in a claim it is for messages only.
+const NAME: usize = 120;
 
 #[derive(Debug)]
 struct Claimed {
     /// The instances that have it.
     instances: usize,
     group: u64,
-    /// Who they are, for those who come second.
+    query_id: String,
+    /// Which sink it is, for those who come second.
     who: String,
     lock: Option<File>,
+    /// The file with the lock, to be removed at the end; none if it stays.
+    removed: Option<PathBuf>,
+    executions_before: u64,
 }
 
-/// The right to write into a place; it ends when it is dropped.
+/// An output, and the file beside it.
+#[derive(Clone, Debug)]
+pub(super) struct Output {
+    /// From the root on, without links.
+    pub(super) path: PathBuf,
+    beside: PathBuf,
+}
+
+impl Output {
+    /// A single file.
+    pub(super) fn file(path: &Path) -> Output {
+        let path = whole(path);
+        let beside = hidden_beside(&path, ".claim");
+        Output { path, beside }
+    }
+
+    /// A directory.
+    pub(super) fn dir(dir: &Path) -> Output {
+        let path = whole(dir);
+        let beside = path.join(".claim");
+        Output { path, beside }
+    }
+}
+
+/// `.name<ending>` in the directory of a file.
+pub(super) fn hidden_beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+/// Whose an output was before this run.
+#[derive(Clone, Debug)]
+pub(super) enum Owner {
+    /// Nothing says.
+    Unknown,
+    /// This query's.
+    This {
+        /// The highest number of an execution in names of files that were there before this query.
+        executions_before: u64,
+    },
+    /// Another query's, or that of a copy of this one.
+    Other(OutputClaim),
+}
+
+/// What the file beside an output holds.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    #[serde(flatten)]
+    claim: OutputClaim,
+    #[serde(default)]
+    executions_before: u64,
+}
+
+/// Which other sinks of this process may have the same output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sharing {
+    /// None. Instances that no engine drives are not told apart.
+    Alone,
+    /// The other instances of the sink.
+    Instances,
+    /// Every sink of the query.
+    Query,
+}
+
+/// The right to write into an output; it ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
     path: PathBuf,
+    executions_before: u64,
 }
 
 impl Claim {
-    /// Claims what is there for the instances of this sink, all of them.
-    pub(super) fn together(path: &Path, context: &SinkContext) -> Result<Claim, SinkError> {
-        Claim::new(path, context, true)
-    }
-
-    /// Claims what is there for this one instance. Those that no engine drives are not told apart.
-    pub(super) fn alone(path: &Path, context: &SinkContext) -> Result<Claim, SinkError> {
-        Claim::new(path, context, context.group == 0)
-    }
-
-    fn new(path: &Path, context: &SinkContext, shares: bool) -> Result<Claim, SinkError> {
-        let path = whole(path);
+    /// Claims an output for a sink. `inspect` sees whose it was, and refuses it or returns the executions before this
+    /// query; it is called by the first instance that comes, before anything is changed.
+    pub(super) fn new(
+        output: &Output,
+        context: &SinkContext,
+        sharing: Sharing,
+        inspect: impl FnOnce(&Owner) -> Result<u64, SinkError>,
+    ) -> Result<Claim, SinkError> {
+        let path = output.path.clone();
         let refuse = |who: &str| {
             Err(SinkError::Setup(format!(
                 "{} is being written to by {who}: one would write over the rows of the other, so each needs a place of \
@@ -52,20 +133,60 @@ impl Claim {
             )))
         };
         let mut all = lock(&CLAIMED);
-        match all.get_mut(&path) {
-            Some(claimed) if shares && claimed.group == context.group => claimed.instances += 1,
-            Some(claimed) if claimed.group == context.group => {
-                return refuse("another instance of this sink");
+        if let Some(claimed) = all.get_mut(&path) {
+            let is_same_sink = claimed.group == context.group;
+            let may_share = match sharing {
+                Sharing::Alone => is_same_sink && context.group == 0,
+                Sharing::Instances => is_same_sink,
+                Sharing::Query => is_same_sink || claimed.query_id == context.query_id,
+            };
+            if !may_share {
+                return refuse(if is_same_sink { "another instance of this sink" } else { &claimed.who });
             }
-            Some(claimed) => return refuse(&claimed.who),
-            None => {
-                let Ok(lock) = lock_of(&path) else { return refuse("a query in another process") };
-                let who = format!("{} of the query `{}`", context.site, context.query);
-                all.insert(path.clone(), Claimed { instances: 1, group: context.group, who, lock });
-            }
+            claimed.instances += 1;
+            return Ok(Claim { executions_before: claimed.executions_before, path });
         }
-        drop(all);
-        Ok(Claim { path })
+        let mut held = match take_lock(&output.beside, true) {
+            Ok(held) => held,
+            Err(Refused::Held) => return refuse("a query in another process"),
+            // Where nothing can be put beside the output, only this process's own sinks are told apart.
+            Err(Refused::Failed(error))
+                if error.kind() == ErrorKind::PermissionDenied && !context.durable =>
+            {
+                None
+            }
+            Err(Refused::Failed(error)) => return Err(disk::failed("open", &output.beside, error)),
+        };
+        let owner = match &mut held {
+            Some(file) => owner(file, &output.beside, context)?,
+            None => Owner::Unknown,
+        };
+        let inspected = inspect(&owner);
+        let executions_before = match inspected {
+            Ok(executions) => executions,
+            Err(error) => {
+                let was_empty = matches!(owner, Owner::Unknown);
+                let_go(held, was_empty.then_some(&output.beside));
+                return Err(error);
+            }
+        };
+        let mut removed = Some(output.beside.clone());
+        if let (Some(file), Some(claim)) = (&mut held, context.claim()) {
+            write(file, &output.beside, Record { claim, executions_before })?;
+            removed = None;
+        } else if let (Some(file), Owner::Other(_)) = (&held, &owner) {
+            disk::truncate(file, &output.beside, 0)?;
+        }
+        let who = format!("{} of the query `{}`", context.site, context.query);
+        let (group, query_id) = (context.group, context.query_id.clone());
+        let claimed = Claimed { instances: 1, group, query_id, who, lock: held, removed, executions_before };
+        all.insert(path.clone(), claimed);
+        Ok(Claim { path, executions_before })
+    }
+
+    /// The highest number of an execution in names of files that were there before this query.
+    pub(super) fn executions_before(&self) -> u64 {
+        self.executions_before
     }
 }
 
@@ -75,23 +196,146 @@ impl Drop for Claim {
         let Some(claimed) = all.get_mut(&self.path) else { return };
         claimed.instances -= 1;
         if claimed.instances == 0
-            && let Some(Claimed { lock: Some(file), .. }) = all.remove(&self.path)
+            && let Some(claimed) = all.remove(&self.path)
         {
-            // A process that is being started has the file too for a moment, and with it the lock.
-            let _ = file.unlock();
+            let_go(claimed.lock, claimed.removed.as_ref());
         }
     }
 }
 
-/// The lock on what is there, or nothing where the system has none of that kind; an error if somebody else has it.
-fn lock_of(path: &Path) -> Result<Option<File>, ()> {
-    // Elsewhere a directory cannot be opened, and a file that is locked cannot be read.
-    let Some(file) = cfg!(unix).then(|| File::open(path).ok()).flatten() else { return Ok(None) };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(()),
-        Err(TryLockError::Error(_)) => Ok(None),
+/// Checks that no query with a checkpoint has an output, and that no sink that wants it alone is writing to it.
+pub(super) fn check_free(output: &Output, context: &SinkContext) -> Result<(), SinkError> {
+    let mut file = match take_lock(&output.beside, false) {
+        Ok(Some(file)) => file,
+        Err(Refused::Held) => {
+            return Err(SinkError::Setup(format!(
+                "{} is being written to by another sink, which needs it for itself alone: give this one another file",
+                output.path.display()
+            )));
+        }
+        // No such file, or none that can be opened: nothing has been claimed with it.
+        Ok(None) | Err(Refused::Failed(_)) => return Ok(()),
+    };
+    let owner = owner(&mut file, &output.beside, context);
+    let_go(Some(file), None);
+    match owner? {
+        Owner::Other(claim) => Err(refusal(output, &claim, context)),
+        Owner::Unknown | Owner::This { .. } => Ok(()),
     }
+}
+
+/// The error of a run that must not touch an output, with the ways out.
+pub(super) fn refusal(output: &Output, claim: &OutputClaim, context: &SinkContext) -> SinkError {
+    let OutputClaim { query_id, query, execution, .. } = claim;
+    let (path, short) = (output.path.display(), query_id.get(..8).unwrap_or(query_id));
+    let whose = if *query_id == context.query_id {
+        format!(
+            "was last written to by run {execution} of the query `{query}` from a copy of this checkpoint (or from the one that \
+             this is a copy of), of which this checkpoint knows nothing"
+        )
+    } else if context.fork {
+        format!(
+            "belongs to the query `{query}` (id {short}, run {execution}), and this run begins from a savepoint, as a query of \
+             its own"
+        )
+    } else {
+        format!("belongs to the query `{query}` (id {short}, run {execution}), which has another checkpoint")
+    };
+    let take_over = if context.durable {
+        "; or, if that one has stopped for good and this one is to replace it, start this one once with --take-over \
+         (`Options::with_take_over`)"
+    } else {
+        ", and this run has none"
+    };
+    SinkError::Setup(format!(
+        "{path} {whose}: this run would destroy its rows. Give the sink another path{take_over}; or, if nobody needs the \
+         rows, delete what is there, with {}",
+        output.beside.display()
+    ))
+}
+
+fn owner(file: &mut File, path: &Path, context: &SinkContext) -> Result<Owner, SinkError> {
+    let mut bytes = Vec::new();
+    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes));
+    read.map_err(|error| disk::failed("read", path, error))?;
+    if bytes.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) {
+        return Ok(Owner::Unknown);
+    }
+    let record: Record = serde_json::from_slice(&bytes).map_err(|error| SinkError::Recovery {
+        what: path.display().to_string(),
+        reason: format!(
+            "it says which query the output beside it belongs to, and cannot be read ({error}): if no other query writes \
+             there, delete it"
+        ),
+    })?;
+    let Record { claim, executions_before } = record;
+    Ok(if context.owns(&claim) { Owner::This { executions_before } } else { Owner::Other(claim) })
+}
+
+fn write(file: &mut File, path: &Path, mut record: Record) -> Result<(), SinkError> {
+    if let Some((end, _)) = record.claim.query.char_indices().nth(NAME) {
+        record.claim.query.truncate(end);
+    }
+    let failed = |error| disk::failed("write to", path, error);
+    let mut bytes = serde_json::to_vec(&record).map_err(|error| failed(error.into()))?;
+    bytes.resize(bytes.len().next_multiple_of(BLOCK).max(BLOCK), b' ');
+    if let Some(last) = bytes.last_mut() {
+        *last = b'\n';
+    }
+    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+    disk::write(file, path, &bytes)?;
+    file.set_len(bytes.len() as u64).map_err(|error| disk::failed("truncate", path, error))?;
+    disk::sync(file, path)?;
+    disk::sync_dir(path.parent().unwrap_or(Path::new("")))
+}
+
+enum Refused {
+    Held,
+    Failed(std::io::Error),
+}
+
+/// Opens and locks a file; nothing if it is not there and not to be made. Where the file system has no locks, the file is
+/// not locked.
+fn take_lock(path: &Path, create: bool) -> Result<Option<File>, Refused> {
+    loop {
+        let file = match File::options().read(true).write(true).create(create).truncate(false).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound && !create => return Ok(None),
+            Err(error) => return Err(Refused::Failed(error)),
+        };
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(Refused::Held),
+            // Whoever had it may have removed it in between.
+            Ok(()) if !is_at(&file, path) => {}
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(Some(file)),
+        }
+    }
+}
+
+/// Gives a lock back, and removes the file if that is wanted.
+fn let_go(lock: Option<File>, removed: Option<&PathBuf>) {
+    let Some(file) = lock else { return };
+    if let Some(path) = removed {
+        // An empty file that stays does no harm.
+        let _ = fs::remove_file(path);
+    }
+    // A process that is being started has the file too for a moment, and with it the lock.
+    let _ = file.unlock();
+}
+
+/// Whether an open file is the one that has this name.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same =
+        |one: &fs::Metadata, other: &fs::Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
+    file.metadata().is_ok_and(|one| fs::metadata(path).is_ok_and(|other| same(&one, &other)))
+}
+
+/// A file that is open keeps its name.
+#[cfg(not(unix))]
+fn is_at(_file: &File, _path: &Path) -> bool {
+    true
 }
 
 /// A path from the root on, without links as far as it is there, so that the same place is always called the same.
@@ -109,12 +353,18 @@ pub(super) fn whole(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_operators::OutputMode;
+    use std::sync::Arc;
+
+    use tidemill_operators::{OutputMode, QueryIdentity};
 
     use super::*;
 
     fn of(site: &str, group: u64) -> SinkContext {
         SinkContext::new("test", OutputMode::Append, false).of_sink(site, group)
+    }
+
+    fn claim(dir: &Path, context: &SinkContext, sharing: Sharing) -> Result<Claim, SinkError> {
+        Claim::new(&Output::dir(dir), context, sharing, |_| Ok(0))
     }
 
     #[test]
@@ -133,28 +383,67 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_one_sinks_until_its_last_instance_lets_go() {
+    fn output_belongs_to_one_sink_until_last_instance_closes() {
         let dir = tempfile::tempdir().unwrap();
-        let first = [(); 2].map(|()| Claim::together(dir.path(), &of("`sink` at a.rs:1", 7)).unwrap());
+        let one_sink = of("`sink` at a.rs:1", 7);
+        let first = [(); 2].map(|()| claim(dir.path(), &one_sink, Sharing::Instances).unwrap());
         let [one, two] = first;
         drop(one);
-        let error = Claim::together(dir.path(), &of("`sink` at b.rs:2", 8)).unwrap_err().to_string();
+        let other = of("`sink` at b.rs:2", 8);
+        let error = claim(dir.path(), &other, Sharing::Instances).unwrap_err().to_string();
         assert!(error.contains("`sink` at a.rs:1 of the query `test`"), "{error}");
-        assert!(Claim::alone(dir.path(), &of("`sink` at a.rs:1", 7)).is_err());
+        assert!(claim(dir.path(), &one_sink, Sharing::Alone).is_err());
         drop(two);
-        drop(Claim::together(dir.path(), &of("`sink` at b.rs:2", 8)).unwrap());
+        drop(claim(dir.path(), &other, Sharing::Instances).unwrap());
+        // Without a checkpoint nothing stays.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
-    #[cfg(unix)]
-    fn a_place_that_another_process_has_is_refused() {
+    fn output_locked_by_another_process_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         // To the system, a file that was opened once more is as if another process had it.
-        let other = File::open(dir.path()).unwrap();
+        let other = File::create(dir.path().join(".claim")).unwrap();
         other.lock().unwrap();
-        let error = Claim::together(dir.path(), &of("`sink` at a.rs:1", 7)).unwrap_err().to_string();
+        let context = of("`sink` at a.rs:1", 7);
+        let error = claim(dir.path(), &context, Sharing::Instances).unwrap_err().to_string();
         assert!(error.contains("another process"), "{error}");
+        assert!(check_free(&Output::dir(dir.path()), &context).is_err());
         drop(other);
-        Claim::together(dir.path(), &of("`sink` at a.rs:1", 7)).unwrap();
+        claim(dir.path(), &context, Sharing::Instances).unwrap();
+        check_free(&Output::dir(dir.path()), &context).unwrap();
+    }
+
+    #[test]
+    fn claim_tells_own_runs_from_those_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |id: &str, runs: &[(u64, &str)]| {
+            let runs = runs.iter().map(|(execution, run)| (*execution, (*run).to_owned())).collect();
+            of("a", 7).durable(1).identified(Arc::new(QueryIdentity::new(id, runs)))
+        };
+        let found = |context: &SinkContext, take: bool| {
+            let mut found = None;
+            let inspect = |owner: &Owner| {
+                found = Some(owner.clone());
+                if take { Ok(5) } else { Err(SinkError::Setup("no".to_owned())) }
+            };
+            drop(Claim::new(&Output::dir(dir.path()), context, Sharing::Alone, inspect));
+            found.unwrap()
+        };
+        assert!(matches!(found(&run("one", &[(1, "a")]), false), Owner::Unknown));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a claim that was refused leaves nothing");
+        assert!(matches!(found(&run("one", &[(1, "a")]), true), Owner::Unknown));
+        for (id, runs, own) in [
+            ("one", &[(1, "a"), (2, "b")][..], true),
+            ("one", &[(1, "c"), (2, "d")], false),
+            ("two", &[(1, "a")], false),
+        ] {
+            let owner = found(&run(id, runs), false);
+            assert_eq!(matches!(owner, Owner::This { executions_before: 5 }), own, "{owner:?}");
+            assert_eq!(matches!(owner, Owner::Other(_)), !own);
+        }
+        let unnamed = found(&of("a", 7), false);
+        assert!(matches!(&unnamed, Owner::Other(claim) if claim.query == "test"), "{unnamed:?}");
+        assert_eq!(fs::read(dir.path().join(".claim")).unwrap().len(), BLOCK);
     }
 }

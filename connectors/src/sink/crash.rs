@@ -4,8 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
-use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, Sink, SinkContext};
+use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, QueryIdentity, Sink, SinkContext};
 
 use crate::steps;
 
@@ -58,12 +59,21 @@ pub(super) struct Drive<S, V> {
     /// Whether a run that ends early is told so.
     pub(super) abort: bool,
     pub(super) immediate: bool,
+    /// Whether each epoch's rows are added to those before, or replace them.
+    pub(super) mode: OutputMode,
+}
+
+/// The identity of the query with that id in its run of that number, from 1.
+pub(super) fn identity(id: &str, execution: u64) -> Arc<QueryIdentity> {
+    let runs = (1..=execution).map(|execution| (execution, format!("run {execution}")));
+    Arc::new(QueryIdentity::new(id, runs.collect()))
 }
 
 impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
     pub(super) fn new(make: impl Fn(usize) -> S + 'static, visible: V) -> Self {
         let overlap = Overlap::None;
-        Drive { make: Box::new(make), visible, epochs: 4, overlap, abort: false, immediate: false }
+        let mode = OutputMode::Append;
+        Drive { make: Box::new(make), visible, epochs: 4, overlap, abort: false, immediate: false, mode }
     }
 
     /// A checkpoint without an epoch; from here on a reader looks after every step and must see committed rows only,
@@ -104,8 +114,11 @@ impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
         let workers = sinks.len();
         let record = RECORD.with_borrow(Clone::clone);
         for (worker, sink) in sinks.iter_mut().enumerate() {
-            let context = SinkContext::new("crash", OutputMode::Append, self.immediate);
-            sink.open(&context.on_worker(worker, workers).durable(execution)).unwrap();
+            let mut context = SinkContext::new("crash", self.mode, self.immediate);
+            context.committed = record.as_ref().map(|(epoch, _)| *epoch);
+            let context = context.identified(identity("crash", execution + 1)).of_sink("sink", 1);
+            let opened = sink.open(&context.on_worker(worker, workers).durable(execution + 1));
+            opened.unwrap();
             step("opened");
         }
         for (worker, sink) in sinks.iter_mut().enumerate() {
@@ -175,7 +188,8 @@ impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
             if (first, then) != (1, 1) {
                 rows.sort_unstable();
             }
-            assert_eq!(rows, (0..self.epochs * ROWS).collect::<Vec<_>>(), "after a crash in step {step}");
+            let from = if self.mode == OutputMode::Complete { (self.epochs - 1) * ROWS } else { 0 };
+            assert_eq!(rows, (from..self.epochs * ROWS).collect::<Vec<_>>(), "after a crash in step {step}");
             if over {
                 assert!(step > 10);
                 return;
@@ -198,6 +212,13 @@ pub(super) fn files(dir: &Path, hidden: bool) -> Vec<std::path::PathBuf> {
     let mut names: Vec<_> = names.filter(|name| name.starts_with('.') == hidden).collect();
     names.sort_unstable();
     names.iter().map(|name| dir.join(name)).collect()
+}
+
+/// The files in a directory that are under way.
+pub(super) fn pending(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = files(dir, true);
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "pending"));
+    files
 }
 
 /// The numbers on the lines of the files that a reader sees.

@@ -19,9 +19,12 @@ pub struct CsvSink {
 /// A sink into a CSV file at `path`. Structs give a header with the names of their fields. Rows are written when their
 /// epoch commits, in continuous mode at once. A query that begins empties a file that is there, unless it is
 /// [appended](CsvSink::append) to;
-/// directories are made. Where every epoch outputs the complete table, the file holds the last one.
-/// The file is this sink's alone: another sink that writes to it is refused (one of another process by a lock on the file,
-/// on Unix). Without a checkpoint, any number may append.
+/// directories are made. Where every epoch outputs the complete table, the file holds the last one: each is written beside it and renamed when its
+/// epoch commits, in both modes, so readers and crashes see a whole table. One that is there stays until then.
+/// The file is this sink's alone: a second sink is refused, in this process and in others, by a lock on the hidden file
+/// `.name.claim` beside it. Without a checkpoint any number of sinks may append, and the hidden file does not stay. With
+/// one it stays, and says which query the file belongs to: others are refused while there are rows in it (but a query with a new
+/// checkpoint that appends), unless the run is told to take it over (`--take-over`).
 ///
 /// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept
 /// in the checkpoint until they are in the file. That suits results of moderate size; for others, and for several
@@ -88,8 +91,7 @@ impl<T: Serialize + Send + 'static> Sink<T> for CsvSink {
     }
 
     fn close(&mut self) -> Result<(), SinkError> {
-        self.file.close();
-        Ok(())
+        self.file.close()
     }
 
     fn abort(&mut self) {
@@ -134,8 +136,16 @@ mod tests {
         let path = dir.path().join("x.csv");
         let mut sink = csv_sink(&path);
         open::<Count>(&mut sink, OutputMode::Complete, true);
-        write(&mut sink, 0, vec![count("a", 1)]);
-        write(&mut sink, 1, vec![count("a", 2), count("b", 1)]);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "word,count\na,2\nb,1\n");
+        let text = || std::fs::read_to_string(&path).ok();
+        for (epoch, rows, expected) in [
+            (0, vec![count("a", 1)], "word,count\na,1\n"),
+            (1, vec![count("a", 2), count("b", 1)], "word,count\na,2\nb,1\n"),
+        ] {
+            let before = text();
+            write(&mut sink, epoch, rows);
+            assert_eq!(text(), before, "a table is shown when it is whole");
+            Sink::<Count>::commit(&mut sink, Epoch(epoch)).unwrap();
+            assert_eq!(text().as_deref(), Some(expected));
+        }
     }
 }

@@ -31,6 +31,11 @@ pub(super) fn create(path: &Path) -> Result<File, SinkError> {
     })
 }
 
+/// A new file, in the place of one that a crash may have left half written.
+pub(super) fn create_over(path: &Path) -> Result<File, SinkError> {
+    step(("sink.create.before", "sink.create.after"), ("create", path), || File::create(path))
+}
+
 pub(super) fn write(file: &mut File, path: &Path, bytes: &[u8]) -> Result<(), SinkError> {
     step(("sink.write.before", "sink.write.after"), ("write to", path), || {
         file.write_all(bytes).and_then(|()| file.flush())

@@ -110,6 +110,9 @@ pub struct ForEachEpoch<T> {
 pub struct EpochRows<T> {
     /// The name of the query.
     pub query: String,
+    /// The id of the query's checkpoint, empty without one. A query that begins from a savepoint has an id and epochs of its
+    /// own: where it may write to the same tables, what has been done is kept by this id, not by the query's name.
+    pub query_id: String,
     /// The epoch.
     pub epoch: Epoch,
     /// The worker whose rows these are: 0, unless the sink runs on every worker.
@@ -212,11 +215,13 @@ impl<T: Send + 'static> Sink<T> for ForEachEpoch<T> {
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
         for (epoch, rows) in self.pending.commit(epoch) {
             if !rows.is_empty() {
-                let (query, worker, repeatable) = match &self.context {
-                    Some(context) => (context.query.clone(), context.worker, context.repeatable),
-                    None => (String::new(), 0, true),
+                let (query, query_id) = match &self.context {
+                    Some(context) => (context.query.clone(), context.query_id.clone()),
+                    None => (String::new(), String::new()),
                 };
-                (self.call)(EpochRows { query, epoch, worker, repeatable, rows })?;
+                let (worker, repeatable) =
+                    self.context.as_ref().map_or((0, true), |context| (context.worker, context.repeatable));
+                (self.call)(EpochRows { query, query_id, epoch, worker, repeatable, rows })?;
             }
         }
         Ok(())

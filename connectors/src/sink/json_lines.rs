@@ -19,9 +19,12 @@ pub struct JsonLinesSink {
 /// A sink into a file at `path`, a JSON value on each line. Rows are written when their epoch commits, in continuous
 /// mode at once. A query that begins empties a file that is there, unless it is [appended](JsonLinesSink::append) to;
 /// directories are made.
-/// Where every epoch outputs the complete table, the file holds the last one.
-/// The file is this sink's alone: another sink that writes to it is refused (one of another process by a lock on the file,
-/// on Unix). Without a checkpoint, any number may append.
+/// Where every epoch outputs the complete table, the file holds the last one: each is written beside it and renamed when its
+/// epoch commits, in both modes, so readers and crashes see a whole table. One that is there stays until then.
+/// The file is this sink's alone: a second sink is refused, in this process and in others, by a lock on the hidden file
+/// `.name.claim` beside it. Without a checkpoint any number of sinks may append, and the hidden file does not stay. With
+/// one it stays, and says which query the file belongs to: others are refused while there are rows in it (but a query with a new
+/// checkpoint that appends), unless the run is told to take it over (`--take-over`).
 ///
 /// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept
 /// in the checkpoint until they are in the file. That suits results of moderate size; for others, and for several
@@ -86,8 +89,7 @@ impl<T: Serialize + Send + 'static> Sink<T> for JsonLinesSink {
     }
 
     fn close(&mut self) -> Result<(), SinkError> {
-        self.file.close();
-        Ok(())
+        self.file.close()
     }
 
     fn abort(&mut self) {
@@ -113,6 +115,7 @@ mod tests {
         assert_eq!(text(), "");
         Sink::<(u8, &str)>::commit(&mut sink, Epoch(0)).unwrap();
         assert_eq!(text(), "[1,\"a\\nb\"]\n");
+        Sink::<(u8, &str)>::close(&mut sink).unwrap();
         let mut sink = json_lines_sink(&path).append();
         open::<u8>(&mut sink, OutputMode::Append, true);
         write(&mut sink, 0, vec![2u8]);

@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Journal = 4,
     /// What a source keeps.
     Source = 5,
+    /// The query's id and its runs.
+    Identity = 6,
 }
 
 fn seed(kind: Kind, number: u64, length: u32) -> u64 {

@@ -16,7 +16,7 @@ use super::records::{CommitRecord, Current};
 use super::source_log::SOURCES;
 use super::state_file::StateFile;
 use super::store::{Checkpoint, Settings};
-use super::{CheckpointError, Storage, source_log};
+use super::{CheckpointError, Storage, identity, source_log};
 use crate::journal::store::JOURNALS;
 
 /// A checkpoint at a glance.
@@ -184,6 +184,7 @@ pub fn show(storage: &dyn Storage, epoch: Option<Epoch>) -> Result<EpochDetails,
 /// As [`list`].
 pub fn verify(storage: &dyn Storage) -> Result<Verified, CheckpointError> {
     let (_, ReadLog { history, .. }) = read(storage)?;
+    identity::verify(storage)?;
     let files: BTreeMap<_, _> =
         history.commits.iter().flat_map(|commit| &commit.files).map(|file| (&file.name, file)).collect();
     for (uid, mark) in &history.sources {

@@ -8,6 +8,7 @@
 pub(crate) mod compaction;
 mod error;
 pub(crate) mod format;
+pub(crate) mod identity;
 pub mod inspect;
 pub(crate) mod loader;
 mod local;

@@ -3,7 +3,7 @@
 use super::log::{CURRENT, History, LOGS, STATE, read_current, read_log, write_current, write_log};
 use super::records::Current;
 use super::state_file::StateFile;
-use super::{CheckpointError, Owner, Storage, source_log};
+use super::{CheckpointError, Owner, Storage, identity, source_log};
 use crate::journal::store::JOURNALS;
 
 /// Copies the last commit of a history, its files, the plans after it, and the journals of the sources. The target must be empty; it counts as a
@@ -38,6 +38,8 @@ pub(super) fn copy(
             target.put(&name, &bytes)?;
         }
     }
+    // What begins with the copy is a query of its own.
+    identity::leave_out(source, target)?;
     let frames = write_log(target, current, &history)?;
     write_current(target, &Current { frames, ..current.clone() })
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tidemill_operators::Epoch;
 
 use super::compaction::{self, Compacted, Compaction, Convert};
+use super::identity::{self, Identity};
 use super::loader::Loader;
 use super::log::{self, CURRENT, CommitLog, History, LOGS, STATE, log_name};
 use super::records::{CommitRecord, Current, FileRef, LogMark, PlanRecord, Record, Reserved};
@@ -25,11 +26,13 @@ pub(crate) struct Settings {
     pub(crate) at: Option<Epoch>,
     /// After how many records a log gives way to the next.
     pub(crate) roll_after: u64,
+    /// Whether the commits of the query that made a savepoint count as this one's.
+    pub(crate) take_over: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { retain: 3, at: None, roll_after: 256 }
+        Settings { retain: 3, at: None, roll_after: 256, take_over: false }
     }
 }
 
@@ -48,6 +51,7 @@ pub(crate) struct Checkpoint {
     _lock: Box<dyn Lock>,
     query: String,
     execution: u64,
+    identity: Identity,
     settings: Settings,
     log: CommitLog,
     history: History,
@@ -75,7 +79,8 @@ impl Checkpoint {
     ) -> Result<(Checkpoint, Option<Recovered>), CheckpointError> {
         let mut owner = Owner::this_process(query);
         let mut lock = storage.lock(&owner)?;
-        let (log, history, execution) = match log::read_current(&*storage)? {
+        let current = log::read_current(&*storage)?;
+        let (log, history, execution, identity) = match current {
             None => {
                 refuse_remains(&*storage)?;
                 let current = Current { query: query.to_owned(), execution: 1, log: 0, frames: 0 };
@@ -83,7 +88,8 @@ impl Checkpoint {
                 if let Some(epoch) = settings.at {
                     return Err(no_such_epoch(&*storage, &history, epoch));
                 }
-                (CommitLog::begin(&storage, current, &history, settings.roll_after)?, history, 1)
+                let identity = identity::begin(&*storage, 1, true, None, settings.take_over)?;
+                (CommitLog::begin(&storage, current, &history, settings.roll_after)?, history, 1, identity)
             }
             Some(current) => resume(&storage, query, settings, current)?,
         };
@@ -100,6 +106,7 @@ impl Checkpoint {
             _lock: lock,
             query: query.to_owned(),
             execution,
+            identity,
             settings,
             log,
             history,
@@ -115,6 +122,11 @@ impl Checkpoint {
     /// Which run of the query this is, from 1. No other run has, had or will have the same number.
     pub(crate) fn execution(&self) -> u64 {
         self.execution
+    }
+
+    /// The id of the query, and its runs.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The first epoch that no run has committed, planned or shown to a sink.
@@ -371,7 +383,7 @@ fn resume(
     query: &str,
     settings: Settings,
     mut current: Current,
-) -> Result<(CommitLog, History, u64), CheckpointError> {
+) -> Result<(CommitLog, History, u64, Identity), CheckpointError> {
     if current.query != query {
         return Err(CheckpointError::Foreign {
             storage: storage.describe(),
@@ -384,18 +396,22 @@ fn resume(
     let execution = current.execution + 1;
     current.execution = execution;
     let mut history = read.history.clone();
-    let log = match settings.at {
-        Some(epoch) if history.last().map(|commit| commit.epoch) != Some(epoch) => {
-            if !history.go_back(epoch) {
-                return Err(no_such_epoch(&**storage, &read.history, epoch));
-            }
-            // What came after the epoch is gone when this log counts, and not before.
-            current.log += 1;
-            CommitLog::begin(storage, current, &history, settings.roll_after)?
-        }
-        _ => CommitLog::resume(storage, current, &read, settings.roll_after)?,
+    let goes_back = settings.at.filter(|at| history.last().map(|commit| commit.epoch) != Some(*at));
+    if let Some(epoch) = goes_back
+        && !history.go_back(epoch)
+    {
+        return Err(no_such_epoch(&**storage, &read.history, epoch));
+    }
+    let last = history.last().map(|commit| commit.execution);
+    let identity = identity::begin(&**storage, execution, false, last, settings.take_over)?;
+    let log = if goes_back.is_some() {
+        // What came after the epoch is gone when this log counts, and not before.
+        current.log += 1;
+        CommitLog::begin(storage, current, &history, settings.roll_after)?
+    } else {
+        CommitLog::resume(storage, current, &read, settings.roll_after)?
     };
-    Ok((log, history, execution))
+    Ok((log, history, execution, identity))
 }
 
 /// A log that lacks records at its end looks like one from which a crash took an append. But files of state say which

@@ -485,11 +485,15 @@ impl<'scope> Building<'_, 'scope> {
             .of_sink(&Site::of(node).to_string(), self.control.groups + node.id.0 as u64)
             .with_clock(self.control.clock.clone())
             .with_cancellation(self.control.cancellation.clone());
-        if self.control.resume.durable {
-            context = context.durable(self.control.resume.execution);
-            if let Some(committed) = self.control.resume.committed {
-                context = context.after_commit(committed);
-            }
+        let resume = &self.control.resume;
+        if resume.durable {
+            context = context.durable(resume.execution).as_fork(resume.fork).taking_over(resume.take_over);
+        }
+        if let Some(committed) = resume.committed {
+            context = context.after_commit(committed);
+        }
+        if let Some(identity) = &resume.identity {
+            context = context.identified(Arc::clone(identity));
         }
         let steps = self.layout.steps_of(node, self.control.workers);
         let steps = steps.and_then(|steps| match &steps.kind {

@@ -2,6 +2,7 @@
 
 mod name;
 mod parts;
+mod recovery;
 #[cfg(test)]
 mod tests;
 
@@ -33,12 +34,14 @@ use parts::Parts;
 /// # After a crash
 ///
 /// With a checkpoint every epoch is synced to the disk before it is recorded as committed. The next run finishes what
-/// was recorded and deletes what was not, with as many workers as it likes. It has to be given the same directory; and
-/// a directory belongs to one sink of one query, for what is left there unfinished is taken for its own: another one is
-/// refused, in this process and (by a lock on the directory, on Unix) in others. Without a checkpoint nothing is synced,
-/// and a crash leaves its unfinished files where they are.
+/// was recorded and deletes what was not, with as many workers as it likes. It has to be given the same directory. A
+/// directory belongs to one sink of one query: others are refused, in this process and in other ones, by a lock on the
+/// hidden file `.claim` in it, which with a checkpoint stays and says which query that is (`--take-over` hands it over).
+/// Without a checkpoint nothing is synced, and a crash leaves its unfinished files where they are.
 ///
-/// Files that are there are kept, and new ones are added beside them. A reader may take finished files away. A query with
+/// Files that are there are kept, and new ones are added beside them. A reader may take finished files away, but no hidden
+/// ones (nor may a copy leave them out): a committed file that is missing is an error, unless an empty `.part-….shown` says
+/// that it was finished. So are finished files that are newer than the checkpoint. A query with
 /// a new checkpoint begins at the beginning, and would write once more what an earlier one has written; so it is refused
 /// where there are files of an earlier run, unless the sink is told to [add to them](DirSink::add_to_existing).
 #[derive(Debug)]

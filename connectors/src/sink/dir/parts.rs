@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, ProcessingTime, SinkContext, SinkError};
+use tidemill_operators::{Epoch, OutputMode, Prepared, ProcessingTime, SinkContext, SinkError};
 
-use super::super::claim::{self, Claim};
+use super::super::claim::{self, Claim, Output, Sharing};
 use super::super::disk;
-use super::name::PartName;
+use super::name::{Kind, PartName};
 
 /// So many bytes are gathered for one call of the system.
 const BUFFER: usize = 64 << 10;
@@ -26,10 +26,23 @@ pub(super) struct Roll {
     pub(super) every: Duration,
 }
 
-/// What must be finished of a commit: the directory, names of files in it, and how much of each has been committed.
+/// What must be finished of a commit, and what was there at that time.
 #[derive(Serialize, Deserialize)]
-enum Record {
-    V1(String, Vec<(String, u64)>),
+pub(super) enum Record {
+    V1(Files),
+}
+
+/// The files of one instance at a commit.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Files {
+    pub(super) dir: String,
+    pub(super) worker: u64,
+    /// The number of the run in names.
+    pub(super) execution: u64,
+    /// The number of its next file: those from there on are newer than the commit.
+    pub(super) next: u64,
+    /// Files that had not got their final name, and how much of each was committed.
+    pub(super) parts: Vec<(String, u64)>,
 }
 
 #[derive(Debug)]
@@ -75,14 +88,16 @@ impl Writing {
 
 #[derive(Debug)]
 pub(super) struct Parts {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// The right to the directory, which the instances of the sink have together.
     claim: Option<Claim>,
     pub(super) roll: Roll,
     /// Whether a query that begins may find files of others.
     pub(super) adds: bool,
-    context: SinkContext,
-    extension: &'static str,
+    pub(super) context: SinkContext,
+    pub(super) extension: &'static str,
+    /// The number of this run in names.
+    pub(super) execution: u64,
     next: u64,
     writing: Option<Writing>,
     /// Finished files and the epoch with which each is shown.
@@ -91,6 +106,10 @@ pub(super) struct Parts {
     outstanding: VecDeque<Epoch>,
     /// Whether the directory has names that a crash of the machine may take away.
     unsynced_names: bool,
+    /// With a checkpoint: for each worker and run, the last part that was given its final name.
+    pub(super) markers: Vec<PartName>,
+    /// How many of them are of earlier runs, which are needed until this one commits.
+    pub(super) former_markers: usize,
 }
 
 impl Parts {
@@ -102,11 +121,14 @@ impl Parts {
             adds: false,
             context: SinkContext::new("", OutputMode::Append, false),
             extension,
+            execution: 0,
             next: 0,
             writing: None,
             rolled: VecDeque::new(),
             outstanding: VecDeque::new(),
             unsynced_names: false,
+            markers: Vec::new(),
+            former_markers: 0,
         }
     }
 
@@ -116,15 +138,18 @@ impl Parts {
 
     pub(super) fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
         disk::make_dirs(&self.dir, context.durable)?;
-        let claim = Claim::together(&self.dir, context)?;
+        let output = Output::dir(&self.dir);
+        let claim =
+            Claim::new(&output, context, Sharing::Instances, |owner| self.inspect(&output, owner, context))?;
         // Nothing that is there is written over, were it the result of a run that had the same number.
-        let (worker, execution) = (context.worker as u64, context.execution);
+        let (worker, execution) = (context.worker as u64, claim.executions_before() + context.execution);
         let same = |part: &PartName| part.worker == worker && part.execution == execution;
-        let last =
-            self.list()?.into_iter().filter(|(part, _)| same(part)).map(|(part, _)| part.sequence).max();
+        let there = self.list()?.into_iter().map(|(part, _)| part);
+        let last = there.filter(same).map(|part| part.sequence).max();
         // Not before: a run of the same graph may be using what is here.
         self.forget();
         self.context = context.clone();
+        self.execution = execution;
         self.next = last.map_or(0, |last| last.saturating_add(1));
         self.claim = Some(claim);
         Ok(())
@@ -153,7 +178,7 @@ impl Parts {
     fn create(&mut self) -> Result<Writing, SinkError> {
         let name = PartName {
             worker: self.context.worker as u64,
-            execution: self.context.execution,
+            execution: self.execution,
             sequence: self.next,
             extension: self.extension.to_owned(),
         };
@@ -191,19 +216,25 @@ impl Parts {
         }
         let parts = self.rolled.iter().map(|(_, part)| part).chain(self.writing.iter().map(|w| &w.part));
         let parts = parts.map(|part| (part.name.shown(), part.length)).collect();
-        Prepared::of(&Record::V1(whole(&self.dir), parts))
+        Prepared::of(&Record::V1(Files {
+            dir: whole(&self.dir),
+            worker: self.context.worker as u64,
+            execution: self.execution,
+            next: self.next,
+            parts,
+        }))
     }
 
     pub(super) fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
-        let mut shown = false;
-        while let Some((last, part)) = self.rolled.front()
-            && *last <= epoch
-        {
-            disk::rename(&part.name.pending_in(&self.dir), &part.name.shown_in(&self.dir))?;
-            self.rolled.pop_front();
-            shown = true;
+        let shown = self.rolled.iter().take_while(|(last, _)| *last <= epoch).count();
+        if let Some((_, last)) = shown.checked_sub(1).and_then(|last| self.rolled.get(last)) {
+            self.mark(&last.name.clone())?;
         }
-        if shown && self.context.durable {
+        for (_, part) in self.rolled.drain(..shown) {
+            disk::rename(&part.name.pending_in(&self.dir), &part.name.shown_in(&self.dir))?;
+        }
+        self.drop_former_markers()?;
+        if shown > 0 && self.context.durable {
             disk::sync_dir(&self.dir)?;
         }
         let rolled = self.rolled.iter_mut().map(|(_, part)| part);
@@ -217,13 +248,48 @@ impl Parts {
     /// Shows what is committed of each file under way, and drops the rest of it.
     pub(super) fn close(&mut self) -> Result<(), SinkError> {
         let writing = self.writing.take().map(|writing| writing.part);
-        for part in self.rolled.drain(..).map(|(_, part)| part).chain(writing) {
-            finish(&self.dir, &part.name, part.committed)?;
+        let parts: Vec<Part> = self.rolled.drain(..).map(|(_, part)| part).chain(writing).collect();
+        if let Some(last) = parts.iter().rfind(|part| part.committed > 0) {
+            self.mark(&last.name)?;
+        }
+        for Part { name, committed, .. } in &parts {
+            if !finish(&self.dir, name, *committed)? && *committed > 0 {
+                return Err(gone(&self.dir, name, *committed));
+            }
         }
         if self.context.durable {
             disk::sync_dir(&self.dir)?;
         }
         self.claim = None;
+        Ok(())
+    }
+
+    /// Notes, with a checkpoint, that a part and those before it are being given their final names. After a crash, one that
+    /// is not there under any name has then been taken away by a reader.
+    pub(super) fn mark(&mut self, part: &PartName) -> Result<(), SinkError> {
+        if !self.context.durable {
+            return Ok(());
+        }
+        let to = part.marker_in(&self.dir);
+        match self.markers.iter_mut().find(|marker| marker.is_beside(part)) {
+            Some(marker) if marker.sequence >= part.sequence => {}
+            Some(marker) => {
+                disk::rename(&marker.marker_in(&self.dir), &to)?;
+                marker.sequence = part.sequence;
+            }
+            None => {
+                disk::create(&to)?;
+                self.markers.push(part.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Once this run has committed, nobody asks what earlier ones have shown.
+    fn drop_former_markers(&mut self) -> Result<(), SinkError> {
+        for marker in self.markers.drain(..std::mem::take(&mut self.former_markers)) {
+            disk::delete(&marker.marker_in(&self.dir))?;
+        }
         Ok(())
     }
 
@@ -238,100 +304,8 @@ impl Parts {
         self.forget();
     }
 
-    pub(super) fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {
-        for prepared in committed.iter().flat_map(|committed| &committed.prepared) {
-            if prepared.is_nothing() {
-                continue;
-            }
-            let Record::V1(dir, parts) = prepared.read()?;
-            for (name, length) in parts {
-                let Some((part, false)) = PartName::parse(&name) else {
-                    let reason = "the checkpoint names it, but no file of ours is called that".to_owned();
-                    return Err(SinkError::Recovery { what: name, reason });
-                };
-                if dir != whole(&self.dir) && part.pending_in(Path::new(&dir)).exists() {
-                    let reason = format!(
-                        "rows that are committed wait there to be shown, and the sink writes to {} now: give it that \
-                         directory, or move the files, also the hidden ones, to the new one first",
-                        self.dir.display()
-                    );
-                    return Err(SinkError::Recovery { what: dir, reason });
-                }
-                finish(&self.dir, &part, length)?;
-            }
-        }
-        let mut parts = self.list()?;
-        parts.retain(|(part, _)| part.extension == self.extension);
-        let begins = committed.is_none() && self.context.committed.is_none();
-        if begins {
-            self.refuse_others(&parts)?;
-        }
-        // Where other instances still see such files, they need the note.
-        if !begins || !parts.iter().any(|(_, pending)| *pending) {
-            self.drop_note()?;
-        }
-        // Whatever is still under way nobody has committed.
-        for (part, _) in parts.iter().filter(|(part, pending)| *pending && self.is_ours(part)) {
-            disk::delete(&part.pending_in(&self.dir))?;
-        }
-        if self.context.durable { disk::sync_dir(&self.dir) } else { Ok(()) }
-    }
-
-    /// Whether a file that a former run has left under way is to be dealt with here: each instance has its share of
-    /// the former instances' files.
-    fn is_ours(&self, part: &PartName) -> bool {
-        part.worker % self.context.workers.max(1) as u64 == self.context.worker as u64
-    }
-
-    /// A checkpoint that has not committed anything has no finished files, nor, in its first run, any under way: what is
-    /// there belongs to another one, and its rows would be there twice, or be thrown away.
-    fn refuse_others(&self, parts: &[(PartName, bool)]) -> Result<(), SinkError> {
-        let dir = self.dir.display();
-        // In the first run there are none of this checkpoint but those that other instances have begun. In a later one
-        // there may be, from a crash: unless an earlier run has noted that there are others. The note is looked for
-        // after the files, since who begins removes it first.
-        let noted = self.note().exists();
-        let under_way = |(part, pending): &&(PartName, bool)| *pending && (noted || self.is_ours(part));
-        let waiting: Vec<_> = parts.iter().filter(under_way).map(|(part, _)| part.pending_name()).collect();
-        if let Some(name) = waiting.iter().min().filter(|_| noted || self.context.execution == 0) {
-            fs::write(self.note(), "").map_err(|error| disk::failed("write", &self.note(), error))?;
-            return Err(SinkError::Setup(format!(
-                "{dir} holds {} unfinished files of an earlier run, such as {name}, while the checkpoint of this query is \
-                 new: they may have rows that the checkpoint of that run counts as committed. Start the query with that \
-                 one; or, if nobody needs them, delete them, or give the sink another directory",
-                waiting.len()
-            )));
-        }
-        let shown: Vec<_> =
-            parts.iter().filter(|(_, pending)| !pending).map(|(part, _)| part.shown()).collect();
-        match shown.iter().min() {
-            Some(name) if !self.adds => Err(SinkError::Setup(format!(
-                "{dir} holds {} files of an earlier run, such as {name}, while the checkpoint of this query is new: all \
-                 rows would be written once more beside them. Start the query with the checkpoint that they belong to; or, \
-                 to begin anew, empty the directory or give the sink another one; or, if these rows are to come beside \
-                 those, say so by `.add_to_existing()` on the sink",
-                shown.len()
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// A file that says that files under way belong to another checkpoint: whoever tries again must hear it again.
-    fn note(&self) -> PathBuf {
-        self.dir.join(format!(".part-others.{}", self.extension))
-    }
-
-    fn drop_note(&self) -> Result<(), SinkError> {
-        match fs::remove_file(self.note()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(disk::failed("delete", &self.note(), error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Our files in the directory, and whether each is under way.
-    fn list(&self) -> Result<Vec<(PartName, bool)>, SinkError> {
+    /// Our files in the directory, and what each is.
+    pub(super) fn list(&self) -> Result<Vec<(PartName, Kind)>, SinkError> {
         let failed = |error| disk::failed("list", &self.dir, error);
         let mut parts = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
@@ -347,21 +321,22 @@ impl Parts {
         self.rolled.clear();
         self.outstanding.clear();
         self.unsynced_names = false;
+        self.markers.clear();
+        self.former_markers = 0;
     }
 }
 
 /// A directory by its whole path, so that it is known again from elsewhere.
-fn whole(dir: &Path) -> String {
+pub(super) fn whole(dir: &Path) -> String {
     fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned()).display().to_string()
 }
 
-/// Gives the first `length` bytes of a file under way their final name, unless that has been done.
-fn finish(dir: &Path, part: &PartName, length: u64) -> Result<(), SinkError> {
+/// Gives the first `length` bytes of a file under way their final name. False if there is no such file.
+pub(super) fn finish(dir: &Path, part: &PartName, length: u64) -> Result<bool, SinkError> {
     let pending = part.pending_in(dir);
     let there = match fs::metadata(&pending) {
         Ok(file) => file.len(),
-        // It has its final name, or has even been taken away by a reader who was done with it.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(disk::failed("look at", &pending, error)),
     };
     if there < length {
@@ -369,7 +344,8 @@ fn finish(dir: &Path, part: &PartName, length: u64) -> Result<(), SinkError> {
         return Err(SinkError::Recovery { what: pending.display().to_string(), reason });
     }
     if length == 0 {
-        return disk::delete(&pending);
+        disk::delete(&pending)?;
+        return Ok(true);
     }
     if there > length {
         let file = File::options().write(true).open(&pending);
@@ -377,5 +353,18 @@ fn finish(dir: &Path, part: &PartName, length: u64) -> Result<(), SinkError> {
         disk::truncate(&file, &pending, length)?;
         disk::sync(&file, &pending)?;
     }
-    disk::rename(&pending, &part.shown_in(dir))
+    disk::rename(&pending, &part.shown_in(dir))?;
+    Ok(true)
+}
+
+/// The error of a part with committed rows that is not there under any name.
+pub(super) fn gone(dir: &Path, part: &PartName, length: u64) -> SinkError {
+    SinkError::Recovery {
+        what: part.pending_in(dir).display().to_string(),
+        reason: format!(
+            "{length} bytes of it were committed, and neither it nor {} is there. Were hidden files left out when the directory was              copied or moved, or deleted? Put it back; or, to go on without its rows, make an empty file {}",
+            part.shown(),
+            part.marker_in(dir).display()
+        ),
+    }
 }

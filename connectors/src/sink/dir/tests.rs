@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use proptest::prelude::*;
 use tidemill_operators::{Clock, ProcessingTime};
 
-use super::super::crash::{Drive, Overlap, ROWS, empty, files, numbers, scratch};
+use super::super::crash::{Drive, Overlap, ROWS, empty, files, identity, numbers, pending, scratch};
 use super::super::testing::{open, write};
 use super::*;
 
@@ -22,7 +22,7 @@ fn drive(dir: &Path, roll_at: u64) -> Drive<DirSink, impl Fn() -> Vec<u64> + Clo
 
 /// A crash may leave any part of what was not synced: half a row at the end of each file under way.
 fn tear(dir: &Path) {
-    for path in files(dir, true) {
+    for path in pending(dir) {
         fs::File::options().append(true).open(path).unwrap().write_all(b"12").unwrap();
     }
 }
@@ -41,7 +41,7 @@ fn a_crash_after_any_step_loses_nothing_repeats_nothing_and_shows_nothing_uncomm
         ] {
             let drive = Drive { overlap, abort, ..drive(dir, roll_at) };
             let begin = || {
-                assert_eq!(files(dir, true), Vec::<PathBuf>::new(), "nothing is left of the run before");
+                assert_eq!(pending(dir), Vec::<PathBuf>::new(), "nothing is left of the run before");
                 empty(dir);
                 drive.begin(true);
             };
@@ -58,7 +58,7 @@ fn another_number_of_workers_finishes_what_the_former_ones_left() {
         for overlap in [Overlap::None, Overlap::Recorded] {
             let drive = Drive { overlap, ..drive(dir, 15) };
             let begin = || {
-                assert_eq!(files(dir, true), Vec::<PathBuf>::new(), "nothing is left of the run before");
+                assert_eq!(pending(dir), Vec::<PathBuf>::new(), "nothing is left of the run before");
                 empty(dir);
                 drive.begin(true);
             };
@@ -93,7 +93,7 @@ proptest! {
         let mut rows = numbers(scratch.path());
         rows.sort_unstable();
         prop_assert_eq!(rows, (0..drive.epochs * ROWS).collect::<Vec<_>>());
-        prop_assert_eq!(files(scratch.path(), true), Vec::<PathBuf>::new());
+        prop_assert_eq!(pending(scratch.path()), Vec::<PathBuf>::new());
     }
 }
 
@@ -154,95 +154,237 @@ fn another_run_adds_files_and_writes_over_none() {
     assert_eq!(numbers(scratch.path()), [1, 2]);
 }
 
-/// A sink that has been opened by the run with that number of a checkpoint that goes on with that epoch.
-fn begin(mut sink: DirSink, worker: usize, execution: u64, first: u64) -> Result<DirSink, SinkError> {
-    let context = SinkContext::new("test", OutputMode::Append, false).on_worker(worker, 2);
-    let context = context.durable(execution);
-    let context = match first.checked_sub(1) {
+/// What the run of that number is told, of the query with that id, whose first epoch is `first`.
+fn context(id: &str, execution: u64, first: u64) -> SinkContext {
+    let context = SinkContext::new(id, OutputMode::Append, false).durable(execution);
+    let context = context.identified(identity(id, execution)).of_sink("sink", 1);
+    match first.checked_sub(1) {
         Some(committed) => context.after_commit(Epoch(committed)),
         None => context,
-    };
-    Sink::<u64>::open(&mut sink, &context)?;
-    Sink::<u64>::recover(&mut sink, None)?;
+    }
+}
+
+/// A sink that has been opened, and has recovered.
+fn begin(
+    mut sink: DirSink,
+    context: &SinkContext,
+    committed: Option<Committed>,
+) -> Result<DirSink, SinkError> {
+    Sink::<u64>::open(&mut sink, context)?;
+    Sink::<u64>::recover(&mut sink, committed)?;
     Ok(sink)
 }
 
-#[test]
-fn a_new_checkpoint_over_files_of_an_earlier_run_is_refused_unless_it_is_to_add() {
-    let scratch = scratch();
-    let dir = scratch.path();
-    let run = |sink: DirSink, execution, first| -> Result<(), SinkError> {
-        let mut sink = begin(sink, 0, execution, first)?;
-        write(&mut sink, first, vec![first]);
-        Sink::<u64>::commit(&mut sink, Epoch(first))?;
-        Sink::<u64>::close(&mut sink)
-    };
-    run(json_lines_dir(dir), 0, 0).unwrap();
-    for execution in [0, 3] {
-        let error = run(json_lines_dir(dir), execution, 0).unwrap_err();
-        assert!(matches!(&error, SinkError::Setup(_)), "{error:?}");
-        let error = error.to_string();
-        for part in [&*dir.display().to_string(), "1 files", "part-0-0-000000.jsonl", ".add_to_existing()"] {
-            assert!(error.contains(part), "{error}");
-        }
-    }
-    // Rows of another kind, a sink that is new to a query that goes on, and who says so.
-    run(csv_dir(dir), 0, 0).unwrap();
-    run(json_lines_dir(dir), 1, 5).unwrap();
-    run(json_lines_dir(dir).add_to_existing(), 0, 0).unwrap();
-    let shown = files(dir, false);
-    assert_eq!(shown.len(), 4, "{shown:?}");
+/// Writes an epoch with one row, up to the record of its commit.
+fn record(sink: &mut DirSink, epoch: u64) -> Committed {
+    sink.write(Epoch(epoch), &mut vec![epoch]).unwrap();
+    let prepared = vec![Sink::<u64>::prepare(sink, Epoch(epoch)).unwrap()];
+    Committed { epoch: Epoch(epoch), prepared }
+}
+
+fn commit(sink: &mut DirSink, epoch: u64) -> Committed {
+    let committed = record(sink, epoch);
+    Sink::<u64>::commit(sink, Epoch(epoch)).unwrap();
+    committed
 }
 
 #[test]
-fn files_under_way_of_another_checkpoint_are_not_thrown_away() {
+fn new_checkpoint_over_finished_files_is_refused_unless_adding() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let run = |sink: DirSink, context: &SinkContext| -> Result<(), SinkError> {
+        let mut sink = begin(sink, context, None)?;
+        commit(&mut sink, context.committed.map_or(0, |committed| committed.0 + 1));
+        Sink::<u64>::close(&mut sink)
+    };
+    run(json_lines_dir(dir), &context("one", 1, 0)).unwrap();
+    for context in [context("two", 1, 0), context("three", 4, 0)] {
+        let error = run(json_lines_dir(dir), &context).unwrap_err();
+        assert!(matches!(&error, SinkError::Setup(_)), "{error:?}");
+        let error = error.to_string();
+        for part in [&*dir.display().to_string(), "1 files", "part-0-1-000000.jsonl", ".add_to_existing()"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+    // One that is new to a query that goes on, and one that is told to add.
+    run(json_lines_dir(dir), &context("one", 2, 5)).unwrap();
+    run(json_lines_dir(dir).add_to_existing(), &context("two", 2, 0)).unwrap();
+    let shown = files(dir, false);
+    assert_eq!(shown.len(), 3, "{shown:?}");
+    // The directory has gone over to the one that adds.
+    let error = run(json_lines_dir(dir), &context("one", 3, 6)).unwrap_err().to_string();
+    assert!(error.contains("belongs to the query `two`") && error.contains("--take-over"), "{error}");
+    run(json_lines_dir(dir), &context("one", 3, 6).taking_over(true)).unwrap();
+}
+
+#[test]
+fn unfinished_files_of_another_checkpoint_are_kept() {
     let scratch = scratch();
     let dir = scratch.path();
     let sink = || json_lines_dir(dir).add_to_existing();
     // Two instances of a first run may begin after each other.
-    let mut first = begin(sink(), 0, 0, 0).unwrap();
-    first.write(Epoch(0), &mut vec![1_u64]).unwrap();
-    begin(sink(), 1, 0, 0).unwrap();
-    Sink::<u64>::prepare(&mut first, Epoch(0)).unwrap();
-    drop(first);
-    // A new checkpoint must not, whoever tries again, with whatever number of runs.
-    for (worker, execution) in [(0, 0), (0, 1), (1, 1), (0, 2)] {
-        let error = begin(sink(), worker, execution, 0).err().unwrap().to_string();
-        assert!(
-            error.contains("1 unfinished files") && error.contains(".part-0-0-000000.jsonl.pending"),
-            "{error}"
-        );
+    let mut first = begin(sink(), &context("one", 1, 0).on_worker(0, 2), None).unwrap();
+    record(&mut first, 0);
+    let second = begin(sink(), &context("one", 1, 0).on_worker(1, 2), None).unwrap();
+    drop((first, second));
+    let kept = pending(dir);
+    assert_eq!(kept.len(), 1);
+    // A new checkpoint is refused, whichever instance tries again, in whichever run.
+    for (worker, execution) in [(0, 1), (0, 2), (1, 2), (0, 3)] {
+        let error = begin(sink(), &context("two", execution, 0).on_worker(worker, 2), None).err().unwrap();
+        assert!(error.to_string().contains("belongs to the query `one`"), "{error}");
     }
-    let pending = files(dir, true).into_iter().find(|path| path.display().to_string().ends_with("pending"));
-    let pending = pending.unwrap();
-    let text = fs::read(&pending).unwrap();
-    // The one that they belong to goes on with them, as does a new one when they are gone.
-    begin(sink(), 0, 1, 1).unwrap();
-    assert_eq!(hidden(dir), 0);
-    fs::write(&pending, text).unwrap();
-    assert!(begin(sink(), 0, 0, 0).is_err());
-    fs::remove_file(&pending).unwrap();
-    begin(sink(), 0, 1, 0).unwrap();
-    assert_eq!(hidden(dir), 0);
-}
-
-fn hidden(dir: &Path) -> usize {
-    fs::read_dir(dir)
-        .unwrap()
-        .filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().starts_with('.'))
-        .count()
+    // So is one that finds no claim.
+    fs::remove_file(dir.join(".claim")).unwrap();
+    let error = begin(sink(), &context("two", 1, 0), None).err().unwrap().to_string();
+    assert!(
+        error.contains("1 unfinished files") && error.contains(".part-0-1-000000.jsonl.pending"),
+        "{error}"
+    );
+    assert_eq!(pending(dir), kept);
 }
 
 #[test]
-fn what_a_crash_before_the_first_commit_left_is_thrown_away() {
+fn crash_before_first_commit_leaves_nothing() {
     let scratch = scratch();
     let dir = scratch.path();
-    let mut first = begin(json_lines_dir(dir), 0, 0, 0).unwrap();
-    write(&mut first, 0, vec![1_u64]);
+    let mut first = begin(json_lines_dir(dir), &context("one", 1, 0), None).unwrap();
+    record(&mut first, 0);
     drop(first);
-    assert_eq!(hidden(dir), 1);
-    begin(json_lines_dir(dir), 0, 1, 0).unwrap();
-    assert_eq!(hidden(dir), 0);
+    assert_eq!(pending(dir).len(), 1);
+    begin(json_lines_dir(dir), &context("one", 2, 0), None).unwrap();
+    assert_eq!(pending(dir).len(), 0);
+}
+
+#[test]
+fn fork_leaves_directory_of_its_origin_alone() {
+    let scratch = scratch();
+    let (origin, own) = (scratch.path().join("origin"), scratch.path().join("own"));
+    let mut first = begin(json_lines_dir(&origin), &context("one", 1, 0), None).unwrap();
+    let committed = Some(record(&mut first, 0));
+    let fork = |dir: &Path| {
+        let context = context("two", 2, 1).as_fork(true).of_sink("fork", 2);
+        begin(json_lines_dir(dir), &context, committed.clone())
+    };
+    let error = fork(&origin).err().unwrap().to_string();
+    assert!(error.contains("is being written to by"), "{error}");
+    drop(first);
+    let error = fork(&origin).err().unwrap().to_string();
+    assert!(error.contains("begins from a savepoint") && error.contains("--take-over"), "{error}");
+    let mut forked = fork(&own).unwrap();
+    commit(&mut forked, 1);
+    Sink::<u64>::close(&mut forked).unwrap();
+    assert_eq!((numbers(&own), pending(&origin).len()), (vec![1], 1));
+    // The origin finds everything as it was; what it has not finished, its successor finishes.
+    let moved = context("three", 2, 1).taking_over(true);
+    let moved = begin(json_lines_dir(&origin), &moved, committed.clone()).unwrap();
+    assert_eq!(numbers(&origin), [0]);
+    drop(moved);
+    let error = begin(json_lines_dir(&origin), &context("one", 2, 1), committed).err().unwrap();
+    assert!(error.to_string().contains("belongs to the query `three`"), "{error}");
+}
+
+#[test]
+fn committed_part_missing_at_recovery_is_refused() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let mut first = begin(json_lines_dir(dir), &context("one", 1, 0), None).unwrap();
+    let committed = Some(record(&mut first, 0));
+    drop(first);
+    let part = pending(dir).remove(0);
+    // As a copy without hidden files leaves it.
+    empty(dir);
+    let again = || begin(json_lines_dir(dir), &context("one", 2, 1), committed.clone());
+    let error = again().err().unwrap().to_string();
+    assert!(error.contains(&part.display().to_string()) && error.contains("2 bytes"), "{error}");
+    // What the message says to do if the rows are not needed.
+    fs::write(dir.join(".part-0-1-000000.jsonl.shown"), "").unwrap();
+    again().unwrap();
+}
+
+#[test]
+fn finished_part_taken_by_a_reader_is_not_missed() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let take = || files(dir, false).into_iter().for_each(|path| fs::remove_file(path).unwrap());
+    let mut committed = None;
+    for (execution, closes) in [(1, true), (2, false), (3, false), (4, true)] {
+        let epoch = execution * 10;
+        let context = context("one", execution, if committed.is_some() { epoch - 9 } else { 0 });
+        let mut sink = begin(json_lines_dir(dir).roll_every_epoch(), &context, committed).unwrap();
+        commit(&mut sink, epoch);
+        committed =
+            Some(if execution == 3 { record(&mut sink, epoch + 1) } else { commit(&mut sink, epoch + 1) });
+        if closes {
+            Sink::<u64>::close(&mut sink).unwrap();
+        }
+        drop(sink);
+        take();
+        // A recovery that is cut short after it has shown what was left.
+        drop(
+            begin(json_lines_dir(dir), &self::context("one", execution, epoch + 2), committed.clone())
+                .unwrap(),
+        );
+        take();
+    }
+    assert_eq!(files(dir, true).len(), 2, "the claim and one marker: {:?}", files(dir, true));
+}
+
+#[test]
+fn finished_files_newer_than_the_commit_are_refused() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let sink = || json_lines_dir(dir).roll_every_epoch();
+    let mut first = begin(sink(), &context("one", 1, 0), None).unwrap();
+    let early = commit(&mut first, 0);
+    let last = commit(&mut first, 7);
+    Sink::<u64>::close(&mut first).unwrap();
+    let again = |committed: Option<Committed>, execution| {
+        let epoch = committed.as_ref().map_or(0, |committed| committed.epoch.0 + 1);
+        begin(sink(), &context("one", execution, epoch), committed)
+    };
+    for (committed, file) in [(None, "part-0-1-000000"), (Some(early.clone()), "part-0-1-000001")] {
+        let error = again(committed, 2).err().unwrap().to_string();
+        assert!(error.contains(file) && error.contains("newer than the checkpoint"), "{error}");
+    }
+    let mut second = again(Some(last.clone()), 2).unwrap();
+    commit(&mut second, 8);
+    drop(second);
+    let error = again(Some(last), 3).err().unwrap().to_string();
+    assert!(error.contains("part-0-2-000000"), "{error}");
+    // What the message says to do.
+    fs::remove_file(dir.join("part-0-2-000000.jsonl")).unwrap();
+    fs::remove_file(dir.join("part-0-1-000001.jsonl")).unwrap();
+    again(Some(early), 3).unwrap();
+}
+
+#[test]
+fn finished_file_longer_than_its_commit_is_refused() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let mut first = begin(json_lines_dir(dir), &context("one", 1, 0), None).unwrap();
+    let early = commit(&mut first, 0);
+    let last = commit(&mut first, 1);
+    Sink::<u64>::close(&mut first).unwrap();
+    let error = begin(json_lines_dir(dir), &context("one", 2, 1), Some(early)).err().unwrap().to_string();
+    assert!(error.contains("newer than the checkpoint"), "{error}");
+    begin(json_lines_dir(dir), &context("one", 2, 2), Some(last)).unwrap();
+}
+
+#[test]
+fn added_files_are_told_from_those_there_before() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let sink = || json_lines_dir(dir).roll_every_epoch().add_to_existing();
+    let mut first = begin(sink(), &context("one", 9, 0), None).unwrap();
+    commit(&mut first, 0);
+    Sink::<u64>::close(&mut first).unwrap();
+    drop(first);
+    let mut second = begin(sink(), &context("two", 1, 0), None).unwrap();
+    let committed = commit(&mut second, 0);
+    drop(second);
+    assert!(begin(sink(), &context("two", 2, 0), None).is_err(), "its own file is newer");
+    begin(sink(), &context("two", 2, 1), Some(committed)).unwrap();
 }
 
 #[test]
@@ -275,7 +417,7 @@ fn an_error_names_the_file_and_a_complete_table_is_refused() {
     let dir = scratch.path().join("gone");
     let mut sink = json_lines_dir(&dir);
     Sink::<u64>::open(&mut sink, &context).unwrap();
-    fs::remove_dir(&dir).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
     let error = sink.write(Epoch(0), &mut vec![1_u64]).unwrap_err();
     assert!(error.to_string().contains(".part-0-0-000000.jsonl.pending"), "{error}");
 
@@ -286,18 +428,14 @@ fn an_error_names_the_file_and_a_complete_table_is_refused() {
 #[test]
 fn a_committed_file_that_has_lost_bytes_is_an_error() {
     let scratch = scratch();
-    let context = SinkContext::new("test", OutputMode::Append, false).durable(0);
-    let mut sink = json_lines_dir(scratch.path());
-    Sink::<u64>::open(&mut sink, &context).unwrap();
-    sink.write(Epoch(0), &mut vec![1_u64, 2]).unwrap();
-    let prepared = vec![Sink::<u64>::prepare(&mut sink, Epoch(0)).unwrap()];
-    fs::write(&files(scratch.path(), true)[0], "1\n").unwrap();
-    let mut sink = json_lines_dir(scratch.path());
-    Sink::<u64>::open(&mut sink, &context.clone().durable(1)).unwrap();
-    let committed = Some(Committed { epoch: Epoch(0), prepared });
-    let error = Sink::<u64>::recover(&mut sink, committed).unwrap_err();
+    let dir = scratch.path();
+    let mut sink = begin(json_lines_dir(dir), &context("one", 1, 0), None).unwrap();
+    let committed = record(&mut sink, 0);
+    drop(sink);
+    fs::write(&pending(dir)[0], "").unwrap();
+    let error = begin(json_lines_dir(dir), &context("one", 2, 1), Some(committed)).err().unwrap();
     assert!(
-        matches!(&error, SinkError::Recovery { what, .. } if what.contains(".part-0-0-000000")),
+        matches!(&error, SinkError::Recovery { what, .. } if what.contains(".part-0-1-000000")),
         "{error}"
     );
 }

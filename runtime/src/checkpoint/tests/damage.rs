@@ -30,7 +30,7 @@ fn opened(files: BTreeMap<String, Vec<u8>>) -> (Result<Option<Epoch>, Checkpoint
 #[test]
 fn every_flipped_byte_is_found_and_named() {
     let whole = files();
-    assert_eq!(whole.len(), 6, "{:?}", whole.keys());
+    assert_eq!(whole.len(), 7, "{:?}", whole.keys());
     assert_eq!(opened(whole.clone()).0.unwrap(), Some(Epoch(1)));
     for name in whole.keys() {
         for at in 0..whole[name].len() {

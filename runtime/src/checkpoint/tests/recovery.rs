@@ -4,7 +4,7 @@ use super::*;
 use crate::checkpoint::MemoryStorage;
 use crate::testing::{Break, FaultyStorage};
 
-const SMALL: Settings = Settings { retain: 2, at: None, roll_after: 5 };
+const SMALL: Settings = Settings { retain: 2, at: None, roll_after: 5, take_over: false };
 
 #[test]
 fn a_query_goes_on_where_it_was_with_any_number_of_workers() {
@@ -82,7 +82,7 @@ fn a_break_while_the_checkpoint_is_made_leaves_nothing_or_a_beginning() {
 
 #[test]
 fn after_a_failed_write_everything_is_refused() {
-    let faulty: Arc<dyn Storage> = Arc::new(FaultyStorage::new(MemoryStorage::new(), 4, Break::DiskFull));
+    let faulty: Arc<dyn Storage> = Arc::new(FaultyStorage::new(MemoryStorage::new(), 5, Break::DiskFull));
     let (mut checkpoint, _) = Checkpoint::open(faulty, QUERY, SMALL).unwrap();
     checkpoint.plan(plan(0)).unwrap();
     assert!(matches!(checkpoint.commit(commit(0, 1), vec![], None), Err(CheckpointError::Io { .. })));

@@ -6,7 +6,7 @@ use super::*;
 use crate::checkpoint::{MemoryStorage, inspect};
 
 fn settings(retain: usize) -> Settings {
-    Settings { retain, at: None, roll_after: 4 }
+    Settings { retain, at: None, roll_after: 4, take_over: false }
 }
 
 fn memory() -> (MemoryStorage, Arc<dyn Storage>) {
