@@ -18,7 +18,7 @@ const FLOATS: [f64; 9] = [
     0.9146155235219107,
     122.41629403378658,
     5e-324,
-    2.2250738585072011e-308,
+    2.225073858507201e-308,
     f64::MAX,
     -0.0,
     9007199254740993.0,
@@ -72,7 +72,7 @@ fn sums_are_equal_to_the_bit_with_any_workers_mode_and_epochs() {
         13 => -f64::MAX,
         _ => (n * 7919 % 10_007) as f64 / 100.0,
     };
-    let wide = |n: u64| if n % 2 == 0 { i64::MAX - n as i64 } else { i64::MIN };
+    let wide = |n: u64| if n.is_multiple_of(2) { i64::MAX - n as i64 } else { i64::MIN };
     let partition = |p: u64| (0..500u64).map(|n| (n, number(n * 4 + p), wide(n + p))).collect::<Vec<_>>();
     let partitions: Vec<_> = (0..4).map(partition).collect();
     let sums = || {
