@@ -184,7 +184,7 @@ fn window_result_is_kept_in_state_and_spilled() {
             .update()
             .sink(sink);
         graph.run(options).unwrap();
-        let last = table.snapshot().into_iter().filter(|(key, _)| *key == 7).next_back().unwrap().1;
+        let last = table.snapshot().into_iter().rfind(|(key, _)| *key == 7).unwrap().1;
         assert_eq!((last.window.start, last.value), (EventTime::from_secs(1_900), 1));
     }
     let graph = Graph::new("spill");
