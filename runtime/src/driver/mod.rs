@@ -453,6 +453,11 @@ impl Driver {
                 // A source that is new since then takes no part yet.
                 let ends = plan.ends.entry(feed.node).or_default();
                 ends.extend(feed.from.iter().skip(ends.len()).cloned());
+                // The source learns how far the plan goes: what it offers next is beyond that, whatever the limits are now.
+                for (partition, end) in ends.iter().enumerate() {
+                    let known = code_of(feed.node, || feed.source.latest(partition as u32, end, &limits));
+                    known.map_err(|error| source_error(&self.layout, feed.node, error))?;
+                }
             }
             self.publish(plan, now);
             return Ok(true);
