@@ -21,7 +21,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Parser;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use tidemill::prelude::*;
 
@@ -87,7 +87,7 @@ impl Database {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS totals (product INTEGER PRIMARY KEY, cents INTEGER NOT NULL);
-             CREATE TABLE IF NOT EXISTS written (query TEXT PRIMARY KEY, epoch INTEGER NOT NULL);
+             CREATE TABLE IF NOT EXISTS written (query TEXT, epoch INTEGER, PRIMARY KEY (query, epoch));
              CREATE TABLE IF NOT EXISTS skipped (epoch INTEGER NOT NULL);",
         )?;
         Ok(Database { connection })
@@ -95,18 +95,17 @@ impl Database {
 
     /// Everything of an epoch in one transaction, its number included; nothing, if it is there.
     ///
-    /// The numbers are those of one checkpoint. A query that is to begin anew needs an empty database as well. They may have
-    /// gaps. Since only repeatable epochs are written, none is lower than the last one but one that comes again.
+    /// The numbers count within one checkpoint, which has an id. A query with a new checkpoint reads its input from the
+    /// beginning, so it needs an empty database as well.
     fn write(&mut self, sums: Sums) -> Result<(), Box<dyn Error + Send + Sync>> {
         if !sums.repeatable {
             return Err("an epoch must come again with the same rows: run it with --mode micro-batch".into());
         }
         let epoch = i64::try_from(sums.epoch.0)?;
         let transaction = self.connection.transaction()?;
-        let last: Option<i64> = transaction
-            .query_row("SELECT epoch FROM written WHERE query = ?1", [&sums.query], |row| row.get(0))
-            .optional()?;
-        if last.is_some_and(|last| epoch <= last) {
+        let is_new = transaction
+            .execute("INSERT OR IGNORE INTO written VALUES (?1, ?2)", params![sums.query_id, epoch])?;
+        if is_new == 0 {
             // Only so that the example can tell.
             transaction.execute("INSERT INTO skipped VALUES (?1)", [epoch])?;
             transaction.commit()?;
@@ -118,7 +117,6 @@ impl Database {
                 params![sum.key, sum.value],
             )?;
         }
-        transaction.execute("INSERT OR REPLACE INTO written VALUES (?1, ?2)", params![sums.query, epoch])?;
         transaction.commit()?;
         if CRASH_AFTER.contains(&sums.epoch.0) {
             // As if the machine had lost power: the transaction is done, the commit is not recorded.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use tidemill::checkpoint::MemoryStorage;
 use tidemill::connectors::{
-    at_commit, channel, csv_dir, csv_files, csv_sink, json_lines, json_lines_dir, json_lines_sink, memory,
-    memory_sink, rate, socket, text_files,
+    EpochRows, at_commit, channel, csv_dir, csv_files, csv_sink, for_each_epoch, json_lines, json_lines_dir,
+    json_lines_sink, memory, memory_sink, rate, socket, text_files,
 };
 use tidemill::{
     EventTime, Fault, Graph, Journal, Options, PlanLimits, ReaderContext, Restart, Run, RunError, Source,
@@ -468,4 +468,61 @@ fn source_with_too_many_partitions_is_refused() {
         error.contains("at most 65536 partitions (got 70000)") && error.contains("mistakes.rs:"),
         "{error}"
     );
+}
+
+#[test]
+fn state_given_up_in_run_without_input_stays_given_up() {
+    let scratch = tempfile::tempdir().unwrap();
+    write(scratch.path(), &[("a.txt", "1\n2\n")]);
+    let count = |size: u64, drop_state: &[&str]| {
+        let graph = Graph::new("windows");
+        graph
+            .source(text_files(scratch.path().join("*.txt").display().to_string()))
+            .with_watermark(|line| EventTime(line.parse().unwrap()), Duration::ZERO)
+            .window(tumbling(Duration::from_secs(size)))
+            .count()
+            .append()
+            .uid("counts")
+            .sink(memory_sink().0);
+        let options = options(scratch.path()).with_trigger(tidemill::Trigger::AvailableNow);
+        graph.run(drop_state.iter().fold(options, |options, uid| options.with_drop_state(*uid)))
+    };
+    count(10, &[]).unwrap();
+    let error = count(60, &[]).unwrap_err().to_string();
+    assert!(error.contains("size 10s → 1m") && error.contains("--drop-state counts"), "{error}");
+    count(60, &["counts"]).unwrap();
+    count(60, &[]).unwrap();
+}
+
+#[test]
+fn query_that_takes_over_from_savepoint_has_epochs_of_its_own() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    write(dir, &[("a.txt", "1\n")]);
+    let graph = || {
+        let (sender, epochs) = std::sync::mpsc::channel();
+        let graph = Graph::new("store");
+        graph.source(text_files(dir.join("*.txt").display().to_string())).map(|line| line.to_string()).sink(
+            for_each_epoch(move |all: EpochRows<String>| sender.send((all.query_id, all.epoch, all.rows))),
+        );
+        (graph, epochs)
+    };
+    let (first, told) = graph();
+    let running = first.start(options(dir)).unwrap();
+    let (id, _, rows) = told.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(rows, ["1"]);
+    let savepoint = dir.join("savepoint");
+    running.savepoint(&savepoint).unwrap();
+    write(dir, &[("b.txt", "2\n")]);
+    let (_, epoch, _) = told.recv_timeout(Duration::from_secs(20)).unwrap();
+    running.stop();
+    running.wait().unwrap();
+    write(dir, &[("c.txt", "3\n")]);
+    // The number that the first query used behind the savepoint comes with other rows, so under another id.
+    let (moved, told) = graph();
+    let options = Options::default().without_ctrl_c().with_trigger(tidemill::Trigger::AvailableNow);
+    moved.run(options.with_checkpoint(dir.join("moved")).with_savepoint(savepoint).with_take_over()).unwrap();
+    let (own, again, rows) = told.recv().unwrap();
+    assert_eq!((again, rows), (epoch, vec!["2".to_owned(), "3".to_owned()]));
+    assert_ne!(own, id);
 }

@@ -176,7 +176,7 @@ fn fork_into_output_of_stopped_query_is_refused_or_takes_over() {
         world.run("one", world.options("fork")).unwrap();
         assert_eq!(world.rows("one"), "abc");
         let error = sink_error(world.run("one", world.options("checkpoint")));
-        assert!(error.contains("a copy of this checkpoint"), "{error}");
+        assert!(error.contains("belongs to the query `lines`"), "{error}");
         assert_eq!(world.rows("one"), "abc");
     });
 }

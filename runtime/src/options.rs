@@ -88,7 +88,8 @@ pub struct Options {
     pub take_over: bool,
 
     /// Give up the state of an operator, or the position of a source, that the graph no longer has. What has that uid in
-    /// the graph now begins anew, so leave the flag out of later runs. One that neither has is an error.
+    /// the graph now begins anew, once: the first commit records it, so leave the flag out of later runs. A uid that neither
+    /// the graph nor the checkpoint has is an error.
     #[cfg_attr(feature = "cli", arg(long, value_name = "UID"))]
     pub drop_state: Vec<String>,
 

@@ -110,8 +110,8 @@ pub struct ForEachEpoch<T> {
 pub struct EpochRows<T> {
     /// The name of the query.
     pub query: String,
-    /// The id of the query's checkpoint, empty without one. A query that begins from a savepoint has an id and epochs of its
-    /// own: where it may write to the same tables, what has been done is kept by this id, not by the query's name.
+    /// The id of the query's checkpoint; empty without one. Epoch numbers count within it: record what has been written by
+    /// id and number.
     pub query_id: String,
     /// The epoch.
     pub epoch: Epoch,
@@ -129,10 +129,16 @@ pub struct EpochRows<T> {
 /// A sink that calls `call` once for every epoch that has rows, with all of them, in both modes: when it commits; with a
 /// checkpoint, before the commit is recorded.
 ///
-/// With a checkpoint a number stands for the same rows in all runs, whatever the modes of these. In micro-batch an epoch is
-/// given again, with the same query, number and rows, if a crash comes before the commit is recorded. So the effect is
-/// exactly once if the number of the epoch is written in one transaction with the rows, and an epoch that is there
-/// already is left out. In continuous mode rows come again under another number: at least once.
+/// Under one `query_id` a number stands for the same rows in all runs, whatever the modes of these. In micro-batch an epoch
+/// is given again, with the same id, number and rows, if a crash comes before the commit is recorded. So the effect is
+/// exactly once if id and number of the epoch are written in one transaction with the rows, and an epoch that is there
+/// already is left out. In continuous mode rows come again under another number: at least once. That also holds for a
+/// continuous run that follows a crash in micro-batch; to keep exactly once, run once more in micro-batch before the mode
+/// is changed.
+///
+/// A query that begins from a savepoint has an id of its own, also with `--take-over`, and gives all rows after the savepoint.
+/// Give it a store of its own, or bring the store back to what it was at the savepoint. To move a query with its store, stop
+/// it and move its checkpoint directory.
 ///
 /// Numbers have gaps. One that is given again may be lower than others that are there, if a run in continuous mode failed in
 /// between: look for the number itself, and do not compare it with the greatest. (A sink on every worker has to note
@@ -150,7 +156,7 @@ pub struct EpochRows<T> {
 ///
 /// impl Database {
 ///     fn transaction(&mut self, change: EpochRows<(&'static str, i64)>) {
-///         if !self.done.insert((change.query, change.epoch)) && change.repeatable {
+///         if !self.done.insert((change.query_id, change.epoch)) && change.repeatable {
 ///             return; // it was written before the crash
 ///         }
 ///         for (item, count) in change.rows {

@@ -1,7 +1,9 @@
 //! The identity of a query: a random id, made with its checkpoint, and a random number for each of its runs.
 //!
-//! Outputs are claimed with it. A restart keeps the id. A savepoint has none, so a query that begins from it gets a new
-//! one, unless it takes over from the query that made the savepoint, whose id it then continues; a checkpoint that was copied as files keeps the id, but does not know the runs that the original makes afterwards.
+//! Outputs are claimed with it. A restart keeps the id. A savepoint has none, so a query that begins from it gets a new one,
+//! also where it takes over the outputs: the query that made the savepoint may have used the epoch numbers that follow, and
+//! under one id a number must not stand for two sets of rows. A checkpoint that was copied as files keeps the id, but does
+//! not know the runs that the original makes afterwards.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -31,19 +33,15 @@ struct Record {
     id: String,
     since: u64,
     runs: Vec<(u64, String)>,
-    /// Of a savepoint, the id of the query that made it.
-    origin: String,
 }
 
 /// Adds a run to the identity of a checkpoint, which is made if the checkpoint `is_new` or a savepoint; before `current` is
-/// replaced, so that this is never without it. `last` is the
-/// execution of the last commit. `take_over`: as long as that commit is one of the query that made the savepoint, the run
-/// continues this query, and its commits count as this one's.
+/// replaced, so that this is never without it. `take_over`: the commits of the query that made the savepoint count as this
+/// one's.
 pub(super) fn begin(
     storage: &dyn Storage,
     execution: u64,
     is_new: bool,
-    last: Option<u64>,
     take_over: bool,
 ) -> Result<Identity, CheckpointError> {
     let mut record = match is_new {
@@ -54,9 +52,6 @@ pub(super) fn begin(
         record = Record { id: random(), since: execution, ..record };
     }
     if take_over {
-        if last.is_none_or(|last| last < record.since) && !record.origin.is_empty() {
-            record.id.clone_from(&record.origin);
-        }
         record.since = 0;
     }
     record.runs.push((execution, random()));
@@ -69,9 +64,8 @@ pub(super) fn begin(
 
 /// Gives a copy of a checkpoint no identity: it is to be a query of its own.
 pub(super) fn leave_out(source: &dyn Storage, copy: &dyn Storage) -> Result<(), CheckpointError> {
-    let source = read(source)?;
-    let origin = if source.id.is_empty() { source.origin } else { source.id };
-    write(copy, &Record { origin, ..Record::default() })
+    verify(source)?;
+    write(copy, &Record::default())
 }
 
 /// Checks that the file is there and as it was written.
@@ -110,10 +104,10 @@ mod tests {
     #[test]
     fn restart_keeps_id_and_knows_earlier_runs() {
         let storage = MemoryStorage::new();
-        let first = begin(&storage, 1, true, None, false).unwrap();
+        let first = begin(&storage, 1, true, false).unwrap();
         let copy = MemoryStorage::from_files(storage.files());
-        let second = begin(&storage, 2, false, Some(1), false).unwrap();
-        let other = begin(&copy, 2, false, Some(1), false).unwrap();
+        let second = begin(&storage, 2, false, false).unwrap();
+        let other = begin(&copy, 2, false, false).unwrap();
         assert_eq!([second.query.id(), other.query.id()], [first.query.id(); 2]);
         let claim = |identity: &Identity| identity.query.claim("numbers").unwrap();
         assert!(second.query.owns(&claim(&first)) && other.query.owns(&claim(&first)));
@@ -122,37 +116,32 @@ mod tests {
     }
 
     #[test]
-    fn savepoint_gets_id_of_its_own_unless_taken_over() {
+    fn savepoint_gets_id_of_its_own_also_when_taken_over() {
         let storage = MemoryStorage::new();
-        let first = begin(&storage, 1, true, None, false).unwrap();
+        let first = begin(&storage, 1, true, false).unwrap();
         let savepoint = MemoryStorage::new();
         leave_out(&storage, &savepoint).unwrap();
         leave_out(&savepoint, &storage).unwrap();
         let copy = MemoryStorage::from_files(savepoint.files());
-        let fork = begin(&storage, 7, false, Some(1), false).unwrap();
+        let fork = begin(&storage, 7, false, false).unwrap();
         assert_ne!(fork.query.id(), first.query.id());
         assert_eq!(fork.since, 7);
-        assert_eq!(begin(&storage, 8, false, Some(1), false).unwrap().since, 7);
-        let moved = begin(&copy, 7, false, Some(1), true).unwrap();
-        assert_eq!((moved.query.id(), moved.since), (first.query.id(), 0));
+        assert_eq!(begin(&storage, 8, false, false).unwrap().since, 7);
+        let moved = begin(&copy, 7, false, true).unwrap();
+        assert_ne!(moved.query.id(), first.query.id());
+        assert_eq!(moved.since, 0);
         assert!(!moved.query.owns(&fork.query.claim("numbers").unwrap()));
-        assert_eq!(begin(&copy, 8, false, Some(1), false).unwrap().since, 0);
-        // Not too late as long as it has committed nothing, but then it is.
-        let own = begin(&storage, 9, false, Some(8), true).unwrap();
-        assert_eq!((own.query.id(), own.since), (fork.query.id(), 0));
-        leave_out(&copy, &storage).unwrap();
-        begin(&storage, 7, false, Some(6), false).unwrap();
-        let moved = begin(&storage, 8, false, Some(6), true).unwrap();
-        assert_eq!((moved.query.id(), moved.since), (first.query.id(), 0));
+        let again = begin(&copy, 8, false, false).unwrap();
+        assert_eq!((again.query.id(), again.since), (moved.query.id(), 0));
     }
 
     #[test]
     fn runs_are_bounded_and_those_forgotten_are_believed() {
         let storage = MemoryStorage::new();
-        let first = begin(&storage, 1, true, None, false).unwrap();
+        let first = begin(&storage, 1, true, false).unwrap();
         let mut last = first.clone();
         for execution in 2..=600 {
-            last = begin(&storage, execution, false, Some(1), false).unwrap();
+            last = begin(&storage, execution, false, false).unwrap();
         }
         assert_eq!(last.query.runs().len(), RUNS);
         assert!(last.query.owns(&first.query.claim("numbers").unwrap()));

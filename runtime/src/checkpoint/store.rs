@@ -88,7 +88,7 @@ impl Checkpoint {
                 if let Some(epoch) = settings.at {
                     return Err(no_such_epoch(&*storage, &history, epoch));
                 }
-                let identity = identity::begin(&*storage, 1, true, None, settings.take_over)?;
+                let identity = identity::begin(&*storage, 1, true, settings.take_over)?;
                 (CommitLog::begin(&storage, current, &history, settings.roll_after)?, history, 1, identity)
             }
             Some(current) => resume(&storage, query, settings, current)?,
@@ -402,8 +402,7 @@ fn resume(
     {
         return Err(no_such_epoch(&**storage, &read.history, epoch));
     }
-    let last = history.last().map(|commit| commit.execution);
-    let identity = identity::begin(&**storage, execution, false, last, settings.take_over)?;
+    let identity = identity::begin(&**storage, execution, false, settings.take_over)?;
     let log = if goes_back.is_some() {
         // What came after the epoch is gone when this log counts, and not before.
         current.log += 1;

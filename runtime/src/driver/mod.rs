@@ -420,7 +420,9 @@ impl Driver {
             return Ok(self.due.since(now));
         }
         let timer = self.control.timer(now);
-        let wanted = timer.is_some_and(|at| at <= now);
+        // What is given up is given up by a commit: without input there would be none, and the next run would ask again.
+        let gives_up = self.planned.is_none() && !self.options.drop_state.is_empty();
+        let wanted = gives_up || timer.is_some_and(|at| at <= now);
         if self.plan(now, wanted)? {
             self.asked = ASK_AGAIN.0;
             return self.tick_micro_batch(now);

@@ -27,8 +27,9 @@ pub(super) fn check_settings(
     Err(RunError::Restore {
         site: site.clone(),
         problem: format!(
-            "{what} in the checkpoint (uid `{uid}`) was made with other settings: {}. Keep the old settings; or give the \
-             operator a new uid; or start this uid without its old state: --drop-state {uid}",
+            "{what} in the checkpoint (uid `{uid}`) was made with other settings: {}. Keep the old settings; or start \
+             without the old state, which loses what is in it (open windows, say): --drop-state {uid} \
+             (`Options::with_drop_state`) once, with this uid or a new one",
             changes.join(", ")
         ),
     })

@@ -128,7 +128,7 @@ pub(super) fn vanished(path: &Path, at: u64, to: u64) -> SourceError {
         "bytes {at} to {to} of the followed file {path} were planned to be read and are no longer there: it has been \
          truncated, replaced or removed since, and there is no copy of what it had in its directory. Put the file as it \
          was back there, under a name that begins with {name}; or give up where the source stood (--drop-state with its \
-         uid) and lose them"
+         uid, which `explain()` shows): then all files that are there are read again from their beginning"
     ))
 }
 
