@@ -15,3 +15,4 @@ run at_random_moments_with_updates_at_once
 run tables::complete_tables_at_random_moments
 run owners::second_instance_is_refused_while_first_is_stopped
 run owners::forks_at_random_moments
+run outputs::at_random_moments_with_outputs_and_modes

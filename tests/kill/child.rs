@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tidemill::aggregate::{Count, Sum};
 use tidemill::prelude::*;
 
+use crate::database::Database;
 use crate::feed::Feed;
 use crate::input::{DELAY, Event, Row, WINDOW};
 
@@ -23,6 +24,10 @@ pub(crate) enum Query {
     Updates,
     /// The whole table of keys over two directories of files, into one file that every epoch replaces.
     Table,
+    /// Lines of files, written to a database with the number of their epoch in one transaction.
+    Epochs,
+    /// Lines of files, appended to one file.
+    Lines,
 }
 
 /// Which of the queries that have come from one another.
@@ -56,6 +61,7 @@ pub(crate) struct Task {
     pub(crate) dir: PathBuf,
     pub(crate) feed: Option<SocketAddr>,
     pub(crate) workers: usize,
+    pub(crate) max_records_per_epoch: u64,
     pub(crate) mode: Mode,
     pub(crate) branch: Branch,
 }
@@ -78,9 +84,34 @@ fn row(result: WindowResult<u64, (u64, u64)>) -> Row {
     Row { start: result.window.start.0, key: result.key, count, sum }
 }
 
+fn numbers(graph: &Graph, task: &Task) -> Stream<u64> {
+    let files = json_lines::<u64>(task.dir.join("in").display().to_string());
+    // So that a run in continuous mode takes long enough to be killed in.
+    let slowly = |number| {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(20) {
+            std::hint::spin_loop();
+        }
+        number
+    };
+    graph.source(files.partitions(3).bounded()).uid("numbers").map(slowly).boxed()
+}
+
 /// The graph of a task.
 fn graph(task: &Task) -> Graph {
     let graph = Graph::new("killed");
+    match task.query {
+        Query::Epochs => {
+            let mut database = Database::open(&task.dir.join("rows.db")).unwrap();
+            numbers(&graph, task).sink(for_each_epoch(move |rows| database.write(&rows)));
+            return graph;
+        }
+        Query::Lines => {
+            numbers(&graph, task).sink(json_lines_sink(task.dir.join("lines.jsonl")));
+            return graph;
+        }
+        Query::Windows | Query::Late | Query::Updates | Query::Table => {}
+    }
     let size = tumbling(Duration::from_micros(WINDOW as u64));
     let both = || (Count::new(), Sum::of(|event: &Event| event.value));
     let from_files = files(&graph, &task.dir.join("in"), "files");
@@ -110,7 +141,7 @@ fn graph(task: &Task) -> Graph {
             results.map(row).sink_per_worker(part);
             late.sink(json_lines_dir(task.branch.output(task, "late")).roll_at(500));
         }
-        Query::Table => {}
+        Query::Table | Query::Epochs | Query::Lines => {}
         Query::Updates => {
             let told = task.dir.join("told");
             let mut file = std::fs::File::options().append(true).create(true).open(told).unwrap();
@@ -136,7 +167,7 @@ pub(crate) fn run() {
     let mut options = Options::default()
         .with_mode(task.mode)
         .with_workers(task.workers)
-        .with_max_records_per_epoch(25)
+        .with_max_records_per_epoch(task.max_records_per_epoch)
         .with_checkpoint_interval(Duration::from_millis(1))
         .with_checkpoint(task.dir.join(checkpoint))
         .without_ctrl_c();

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 /// What is read from files, and what comes over the socket.
 pub(crate) const FROM_FILES: u64 = 6_000;
 pub(crate) const FROM_SOCKET: u64 = 3_000;
+/// How many numbers a query without keys reads from files.
+pub(crate) const NUMBERS: u64 = 30_000;
 /// The length of a window and how far back a record may be, in microseconds.
 pub(crate) const WINDOW: i64 = 1_000;
 pub(crate) const DELAY: i64 = 250;
@@ -39,10 +41,10 @@ pub(crate) fn event(n: u64, events: u64, with_late: bool) -> Event {
     Event { key: scrambled % 13, time, value: scrambled % 1_000 }
 }
 
-/// Writes events into files of a directory, which are read in the order of their names.
-pub(crate) fn write_files(dir: &Path, events: impl Iterator<Item = Event>, per_file: usize) {
+/// Writes rows into files of a directory, which are read in the order of their names.
+pub(crate) fn write_files(dir: &Path, rows: impl Iterator<Item = impl Serialize>, per_file: usize) {
     std::fs::create_dir_all(dir).unwrap();
-    let lines: Vec<String> = events.map(|event| serde_json::to_string(&event).unwrap() + "\n").collect();
+    let lines: Vec<String> = rows.map(|row| serde_json::to_string(&row).unwrap() + "\n").collect();
     for (number, lines) in lines.chunks(per_file).enumerate() {
         std::fs::write(dir.join(format!("{number:03}.jsonl")), lines.concat()).unwrap();
     }

@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod child;
+mod database;
 mod feed;
 mod full;
 mod input;
+mod outputs;
 mod owners;
 mod parent;
 mod tables;
@@ -36,6 +38,11 @@ impl Dice {
         self.0 = self.0.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
         (self.0 >> 33) % end
     }
+}
+
+/// How many random kills a long test makes.
+fn wanted() -> usize {
+    std::env::var("TIDEMILL_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(200)
 }
 
 /// Runs with other workers, and where it may be in the other mode, from one run to the next.
@@ -209,11 +216,10 @@ fn at_every_point_with_late_rows() {
 #[test]
 #[ignore = "takes minutes: ci/kill.sh"]
 fn at_random_moments() {
-    let wanted = std::env::var("TIDEMILL_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(200);
     let mut dice = Dice(std::env::var("TIDEMILL_SEED").ok().and_then(|it| it.parse().ok()).unwrap_or(1));
     let queries = [Query::Windows, Query::Late].map(|query| (query, undisturbed(query)));
     let (mut kills, mut worlds) = (0, 0);
-    while kills < wanted {
+    while kills < wanted() {
         let (query, (expected, time)) = &queries[worlds % 2];
         kills += kill_at_random(*query, &mut dice, 8, *time, expected).kills;
         worlds += 1;

@@ -10,7 +10,7 @@ use tidemill::Mode;
 
 use crate::child::{Branch, Query, TASK, Task};
 use crate::feed::Sender;
-use crate::input::{FROM_FILES, FROM_SOCKET, beyond, counted, event, visible, write_files};
+use crate::input::{FROM_FILES, FROM_SOCKET, NUMBERS, beyond, counted, event, visible, write_files};
 
 /// How long a child may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,8 +56,15 @@ impl World {
         let with_late = matches!(query, Query::Late | Query::Table);
         let files = (0..FROM_FILES).map(|n| event(n, FROM_FILES, with_late));
         let others = (0..FROM_SOCKET).map(move |n| event(n, FROM_SOCKET, with_late));
-        write_files(&dir.path().join("in"), files, 1_000);
-        let sender = if with_late {
+        let has_numbers = matches!(query, Query::Epochs | Query::Lines);
+        if has_numbers {
+            write_files(&dir.path().join("in"), 0..NUMBERS, 5_000);
+        } else {
+            write_files(&dir.path().join("in"), files, 1_000);
+        }
+        let sender = if has_numbers {
+            None
+        } else if with_late {
             write_files(&dir.path().join("more"), others, 1_000);
             None
         } else {
@@ -69,6 +76,7 @@ impl World {
             dir: dir.path().to_owned(),
             feed,
             workers: 1,
+            max_records_per_epoch: 25,
             mode: Mode::MicroBatch,
             branch: Branch::Origin,
         };
@@ -188,7 +196,7 @@ pub(crate) fn undisturbed(query: Query) -> (Results, Duration) {
     assert_eq!(world.run(1, Mode::MicroBatch, &Death::Never), End::InOrder);
     let time = begun.elapsed();
     let mut results = world.results();
-    if !matches!(query, Query::Late | Query::Table) {
+    if matches!(query, Query::Windows | Query::Updates) {
         let all = (0..FROM_FILES).map(|n| event(n, FROM_FILES, false));
         let counted = counted(all.chain((0..FROM_SOCKET).map(|n| event(n, FROM_SOCKET, false))));
         if query == Query::Windows {
