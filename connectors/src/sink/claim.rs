@@ -149,7 +149,7 @@ impl Claim {
         let mut held = match take_lock(&output.beside, true) {
             Ok(held) => held,
             Err(Refused::Held) => return refuse("a query in another process"),
-            // Where nothing can be put beside the output, only this process's own sinks are told apart.
+            // Where no file can be created beside the output, only sinks of this process exclude each other.
             Err(Refused::Failed(error))
                 if error.kind() == ErrorKind::PermissionDenied && !context.durable =>
             {

@@ -24,7 +24,7 @@ pub struct CsvSink {
 /// The file is this sink's alone: a second sink is refused, in this process and in others, by a lock on the hidden file
 /// `.name.claim` beside it. Without a checkpoint any number of sinks may append, and the hidden file does not stay. With
 /// one it stays, and says which query the file belongs to: others are refused while there are rows in it (but a query with a new
-/// checkpoint that appends), unless the run is told to take it over (`--take-over`).
+/// checkpoint that appends), unless the run takes it over (`--take-over`).
 ///
 /// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept
 /// in the checkpoint until they are in the file. That suits results of moderate size; for others, and for several

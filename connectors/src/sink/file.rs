@@ -439,7 +439,7 @@ mod tests {
         }
     }
 
-    /// What the run of that number is told, of the query with that id, whose first epoch is `first`.
+    /// The context of a run with that number, of the query with that id, whose first epoch is `first`.
     fn context(id: &str, execution: u64, first: u64) -> SinkContext {
         let context = SinkContext::new(id, OutputMode::Append, false).durable(execution);
         let context = context.identified(identity(id, execution)).of_sink("sink", 1);

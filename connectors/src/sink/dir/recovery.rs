@@ -37,7 +37,7 @@ impl Parts {
                 let is_fresh = context.committed.is_none() && !context.fork;
                 let has_pending = list.iter().any(|(_, kind)| *kind == Kind::Pending);
                 let has_some = has_pending || list.iter().any(|(_, kind)| *kind == Kind::Finished);
-                // A query that begins is told below what it can do about finished files.
+                // For a query that begins, the refusal below names the finished files and what to do.
                 let finished_only = is_fresh && !has_pending && some(Kind::Finished).next().is_some();
                 let may_begin = finished_only && (self.adds || context.durable);
                 let may_add = is_fresh && !has_pending && self.adds;
@@ -71,7 +71,7 @@ impl Parts {
             "{} holds {} files of an earlier run, such as {name}, while the checkpoint of this query is new: all \
              rows would be written once more beside them. Start the query with the checkpoint that they belong to; or, \
              to begin anew, empty the directory or give the sink another one; or, if these rows are to come beside \
-             those, say so by `.add_to_existing()` on the sink",
+             those, call `.add_to_existing()` on the sink",
             self.dir.display(),
             parts.len()
         )))

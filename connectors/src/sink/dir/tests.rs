@@ -154,7 +154,7 @@ fn another_run_adds_files_and_writes_over_none() {
     assert_eq!(numbers(scratch.path()), [1, 2]);
 }
 
-/// What the run of that number is told, of the query with that id, whose first epoch is `first`.
+/// The context of a run with that number, of the query with that id, whose first epoch is `first`.
 fn context(id: &str, execution: u64, first: u64) -> SinkContext {
     let context = SinkContext::new(id, OutputMode::Append, false).durable(execution);
     let context = context.identified(identity(id, execution)).of_sink("sink", 1);
@@ -206,7 +206,7 @@ fn new_checkpoint_over_finished_files_is_refused_unless_adding() {
             assert!(error.contains(part), "{error}");
         }
     }
-    // One that is new to a query that goes on, and one that is told to add.
+    // A sink that is new to a query that resumes, and one with `add_to_existing`.
     run(json_lines_dir(dir), &context("one", 2, 5)).unwrap();
     run(json_lines_dir(dir).add_to_existing(), &context("two", 2, 0)).unwrap();
     let shown = files(dir, false);
