@@ -84,7 +84,7 @@ impl Bins {
         !self.nan && self.infinite == [false; 2]
     }
 
-    /// Sees to it that there are so many bins from `first` on; says where they begin.
+    /// Makes room for `bins` bins from `first` on. Returns the index of the first one.
     fn place(&mut self, first: usize, bins: usize) -> usize {
         if self.bins.is_empty() {
             self.first = first as u16;

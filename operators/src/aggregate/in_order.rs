@@ -88,7 +88,7 @@ impl<A: Aggregate> InOrder<A> {
         }
     }
 
-    /// Merges the first so many runs into one.
+    /// Merges the first runs into one.
     fn merge_first(&self, runs: &mut Runs<A::Acc>, count: usize) {
         if count > 1 {
             let mut others = runs.list.drain(..count).collect::<Vec<_>>().into_iter();

@@ -129,7 +129,7 @@ pub struct StateSchema {
     pub value: Schema,
     /// Whether rows of the state may leave memory without a checkpoint.
     pub spills: bool,
-    /// The slot, as it is written, whose entries are the engine's own and have no user's type.
+    /// The written slot whose entries are the engine's own and have no type of the user.
     pub own_slot: Option<&'static [u8]>,
 }
 

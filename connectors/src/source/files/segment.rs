@@ -18,7 +18,7 @@ const UNTERMINATED: Duration = Duration::from_secs(5);
 /// same file doubles it.
 const RESUME: Duration = Duration::from_secs(1);
 
-/// What becomes of followed files, as it is written down.
+/// What happened to followed files, as the log records it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Note {
