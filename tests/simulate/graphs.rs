@@ -113,12 +113,16 @@ impl Windows {
     }
 
     pub(crate) fn journaled(world: &mut World) -> Windows {
-        // Sockets do not end: a last row in each partition closes all windows but its own.
         let mut input = partitions(world, 120);
         let wanted = rows(&windows(&input.concat(), WINDOW, WINDOW));
-        input.iter_mut().for_each(|events| events.push(LAST));
+        // A socket ends, and its end closes all windows; or it does not, and a last row in each partition closes them.
+        let ends = world.choose(2) == 0;
+        if !ends {
+            input.iter_mut().for_each(|events| events.push(LAST));
+        }
         let windows = Windows::over(world, "journaled", Kind::Tumbling, vec![input]);
-        let sources = windows.sources.into_iter().map(|source| source.once().without_end()).collect();
+        let sources = windows.sources.into_iter().map(SimSource::once);
+        let sources = sources.map(|source| if ends { source } else { source.without_end() }).collect();
         Windows { sources, wanted, is_journaled: true, ..windows }
     }
 
