@@ -9,11 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidemill_operators::keeping;
 
 /// A piece of text, cheap to make and to clone: 24 bytes that point into a shared block.
 ///
 /// It behaves as the `str` that it is: compares, hashes and serializes like one. A `Text` keeps its whole block in
-/// memory; whoever keeps a short one for long should keep a `String` made from it.
+/// memory. In keys and state it does not: the engine copies its bytes there, once for each new key and for each value that an
+/// aggregate keeps, also where it is in a tuple, a struct or a collection. Code that keeps a short one elsewhere for long
+/// should keep a `String` made from it.
 ///
 /// ```
 /// use tidemill_connectors::Text;
@@ -24,7 +27,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// assert_eq!(word.len(), 2);
 /// assert_eq!(word.to_uppercase(), "BE");
 /// ```
-#[derive(Clone)]
 pub struct Text {
     block: Arc<Block>,
     start: usize,
@@ -45,6 +47,9 @@ struct Origin {
     /// What stands there for bytes that are no text.
     replaced: Option<Replaced>,
 }
+
+/// A text whose block is larger than itself by more than this factor and number of bytes is copied where it is kept.
+const ROOMY: (usize, usize) = (2, 128);
 
 /// Where what stands for bytes that are no text ends, one after the other: in the text, and in the bytes that were read.
 pub(crate) type Replaced = Arc<[(usize, usize)]>;
@@ -99,6 +104,25 @@ impl Text {
         crate::words(self)
     }
 
+    /// A share of the block; in state, a copy.
+    #[inline]
+    fn part(&self, start: usize, end: usize) -> Text {
+        let text = Text { block: Arc::clone(&self.block), start, end };
+        if keeping::on_clone() { text.into_owned() } else { text }
+    }
+
+    /// The same text in a block of its own, unless its block has little else in it.
+    #[cold]
+    fn into_owned(self) -> Text {
+        let (factor, bytes) = ROOMY;
+        if self.block.text.capacity() <= self.len().saturating_mul(factor).saturating_add(bytes) {
+            return self;
+        }
+        let origin = self.block.origin.as_ref().map(|origin| origin.of_part(self.start, self.end));
+        let text = self.as_str().to_owned();
+        Text { end: text.len(), start: 0, block: Arc::new(Block { text, origin }) }
+    }
+
     /// A part of the text, by bytes, sharing the same memory. Empty if the range is out of bounds or cuts a character
     /// in two.
     #[inline]
@@ -106,9 +130,9 @@ impl Text {
     pub fn slice(&self, range: Range<usize>) -> Text {
         let (start, end) = (self.start.saturating_add(range.start), self.start.saturating_add(range.end));
         if end <= self.end && self.block.text.get(start..end).is_some() {
-            Text { block: Arc::clone(&self.block), start, end }
+            self.part(start, end)
         } else {
-            Text { block: Arc::clone(&self.block), start: self.start, end: self.start }
+            self.part(self.start, self.start)
         }
     }
 }
@@ -122,6 +146,26 @@ impl Origin {
             Some((text, read)) => read + (at - text),
             None => at,
         }
+    }
+
+    /// The origin of a part of the text.
+    fn of_part(&self, start: usize, end: usize) -> Origin {
+        let begin = self.read(start);
+        let part = self.replaced.iter().flat_map(|replaced| replaced.iter());
+        let part = part.filter(|(text, _)| start < *text && *text <= end);
+        let part: Replaced = part.map(|(text, read)| (text - start, read.saturating_sub(begin))).collect();
+        Origin {
+            file: Arc::clone(&self.file),
+            at: self.at.saturating_add(begin as u64),
+            replaced: (!part.is_empty()).then_some(part),
+        }
+    }
+}
+
+impl Clone for Text {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.part(self.start, self.end)
     }
 }
 
@@ -257,6 +301,29 @@ mod tests {
         assert_eq!(text.slice(2..3), "");
         assert_eq!(text.slice(0..99), "");
         assert_eq!(text.slice(2..4).slice(0..3), "");
+    }
+
+    #[test]
+    fn owned_copy_keeps_its_place_in_lossy_file() {
+        let block = format!("{}\u{fffd}é\u{fffd}z{}", "a".repeat(200), "b".repeat(200));
+        // One byte was read for each character of replacement, which takes three.
+        let replaced: Replaced = Arc::new([(203, 201), (208, 204)]);
+        let block = Text::read(block, Arc::from(Path::new("words.txt")), 1_000, Some(replaced));
+        for (start, end) in [(198, 210), (203, 209), (0, 3), (208, 209)] {
+            let part = block.slice(start..end);
+            let owned = part.clone().into_owned();
+            assert!(!Arc::ptr_eq(&owned.block, &block.block));
+            assert_eq!(owned, part);
+            assert_eq!(owned.place(), part.place());
+            let bytes = |text: &Text| (0..text.len()).map(|at| text.byte_of_file(at)).collect::<Vec<_>>();
+            assert_eq!(bytes(&owned), bytes(&part), "{start}..{end}");
+        }
+    }
+
+    #[test]
+    fn text_that_fills_its_block_is_not_copied() {
+        let text = Text::from("tide");
+        assert!(Arc::ptr_eq(&text.clone().into_owned().block, &text.block));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub mod codec;
 pub mod graph;
 mod group;
 mod journal;
+#[doc(hidden)]
+pub mod keeping;
 mod key;
 mod operator;
 pub mod schema;

@@ -68,6 +68,8 @@ where
 
     const RETRACTS: bool = T::RETRACTS;
 
+    const OWNS: bool = true;
+
     #[inline]
     fn create(&self, value: &V) -> (T, u64) {
         (T::of(self.number.of(value).to_f64()), 1)

@@ -47,6 +47,8 @@ impl<T: 'static> Aggregate for Count<T> {
 
     const RETRACTS: bool = true;
 
+    const OWNS: bool = true;
+
     #[inline]
     fn create(&self, _value: &T) -> u64 {
         1

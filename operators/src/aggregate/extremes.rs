@@ -2,6 +2,7 @@
 
 use super::{Aggregate, Projection};
 use crate::Data;
+use crate::keeping::{keep, watch};
 
 /// The least value over the records. A value that does not compare to itself (a floating point NaN) yields to any that
 /// does.
@@ -61,14 +62,19 @@ macro_rules! extreme {
             type Acc = N;
             type Out = N;
 
+            const OWNS: bool = true;
+
             #[inline]
             fn create(&self, value: &T) -> N {
-                self.value.of(value)
+                keep(|| self.value.of(value))
             }
 
             #[inline]
             fn add(&self, acc: &mut N, value: &T) {
-                self.merge(acc, self.value.of(value));
+                let (other, shares) = watch(|| self.value.of(value));
+                if other $better *acc || incomparable(acc) {
+                    *acc = if shares { keep(|| other.clone()) } else { other };
+                }
             }
 
             #[inline]

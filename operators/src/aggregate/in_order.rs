@@ -108,6 +108,7 @@ impl<A: Aggregate> Aggregate for InOrder<A> {
     const SHRINKS: bool = A::SHRINKS;
     const RELIEVES: bool = A::RELIEVES;
     const ORDERED: bool = true;
+    const OWNS: bool = A::OWNS;
 
     #[inline]
     fn create(&self, value: &A::In) -> Runs<A::Acc> {

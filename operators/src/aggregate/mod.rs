@@ -13,6 +13,7 @@ mod exact;
 mod extremes;
 mod fold;
 mod in_order;
+pub(crate) mod kept;
 mod number;
 mod projection;
 mod reduce;
@@ -127,6 +128,11 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// [`InOrder`] makes them so.
     #[doc(hidden)]
     const ORDERED: bool = false;
+
+    /// Whether `create` and `add` see to it themselves that the accumulator shares no memory with records. Otherwise whatever
+    /// they clone is a copy.
+    #[doc(hidden)]
+    const OWNS: bool = false;
 
     /// An accumulator that has seen one record.
     fn create(&self, value: &Self::In) -> Self::Acc;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Aggregate;
 use crate::Data;
+use crate::keeping::{keep, watch};
 
 /// Two records combined into one of the same type, again and again.
 ///
@@ -50,14 +51,21 @@ where
     type Acc = T;
     type Out = T;
 
+    const OWNS: bool = true;
+
     #[inline]
     fn create(&self, value: &T) -> T {
-        value.clone()
+        keep(|| value.clone())
     }
 
     #[inline]
     fn add(&self, acc: &mut T, value: &T) {
-        self.merge(acc, value.clone());
+        let (other, shares) = watch(|| value.clone());
+        self.merge(acc, other);
+        if shares {
+            // What the function left as it was is its own owner, and this clone of it is another share.
+            *acc = keep(|| acc.clone());
+        }
     }
 
     #[inline]

@@ -69,6 +69,8 @@ where
 
     const RETRACTS: bool = T::RETRACTS;
 
+    const OWNS: bool = true;
+
     #[inline]
     fn create(&self, value: &V) -> T {
         T::of(self.number.of(value))

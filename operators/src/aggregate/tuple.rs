@@ -22,6 +22,7 @@ macro_rules! tuples {
             const SHRINKS: bool = $head::SHRINKS $(&& $tail::SHRINKS)+;
             const RELIEVES: bool = $head::RELIEVES $(|| $tail::RELIEVES)+;
             const ORDERED: bool = $head::ORDERED $(|| $tail::ORDERED)+;
+            const OWNS: bool = $head::OWNS $(&& $tail::OWNS)+;
             const RETRACTS: bool = $head::RETRACTS $(&& $tail::RETRACTS)+;
 
             #[inline]

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use either::Either;
 
 use super::{Dealer, Front, Late, Outbox, Partial};
+use crate::aggregate::kept;
 use crate::arrival;
+use crate::keeping::keep;
 use crate::source::feed::{Rows, incoming};
 use crate::state::{PartialState, is_wide};
 use crate::stream::Keying;
@@ -117,8 +119,8 @@ where
                 } else {
                     taken += 1;
                     let slot = state.slot(time, &value);
-                    let acc = aggregate.create(&value);
-                    let key = std::borrow::ToOwned::to_owned(key);
+                    let acc = kept::create(aggregate, &value);
+                    let key = keep(|| std::borrow::ToOwned::to_owned(key));
                     out.push(Partial { hash, key, slot, acc }, context);
                 }
             });

@@ -11,6 +11,7 @@ use std::hash::Hash;
 use super::Mark;
 use super::table::Table;
 use crate::hash_key;
+use crate::keeping::keep;
 
 /// With fewer keys a table is handed over as it is: a record that comes alone should cost one copy of its key.
 const MANY: usize = 64;
@@ -56,7 +57,7 @@ impl<K: Hash + Eq + Clone, Acc: Clone, M: Mark> Known<K, Acc, M> {
         Q: Eq + ToOwned<Owned = K> + ?Sized,
     {
         let known = self.keys.remove(hash, |entry| entry.key.borrow() == key);
-        let key = known.map_or_else(|| key.to_owned(), |entry| entry.key);
+        let key = known.map_or_else(|| keep(|| key.to_owned()), |entry| entry.key);
         table.insert(hash, key, acc);
     }
 

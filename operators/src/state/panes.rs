@@ -10,6 +10,7 @@ use super::pane_snapshot::Record;
 use super::table::Table;
 use super::totals::Totals;
 use super::{GroupState, Intake, Mark, PartialState, Reach};
+use crate::aggregate::kept;
 use crate::window::Grid;
 use crate::{Aggregate, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window, hash_key};
 
@@ -272,11 +273,21 @@ impl<K: Key, A: Aggregate, M: Mark> Intake<K, A> for PaneState<K, A, M> {
         let pane = self.pane(time);
         if A::RETRACTS && pane.summed.is_some() {
             return self.put_in_both(aggregate, hash, key, time, |table| {
-                table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value))
+                table.bump(
+                    hash,
+                    key,
+                    || kept::create(aggregate, value),
+                    |acc| kept::add(aggregate, acc, value),
+                )
             });
         }
         let start = pane.start;
-        if pane.table.bump(hash, key, || aggregate.create(value), |acc| aggregate.add(acc, value)) {
+        if pane.table.bump(
+            hash,
+            key,
+            || kept::create(aggregate, value),
+            |acc| kept::add(aggregate, acc, value),
+        ) {
             self.changes.push((start, hash));
         }
     }
@@ -324,7 +335,12 @@ impl<K: Key, A: Aggregate, M: Mark> Intake<K, A> for PaneState<K, A, M> {
             // The key is copied, small as it mostly is, so that in the loop it need not be in memory.
             return self.turn(aggregate, hash, key.to_owned(), time, value, watermark);
         }
-        if self.hot.table.bump(hash, key, || aggregate.create(&value), |acc| aggregate.add(acc, &value)) {
+        if self.hot.table.bump(
+            hash,
+            key,
+            || kept::create(aggregate, &value),
+            |acc| kept::add(aggregate, acc, &value),
+        ) {
             self.changes.push((self.hot.start, hash));
         }
         None

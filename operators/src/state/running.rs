@@ -6,6 +6,7 @@ use std::hash::Hash;
 use super::known::Known;
 use super::table::Table;
 use super::{GroupState, Intake, Mark, PartialState, Reach, split};
+use crate::aggregate::kept;
 use crate::{
     Aggregate, Change, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, decode,
     hash_key,
@@ -100,7 +101,8 @@ impl<K: Key, A: Aggregate, M: Mark> Intake<K, A> for RunningState<K, A, M> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let (first, add) = (|| aggregate.create(value), |acc: &mut A::Acc| aggregate.add(acc, value));
+        let (first, add) =
+            (|| kept::create(aggregate, value), |acc: &mut A::Acc| kept::add(aggregate, acc, value));
         if Known::<K, A::Acc, M>::PAYS {
             self.known.bump(&mut self.table, hash, key, first, add);
         } else if self.table.bump(hash, key, first, add) {

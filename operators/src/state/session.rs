@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::ser::SerializeSeq;
 
 use super::Mark;
+use crate::aggregate::kept;
 use crate::{Aggregate, EventTime, OperatorError, Window, decode};
 
 /// A session that is open.
@@ -27,7 +28,7 @@ impl<A: Aggregate> Part<'_, A> {
     /// A session that is marked, as it is new.
     pub(super) fn begin<M: Mark>(self, aggregate: &A, window: Window) -> Session<A::Acc, M> {
         let acc = match self {
-            Part::Record(value) => aggregate.create(value),
+            Part::Record(value) => kept::create(aggregate, value),
             Part::Aggregated(mut acc) => {
                 aggregate.seal(&mut acc);
                 acc
@@ -40,7 +41,7 @@ impl<A: Aggregate> Part<'_, A> {
 
     fn join(self, aggregate: &A, acc: &mut A::Acc) {
         match self {
-            Part::Record(value) => aggregate.add(acc, value),
+            Part::Record(value) => kept::add(aggregate, acc, value),
             Part::Aggregated(other) => aggregate.merge(acc, other),
         }
     }

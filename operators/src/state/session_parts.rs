@@ -10,6 +10,8 @@ use std::hash::Hash;
 
 use super::table::{Entry, Table};
 use super::{Gap, Intake, PartialState};
+use crate::aggregate::kept;
+use crate::keeping::keep;
 use crate::{Aggregate, EventTime, Key, Window, hash_key};
 
 /// Accumulators by key and part of a session.
@@ -46,11 +48,11 @@ impl<K: Key, A: Aggregate, G: Gap<A::In>> SessionParts<K, A, G> {
             Some(Entry { acc: part, .. })
                 if window.start <= part.window.end && part.window.start <= window.end =>
             {
-                aggregate.add(&mut part.acc, value);
+                kept::add(aggregate, &mut part.acc, value);
                 part.window.start = part.window.start.min(window.start);
                 part.window.end = part.window.end.max(window.end);
             }
-            _ => self.add_apart(aggregate, hash, key, Part { window, acc: aggregate.create(value) }),
+            _ => self.add_apart(aggregate, hash, key, Part { window, acc: kept::create(aggregate, value) }),
         }
     }
 
@@ -62,7 +64,7 @@ impl<K: Key, A: Aggregate, G: Gap<A::In>> SessionParts<K, A, G> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let Some(entry) = self.table.find_mut(hash, key) else {
-            self.table.insert(hash, key.to_owned(), part);
+            self.table.insert(hash, keep(|| key.to_owned()), part);
             return;
         };
         let earlier = match part.window.start > entry.acc.window.start {

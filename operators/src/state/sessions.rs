@@ -8,6 +8,7 @@ use super::session::{Content, Landed, Part, Session, Sessions, Spare, read};
 use super::table::{Entry, Table, relieve};
 use super::timers::Timers;
 use super::{GroupState, Intake, Mark, Reach};
+use crate::aggregate::kept;
 use crate::arrival;
 use crate::{
     Aggregate, Change, EventTime, Key, KeyGroup, OperatorError, SnapshotReader, SnapshotWriter, Window,
@@ -104,7 +105,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         if window.start < last.window.start || last.window.end < window.start {
             return false;
         }
-        aggregate.add(&mut last.acc, value);
+        kept::add(aggregate, &mut last.acc, value);
         last.window.end = last.window.end.max(window.end);
         if last.mark.set() {
             self.changes.push(hash);

@@ -7,6 +7,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry as Slot, OccupiedEntry};
 
 use super::{Mark, Reach};
+use crate::keeping::keep;
 use crate::{KeyGroup, hash_key};
 
 /// What is kept for a key. As small as its parts: `(u64, u64)` with an untracked mark is 16 bytes.
@@ -47,7 +48,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     }
 
     /// The entry of a key: with an accumulator that `first` makes if the key is new, otherwise passed to `add`. The
-    /// key is made owned only if it is new.
+    /// key is copied only if it is new, and the copy owns its bytes.
     #[inline]
     pub(super) fn upsert<Q>(
         &mut self,
@@ -66,9 +67,9 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
                 add(&mut entry.acc);
                 entry
             }
-            Slot::Vacant(slot) => {
-                slot.insert(Entry { key: key.to_owned(), acc: first(), mark: M::default() }).into_mut()
-            }
+            Slot::Vacant(slot) => slot
+                .insert(Entry { key: keep(|| key.to_owned()), acc: first(), mark: M::default() })
+                .into_mut(),
         }
     }
 
@@ -90,7 +91,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
             add(&mut entry.acc);
             return entry.mark.set();
         }
-        self.insert(hash, key.to_owned(), first())
+        self.insert(hash, keep(|| key.to_owned()), first())
     }
 
     /// Adds an entry for a key that has none, and marks it; says whether it was not marked before. Out of line, so that
