@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tidemill::checkpoint::MemoryStorage;
-use tidemill::connectors::{channel, memory_sink, text_files};
+use tidemill::connectors::{channel, memory, memory_sink, text_files};
 use tidemill::testing::{SimClock, TestDriver};
 use tidemill::{Graph, Mode, Options, ProcessingTime, Run, Trigger};
 
@@ -96,5 +96,26 @@ fn clock_set_back_and_forward_stalls_nothing() {
         goes_on(options(Mode::MicroBatch, workers));
         goes_on(options(Mode::MicroBatch, workers).with_trigger(Trigger::Every(Duration::from_millis(200))));
         goes_on(options(Mode::Continuous, workers).with_checkpoint_interval(Duration::from_millis(100)));
+    }
+}
+
+#[test]
+fn first_epoch_begins_at_a_multiple_of_the_interval() {
+    for (begin, first) in [(1_300_000, 2_000_000), (2_000_000, 2_000_000), (2_000_001, 3_000_000), (-1, 0)] {
+        let graph = Graph::new("every second");
+        graph.source(memory(0..10u64)).sink(memory_sink().0);
+        let clock = SimClock::new();
+        clock.set(ProcessingTime(begin));
+        let options = Options::default().with_trigger(Trigger::Every(Duration::from_secs(1)));
+        let mut driver = TestDriver::new(&graph, options, &clock).unwrap();
+        driver.settle().unwrap();
+        if first > begin {
+            assert_eq!(driver.committed(), None, "{begin}");
+            driver.advance(Duration::from_micros((first - begin - 1).unsigned_abs())).unwrap();
+            assert_eq!(driver.committed(), None, "{begin}");
+            driver.advance(Duration::from_micros(1)).unwrap();
+        }
+        assert!(driver.committed().is_some(), "{begin}");
+        assert_eq!(driver.progress().total_input_rows, 10);
     }
 }

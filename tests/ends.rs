@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill::checkpoint::MemoryStorage;
-use tidemill::connectors::{channel, memory_sink};
+use tidemill::connectors::{channel, discard, memory_sink, rate};
 use tidemill::{
     EventTime, Graph, Journal, Mode, Options, PlanLimits, Poll, Reader, ReaderContext, Run, Source,
     SourceError, Trigger, tumbling,
@@ -142,6 +142,33 @@ fn source_that_ended_before_restart_does_not_hold_union() {
             });
             query.stop();
             end(query, &what).unwrap();
+        }
+    }
+}
+
+#[test]
+fn end_offset_has_every_partition_from_the_beginning() {
+    let index = |offsets: &std::collections::BTreeMap<u32, serde_json::Value>| -> Vec<u64> {
+        offsets.values().map(|at| at["index"].as_u64().unwrap()).collect()
+    };
+    for mode in MODES {
+        for workers in [1, 2, 3] {
+            // Partitions that end in epochs of their own.
+            for round in 0..20 {
+                let graph = Graph::new("ends");
+                graph.source(rate(100_000).partitions(3).rows(1_000)).sink(discard().0);
+                let way = options(mode, workers).with_checkpoint_interval(Duration::from_millis(1));
+                let query = graph.start(way).unwrap();
+                let at_start = query.progress();
+                let summary = end(query, "ends").unwrap();
+                for (progress, most) in [(&at_start, 1_000), (&summary.last, 1_000)] {
+                    let offsets = index(&progress.sources[0].end_offset);
+                    assert_eq!(offsets.len(), 3, "{mode}, {workers} workers, round {round}: {offsets:?}");
+                    assert!(offsets.iter().sum::<u64>() <= most, "{offsets:?}");
+                }
+                let offsets = index(&summary.last.sources[0].end_offset);
+                assert_eq!(offsets.iter().sum::<u64>(), 1_000, "{mode}, {workers} workers: {offsets:?}");
+            }
         }
     }
 }

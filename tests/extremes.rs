@@ -5,10 +5,14 @@ mod common;
 
 use std::time::Duration;
 
-use tidemill::connectors::{MemorySource, discard, for_each, iterate_partitions, memory, memory_sink};
-use tidemill::{EventTime, Graph, Mode, WindowResult, session, sliding, tumbling};
+use tidemill::connectors::{
+    MemorySource, discard, for_each, iterate_partitions, json_lines_dir, memory, memory_sink, text_files,
+};
+use tidemill::{
+    EventTime, Graph, Idle, Mode, Restart, Run, Trigger, WindowResult, session, sliding, tumbling,
+};
 
-use common::{MODES, assert_same, options, run_well};
+use common::{MODES, assert_same, end, options, run_well, wait_until};
 
 #[test]
 fn a_million_keys_are_a_million_results() {
@@ -190,4 +194,67 @@ fn a_small_queue_slows_a_query_and_does_not_stop_it() {
             drop(count);
         }
     }
+}
+
+/// Whatever is as long as a duration can be is for ever.
+#[test]
+fn longest_durations_are_for_ever() {
+    let max = Duration::MAX;
+    // Windows are in whole microseconds.
+    let size = Duration::from_micros(u64::MAX);
+    for mode in MODES {
+        let place = tempfile::tempdir().unwrap();
+        let lines = place.path().join("lines");
+        std::fs::write(&lines, "to be\nor not\nto be\n").unwrap();
+        let graph = Graph::new("long");
+        let lines = graph.source(text_files(lines.display().to_string()).poll_interval(max));
+        let timed =
+            lines.with_watermark(|line| EventTime::from_secs(line.len() as i64), max).idle_after(max).boxed();
+        let keyed = || timed.clone().key_by(|line| line.clone());
+        let directory = json_lines_dir(place.path().join("tumbling")).roll_every(max);
+        keyed().window(tumbling(size)).count().append().sink(directory);
+        keyed().window(sliding(size, size)).count().append().sink(discard().0);
+        keyed().window(session(size)).count().append().sink(discard().0);
+        keyed().count().update_every(max).sink(discard().0);
+        let way = options(mode, 1)
+            .with_idle(Idle::Spin(Duration::from_micros(1)))
+            .with_checkpoint(place.path().join("checkpoint"))
+            .with_stop_timeout(max)
+            .with_restart(Restart::Times { times: 9, backoff: max });
+        let way = match mode {
+            Mode::MicroBatch => way,
+            Mode::Continuous => way.with_checkpoint_interval(max),
+        };
+        let query = graph.start(way).unwrap();
+        if mode == Mode::MicroBatch {
+            wait_until(&query, "rows", |query| query.progress().total_input_rows == 3);
+        }
+        query.stop();
+        end(query, "long").unwrap();
+    }
+    let graph = Graph::new("never");
+    graph.source(memory([1])).sink(discard().0);
+    let query = graph.start(options(Mode::MicroBatch, 1).with_trigger(Trigger::Every(max))).unwrap();
+    query.stop();
+    assert_eq!(end(query, "never").unwrap().input_rows, 0);
+}
+
+#[test]
+fn restart_after_longest_backoff_can_be_stopped() {
+    let place = tempfile::tempdir().unwrap();
+    let graph = Graph::new("fails");
+    let (sender, failed) = std::sync::mpsc::channel();
+    let fails = move |_: &u64| {
+        sender.send(()).unwrap();
+        panic!("no");
+    };
+    graph.source(memory([1u64])).inspect(fails).sink(discard().0);
+    let way = options(Mode::MicroBatch, 1)
+        .with_checkpoint(place.path().join("checkpoint"))
+        .with_restart(Restart::Times { times: 3, backoff: Duration::MAX });
+    let query = graph.start(way).unwrap();
+    failed.recv().unwrap();
+    query.stop();
+    let error = end(query, "fails").unwrap_err().to_string();
+    assert!(error.contains("no"), "{error}");
 }

@@ -50,5 +50,22 @@ fn a_query_that_has_ended_says_so_when_it_is_asked_for_a_savepoint() {
     let query = graph.start(options).unwrap();
     common::wait_until(&query, "the end", tidemill::QueryHandle::is_finished);
     let error = query.savepoint(directory.path().join("savepoint")).unwrap_err();
-    assert!(error.to_string().contains("has ended"), "{error}");
+    assert!(matches!(error, tidemill::RunError::Ended { .. }), "{error}");
+    assert!(error.to_string().starts_with("the query has ended, so there can be no savepoint"), "{error}");
+    assert!(!directory.path().join("savepoint").exists());
+}
+
+#[test]
+fn savepoint_before_first_commit_leaves_no_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let graph = Graph::new("silent");
+    let (_sender, input) = channel::<u64>(1);
+    graph.source(input.journaled()).sink(discard().0);
+    let options = common::options(Mode::MicroBatch, 1).with_checkpoint(directory.path().join("checkpoint"));
+    let query = graph.start(options).unwrap();
+    let error = query.savepoint(directory.path().join("above/savepoint")).unwrap_err();
+    assert!(error.to_string().contains("no epoch has been committed yet"), "{error}");
+    assert!(!directory.path().join("above").exists());
+    query.stop();
+    query.wait().unwrap();
 }

@@ -1,6 +1,7 @@
 //! What the threads of a query share: plans, the commit point, the failure that ends it, queues and counters.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
@@ -14,8 +15,8 @@ use tidemill_operators::{
 };
 
 use crate::RunError;
+use crate::checkpoint::CheckpointError;
 use crate::checkpoint::compaction::Compacted;
-use crate::checkpoint::{CheckpointError, Storage};
 use crate::error::Site;
 use crate::ledger::Ledger;
 use crate::recovery::Resume;
@@ -49,7 +50,7 @@ pub(crate) enum Event {
     /// The checkpoint has been compacted.
     Compacted(Result<Compacted, CheckpointError>),
     /// Somebody wants a copy of the last commit.
-    Savepoint { storage: SavepointTarget, reply: Sender<Result<Epoch, RunError>> },
+    Savepoint { directory: PathBuf, reply: Sender<Result<Epoch, RunError>> },
     /// A sink has committed an epoch.
     Committed { epoch: Epoch },
     /// Something may have come in.
@@ -60,15 +61,6 @@ pub(crate) enum Event {
     WorkerDone,
     /// The query has failed, or is to stop.
     Wake,
-}
-
-/// Where a savepoint goes.
-pub(crate) struct SavepointTarget(pub(crate) Arc<dyn Storage>);
-
-impl std::fmt::Debug for SavepointTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.describe())
-    }
 }
 
 /// The next number for nodes of runs; 0 is for those who are in none.

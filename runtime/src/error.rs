@@ -155,6 +155,14 @@ pub enum RunError {
         #[source]
         error: Box<RunError>,
     },
+    /// The query has ended, so there is nothing left that could do what was asked.
+    #[error(
+        "the query has ended, so there can be no {wanted} of it: start it again and ask while it runs; its checkpoint stays as it is"
+    )]
+    Ended {
+        /// What was asked for.
+        wanted: &'static str,
+    },
     /// The engine could not be set up: threads, signals.
     #[error("the engine cannot start: {0}")]
     Engine(String),
@@ -196,6 +204,7 @@ impl RunError {
             | RunError::Options { .. }
             | RunError::Panic { .. }
             | RunError::Stuck { .. }
+            | RunError::Ended { .. }
             | RunError::Restore { .. } => Fault::User,
             RunError::Checkpoint(_) => Fault::World,
             RunError::Source { error, .. } => match error {

@@ -33,7 +33,7 @@ pub struct Progress {
     pub duration_us: Durations,
     /// The watermark, the least over all streams; `None` without event time.
     pub watermark: Option<EventTime>,
-    /// The sources.
+    /// The sources; before the first commit as the query begins with them.
     pub sources: Vec<SourceProgress>,
     /// The operators that keep state.
     pub state_operators: Vec<StateProgress>,
@@ -78,7 +78,7 @@ pub struct SourceProgress {
     pub num_input_rows: u64,
     /// Malformed rows skipped so far.
     pub skipped_rows: u64,
-    /// The next row to be read, by partition.
+    /// The next row to be read after the last commit, of every partition.
     pub end_offset: BTreeMap<u32, serde_json::Value>,
 }
 

@@ -11,7 +11,7 @@ use tidemill_operators::{Clock, DynSource, Graph, Mode, SourceError};
 
 use crate::checkpoint::{self, LocalDirectory, Storage};
 use crate::clock::{engine_clock, not_before};
-use crate::control::{Control, ControlSpec, Event, SavepointTarget};
+use crate::control::{Control, ControlSpec, Event};
 use crate::driver::{Driver, Keeper};
 use crate::engine::Layout;
 use crate::error::RunError;
@@ -272,12 +272,12 @@ impl QueryHandle {
     /// # Errors
     ///
     /// [`RunError::Checkpoint`] if nothing has been committed yet or the copy fails, [`RunError::Options`] if the query
-    /// has no checkpoint, [`RunError::Engine`] if it has ended.
+    /// has no checkpoint, [`RunError::Ended`] if it has ended.
     pub fn savepoint(&self, directory: impl Into<PathBuf>) -> Result<u64, RunError> {
-        let storage = Arc::new(LocalDirectory::open(directory)?);
+        let directory = directory.into();
         loop {
             let (reply, answer) = crossbeam_channel::bounded(1);
-            let event = Event::Savepoint { storage: SavepointTarget(storage.clone()), reply };
+            let event = Event::Savepoint { directory: directory.clone(), reply };
             let sender = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if sender.is_some_and(|sender| sender.send(event).is_ok()) {
                 loop {
@@ -290,7 +290,7 @@ impl QueryHandle {
                 }
             }
             if self.is_finished() {
-                return Err(RunError::Engine("the query has ended".to_owned()));
+                return Err(RunError::Ended { wanted: "savepoint" });
             }
             // It has failed, and is about to start again or to end.
             sim::sleep(Duration::from_millis(2));

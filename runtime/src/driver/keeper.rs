@@ -1,6 +1,7 @@
 //! The driver's hand on the checkpoint: plans before epochs are read, commits once everything about them is durable.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -16,7 +17,7 @@ use crate::checkpoint::records::{
 };
 use crate::checkpoint::source_log::KeptLog;
 use crate::checkpoint::store::Checkpoint;
-use crate::checkpoint::{CheckpointError, Storage};
+use crate::checkpoint::{CheckpointError, LocalDirectory};
 use crate::control::{Control, EpochPlan, Event};
 use crate::engine::Layout;
 use crate::ledger::PartitionMark;
@@ -88,6 +89,11 @@ impl Keeper {
             Some((node, ranges.iter().map(|(_, to)| to.0.clone()).collect()))
         });
         Some(EpochPlan { epoch, now: plan.clock, ends: ends.collect(), begins_run: plan.begins_run })
+    }
+
+    /// Whether epochs that the last run planned are still to be read again.
+    pub(super) fn has_plans(&self) -> bool {
+        !self.plans.is_empty()
     }
 
     /// Reserves the number of an epoch without a plan, and of some that follow: no other run will use them.
@@ -274,13 +280,13 @@ impl Keeper {
         self.checkpoint.compacted(result);
     }
 
-    /// Copies the last commit.
-    pub(super) fn savepoint(&self, target: &dyn Storage) -> Result<Epoch, RunError> {
+    /// Copies the last commit into a directory, which is made if there is something to copy.
+    pub(super) fn savepoint(&self, directory: PathBuf) -> Result<Epoch, RunError> {
         let Some(last) = self.checkpoint.last() else {
             let problem = "no epoch has been committed yet, so there is nothing to save".to_owned();
             return Err(RunError::Checkpoint(CheckpointError::Misuse(problem)));
         };
-        self.checkpoint.savepoint(target)?;
+        self.checkpoint.savepoint(&LocalDirectory::open(directory)?)?;
         Ok(last.epoch)
     }
 }

@@ -9,6 +9,7 @@
 mod flight;
 mod keeper;
 mod pace;
+mod report;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::control::{Control, EpochPlan, Event};
 use crate::engine::Layout;
 use crate::error::RunError;
 use crate::options::{Options, Trigger};
-use crate::progress::{Durations, Progress, SourceProgress, StateProgress, Summary};
+use crate::progress::{Progress, Summary};
 use crate::user_code::code_of;
 
 /// How often sources are asked for news while they have none: at first, and at most.
@@ -67,6 +68,8 @@ struct Feed {
     source: Arc<dyn DynSource>,
     /// The next record to be planned, by partition.
     from: Vec<ErasedOffset>,
+    /// The next record behind the last commit, by partition.
+    committed: Vec<ErasedOffset>,
     ended: Vec<bool>,
     /// Where it stood when it was last given an epoch without rows, in which a reader at its end can report it.
     asked_for_end: Option<Vec<ErasedOffset>>,
@@ -116,16 +119,16 @@ impl Driver {
                 }
             }
             let ended = vec![false; from.len()];
-            sources.push(Feed { node, source, from, ended, asked_for_end: None });
+            let committed = from.clone();
+            sources.push(Feed { node, source, from, committed, ended, asked_for_end: None });
         }
         control.set_starts(sources.iter().map(|feed: &Feed| (feed.node, feed.from.clone())).collect());
         let first = control.resume.first();
         let sink_instances = layout.sinks(options.workers).iter().map(|s| s.instances).sum();
         let source_instances = sources.len() * options.workers;
-        let interval = options.checkpoint_interval;
         let due = match options.mode {
-            Mode::MicroBatch => now,
-            Mode::Continuous => now + interval,
+            Mode::MicroBatch => due_from(now, options.trigger),
+            Mode::Continuous => now + options.checkpoint_interval,
         };
         let mut driver = Driver {
             progress: Progress { name: layout.query.clone(), mode: options.mode, ..Progress::default() },
@@ -152,6 +155,7 @@ impl Driver {
             has_planned: false,
             keeper,
         };
+        driver.progress.sources = driver.sources_with(&BTreeMap::new());
         if matches!(driver.options.trigger, Trigger::AvailableNow | Trigger::Once) {
             driver.freeze(now)?;
         }
@@ -272,9 +276,9 @@ impl Driver {
                 }
                 false
             }
-            Event::Savepoint { storage, reply } => {
+            Event::Savepoint { directory, reply } => {
                 let result = match &self.keeper {
-                    Some(keeper) => keeper.savepoint(&*storage.0),
+                    Some(keeper) => keeper.savepoint(directory),
                     None => Err(RunError::Options {
                         option: "--checkpoint",
                         problem: "a savepoint is a copy of a checkpoint, and this query has none".to_owned(),
@@ -318,6 +322,13 @@ impl Driver {
 
     fn finish_epoch(&mut self, epoch: Epoch, flight: Flight, now: ProcessingTime) {
         self.summary.epochs += 1;
+        for feed in &mut self.sources {
+            for (partition, offset) in flight.offsets.get(&feed.node).into_iter().flatten() {
+                if let Some(slot) = feed.committed.get_mut(*partition as usize) {
+                    slot.clone_from(offset);
+                }
+            }
+        }
         self.report(epoch, &flight, now);
         self.last_commit = now;
         self.tell_sources(&flight);
@@ -416,7 +427,8 @@ impl Driver {
         if (!self.read && !self.plans_ahead) || self.flights.len() >= self.options.max_in_flight {
             return Ok(Duration::from_millis(100));
         }
-        if now < self.due {
+        let replays = self.keeper.as_ref().is_some_and(Keeper::has_plans);
+        if now < self.due && !replays {
             return Ok(self.due.since(now));
         }
         let timer = self.control.timer(now);
@@ -519,69 +531,18 @@ impl Driver {
 
     /// When the next epoch may begin: at the next multiple of the interval; at once if it has passed by then.
     fn set_due(&mut self, now: ProcessingTime) {
-        if let Trigger::Every(interval) = self.options.trigger {
-            let interval = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX).max(1);
-            self.due = ProcessingTime(now.0.div_euclid(interval).saturating_add(1).saturating_mul(interval));
+        if matches!(self.options.trigger, Trigger::Every(_)) {
+            self.due = due_from(ProcessingTime(now.0.saturating_add(1)), self.options.trigger);
         }
     }
+}
 
-    fn report(&mut self, epoch: Epoch, flight: &Flight, now: ProcessingTime) {
-        use std::sync::atomic::Ordering::Relaxed;
-        let per_second = |rows: u64, time: Duration| {
-            let seconds = time.as_secs_f64();
-            if seconds > 0.0 { rows as f64 / seconds } else { 0.0 }
-        };
-        let whole = now.since(flight.begun);
-        let micros = |later: ProcessingTime, earlier: ProcessingTime| later.since(earlier).as_micros() as u64;
-        let sources = self.sources.iter().map(|feed| {
-            let metrics = self.control.node(feed.node);
-            SourceProgress {
-                description: code_of(feed.node, || feed.source.describe()),
-                num_input_rows: flight.rows_in.get(&feed.node).copied().unwrap_or(0),
-                skipped_rows: metrics.map_or(0, |m| m.skipped_rows.load(Relaxed)),
-                end_offset: flight.offsets.get(&feed.node).cloned().unwrap_or_default().into_iter().collect(),
-            }
-        });
-        let states = self.layout.nodes.iter().filter(|n| n.is_stateful()).map(|node| {
-            let metrics = self.control.node(node.id);
-            StateProgress {
-                operator_name: node.label(),
-                uid: node.uid().to_owned(),
-                num_rows_total: metrics
-                    .map_or(0, |m| m.state_rows.iter().map(|rows| rows.load(Relaxed)).sum()),
-                rows_in: metrics.map_or(0, |m| m.rows_in.load(Relaxed)),
-                rows_out: metrics.map_or(0, |m| m.rows_out.load(Relaxed)),
-                late_rows: metrics.map_or(0, |m| m.late_rows.load(Relaxed)),
-            }
-        });
-        let rows_in = flight.rows_in.values().sum();
-        self.progress = Progress {
-            name: self.layout.query.clone(),
-            mode: self.options.mode,
-            timestamp: now,
-            epoch: Some(epoch.0),
-            num_input_rows: rows_in,
-            input_rows_per_second: per_second(rows_in, now.since(self.last_commit)),
-            processed_rows_per_second: per_second(rows_in, whole),
-            num_output_rows: flight.rows_out,
-            output_rows_per_second: per_second(flight.rows_out, now.since(self.last_commit)),
-            duration_us: Durations {
-                planning: micros(flight.planned, flight.begun),
-                reading: micros(flight.last_read, flight.planned),
-                processing: micros(flight.last_prepared, flight.last_read),
-                commit: micros(now, flight.last_prepared),
-                trigger_execution: whole.as_micros() as u64,
-            },
-            watermark: self.control.ledger.progress(epoch, self.options.mode == Mode::Continuous),
-            sources: sources.collect(),
-            state_operators: states.collect(),
-            state_memory: self.control.memory.iter().map(|memory| memory.most() as u64).sum(),
-            spilled: self.control.memory.iter().map(|memory| memory.spilled()).sum(),
-            late_rows: self.control.metrics.iter().map(|m| m.late_rows.load(Relaxed)).sum(),
-            total_input_rows: self.summary.input_rows,
-            total_output_rows: self.summary.output_rows,
-        };
-    }
+/// The first instant from `from` on at which an epoch may begin: a multiple of the interval, if there is one.
+fn due_from(from: ProcessingTime, trigger: Trigger) -> ProcessingTime {
+    let Trigger::Every(interval) = trigger else { return from };
+    let interval = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX).max(1);
+    let before = from.0.saturating_sub(1).div_euclid(interval);
+    ProcessingTime(before.saturating_add(1).saturating_mul(interval))
 }
 
 fn source_error(layout: &Layout, node: NodeId, error: tidemill_operators::SourceError) -> RunError {

@@ -249,6 +249,9 @@ pub(crate) struct Alarm {
     set: Option<ProcessingTime>,
 }
 
+/// An alarm after a longer delay is set for this one: the operator looks at its time when it is called.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 impl Alarm {
     pub(crate) fn new(activator: Activator) -> Alarm {
         Alarm { activator, set: None }
@@ -264,6 +267,7 @@ impl Alarm {
         if delay.is_zero() {
             return self.now();
         }
+        let delay = delay.min(LONGEST);
         let at = now + delay;
         if self.set.is_none_or(|set| set <= now || set > at) {
             match crate::sim::is_active() {

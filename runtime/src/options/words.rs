@@ -16,7 +16,8 @@ pub enum Trigger {
     /// As soon as the last one is done and there is something to read.
     #[default]
     Asap,
-    /// At the multiples of an interval since 1970-01-01T00:00:00Z, if there is something to read. An epoch that takes
+    /// At the multiples of an interval since 1970-01-01T00:00:00Z, if there is something to read, the first one too. Epochs
+    /// that an earlier run planned and did not commit are replayed at once. An epoch that takes
     /// longer is followed by the next at once. For micro-batch only: in continuous mode nothing waits, epochs are cut by
     /// [`checkpoint_interval`](Options::checkpoint_interval), and this is refused.
     Every(Duration),

@@ -64,7 +64,7 @@ impl std::ops::Add<Duration> for Instant {
     type Output = Instant;
 
     fn add(self, time: Duration) -> Instant {
-        Instant(self.0 + time)
+        Instant(self.0.saturating_add(time))
     }
 }
 

@@ -1,0 +1,74 @@
+//! What the driver reports of a committed epoch.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::{Epoch, Mode, ProcessingTime};
+
+use super::Driver;
+use super::flight::Flight;
+use crate::progress::{Durations, Progress, SourceProgress, StateProgress};
+use crate::user_code::code_of;
+
+impl Driver {
+    pub(super) fn report(&mut self, epoch: Epoch, flight: &Flight, now: ProcessingTime) {
+        let per_second = |rows: u64, time: Duration| {
+            let seconds = time.as_secs_f64();
+            if seconds > 0.0 { rows as f64 / seconds } else { 0.0 }
+        };
+        let whole = now.since(flight.begun);
+        let micros = |later: ProcessingTime, earlier: ProcessingTime| later.since(earlier).as_micros() as u64;
+        let states = self.layout.nodes.iter().filter(|n| n.is_stateful()).map(|node| {
+            let metrics = self.control.node(node.id);
+            StateProgress {
+                operator_name: node.label(),
+                uid: node.uid().to_owned(),
+                num_rows_total: metrics
+                    .map_or(0, |m| m.state_rows.iter().map(|rows| rows.load(Relaxed)).sum()),
+                rows_in: metrics.map_or(0, |m| m.rows_in.load(Relaxed)),
+                rows_out: metrics.map_or(0, |m| m.rows_out.load(Relaxed)),
+                late_rows: metrics.map_or(0, |m| m.late_rows.load(Relaxed)),
+            }
+        });
+        let rows_in = flight.rows_in.values().sum();
+        self.progress = Progress {
+            name: self.layout.query.clone(),
+            mode: self.options.mode,
+            timestamp: now,
+            epoch: Some(epoch.0),
+            num_input_rows: rows_in,
+            input_rows_per_second: per_second(rows_in, now.since(self.last_commit)),
+            processed_rows_per_second: per_second(rows_in, whole),
+            num_output_rows: flight.rows_out,
+            output_rows_per_second: per_second(flight.rows_out, now.since(self.last_commit)),
+            duration_us: Durations {
+                planning: micros(flight.planned, flight.begun),
+                reading: micros(flight.last_read, flight.planned),
+                processing: micros(flight.last_prepared, flight.last_read),
+                commit: micros(now, flight.last_prepared),
+                trigger_execution: whole.as_micros() as u64,
+            },
+            watermark: self.control.ledger.progress(epoch, self.options.mode == Mode::Continuous),
+            sources: self.sources_with(&flight.rows_in),
+            state_operators: states.collect(),
+            state_memory: self.control.memory.iter().map(|memory| memory.most() as u64).sum(),
+            spilled: self.control.memory.iter().map(|memory| memory.spilled()).sum(),
+            late_rows: self.control.metrics.iter().map(|m| m.late_rows.load(Relaxed)).sum(),
+            total_input_rows: self.summary.input_rows,
+            total_output_rows: self.summary.output_rows,
+        };
+    }
+
+    /// The sources as of the last commit, with the rows that were read in its epoch.
+    pub(super) fn sources_with(&self, rows_in: &BTreeMap<NodeId, u64>) -> Vec<SourceProgress> {
+        let sources = self.sources.iter().map(|feed| SourceProgress {
+            description: code_of(feed.node, || feed.source.describe()),
+            num_input_rows: rows_in.get(&feed.node).copied().unwrap_or(0),
+            skipped_rows: self.control.node(feed.node).map_or(0, |m| m.skipped_rows.load(Relaxed)),
+            end_offset: (0..).zip(feed.committed.iter().cloned()).collect(),
+        });
+        sources.collect()
+    }
+}
