@@ -36,6 +36,7 @@ struct Standing {
 /// What a reader is to read next of a block.
 pub(super) struct Part {
     pub(super) path: Arc<Path>,
+    pub(super) id: Option<FileId>,
     /// Nothing if nothing is left to be read.
     pub(super) file: Option<Arc<File>>,
     pub(super) start: u64,
@@ -521,21 +522,27 @@ impl Followed {
         let (at, read) = (start + position.byte, read.or(*before));
         let done = end.is_some_and(|end| end.at <= at) && need.is_none_or(|need| need.at <= at);
         let file = if done { None } else { self.check(block, at, read, need)? };
-        let Some(Segment { path, start, end, .. }) = self.segment(block) else { return Ok(None) };
+        let Some(Segment { path, id, start, end, .. }) = self.segment(block) else { return Ok(None) };
         if let Some(need) = need.filter(|need| need.at > at && end.is_some_and(|end| end.at < need.at)) {
             return Err(vanished(path, at, need.at));
         }
-        Ok(Some(Part { path: Arc::clone(path), file, start: *start, end: *end, read }))
+        Ok(Some(Part { path: Arc::clone(path), id: *id, file, start: *start, end: *end, read }))
     }
 
-    /// What has been read from the block at which a partition stands is not what the file had: see
-    /// [`replace`](Self::replace).
+    /// Does as [`replace`](Self::replace) after a partition has read, from the file `id`, bytes that its block did not have.
+    ///
+    /// Another thread may have noticed the same meanwhile, and the block then is to be read from another file: nothing is
+    /// done.
     pub(super) fn broken(
         &mut self,
         position: Position,
+        id: Option<FileId>,
         read: Option<Fingerprint>,
         until: Option<Until>,
     ) -> Result<(), SourceError> {
+        if self.segment(position.block).is_some_and(|segment| segment.id != id) {
+            return Ok(());
+        }
         let need = self.needed(position.block, until);
         let at = self.segment(position.block).map_or(0, |segment| segment.start + position.byte);
         self.replace(position.block, at, read, need)

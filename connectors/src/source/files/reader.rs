@@ -212,7 +212,7 @@ impl<F: Format> FileReader<F> {
                 return self.begin(&block, bytes, from, after, read);
             }
         }
-        lock(&shared).followed(&self.settings).broken(here, self.read, until)?;
+        lock(&shared).followed(&self.settings).broken(here, part.id, self.read, until)?;
         Ok(Loaded::Passed)
     }
 
