@@ -13,6 +13,7 @@ use std::time::Duration;
 use tidemill_operators::{PlanLimits, ProcessingTime, SourceError, SourceLog};
 
 use super::follow::Followed;
+use super::name::shown;
 use super::pattern::{self, Listing};
 use super::scan::{Opened, Splitting};
 use super::sought::{self, Found, Past, Sought};
@@ -138,7 +139,7 @@ impl Catalogue {
                  source reads what was there then. To read what is new in every run, leave the source unbounded and use \
                  the trigger available-now",
                 new.len(),
-                first.display()
+                shown(&first)
             );
         }
     }
@@ -227,7 +228,7 @@ impl Catalogue {
         }
         let new: Found = new.into_iter().map(|found| (found.path, found.len)).collect();
         if let Some(log) = self.log.as_ref().filter(|_| !new.is_empty() || !self.listed) {
-            log.append(&sought::written(&new)?)?;
+            log.append(&sought::found(&new)?)?;
         }
         self.add(new, settings);
         self.listed = true;
@@ -244,7 +245,7 @@ impl Catalogue {
         let followed = self.followed(settings);
         followed.list(files, now, frozen)?;
         match &self.log {
-            Some(log) if !listed && files.is_empty() => log.append(&sought::written(&Found::new())?),
+            Some(log) if !listed && files.is_empty() => log.append(&sought::found(&Found::new())?),
             _ => Ok(()),
         }
     }
@@ -256,7 +257,7 @@ impl Catalogue {
     fn warn_of_special(&mut self, special: Vec<(PathBuf, &'static str)>) {
         for (path, kind) in special {
             if !self.special.contains(&path) {
-                tracing::warn!(path = %path.display(), "it is {kind} and is not read: a source of files reads regular files");
+                tracing::warn!(path = %shown(&path), "it is {kind} and is not read: a source of files reads regular files");
                 self.special.insert(path);
             }
         }
@@ -271,7 +272,7 @@ impl Catalogue {
             match self.known.get_mut(&found.path) {
                 Some(was) if *was < found.len => {
                     tracing::warn!(
-                        file = %found.path.display(),
+                        file = %shown(&found.path),
                         "the file had {was} bytes when it was found, and has {} now: what was added is not read. A file \
                          must appear whole (write it elsewhere and rename it), unless the source follows files",
                         found.len

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use tidemill_operators::SourceError;
 
 use super::format::{Piece, Splitting};
+use super::name::shown;
 use super::records::{Parse, Parsed, Parser};
 use crate::Text;
 
@@ -78,9 +79,9 @@ impl<T> CsvParser<T> {
 }
 
 fn failed(path: &Path, error: csv::Error) -> SourceError {
-    let place = format!("{}, line 1", path.display());
+    let place = format!("{}, line 1", shown(&path));
     match error.into_kind() {
-        csv::ErrorKind::Io(error) => SourceError::io(format!("cannot read {}", path.display()), error),
+        csv::ErrorKind::Io(error) => SourceError::io(format!("cannot read {}", shown(&path)), error),
         kind => SourceError::BadRecord { place, reason: format!("the header cannot be read: {kind:?}") },
     }
 }

@@ -17,6 +17,7 @@ use tidemill_operators::{ProcessingTime, SourceError, SourceLog};
 
 use super::catalogue::{Block, Position};
 use super::identity::{self, Copied, FileId, Fingerprint, matches};
+use super::name::shown;
 use super::pattern::Found;
 use super::scan::{Opened, failed};
 use super::segment::{End, Note, Segment, vanished, warn_of_likeness, warn_of_loss};
@@ -269,7 +270,7 @@ impl Followed {
         };
         let same = found.len >= end.at && matches(end.read, &file, path)?;
         if !same {
-            tracing::info!(file = %path.display(), "the file has begun anew, and is read from its beginning");
+            tracing::info!(file = %shown(&path), "the file has begun anew, and is read from its beginning");
             // What was appended since the block was closed is in the copy, if there is one.
             if let Some(copy) = self.copy_of(block, end.read)? {
                 notes.push(Note::Begun { path: copy.path, id: copy.id, start: end.at, before: end.read });
@@ -419,7 +420,7 @@ impl Followed {
             if metadata.len() >= at && matches(read, &file, &segment.path)? {
                 if metadata.len() < segment.seen && segment.end.is_none() {
                     tracing::warn!(
-                        file = %segment.path.display(),
+                        file = %shown(&segment.path),
                         "the file has shrunk from {} to {} bytes while it was followed, behind the {at} bytes that have \
                          been read: the bytes between are lost",
                         segment.seen,
@@ -465,9 +466,9 @@ impl Followed {
         let (mut notes, mut handle) = (Vec::new(), None);
         if let Some(copy) = copy {
             tracing::info!(
-                file = %path.display(),
+                file = %shown(&path),
                 "the file was truncated, replaced or removed: the rest of what it had is read from its copy {}",
-                copy.path.display()
+                shown(&copy.path)
             );
             let file = Arc::new(copy.file);
             if end.is_none() {

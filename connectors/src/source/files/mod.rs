@@ -4,6 +4,7 @@
 //! - [`catalogue`]: the files known so far, cut into numbered blocks, and how far epochs may read;
 //! - [`follow`], [`segment`]: followed files, which grow, are rotated and truncated; [`identity`]: what makes one the same;
 //! - [`sought`]: what earlier runs have looked for, and whether this one goes on with it;
+//! - [`name`]: how their names are shown and logged;
 //! - [`scan`]: the arithmetic of lines and records within a file;
 //! - [`utf8`]: bytes as text;
 //! - [`format`], [`records`], [`csv_format`]: what a piece of text is turned into;
@@ -18,6 +19,7 @@ mod format;
 mod identity;
 #[cfg(test)]
 mod lossy_tests;
+mod name;
 mod pattern;
 mod reader;
 mod records;

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tidemill_operators::SourceError;
 
 use super::identity::FileId;
+use super::name::shown;
 
 /// A file that was found.
 pub(super) struct Found {
@@ -47,15 +48,13 @@ pub(super) fn list(pattern: &str) -> Result<Listing, SourceError> {
         Err(error) => {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if !name.contains(['*', '?']) {
-                return Err(missing(pattern, path, error.to_string()));
+                return Err(missing(pattern, path, None, error));
             }
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             (parent.unwrap_or(Path::new(".")), name)
         }
     };
-    let entries = directory
-        .read_dir()
-        .map_err(|error| missing(pattern, path, format!("cannot list {}: {error}", directory.display())))?;
+    let entries = directory.read_dir().map_err(|error| missing(pattern, path, Some(directory), error))?;
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let file_name = entry.file_name();
@@ -68,8 +67,14 @@ pub(super) fn list(pattern: &str) -> Result<Listing, SourceError> {
                 listing.files.push(file(entry.path(), &metadata).map_err(failed)?);
             }
             Ok(metadata) => listing.special.extend(special(&metadata).map(|kind| (entry.path(), kind))),
-            // Gone since it was listed.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // Gone since it was listed, or a link to what is not there.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(failed(error)),
+            Err(_) if entry.file_type().is_ok_and(|kind| kind.is_symlink()) => {
+                listing
+                    .special
+                    .push((entry.path(), "a symbolic link that cannot be followed (to itself, perhaps)"));
+            }
             Err(error) => return Err(failed(error)),
         }
     }
@@ -139,7 +144,7 @@ pub(super) fn refuse_unbounded(found: &Found) -> Result<(), SourceError> {
 }
 
 fn unreadable(path: &Path, kind: &str) -> SourceError {
-    let path = path.display();
+    let path = shown(&path);
     SourceError::Setup(format!(
         "{path} is {kind}: a source of files reads regular files only, which have a length and can be read again after a \
          failure. Copy it to a regular file first (`cat {path} > copy`), or read it on a thread of your own that sends its \
@@ -147,10 +152,16 @@ fn unreadable(path: &Path, kind: &str) -> SourceError {
     ))
 }
 
-fn missing(pattern: &str, path: &Path, error: String) -> SourceError {
+/// Why nothing is listed: a thing that is not there, which is a mistake at the start and may pass later, or one that cannot
+/// be looked at.
+fn missing(pattern: &str, path: &Path, directory: Option<&Path>, error: std::io::Error) -> SourceError {
+    let what = directory.map(|directory| format!("cannot list {}: ", shown(directory))).unwrap_or_default();
+    if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
+        return SourceError::io(format!("cannot list {pattern}"), error);
+    }
     let globbed = path.parent().is_some_and(|parent| parent.to_string_lossy().contains(['*', '?']));
     let advice = if globbed { ": `*` and `?` may stand in the last part of a path only" } else { "" };
-    SourceError::Setup(format!("no input at {pattern}: {error}{advice}"))
+    SourceError::Setup(format!("no input at {pattern}: {what}{error}{advice}"))
 }
 
 /// Whether a file of that path may be one that the pattern stands for, as far as names tell.

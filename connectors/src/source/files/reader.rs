@@ -8,6 +8,7 @@ use super::catalogue::{Block, Catalogue, Position, Settings};
 use super::follow::Until;
 use super::format::{Decode, Format, Piece};
 use super::identity::Fingerprint;
+use super::name::{is_shown_as, shown};
 use super::scan::{Ends, MARK, Opened};
 use super::source::FileOffset;
 use super::utf8;
@@ -121,7 +122,7 @@ impl<F: Format> FileReader<F> {
         let file = match self.file.take() {
             Some(file) if *file.path == *block.path => file,
             _ => {
-                self.name = block.path.display().to_string();
+                self.name = shown(&block.path).to_string();
                 Opened::open(&block.path)?
             }
         };
@@ -170,8 +171,8 @@ impl<F: Format> FileReader<F> {
         let Some(part) = followed.part(here, self.read, until)? else {
             return if until.is_some() { Err(self.missing()) } else { nothing };
         };
-        if *self.name != *part.path.to_string_lossy() {
-            self.name = part.path.display().to_string();
+        if !is_shown_as(&part.path, &self.name) {
+            self.name = shown(&part.path).to_string();
         }
         let from = part.start + here.byte;
         let file = part.file.map(|file| Opened::of(file, &part.path));

@@ -13,6 +13,7 @@ use memchr::{memchr, memrchr};
 use tidemill_operators::SourceError;
 
 use super::identity::{Fingerprint, read_exact_at};
+use super::name::shown;
 
 /// The byte order mark that some programs put before UTF-8.
 pub(super) const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
@@ -222,7 +223,7 @@ impl Opened {
 }
 
 pub(super) fn failed(path: &Path, error: std::io::Error) -> SourceError {
-    SourceError::io(format!("cannot read {}", path.display()), error)
+    SourceError::io(format!("cannot read {}", shown(&path)), error)
 }
 
 /// Counts lines for error messages; remembers how far it has counted, so that a file is counted once.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_operators::{ProcessingTime, SourceError};
 
 use super::identity::{FileId, Fingerprint};
+use super::name::shown;
 
 /// How long the last line of a file may lack its terminator before it counts without one, once the partition of the file
 /// has another to read.
@@ -23,11 +24,22 @@ const RESUME: Duration = Duration::from_secs(1);
 #[serde(rename_all = "snake_case")]
 pub(super) enum Note {
     /// The next block: a file from byte `start` on, before which it has what the fingerprint says.
-    Begun { path: PathBuf, id: Option<FileId>, start: u64, before: Option<Fingerprint> },
+    Begun {
+        #[serde(with = "super::name")]
+        path: PathBuf,
+        id: Option<FileId>,
+        start: u64,
+        before: Option<Fingerprint>,
+    },
     /// A block ends at that byte of its file.
     Closed { block: u64, end: u64, read: Option<Fingerprint> },
     /// A block is to be read from another file, which has the same content.
-    Moved { block: u64, path: PathBuf, id: Option<FileId> },
+    Moved {
+        block: u64,
+        #[serde(with = "super::name")]
+        path: PathBuf,
+        id: Option<FileId>,
+    },
 }
 
 impl Note {
@@ -123,7 +135,7 @@ impl Segment {
 
 /// Bytes that have been planned can no longer be read.
 pub(super) fn vanished(path: &Path, at: u64, to: u64) -> SourceError {
-    let (path, name) = (path.display(), path.file_name().unwrap_or_default().to_string_lossy());
+    let (path, name) = (shown(&path), path.file_name().unwrap_or_default().to_string_lossy());
     SourceError::Setup(format!(
         "bytes {at} to {to} of the followed file {path} were planned to be read and are no longer there: it has been \
          truncated, replaced or removed since, and there is no copy of what it had in its directory. Put the file as it \
@@ -133,7 +145,7 @@ pub(super) fn vanished(path: &Path, at: u64, to: u64) -> SourceError {
 }
 
 pub(super) fn warn_of_loss(path: &Path, at: u64, seen: u64, file: Option<&File>) {
-    let file_name = path.display();
+    let file_name = shown(&path);
     let Some(len) = file.map(|file| file.metadata().map_or(0, |metadata| metadata.len())) else {
         tracing::warn!(
             file = %file_name,
@@ -163,9 +175,9 @@ pub(super) fn warn_of_loss(path: &Path, at: u64, seen: u64, file: Option<&File>)
 /// A new file may be a copy of one that has been read.
 pub(super) fn warn_of_likeness(path: &Path, like: &Path, upto: u64) {
     tracing::warn!(
-        file = %path.display(),
+        file = %shown(&path),
         "the file begins with the {upto} bytes that have been read of {}, but is another file (inode): it is read from its \
          beginning, so that nothing is lost, and those lines may be repeated",
-        like.display()
+        shown(&like)
     );
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_operators::SourceError;
 
 use super::catalogue::Settings;
+use super::name::{Logged, shown};
 use super::pattern;
 use super::segment::Note;
 
@@ -21,7 +22,7 @@ pub(super) type Found = Vec<(PathBuf, u64)>;
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Entry {
-    Found(Found),
+    Found(Vec<(Logged, u64)>),
     Notes(Vec<Note>),
     Sought(Sought),
 }
@@ -29,6 +30,12 @@ enum Entry {
 /// What was looked for or found, as an entry of the log.
 pub(super) fn written(entry: &impl Serialize) -> Result<Vec<u8>, SourceError> {
     serde_json::to_vec(entry).map_err(|error| SourceError::Other(error.into()))
+}
+
+/// Files that were found together, as an entry of the log.
+pub(super) fn found(files: &Found) -> Result<Vec<u8>, SourceError> {
+    let logged: Vec<_> = files.iter().map(|(path, len)| (Logged(path.clone()), len)).collect();
+    written(&logged)
 }
 
 fn read(entry: &[u8]) -> Result<Entry, SourceError> {
@@ -46,6 +53,7 @@ fn read(entry: &[u8]) -> Result<Entry, SourceError> {
 pub(super) struct Sought {
     pattern: String,
     /// Where a relative pattern begins.
+    #[serde(with = "super::name")]
     within: PathBuf,
     cut: Cut,
 }
@@ -81,8 +89,6 @@ impl Sought {
         };
         // Where there is no such directory any more, relative paths are compared as they are.
         let within = std::env::current_dir().unwrap_or_default();
-        // A name that is no Unicode could not be written down, and would not matter to absolute patterns.
-        let within = PathBuf::from(within.to_string_lossy().into_owned());
         Sought { pattern: settings.pattern.clone(), within, cut }
     }
 
@@ -122,7 +128,7 @@ impl Past {
         let (mut past, mut last) = (Past::default(), None::<Sought>);
         for entry in entries {
             let found = match read(entry)? {
-                Entry::Found(found) => found,
+                Entry::Found(found) => found.into_iter().map(|(Logged(path), len)| (path, len)),
                 Entry::Notes(notes) => {
                     past.looked = true;
                     for mut note in notes {
@@ -177,7 +183,7 @@ impl Past {
         }
         let strangers: Vec<&PathBuf> =
             self.found.iter().map(|(path, _)| path).filter(|path| !now.admits(&now.whole(path))).collect();
-        let example = strangers.first().map(|path| format!(", such as {}", path.display()));
+        let example = strangers.first().map(|path| format!(", such as {}", shown(&path)));
         let example = example.unwrap_or_default();
         let changed = match then {
             Some(then) => !then.reads_as(now) && then.whole(&then.pattern) != now.whole(&now.pattern),

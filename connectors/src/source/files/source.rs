@@ -10,6 +10,7 @@ use super::catalogue::{Catalogue, Position, Settings};
 use super::csv_format::Csv;
 use super::format::{Format, Lines, Splitting, WholeBlocks};
 use super::identity::Fingerprint;
+use super::name::shown;
 use super::reader::FileReader;
 use super::records::{BadRecords, Checked, Json, Parse, Routed};
 use crate::lock;
@@ -27,7 +28,7 @@ pub type CsvFiles<T> = FileSource<Checked<Csv<T>>>;
 /// by name).
 ///
 /// The pattern is a directory, one file, or a glob (`*`, `?`) in the last part of a path. Names that begin with `.` or
-/// `_` are hidden. Only regular files are read: a pipe, a device or a file of `/proc` is refused where the pattern names it,
+/// `_` are hidden. A name that is not UTF-8 is shown in quotes, with its other bytes as `\xF6`. Only regular files are read: a pipe, a device or a file of `/proc` is refused where the pattern names it,
 /// and left out with a warning (by `tracing`) where a directory or a glob has it. A file must appear whole (write it elsewhere and rename it): it is read up to the length at which it
 /// was first seen, unless it is [followed](FileSource::follow). Files are UTF-8; a byte order mark is skipped, and
 /// bytes that are not UTF-8 fail the query, unless the source is [lossy](FileSource::lossy).
@@ -363,7 +364,7 @@ impl<F: Format> Source for FileSource<F> {
             return Ok(from.clone());
         }
         let file = catalogue.block(latest.block, &self.settings);
-        let file = file.map(|block| block.path.display().to_string()).unwrap_or_default();
+        let file = file.map(|block| shown(&block.path).to_string()).unwrap_or_default();
         Ok(FileOffset { block: latest.block, byte: latest.byte, file, read })
     }
 
