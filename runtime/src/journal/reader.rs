@@ -58,9 +58,14 @@ impl<T: Data> JournalReader<T> {
         };
         let (first, end) = (store.first().unwrap_or(0), self.queue.end(0)?);
         if !(first..=end).contains(&to) {
+            let (lacks, file) = match to < first {
+                true => ("before", store.first_segment()),
+                false => ("at the end of", store.last_segment()),
+            };
             let reason = format!(
-                "{} has the records from {first} to {end}, and the query is to go on at {to}: is it the journal that \
-                 belongs to this checkpoint?",
+                "{} has the records from {first} to {end}, and the query is to go on at {to}: records are missing {lacks} \
+                 {file}, or it is the journal of another checkpoint. Put the files back as they were, or begin with a \
+                 savepoint or a new checkpoint",
                 store.describe()
             );
             return Err(SourceError::Setup(reason));

@@ -123,6 +123,16 @@ impl Store {
         format!("{}*.log in {}", self.prefix, self.storage.describe())
     }
 
+    /// The file at the beginning of the journal.
+    pub(super) fn first_segment(&self) -> String {
+        self.name(self.segments().first().copied().unwrap_or(0))
+    }
+
+    /// The file at the end of the journal.
+    pub(super) fn last_segment(&self) -> String {
+        self.name(self.segments().last().copied().unwrap_or(0))
+    }
+
     /// The oldest record that is still there; nothing if there never was any.
     pub(super) fn first(&self) -> Option<u64> {
         self.segments().first().copied()
