@@ -156,10 +156,14 @@ impl Followed {
         self.standing.get(&partition).copied().unwrap_or(begin)
     }
 
-    /// A partition has been read, or planned to be read, up to there.
+    /// A partition has been read, or planned to be read, up to there. It never goes back: readers may be behind the plan.
     pub(super) fn stand(&mut self, position: Position, read: Option<Fingerprint>) {
         let partition = position.block % self.partitions;
-        let before = self.standing(partition).position.block;
+        let before = self.standing(partition).position;
+        if position < before {
+            return;
+        }
+        let before = before.block;
         self.standing.insert(partition, Standing { position, read });
         if before >= position.block {
             return;
@@ -575,6 +579,8 @@ impl Followed {
                     (position, known) = (next, None);
                     continue;
                 }
+                // What has been read is not planned again where the file was truncated before it was known to be read.
+                (Some(end), _) if end.at < at => return Ok((position, known)),
                 (Some(end), _) => return Ok((Position { byte: end.at - start, ..position }, end.read)),
                 (None, Some(file)) => {
                     let opened = Opened::of(Arc::clone(file), &path);

@@ -285,6 +285,9 @@ impl<F: Format> Reader for FileReader<F> {
                 }
                 (self.position, self.read) = (piece.after, piece.read);
                 self.piece = None;
+                if self.settings.follow {
+                    lock(&self.catalogue).followed(&self.settings).stand(self.position, self.read);
+                }
                 if self.has_ended() {
                     return Ok(Poll::End);
                 }
