@@ -1,7 +1,6 @@
 //! Where a test may kill the process: before and after everything that a sink does to a disk.
 //!
-//! In a simulation each step may give the turn to another thread. Otherwise, without the feature `kill-points`, a step does
-//! nothing.
+//! Without the feature `kill-points` a step does nothing.
 
 #[cfg(any(test, feature = "kill-points"))]
 static HOOK: std::sync::OnceLock<fn(&'static str)> = std::sync::OnceLock::new();
@@ -14,10 +13,9 @@ pub fn set_hook(hook: fn(&'static str)) -> bool {
 
 /// A step has been reached.
 #[inline]
-pub(crate) fn reached(step: &'static str) {
-    tidemill_operators::turn::point(step);
+pub(crate) fn reached(_step: &'static str) {
     #[cfg(any(test, feature = "kill-points"))]
     if let Some(hook) = HOOK.get() {
-        hook(step);
+        hook(_step);
     }
 }

@@ -11,6 +11,8 @@ mod batch;
 mod buffers;
 mod cancellation;
 pub mod codec;
+#[doc(hidden)]
+pub mod files;
 pub mod graph;
 mod group;
 mod journal;

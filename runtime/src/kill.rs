@@ -1,7 +1,6 @@
 //! Points at which a test can kill the process: before and after whatever changes a file.
 //!
-//! In a simulation each point may give the turn to another thread. Otherwise, without the feature `kill-points`, a point
-//! does nothing. With it, `TIDEMILL_KILL=name:n` ends the process with SIGKILL
+//! Without the feature `kill-points` a point does nothing. With it, `TIDEMILL_KILL=name:n` ends the process with SIGKILL
 //! at the n-th passing of the point of that name, from 1 (`*` counts all points), and `TIDEMILL_KILL_LIST=file` appends
 //! the name of each point to that file when it is passed for the first time.
 
@@ -11,14 +10,11 @@ pub const ENABLED: bool = cfg!(feature = "kill-points");
 /// A place where the process may be killed.
 #[cfg(not(feature = "kill-points"))]
 #[inline(always)]
-pub fn point(name: &'static str) {
-    tidemill_operators::turn::point(name);
-}
+pub fn point(_name: &'static str) {}
 
 /// A place where the process may be killed.
 #[cfg(feature = "kill-points")]
 pub fn point(name: &'static str) {
-    tidemill_operators::turn::point(name);
     if let Some(plan) = armed::plan() {
         plan.pass(name);
     }

@@ -5,13 +5,14 @@
 //! is in the files is never read by another process.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tidemill_operators::spill::{SpillError, SpillHandle, SpillSpace, StateMemory};
+use tidemill_operators::{files, turn};
 
 use crate::error::RunError;
 use crate::options::Options;
@@ -42,17 +43,17 @@ pub(crate) fn memories(options: &Options) -> Result<Vec<Arc<StateMemory>>, RunEr
 /// Makes the directory and removes what a process has left there that was killed between opening a file and unlinking
 /// it. (Where that happens to another that is alive it has been helped.)
 fn prepare(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
-    for entry in fs::read_dir(directory)? {
+    files::make_dirs(directory)?;
+    for entry in files::list(directory)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(NAME) {
             // It may have gone already; or not be ours to remove.
-            let _ = fs::remove_file(entry.path());
+            let _ = files::remove(&entry.path());
         }
     }
     // Whether files can be made here is known now, and not when hours later the first is needed.
     let (_, path) = create(directory)?;
-    let _ = fs::remove_file(path);
+    let _ = files::remove(&path);
     Ok(())
 }
 
@@ -64,7 +65,7 @@ fn create(directory: &Path) -> io::Result<(File, PathBuf)> {
     options.read(true).write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    Ok((options.open(&path)?, path))
+    Ok((files::create(&path, &options)?, path))
 }
 
 /// The files of one worker.
@@ -96,7 +97,7 @@ impl Spill {
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+        turn::lock(&self.files)
     }
 
     fn disk(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> SpillError {
@@ -120,7 +121,7 @@ impl Files {
                 create(directory).map_err(Spill::disk(directory, "written to a new file in"))?;
             if cfg!(unix) {
                 // Another query that has begun in this directory may have been quicker.
-                let _ = fs::remove_file(&path);
+                let _ = files::remove(&path);
             }
             self.open.insert(self.current, Spilled { file, path, written: 0, held: 0 });
         }
@@ -130,7 +131,7 @@ impl Files {
     /// Writes what was gathered.
     fn write_out(&mut self) -> Result<(), SpillError> {
         let Some(spilled) = self.open.get_mut(&self.current) else { return Ok(()) };
-        write_at(&mut spilled.file, &self.gathered, spilled.written)
+        files::write_at(&spilled.file, &spilled.path, &self.gathered, spilled.written)
             .map_err(Spill::disk(&spilled.path, "written to"))?;
         spilled.written += self.gathered.len() as u64;
         self.gathered.clear();
@@ -172,6 +173,7 @@ impl SpillSpace for Spill {
             }
             None => {
                 bytes.resize(length, 0);
+                files::reading(&spilled.path).map_err(Spill::disk(&spilled.path, "read from"))?;
                 read_at(&mut spilled.file, bytes, handle.at).map_err(Spill::disk(&spilled.path, "read from"))
             }
         }
@@ -193,7 +195,7 @@ impl SpillSpace for Spill {
         }
         if handle.file != *current {
             open.remove(&handle.file);
-        } else if spilled.file.set_len(0).is_ok() {
+        } else if files::set_length(&spilled.file, &spilled.path, 0).is_ok() {
             // From the beginning again.
             spilled.written = 0;
             gathered.clear();
@@ -204,25 +206,14 @@ impl SpillSpace for Spill {
 impl Drop for Spilled {
     fn drop(&mut self) {
         if !cfg!(unix) {
-            let _ = fs::remove_file(&self.path);
+            let _ = files::remove(&self.path);
         }
     }
 }
 
 #[cfg(unix)]
-fn write_at(file: &mut File, bytes: &[u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
-}
-
-#[cfg(unix)]
 fn read_at(file: &mut File, bytes: &mut [u8], at: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
-}
-
-#[cfg(not(unix))]
-fn write_at(file: &mut File, bytes: &[u8], at: u64) -> io::Result<()> {
-    io::Seek::seek(file, io::SeekFrom::Start(at))?;
-    io::Write::write_all(file, bytes)
 }
 
 #[cfg(not(unix))]
@@ -233,6 +224,8 @@ fn read_at(file: &mut File, bytes: &mut [u8], at: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn block(n: u32) -> Vec<u8> {

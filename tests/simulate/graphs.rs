@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill::aggregate::{Count, Sum};
 use tidemill::connectors::{EpochRows, for_each_epoch, json_lines, json_lines_dir, json_lines_sink};
 use tidemill::prelude::*;
-use tidemill::testing::simulate::{Life, Scenario, SimSink, SimSource, World, pause};
+use tidemill::testing::simulate::{Breach, Life, Scenario, SimSink, SimSource, World, pause, point};
 use tidemill::{Epoch, Journal, Mode, Stream, Summary};
 
 use crate::input::{DELAY, Event, Sums, WINDOW, events, micros, partitions, sessions, time, windows};
@@ -74,6 +75,8 @@ pub(crate) struct Windows {
     results: SimSink<Row>,
     late: SimSink<Event>,
     wanted: Vec<Row>,
+    /// The bytes that all simulations have spilled.
+    spilled: Arc<AtomicU64>,
 }
 
 impl Windows {
@@ -97,6 +100,7 @@ impl Windows {
             results: world.sink(),
             late: world.sink(),
             wanted: rows(&wanted),
+            spilled: Arc::default(),
         }
     }
 
@@ -127,8 +131,8 @@ impl Windows {
     }
 
     /// Collected rows in little memory.
-    pub(crate) fn collect(world: &mut World) -> Windows {
-        Windows::new(world, "collect", Kind::Collect, 1)
+    pub(crate) fn collect(world: &mut World, spilled: &Arc<AtomicU64>) -> Windows {
+        Windows { spilled: Arc::clone(spilled), ..Windows::new(world, "collect", Kind::Collect, 1) }
     }
 }
 
@@ -193,7 +197,9 @@ impl Scenario for Windows {
         }
     }
 
-    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), String> {
+    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), Breach> {
+        let spilled = summary.map_or(0, |summary| summary.last.spilled);
+        self.spilled.fetch_add(spilled, Ordering::Relaxed);
         check(&self.results, &self.late, &self.wanted, summary, is_last)
     }
 }
@@ -204,12 +210,12 @@ fn check(
     wanted: &[Row],
     summary: Option<&Summary>,
     is_last: bool,
-) -> Result<(), String> {
+) -> Result<(), Breach> {
     let late = late.shown();
     if !late.is_empty() || summary.is_some_and(|summary| summary.late_rows > 0) {
-        return Err(format!("rows in time are late: {late:?}, {summary:?}"));
+        return Err(Breach::new("in time", format!("rows in time are late: {late:?}, {summary:?}")));
     }
-    compare(&results.shown(), wanted, is_last)
+    Ok(compare(&results.shown(), wanted, is_last)?)
 }
 
 /// Windows over files that appear while the query runs.
@@ -223,7 +229,7 @@ pub(crate) struct Files {
 
 impl Files {
     pub(crate) fn new(world: &mut World) -> Files {
-        let directory = world.outside().unwrap();
+        let directory = world.outside();
         let input = events(world, 200);
         let mut rest = input.as_slice();
         let mut files = Vec::new();
@@ -271,7 +277,7 @@ impl Scenario for Files {
         graph
     }
 
-    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), String> {
+    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), Breach> {
         check(&self.results, &self.late, &self.wanted, summary, is_last)
     }
 }
@@ -281,6 +287,22 @@ impl Scenario for Files {
 struct Database {
     done: BTreeSet<Epoch>,
     rows: Vec<Event>,
+    /// The rows of epochs that are known to be committed: none of them may come again.
+    committed: BTreeSet<Event>,
+}
+
+impl Database {
+    fn transaction(&mut self, rows: EpochRows<Event>) -> Result<(), Breach> {
+        if !self.done.insert(rows.epoch) && rows.repeatable {
+            return Ok(());
+        }
+        let again: Vec<&Event> = rows.rows.iter().filter(|row| self.committed.contains(row)).collect();
+        let epoch = rows.epoch.0;
+        let committed_again = || format!("rows that are committed come again in epoch {epoch}: {again:?}");
+        let checked = if again.is_empty() { Ok(()) } else { Err(Breach::new("once", committed_again())) };
+        self.rows.extend(rows.rows);
+        checked
+    }
 }
 
 /// Rows into a database and into a directory of files.
@@ -289,6 +311,8 @@ pub(crate) struct TwoSinks {
     life: Life,
     database: Arc<Mutex<Database>>,
     directory: PathBuf,
+    /// Whether each epoch has files of its own.
+    rolls: bool,
     wanted: Vec<Event>,
     mode: Cell<Mode>,
     has_failed: Cell<bool>,
@@ -304,7 +328,8 @@ impl TwoSinks {
             source: world.source(input),
             life: world.life(),
             database: Arc::default(),
-            directory: world.directory().unwrap().join("rows"),
+            directory: world.directory().join("rows"),
+            rolls: world.choose(2) == 0,
             mode: Cell::new(Mode::MicroBatch),
             has_failed: Cell::new(false),
             may_repeat: Cell::new(false),
@@ -334,20 +359,20 @@ impl Scenario for TwoSinks {
         let events = graph.source(self.source.clone()).uid("events").boxed();
         let (database, life) = (Arc::clone(&self.database), self.life.clone());
         events.clone().sink(for_each_epoch(move |rows: EpochRows<Event>| {
-            tidemill::testing::simulate::point("transaction");
+            point("transaction");
             if !life.is_alive() {
                 return Err("the process is dead");
             }
-            let mut database = database.lock().unwrap();
-            if database.done.insert(rows.epoch) || !rows.repeatable {
-                database.rows.extend(rows.rows);
-            }
-            drop(database);
-            tidemill::testing::simulate::point("transaction");
+            let done = database.lock().unwrap().transaction(rows);
+            done.unwrap_or_else(|breach| life.violated(breach));
+            point("transaction");
             Ok(())
         }));
-        let directory = self.directory.clone();
-        events.sink_per_worker(move |_| Ok(json_lines_dir(&directory)));
+        let (directory, rolls) = (self.directory.clone(), self.rolls);
+        events.sink_per_worker(move |_| {
+            let sink = json_lines_dir(&directory);
+            Ok(if rolls { sink.roll_every_epoch() } else { sink })
+        });
         graph
     }
 
@@ -360,15 +385,26 @@ impl Scenario for TwoSinks {
         options
     }
 
-    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), String> {
+    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), Breach> {
         self.has_failed.set(summary.is_none());
-        let mut rows = self.database.lock().unwrap().rows.clone();
+        let files = self.in_files()?;
+        let mut rows = {
+            let mut database = self.database.lock().unwrap();
+            // A row in a finished file is committed; so is all that a run has given that ended in order.
+            database.committed.extend(&files);
+            if summary.is_some() {
+                let given = database.rows.clone();
+                database.committed.extend(given);
+            }
+            database.rows.clone()
+        };
         if self.may_repeat.get() {
             rows.sort();
             rows.dedup();
         }
-        compare(&rows, &self.wanted, is_last).map_err(|what| format!("database: {what}"))?;
-        compare(&self.in_files()?, &self.wanted, is_last).map_err(|what| format!("files: {what}"))
+        let named = |name: &'static str| move |what: String| Breach::new(name, format!("{name}: {what}"));
+        compare(&rows, &self.wanted, is_last).map_err(named("database"))?;
+        compare(&files, &self.wanted, is_last).map_err(named("files"))
     }
 }
 
@@ -384,17 +420,18 @@ struct TableReader {
 type Table = Vec<(u8, (u64, i64))>;
 
 impl TableReader {
-    fn read(&self) -> Result<Table, String> {
+    fn read(&self) -> Result<Table, Breach> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         if !text.is_empty() && !text.ends_with('\n') {
-            return Err(format!("the table is torn: {text}"));
+            return Err(Breach::new("whole table", format!("the table is torn: {text}")));
         }
         let table: Result<Table, _> = text.lines().map(serde_json::from_str).collect();
-        let mut table = table.map_err(|error| format!("the table is torn: {error}: {text}"))?;
+        let torn = |error| Breach::new("whole table", format!("the table is torn: {error}: {text}"));
+        let mut table = table.map_err(torn)?;
         table.sort();
         let (mut found, run) = (self.found.lock().unwrap(), Some(self.life.run()));
         if table.is_empty() && *found == run {
-            return Err("the table is empty, and had rows before".to_owned());
+            return Err(Breach::new("whole table", "the table is empty, and had rows before"));
         }
         if !table.is_empty() {
             *found = run;
@@ -428,7 +465,7 @@ impl Running {
         let input = partitions(world, 120);
         let all: Vec<Event> = input.iter().flatten().copied().collect();
         let sums = windows(&all.iter().map(|event| Event { time: 0, ..*event }).collect::<Vec<_>>(), 1, 1);
-        let path = world.directory().unwrap().join("table.json");
+        let path = world.directory().join("table.json");
         let table = TableReader { path, life: world.life(), found: Arc::default() };
         let reader = table.clone();
         world.beside("reader", move || reader.read_on());
@@ -452,20 +489,22 @@ impl Scenario for Running {
         graph
     }
 
-    fn check(&self, _: Option<&Summary>, is_last: bool) -> Result<(), String> {
+    fn check(&self, _: Option<&Summary>, is_last: bool) -> Result<(), Breach> {
         let mut last = std::collections::BTreeMap::new();
         for (key, both) in self.changes.shown() {
             if last.insert(key, both).is_some_and(|before: (u64, i64)| before.0 >= both.0) {
-                return Err(format!("key {key} was counted down to {both:?}"));
+                return Err(Breach::new("changes", format!("key {key} was counted down to {both:?}")));
             }
         }
         let last: Vec<_> = last.into_iter().collect();
         if is_last && last != self.wanted {
-            return Err(format!("the changes end with {last:?} instead of {:?}", self.wanted));
+            let what = format!("the changes end with {last:?} instead of {:?}", self.wanted);
+            return Err(Breach::new("changes", what));
         }
         let table = self.table.read()?;
         if is_last && table != self.wanted {
-            return Err(format!("the table is {table:?} instead of {:?}", self.wanted));
+            let what = format!("the table is {table:?} instead of {:?}", self.wanted);
+            return Err(Breach::new("last table", what));
         }
         Ok(())
     }

@@ -8,6 +8,8 @@ mod graphs;
 mod input;
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tidemill::Mode;
 use tidemill::testing::simulate::{Report, Scenario, Simulation, World, simulate};
@@ -60,7 +62,9 @@ fn sessions_are_exactly_once() {
 
 #[test]
 fn collected_windows_that_spill_are_exactly_once() {
-    run(Windows::collect);
+    let spilled = Arc::default();
+    run(|world| Windows::collect(world, &spilled));
+    assert!(spilled.load(Ordering::Relaxed) > 0, "nothing was spilled");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{OutputClaim, SinkContext, SinkError};
+use tidemill_operators::{OutputClaim, SinkContext, SinkError, files};
 
 use super::disk;
 use crate::lock;
@@ -284,7 +284,7 @@ fn write(file: &mut File, path: &Path, mut record: Record) -> Result<(), SinkErr
     }
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
     disk::write(file, path, &bytes)?;
-    file.set_len(bytes.len() as u64).map_err(|error| disk::failed("truncate", path, error))?;
+    disk::truncate(file, path, bytes.len() as u64)?;
     disk::sync(file, path)?;
     disk::sync_dir(path.parent().unwrap_or(Path::new("")))
 }
@@ -298,7 +298,10 @@ enum Refused {
 /// not locked.
 fn take_lock(path: &Path, create: bool) -> Result<Option<File>, Refused> {
     loop {
-        let file = match File::options().read(true).write(true).create(create).truncate(false).open(path) {
+        let mut options = File::options();
+        options.read(true).write(true).create(create).truncate(false);
+        let opened = if create { files::create(path, &options) } else { files::open(path, &options) };
+        let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound && !create => return Ok(None),
             Err(error) => return Err(Refused::Failed(error)),
@@ -317,7 +320,7 @@ fn let_go(lock: Option<File>, removed: Option<&PathBuf>) {
     let Some(file) = lock else { return };
     if let Some(path) = removed {
         // An empty file that stays does no harm.
-        let _ = fs::remove_file(path);
+        let _ = files::remove(path);
     }
     // A process that is being started has the file too for a moment, and with it the lock.
     let _ = file.unlock();

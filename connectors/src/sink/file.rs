@@ -12,7 +12,7 @@ use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, SinkContext, SinkError};
+use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, SinkContext, SinkError, files};
 
 use super::claim::{self, Claim, Output, Owner, Sharing};
 use super::{Pending, disk};
@@ -106,9 +106,9 @@ impl OutFile {
             let mut options = File::options();
             // What is in it is for `recover` to decide, if there is a checkpoint.
             options.create(true).write(true).append(self.append && !durable).truncate(false);
-            let mut opened = options.open(&self.path).map_err(failed)?;
+            let mut opened = files::create(&self.path, &options).map_err(failed)?;
             if is_alone && !durable {
-                opened.set_len(0).map_err(failed)?;
+                disk::truncate(&opened, &self.path, 0)?;
             }
             length = opened.metadata().map_err(failed)?.len();
             if durable && is_regular {
@@ -242,7 +242,7 @@ impl OutFile {
     }
 
     fn show(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        let Some(file) = &mut self.file else {
+        let Some(file) = &self.file else {
             return Err(SinkError::Setup(format!("{} has not been opened", self.path.display())));
         };
         disk::write(file, &self.path, bytes)?;
@@ -259,7 +259,7 @@ fn is_empty(path: &Path) -> bool {
 /// Makes the file end with these bytes after the first `base`, whatever of them is there already. Returns its length.
 fn finish(path: &Path, base: u64, bytes: &[u8]) -> Result<u64, SinkError> {
     let failed = |error| disk::failed("open", path, error);
-    let mut file = File::options().write(true).open(path).map_err(failed)?;
+    let mut file = files::open(path, File::options().write(true)).map_err(failed)?;
     let there = file.metadata().map_err(failed)?.len();
     if there < base {
         let reason = format!("{base} bytes of it were committed, {there} are there");
@@ -269,7 +269,7 @@ fn finish(path: &Path, base: u64, bytes: &[u8]) -> Result<u64, SinkError> {
     if !bytes.is_empty() {
         // Over what is there: a reader who has seen these rows does not see them vanish.
         file.seek(SeekFrom::Start(base)).map_err(failed)?;
-        disk::write(&mut file, path, bytes)?;
+        disk::write(&file, path, bytes)?;
     }
     if there > end {
         disk::truncate(&file, path, end)?;
@@ -286,14 +286,14 @@ fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<u64, SinkError> {
     // A link stays one.
     let path = claim::whole(path);
     let beside = claim::hidden_beside(&path, ".pending");
-    let mut file = disk::create_over(&beside)?;
+    let file = disk::create_over(&beside)?;
     if let Ok(former) = std::fs::metadata(&path) {
         let kept = file.set_permissions(former.permissions());
         kept.map_err(|error| disk::failed("set the permissions of", &beside, error))?;
     }
     let (first, second) = bytes.split_at(bytes.len() / 2);
-    disk::write(&mut file, &beside, first)?;
-    disk::write(&mut file, &beside, second)?;
+    disk::write(&file, &beside, first)?;
+    disk::write(&file, &beside, second)?;
     disk::sync(&file, &beside)?;
     disk::rename(&beside, &path)?;
     if durable {

@@ -26,6 +26,8 @@ pub(crate) const VERSION: u16 = 2;
 pub(crate) const FILE_HEAD: usize = 11;
 /// How long the head of a frame is.
 pub(crate) const FRAME_HEAD: usize = 16;
+/// What a disk writes at once, in bytes.
+const BLOCK: usize = 512;
 
 /// What a file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,7 +148,7 @@ pub(crate) enum Step<'a> {
     Frame(&'a [u8], Range<usize>),
     /// The end.
     End,
-    /// The beginning of a frame that breaks off: what a crash leaves of an append.
+    /// The beginning of a frame that breaks off, or is empty from a block of the disk on: what a crash leaves of an append.
     Torn,
 }
 
@@ -202,6 +204,9 @@ impl<'a> FrameReader<'a> {
         let (length, check) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
         let seed = seed(self.kind, self.number, length);
         if check != seed as u32 {
+            if self.is_empty_within(FRAME_HEAD) {
+                return Ok(Step::Torn);
+            }
             let reason = format!("the head of frame {} is not as it was written", self.number);
             return Err(CheckpointError::damaged(self.file, self.at..self.at + FRAME_HEAD, reason));
         }
@@ -209,12 +214,23 @@ impl<'a> FrameReader<'a> {
         let Some(payload) = rest.get(..length as usize) else { return Ok(Step::Torn) };
         let range = begin..begin + payload.len();
         if xxh3_64_with_seed(payload, seed) != u64::from_le_bytes(checksum) {
+            if self.is_empty_within(FRAME_HEAD + payload.len()) {
+                return Ok(Step::Torn);
+            }
             let reason = format!("frame {} does not match its checksum", self.number);
             return Err(CheckpointError::damaged(self.file, self.at..range.end, reason));
         }
         self.at = range.end;
         self.number += 1;
         Ok(Step::Frame(payload, range))
+    }
+
+    /// Whether the next `length` bytes have been written up to the end of a block of the disk only, and the file is empty
+    /// from there on: what a crash of the machine may leave of an append.
+    fn is_empty_within(&self, length: usize) -> bool {
+        let written = self.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let empty = written.next_multiple_of(BLOCK);
+        (self.at + 1..self.at + length).contains(&empty) && empty < self.bytes.len()
     }
 
     /// The next frame of a file that was written as a whole and must have it.
@@ -322,6 +338,25 @@ mod tests {
         let mut longer = whole;
         longer.extend_from_slice(&[0; 5000]);
         assert!(read(&longer).unwrap().1, "the file has grown before anything was written");
+    }
+
+    #[test]
+    fn append_whose_last_blocks_were_not_written_is_torn() {
+        let mut writer = FrameWriter::new(Kind::Log);
+        writer.frame(&[&[7; 2000]]).unwrap();
+        writer.frame(&[&[8; 100]]).unwrap();
+        let whole = writer.into_bytes();
+        let empty = |range: std::ops::Range<usize>| {
+            let mut bytes = whole.clone();
+            bytes[range].fill(0);
+            read(&bytes).map(|(payloads, torn)| (payloads.len(), torn))
+        };
+        for (block, frames) in [(512, 0), (1024, 0), (1536, 0), (2048, 1)] {
+            assert_eq!(empty(block..whole.len()).unwrap(), (frames, true), "from {block}");
+            assert!(empty(block..block + 10).is_err(), "the middle of a frame is damaged at {block}");
+        }
+        assert!(empty(2040..whole.len()).is_ok_and(|(frames, torn)| torn && frames == 1));
+        assert!(empty(2060..whole.len()).is_err(), "the last block was written, so it is damaged");
     }
 
     #[test]

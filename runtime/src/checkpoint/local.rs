@@ -5,9 +5,11 @@
 //! the process; the file stays, and says who has, or had, the directory.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidemill_operators::files;
 
 use super::{CheckpointError, Lock, Log, Owner, Storage};
 use crate::kill;
@@ -45,8 +47,6 @@ impl LocalDirectory {
     pub fn open(path: impl Into<PathBuf>) -> Result<LocalDirectory, CheckpointError> {
         let path = path.into();
         make_directory(&path)?;
-        // A run that made it may have died before it was durable. Above it there may be nothing that we may open.
-        let _ = sync_directory(above(&path));
         sync_directory(&path)?;
         Ok(LocalDirectory { path, written: AtomicU64::new(0) })
     }
@@ -94,7 +94,7 @@ impl LocalDirectory {
         while let Some(prefix) = directories.pop() {
             let directory = self.path.join(&prefix);
             let failed = || CheckpointError::io(format!("cannot list {}", directory.display()));
-            for entry in std::fs::read_dir(&directory).map_err(failed())? {
+            for entry in files::list(&directory).map_err(failed())? {
                 let entry = entry.map_err(failed())?;
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let kind = entry.file_type().map_err(failed())?;
@@ -122,11 +122,13 @@ impl LocalDirectory {
 fn make_directory(path: &Path) -> Result<(), CheckpointError> {
     let failed = || CheckpointError::io(format!("cannot make the directory {}", path.display()));
     if path.is_dir() {
-        return Ok(());
+        // A run that made it may have died before its name was durable.
+        return files::sync_name(path)
+            .map_err(CheckpointError::io(format!("cannot sync {}", above(path).display())));
     }
     make_directory(above(path))?;
     kill::point("checkpoint.directory.before-make");
-    match std::fs::create_dir(path) {
+    match files::make_dir(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed()(error)),
         _ => {}
     }
@@ -140,20 +142,19 @@ fn above(path: &Path) -> &Path {
 
 /// Makes what has been created, renamed and removed in a directory durable.
 fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
-    let synced =
-        if cfg!(unix) { File::open(path).and_then(|directory| directory.sync_all()) } else { Ok(()) };
-    synced.map_err(CheckpointError::io(format!("cannot sync the directory {}", path.display())))
+    files::sync_dir(path)
+        .map_err(CheckpointError::io(format!("cannot sync the directory {}", path.display())))
 }
 
 /// Writes everything; where a process may be killed, in two halves.
-fn write_all(file: &mut File, bytes: &[u8], between: &'static str) -> std::io::Result<()> {
+fn write_all(file: &File, path: &Path, bytes: &[u8], between: &'static str) -> std::io::Result<()> {
     if kill::ENABLED {
         let (first, second) = bytes.split_at(bytes.len() / 2);
-        file.write_all(first)?;
+        files::write(file, path, first)?;
         kill::point(between);
-        return file.write_all(second);
+        return files::write(file, path, second);
     }
-    file.write_all(bytes)
+    files::write(file, path, bytes)
 }
 
 impl Storage for LocalDirectory {
@@ -171,18 +172,18 @@ impl Storage for LocalDirectory {
         let written = (|| {
             let failed = |what: &str| CheckpointError::io(format!("cannot {what} {}", beside.display()));
             kill::point("checkpoint.put.before-create");
-            let mut file = File::create(&beside).map_err(failed("create"))?;
+            let file = files::create_or_empty(&beside).map_err(failed("create"))?;
             kill::point("checkpoint.put.before-write");
-            write_all(&mut file, bytes, "checkpoint.put.half-written").map_err(failed("write"))?;
+            write_all(&file, &beside, bytes, "checkpoint.put.half-written").map_err(failed("write"))?;
             kill::point("checkpoint.put.before-sync");
-            file.sync_all().map_err(failed("sync"))?;
+            files::sync(&file, &beside).map_err(failed("sync"))?;
             kill::point("checkpoint.put.before-rename");
-            std::fs::rename(&beside, &place)
+            files::rename(&beside, &place)
                 .map_err(CheckpointError::io(format!("cannot rename {} to {name}", beside.display())))
         })();
         if written.is_err() {
             // It would be removed at the next start; on a full disk, better now.
-            let _ = std::fs::remove_file(&beside);
+            let _ = files::remove(&beside);
             return written;
         }
         kill::point("checkpoint.put.before-sync-directory");
@@ -193,7 +194,7 @@ impl Storage for LocalDirectory {
 
     fn get(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
         let path = self.path_of(name)?;
-        match std::fs::read(&path) {
+        match files::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(CheckpointError::io(format!("cannot read {}", path.display()))(error)),
@@ -209,7 +210,7 @@ impl Storage for LocalDirectory {
     fn delete(&self, name: &str) -> Result<(), CheckpointError> {
         let path = self.path_of(name)?;
         kill::point("checkpoint.delete.before");
-        match std::fs::remove_file(&path) {
+        match files::remove(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(CheckpointError::io(format!("cannot remove {}", path.display()))(error))
             }
@@ -228,11 +229,11 @@ impl Storage for LocalDirectory {
         let directory = path.parent().unwrap_or(&self.path);
         self.make_place(directory)?;
         kill::point("checkpoint.log.before-open");
-        let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
+        let file = files::create(&path, OpenOptions::new().read(true).append(true).create(true));
         let file = file.map_err(failed("open"))?;
         if is_new {
             kill::point("checkpoint.log.before-sync-new");
-            file.sync_all().map_err(failed("sync"))?;
+            files::sync(&file, &path).map_err(failed("sync"))?;
             sync_directory(directory)?;
         }
         Ok(Box::new(LocalLog { path, file }))
@@ -241,8 +242,9 @@ impl Storage for LocalDirectory {
     fn lock(&self, owner: &Owner) -> Result<Box<dyn Lock>, CheckpointError> {
         let path = self.path.join(LOCK);
         let failed = |what: &str| CheckpointError::io(format!("cannot {what} {}", path.display()));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = file.map_err(failed("open"))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = files::create(&path, &options).map_err(failed("open"))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -303,9 +305,10 @@ fn is_same(_: &Metadata, _: &Metadata) -> bool {
 impl Log for LocalLog {
     fn append(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
         kill::point("checkpoint.log.before-append");
-        write_all(&mut self.file, bytes, "checkpoint.log.half-appended").map_err(self.failed("append to"))?;
+        write_all(&self.file, &self.path, bytes, "checkpoint.log.half-appended")
+            .map_err(self.failed("append to"))?;
         kill::point("checkpoint.log.before-sync");
-        self.file.sync_data().map_err(self.failed("sync"))?;
+        files::sync(&self.file, &self.path).map_err(self.failed("sync"))?;
         kill::point("checkpoint.log.appended");
         if self.is_in_place()? {
             return Ok(());
@@ -315,6 +318,7 @@ impl Log for LocalLog {
 
     fn read(&mut self) -> Result<Vec<u8>, CheckpointError> {
         let mut bytes = Vec::new();
+        files::reading(&self.path).map_err(self.failed("read"))?;
         self.file.seek(SeekFrom::Start(0)).map_err(self.failed("read"))?;
         self.file.read_to_end(&mut bytes).map_err(self.failed("read"))?;
         Ok(bytes)
@@ -322,9 +326,9 @@ impl Log for LocalLog {
 
     fn truncate(&mut self, length: u64) -> Result<(), CheckpointError> {
         kill::point("checkpoint.log.before-truncate");
-        self.file.set_len(length).map_err(self.failed("truncate"))?;
+        files::set_length(&self.file, &self.path, length).map_err(self.failed("truncate"))?;
         kill::point("checkpoint.log.before-sync-truncated");
-        self.file.sync_all().map_err(self.failed("sync"))?;
+        files::sync(&self.file, &self.path).map_err(self.failed("sync"))?;
         kill::point("checkpoint.log.truncated");
         Ok(())
     }
@@ -339,9 +343,9 @@ impl Lock for LocalLock {
     fn set_owner(&mut self, owner: &Owner) -> Result<(), CheckpointError> {
         let text = serde_json::to_vec_pretty(owner).unwrap_or_default();
         let mut write = || {
-            self.file.set_len(0)?;
+            files::set_length(&self.file, &self.path, 0)?;
             self.file.seek(SeekFrom::Start(0))?;
-            self.file.write_all(&text)
+            files::write(&self.file, &self.path, &text)
         };
         write().map_err(CheckpointError::io(format!("cannot write {}", self.path.display())))
     }
@@ -371,5 +375,20 @@ mod tests {
         drop(LocalLock { path: path.clone(), file });
         File::open(&path).unwrap().try_lock().unwrap();
         drop(inherited);
+    }
+    #[test]
+    fn checkpoint_whose_name_cannot_be_synced_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint");
+        LocalDirectory::open(&path).unwrap();
+        files::set_hook(Some(|call, perform| match call {
+            files::Call::SyncDir(path) if !path.ends_with("checkpoint") => {
+                Err(std::io::Error::other("a bad sector"))
+            }
+            call => perform(call),
+        }));
+        let opened = LocalDirectory::open(&path);
+        files::set_hook(None);
+        assert!(opened.unwrap_err().to_string().contains("a bad sector"));
     }
 }

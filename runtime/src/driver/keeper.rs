@@ -114,7 +114,7 @@ impl Keeper {
 
     /// The query ends in order. What cannot be written then is not needed: the next run skips some numbers.
     pub(super) fn close(&mut self) {
-        if let Err(error) = self.checkpoint.close() {
+        if let Err(error) = crate::sim::tolerate(|| self.checkpoint.close()) {
             tracing::warn!(%error, "the end of the query is not in its checkpoint; all that was read is committed");
         }
     }
@@ -263,7 +263,7 @@ impl Keeper {
         let Some(compaction) = self.checkpoint.compaction(workers as u32) else { return };
         let events = events.clone();
         let started = crate::sim::spawn("tidemill-compaction", move || {
-            let run = || Ok(Event::Compacted(compaction.run()));
+            let run = || Ok(Event::Compacted(crate::sim::tolerate(|| compaction.run())));
             let done = caught(&[], None, "the storage of the checkpoint", run).unwrap_or_else(Event::Failed);
             // The query may be over by then.
             drop(events.send(done));

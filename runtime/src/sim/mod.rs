@@ -7,19 +7,44 @@
 mod scheduler;
 mod task;
 
+use std::cell::Cell;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle as Thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use tidemill_operators::files::{Call, Perform};
 use tidemill_operators::{Clock, ProcessingTime, turn};
 
 #[cfg(test)]
 use self::scheduler::Outcome;
-pub(crate) use self::scheduler::{BEGIN, Random, Scheduler, Settings};
+pub(crate) use self::scheduler::{BEGIN, END, Random, Scheduler, Settings};
 pub(crate) use self::task::Ticket;
 use self::task::{Ready, here};
+
+/// Answers the calls that tasks make of the file system.
+pub(crate) trait Disk: Send + Sync {
+    /// Makes a call, does a part of it, or fails.
+    fn call(&self, call: Call<'_>, perform: Perform<'_>) -> io::Result<()>;
+}
+
+thread_local! {
+    static TOLERATES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does something whose failure is logged, and does not end the run.
+pub(crate) fn tolerate<R>(call: impl FnOnce() -> R) -> R {
+    TOLERATES.set(true);
+    let result = call();
+    TOLERATES.set(false);
+    result
+}
+
+/// Whether the run goes on if what this thread does fails.
+pub(crate) fn is_tolerant() -> bool {
+    TOLERATES.get()
+}
 
 /// Locks what is never held across points.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -205,7 +230,7 @@ impl WorkerTurn {
 
     /// Something that must never be so is so: the simulation ends.
     pub(crate) fn violated(&self, what: &str) {
-        self.scheduler.set_stuck(what);
+        self.scheduler.set_stuck("watermark", what);
     }
 
     /// After a step: gives up the turn, and waits if there has been nothing to do; at most until `next`.
@@ -309,7 +334,7 @@ mod tests {
             let (_sender, receiver) = crossbeam_channel::unbounded::<u8>();
             recv(&receiver);
         });
-        let stuck = outcome.stuck.unwrap();
+        let (_, stuck) = outcome.stuck.unwrap();
         assert!(stuck.contains("nothing can run") && stuck.contains("receive"), "{stuck}");
     }
 }

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tidemill_operators::ProcessingTime;
 
-use super::lock;
 use super::task::{self, Baton, Ready, Ticket};
+use super::{Disk, lock};
 
 /// The simulated time at which every simulation begins: 2024-01-01T00:00:00Z.
 pub(crate) const BEGIN: i64 = 1_704_067_200_000_000;
 /// After so many turns the tasks get other weights.
 const WEIGH_AGAIN: u64 = 256;
+
+/// The invariant that every run ends.
+pub(crate) const END: &str = "end";
 
 /// The points that always give the turn away.
 const ALWAYS: [&str; 2] = ["step", "lock"];
@@ -43,8 +46,8 @@ pub(crate) struct Outcome {
     pub(crate) turns: u64,
     /// A hash of all turns: which task, at which point.
     pub(crate) trace: u64,
-    /// Why it did not come to its end, if it did not.
-    pub(crate) stuck: Option<String>,
+    /// Why it did not come to its end, if it did not: which invariant was broken, and how.
+    pub(crate) stuck: Option<(&'static str, String)>,
 }
 
 /// Called at a turn.
@@ -57,6 +60,7 @@ pub(crate) struct Scheduler {
     /// How many tasks there are; the lock of the state is held where this is asked for.
     tasks: AtomicU64,
     is_stuck: Arc<AtomicBool>,
+    disk: OnceLock<Arc<dyn Disk>>,
     state: Mutex<State>,
 }
 
@@ -121,6 +125,7 @@ impl Scheduler {
             work: AtomicU64::new(0),
             tasks: AtomicU64::new(0),
             is_stuck: Arc::default(),
+            disk: OnceLock::new(),
             state: Mutex::new(State {
                 random: Random::new(settings.seed),
                 settings,
@@ -152,6 +157,27 @@ impl Scheduler {
         match result {
             Ok(result) => (result, outcome),
             Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Sets what answers the calls that tasks make of the file system; the first one stays.
+    pub(crate) fn set_disk(&self, disk: Arc<dyn Disk>) {
+        let _ = self.disk.set(disk);
+    }
+
+    pub(super) fn disk(&self) -> Option<Arc<dyn Disk>> {
+        self.disk.get().cloned()
+    }
+
+    /// The number of the next task.
+    pub(crate) fn next_task(&self) -> usize {
+        lock(&self.state).next
+    }
+
+    /// Waits until no task is left of that number or a higher one.
+    pub(crate) fn wait_for_all_from(&self, first: usize) {
+        while lock(&self.state).tasks.range(first..).next().is_some() && !self.is_stuck() {
+            super::sleep(Duration::from_millis(1));
         }
     }
 
@@ -293,7 +319,7 @@ impl Scheduler {
         if state.outcome.turns >= state.settings.most_turns && state.outcome.stuck.is_none() {
             let turns = state.outcome.turns;
             self.is_stuck.store(true, Ordering::SeqCst);
-            state.outcome.stuck = Some(format!("no end after {turns} turns: {}", state.describe()));
+            state.outcome.stuck = Some((END, format!("no end after {turns} turns: {}", state.describe())));
         }
         loop {
             let now = self.now.load(Ordering::SeqCst);
@@ -324,16 +350,16 @@ impl Scheduler {
                     self.is_stuck.store(true, Ordering::SeqCst);
                     let tasks = state.describe();
                     let stuck = &mut state.outcome.stuck;
-                    stuck.get_or_insert_with(|| format!("nothing can run: {tasks}"));
+                    stuck.get_or_insert_with(|| (END, format!("nothing can run: {tasks}")));
                     state.tasks.values_mut().for_each(|task| task.blocked = None);
                 }
             }
         }
     }
 
-    /// Why the simulation does not come to an end, if it does not.
-    pub(crate) fn stuck(&self) -> Option<String> {
-        lock(&self.state).outcome.stuck.clone()
+    /// Whether the simulation does not come to an end.
+    pub(crate) fn is_stuck(&self) -> bool {
+        lock(&self.state).outcome.stuck.is_some()
     }
 
     /// The same as a flag.
@@ -342,11 +368,11 @@ impl Scheduler {
     }
 
     /// Notes that it does not come to an end.
-    pub(crate) fn set_stuck(&self, why: &str) {
+    pub(crate) fn set_stuck(&self, invariant: &'static str, why: &str) {
         self.is_stuck.store(true, Ordering::SeqCst);
         let mut state = lock(&self.state);
         let why = format!("{why}: {}", state.describe());
-        state.outcome.stuck.get_or_insert(why);
+        state.outcome.stuck.get_or_insert((invariant, why));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use tidemill_operators::turn;
+use tidemill_operators::{files, turn};
 
 use super::lock;
 use super::scheduler::Scheduler;
@@ -33,11 +33,16 @@ pub(super) fn enter(scheduler: &Arc<Scheduler>, task: usize) {
             scheduler.pass(task, name);
         }
     }));
+    files::set_hook(Some(|call, perform| match here().and_then(|(scheduler, _)| scheduler.disk()) {
+        Some(disk) => disk.call(call, perform),
+        None => perform(call),
+    }));
 }
 
 /// Makes this thread an ordinary one again.
 pub(super) fn leave() {
     turn::set_hook(None);
+    files::set_hook(None);
     HERE.set(None);
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{Epoch, OutputMode, Prepared, ProcessingTime, SinkContext, SinkError};
+use tidemill_operators::{Epoch, OutputMode, Prepared, ProcessingTime, SinkContext, SinkError, files};
 
 use super::super::claim::{self, Claim, Output, Sharing};
 use super::super::disk;
@@ -79,7 +79,7 @@ struct Writing {
 impl Writing {
     fn flush(&mut self) -> Result<(), SinkError> {
         if !self.buffer.is_empty() {
-            disk::write(&mut self.file, &self.path, &self.buffer)?;
+            disk::write(&self.file, &self.path, &self.buffer)?;
             self.buffer.clear();
         }
         Ok(())
@@ -308,7 +308,7 @@ impl Parts {
     pub(super) fn list(&self) -> Result<Vec<(PartName, Kind)>, SinkError> {
         let failed = |error| disk::failed("list", &self.dir, error);
         let mut parts = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+        for entry in files::list(&self.dir).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             parts.extend(name.to_str().and_then(PartName::parse));
         }
@@ -348,7 +348,7 @@ pub(super) fn finish(dir: &Path, part: &PartName, length: u64) -> Result<bool, S
         return Ok(true);
     }
     if there > length {
-        let file = File::options().write(true).open(&pending);
+        let file = files::open(&pending, File::options().write(true));
         let file = file.map_err(|error| disk::failed("open", &pending, error))?;
         disk::truncate(&file, &pending, length)?;
         disk::sync(&file, &pending)?;

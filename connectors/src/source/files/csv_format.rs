@@ -134,7 +134,7 @@ impl<T: DeserializeOwned + Send + 'static> Parser for CsvParser<T> {
 /// Whether a piece at byte 3 follows a byte order mark, which no record of three bytes looks like.
 fn first_piece(piece: &Piece) -> bool {
     let mut mark = [0; 3];
-    std::fs::File::open(&piece.path)
+    tidemill_operators::files::open_to_read(&piece.path)
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut mark))
         .is_ok_and(|()| mark == super::scan::MARK)
 }

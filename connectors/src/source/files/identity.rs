@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::SourceError;
+use tidemill_operators::{SourceError, files};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scan::failed;
@@ -156,8 +156,9 @@ pub(super) fn find_copy(
 /// Opens a file, if there is one and it is the one of that identity.
 pub(super) fn open(path: &Path, id: Option<FileId>) -> io::Result<Option<File>> {
     // A pipe would wait for its writer.
-    let opened =
-        path.metadata().and_then(|metadata| metadata.is_file().then(|| File::open(path)).transpose());
+    let opened = path
+        .metadata()
+        .and_then(|metadata| metadata.is_file().then(|| files::open_to_read(path)).transpose());
     match opened {
         Ok(Some(file)) if id.is_none() || FileId::of(&file.metadata()?) == id => Ok(Some(file)),
         Ok(_) => Ok(None),

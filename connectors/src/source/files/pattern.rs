@@ -1,12 +1,12 @@
 //! Which files a pattern stands for: a directory, one file, or a glob in the last part of a path.
 
 use std::collections::HashSet;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use tidemill_operators::SourceError;
+use tidemill_operators::{SourceError, files};
 
 use super::identity::FileId;
 use super::name::shown;
@@ -54,7 +54,7 @@ pub(super) fn list(pattern: &str) -> Result<Listing, SourceError> {
             (parent.unwrap_or(Path::new(".")), name)
         }
     };
-    let entries = directory.read_dir().map_err(|error| missing(pattern, path, Some(directory), error))?;
+    let entries = files::list(directory).map_err(|error| missing(pattern, path, Some(directory), error))?;
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let file_name = entry.file_name();
@@ -131,7 +131,7 @@ pub(super) fn refuse_unbounded(found: &Found) -> Result<(), SourceError> {
         return Ok(());
     }
     // What cannot be opened has its error where it is read.
-    let Ok(mut file) = File::open(&found.path) else { return Ok(()) };
+    let Ok(mut file) = files::open_to_read(&found.path) else { return Ok(()) };
     let read = file.read(&mut [0]).unwrap_or_default();
     // Else it has been written to since it was listed.
     if read > 0 && file.metadata().is_ok_and(|metadata| metadata.len() == 0) {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memchr::{memchr, memrchr};
-use tidemill_operators::SourceError;
+use tidemill_operators::{SourceError, files};
 
 use super::identity::{Fingerprint, read_exact_at};
 use super::name::shown;
@@ -108,7 +108,7 @@ pub(super) struct Opened {
 
 impl Opened {
     pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
-        let file = File::open(path).map_err(|error| failed(path, error))?;
+        let file = files::open_to_read(path).map_err(|error| failed(path, error))?;
         Ok(Opened { file: Arc::new(file), shared: false, path: path.to_owned() })
     }
 
@@ -145,6 +145,7 @@ impl Opened {
     /// Reads exactly the bytes `[from, to)`; nothing if the file is shorter.
     pub(super) fn try_read(&self, from: u64, to: u64) -> Result<Option<Vec<u8>>, SourceError> {
         let wanted = crate::length(to.saturating_sub(from));
+        files::reading(&self.path).map_err(|error| failed(&self.path, error))?;
         let read = if self.shared {
             let mut bytes = vec![0; wanted];
             read_exact_at(&self.file, &mut bytes, from).map(|()| Some(bytes))

@@ -9,17 +9,26 @@
 //!
 //! The same seed takes the same turns. A failing one is shrunk, and [`Violation`] says how to replay it.
 //!
-//! What is simulated of the outside: the disk of the checkpoint ([`Storage`](crate::checkpoint::Storage)), which can be
-//! slow, fail, fill up and lose what it was not done with; [`SimSource`] and [`SimSink`]. Connectors to files may be used in
-//! a [directory](World::directory) of the simulation: they work on the machine's disk, and a crash leaves in it what it held
-//! at that moment. A crash of the machine, which loses what was not synced, is not simulated for them. Sockets and threads
-//! of your own are not part of the simulation: use a [`SimSource`] in place of a socket.
+//! What is simulated of the outside:
+//!
+//! - One disk, for the checkpoint, for state that is spilled, and for sinks and sources of files in the
+//!   [directory](World::directory) of the query. Its calls can be slow or fail, and it can fill up: then the run must end
+//!   with an error. A crash is one of the process, which leaves what the disk held at that moment, or one of the machine.
+//!   That keeps what was synced; of other writes, lengths, new names, renames and removals, the seed says which are kept
+//!   and which are lost, in any combination that POSIX allows. The machine may also crash between two runs.
+//! - [`SimSource`] and [`SimSink`], in place of sockets, brokers and databases. Sockets and threads of your own are not part
+//!   of the simulation.
+//!
+//! A sink of your own is simulated with the rest: `examples/simulate.rs` shows one, with a fault that is found. Where it
+//! waits, or where its process may die, it calls [`point`]; what it does to the outside, it does only while the process
+//! [is alive](Life::is_alive).
 
+mod disk;
+mod journal;
 mod plan;
 mod run;
 mod sink;
 mod source;
-mod storage;
 mod world;
 
 use std::fmt;
@@ -49,8 +58,8 @@ pub trait Scenario {
     ///
     /// # Errors
     ///
-    /// What is wrong.
-    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), String>;
+    /// What is wrong; a text will do, and [`Breach::new`] tells one check from another.
+    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), Breach>;
 }
 
 /// Which simulations there are.
@@ -137,6 +146,46 @@ impl Report {
     }
 }
 
+/// An invariant that does not hold, and how that was seen.
+///
+/// While a failing simulation is made smaller, it must break the same invariant; the text may be another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    invariant: String,
+    what: String,
+}
+
+impl Breach {
+    /// A breach of the invariant of that name.
+    ///
+    /// ```
+    /// # use tidemill_runtime::testing::simulate::Breach;
+    /// let late_rows = 3;
+    /// let breach = Breach::new("in time", format!("{late_rows} rows are late"));
+    /// ```
+    pub fn new(invariant: impl Into<String>, what: impl Into<String>) -> Self {
+        Breach { invariant: invariant.into(), what: what.into() }
+    }
+
+    fn with(self, when: &str) -> Breach {
+        Breach { what: format!("{} ({when})", self.what), ..self }
+    }
+}
+
+/// A breach of the invariant `check`.
+impl From<String> for Breach {
+    fn from(what: String) -> Self {
+        Breach::new("check", what)
+    }
+}
+
+/// A breach of the invariant `check`.
+impl From<&str> for Breach {
+    fn from(what: &str) -> Self {
+        Breach::new("check", what)
+    }
+}
+
 /// Something that must never happen, and the smallest simulation found in which it does.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -147,6 +196,8 @@ pub struct Violation {
     pub seed: u64,
     /// What `TIDEMILL_SEED` is to be to replay it, shrunk.
     pub replay: String,
+    /// Which invariant does not hold: that of a [`Breach`], or one of the simulation's own.
+    pub invariant: String,
     /// What is wrong.
     pub what: String,
     /// What the runs were, a line each.
@@ -155,7 +206,11 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "graph `{}`, seed {}: {}", self.graph, self.seed, self.what)?;
+        writeln!(
+            f,
+            "graph `{}`, seed {}, invariant `{}`: {}",
+            self.graph, self.seed, self.invariant, self.what
+        )?;
         self.runs.iter().try_for_each(|run| writeln!(f, "  {run}"))?;
         write!(f, "replay it with TIDEMILL_SEED={} in the environment of this test", self.replay)
     }
@@ -175,7 +230,7 @@ impl std::error::Error for Violation {}
 /// ```
 /// use tidemill_operators::Graph;
 /// use tidemill_runtime::Summary;
-/// use tidemill_runtime::testing::simulate::{Scenario, SimSink, SimSource, Simulation, World, simulate};
+/// use tidemill_runtime::testing::simulate::{Breach, Scenario, SimSink, SimSource, Simulation, World, simulate};
 ///
 /// /// Doubles numbers.
 /// struct Doubles { numbers: SimSource<u64>, doubles: SimSink<u64>, count: u64 }
@@ -186,11 +241,14 @@ impl std::error::Error for Violation {}
 ///         graph.source(self.numbers.clone()).map(|n| n * 2).sink(self.doubles.clone());
 ///         graph
 ///     }
-///     fn check(&self, _: Option<&Summary>, is_last: bool) -> Result<(), String> {
+///     fn check(&self, _: Option<&Summary>, is_last: bool) -> Result<(), Breach> {
 ///         let mut shown = self.doubles.shown();
 ///         shown.sort();
 ///         let wanted: Vec<u64> = (0..self.count).map(|n| n * 2).collect();
-///         if is_last && shown != wanted { Err(format!("{shown:?} instead of {wanted:?}")) } else { Ok(()) }
+///         if is_last && shown != wanted {
+///             return Err(format!("{shown:?} instead of {wanted:?}").into());
+///         }
+///         Ok(())
 ///     }
 /// }
 ///
@@ -205,8 +263,8 @@ impl std::error::Error for Violation {}
 ///
 /// # Errors
 ///
-/// A [`Violation`]: the scenario's own check fails, a run fails without a fault or does not come to an end, or a sink is
-/// given an epoch again with other rows, though it was told that they would be the same.
+/// A [`Violation`]: the scenario's own check fails; a run fails without a fault, succeeds in spite of one, or does not end;
+/// or a [`SimSink`] gets an epoch again with other rows, though it was told that they would be the same.
 pub fn simulate<S: Scenario>(
     simulation: Simulation,
     make: impl Fn(&mut World) -> S,
@@ -226,12 +284,6 @@ pub fn simulate<S: Scenario>(
     Ok(report)
 }
 
-/// What a violation is, without what depends on the seed.
-fn kind(violation: &Violation) -> String {
-    let letters = violation.what.chars().filter(|letter| letter.is_alphabetic());
-    letters.take(12).collect()
-}
-
 /// Takes away what the violation does not need.
 fn shrink<S: Scenario>(
     mut variant: Variant,
@@ -242,7 +294,7 @@ fn shrink<S: Scenario>(
     let mut attempt = |smaller: Variant, variant: &mut Variant| match run::seed(&smaller, simulation, make) {
         Ok(_) => false,
         // Something else that is wrong is not what is looked for.
-        Err(found) if kind(&found) != kind(&violation) => false,
+        Err(found) if found.invariant != violation.invariant => false,
         Err(found) => {
             (violation, *variant) = (found, smaller);
             true

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidemill_operators::Mode;
 
+use super::journal::Loss;
 use crate::options::{Options, Trigger};
 use crate::sim::Random;
 
@@ -71,20 +72,20 @@ pub(super) enum End {
     Stop(Duration),
     /// The process dies after so many turns.
     Crash(u64),
-    /// The storage of the checkpoint breaks at that change.
-    Storage(u64, Fault),
+    /// The disk breaks at that call.
+    Disk(u64, Fault),
     /// The sink fails at that call, before or after it has done what it was asked to.
     Sink(u64, bool),
 }
 
-/// How a change of the storage goes wrong.
+/// How a call of the disk goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// It fails, and nothing has changed.
     Fails,
     /// It fails, and has happened.
     FailsLate,
-    /// There is no room: a first part of an append is there. All later ones fail.
+    /// There is no room: a first part of a write is there. All later ones fail.
     Full,
 }
 
@@ -94,7 +95,9 @@ pub(super) struct Run {
     pub(super) number: usize,
     pub(super) options: Options,
     pub(super) end: End,
-    /// How long a change of the storage takes at most.
+    /// Whether the machine crashes at the end of the run, and what of the disk is lost with it.
+    pub(super) power: Option<Loss>,
+    /// How long a call of the disk takes at most.
     pub(super) slow: Duration,
     /// The seed of what is decided while it runs.
     pub(super) seed: u64,
@@ -108,12 +111,12 @@ impl fmt::Display for Run {
             "run {}: {mode:?}, {workers} workers, checkpoints every {checkpoint_interval:?}, ",
             self.number
         )?;
-        write!(f, "{max_in_flight} epochs in flight, writes take up to {:?}, ", self.slow)?;
+        write!(f, "{max_in_flight} epochs in flight, the disk takes up to {:?}, ", self.slow)?;
         match self.end {
             End::Complete => f.write_str("runs to its end"),
             End::Stop(after) => write!(f, "is stopped after {after:?}"),
             End::Crash(turns) => write!(f, "crashes after {turns} turns"),
-            End::Storage(change, fault) => write!(f, "the storage {fault:?} at change {change}"),
+            End::Disk(call, fault) => write!(f, "the disk {fault:?} at call {call}"),
             End::Sink(call, done) => {
                 write!(
                     f,
@@ -121,6 +124,10 @@ impl fmt::Display for Run {
                     if done { "after" } else { "before" }
                 )
             }
+        }?;
+        match self.power {
+            Some(loss) => write!(f, "; then the machine crashes and loses {loss:?} of what was not synced"),
+            None => Ok(()),
         }
     }
 }
@@ -181,7 +188,7 @@ fn run(random: &mut Random, number: usize, is_last: bool, bounds: &Bounds) -> Ru
     if random.below(4) == 0 {
         options = options.with_max_queued(1 + any_size(random, 2) as usize);
     }
-    let (stop, turns, change) = (any_size(random, 3), any_size(random, 4), any_size(random, 2));
+    let (stop, turns, call) = (any_size(random, 3), any_size(random, 4), any_size(random, 3));
     let (fault, sink, done) = (random.below(3), any_size(random, 2), random.below(2) == 0);
     let fault = match fault {
         0 => Fault::Fails,
@@ -191,13 +198,21 @@ fn run(random: &mut Random, number: usize, is_last: bool, bounds: &Bounds) -> Ru
     let end = match random.below(8) {
         _ if is_last => End::Complete,
         0 | 1 => End::Stop(millis(1 + stop)),
-        2 | 3 if bounds.faults => End::Storage(1 + change, fault),
+        2 | 3 if bounds.faults => End::Disk(1 + call, fault),
         4 if bounds.faults => End::Sink(1 + sink / 4, done),
         _ if bounds.crashes => End::Crash(1 + turns),
         _ => End::Stop(millis(1 + stop)),
     };
-    let slow = pick(random, &[0, 0, 1, 10]).map_or(millis(0), millis);
-    Run { number, options, end, slow, seed: random.next() }
+    let power = match random.below(8) {
+        _ if is_last || !bounds.crashes => None,
+        0 => Some(Loss::All),
+        1 => Some(Loss::Some),
+        // Of a crash more may be left to do.
+        2 | 3 if matches!(end, End::Crash(_)) => Some(Loss::Some),
+        _ => None,
+    };
+    let slow = pick(random, &[0, 0, 300, 3_000]).map_or(Duration::ZERO, Duration::from_micros);
+    Run { number, options, end, power, slow, seed: random.next() }
 }
 
 #[cfg(test)]

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use tidemill_operators::ProcessingTime;
 
+use super::disk::{Disk, Failed};
+use super::journal::Loss;
 use super::plan::{End, Run, Variant, runs};
-use super::storage::{Disk, SimStorage};
 use super::world::World;
-use super::{Report, Scenario, Simulation, Violation};
+use super::{Breach, Report, Scenario, Simulation, Violation};
+use crate::checkpoint::LocalDirectory;
 use crate::error::RunError;
 use crate::progress::Summary;
 use crate::query::{QueryHandle, Run as _};
-use crate::sim::{self, Scheduler, Settings};
+use crate::sim::{self, END, Scheduler, Settings};
 
 /// A run that is to end by itself takes no longer than that, in simulated time.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -28,7 +30,16 @@ pub(super) fn seed<S: Scenario>(
     make: &impl Fn(&mut World) -> S,
 ) -> Result<Report, Violation> {
     let runs = runs(variant, &simulation.bounds);
-    let mut world = World::new(variant);
+    let mut graph = String::new();
+    let violation = |graph: &str, breach: Breach| Violation {
+        graph: graph.to_owned(),
+        seed: variant.seed,
+        replay: variant.to_string(),
+        invariant: breach.invariant,
+        what: breach.what,
+        runs: runs.iter().map(Run::to_string).collect(),
+    };
+    let mut world = World::new(variant).map_err(|error| violation("", no_disk(error)))?;
     let scenario = make(&mut world);
     let mut settings = Settings::new(variant.seed);
     settings.most_turns = simulation.most_turns;
@@ -36,7 +47,7 @@ pub(super) fn seed<S: Scenario>(
     settings.passes = 1 << (2 * (variant.seed % 3));
     let scheduler = Scheduler::new(settings);
     let mut report = Report { seeds: 1, ..Report::default() };
-    let mut graph = String::new();
+    scheduler.set_disk(Arc::<Disk>::clone(&world.disk));
     let (found, outcome) = scheduler.run(|| {
         let mut all = Runs {
             scheduler: &scheduler,
@@ -48,14 +59,12 @@ pub(super) fn seed<S: Scenario>(
         all.go(&runs)
     });
     (report.turns, report.trace) = (outcome.turns, outcome.trace);
-    let found = outcome.stuck.map_or(found, Err);
-    found.map(|()| report).map_err(|what| Violation {
-        graph,
-        seed: variant.seed,
-        replay: variant.to_string(),
-        what,
-        runs: runs.iter().map(Run::to_string).collect(),
-    })
+    let found = outcome.stuck.map_or(found, |(invariant, what)| Err(Breach::new(invariant, what)));
+    found.map(|()| report).map_err(|breach| violation(&graph, breach))
+}
+
+fn no_disk(error: std::io::Error) -> Breach {
+    Breach::new("disk", format!("the directory of the simulated disk: {error}"))
 }
 
 struct Runs<'a, S> {
@@ -67,26 +76,31 @@ struct Runs<'a, S> {
 }
 
 impl<S: Scenario> Runs<'_, S> {
-    fn go(&mut self, runs: &[Run]) -> Result<(), String> {
+    fn go(&mut self, runs: &[Run]) -> Result<(), Breach> {
         let begun = self.scheduler.now();
-        let disk = Disk::default();
         let tasks = self.world.start_tasks().map_err(|error| error.to_string())?;
         let mut tasks = Some(tasks);
         for run in runs {
             let is_last = run.end == End::Complete;
             if is_last {
                 for task in tasks.take().into_iter().flatten() {
-                    task.join().map_err(|_| "a thread beside the query has panicked".to_owned())?;
+                    task.join().map_err(|_| "a thread beside the query has panicked")?;
                 }
                 self.wait_until(begun + self.world.last_arrival + Duration::from_millis(1));
             }
-            let summary = self.run(run, &disk)?;
-            if let Some(what) = self.world.shared.violation() {
-                return Err(format!("{what} (run {})", run.number));
+            let summary = self.run(run)?;
+            if let Some(breach) = self.world.shared.breach() {
+                return Err(breach.with(&format!("run {}", run.number)));
             }
-            self.scenario
-                .check(summary.as_ref(), is_last)
-                .map_err(|what| format!("{what} (after run {})", run.number))?;
+            let check =
+                |when: &str| self.scenario.check(summary.as_ref(), is_last).map_err(|found| found.with(when));
+            check(&format!("after run {}", run.number))?;
+            if is_last {
+                // What has been shown at the end is synced.
+                let disk = &self.world.disk;
+                disk.keep(Some(Loss::All)).and_then(|()| disk.restore()).map_err(no_disk)?;
+                check("after the last run and a crash of the machine")?;
+            }
         }
         Ok(())
     }
@@ -99,45 +113,61 @@ impl<S: Scenario> Runs<'_, S> {
     }
 
     /// One run of the query; its summary, if it ended in order.
-    fn run(&mut self, run: &Run, disk: &Disk) -> Result<Option<Summary>, String> {
+    fn run(&mut self, run: &Run) -> Result<Option<Summary>, Breach> {
         self.report.runs += 1;
         let shared = Arc::clone(&self.world.shared);
+        let disk = Arc::clone(&self.world.disk);
         shared.begin_run(run.end);
+        disk.begin_run(run);
         let kept = Arc::new(AtomicBool::new(true));
         if let End::Crash(turns) = run.end {
             let (shared, kept) = (Arc::clone(&shared), Arc::clone(&kept));
-            let keep = self.world.directories.as_ref().map(|directories| directories.keeper());
+            let (disk, power) = (Arc::clone(&disk), run.power);
             self.scheduler.after_turns(turns, move || {
                 shared.die();
-                let copied = keep.is_none_or(|keep| keep().is_ok());
-                kept.store(copied, Ordering::SeqCst);
+                kept.store(disk.keep(power).is_ok(), Ordering::SeqCst);
             });
         }
-        let storage = SimStorage::new(disk, &shared, run.end, run.slow, run.seed);
+        let first_task = self.scheduler.next_task();
         let graph = self.scenario.graph();
         graph.name().clone_into(self.graph);
-        let options = self.scenario.options(run.options.clone());
-        let started = graph.start_in(Arc::new(storage.clone()), options);
+        let mut options = self.scenario.options(run.options.clone());
+        if options.state_memory.is_some() {
+            options = options.with_spill_dir(disk.spill());
+        }
+        let storage = LocalDirectory::open(disk.checkpoint()).map_err(RunError::from);
+        let started = storage.and_then(|storage| graph.start_in(Arc::new(storage), options));
         let outcome = started.and_then(|handle| self.watch(handle, run));
         drop(graph);
         self.scheduler.forget_alarm();
-        if let Some(directories) = &self.world.directories {
-            directories.restore().map_err(|error| format!("the directory of the simulation: {error}"))?;
-        }
         if !kept.load(Ordering::SeqCst) {
-            return Err("the directory of the simulation could not be copied".to_owned());
+            return Err(no_disk(std::io::Error::other("it could not be copied")));
         }
+        let failed = disk.end_run();
+        self.scheduler.wait_for_all_from(first_task);
+        if run.power.is_some() && !shared.is_dead() {
+            disk.keep(run.power).map_err(no_disk)?;
+        }
+        disk.restore().map_err(no_disk)?;
         if shared.is_dead() {
             self.report.crashes += 1;
             return Ok(None);
         }
-        match outcome {
-            Ok(summary) => Ok(Some(summary)),
-            Err(_) if storage.has_failed() || shared.sink_has_failed() => {
+        match (outcome, failed) {
+            (Ok(_), Some(Failed { what, matters: true })) => {
+                let what =
+                    format!("run {} ends without an error, though there was one at {what}", run.number);
+                Err(Breach::new("error", what))
+            }
+            (Ok(summary), _) => Ok(Some(summary)),
+            (Err(_), failed) if failed.is_some() || shared.sink_has_failed() => {
                 self.report.faults += 1;
                 Ok(None)
             }
-            Err(error) => Err(format!("run {} fails, and nothing was wrong: {error}", run.number)),
+            (Err(error), _) => {
+                let what = format!("run {} fails, and nothing was wrong: {error}", run.number);
+                Err(Breach::new("run", what))
+            }
         }
     }
 
@@ -154,16 +184,17 @@ impl<S: Scenario> Runs<'_, S> {
         };
         if !sim::wait("the end of the run", Some(most), until_over.clone()) {
             match run.end {
-                End::Complete => {
-                    self.scheduler.set_stuck(&format!("run {} has not ended after {LONGEST:?}", run.number))
-                }
+                End::Complete => self
+                    .scheduler
+                    .set_stuck(END, &format!("run {} has not ended after {LONGEST:?}", run.number)),
                 _ => handle.stop(),
             }
             if run.end != End::Complete && !sim::wait("the end of the run", Some(LONGEST), until_over) {
-                self.scheduler.set_stuck(&format!("run {} has not stopped after {LONGEST:?}", run.number));
+                self.scheduler
+                    .set_stuck(END, &format!("run {} has not stopped after {LONGEST:?}", run.number));
             }
         }
-        if self.world.shared.is_dead() || self.scheduler.stuck().is_some() {
+        if self.world.shared.is_dead() || self.scheduler.is_stuck() {
             handle.cancel();
         }
         handle.wait()

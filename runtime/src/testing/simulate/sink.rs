@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tidemill_operators::{Committed, Epoch, Prepared, Sink, SinkContext, SinkError, turn};
 
+use super::Breach;
 use super::world::{Shared, lock};
 
 /// Shows rows with their epochs: see [`World::sink`](super::World::sink).
@@ -27,8 +28,8 @@ type Key = (u64, u64);
 struct Table<T> {
     prepared: BTreeMap<Key, Vec<T>>,
     shown: Vec<(Epoch, T)>,
-    /// What an epoch had when it was last prepared, in order.
-    rows_of: BTreeMap<Epoch, Vec<T>>,
+    /// What an epoch had when it was last prepared: its rows as text, in order of that.
+    rows_of: BTreeMap<Epoch, Vec<String>>,
 }
 
 impl<T> Clone for SimSink<T> {
@@ -83,7 +84,7 @@ impl<T: Clone> SimSink<T> {
     }
 }
 
-impl<T: Clone + Ord + fmt::Debug + Send + 'static> Sink<T> for SimSink<T> {
+impl<T: Clone + fmt::Debug + Send + 'static> Sink<T> for SimSink<T> {
     fn describe(&self) -> String {
         "simulated".to_owned()
     }
@@ -130,17 +131,18 @@ impl<T: Clone + Ord + fmt::Debug + Send + 'static> Sink<T> for SimSink<T> {
         }
         let shared = Arc::clone(&self.shared);
         self.lasting(|table| {
-            let mut sorted = rows.clone();
-            sorted.sort();
+            let mut sorted: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();
+            sorted.sort_unstable();
             let before = table.rows_of.insert(epoch, sorted.clone());
             if repeatable
                 && let Some(before) = before
                 && before != sorted
             {
-                shared.violated(format!(
+                let what = format!(
                     "epoch {} came again with other rows, though it is repeatable: {before:?}, then {sorted:?}",
                     epoch.0
-                ));
+                );
+                shared.violated(Breach::new("repeatable", what));
             }
             table.prepared.insert(key, rows);
         })?;

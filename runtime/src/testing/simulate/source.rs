@@ -8,6 +8,7 @@ use tidemill_operators::{
     Clock, Data, PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, Source, SourceError, turn,
 };
 
+use super::Breach;
 use super::world::{Shared, lock};
 use crate::sim::BEGIN;
 
@@ -109,7 +110,7 @@ impl<T: Data + Clone + Sync> Source for SimSource<T> {
         if gone.is_some_and(|gone| *from < gone) {
             let what =
                 format!("partition {partition} is read again from {from}, and rows before {gone:?} are gone");
-            self.shared.violated(what.clone());
+            self.shared.violated(Breach::new("source", what.clone()));
             return Err(SourceError::Setup(what));
         }
         Ok(SimReader { source: self.clone(), partition, next: *from, clock: context.clock })

@@ -1,18 +1,17 @@
 //! What is outside of the query and outlives it: its disk, and what it has been given.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemill_operators::{Data, turn};
 
+use super::disk::Disk;
 use super::plan::{End, Variant};
-use super::{SimSink, SimSource};
+use super::{Breach, SimSink, SimSource};
 use crate::sim::{self, JoinHandle, Random};
 
 /// Locks what is never held across points.
@@ -30,7 +29,7 @@ pub(super) struct Shared {
     pub(super) sink_fault: Mutex<Option<(u64, bool)>>,
     sink_calls: AtomicU64,
     /// What was found wrong while the query ran.
-    violation: Mutex<Option<String>>,
+    breach: Mutex<Option<Breach>>,
 }
 
 impl Shared {
@@ -71,12 +70,12 @@ impl Shared {
     }
 
     /// Notes what must never happen; the first counts.
-    pub(super) fn violated(&self, what: String) {
-        lock(&self.violation).get_or_insert(what);
+    pub(super) fn violated(&self, breach: Breach) {
+        lock(&self.breach).get_or_insert(breach);
     }
 
-    pub(super) fn violation(&self) -> Option<String> {
-        lock(&self.violation).clone()
+    pub(super) fn breach(&self) -> Option<Breach> {
+        lock(&self.breach).clone()
     }
 }
 
@@ -90,7 +89,7 @@ pub struct World {
     /// When the last row of a source arrives, after the beginning.
     pub(super) last_arrival: Duration,
     pub(super) tasks: Vec<(String, Box<dyn FnOnce() + Send>)>,
-    pub(super) directories: Option<Directories>,
+    pub(super) disk: Arc<Disk>,
 }
 
 impl fmt::Debug for World {
@@ -100,15 +99,16 @@ impl fmt::Debug for World {
 }
 
 impl World {
-    pub(super) fn new(variant: &Variant) -> World {
-        World {
-            shared: Arc::default(),
+    pub(super) fn new(variant: &Variant) -> io::Result<World> {
+        let shared = Arc::default();
+        Ok(World {
+            disk: Disk::new(&shared)?,
+            shared,
             random: Random::new(variant.seed),
             rows: variant.rows,
             last_arrival: Duration::ZERO,
             tasks: Vec::new(),
-            directories: None,
-        }
+        })
     }
 
     /// A number below `end` that depends on the seed; 0 if `end` is 0.
@@ -144,41 +144,28 @@ impl World {
 
     /// A sink whose rows become visible with their epoch, once each. Clones of it, one for each graph that is built, show
     /// their rows in the same place.
-    pub fn sink<T: Clone + Ord + fmt::Debug + Send + 'static>(&mut self) -> SimSink<T> {
+    pub fn sink<T: Clone + fmt::Debug + Send + 'static>(&mut self) -> SimSink<T> {
         SimSink::new(Arc::clone(&self.shared), true)
     }
 
     /// A sink without transactions: in continuous mode its rows are visible at once, and those after the last commit come
     /// again after a crash.
-    pub fn plain_sink<T: Clone + Ord + fmt::Debug + Send + 'static>(&mut self) -> SimSink<T> {
+    pub fn plain_sink<T: Clone + fmt::Debug + Send + 'static>(&mut self) -> SimSink<T> {
         SimSink::new(Arc::clone(&self.shared), false)
     }
 
-    /// A directory for the outputs of the query, on the machine's own disk. When the process of the query dies, what is in
-    /// it at that moment is what the next run finds.
+    /// The directory for the outputs of the query, on the simulated disk. When its process dies, what is in it at that
+    /// moment is what the next run finds; when its machine crashes, any part of what was not synced is missing.
     ///
-    /// # Errors
-    ///
-    /// If it cannot be made.
-    pub fn directory(&mut self) -> io::Result<PathBuf> {
-        Ok(self.directories()?.inside.clone())
+    /// That holds for the sinks of this crate's file connectors. A sink of your own that writes files in it meets deaths
+    /// of the process, but no crash of the machine and no failing disk.
+    pub fn directory(&self) -> PathBuf {
+        self.disk.outputs()
     }
 
-    /// A directory for the inputs of the query, which no crash of it touches.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be made.
-    pub fn outside(&mut self) -> io::Result<PathBuf> {
-        Ok(self.directories()?.outside.clone())
-    }
-
-    fn directories(&mut self) -> io::Result<&Directories> {
-        let made = match self.directories.take() {
-            Some(directories) => directories,
-            None => Directories::make()?,
-        };
-        Ok(self.directories.insert(made))
+    /// The directory for the inputs of the query, which no crash touches. Reading in it may be slow and may fail.
+    pub fn outside(&self) -> PathBuf {
+        self.disk.inputs()
     }
 
     /// Something that goes on beside the query, such as files that appear: a thread of the simulation that begins with it.
@@ -192,7 +179,7 @@ impl World {
     }
 
     /// Something that must never happen has happened; the first one is reported.
-    pub fn violated(&self, what: impl Into<String>) {
+    pub fn violated(&self, what: impl Into<Breach>) {
         self.shared.violated(what.into());
     }
 
@@ -226,7 +213,7 @@ impl Life {
     }
 
     /// Something that must never happen has happened.
-    pub fn violated(&self, what: impl Into<String>) {
+    pub fn violated(&self, what: impl Into<Breach>) {
         self.shared.violated(what.into());
     }
 }
@@ -239,70 +226,4 @@ pub fn pause(time: Duration) {
 /// A point of that name, in code of your own: another thread may have the next turn, and the process may die here.
 pub fn point(name: &'static str) {
     turn::point(name);
-}
-
-/// The directories of a simulation.
-pub(super) struct Directories {
-    root: PathBuf,
-    inside: PathBuf,
-    outside: PathBuf,
-    /// What `inside` held when the process died.
-    kept: PathBuf,
-}
-
-impl Directories {
-    fn make() -> io::Result<Directories> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let root = base.join(format!("tidemill-simulation-{}-{number}", std::process::id()));
-        let directories = Directories {
-            inside: root.join("query"),
-            outside: root.join("outside"),
-            kept: root.join("kept"),
-            root,
-        };
-        fs::create_dir_all(&directories.inside)?;
-        fs::create_dir_all(&directories.outside)?;
-        Ok(directories)
-    }
-
-    /// What to call when the process dies.
-    pub(super) fn keeper(&self) -> impl FnOnce() -> io::Result<()> + Send + 'static {
-        let (inside, kept) = (self.inside.clone(), self.kept.clone());
-        move || copy(&inside, &kept)
-    }
-
-    /// After the run: back to what there was when the process died, if it did.
-    pub(super) fn restore(&self) -> io::Result<()> {
-        if self.kept.exists() {
-            fs::remove_dir_all(&self.inside)?;
-            fs::rename(&self.kept, &self.inside)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Directories {
-    fn drop(&mut self) {
-        // What stays is in a place for temporary files.
-        let _ = fs::remove_dir_all(&self.root);
-    }
-}
-
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    let mut entries = BTreeMap::new();
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        entries.insert(entry.file_name(), entry.file_type()?);
-    }
-    for (name, kind) in entries {
-        match kind.is_dir() {
-            true => copy(&from.join(&name), &to.join(&name))?,
-            false => drop(fs::copy(from.join(&name), to.join(&name))?),
-        }
-    }
-    Ok(())
 }
