@@ -225,17 +225,15 @@ impl Storage for LocalDirectory {
     fn log(&self, name: &str) -> Result<Box<dyn Log>, CheckpointError> {
         let path = self.path_of(name)?;
         let failed = |what: &str| CheckpointError::io(format!("cannot {what} {}", path.display()));
-        let is_new = !path.exists();
         let directory = path.parent().unwrap_or(&self.path);
         self.make_place(directory)?;
         kill::point("checkpoint.log.before-open");
         let file = files::create(&path, OpenOptions::new().read(true).append(true).create(true));
         let file = file.map_err(failed("open"))?;
-        if is_new {
-            kill::point("checkpoint.log.before-sync-new");
-            files::sync(&file, &path).map_err(failed("sync"))?;
-            sync_directory(directory)?;
-        }
+        // Also one that is there: a run that died may have appended to it, or made it, and not have synced that.
+        kill::point("checkpoint.log.before-sync-new");
+        files::sync(&file, &path).map_err(failed("sync"))?;
+        sync_directory(directory)?;
         Ok(Box::new(LocalLog { path, file }))
     }
 
@@ -376,6 +374,27 @@ mod tests {
         File::open(&path).unwrap().try_lock().unwrap();
         drop(inherited);
     }
+    #[test]
+    fn log_of_dead_run_is_synced_before_it_counts() {
+        thread_local! {
+            static SYNCED: std::cell::Cell<u8> = const { std::cell::Cell::new(0) };
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let storage = LocalDirectory::open(directory.path()).unwrap();
+        std::fs::create_dir(directory.path().join("journal")).unwrap();
+        std::fs::write(directory.path().join("journal/x.log"), "not synced").unwrap();
+        files::set_hook(Some(|call, perform| {
+            if matches!(call, files::Call::Sync { .. } | files::Call::SyncDir(_)) {
+                SYNCED.set(SYNCED.get() + 1);
+            }
+            perform(call)
+        }));
+        let log = storage.log("journal/x.log");
+        files::set_hook(None);
+        assert_eq!(log.unwrap().read().unwrap(), b"not synced");
+        assert_eq!(SYNCED.get(), 2, "the file and the directory");
+    }
+
     #[test]
     fn checkpoint_whose_name_cannot_be_synced_is_refused() {
         let directory = tempfile::tempdir().unwrap();

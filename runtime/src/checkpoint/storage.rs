@@ -42,7 +42,8 @@ pub trait Storage: Send + Sync {
     /// [`CheckpointError::Io`].
     fn delete(&self, name: &str) -> Result<(), CheckpointError>;
 
-    /// Opens `name`, which is made if it is not there, to append to it.
+    /// Opens `name`, which is made if it is not there, to append to it. What it has then is durable, also if the run that
+    /// appended it died before it had synced that.
     ///
     /// # Errors
     ///

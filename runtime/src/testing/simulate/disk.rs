@@ -255,7 +255,14 @@ impl sim::Disk for Disk {
         let failure = || io::Error::other("the simulated disk has an error");
         match state.fate(call) {
             Fate::Happens => make(&mut state, call),
-            Fate::HappensAndFails => make(&mut state, call).and(Err(failure())),
+            Fate::HappensAndFails => match make(&mut state, call) {
+                Ok(()) => Err(failure()),
+                Err(error) => {
+                    // Its own failure is what the caller sees.
+                    state.failed = None;
+                    Err(error)
+                }
+            },
             Fate::Fails if state.is_full => Err(io::ErrorKind::StorageFull.into()),
             Fate::Fails => Err(failure()),
             Fate::Full => {
