@@ -3,7 +3,11 @@
 //! Sinks, sources, spilled state and checkpoints in a directory make these calls. On an ordinary thread each is the call of
 //! [`std::fs`] after one look at a thread-local pointer. On the threads of a simulation a [`Hook`] gets it: it can delay it,
 //! let it fail or do a part of it, and it keeps book of what has been synced. No operator makes such a call.
-#![allow(clippy::disallowed_types, reason = "for the crates that have files; this one is below all of them")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "for the crates that have files; this one is below all of them"
+)]
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
