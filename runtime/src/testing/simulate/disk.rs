@@ -206,7 +206,11 @@ impl State {
             Call::Create(path) => {
                 let is_new = !path.exists();
                 perform(call)?;
-                if is_new { journal.created(path) } else { Ok(journal.meet(path)) }
+                if is_new {
+                    return journal.created(path);
+                }
+                journal.meet(path);
+                Ok(())
             }
             Call::MakeDir(path) => perform(call).and_then(|()| journal.created(path)),
             Call::Write { file, path, bytes, at } => {

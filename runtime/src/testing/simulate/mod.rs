@@ -201,7 +201,7 @@ pub struct Violation {
     /// What is wrong.
     pub what: String,
     /// What the runs were, a line each.
-    pub runs: Vec<String>,
+    pub runs: Box<[String]>,
 }
 
 impl fmt::Display for Violation {
