@@ -139,7 +139,7 @@ impl Catalogue {
                  source reads what was there then. To read what is new in every run, leave the source unbounded and use \
                  the trigger available-now",
                 new.len(),
-                shown(&first)
+                shown(first)
             );
         }
     }

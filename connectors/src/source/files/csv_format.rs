@@ -79,9 +79,9 @@ impl<T> CsvParser<T> {
 }
 
 fn failed(path: &Path, error: csv::Error) -> SourceError {
-    let place = format!("{}, line 1", shown(&path));
+    let place = format!("{}, line 1", shown(path));
     match error.into_kind() {
-        csv::ErrorKind::Io(error) => SourceError::io(format!("cannot read {}", shown(&path)), error),
+        csv::ErrorKind::Io(error) => SourceError::io(format!("cannot read {}", shown(path)), error),
         kind => SourceError::BadRecord { place, reason: format!("the header cannot be read: {kind:?}") },
     }
 }

@@ -274,7 +274,7 @@ impl Followed {
         };
         let same = found.len >= end.at && matches(end.read, &file, path)?;
         if !same {
-            tracing::info!(file = %shown(&path), "the file has begun anew, and is read from its beginning");
+            tracing::info!(file = %shown(path), "the file has begun anew, and is read from its beginning");
             // What was appended since the block was closed is in the copy, if there is one.
             if let Some(copy) = self.copy_of(block, end.read)? {
                 notes.push(Note::Begun { path: copy.path, id: copy.id, start: end.at, before: end.read });

@@ -144,7 +144,7 @@ pub(super) fn refuse_unbounded(found: &Found) -> Result<(), SourceError> {
 }
 
 fn unreadable(path: &Path, kind: &str) -> SourceError {
-    let path = shown(&path);
+    let path = shown(path);
     SourceError::Setup(format!(
         "{path} is {kind}: a source of files reads regular files only, which have a length and can be read again after a \
          failure. Copy it to a regular file first (`cat {path} > copy`), or read it on a thread of your own that sends its \

@@ -68,7 +68,7 @@ impl BadRecord {
         // The file may have been taken away since.
         let number = LINES.try_with(|lines| lines.try_borrow_mut().ok()?.line(file, at).ok());
         let line = number.ok().flatten().unwrap_or(0);
-        BadRecord { file: shown(&file).to_string(), line, text, reason }
+        BadRecord { file: shown(file).to_string(), line, text, reason }
     }
 }
 
@@ -257,7 +257,7 @@ impl<P: Parser> Records<P> {
         let begin = text.byte_of_file(range.start + raw.len() - trimmed.len());
         let line = self.lines.line(path, begin)?;
         let text = trimmed.trim_end_matches(['\r', '\n']).to_owned();
-        Ok(BadRecord { file: shown(&path).to_string(), line, text, reason })
+        Ok(BadRecord { file: shown(path).to_string(), line, text, reason })
     }
 }
 

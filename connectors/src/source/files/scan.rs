@@ -224,7 +224,7 @@ impl Opened {
 }
 
 pub(super) fn failed(path: &Path, error: std::io::Error) -> SourceError {
-    SourceError::io(format!("cannot read {}", shown(&path)), error)
+    SourceError::io(format!("cannot read {}", shown(path)), error)
 }
 
 /// Counts lines for error messages; remembers how far it has counted, so that a file is counted once.

@@ -135,7 +135,7 @@ impl Segment {
 
 /// Bytes that have been planned can no longer be read.
 pub(super) fn vanished(path: &Path, at: u64, to: u64) -> SourceError {
-    let (path, name) = (shown(&path), path.file_name().unwrap_or_default().to_string_lossy());
+    let (path, name) = (shown(path), path.file_name().unwrap_or_default().to_string_lossy());
     SourceError::Setup(format!(
         "bytes {at} to {to} of the followed file {path} were planned to be read and are no longer there: it has been \
          truncated, replaced or removed since, and there is no copy of what it had in its directory. Put the file as it \
@@ -145,7 +145,7 @@ pub(super) fn vanished(path: &Path, at: u64, to: u64) -> SourceError {
 }
 
 pub(super) fn warn_of_loss(path: &Path, at: u64, seen: u64, file: Option<&File>) {
-    let file_name = shown(&path);
+    let file_name = shown(path);
     let Some(len) = file.map(|file| file.metadata().map_or(0, |metadata| metadata.len())) else {
         tracing::warn!(
             file = %file_name,
@@ -175,9 +175,9 @@ pub(super) fn warn_of_loss(path: &Path, at: u64, seen: u64, file: Option<&File>)
 /// A new file may be a copy of one that has been read.
 pub(super) fn warn_of_likeness(path: &Path, like: &Path, upto: u64) {
     tracing::warn!(
-        file = %shown(&path),
+        file = %shown(path),
         "the file begins with the {upto} bytes that have been read of {}, but is another file (inode): it is read from its \
          beginning, so that nothing is lost, and those lines may be repeated",
-        shown(&like)
+        shown(like)
     );
 }

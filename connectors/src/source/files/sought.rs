@@ -183,7 +183,7 @@ impl Past {
         }
         let strangers: Vec<&PathBuf> =
             self.found.iter().map(|(path, _)| path).filter(|path| !now.admits(&now.whole(path))).collect();
-        let example = strangers.first().map(|path| format!(", such as {}", shown(&path)));
+        let example = strangers.first().map(|path| format!(", such as {}", shown(path)));
         let example = example.unwrap_or_default();
         let changed = match then {
             Some(then) => !then.reads_as(now) && then.whole(&then.pattern) != now.whole(&now.pattern),

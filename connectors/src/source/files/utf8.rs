@@ -21,7 +21,7 @@ pub(super) fn text(bytes: Vec<u8>, path: &Arc<Path>, at: u64, lossy: bool) -> Re
             Ok(Text::read(text, Arc::clone(path), at, Some(replaced)))
         }
         Err(error) => Err(SourceError::BadRecord {
-            place: format!("{}, byte {}", shown(&path), at + error.utf8_error().valid_up_to() as u64),
+            place: format!("{}, byte {}", shown(path), at + error.utf8_error().valid_up_to() as u64),
             reason: "the file is not UTF-8; `.lossy()` on the source replaces such bytes".to_owned(),
         }),
     }
