@@ -69,3 +69,24 @@ fn savepoint_before_first_commit_leaves_no_directory() {
     query.stop();
     query.wait().unwrap();
 }
+
+#[test]
+fn interrupted_copy_of_savepoint_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let graph = Graph::new("copied");
+    graph.source(memory(0..100u64)).key_by(|n| n % 7).count().update().sink(discard().0);
+    let options = common::options(Mode::MicroBatch, 1).with_max_records_per_epoch(10);
+    common::run(&graph, options.clone().with_checkpoint(path("savepoint"))).unwrap();
+    let fork = options.with_checkpoint(path("fork")).with_savepoint(path("savepoint"));
+    common::run(&graph, fork.clone()).unwrap();
+    assert!(!path("fork/copying").exists());
+
+    // As a kill leaves it before the last file is written.
+    std::fs::remove_file(path("fork/current")).unwrap();
+    let error = common::run(&graph, fork.clone()).unwrap_err().to_string();
+    assert!(error.contains("a savepoint needs an empty place"), "{error}");
+    std::fs::write(path("fork/copying"), "").unwrap();
+    common::run(&graph, fork).unwrap();
+    assert!(path("fork/current").exists() && !path("fork/copying").exists());
+}

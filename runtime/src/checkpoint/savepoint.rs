@@ -2,12 +2,16 @@
 
 use super::log::{CURRENT, History, LOGS, STATE, read_current, read_log, write_current, write_log};
 use super::records::Current;
+use super::source_log::{self, SOURCES};
 use super::state_file::StateFile;
-use super::{CheckpointError, Owner, Storage, identity, source_log};
+use super::{CheckpointError, Owner, Storage, identity};
 use crate::journal::store::JOURNALS;
 
-/// Copies the last commit of a history, its files, the plans after it, and the journals of the sources. The target must be empty; it counts as a
-/// checkpoint when its last file, `current`, is there.
+/// Exists while a copy is made: what lies beside it without `current` is left of a copy that was interrupted.
+const COPYING: &str = "copying";
+
+/// Copies the last commit of a history, its files, the plans after it, and the journals of the sources. The target must be empty
+/// or hold an interrupted copy, which is replaced; it counts as a checkpoint when its last file, `current`, is there.
 pub(super) fn copy(
     source: &dyn Storage,
     current: &Current,
@@ -15,12 +19,20 @@ pub(super) fn copy(
     target: &dyn Storage,
 ) -> Result<(), CheckpointError> {
     let _lock = target.lock(&Owner::this_process(&current.query))?;
+    if target.get(COPYING)?.is_some() && target.get(CURRENT)?.is_none() {
+        for prefix in [LOGS, STATE, JOURNALS, SOURCES] {
+            for name in target.list(prefix)? {
+                target.delete(&name)?;
+            }
+        }
+    }
     for there in [CURRENT, LOGS, STATE, JOURNALS] {
         if let Some(name) = target.list(there)?.first() {
             let reason = format!("{} has {name}: a savepoint needs an empty place", target.describe());
             return Err(CheckpointError::Misuse(reason));
         }
     }
+    target.put(COPYING, &[])?;
     let last = history.last().map(|commit| commit.epoch);
     history.commits.retain(|commit| Some(commit.epoch) == last);
     history.plans.retain(|epoch, _| Some(*epoch) > last);
@@ -41,7 +53,8 @@ pub(super) fn copy(
     // What begins with the copy is a query of its own.
     identity::leave_out(source, target)?;
     let frames = write_log(target, current, &history)?;
-    write_current(target, &Current { frames, ..current.clone() })
+    write_current(target, &Current { frames, ..current.clone() })?;
+    target.delete(COPYING)
 }
 
 /// Whether there is a checkpoint in the storage.
