@@ -1,8 +1,8 @@
 //! Copies of values for state: such a copy owns its bytes.
 //!
 //! A value may share memory with a whole block of input, as `Text` does. In state, one key would then pin its block. So
-//! whatever makes a value for state clones it inside [`keep`], and the `Clone` of a type that shares memory asks
-//! [`on_clone`]. A value that is cloned outside of `keep` shares its memory, which costs nothing.
+//! whatever makes a value for state clones it inside `keep`, and the `Clone` of a type that shares memory asks
+//! `on_clone`. A value that is cloned outside of `keep` shares its memory, which costs nothing.
 
 use std::cell::Cell;
 

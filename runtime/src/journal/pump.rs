@@ -119,7 +119,8 @@ where
         let (skipped, rank) = self.reader.as_mut().map_or((0, 0), |r| (r.take_skipped(), r.rank()));
         let any = !self.records.is_empty();
         if any || ended {
-            self.write(ended)?;
+            // The error reaches the reader, unless the query has been stopped meanwhile: then it loses nothing.
+            sim::tolerate(|| self.write(ended))?;
         }
         if any || ended || skipped > 0 {
             self.queue.push(&mut self.records, ended, skipped, rank);
