@@ -113,6 +113,12 @@ pub trait Source: Send + Sync + 'static {
     fn journal(&self) -> Option<&JournalSlot> {
         None
     }
+
+    /// Sets whether input that is no whole record is left out and counted, instead of failing the query.
+    ///
+    /// For sources that can have such input, as half a line of a peer that has died. A source that parses the records of
+    /// another one passes its own choice on with this, before the query starts. Does nothing by default.
+    fn skip_bad_records(&mut self, _skip: bool) {}
 }
 
 /// A log of a source's own, kept with the checkpoint of the query. See [`Source::keep`].

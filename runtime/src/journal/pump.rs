@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_operators::schema::encode_many;
 use tidemill_operators::{Clock, Data, Poll, Reader, ReaderContext, Source, SourceError, Waker};
 
 use super::queue::Queue;
@@ -33,6 +34,8 @@ pub(super) struct Pump<S: Source> {
     position: Option<S::Offset>,
     records: Vec<S::Item>,
     bytes: Vec<u8>,
+    /// How many bytes a record of the last batch has, on average.
+    row_bytes: usize,
     /// Whether the end, or an error, has been handed over: it is said once, and has one number.
     over: bool,
 }
@@ -70,6 +73,7 @@ where
             position: None,
             records,
             bytes,
+            row_bytes: 0,
             over: false,
         }
     }
@@ -114,6 +118,8 @@ where
         }
         self.records.clear();
         self.bytes.clear();
+        // One large record does not hold its memory for ever.
+        self.bytes.shrink_to(2 * GROUP_BYTES);
         let polled = self.gather(room);
         let ended = matches!(polled, Ok(Poll::End));
         let (skipped, rank) = self.reader.as_mut().map_or((0, 0), |r| (r.take_skipped(), r.rank()));
@@ -123,7 +129,7 @@ where
             sim::tolerate(|| self.write(ended))?;
         }
         if any || ended || skipped > 0 {
-            self.queue.push(&mut self.records, ended, skipped, rank);
+            self.queue.push(&mut self.records, self.bytes.len(), ended, skipped, rank);
         }
         match polled? {
             Poll::Ready => Ok(Found::More),
@@ -149,7 +155,10 @@ where
         let mut polled = Ok(Poll::Ready);
         while self.records.len() < room && self.bytes.len() < GROUP_BYTES {
             let before = self.records.len();
-            let most = POLL_ROWS.min(room - before);
+            // As many as the bytes allow, if the next ones are like those before them.
+            let fit = (GROUP_BYTES - self.bytes.len()) / self.row_bytes.max(1);
+            let most = fit.clamp(1, POLL_ROWS).min(room - before);
+            let encoded = self.bytes.len();
             let mut has_returned = false;
             polled = quietly(self.partition, || {
                 let polled = reader.poll(None, most, &mut self.records);
@@ -161,10 +170,14 @@ where
                 self.records.truncate(before);
                 break;
             }
-            if let Some(writer) = &self.writer
-                && let Err(error) =
-                    writer.encode(self.records.get(before..).unwrap_or_default(), &mut self.bytes)
-            {
+            let records = self.records.get(before..).unwrap_or_default();
+            let written = match &self.writer {
+                Some(writer) => writer.encode(records, &mut self.bytes),
+                // Only how many bytes they have; what cannot be encoded is passed on all the same.
+                None => encode_many(records, &mut self.bytes).or::<String>(Ok(())),
+            };
+            self.row_bytes = (self.bytes.len() - encoded) / records.len().max(1);
+            if let Err(error) = written {
                 self.records.truncate(before);
                 let what = std::any::type_name::<S::Item>();
                 return Err(SourceError::Other(

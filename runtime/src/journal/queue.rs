@@ -11,6 +11,9 @@ use tidemill_operators::{SourceError, Waker};
 
 use crate::sim;
 
+/// How many bytes of records, as the journal writes them, may wait for the graph.
+const BYTES: usize = 8 << 20;
+
 /// In a simulation: how often whoever waits for the thread looks again.
 const SETTLES_SOON: Duration = Duration::from_micros(50);
 
@@ -40,6 +43,9 @@ pub(super) struct State<T> {
     records: VecDeque<T>,
     /// The number of the first of them.
     head: u64,
+    /// The groups that they came in: the number behind each, and its bytes.
+    groups: VecDeque<(u64, usize)>,
+    bytes: usize,
     /// The source has ended behind them, and the end has the next number.
     ended: bool,
     failure: Option<Failure>,
@@ -88,6 +94,8 @@ impl<T> Queue<T> {
         let state = State {
             records: VecDeque::new(),
             head,
+            groups: VecDeque::new(),
+            bytes: 0,
             ended: false,
             failure: None,
             idle: false,
@@ -116,10 +124,10 @@ impl<T> Queue<T> {
 
     // For the thread.
 
-    /// Room for so many records.
+    /// Returns for how many records there is room; for none where those that wait have too many bytes.
     pub(super) fn room(&self) -> usize {
         let mut state = self.state();
-        let room = self.capacity.saturating_sub(state.records.len());
+        let room = state.room(self.capacity);
         state.blocked = room == 0;
         if state.blocked {
             self.settled.notify_all();
@@ -127,10 +135,13 @@ impl<T> Queue<T> {
         room
     }
 
-    /// Hands records over that are durable, and perhaps the end.
-    pub(super) fn push(&self, records: &mut Vec<T>, ended: bool, skipped: u64, rank: u64) {
+    /// Passes on records that are durable, with their bytes, and perhaps the end.
+    pub(super) fn push(&self, records: &mut Vec<T>, bytes: usize, ended: bool, skipped: u64, rank: u64) {
         let mut state = self.state();
         state.records.extend(records.drain(..));
+        let behind = state.head + state.records.len() as u64;
+        state.groups.push_back((behind, bytes));
+        state.bytes += bytes;
         state.ended |= ended;
         state.skipped += skipped;
         state.rank = rank;
@@ -234,7 +245,7 @@ impl<T> Queue<T> {
             || state.ended
             || state.gone
             || state.failure.is_some()
-            || state.records.len() >= self.capacity)
+            || state.room(self.capacity) == 0)
         {
             if sim::is_active() {
                 drop(state);
@@ -259,7 +270,8 @@ impl<T> Queue<T> {
         let mut state = self.state();
         state.waker = Some(waker);
         if let Some(first) = first {
-            state.head = first;
+            let before = std::mem::replace(&mut state.head, first);
+            state.groups.iter_mut().for_each(|(behind, _)| *behind = *behind - before + first);
         }
     }
 
@@ -307,6 +319,11 @@ impl<T> Queue<T> {
 
     fn taken(&self, mut state: MutexGuard<'_, State<T>>) {
         state.waiting |= state.records.is_empty();
+        while let Some((_, bytes)) = state.groups.front().copied().filter(|(behind, _)| *behind <= state.head)
+        {
+            state.groups.pop_front();
+            state.bytes -= bytes;
+        }
         let ring = std::mem::replace(&mut state.blocked, false);
         drop(state);
         if ring {
@@ -335,6 +352,10 @@ impl<T> Queue<T> {
 }
 
 impl<T> State<T> {
+    fn room(&self, capacity: usize) -> usize {
+        if self.bytes >= BYTES { 0 } else { capacity.saturating_sub(self.records.len()) }
+    }
+
     fn end(&self) -> u64 {
         self.head + self.records.len() as u64 + u64::from(self.ended)
     }

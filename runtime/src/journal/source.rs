@@ -57,7 +57,8 @@ where
     }
 
     /// The same with room for that many records that are in the journal and that the graph has not taken yet, for each
-    /// partition: 65,536 if nothing is said, at least one. When they are there, nothing more is received.
+    /// partition: 65,536 by default, at least one, and no more than 8 MiB of them. When they are there, nothing more is
+    /// received.
     #[must_use]
     pub fn with_buffer(mut self, records: usize) -> Self {
         self.buffer = records.max(1);
@@ -252,6 +253,13 @@ where
 
     fn journal(&self) -> Option<&JournalSlot> {
         Some(&self.slot)
+    }
+
+    fn skip_bad_records(&mut self, skip: bool) {
+        // The threads that share it begin with the query.
+        if let Some(source) = Arc::get_mut(&mut self.source) {
+            source.skip_bad_records(skip);
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! What a journaled source does as long as nothing breaks, and what it says when its source does.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tidemill_operators::{Graph, PlanLimits, Poll, ProcessingTime, Reader, Source};
+use tidemill_operators::{
+    Graph, PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, Source, SourceError, Waker,
+};
 
 use super::{Peer, Rig, Say, attach, attached, clock, limits};
 use crate::checkpoint::{LocalDirectory, MemoryStorage, Storage};
@@ -80,6 +83,69 @@ fn a_full_buffer_stops_receiving_until_the_graph_has_taken_some() {
     assert_eq!((source.latest(0, &0, &limits()).unwrap(), peer.left()), (3, 7));
     let mut rig = Rig::open(source, 0).unwrap();
     assert_eq!(rig.read_at_least(10).unwrap(), (0..10).collect::<Vec<_>>());
+}
+
+/// A hundred records of 1 MiB, as many at once as are asked for.
+struct Large;
+
+struct LargeReader(u64);
+
+impl Source for Large {
+    type Item = String;
+    type Offset = u64;
+    type Reader = LargeReader;
+
+    fn describe(&self) -> String {
+        "large".to_owned()
+    }
+    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+    fn latest(&self, _partition: u32, from: &u64, _limits: &PlanLimits) -> Result<u64, SourceError> {
+        Ok(*from)
+    }
+    fn open(&self, _partition: u32, from: &u64, _: ReaderContext) -> Result<LargeReader, SourceError> {
+        Ok(LargeReader(*from))
+    }
+}
+
+impl Reader for LargeReader {
+    type Item = String;
+    type Offset = u64;
+
+    fn poll(&mut self, _: Option<&u64>, max: usize, out: &mut Vec<String>) -> Result<Poll, SourceError> {
+        // The first ones come alone, as those of a source that bounds a poll by bytes.
+        let count = if self.0 < 2 { 1 } else { (max as u64).min(100 - self.0) };
+        (0..count).for_each(|_| out.push("x".repeat(1 << 20)));
+        self.0 += count;
+        Ok(if self.0 == 100 { Poll::End } else { Poll::Ready })
+    }
+    fn offset(&self) -> u64 {
+        self.0
+    }
+    fn seek(&mut self, offset: &u64) -> Result<(), SourceError> {
+        self.0 = *offset;
+        Ok(())
+    }
+}
+
+#[test]
+fn large_records_stop_receiving_by_their_bytes() {
+    for storage in [None, Some(Arc::new(MemoryStorage::new()) as Arc<dyn Storage>)] {
+        let source = Large.journaled();
+        attach(source.journal().unwrap(), storage, "large", clock());
+        source.refresh(&limits()).unwrap();
+        let received = source.latest(0, &0, &limits()).unwrap();
+        assert!((8..=10).contains(&received), "{received} MiB");
+        let context = ReaderContext::new(Waker::new(|| {}), clock());
+        let mut reader = source.open(0, &0, context).unwrap();
+        let (mut rows, begun) = (Vec::new(), Instant::now());
+        while reader.poll(None, 8, &mut rows).unwrap() != Poll::End {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{} rows", rows.len());
+            std::thread::yield_now();
+        }
+        assert_eq!(rows.len(), 100);
+    }
 }
 
 #[test]
