@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Runs the tests that need another environment than a process has: a clock that is set while they run. Needs a C compiler;
-# takes less than a minute once the tests are built.
+# Runs the tests that need another environment than a process has: a clock that is set while they run, few file
+# descriptors. Needs a C compiler; takes less than a minute once the tests are built.
+#
+# By hand, 4 minutes: TIDEMILL_PEERS_SECONDS=60 cargo test --test peers -- abusive --nocapture
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)
@@ -15,3 +17,7 @@ printf '\n== the clock is set back and forward\n'
 cc -shared -fPIC -O1 -o "$scratch/clock.so" ci/hostile/clock.c
 clock=$(binary clock)
 CLOCK_SHIFT="$scratch/shift" LD_PRELOAD="$scratch/clock.so" "$clock" --ignored --test-threads=1
+
+printf '\n== few file descriptors\n'
+peers=$(binary peers)
+(ulimit -Sn 64 && TIDEMILL_DESCRIPTORS=64 "$peers" listener_without --ignored)

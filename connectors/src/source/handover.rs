@@ -92,6 +92,11 @@ impl<T> Feed<T> {
     /// Sends without waking the reader: for several records in a row, with a [`Feed::ring`] after them. Where the
     /// channel is full it wakes the reader and waits.
     pub(super) fn push(&self, value: T) -> Result<(), SendError<T>> {
+        self.push_batch(value, 1)
+    }
+
+    /// Sends what counts as that many records, as [`push`](Self::push) does.
+    pub(super) fn push_batch(&self, value: T, records: u64) -> Result<(), SendError<T>> {
         match self.sender.try_send(value) {
             Ok(()) => {}
             Err(TrySendError::Disconnected(value)) => return Err(SendError(value)),
@@ -100,7 +105,7 @@ impl<T> Feed<T> {
                 self.sender.send(value)?;
             }
         }
-        self.bell.0.sent.fetch_add(1, Ordering::Release);
+        self.bell.0.sent.fetch_add(records, Ordering::Release);
         Ok(())
     }
 
@@ -155,21 +160,24 @@ impl<T> Intake<T> {
     ) -> Result<Poll, SourceError> {
         let room = super::room(self.at, until, max);
         for taken in 0..room {
-            let received = match self.receiver.try_recv() {
-                Err(TryRecvError::Empty) if taken > 0 => return Ok(Poll::Ready),
-                Err(TryRecvError::Empty) => self.look_again(),
-                received => received,
-            };
-            match received {
+            match self.receive(taken == 0) {
                 Ok(value) => {
                     self.at += 1;
                     take(value)?;
                 }
-                Err(TryRecvError::Empty) => return Ok(Poll::Idle),
+                Err(TryRecvError::Empty) => return Ok(if taken > 0 { Poll::Ready } else { Poll::Idle }),
                 Err(TryRecvError::Disconnected) => return Ok(Poll::End),
             }
         }
         Ok(if room == 0 { Poll::Idle } else { Poll::Ready })
+    }
+
+    /// Receives what was sent next. If there is nothing and the reader `waits`, the next one that sends wakes it.
+    pub(super) fn receive(&self, waits: bool) -> Result<T, TryRecvError> {
+        match self.receiver.try_recv() {
+            Err(TryRecvError::Empty) if waits => self.look_again(),
+            received => received,
+        }
     }
 
     fn look_again(&self) -> Result<T, TryRecvError> {

@@ -27,3 +27,8 @@ pub use socket::{ListenerSource, OnDisconnect, SocketReader, SocketSource, socke
 fn room(at: u64, until: Option<&u64>, max: usize) -> usize {
     until.map_or(max, |&until| max.min(crate::length(until.saturating_sub(at))))
 }
+
+/// What is wrong with a line of more than `max` bytes.
+fn too_long(max: usize) -> String {
+    format!("the line is longer than {max} bytes; `.max_line(bytes)` on the source allows more")
+}

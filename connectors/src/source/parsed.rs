@@ -50,16 +50,20 @@ pub struct ParsedLines<S, F> {
     format: F,
 }
 
-impl<S, T: DeserializeOwned + Send + 'static> ParsedLines<S, Checked<Json<T>>> {
-    /// What to do with a line that cannot be read; the query fails unless said, showing the line.
+impl<S: Source, T: DeserializeOwned + Send + 'static> ParsedLines<S, Checked<Json<T>>> {
+    /// Sets what becomes of a line that cannot be read: by default it fails the query, which shows the line.
+    ///
+    /// It counts for the source of the lines too, if that has lines that are no whole ones: see
+    /// [`Source::skip_bad_records`].
     #[must_use]
     pub fn on_bad_record(mut self, what: BadRecords) -> Self {
         self.format.bad = what;
+        self.lines.skip_bad_records(what == BadRecords::Skip);
         self
     }
 
     /// Yields every record as a `Result`: the good ones, and an account of the bad ones (which names no file), for the
-    /// program to part.
+    /// program to part. What the source of the lines does with those that are no whole ones stays as it is.
     ///
     /// ```
     /// use tidemill_connectors::{ParseLines, memory};
@@ -200,6 +204,10 @@ where
 
     fn journal(&self) -> Option<&JournalSlot> {
         self.lines.journal()
+    }
+
+    fn skip_bad_records(&mut self, skip: bool) {
+        self.lines.skip_bad_records(skip);
     }
 }
 

@@ -4,21 +4,26 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError, SourceLog};
 
 use super::lines::{Lines, Stopped, fail, read_lines};
-use super::{Feed, Message, OnDisconnect, Slot, SocketReader, Stopper, address, spawn};
+use super::{OnDisconnect, Outlet, Slot, SocketReader, Stopper, address, spawn};
 use crate::lock;
+use crate::source::BadRecords;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A source of the lines that a TCP server sends, without their terminators (LF or CRLF). One partition; what has
 /// been read cannot be read again.
 ///
-/// A line is what stands before a LF or CRLF; an empty one is a record too, and so is what comes last, without an end. One that is
-/// not UTF-8 fails the query, unless the source is [`lossy`](SocketSource::lossy), and so does one that is longer than
-/// [`max_line`](SocketSource::max_line). [`json`](crate::ParseLines::json) reads lines as JSON.
+/// A line is what ends with LF or CRLF; an empty one is a record too. A line is bad if it is not UTF-8 (unless the source is
+/// [`lossy`](SocketSource::lossy)), if it is longer than [`max_line`](SocketSource::max_line), or if the connection ends before it does:
+/// that may be half of what a peer was writing when it died. A bad line fails the query, or is left out and counted, as
+/// [`on_bad_record`](SocketSource::on_bad_record) says, and never enters a journal. [`json`](crate::ParseLines::json) reads
+/// lines as JSON.
+///
+/// Lines that wait for the query take at most 4 MiB, or one longer line. When they are full, no more is read, which slows
+/// the peers.
 ///
 /// With a checkpoint it wants `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and what is
 /// not there yet when the process is killed, is gone, and the peer does not know: there is no acknowledgement in plain
@@ -56,27 +61,33 @@ impl SocketSource {
         self
     }
 
-    /// How many bytes a line may have, without its end: 16 MiB if nothing is said. A longer one fails the query; without a
-    /// limit, one that never ends would take all memory.
+    /// Sets how many bytes a line may have, without its end: 16 MiB by default. A longer one is bad.
     #[must_use]
     pub fn max_line(mut self, bytes: usize) -> Self {
         self.lines.max = bytes;
         self
     }
 
-    /// Replaces bytes that are not UTF-8 by U+FFFD, instead of failing the query.
+    /// Sets what becomes of a bad line: by default it fails the query.
+    ///
+    /// `.json().on_bad_record(…)` sets it too, for the lines as for the records.
+    #[must_use]
+    pub fn on_bad_record(mut self, what: BadRecords) -> Self {
+        self.lines.skip = what == BadRecords::Skip;
+        self
+    }
+
+    /// Replaces bytes that are not UTF-8 by U+FFFD; no line is bad for them.
     #[must_use]
     pub fn lossy(mut self) -> Self {
         self.lines.lossy = true;
         self
     }
 
-    fn launch(&self, feed: Feed<Message>, stopper: Arc<Stopper>) -> Result<(), SourceError> {
-        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
-        *lock(&stopper.wake) = Some(Box::new(move || drop(stop)));
+    fn launch(&self, outlet: Outlet, stopper: Arc<Stopper>) -> Result<(), SourceError> {
         let (address, on_disconnect, lines) = (self.address.clone(), self.on_disconnect, self.lines);
-        let run = move |feed: &Feed<Message>| run(&address, on_disconnect, lines, feed, &stopper, &stopped);
-        spawn("tidemill-socket", feed, run)
+        let run = move |outlet: &Outlet| run(&address, on_disconnect, lines, outlet, &stopper);
+        spawn("tidemill-socket", outlet, run)
     }
 }
 
@@ -100,7 +111,7 @@ impl Source for SocketSource {
     }
 
     fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {
-        lock(&self.slot).begin(|feed, stopper| self.launch(feed, stopper))
+        lock(&self.slot).begin(|outlet, stopper| self.launch(outlet, stopper))
     }
 
     fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
@@ -109,22 +120,19 @@ impl Source for SocketSource {
     }
 
     fn open(&self, _partition: u32, from: &u64, context: ReaderContext) -> Result<SocketReader, SourceError> {
-        lock(&self.slot).open(self.describe(), *from, context, |feed, stopper| self.launch(feed, stopper))
+        lock(&self.slot).open(self.describe(), *from, context, |outlet, stopper| self.launch(outlet, stopper))
+    }
+
+    fn skip_bad_records(&mut self, skip: bool) {
+        self.lines.skip = skip;
     }
 }
 
-fn run(
-    address: &str,
-    on_disconnect: OnDisconnect,
-    lines: Lines,
-    feed: &Feed<Message>,
-    stopper: &Stopper,
-    stopped: &Receiver<()>,
-) {
+fn run(address: &str, on_disconnect: OnDisconnect, lines: Lines, outlet: &Outlet, stopper: &Stopper) {
     while !stopper.is_stopped() {
         let why = match connect(address, stopper) {
-            Ok(Some(mut stream)) => {
-                let why = read_lines(&mut stream, address, lines, feed);
+            Ok(Some(stream)) => {
+                let why = read_lines(&stream, address, lines, outlet);
                 stopper.remove(0);
                 why
             }
@@ -132,30 +140,30 @@ fn run(
             Err(error) => Stopped::Failed(SourceError::io(format!("cannot connect to {address}"), error)),
         };
         match (why, on_disconnect) {
-            // Bytes that are no text stay so, however often one connects.
-            (Stopped::Failed(error @ SourceError::BadRecord { .. }), _) => return fail(feed, error),
+            // A new connection does not make a bad line a good one.
+            (Stopped::Failed(error @ SourceError::BadRecord { .. }), _) => return fail(outlet, error),
             (Stopped::Unwanted, _) | (Stopped::Closed, OnDisconnect::End) => return,
             (_, OnDisconnect::Reconnect { after }) => {
-                if stopped.recv_timeout(after) != Err(RecvTimeoutError::Timeout) {
+                if !stopper.pause(after) {
                     return;
                 }
             }
             (Stopped::Closed, OnDisconnect::Fail) => {
-                return fail(feed, SourceError::Disconnected { peer: address.to_owned() });
+                return fail(outlet, SourceError::Disconnected { peer: address.to_owned() });
             }
-            (Stopped::Failed(error), _) => return fail(feed, error),
+            (Stopped::Failed(error), _) => return fail(outlet, error),
         }
     }
 }
 
 /// Connects to the first of the addresses that answers. `None` if the reader has gone.
-fn connect(address: &str, stopper: &Stopper) -> std::io::Result<Option<TcpStream>> {
+fn connect(address: &str, stopper: &Stopper) -> std::io::Result<Option<Arc<TcpStream>>> {
     let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
     for candidate in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&candidate, CONNECT_TIMEOUT) {
             Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stopper.add(0, &stream)?.then_some(stream));
+                let stream = Arc::new(stream);
+                return Ok(stopper.add(0, &stream).then_some(stream));
             }
             Err(error) => failure = error,
         }
@@ -184,7 +192,7 @@ mod tests {
         let (mut peer, _) = listener.accept().unwrap();
         peer.write_all(b"one\r\ntw").unwrap();
         assert_eq!(drive.read_at_least(1).unwrap(), ["one"]);
-        peer.write_all("o\n\ngrün".as_bytes()).unwrap();
+        peer.write_all("o\n\ngrün\n".as_bytes()).unwrap();
         drop(peer);
         assert_eq!(drive.read_at_least(usize::MAX).unwrap(), ["two", "", "grün"]);
         assert!(drive.ended());
@@ -241,7 +249,7 @@ mod tests {
         let (listener, source) = server();
         let mut drive = Drive::new(source.lossy()).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
-        peer.write_all(b"good\nba\xffd\r\n\xfe").unwrap();
+        peer.write_all(b"good\nba\xffd\r\n\xfe\n").unwrap();
         drop(peer);
         assert_eq!(drive.read_at_least(usize::MAX).unwrap(), ["good", "ba\u{fffd}d", "\u{fffd}"]);
     }

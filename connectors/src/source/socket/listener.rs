@@ -3,20 +3,36 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError};
 
 use super::lines::{Lines, Stopped, fail, read_lines};
-use super::{Feed, Message, OnDisconnect, Slot, SocketReader, Stopper, spawn};
+use super::{OnDisconnect, Outlet, Slot, SocketReader, Stopper, spawn};
 use crate::lock;
+use crate::source::BadRecords;
+
+/// For how long no peer is accepted after one could not be.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often it is reported that peers cannot be accepted.
+const REPORT: Duration = Duration::from_secs(60);
+/// How many file descriptors are left to the rest of the process, for a checkpoint's files say.
+const SPARE: usize = 16;
 
 /// A source of the lines that peers send who connect to it, without their terminators (LF or CRLF). The lines of one
 /// peer stay in order; those of several are merged as they come. One partition; nothing can be read again.
 ///
-/// A line is what stands before a LF or CRLF; an empty one is a record too, and so is what comes last, without an end. One that is
-/// not UTF-8 fails the query, unless the source is [`lossy`](ListenerSource::lossy), and so does one that is longer than
-/// [`max_line`](ListenerSource::max_line). [`json`](crate::ParseLines::json) reads lines as JSON.
+/// A line is what ends with LF or CRLF; an empty one is a record too. A line is bad if it is not UTF-8 (unless the source is
+/// [`lossy`](ListenerSource::lossy)), if it is longer than [`max_line`](ListenerSource::max_line), or if the connection ends before it does:
+/// that may be half of what a peer was writing when it died. A bad line fails the query, or is left out and counted, as
+/// [`on_bad_record`](ListenerSource::on_bad_record) says, and never enters a journal. [`json`](crate::ParseLines::json) reads
+/// lines as JSON.
+///
+/// Lines that wait for the query take at most 4 MiB, or one longer line. When they are full, no more is read, which slows
+/// the peers.
+///
+/// A peer that cannot be accepted, because the process has no file descriptors, threads or memory left for it, waits until
+/// others have gone; a warning (by `tracing`, at most once a minute) says so.
 ///
 /// With a checkpoint it wants `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and what is
 /// not there yet when the process is killed, is gone, and the peer does not know: there is no acknowledgement in plain
@@ -67,18 +83,32 @@ impl ListenerSource {
         self
     }
 
-    /// How many bytes a line may have, without its end: 16 MiB if nothing is said. A longer one fails the query; without a
-    /// limit, one that never ends would take all memory.
+    /// Sets how many bytes a line may have, without its end: 16 MiB by default. A longer one is bad.
     #[must_use]
     pub fn max_line(mut self, bytes: usize) -> Self {
         self.lines.max = bytes;
         self
     }
 
-    /// Replaces bytes that are not UTF-8 by U+FFFD, instead of failing the query.
+    /// Sets what becomes of a bad line: by default it fails the query.
+    ///
+    /// `.json().on_bad_record(…)` sets it too, for the lines as for the records.
+    #[must_use]
+    pub fn on_bad_record(mut self, what: BadRecords) -> Self {
+        self.lines.skip = what == BadRecords::Skip;
+        self
+    }
+
+    /// Replaces bytes that are not UTF-8 by U+FFFD; no line is bad for them.
     #[must_use]
     pub fn lossy(mut self) -> Self {
         self.lines.lossy = true;
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_patience(mut self, patience: Duration) -> Self {
+        self.lines.patience = patience;
         self
     }
 
@@ -87,7 +117,7 @@ impl ListenerSource {
         self.address
     }
 
-    fn launch(&self, feed: Feed<Message>, stopper: Arc<Stopper>) -> Result<(), SourceError> {
+    fn launch(&self, outlet: Outlet, stopper: Arc<Stopper>) -> Result<(), SourceError> {
         // The thread waits in `accept`; a connection of our own wakes it.
         let mut own = self.address;
         if own.ip().is_unspecified() {
@@ -99,8 +129,8 @@ impl ListenerSource {
         *lock(&stopper.wake) =
             Some(Box::new(move || drop(TcpStream::connect_timeout(&own, Duration::from_secs(1)))));
         let (listener, on_disconnect, lines) = (Arc::clone(&self.listener), self.on_disconnect, self.lines);
-        let run = move |feed: &Feed<Message>| accept(&listener, on_disconnect, lines, feed, &stopper);
-        spawn("tidemill-listener", feed, run)
+        let run = move |outlet: &Outlet| accept(&listener, on_disconnect, lines, outlet, &stopper);
+        spawn("tidemill-listener", outlet, run)
     }
 }
 
@@ -118,7 +148,7 @@ impl Source for ListenerSource {
     }
 
     fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {
-        lock(&self.slot).begin(|feed, stopper| self.launch(feed, stopper))
+        lock(&self.slot).begin(|outlet, stopper| self.launch(outlet, stopper))
     }
 
     fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
@@ -127,61 +157,88 @@ impl Source for ListenerSource {
     }
 
     fn open(&self, _partition: u32, from: &u64, context: ReaderContext) -> Result<SocketReader, SourceError> {
-        lock(&self.slot).open(self.describe(), *from, context, |feed, stopper| self.launch(feed, stopper))
+        lock(&self.slot).open(self.describe(), *from, context, |outlet, stopper| self.launch(outlet, stopper))
+    }
+
+    fn skip_bad_records(&mut self, skip: bool) {
+        self.lines.skip = skip;
     }
 }
 
-/// Takes peers in, one thread each, until the reader goes or the stream has ended.
+/// Accepts peers, one thread each, until the reader goes or the stream has ended.
 fn accept(
     listener: &TcpListener,
     on_disconnect: OnDisconnect,
     lines: Lines,
-    feed: &Feed<Message>,
+    outlet: &Outlet,
     stopper: &Arc<Stopper>,
 ) {
+    let mut reported = None;
     for id in 0.. {
-        let accepted = listener.accept();
+        let accepted = has_spare(listener).and_then(|()| listener.accept());
         if stopper.is_stopped() {
             return;
         }
-        let begun = accepted.and_then(|(stream, peer)| {
-            stream.set_nodelay(true)?;
-            Ok(stopper.add(id, &stream)?.then_some((stream, peer)))
-        });
-        let (stream, peer) = match begun {
-            Ok(Some(begun)) => begun,
-            Ok(None) => return,
-            // The peer has gone again before it was let in.
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
-            Err(error) => return fail(feed, SourceError::io("cannot accept a connection", error)),
+        let error = match accepted {
+            Ok((stream, peer)) => {
+                let stream = Arc::new(stream);
+                if !stopper.add(id, &stream) {
+                    return;
+                }
+                let own_stopper = Arc::clone(stopper);
+                let serving = move |outlet: &Outlet| {
+                    serve((id, stream), &peer.to_string(), on_disconnect, lines, outlet, &own_stopper);
+                };
+                let Err(error) = spawn("tidemill-peer", outlet.clone(), serving) else { continue };
+                stopper.remove(id);
+                error
+            }
+            // The peer has gone again before it was accepted.
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {
+                continue;
+            }
+            // The socket does not listen. Any other error is that of one peer, or passes.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                return fail(outlet, SourceError::io("cannot accept a connection", error));
+            }
+            Err(error) => SourceError::io("cannot accept a connection", error),
         };
-        let own_stopper = Arc::clone(stopper);
-        let serving = move |feed: &Feed<Message>| {
-            serve((id, stream), &peer.to_string(), on_disconnect, lines, feed, &own_stopper);
-        };
-        if let Err(error) = spawn("tidemill-peer", feed.clone(), serving) {
-            return fail(feed, error);
+        if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
+            reported = Some(Instant::now());
+            tracing::warn!(
+                "{error}: peers that connect have to wait until others go; `ulimit -n` says how many files and \
+                 connections a process may have"
+            );
+        }
+        if !stopper.pause(PAUSE) {
+            return;
         }
     }
 }
 
+/// Whether there are file descriptors for more than one peer.
+fn has_spare(listener: &TcpListener) -> std::io::Result<()> {
+    let spare: Result<Vec<_>, _> = (0..=SPARE).map(|_| listener.try_clone()).collect();
+    spare.map(drop)
+}
+
 fn serve(
-    (id, mut stream): (u64, TcpStream),
+    (id, stream): (u64, Arc<TcpStream>),
     peer: &str,
     on_disconnect: OnDisconnect,
     lines: Lines,
-    feed: &Feed<Message>,
+    outlet: &Outlet,
     stopper: &Stopper,
 ) {
-    let why = read_lines(&mut stream, peer, lines, feed);
+    let why = read_lines(&stream, peer, lines, outlet);
     let left = stopper.remove(id);
     match (why, on_disconnect) {
         (Stopped::Unwanted, _) => {}
-        (Stopped::Failed(error @ SourceError::BadRecord { .. }), _) => fail(feed, error),
+        (Stopped::Failed(error @ SourceError::BadRecord { .. }), _) => fail(outlet, error),
         // A connection that breaks is one peer's end, not the listener's.
         (_, OnDisconnect::Reconnect { .. }) => {}
         (_, OnDisconnect::Fail) if !stopper.is_stopped() => {
-            fail(feed, SourceError::Disconnected { peer: peer.to_owned() });
+            fail(outlet, SourceError::Disconnected { peer: peer.to_owned() });
         }
         (_, OnDisconnect::End) if left == 0 => stopper.stop(),
         (_, _) => {}
@@ -213,7 +270,7 @@ mod tests {
             assert_eq!(own, ["0", "1", "2", "3"]);
         }
         assert!(!drive.ended());
-        TcpStream::connect(address).unwrap().write_all(b"late").unwrap();
+        TcpStream::connect(address).unwrap().write_all(b"late\n").unwrap();
         assert_eq!(drive.read_at_least(1).unwrap(), ["late"]);
     }
 

@@ -1,11 +1,15 @@
 //! Lines over TCP: as a client of a server that talks, or as a server for any number of talkers.
 //!
-//! The sockets are read by threads of their own, which hand the lines over and wake the worker.
+//! The sockets are read by threads of their own, which pass the lines on in batches and wake the worker. [`memory`] bounds
+//! the bytes that all peers of a source may have in memory.
 
 mod address;
 mod client;
 mod lines;
 mod listener;
+mod memory;
+#[cfg(test)]
+mod tests;
 
 use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,20 +17,45 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvError};
 use tidemill_operators::{Poll, Reader, ReaderContext, SourceError};
 
 pub use client::{SocketSource, socket};
 pub use listener::{ListenerSource, socket_listener};
 
 use self::lines::fail;
+use self::memory::{Charge, Memory};
 use super::handover::{Feed, Gauge, Intake, handover};
 use crate::lock;
 
-/// How many lines may wait for the worker.
-const CAPACITY: usize = 8 * 1024;
+/// How many batches may wait for the worker.
+const CAPACITY: usize = 1024;
+/// About how many bytes of lines one poll of the reader returns.
+const POLL_BYTES: usize = 1 << 20;
 
 /// What a thread sends to the worker.
-type Message = Result<String, SourceError>;
+#[derive(Default)]
+struct Batch {
+    lines: Vec<String>,
+    /// Comes behind the lines, and counts as one.
+    failure: Option<SourceError>,
+    charge: Option<Charge>,
+}
+
+/// The way to the worker, and the memory that is left for it.
+#[derive(Clone)]
+struct Outlet {
+    feed: Feed<Batch>,
+    memory: Arc<Memory>,
+}
+
+impl Outlet {
+    /// Sends without waking the worker.
+    fn push(&self, batch: Batch) -> Result<(), SendError<Batch>> {
+        let records = batch.lines.len() as u64 + u64::from(batch.failure.is_some());
+        self.feed.push_batch(batch, records)
+    }
+}
 
 /// What to do when the other side closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,26 +73,46 @@ pub enum OnDisconnect {
 }
 
 /// What ends the threads of a connection: the sockets that they may be blocked on.
-#[derive(Default)]
 struct Stopper {
     stopped: AtomicBool,
-    streams: Mutex<Vec<(u64, TcpStream)>>,
+    streams: Mutex<Vec<(u64, Arc<TcpStream>)>>,
     wake: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    memory: Arc<Memory>,
+    /// Held until the end.
+    running: Mutex<Option<Sender<()>>>,
+    end: Receiver<()>,
 }
 
 impl Stopper {
+    fn new(memory: Arc<Memory>) -> Stopper {
+        let (running, end) = crossbeam_channel::bounded(0);
+        Stopper {
+            stopped: AtomicBool::new(false),
+            streams: Mutex::default(),
+            wake: Mutex::default(),
+            memory,
+            running: Mutex::new(Some(running)),
+            end,
+        }
+    }
+
     fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
 
+    /// Waits that long; `false` if the end has come.
+    fn pause(&self, time: Duration) -> bool {
+        self.end.recv_timeout(time) == Err(RecvTimeoutError::Timeout)
+    }
+
     /// Notes a stream that is to be shut down at the end; `false` if the end has come already.
-    fn add(&self, id: u64, stream: &TcpStream) -> std::io::Result<bool> {
+    fn add(&self, id: u64, stream: &Arc<TcpStream>) -> bool {
         let mut streams = lock(&self.streams);
         if self.is_stopped() {
-            return Ok(false);
+            return false;
         }
-        streams.push((id, stream.try_clone()?));
-        Ok(true)
+        streams.push((id, Arc::clone(stream)));
+        true
     }
 
     /// Forgets a stream; returns how many are left.
@@ -81,6 +130,8 @@ impl Stopper {
             let _ = stream.shutdown(Shutdown::Both);
         }
         drop(streams);
+        self.memory.close();
+        drop(lock(&self.running).take());
         let wake = lock(&self.wake).take();
         if let Some(wake) = wake {
             wake();
@@ -90,7 +141,7 @@ impl Stopper {
 
 /// A running connection: the lines that come in, and what stops the threads when it is dropped.
 struct Connection {
-    intake: Intake<Message>,
+    intake: Intake<Batch>,
     stopper: Arc<Stopper>,
 }
 
@@ -111,12 +162,13 @@ impl Slot {
     /// Starts the threads, unless they run.
     fn begin(
         &mut self,
-        start: impl FnOnce(Feed<Message>, Arc<Stopper>) -> Result<(), SourceError>,
+        start: impl FnOnce(Outlet, Arc<Stopper>) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
         if self.gauge.is_none() {
             let (feed, intake, gauge) = handover(CAPACITY);
-            let stopper = Arc::new(Stopper::default());
-            start(feed, Arc::clone(&stopper))?;
+            let memory = Memory::new();
+            let stopper = Arc::new(Stopper::new(Arc::clone(&memory)));
+            start(Outlet { feed, memory }, Arc::clone(&stopper))?;
             self.waiting = Some(Connection { intake, stopper });
             self.gauge = Some(gauge);
         }
@@ -132,7 +184,7 @@ impl Slot {
         name: String,
         from: u64,
         context: ReaderContext,
-        start: impl FnOnce(Feed<Message>, Arc<Stopper>) -> Result<(), SourceError>,
+        start: impl FnOnce(Outlet, Arc<Stopper>) -> Result<(), SourceError>,
     ) -> Result<SocketReader, SourceError> {
         if self.waiting.is_none() {
             self.gauge = None;
@@ -141,19 +193,20 @@ impl Slot {
         let mut connection =
             self.waiting.take().ok_or_else(|| SourceError::Setup(format!("{name} is read already")))?;
         connection.intake.open(from, context.waker);
-        Ok(SocketReader { connection, name })
+        let rest = Vec::new().into_iter();
+        Ok(SocketReader { connection, name, at: from, rest, failure: None, charge: None })
     }
 }
 
 /// Starts a named thread. A panic on it fails the query; otherwise the source would seem to have ended.
 fn spawn(
     name: &'static str,
-    feed: Feed<Message>,
-    body: impl FnOnce(&Feed<Message>) + Send + 'static,
+    outlet: Outlet,
+    body: impl FnOnce(&Outlet) + Send + 'static,
 ) -> Result<(), SourceError> {
     let run = move || {
-        if catch_unwind(AssertUnwindSafe(|| body(&feed))).is_err() {
-            fail(&feed, SourceError::Other(format!("the thread {name} panicked: please report it").into()));
+        if catch_unwind(AssertUnwindSafe(|| body(&outlet))).is_err() {
+            fail(&outlet, SourceError::Other(format!("the thread {name} panicked: please report it").into()));
         }
     };
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
@@ -164,6 +217,12 @@ fn spawn(
 pub struct SocketReader {
     connection: Connection,
     name: String,
+    /// The offset of the next line.
+    at: u64,
+    /// What is left of the batch that was received last.
+    rest: std::vec::IntoIter<String>,
+    failure: Option<SourceError>,
+    charge: Option<Charge>,
 }
 
 impl Reader for SocketReader {
@@ -171,14 +230,40 @@ impl Reader for SocketReader {
     type Offset = u64;
 
     fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<String>) -> Result<Poll, SourceError> {
-        self.connection.intake.poll(until, max, |message| {
-            out.push(message?);
-            Ok(())
-        })
+        let room = super::room(self.at, until, max);
+        let (mut taken, mut bytes) = (0, 0);
+        while taken < room && bytes < POLL_BYTES {
+            if let Some(line) = self.rest.next() {
+                (self.at, taken, bytes) = (self.at + 1, taken + 1, bytes + line.len());
+                out.push(line);
+                // Not at the next poll: that may wait for lines that wait for this room.
+                if self.rest.len() == 0 {
+                    self.charge = None;
+                }
+                continue;
+            }
+            if let Some(error) = self.failure.take() {
+                self.at += 1;
+                return Err(error);
+            }
+            match self.connection.intake.receive(taken == 0) {
+                Ok(batch) => {
+                    (self.failure, self.charge) = (batch.failure, batch.charge);
+                    self.rest = batch.lines.into_iter();
+                }
+                Err(TryRecvError::Empty) => return Ok(if taken > 0 { Poll::Ready } else { Poll::Idle }),
+                Err(TryRecvError::Disconnected) => return Ok(Poll::End),
+            }
+        }
+        Ok(if room == 0 { Poll::Idle } else { Poll::Ready })
     }
 
     fn offset(&self) -> u64 {
-        self.connection.intake.offset()
+        self.at
+    }
+
+    fn take_skipped(&mut self) -> u64 {
+        self.connection.stopper.memory.take_skipped()
     }
 
     fn seek(&mut self, offset: &u64) -> Result<(), SourceError> {
