@@ -3,10 +3,12 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use tidemill::connectors::{channel_sink, for_each, iterate, memory, memory_sink};
+use tidemill::checkpoint::{CheckpointError, Lock, Log, MemoryStorage, Owner, Storage};
+use tidemill::connectors::{channel_sink, discard, for_each, iterate, memory, memory_sink, rate};
 use tidemill::{
     Fault, Graph, Mode, Options, PlanLimits, Poll, QueryHandle, Reader, ReaderContext, Run, RunError, Source,
     SourceError,
@@ -214,7 +216,7 @@ fn left_alone(place: &'static str, mode: Mode, workers: usize) {
     query.cancel();
     let error = ends_within(query, Duration::from_secs(7), place);
     assert!(begun.elapsed() > Duration::from_secs(4), "{place}: {:?}", begun.elapsed());
-    let RunError::Stuck { site, error: why, .. } = &error else { panic!("{place}: {error}") };
+    let RunError::Stuck { site, error: Some(why), .. } = &error else { panic!("{place}: {error}") };
     assert!(matches!(**why, RunError::Cancelled { .. }), "{why}");
     assert_eq!(error.fault(), Fault::User);
     let of: u32 = site.location.rsplit_once("stopping.rs:").unwrap().1.parse().unwrap();
@@ -243,4 +245,158 @@ fn source_that_blocks_is_named_and_left_alone() {
     let _alone = alone();
     left_alone("poll", Mode::Continuous, 1);
     left_alone("refresh", Mode::MicroBatch, 2);
+}
+
+/// A storage whose writes of states, or of commits, do not return.
+struct Hangs {
+    memory: MemoryStorage,
+    at: &'static str,
+    gate: Gate,
+}
+
+struct HangingLog {
+    log: Box<dyn Log>,
+    gate: Option<Gate>,
+    appends: u32,
+}
+
+impl Log for HangingLog {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+        self.appends += 1;
+        self.gate.iter().filter(|_| self.appends > 2).for_each(Gate::pass);
+        self.log.append(bytes)
+    }
+    fn read(&mut self) -> Result<Vec<u8>, CheckpointError> {
+        self.log.read()
+    }
+    fn truncate(&mut self, length: u64) -> Result<(), CheckpointError> {
+        self.log.truncate(length)
+    }
+}
+
+impl Storage for Hangs {
+    fn describe(&self) -> String {
+        self.memory.describe()
+    }
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
+        // Logs are begun by the thread that starts the query.
+        if self.at == "state/" && name.starts_with(self.at) {
+            self.gate.pass();
+        }
+        self.memory.put(name, bytes)
+    }
+    fn get(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
+        self.memory.get(name)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<String>, CheckpointError> {
+        self.memory.list(prefix)
+    }
+    fn delete(&self, name: &str) -> Result<(), CheckpointError> {
+        self.memory.delete(name)
+    }
+    fn log(&self, name: &str) -> Result<Box<dyn Log>, CheckpointError> {
+        let gate = name.starts_with(self.at).then(|| self.gate.clone());
+        Ok(Box::new(HangingLog { log: self.memory.log(name)?, gate, appends: 0 }))
+    }
+    fn lock(&self, owner: &Owner) -> Result<Box<dyn Lock>, CheckpointError> {
+        self.memory.lock(owner)
+    }
+}
+
+#[test]
+fn storage_that_does_not_return_is_named_and_left_alone() {
+    let _alone = alone();
+    for (at, mode, cancels) in [
+        ("state/", Mode::MicroBatch, true),
+        ("state/", Mode::Continuous, false),
+        ("commits-", Mode::MicroBatch, false),
+        ("commits-", Mode::Continuous, true),
+    ] {
+        let (gate, reached, opens) = gate();
+        let memory = MemoryStorage::new();
+        let storage = Arc::new(Hangs { memory: memory.clone(), at, gate });
+        let graph = Graph::new("hangs");
+        graph.source(rate(1_000)).key_by(|row| row.value % 7).count().update().sink(memory_sink().0);
+        let way = fast(mode, 1).with_stop_timeout(Duration::from_millis(300));
+        let query = graph.start_in(storage, way.clone()).unwrap();
+        reached.recv().unwrap();
+        if cancels {
+            query.cancel();
+        } else {
+            query.stop();
+        }
+        let error = ends_within(query, Duration::from_secs(7), at);
+        let RunError::Stuck { site, error: Some(why), .. } = &error else { panic!("{at}: {error}") };
+        assert_eq!(site.operator, "the storage of the checkpoint", "{at}: {error}");
+        assert!(matches!(**why, RunError::Cancelled { .. }), "{why}");
+        let again =
+            || graph.start_in(Arc::new(memory.clone()), way.clone()).map(drop).unwrap_err().to_string();
+        assert!(again().contains("is in use by"), "{}", again());
+        drop(opens);
+        no_thread_is_left();
+        assert!(again().contains("is in use by"), "{}", again());
+    }
+}
+
+/// Does not return from its `Drop` before the gate opens.
+struct Clings(Option<Gate>);
+
+impl Drop for Clings {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Gate::pass);
+    }
+}
+
+#[test]
+fn drop_that_does_not_return_is_named_and_left_alone() {
+    let _alone = alone();
+    for (of, stops) in [("graph", false), ("graph", true), ("row", false)] {
+        let memory = MemoryStorage::new();
+        let (gate, reached, opens) = gate();
+        let way = fast(Mode::MicroBatch, 1).with_stop_timeout(Duration::from_millis(300));
+        let graph = || Graph::new("clings");
+        let query = {
+            let graph = graph();
+            let rows = if stops { u64::MAX } else { 10 };
+            let source = graph.source(iterate(move || 0..rows));
+            let clings = Clings((of == "graph").then(|| gate.clone()));
+            let rows = source.inspect(move |_| assert!(clings.0.is_some() || of == "row"));
+            if of == "row" {
+                let gate = gate.clone();
+                rows.map(move |n| drop(Clings((n == 5).then(|| gate.clone())))).sink(discard().0);
+            } else {
+                rows.sink(discard().0);
+            }
+            graph.start_in(Arc::new(memory.clone()), way.clone()).unwrap()
+        };
+        if stops {
+            wait_until(&query, "rows", |query| query.progress().total_input_rows > 0);
+            query.stop();
+        }
+        if of == "row" {
+            reached.recv().unwrap();
+            query.stop();
+        }
+        let error = ends_within(query, Duration::from_secs(7), of);
+        let RunError::Stuck { site, error: why, .. } = &error else { panic!("{of}: {error}") };
+        match of {
+            "graph" => {
+                assert_eq!(
+                    (site.operator.as_str(), why.is_none()),
+                    ("the drop of a value of the query", true)
+                );
+                assert!(!error.to_string().contains('('), "{error}");
+            }
+            _ => assert!(site.location.contains("stopping.rs"), "{error}"),
+        }
+        let again = || {
+            let graph = graph();
+            graph.source(iterate(|| 0..1u64)).sink(discard().0);
+            graph.start_in(Arc::new(memory.clone()), way.clone()).map(drop).unwrap_err().to_string()
+        };
+        assert!(again().contains("is in use by"), "{}", again());
+        drop(opens);
+        no_thread_is_left();
+        assert!(again().contains("is in use by"), "{}", again());
+    }
 }

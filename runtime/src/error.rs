@@ -141,19 +141,21 @@ pub enum RunError {
         /// Set if it was told to stop and did not within [`Options::stop_timeout`](crate::Options::stop_timeout).
         stop_timeout: Option<Duration>,
     },
-    /// A function of the user does not return, though the query has ended. Its thread is left alone.
+    /// A function of the user, its storage or the `Drop` of one of its values does not return, though the query has ended. Its
+    /// thread is left alone.
     #[error(
-        "{site} has not returned within {within:?} after the end of the query ({error}): its thread is left alone, and the \
-         checkpoint stays locked until the process exits"
+        "{site} has not returned within {within:?} after the end of the query{}: its thread is left alone, and the \
+         checkpoint stays locked until the process exits",
+        in_brackets(error.as_deref())
     )]
     Stuck {
         /// The operator whose function it is; the first one, if there are several.
         site: Site,
         /// How long it was given.
         within: Duration,
-        /// Why the query was to end.
+        /// Why the query was to end; none if it had come to its end, and everything is committed.
         #[source]
-        error: Box<RunError>,
+        error: Option<Box<RunError>>,
     },
     /// The query has ended, so there is nothing left that could do what was asked.
     #[error(
@@ -171,6 +173,10 @@ pub enum RunError {
 fn because(stop_timeout: Option<Duration>) -> String {
     let because = |timeout| format!(", since it had not stopped within the --stop-timeout of {timeout:?}");
     stop_timeout.map_or_else(String::new, because)
+}
+
+fn in_brackets(error: Option<&RunError>) -> String {
+    error.map_or_else(String::new, |error| format!(" ({error})"))
 }
 
 fn thread_name(worker: Option<usize>) -> String {

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{Clock, DynSource, Graph, Mode, SourceError};
 
+use crate::checkpoint::watched::Watched;
 use crate::checkpoint::{self, LocalDirectory, Storage};
 use crate::clock::{engine_clock, not_before};
 use crate::control::{Control, ControlSpec, Event};
@@ -256,6 +257,7 @@ impl QueryHandle {
         options: Options,
         storage: Option<Arc<dyn Storage>>,
     ) -> Result<QueryHandle, RunError> {
+        let storage = storage.map(|storage| Arc::new(Watched(storage)) as Arc<dyn Storage>);
         let prepared = Prepared::caught(&graph, &options, storage.as_ref())?;
         let (sender, notices) = unbounded();
         let shared = Arc::new(Shared::new(sender));

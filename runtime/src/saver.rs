@@ -4,6 +4,7 @@
 //! have, they make one file, which a thread of its own writes; the driver is told when it is durable.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -49,7 +50,12 @@ pub(crate) struct Saver {
 
 /// Who writes.
 enum Desk {
-    Thread(Sender<Job>),
+    Thread {
+        /// None once the query has ended.
+        to: Mutex<Option<(Sender<Job>, sim::JoinHandle<()>)>>,
+        /// Whether what is not being written yet need not be.
+        closing: Arc<AtomicBool>,
+    },
     /// The worker itself: where a test steps everything on one thread.
     Here(StateWriter, Sender<Event>),
 }
@@ -62,9 +68,26 @@ impl Saver {
         operators: usize,
     ) -> Result<Saver, RunError> {
         let (sender, jobs) = unbounded();
-        sim::spawn("tidemill-saver", move || write_all(&jobs, &writer, &events))
+        let closing = Arc::new(AtomicBool::new(false));
+        let is_closing = Arc::clone(&closing);
+        let write = move || write_all(&jobs, &writer, &events, &is_closing);
+        let thread = sim::spawn("tidemill-saver", write)
             .map_err(|e| RunError::Engine(format!("the thread that saves states cannot be started: {e}")))?;
-        Ok(Saver { operators, gathered: Mutex::default(), desk: Desk::Thread(sender) })
+        let desk = Desk::Thread { to: Mutex::new(Some((sender, thread))), closing };
+        Ok(Saver { operators, gathered: Mutex::default(), desk })
+    }
+
+    /// The query has ended: returns when nothing is being written any more.
+    pub(crate) fn close(&self) {
+        if let Desk::Thread { to, closing } = &self.desk {
+            closing.store(true, Ordering::SeqCst);
+            let to = to.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((sender, thread)) = to {
+                drop(sender);
+                // The thread catches what panics in it.
+                drop(thread.join());
+            }
+        }
     }
 
     /// A saver that writes on the thread that hands it something.
@@ -99,16 +122,21 @@ impl Saver {
             );
         }
         match &self.desk {
-            // The thread ends only when the saver does.
-            Desk::Thread(jobs) => drop(jobs.send(job)),
+            Desk::Thread { to, .. } => {
+                if let Some((jobs, _)) = &*to.lock().unwrap_or_else(PoisonError::into_inner) {
+                    drop(jobs.send(job));
+                }
+            }
             Desk::Here(writer, events) => tell(job, writer, events),
         }
     }
 }
 
-fn write_all(jobs: &Receiver<Job>, writer: &StateWriter, events: &Sender<Event>) {
+fn write_all(jobs: &Receiver<Job>, writer: &StateWriter, events: &Sender<Event>, is_closing: &AtomicBool) {
     let all = || {
-        while let Some(job) = sim::recv(jobs) {
+        while let Some(job) = sim::recv(jobs)
+            && !is_closing.load(Ordering::SeqCst)
+        {
             tell(job, writer, events);
         }
         Ok(())

@@ -13,7 +13,7 @@ use tidemill_operators::Graph;
 
 use crate::checkpoint::Storage;
 use crate::control::Control;
-use crate::driver::{Driver, Next};
+use crate::driver::{Driver, Keeper, Next};
 use crate::engine::Crew;
 use crate::error::{RunError, Site};
 use crate::interrupt::Interrupt;
@@ -33,8 +33,17 @@ const RETURN_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) enum Notice {
     /// Somebody wants the query to end.
     Look,
-    /// The attempt is over; whether its checkpoint has gone on.
-    Over(Box<Result<Summary, RunError>>, bool),
+    /// The attempt is over.
+    Over(Box<Outcome>),
+}
+
+/// How an attempt has ended.
+pub(crate) struct Outcome {
+    result: Result<Summary, RunError>,
+    /// Whether its checkpoint has gone on.
+    committed: bool,
+    /// What holds the checkpoint locked.
+    lock: Option<Keeper>,
 }
 
 /// A query whose threads are watched.
@@ -69,23 +78,56 @@ impl Attempt {
 impl Supervisor {
     /// Runs the query to its end.
     pub(crate) fn run(mut self, first: Prepared) -> Result<Summary, RunError> {
-        let outcome = self.run_again_and_again(first);
-        let graph = self.graph;
-        // What the user's values do when they are dropped is the user's code too.
-        let dropped = caught(&[], None, "a value that the graph owns", move || {
-            drop(graph);
-            Ok(())
-        });
-        outcome.and_then(|summary| dropped.map(|()| summary))
+        let mut lock = None;
+        let result = self.run_again_and_again(first, &mut lock);
+        // What the user's values do when they are dropped is the user's code too, and may not return.
+        let Supervisor { graph, storage, shared, notices, .. } = self;
+        let dropping = move || {
+            let dropped = caught(&[], None, "the drop of a value of the query", move || {
+                drop((graph, storage));
+                Ok(Summary::default())
+            });
+            shared.notify(Notice::Over(Box::new(Outcome { result: dropped, committed: false, lock: None })));
+        };
+        if let Err(error) = sim::spawn("tidemill-drop", dropping) {
+            return result.and(Err(RunError::Engine(format!("a thread cannot be started: {error}"))));
+        }
+        let until = Instant::now() + RETURN_WITHIN;
+        loop {
+            match sim::recv_timeout(&notices, until.since(Instant::now())) {
+                Ok(Notice::Look) => {}
+                Ok(Notice::Over(dropped)) => {
+                    return result.and_then(|summary| dropped.result.map(|_| summary));
+                }
+                Err(_) => {
+                    std::mem::forget(lock);
+                    let operator = "the drop of a value of the query".to_owned();
+                    let site = Site { operator, location: String::new() };
+                    return Err(RunError::Stuck {
+                        site,
+                        within: RETURN_WITHIN,
+                        error: result.err().map(Box::new),
+                    });
+                }
+            }
+        }
     }
 
-    fn run_again_and_again(&mut self, first: Prepared) -> Result<Summary, RunError> {
+    /// Runs the query until no attempt follows; `lock` is then what holds its checkpoint.
+    fn run_again_and_again(
+        &mut self,
+        first: Prepared,
+        lock: &mut Option<Keeper>,
+    ) -> Result<Summary, RunError> {
         let interrupt = if self.options.handle_ctrl_c { Interrupt::watch()? } else { Interrupt::none() };
         let begun = Instant::now();
         let (mut first, mut restarts) = (Some(first), 0);
         loop {
-            let (outcome, committed) = self.attempt(first.take(), &interrupt)?;
-            let error = match outcome {
+            // The checkpoint of the attempt before is free.
+            drop(lock.take());
+            let Outcome { result, committed, lock: held } = self.attempt(first.take(), &interrupt)?;
+            *lock = held;
+            let error = match result {
                 Ok(mut summary) => {
                     summary.restarts = u64::from(restarts);
                     let interrupted = interrupt.came();
@@ -128,11 +170,7 @@ impl Supervisor {
 
     /// Runs the query once: on a thread of its own, since a source that is asked where it begins may block too. The outer
     /// error is one after which nothing can be started again.
-    fn attempt(
-        &self,
-        first: Option<Prepared>,
-        interrupt: &Interrupt,
-    ) -> Result<(Result<Summary, RunError>, bool), RunError> {
+    fn attempt(&self, first: Option<Prepared>, interrupt: &Interrupt) -> Result<Outcome, RunError> {
         let attempt = Arc::new(Attempt::default());
         if let Some(prepared) = &first {
             attempt.control.get_or_init(|| Arc::clone(&prepared.control));
@@ -151,18 +189,18 @@ impl Supervisor {
             };
             // The supervisor holds the graph as well, and is the last to drop it.
             drop((graph, storage));
-            let (outcome, driver) = match prepared {
+            let (result, driver) = match prepared {
                 Ok(prepared) => drive(prepared, &shared),
                 Err(error) => (Err(error), None),
             };
             let committed = driver.as_ref().is_some_and(Driver::has_committed);
+            let lock = driver.and_then(Driver::end);
             if own.becomes(OVER) {
                 drop(own);
-                // First, so that the checkpoint is free when the query is over.
-                drop(driver);
-                shared.notify(Notice::Over(Box::new(outcome), committed));
-            } else if let Some(driver) = driver {
-                driver.keep_locked();
+                shared.notify(Notice::Over(Box::new(Outcome { result, committed, lock })));
+            } else {
+                // A thread that was left alone may still write.
+                std::mem::forget(lock);
             }
         };
         sim::spawn("tidemill-driver", driving)
@@ -171,16 +209,12 @@ impl Supervisor {
     }
 
     /// Waits for the end of an attempt, and sees to it that it ends when it is to.
-    fn watch(
-        &self,
-        attempt: &Attempt,
-        interrupt: &Interrupt,
-    ) -> Result<(Result<Summary, RunError>, bool), RunError> {
+    fn watch(&self, attempt: &Attempt, interrupt: &Interrupt) -> Result<Outcome, RunError> {
         let begun = Instant::now();
-        let (mut stopping, mut ended) = (None::<Instant>, None::<Instant>);
+        let (mut stopping, mut ended, mut closing) = (None::<Instant>, None::<Instant>, None::<Instant>);
         loop {
             match sim::recv_timeout(&self.notices, LOOK) {
-                Ok(Notice::Over(outcome, committed)) => return Ok((*outcome, committed)),
+                Ok(Notice::Over(outcome)) => return Ok(*outcome),
                 Ok(Notice::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(RunError::Engine("the driver has gone: please report it".to_owned()));
@@ -197,30 +231,41 @@ impl Supervisor {
             }
             let too_long = stopping.is_some_and(|since| since.elapsed() >= self.options.stop_timeout);
             if let Some(control) = control
-                && (cancelled || too_long)
+                && (cancelled || (too_long && !control.is_closed()))
                 && !control.has_ended()
             {
                 let stop_timeout = (!cancelled).then_some(self.options.stop_timeout);
                 control.fail(RunError::Cancelled { after: begun.elapsed(), stop_timeout });
             }
-            if cancelled || too_long || control.is_some_and(|control| control.has_ended()) {
+            let drains_too_long = too_long && !control.is_some_and(|control| control.is_closed());
+            if cancelled || drains_too_long || control.is_some_and(|control| control.has_ended()) {
                 let since = ended.get_or_insert_with(Instant::now);
                 if since.elapsed() >= RETURN_WITHIN && attempt.becomes(LEFT_ALONE) {
-                    return Err(self.left_alone(attempt, begun));
+                    return Err(self.left_alone(attempt, begun, RETURN_WITHIN));
+                }
+            }
+            if control.is_some_and(|control| control.is_closed()) {
+                let within = self.options.stop_timeout.saturating_add(RETURN_WITHIN);
+                let since = closing.get_or_insert_with(Instant::now);
+                if since.elapsed() >= within && attempt.becomes(LEFT_ALONE) {
+                    return Err(self.left_alone(attempt, begun, within));
                 }
             }
         }
     }
 
     /// The error of a query with threads that do not return.
-    fn left_alone(&self, attempt: &Attempt, begun: Instant) -> RunError {
+    fn left_alone(&self, attempt: &Attempt, begun: Instant, within: Duration) -> RunError {
         let nodes = self.graph.nodes();
         let mut sites: Vec<Site> = Vec::new();
-        let mut error = RunError::Cancelled { after: begun.elapsed(), stop_timeout: None };
+        let cancelled = || RunError::Cancelled { after: begun.elapsed(), stop_timeout: None };
+        let mut error = None;
         if let Some(control) = attempt.control.get() {
             sites.extend(control.still_running(&nodes));
-            error = control.take_failure().unwrap_or(error);
+            error = control.take_failure();
         }
+        let is_closed = attempt.control.get().is_some_and(|control| control.is_closed());
+        let error = if is_closed { error } else { Some(error.unwrap_or_else(cancelled)) };
         if sites.is_empty() {
             sites.extend(attempt.driver.get().map(|driver| driver.site(&nodes, "the driver")));
         }
@@ -229,7 +274,7 @@ impl Supervisor {
         }
         let nowhere = Site { operator: "a thread of the engine".to_owned(), location: String::new() };
         let site = sites.into_iter().next().unwrap_or(nowhere);
-        RunError::Stuck { site, within: RETURN_WITHIN, error: Box::new(error) }
+        RunError::Stuck { site, within, error: error.map(Box::new) }
     }
 }
 

@@ -18,6 +18,11 @@ const ENGINE: NodeId = NodeId(usize::MAX);
 /// What a simulated worker enters before a step: afterwards it sees whether an operator ran.
 pub(crate) const NOBODY: NodeId = NodeId(usize::MAX - 1);
 
+/// The storage of the checkpoint, which may be the user's.
+pub(crate) const STORAGE: NodeId = NodeId(usize::MAX - 2);
+/// The `Drop` of whatever the query owned.
+pub(crate) const DROP: NodeId = NodeId(usize::MAX - 3);
+
 thread_local! {
     static RUNNING: Running = Running(Arc::new(AtomicUsize::new(ENGINE.0)));
 }
@@ -30,8 +35,14 @@ impl Running {
 
     /// Where the thread is in the user's program; `otherwise` if it runs the engine's own code.
     pub(crate) fn site(&self, nodes: &[Node], otherwise: &str) -> Site {
-        let node = nodes.get(self.0.load(Ordering::Relaxed));
-        node.map_or_else(|| Site { operator: otherwise.to_owned(), location: String::new() }, Site::of)
+        let node = NodeId(self.0.load(Ordering::Relaxed));
+        let otherwise = match node {
+            STORAGE => "the storage of the checkpoint",
+            DROP => "the drop of a value of the query",
+            _ => otherwise,
+        };
+        let operator = || Site { operator: otherwise.to_owned(), location: String::new() };
+        nodes.get(node.0).map_or_else(operator, Site::of)
     }
 }
 
@@ -50,6 +61,15 @@ pub(crate) fn code_of<R>(node: NodeId, call: impl FnOnce() -> R) -> R {
     enter(node);
     let result = call();
     enter(ENGINE);
+    result
+}
+
+/// Calls code that is no node's, from within any other.
+pub(crate) fn within<R>(code: NodeId, call: impl FnOnce() -> R) -> R {
+    let before = running();
+    enter(code);
+    let result = call();
+    enter(before);
     result
 }
 

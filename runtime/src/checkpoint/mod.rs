@@ -22,6 +22,7 @@ mod storage;
 pub(crate) mod store;
 #[cfg(test)]
 mod tests;
+pub(crate) mod watched;
 
 pub(crate) use self::savepoint::{copy_savepoint, is_begun};
 

@@ -26,7 +26,8 @@ use crate::engine::Layout;
 use crate::error::RunError;
 use crate::options::{Options, Trigger};
 use crate::progress::{Progress, Summary};
-use crate::user_code::code_of;
+use crate::saver::Saver;
+use crate::user_code::{DROP, STORAGE, code_of, within};
 
 /// How often sources are asked for news while they have none: at first, and at most.
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
@@ -182,9 +183,13 @@ impl Driver {
         &self.progress
     }
 
-    /// Ends, and keeps the checkpoint locked until the process exits: a thread that was left alone may still write.
-    pub(crate) fn keep_locked(mut self) {
-        std::mem::forget(self.keeper.take());
+    /// Ends, once no state is being written any more; returns what holds the checkpoint locked.
+    pub(crate) fn end(mut self) -> Option<Keeper> {
+        // Its thread calls nothing else than the storage.
+        within(STORAGE, || self.control.resume.saver.iter().for_each(Saver::close));
+        let keeper = self.keeper.take();
+        within(DROP, || drop(self));
+        keeper
     }
 
     /// Whether this run has written a commit into its checkpoint.

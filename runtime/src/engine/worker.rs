@@ -15,7 +15,7 @@ use crate::error::RunError;
 use crate::options::Idle;
 use crate::pinning::{self, Core};
 use crate::sim;
-use crate::user_code::{NOBODY, caught, enter, running};
+use crate::user_code::{DROP, NOBODY, caught, enter, running, within};
 
 /// The worker threads of a query.
 pub(crate) struct Crew {
@@ -83,7 +83,7 @@ fn run(allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle
         }
     });
     // What a user's values do when they are dropped is the user's code too.
-    guard(index, layout, control, move || drop(worker));
+    guard(index, layout, control, move || within(DROP, || drop(worker)));
 }
 
 /// A step in a simulation: timers are the simulation's, and whether an operator ran decides whether the worker parks.
