@@ -374,6 +374,7 @@ mod tests {
         File::open(&path).unwrap().try_lock().unwrap();
         drop(inherited);
     }
+
     #[test]
     fn log_of_dead_run_is_synced_before_it_counts() {
         thread_local! {

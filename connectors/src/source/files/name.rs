@@ -1,11 +1,13 @@
-//! Names of files, for people and in logs; also those that are not UTF-8.
+//! Formats paths for messages and encodes them for logs, including paths that are not UTF-8.
 
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Shows a path as it is; one that is not UTF-8 in quotes, with the bytes that are not as `\xF6`.
+/// Formats a path for a message.
+///
+/// A UTF-8 path is printed unchanged. Any other path is printed in quotes, with each invalid byte written as `\xF6`.
 pub(super) fn shown(path: &Path) -> impl Display {
     struct Shown<'a>(&'a Path);
     impl Display for Shown<'_> {
@@ -19,20 +21,22 @@ pub(super) fn shown(path: &Path) -> impl Display {
     Shown(path)
 }
 
-/// Whether a path is shown as that text.
+/// Returns whether [`shown`] formats `path` as `text`.
 pub(super) fn is_shown_as(path: &Path, text: &str) -> bool {
     path.to_str().map_or_else(|| shown(path).to_string() == text, |path| path == text)
 }
 
-/// Precedes a name that is escaped in a log; no name has it.
+/// The first character of an escaped path in a log. No path contains it: the system forbids NUL in names.
 const ESCAPED: char = '\0';
 
-/// A path as a log keeps it: as it is, if it is UTF-8; else behind [`ESCAPED`], a backslash as `\\` and each byte that is not
-/// UTF-8 as `\xF6`.
+/// A path that serializes to a string, whether it is UTF-8 or not.
+///
+/// A UTF-8 path is written unchanged. Any other path is written as [`ESCAPED`] and the path, in which a backslash becomes
+/// `\\` and each invalid byte becomes `\xF6`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Logged(pub(super) PathBuf);
 
-/// As [`Logged`], for fields.
+/// Serializes a path as [`Logged`] does; for `#[serde(with)]`.
 pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     match path.to_str() {
         Some(text) => serializer.serialize_str(text),
@@ -40,14 +44,14 @@ pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::
     }
 }
 
-/// As [`Logged`], for fields.
+/// Deserializes a path as [`Logged`] does; for `#[serde(with)]`.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     let text = String::deserialize(deserializer)?;
     match text.strip_prefix(ESCAPED) {
         None => Ok(PathBuf::from(text)),
-        Some(escaped) => unescaped(escaped)
-            .and_then(path_of)
-            .ok_or_else(|| serde::de::Error::custom(format!("no name of a file: {escaped}"))),
+        Some(escaped) => unescaped(escaped).and_then(path_of).ok_or_else(|| {
+            serde::de::Error::custom(format!("invalid escape in the logged path {escaped:?}"))
+        }),
     }
 }
 
@@ -83,7 +87,7 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
                 bytes.push(u8::from_str_radix(digits, 16).ok()?);
                 bytes.extend_from_slice(rest.as_bytes());
             }
-            // Two backslashes: nothing is between them.
+            // An escaped backslash: the split leaves an empty part between the two.
             None if part.is_empty() => {
                 bytes.push(b'\\');
                 bytes.extend_from_slice(parts.next()?.as_bytes());

@@ -152,8 +152,10 @@ fn unreadable(path: &Path, kind: &str) -> SourceError {
     ))
 }
 
-/// Why nothing is listed: a thing that is not there, which is a mistake at the start and may pass later, or one that cannot
-/// be looked at.
+/// Returns the error for a pattern whose file or directory cannot be opened.
+///
+/// A path that does not exist is a [`SourceError::Setup`]: at the start a mistake in the pattern, later perhaps a directory
+/// that is about to be created again. Any other failure, such as missing permissions, is a [`SourceError::Io`].
 fn missing(pattern: &str, path: &Path, directory: Option<&Path>, error: std::io::Error) -> SourceError {
     let what = directory.map(|directory| format!("cannot list {}: ", shown(directory))).unwrap_or_default();
     if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {

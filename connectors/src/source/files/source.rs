@@ -28,10 +28,13 @@ pub type CsvFiles<T> = FileSource<Checked<Csv<T>>>;
 /// by name).
 ///
 /// The pattern is a directory, one file, or a glob (`*`, `?`) in the last part of a path. Names that begin with `.` or
-/// `_` are hidden. A name that is not UTF-8 is shown in quotes, with its other bytes as `\xF6`. Only regular files are read: a pipe, a device or a file of `/proc` is refused where the pattern names it,
-/// and left out with a warning (by `tracing`) where a directory or a glob has it. A file must appear whole (write it elsewhere and rename it): it is read up to the length at which it
-/// was first seen, unless it is [followed](FileSource::follow). Files are UTF-8; a byte order mark is skipped, and
-/// bytes that are not UTF-8 fail the query, unless the source is [lossy](FileSource::lossy).
+/// `_` are hidden. Messages quote a name that is not UTF-8 and write its invalid bytes as `\xF6`.
+///
+/// Only regular files are read. A pipe, a device or a file of `/proc` is refused if the pattern names it, and skipped
+/// with a warning (by `tracing`) if a directory or a glob contains it. A file must appear whole (write it elsewhere and
+/// rename it): it is read up to the length at which it was first seen, unless it is [followed](FileSource::follow).
+/// Files are UTF-8; a byte order mark is skipped, and bytes that are not UTF-8 fail the query, unless the source is
+/// [lossy](FileSource::lossy).
 ///
 /// Files are cut into blocks, and every n-th block belongs to one of the n partitions, so that several workers read one
 /// file. Within a partition the order of the files is kept.
