@@ -17,7 +17,7 @@ use super::source_log::SOURCES;
 use super::state_file::StateFile;
 use super::store::{Checkpoint, Settings};
 use super::{CheckpointError, Storage, identity, source_log};
-use crate::journal::store::JOURNALS;
+use crate::journal::{self, NeededRecord};
 
 /// A checkpoint at a glance.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -176,8 +176,11 @@ pub fn show(storage: &dyn Storage, epoch: Option<Epoch>) -> Result<EpochDetails,
     })
 }
 
-/// Reads everything that any epoch needs, and what sources keep and have received. What is wrong first is the error, with
-/// its file and bytes.
+/// Reads everything that any epoch needs: state, logs of sources and journals. The first damage is the error, with its file
+/// and bytes.
+///
+/// A journal must have the records that the epochs resume from and that planned epochs replay. A journal that lost all its
+/// files is not noticed here, since the checkpoint does not record which sources are journaled; a run refuses it.
 ///
 /// # Errors
 ///
@@ -190,12 +193,10 @@ pub fn verify(storage: &dyn Storage) -> Result<Verified, CheckpointError> {
     for (uid, mark) in &history.sources {
         source_log::check(storage, uid, mark)?;
     }
-    let mut logs = 0;
-    for (prefix, kind) in [(SOURCES, Kind::Source), (JOURNALS, Kind::Journal)] {
-        for name in storage.list(prefix)? {
-            walk(&name, &storage.log(&name)?.read()?, kind)?;
-            logs += 1;
-        }
+    let mut logs = journal::verify(storage, &needed_records(&history))?;
+    for name in storage.list(SOURCES)? {
+        walk(&name, &storage.log(&name)?.read()?)?;
+        logs += 1;
     }
     for file in files.values() {
         let file = [Arc::new(StateFile::open(storage, file)?)];
@@ -211,12 +212,39 @@ pub fn verify(storage: &dyn Storage) -> Result<Verified, CheckpointError> {
     })
 }
 
-/// Reads a log from frame to frame. What a crash has left of an append, at its end, does no harm.
-fn walk(name: &str, bytes: &[u8], kind: Kind) -> Result<(), CheckpointError> {
+/// Returns the offsets that commits resume from and planned epochs read, if they may be numbers of records in a journal.
+fn needed_records(history: &History) -> Vec<NeededRecord<'_>> {
+    let commits = history.commits.iter().flat_map(|commit| {
+        let offsets = commit
+            .offsets
+            .iter()
+            .flat_map(|(uid, offsets)| offsets.iter().enumerate().map(move |it| (uid, it)));
+        offsets.map(move |(uid, (partition, offset))| (commit.epoch, uid, partition, offset))
+    });
+    let pending =
+        history.plans.values().filter(|plan| history.last().is_none_or(|last| plan.epoch > last.epoch));
+    let plans = pending.flat_map(|plan| {
+        let ranges =
+            plan.ranges.iter().flat_map(|(uid, ranges)| ranges.iter().enumerate().map(move |it| (uid, it)));
+        ranges.flat_map(move |(uid, (partition, (from, to)))| {
+            [from, to].map(|offset| (plan.epoch, uid, partition, offset))
+        })
+    });
+    commits
+        .chain(plans)
+        .filter_map(|(epoch, uid, partition, offset)| {
+            let (partition, number) = (u32::try_from(partition).ok()?, offset.0.as_u64()?);
+            Some(NeededRecord { epoch, uid, partition, number })
+        })
+        .collect()
+}
+
+/// Reads the log of a source from frame to frame. What a crash has left of an append, at its end, does no harm.
+fn walk(name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
     if bytes.len() < FILE_HEAD {
         return Ok(());
     }
-    let mut reader = FrameReader::new(name, bytes, kind)?;
+    let mut reader = FrameReader::new(name, bytes, Kind::Source)?;
     while let Step::Frame(..) = reader.step()? {}
     Ok(())
 }

@@ -16,6 +16,7 @@ mod source;
 pub(crate) mod store;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use tidemill_operators::{Clock, Data, JournalSlot, Source};
 pub(crate) use self::check::refuse_loss;
 pub use self::reader::JournalReader;
 pub use self::source::Journaled;
+pub(crate) use self::verify::{NeededRecord, verify};
 use crate::checkpoint::Storage;
 
 /// Makes sources exactly once that cannot be read again. Bring it into scope to call [`journaled`](Journal::journaled).

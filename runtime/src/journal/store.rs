@@ -83,7 +83,7 @@ impl Store {
         segment_size: u64,
         schema: Arc<Schema>,
     ) -> Result<Store, CheckpointError> {
-        let prefix = format!("{JOURNALS}{}-{partition}-", file_name(uid));
+        let prefix = segment_prefix(uid, partition);
         let mut segments: Vec<u64> =
             storage.list(&prefix)?.iter().filter_map(|name| first_of(name.strip_prefix(&prefix)?)).collect();
         segments.sort_unstable();
@@ -146,19 +146,15 @@ impl Store {
         Ok(self.storage.get(&name)?.map(|bytes| (name, bytes)))
     }
 
-    /// Checks that a segment is what its name says.
+    /// Checks that a segment is what its name says, and one of this journal.
     pub(super) fn check_opening<'a>(
         &self,
         name: &'a str,
         bytes: &'a [u8],
     ) -> Result<(FrameReader<'a>, Opening), CheckpointError> {
-        let mut reader = FrameReader::new(name, bytes, Kind::Journal)?;
-        let opening: Opening = reader.value()?;
-        if (opening.uid.as_str(), opening.partition, self.name(opening.first).as_str())
-            != (self.uid.as_str(), self.partition, name)
-        {
-            let reason = "it is another segment, or that of another source";
-            return Err(CheckpointError::damaged(name, FILE_HEAD..reader.offset(), reason));
+        let (reader, opening) = open_segment(name, bytes)?;
+        if (opening.uid.as_str(), opening.partition) != (self.uid.as_str(), self.partition) {
+            return Err(other_segment(name, &reader));
         }
         Ok((reader, opening))
     }
@@ -305,6 +301,29 @@ impl Writer {
     pub(super) fn describe(&self) -> String {
         self.store.describe()
     }
+}
+
+/// Reads the first frame of a segment, which must be the one that the file's name says.
+pub(super) fn open_segment<'a>(
+    name: &'a str,
+    bytes: &'a [u8],
+) -> Result<(FrameReader<'a>, Opening), CheckpointError> {
+    let mut reader = FrameReader::new(name, bytes, Kind::Journal)?;
+    let opening: Opening = reader.value()?;
+    if name != format!("{}{}.log", segment_prefix(&opening.uid, opening.partition), opening.first) {
+        return Err(other_segment(name, &reader));
+    }
+    Ok((reader, opening))
+}
+
+fn other_segment(name: &str, reader: &FrameReader<'_>) -> CheckpointError {
+    let reason = "it is another segment, or that of another source";
+    CheckpointError::damaged(name, FILE_HEAD..reader.offset(), reason)
+}
+
+/// Returns what the names of all segments of a partition begin with.
+pub(super) fn segment_prefix(uid: &str, partition: u32) -> String {
+    format!("{JOURNALS}{}-{partition}-", file_name(uid))
 }
 
 /// The head of a group, and the bytes of its records.

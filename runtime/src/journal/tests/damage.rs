@@ -1,9 +1,10 @@
 //! Journals that are not as they were written.
 
 use super::{Peer, Rig, Say, attached};
+use crate::checkpoint::CheckpointError;
 use crate::checkpoint::{MemoryStorage, Storage};
-use crate::journal::Journal;
-use tidemill_operators::SourceError;
+use crate::journal::{Journal, NeededRecord, verify};
+use tidemill_operators::{Epoch, SourceError};
 
 /// Thirty records in several segments, the last one with several groups.
 fn written() -> MemoryStorage {
@@ -104,4 +105,36 @@ fn a_journal_that_does_not_have_what_the_query_has_read_is_refused() {
     assert!(told.contains("records from 0 to 30, and the query is to go on at 31"), "{told}");
     let told = error(&MemoryStorage::new(), 5);
     assert!(told.contains("journal/in-0-*.log in memory"), "{told}");
+}
+
+fn verified(storage: &MemoryStorage, partition: u32, number: u64) -> Result<usize, CheckpointError> {
+    verify(storage, &[NeededRecord { epoch: Epoch(3), uid: "in", partition, number }])
+}
+
+#[test]
+fn journal_without_needed_records_is_reported_by_verify() {
+    let storage = written();
+    let names = names(&storage);
+    for number in [0, 30] {
+        assert_eq!(verified(&storage, 0, number).unwrap(), names.len());
+    }
+    let error = verified(&storage, 0, 31).unwrap_err().to_string();
+    let last = names.last().unwrap();
+    assert!(error.starts_with(last) && error.contains("ends before record 30, and epoch 3"), "{error}");
+    let error = verified(&storage, 1, 1).unwrap_err().to_string();
+    assert!(error.contains("journal/in-1-*.log in memory is missing"), "{error}");
+    verified(&storage, 1, 0).unwrap();
+
+    let cut = MemoryStorage::from_files(storage.files());
+    let whole = cut.get(last).unwrap().unwrap();
+    cut.put(last, &whole[..whole.len() - 3]).unwrap();
+    assert!(verified(&cut, 0, 30).unwrap_err().to_string().starts_with(last));
+    verified(&cut, 0, 28).unwrap();
+
+    storage.delete(&names[1]).unwrap();
+    let error = verified(&storage, 0, 30).unwrap_err().to_string();
+    assert!(error.starts_with(&names[0]) && error.contains(&names[2]), "{error}");
+    storage.delete(&names[0]).unwrap();
+    let error = verified(&storage, 0, 0).unwrap_err().to_string();
+    assert!(error.contains(&names[2]) && error.contains("is missing"), "{error}");
 }
