@@ -33,13 +33,16 @@ pub(crate) struct EpochPlan {
     pub(crate) ends: BTreeMap<NodeId, Vec<ErasedOffset>>,
     /// Whether it is the first that a run has planned itself, instead of replaying it.
     pub(crate) begins_run: bool,
+    /// The partitions that had ended when the epoch was planned, by source. A replay does not read them either: where a
+    /// partition has ended, an offset need not tell.
+    pub(crate) ended: BTreeMap<NodeId, Vec<u32>>,
 }
 
 /// What workers tell the driver.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A source has read all that was planned for an epoch on a worker, or (continuous) has left it. For each
-    /// partition: where it stands, and whether it has ended.
+    /// partition: where it stands, and whether its reader has reported its end in this run.
     Read { epoch: Epoch, source: NodeId, rows: u64, offsets: Vec<(u32, ErasedOffset, bool)> },
     /// A source will take no part in epochs after this one.
     SourceDone { last: Option<Epoch> },

@@ -93,7 +93,8 @@ pub(crate) struct PlanRecord {
     pub(crate) ranges: BTreeMap<String, Vec<(Json, Json)>>,
     /// Whether it is the first that its run has planned: no partition fell silent before.
     pub(crate) begins_run: bool,
-    pub(crate) seed: u64,
+    /// The partitions that had ended when the epoch was planned, by uid of the source: it reads nothing of them.
+    pub(crate) ended: BTreeMap<String, Vec<u32>>,
 }
 
 /// All that makes up the query at the end of an epoch. That it is in the log is what makes the epoch committed.

@@ -88,7 +88,17 @@ impl Keeper {
             let ranges = plan.ranges.get(layout.nodes.get(node.0)?.uid())?;
             Some((node, ranges.iter().map(|(_, to)| to.0.clone()).collect()))
         });
-        Some(EpochPlan { epoch, now: plan.clock, ends: ends.collect(), begins_run: plan.begins_run })
+        let ended = layout
+            .sources()
+            .into_iter()
+            .filter_map(|(node, _)| Some((node, plan.ended.get(layout.nodes.get(node.0)?.uid())?.clone())));
+        Some(EpochPlan {
+            epoch,
+            now: plan.clock,
+            ends: ends.collect(),
+            begins_run: plan.begins_run,
+            ended: ended.collect(),
+        })
     }
 
     /// Whether epochs that the last run planned are still to be read again.
@@ -142,6 +152,9 @@ impl Keeper {
         let watermarks = layout.domains().into_iter().enumerate().filter_map(|(domain, node)| {
             Some((node?.uid().to_owned(), control.ledger.record(domain, plan.epoch, false).0))
         });
+        let ended = plan.ended.iter().filter_map(|(source, partitions)| {
+            Some((layout.nodes.get(source.0)?.uid().to_owned(), partitions.clone()))
+        });
         let record = PlanRecord {
             epoch: plan.epoch,
             mode: Mode::MicroBatch,
@@ -149,6 +162,7 @@ impl Keeper {
             watermarks: watermarks.collect(),
             ranges: ranges.collect(),
             begins_run: plan.begins_run,
+            ended: ended.collect(),
             ..PlanRecord::default()
         };
         self.note_sources();

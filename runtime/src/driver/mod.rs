@@ -83,6 +83,11 @@ impl Feed {
             && self.asked_for_end.as_ref() != Some(&self.from)
             && code_of(self.node, || self.source.is_bounded())
     }
+
+    /// Returns the partitions whose readers have reported their end in this run.
+    fn ended_partitions(&self) -> Vec<u32> {
+        (0..).zip(&self.ended).filter(|(_, ended)| **ended).map(|(partition, _)| partition).collect()
+    }
 }
 
 /// What a tick says to whoever calls it.
@@ -509,7 +514,9 @@ impl Driver {
             return Ok(false);
         }
         let begins_run = !std::mem::replace(&mut self.has_planned, true);
-        let plan = EpochPlan { epoch: self.next, now, ends, begins_run };
+        let ended = self.sources.iter().map(|feed| (feed.node, feed.ended_partitions()));
+        let ended = ended.filter(|(_, partitions)| !partitions.is_empty()).collect();
+        let plan = EpochPlan { epoch: self.next, now, ends, begins_run, ended };
         if let Some(keeper) = &mut self.keeper {
             keeper.plan(&plan, &self.sources, &self.layout, &self.control)?;
         }

@@ -37,8 +37,10 @@ pub(crate) struct Assigner {
     worker: usize,
     control: Arc<Control>,
     has_clock: bool,
-    /// The uid of the watermark, where this run resumes from the end of time: whatever comes now would be late.
-    over: Option<String>,
+    /// The uid of the watermark.
+    uid: String,
+    /// Whether this run resumes from the end of time: whatever comes now would be late.
+    over: bool,
     /// Continuous: what has been observed here, by partition and rank.
     marks: BTreeMap<(u32, u64), EventTime>,
     /// Continuous: what the ledger has not been told yet.
@@ -81,11 +83,12 @@ impl Assigner {
         // What was known before this run is carried on by one worker.
         let known = start.filter(|_| worker == 0).into_iter().flat_map(|start| &start.partitions);
         let marks = known.map(|mark| ((mark.origin, mark.rank), mark.shown)).collect();
-        let over = start.filter(|start| start.watermark == EventTime::MAX).map(|_| node.uid().to_owned());
+        let over = start.is_some_and(|start| start.watermark == EventTime::MAX);
         Assigner {
             domain,
             worker,
             has_clock: control.workers > 1 || node.watermark().is_some_and(|it| it.idle_after.is_some()),
+            uid: node.uid().to_owned(),
             over,
             marks,
             shown: Vec::new(),
@@ -98,9 +101,14 @@ impl Assigner {
         }
     }
 
-    /// What is wrong with records, whichever they are, if this run resumes from the end of time.
-    pub(crate) fn refuses(&self) -> Option<String> {
-        let uid = self.over.as_ref()?;
+    /// Returns what is wrong with records, whichever they are, if event time ended in an earlier run: at its last commit,
+    /// or (micro-batch) in an epoch that this run has replayed, so that its `watermark` is the end of time.
+    pub(crate) fn refuses(&self, watermark: EventTime) -> Option<String> {
+        let replayed = self.control.mode == Mode::MicroBatch && watermark == EventTime::MAX;
+        if !self.over && !replayed {
+            return None;
+        }
+        let uid = &self.uid;
         Some(format!(
             "records have come, but in the checkpoint event time has ended: at the last commit all sources of this \
              watermark had ended, and every record that comes now would be late. Let the watermark begin anew with \

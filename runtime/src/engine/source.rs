@@ -164,6 +164,7 @@ struct Part {
     partition: u32,
     origin: u32,
     reader: Box<dyn DynReader>,
+    /// Whether the reader has reported its end in this run.
     ended: bool,
     /// Micro-batch: whether the epoch's range has been read.
     done: bool,
@@ -330,10 +331,15 @@ impl Reading {
                 let finishing = self.control.is_finishing();
                 let Some(plan) = self.control.plan(self.epoch) else { return Ok(!finishing) };
                 let ends = plan.ends.get(&self.node.id);
+                let had_ended = plan.ended.get(&self.node.id);
                 for part in self.readers.iter_mut().flatten() {
                     let end = ends.and_then(|ends| ends.get(part.partition as usize));
                     part.reader.read_until(end)?;
                     part.done = part.ended;
+                    if !part.ended && had_ended.is_some_and(|ended| ended.contains(&part.partition)) {
+                        part.done = true;
+                        self.control.ledger.partition_had_ended(self.node.id, part.origin, self.epoch);
+                    }
                 }
                 self.planned = true;
                 self.control.took_part(self.epoch);

@@ -238,7 +238,8 @@ impl Stand {
         // A feed comes only when there have been rows before; alone it may be empty.
         if !batch.is_empty()
             && !batch.is_feed()
-            && let Some(problem) = self.assigner.as_ref().and_then(Assigner::refuses)
+            && let Some(problem) =
+                self.assigner.as_ref().and_then(|assigner| assigner.refuses(self.watermark))
         {
             return self.hosted.refuse(problem);
         }

@@ -21,6 +21,7 @@
 //! buffered them because it is still in the epoch before.
 
 mod domain;
+mod ends;
 mod partition;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use tidemill_operators::graph::NodeId;
 use tidemill_operators::{Epoch, EventTime, ProcessingTime, turn};
 
 use self::domain::{Domain, Left};
+use self::ends::Ends;
 use self::partition::Partition;
 pub(crate) use self::partition::Place;
 use crate::engine::Ticket;
@@ -66,14 +68,8 @@ pub(crate) struct PartitionSpec {
 pub(crate) struct Ledger {
     domains: Vec<Mutex<Domain>>,
     members: Vec<Vec<DomainId>>,
-    sources: Mutex<HashMap<NodeId, SourceEnd>>,
-}
-
-#[derive(Debug, Default)]
-struct SourceEnd {
-    partitions: usize,
-    ended: usize,
-    last: Epoch,
+    /// The ends of the partitions of each source.
+    sources: Mutex<HashMap<NodeId, Ends>>,
 }
 
 /// What a partition (by the number that its rows carry) has shown.
@@ -136,10 +132,7 @@ impl Ledger {
         workers: usize,
         born: Option<ProcessingTime>,
     ) -> Ledger {
-        let ends = sources
-            .iter()
-            .map(|(node, partitions)| (*node, SourceEnd { partitions: *partitions, ..SourceEnd::default() }))
-            .collect();
+        let ends = sources.iter().map(|(node, partitions)| (*node, Ends::of(*partitions))).collect();
         let members = specs.iter().map(|spec| spec.members.clone()).collect();
         let domains = specs.into_iter().map(|spec| Mutex::new(Domain::new(spec, workers, born))).collect();
         Ledger { domains, members, sources: Mutex::new(ends) }
@@ -236,9 +229,8 @@ impl Ledger {
 
     /// A partition of a source has ended, in that epoch; it is known by `origin` to the domains.
     pub(crate) fn partition_ended(&self, source: NodeId, partition: u32, origin: u32, epoch: Epoch) {
-        if let Some(end) = lock(&self.sources).get_mut(&source) {
-            end.ended += 1;
-            end.last = end.last.max(epoch);
+        if let Some(ends) = lock(&self.sources).get_mut(&source) {
+            ends.report(epoch);
         }
         for domain in &self.domains {
             if let Some(known) = lock(domain).partitions.get_mut(&origin) {
@@ -247,16 +239,27 @@ impl Ledger {
         }
     }
 
-    /// Whether all partitions of the sources that feed a domain have ended.
-    pub(crate) fn has_ended(&self, domain: DomainId) -> bool {
-        self.domain(domain).is_some_and(|domain| self.have_ended(&domain.spec.sources, Epoch(u64::MAX)))
+    /// Micro-batch: a partition of a source had ended before a replayed epoch, in the run that planned it. It counts as
+    /// ended in that epoch alone: when this run plans on, the source may have more.
+    pub(crate) fn partition_had_ended(&self, source: NodeId, origin: u32, epoch: Epoch) {
+        if let Some(ends) = lock(&self.sources).get_mut(&source) {
+            ends.replay(epoch);
+        }
+        for domain in &self.domains {
+            if let Some(known) = lock(domain).partitions.get_mut(&origin) {
+                known.ends.replay(epoch);
+            }
+        }
     }
 
-    fn have_ended(&self, nodes: &[NodeId], epoch: Epoch) -> bool {
+    /// Whether all partitions of the sources that feed a domain have ended.
+    pub(crate) fn has_ended(&self, domain: DomainId) -> bool {
+        self.domain(domain).is_some_and(|domain| self.have_ended(&domain.spec.sources, Ends::all))
+    }
+
+    fn have_ended(&self, nodes: &[NodeId], has: impl Fn(&Ends) -> bool) -> bool {
         let sources = lock(&self.sources);
-        let has =
-            |node| sources.get(node).is_some_and(|e: &SourceEnd| e.ended == e.partitions && e.last <= epoch);
-        !nodes.is_empty() && nodes.iter().all(has)
+        !nodes.is_empty() && nodes.iter().all(|node| sources.get(node).is_some_and(&has))
     }
 
     /// Micro-batch: rows of a partition justify a watermark, in that epoch.
@@ -283,7 +286,7 @@ impl Ledger {
             return *known;
         }
         if members.is_empty() {
-            let has_ended = self.have_ended(&domain.spec.sources, epoch);
+            let has_ended = self.have_ended(&domain.spec.sources, |ends| ends.all_by(epoch));
             domain.close(epoch, now, begins_run, has_ended);
         } else {
             domain.now = joined(members.iter().copied()).max(domain.now);
@@ -343,7 +346,7 @@ impl Ledger {
             retired.push(ticket);
         }
         let mut has_ended = false;
-        if everything_came && it.spec.is_mixed && self.have_ended(&it.spec.sources, Epoch(u64::MAX)) {
+        if everything_came && it.spec.is_mixed && self.have_ended(&it.spec.sources, Ends::all) {
             if let Some(mixed) = it.partitions.get_mut(&(worker as u32)) {
                 mixed.end_mixed();
             }
@@ -366,7 +369,7 @@ impl Ledger {
             return last;
         }
         domain.partitions.values_mut().for_each(Partition::retire_all);
-        let has_ended = self.have_ended(&domain.spec.sources, Epoch(u64::MAX));
+        let has_ended = self.have_ended(&domain.spec.sources, Ends::all);
         domain.advance(now, &|_| true, has_ended);
         domain.last = Some(domain.now);
         domain.now
@@ -463,10 +466,12 @@ impl Ledger {
 
     /// Epochs before this one are committed: nobody will ask for them again.
     pub(crate) fn forget_before(&self, epoch: Epoch) {
+        lock(&self.sources).values_mut().for_each(|ends| ends.forget_before(epoch));
         for domain in &self.domains {
             let mut domain = lock(domain);
             domain.closed = domain.closed.split_off(&epoch);
             domain.records = domain.records.split_off(&epoch);
+            domain.partitions.values_mut().for_each(|partition| partition.ends.forget_before(epoch));
             for left in &mut domain.left {
                 // The last one may be wanted for all epochs that follow.
                 let keep = left.range(..=epoch).next_back().map_or(epoch, |(last, _)| *last);

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tidemill_operators::{Epoch, EventTime, ProcessingTime};
 
+use super::ends::Ends;
+
 /// Where a batch stands in the sequence of its partition: the rank of its slice, then the order of announcement.
 pub(crate) type Place = (u64, u64);
 
@@ -25,10 +27,8 @@ pub(super) struct Partition {
     next_ranks: BTreeMap<u32, u64>,
     /// The greatest rank that has been announced.
     furthest: u64,
-    /// How many readers it has; none where rows have been mixed on their way.
-    readers: usize,
-    /// The epochs in which readers have ended.
-    ends: Vec<Epoch>,
+    /// The ends of its readers.
+    pub(super) ends: Ends,
     /// When it last showed a record, or was discovered; `None` until the first epoch (micro-batch).
     pub(super) seen: Option<ProcessingTime>,
     pub(super) is_idle: bool,
@@ -45,8 +45,7 @@ impl Partition {
             unseen: BTreeSet::new(),
             next_ranks: slices.iter().map(|reader| (*reader, 0)).collect(),
             furthest: 0,
-            readers,
-            ends: Vec::new(),
+            ends: Ends::of(readers),
             seen,
             is_idle: false,
             passed: EventTime::MIN,
@@ -138,25 +137,24 @@ impl Partition {
 
     /// A reader has ended.
     pub(super) fn end(&mut self, reader: u32, epoch: Epoch) -> bool {
-        self.ends.push(epoch);
+        self.ends.report(epoch);
         self.reach(reader, u64::MAX)
     }
 
     /// Nothing will come any more of rows that were mixed.
     pub(super) fn end_mixed(&mut self) {
-        self.readers = 0;
-        self.ends = vec![Epoch(0)];
+        self.ends = Ends::of(1);
+        self.ends.report(Epoch(0));
     }
 
     /// Whether all readers had ended by the end of an epoch.
     pub(super) fn has_ended_by(&self, epoch: Epoch) -> bool {
-        let ended = self.ends.iter().filter(|end| **end <= epoch).count();
-        ended > 0 && ended >= self.readers
+        self.ends.all_by(epoch)
     }
 
     /// Whether all readers have ended.
     pub(super) fn has_ended(&self) -> bool {
-        !self.ends.is_empty() && self.ends.len() >= self.readers
+        self.ends.all()
     }
 
     /// How long it is until the partition has been silent for `idle_after`.

@@ -135,6 +135,34 @@ fn ended_partition_does_not_hold_watermark() {
 }
 
 #[test]
+fn replayed_end_counts_in_its_epoch_alone() {
+    let ledger = batches(None);
+    ledger.shown(0, Epoch(0), A, at(5));
+    ledger.shown(0, Epoch(0), B, at(9));
+    ledger.partition_had_ended(NodeId(0), A, Epoch(0));
+    assert_eq!(end(&ledger, 0, 0), at(9));
+    ledger.shown(0, Epoch(1), A, at(20));
+    ledger.shown(0, Epoch(1), B, at(30));
+    assert_eq!(end(&ledger, 1, 0), at(20), "the source of the other has more in this run");
+    ledger.partition_had_ended(NodeId(0), A, Epoch(2));
+    ledger.partition_ended(NodeId(1), 0, B, Epoch(2));
+    assert_eq!(end(&ledger, 2, 0), EventTime::MAX);
+}
+
+#[test]
+fn replayed_end_of_a_slice_ends_its_sequence_with_the_others() {
+    let sequence = PartitionSpec { origin: A, readers: vec![0, 1], has_ranks: true };
+    let ledger = of(vec![spec(vec![sequence, plain(B)], None)], 1, None);
+    ledger.shown(0, Epoch(0), A, at(5));
+    ledger.shown(0, Epoch(0), B, at(9));
+    ledger.partition_had_ended(NodeId(0), A, Epoch(0));
+    assert_eq!(end(&ledger, 0, 0), at(5));
+    ledger.partition_had_ended(NodeId(0), A, Epoch(1));
+    ledger.partition_ended(NodeId(0), 1, A, Epoch(1));
+    assert_eq!(end(&ledger, 1, 0), at(9));
+}
+
+#[test]
 fn idle_stream_does_not_hold_union() {
     let union = DomainSpec { members: vec![0, 1], ..DomainSpec::default() };
     let ledger = of(vec![spec(vec![plain(A)], Some(10)), spec(vec![plain(B)], Some(10)), union], 1, None);

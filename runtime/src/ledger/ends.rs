@@ -1,0 +1,50 @@
+//! Which readers have ended, and in which epochs.
+
+use std::collections::BTreeMap;
+
+use tidemill_operators::Epoch;
+
+/// The ends of the readers of a source or of a partition.
+#[derive(Debug)]
+pub(super) struct Ends {
+    readers: usize,
+    /// The epochs in which readers have reported their end in this run.
+    reported: Vec<Epoch>,
+    /// How many other readers had ended before a replayed epoch, in the run that planned it.
+    replayed: BTreeMap<Epoch, usize>,
+}
+
+impl Ends {
+    /// Creates the ends of so many readers, none of which has ended.
+    pub(super) fn of(readers: usize) -> Ends {
+        Ends { readers, reported: Vec::new(), replayed: BTreeMap::new() }
+    }
+
+    /// Notes that a reader has reported its end in an epoch.
+    pub(super) fn report(&mut self, epoch: Epoch) {
+        self.reported.push(epoch);
+    }
+
+    /// Notes that a reader had ended before a replayed epoch. It counts as ended in that epoch alone.
+    pub(super) fn replay(&mut self, epoch: Epoch) {
+        *self.replayed.entry(epoch).or_default() += 1;
+    }
+
+    /// Returns whether all readers had ended by the end of an epoch.
+    pub(super) fn all_by(&self, epoch: Epoch) -> bool {
+        let reported = self.reported.iter().filter(|end| **end <= epoch).count();
+        reported + self.replayed.get(&epoch).copied().unwrap_or(0) >= self.readers
+    }
+
+    /// Returns whether all readers have reported their end in this run.
+    pub(super) fn all(&self) -> bool {
+        self.reported.len() >= self.readers
+    }
+
+    /// Forgets replayed epochs before this one.
+    pub(super) fn forget_before(&mut self, epoch: Epoch) {
+        if !self.replayed.is_empty() {
+            self.replayed = self.replayed.split_off(&epoch);
+        }
+    }
+}
