@@ -243,6 +243,7 @@ fn replay_after_a_continuous_run_closes_the_same_windows() {
             // A run in the other mode that commits nothing.
             let _ = run(shape, &store, &storage, (Mode::Continuous, 2), Some((0, false)));
             run(shape, &store, &storage, (Mode::MicroBatch, 1), None).unwrap();
+            assert_eq!(sorted(store.lock().unwrap().rows.clone()), expected(), "{shape:?} {at}");
         }
     }
 }
