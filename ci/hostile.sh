@@ -3,6 +3,7 @@
 # descriptors. Needs a C compiler; takes less than a minute once the tests are built.
 #
 # By hand, 4 minutes: TIDEMILL_PEERS_SECONDS=60 cargo test --test peers -- abusive --nocapture
+# and 2 minutes: TIDEMILL_OLD_FILES=100000 cargo test --release --test many_files -- --nocapture
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)

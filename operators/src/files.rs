@@ -78,6 +78,11 @@ pub fn set_hook(hook: Option<Hook>) {
     HOOK.set(hook);
 }
 
+/// Whether a simulation answers the calls of this thread.
+pub fn is_simulated() -> bool {
+    HOOK.get().is_some()
+}
+
 fn make(call: Call<'_>, perform: Perform<'_>) -> io::Result<()> {
     match HOOK.get() {
         Some(hook) => hook(call, perform),

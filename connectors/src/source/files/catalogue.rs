@@ -8,15 +8,16 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidemill_operators::{PlanLimits, ProcessingTime, SourceError, SourceLog};
 
 use super::follow::Followed;
 use super::name::shown;
 use super::pattern::{self, Listing};
-use super::scan::{Opened, Splitting};
+use super::scan::{LongLine, Opened, Splitting};
 use super::sought::{self, Found, Past, Sought};
+use super::watch::Watch;
 
 /// How much is read at once.
 const BLOCK: u64 = 256 * 1024;
@@ -35,6 +36,10 @@ pub(super) struct Settings {
     pub(super) splitting: Splitting,
     /// Whether bytes that are not UTF-8 are replaced.
     pub(super) lossy: bool,
+    /// Globs of names that are left out.
+    pub(super) exclude: Vec<String>,
+    /// How many bytes a line may have.
+    pub(super) max_line: usize,
 }
 
 impl Settings {
@@ -51,6 +56,8 @@ impl Settings {
             block: BLOCK,
             splitting,
             lossy: false,
+            exclude: Vec::new(),
+            max_line: usize::MAX,
         }
     }
 
@@ -95,8 +102,14 @@ pub(super) struct Catalogue {
     /// The files, where they are followed.
     followed: Option<Followed>,
     listed: bool,
+    /// Finds what changes in a large directory.
+    watch: Option<Watch>,
+    /// Followed files that are to be looked at again, though nothing reports them.
+    pending: Vec<PathBuf>,
     next_listing: Option<ProcessingTime>,
     released: Position,
+    /// Where it is released within a long line.
+    long_line: LongLine,
     /// Whether the query is to end with the files that are known.
     frozen: bool,
     /// Where what was found is kept, so that a later run counts the same blocks.
@@ -130,7 +143,7 @@ impl Catalogue {
     /// A bounded source that goes on does not look for files; but whoever has put some there should know.
     fn tell_what_is_left_out(&mut self, settings: &Settings) {
         // What it needs may be elsewhere, or read to the end and gone.
-        let Ok(listing) = pattern::list(&settings.pattern) else { return };
+        let Ok(listing) = pattern::list(&settings.pattern, &settings.exclude) else { return };
         let new = self.new_among(listing, &Sought::now(settings));
         if let Some(pattern::Found { path: first, .. }) = new.first() {
             tracing::warn!(
@@ -198,18 +211,9 @@ impl Catalogue {
 
     fn look(&mut self, settings: &Settings, now: Option<ProcessingTime>) -> Result<(), SourceError> {
         let sought = Sought::now(settings);
-        let mut list = || pattern::list(&settings.pattern);
-        let is_new = |found: &pattern::Found| match &self.followed {
-            Some(followed) => followed.is_new(found),
-            None => self.is_new(found, &sought),
-        };
-        let listing = match pattern::list_in_order(&mut list, &is_new) {
-            // What was there at the start may go and come again, as a log does that is rotated.
-            Err(SourceError::Setup(_)) if self.listed => Listing::default(),
-            listing => listing?,
-        };
+        let Some(listing) = self.listing(settings, &sought)? else { return Ok(()) };
         if settings.follow {
-            for found in listing.files.iter().filter(|found| is_new(found)) {
+            for found in listing.files.iter().filter(|found| self.is_new(found, &sought)) {
                 pattern::refuse_unbounded(found)?;
             }
             self.warn_of_special(listing.special);
@@ -235,6 +239,33 @@ impl Catalogue {
         Ok(())
     }
 
+    /// Returns the files that there are, or those that have changed, where the directory is watched; nothing if none has.
+    fn listing(&mut self, settings: &Settings, sought: &Sought) -> Result<Option<Listing>, SourceError> {
+        if let Some(watch) = &mut self.watch {
+            let mut listing = watch.changes()?;
+            let changed: HashSet<PathBuf> = listing.files.iter().map(|found| found.path.clone()).collect();
+            for path in std::mem::take(&mut self.pending).into_iter().filter(|path| !changed.contains(path)) {
+                let name = shown(&path).to_string();
+                listing
+                    .examine(path)
+                    .map_err(|error| SourceError::io(format!("cannot look at {name}"), error))?;
+            }
+            let is_empty = listing.files.is_empty() && listing.special.is_empty();
+            return Ok(Some(listing).filter(|_| settings.follow || !is_empty));
+        }
+        let begun = Instant::now();
+        let mut list = || pattern::list(&settings.pattern, &settings.exclude);
+        let listing = match pattern::list_in_order(&mut list, &|found| self.is_new(found, sought)) {
+            // What was there at the start may go and come again, as a log does that is rotated.
+            Err(SourceError::Setup(_)) if self.listed => Listing::default(),
+            listing => listing?,
+        };
+        if !settings.bounded && !self.frozen {
+            self.watch = Watch::new(settings, &listing, begun.elapsed());
+        }
+        Ok(Some(listing))
+    }
+
     fn list_followed(
         &mut self,
         files: &[pattern::Found],
@@ -242,8 +273,11 @@ impl Catalogue {
         now: Option<ProcessingTime>,
     ) -> Result<(), SourceError> {
         let (listed, frozen) = (std::mem::replace(&mut self.listed, true), self.frozen);
+        let watched = self.watch.is_some();
         let followed = self.followed(settings);
         followed.list(files, now, frozen)?;
+        let pending = files.iter().filter(|found| followed.is_pending(found)).map(|found| found.path.clone());
+        self.pending = if watched { pending.collect() } else { Vec::new() };
         match &self.log {
             Some(log) if !listed && files.is_empty() => log.append(&sought::found(&Found::new())?),
             _ => Ok(()),
@@ -251,7 +285,10 @@ impl Catalogue {
     }
 
     fn is_new(&self, found: &pattern::Found, sought: &Sought) -> bool {
-        !self.known.contains_key(&found.path) && !is_among(&self.elsewhere, found, sought)
+        match &self.followed {
+            Some(followed) => followed.is_new(found),
+            None => !self.known.contains_key(&found.path) && !is_among(&self.elsewhere, found, sought),
+        }
     }
 
     fn warn_of_special(&mut self, special: Vec<(PathBuf, &'static str)>) {
@@ -305,6 +342,8 @@ impl Catalogue {
     /// Looks once more, and then no more.
     pub(super) fn freeze(&mut self, settings: &Settings, now: ProcessingTime) -> Result<(), SourceError> {
         let known = settings.bounded && self.listed;
+        // All that is there counts now.
+        self.watch = None;
         if !std::mem::replace(&mut self.frozen, true) && !known {
             self.look(settings, Some(now))?;
         }
@@ -379,7 +418,8 @@ impl Catalogue {
                 if *left == 0 {
                     break;
                 }
-                if let Some(byte) = count(settings, &block, self.released.byte, left)? {
+                let byte = self.released.byte;
+                if let Some(byte) = count(settings, &block, byte, left, &mut self.long_line)? {
                     self.released.byte = byte;
                     break;
                 }
@@ -397,7 +437,13 @@ fn is_among(elsewhere: &HashSet<PathBuf>, found: &pattern::Found, sought: &Sough
 }
 
 /// Takes the records of a block off what is `left`. If the block has more, returns the byte of it where they end.
-fn count(settings: &Settings, block: &Block, byte: u64, left: &mut u64) -> Result<Option<u64>, SourceError> {
+fn count(
+    settings: &Settings,
+    block: &Block,
+    byte: u64,
+    left: &mut u64,
+    long: &mut LongLine,
+) -> Result<Option<u64>, SourceError> {
     if settings.splitting == Splitting::Blocks {
         *left -= 1;
         return Ok(None);
@@ -406,8 +452,9 @@ fn count(settings: &Settings, block: &Block, byte: u64, left: &mut u64) -> Resul
     let (from, to) = if settings.whole_files() {
         (byte, block.len)
     } else {
-        let begin = if byte > 0 { block.start + byte } else { file.line_start(block.start, block.len)? };
-        (begin, file.line_start(block.end, block.len)?)
+        let begin =
+            if byte > 0 { block.start + byte } else { long.line_start(&file, block.start, block.len)? };
+        (begin, long.line_start(&file, block.end, block.len)?)
     };
     let header = u64::from(byte == 0 && matches!(settings.splitting, Splitting::Csv { header: true, .. }));
     let (records, end) = file.count(settings.splitting, from, to, left.saturating_add(header))?;

@@ -42,8 +42,9 @@ impl<T: DeserializeOwned + Send + 'static> Parse for Csv<T> {
         Splitting::Csv { delimiter: self.delimiter, header: self.header }
     }
 
-    fn parser(&self) -> CsvParser<T> {
-        CsvParser { format: self.clone(), rows: None, row: StringRecord::new(), header: None, length: 0 }
+    fn parser(&self, max_line: usize) -> CsvParser<T> {
+        let (text, row) = (Text::default(), StringRecord::new());
+        CsvParser { format: self.clone(), rows: None, row, header: None, text, max_line }
     }
 }
 
@@ -53,7 +54,8 @@ pub struct CsvParser<T> {
     rows: Option<csv::Reader<Cursor<Text>>>,
     row: StringRecord,
     header: Option<(Arc<Path>, StringRecord)>,
-    length: usize,
+    text: Text,
+    max_line: usize,
 }
 
 impl<T> CsvParser<T> {
@@ -90,7 +92,7 @@ impl<T: DeserializeOwned + Send + 'static> Parser for CsvParser<T> {
     type Record = T;
 
     fn begin(&mut self, piece: &Piece) -> Result<(), SourceError> {
-        self.length = piece.text.len();
+        self.text = piece.text.clone();
         let mut rows = self.builder().from_reader(Cursor::new(piece.text.clone()));
         if self.format.header {
             self.read_header(&piece.path)?;
@@ -108,6 +110,12 @@ impl<T: DeserializeOwned + Send + 'static> Parser for CsvParser<T> {
         let begin = at(rows);
         let read = rows.read_record(&mut self.row);
         let range = begin..at(rows);
+        if range.len() > self.max_line {
+            let raw = self.text.get(range.clone()).unwrap_or_default();
+            if raw.trim_matches(['\r', '\n']).len() > self.max_line {
+                return Some((range, Err(crate::source::too_long(self.max_line))));
+            }
+        }
         match read {
             Ok(false) => {
                 self.rows = None;
@@ -127,7 +135,7 @@ impl<T: DeserializeOwned + Send + 'static> Parser for CsvParser<T> {
     }
 
     fn consumed(&self) -> usize {
-        self.rows.as_ref().map_or(self.length, at)
+        self.rows.as_ref().map_or(self.text.len(), at)
     }
 }
 

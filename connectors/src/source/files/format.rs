@@ -6,6 +6,8 @@ use std::sync::Arc;
 use memchr::memchr_iter;
 use tidemill_operators::SourceError;
 
+use super::records::BadRecords;
+use super::scan::LineNumbers;
 pub(super) use super::scan::Splitting;
 use crate::Text;
 
@@ -20,7 +22,7 @@ pub trait Format: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     fn splitting(&self) -> Splitting;
     #[doc(hidden)]
-    fn decoder(&self) -> Self::Decoder;
+    fn decoder(&self, max_line: usize) -> Self::Decoder;
 }
 
 /// A piece of a file: whole records, at most a block of them, or one that is longer.
@@ -54,17 +56,22 @@ pub trait Decode: Send + 'static {
 
 /// Every line is a record, without its terminator (LF or CRLF).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Lines;
+pub struct Lines {
+    pub(super) bad: BadRecords,
+}
 
 /// Every block of lines is a record, with all terminators.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WholeBlocks;
 
 /// Cuts pieces into lines.
-#[derive(Debug, Default)]
 pub struct LineDecoder {
     text: Text,
     at: usize,
+    path: Option<Arc<Path>>,
+    max_line: usize,
+    bad: BadRecords,
+    skipped: u64,
 }
 
 impl Format for Lines {
@@ -76,8 +83,8 @@ impl Format for Lines {
         Splitting::Lines
     }
 
-    fn decoder(&self) -> LineDecoder {
-        LineDecoder::default()
+    fn decoder(&self, max_line: usize) -> LineDecoder {
+        LineDecoder { text: Text::default(), at: 0, path: None, max_line, bad: self.bad, skipped: 0 }
     }
 }
 
@@ -85,22 +92,23 @@ impl Decode for LineDecoder {
     type Item = Text;
 
     fn begin(&mut self, piece: Piece) -> Result<(), SourceError> {
-        *self = LineDecoder { text: piece.text, at: 0 };
+        (self.text, self.at, self.path) = (piece.text, 0, Some(piece.path));
         Ok(())
     }
 
     fn decode(&mut self, max: usize, out: &mut Vec<Text>) -> Result<bool, SourceError> {
-        let bytes = self.text.as_bytes();
+        let text = self.text.clone();
+        let bytes = text.as_bytes();
         let rest = bytes.get(self.at..).unwrap_or_default();
-        let (begin, before) = (self.at, out.len());
+        let (begin, mut lines) = (self.at, 0);
         for end in memchr_iter(b'\n', rest).take(max) {
             let end = begin + end;
             let carriage_return = end > self.at && bytes.get(end - 1) == Some(&b'\r');
-            out.push(self.text.slice(self.at..end - usize::from(carriage_return)));
-            self.at = end + 1;
+            self.line(&text, end - usize::from(carriage_return), out)?;
+            (self.at, lines) = (end + 1, lines + 1);
         }
-        if out.len() - before < max && self.at < bytes.len() {
-            out.push(self.text.slice(self.at..bytes.len()));
+        if lines < max && self.at < bytes.len() {
+            self.line(&text, bytes.len(), out)?;
             self.at = bytes.len();
         }
         Ok(self.at >= bytes.len())
@@ -108,6 +116,38 @@ impl Decode for LineDecoder {
 
     fn consumed(&self) -> usize {
         self.at
+    }
+
+    fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+}
+
+impl LineDecoder {
+    /// The line that begins at `at` ends before `end`.
+    #[inline]
+    fn line(&mut self, text: &Text, end: usize, out: &mut Vec<Text>) -> Result<(), SourceError> {
+        if end - self.at <= self.max_line {
+            out.push(text.slice(self.at..end));
+            return Ok(());
+        }
+        self.too_long()
+    }
+
+    #[cold]
+    fn too_long(&mut self) -> Result<(), SourceError> {
+        if self.bad == BadRecords::Skip {
+            self.skipped += 1;
+            return Ok(());
+        }
+        let place = match &self.path {
+            Some(path) => {
+                let line = LineNumbers::default().line(path, self.text.byte_of_file(self.at))?;
+                format!("{}, line {line}", path.display())
+            }
+            None => String::new(),
+        };
+        Err(SourceError::BadRecord { place, reason: crate::source::too_long(self.max_line) })
     }
 }
 
@@ -127,7 +167,7 @@ impl Format for WholeBlocks {
         Splitting::Blocks
     }
 
-    fn decoder(&self) -> BlockDecoder {
+    fn decoder(&self, _max_line: usize) -> BlockDecoder {
         BlockDecoder::default()
     }
 }

@@ -1,6 +1,7 @@
 //! Records from files: those of a directory or a glob, as they appear, read by several workers at once.
 //!
 //! - [`pattern`]: which files there are;
+//! - [`watch`]: what changes in a large directory;
 //! - [`catalogue`]: the files known so far, cut into numbered blocks, and how far epochs may read;
 //! - [`follow`], [`segment`]: followed files, which grow, are rotated and truncated; [`identity`]: what makes one the same;
 //! - [`sought`]: what earlier runs have looked for, and whether this one goes on with it;
@@ -18,6 +19,8 @@ mod follow_tests;
 mod format;
 mod identity;
 #[cfg(test)]
+mod long_tests;
+#[cfg(test)]
 mod lossy_tests;
 mod name;
 mod pattern;
@@ -30,6 +33,9 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod utf8;
+mod watch;
+#[cfg(test)]
+mod watch_tests;
 
 pub use csv_format::Csv;
 pub use format::{Format, Lines, WholeBlocks};

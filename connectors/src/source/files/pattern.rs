@@ -28,58 +28,115 @@ pub(super) struct Listing {
     pub(super) files: Vec<Found>,
     /// Pipes, sockets and devices among them, each with what it is.
     pub(super) special: Vec<(PathBuf, &'static str)>,
+    /// How many entries the directory has.
+    pub(super) entries: usize,
 }
 
-/// Lists the files that the pattern stands for now. Names that begin with `.` or `_` are hidden, unless the pattern is
-/// that very file.
-pub(super) fn list(pattern: &str) -> Result<Listing, SourceError> {
+/// What a pattern stands for.
+enum Place<'a> {
+    File(Metadata),
+    /// The names in a directory that match a glob.
+    Names(&'a Path, &'a str),
+}
+
+fn place(pattern: &str) -> Result<Place<'_>, SourceError> {
     let path = Path::new(pattern);
-    let failed = |error| SourceError::io(format!("cannot list {pattern}"), error);
-    let mut listing = Listing::default();
-    let (directory, name) = match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => (path, "*"),
-        Ok(metadata) => {
-            if let Some(kind) = special(&metadata) {
-                return Err(unreadable(path, kind));
-            }
-            listing.files.push(file(path.to_owned(), &metadata).map_err(failed)?);
-            return Ok(listing);
-        }
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(Place::Names(path, "*")),
+        Ok(metadata) => Ok(Place::File(metadata)),
         Err(error) => {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if !name.contains(['*', '?']) {
                 return Err(missing(pattern, path, None, error));
             }
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            (parent.unwrap_or(Path::new(".")), name)
+            Ok(Place::Names(parent.unwrap_or(Path::new(".")), name))
+        }
+    }
+}
+
+/// Returns the directory that a pattern lists, and the glob of names; nothing if it is a file.
+pub(super) fn directory(pattern: &str) -> Option<(PathBuf, String)> {
+    match place(pattern) {
+        Ok(Place::Names(directory, glob)) => Some((directory.to_owned(), glob.to_owned())),
+        _ => None,
+    }
+}
+
+/// Returns which directory it is, and when it was changed.
+pub(super) fn state(directory: &Metadata) -> Option<(Option<FileId>, SystemTime)> {
+    Some((FileId::of(directory), changed(directory).or(directory.modified().ok())?))
+}
+
+/// Whether a name in the directory is one of those that the pattern stands for.
+pub(super) fn is_wanted(glob: &str, exclude: &[String], name: &str) -> bool {
+    !name.starts_with(['.', '_']) && matches(glob, name) && !exclude.iter().any(|glob| matches(glob, name))
+}
+
+/// Lists the files that the pattern stands for now. Names that begin with `.` or `_` are hidden, unless the pattern is
+/// that very file. Those that match one of `exclude` are left out.
+pub(super) fn list(pattern: &str, exclude: &[String]) -> Result<Listing, SourceError> {
+    let path = Path::new(pattern);
+    let failed = |error| SourceError::io(format!("cannot list {pattern}"), error);
+    let mut listing = Listing::default();
+    let (directory, glob) = match place(pattern)? {
+        Place::Names(directory, glob) => (directory, glob),
+        Place::File(metadata) => {
+            if let Some(kind) = special(&metadata) {
+                return Err(unreadable(path, kind));
+            }
+            listing.files.push(file(path.to_owned(), &metadata).map_err(failed)?);
+            return Ok(listing);
         }
     };
     let entries = files::list(directory).map_err(|error| missing(pattern, path, Some(directory), error))?;
     for entry in entries {
         let entry = entry.map_err(failed)?;
-        let file_name = entry.file_name();
-        let text = file_name.to_string_lossy();
-        if text.starts_with(['.', '_']) || !matches(name, &text) {
-            continue;
-        }
-        match entry.path().metadata() {
-            Ok(metadata) if metadata.is_file() => {
-                listing.files.push(file(entry.path(), &metadata).map_err(failed)?);
-            }
-            Ok(metadata) => listing.special.extend(special(&metadata).map(|kind| (entry.path(), kind))),
-            // Gone since it was listed, or a link to what is not there.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(failed(error)),
-            Err(_) if entry.file_type().is_ok_and(|kind| kind.is_symlink()) => {
-                listing
-                    .special
-                    .push((entry.path(), "a symbolic link that cannot be followed (to itself, perhaps)"));
-            }
-            Err(error) => return Err(failed(error)),
+        listing.entries += 1;
+        if is_wanted(glob, exclude, &entry.file_name().to_string_lossy()) {
+            listing.examine(entry.path()).map_err(failed)?;
         }
     }
-    listing.files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+    listing.sort();
     Ok(listing)
+}
+
+impl Listing {
+    /// Adds what is at a path, if that is a file, or is worth a warning.
+    pub(super) fn examine(&mut self, path: PathBuf) -> std::io::Result<()> {
+        match path.metadata() {
+            Ok(metadata) if metadata.is_file() => self.files.push(file(path, &metadata)?),
+            Ok(metadata) => self.special.extend(special(&metadata).map(|kind| (path, kind))),
+            // Gone since it was listed, or a link to what is not there.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
+            Err(_) if path.is_symlink() => {
+                self.special.push((path, "a symbolic link that cannot be followed (to itself, perhaps)"));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Looks once more, after that time, at new files that were changed shortly before: they may have been half written.
+    pub(super) fn wait_for(&mut self, grace: Duration, is_new: &dyn Fn(&Found) -> bool) {
+        let is_young = |found: &Found| found.changed.elapsed().is_ok_and(|age| age < grace) && is_new(found);
+        let (young, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.files).into_iter().partition(is_young);
+        self.files = rest;
+        if !young.is_empty() {
+            std::thread::sleep(grace);
+            for found in young {
+                // If it has become unreadable, the next listing says so.
+                let _ = self.examine(found.path);
+            }
+            self.sort();
+        }
+    }
+
+    /// Puts the oldest files first.
+    pub(super) fn sort(&mut self) {
+        self.files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+    }
 }
 
 /// Lists files, of which the new ones come in the order in which they appeared.
@@ -225,7 +282,7 @@ mod tests {
         // The first listing shows c, which appeared after a and b, and misses these; d appears during the second one.
         let second = vec![found("b", 10), found("a", 11), found("d", 13), found("c", 14), found("known", 15)];
         let mut listings = vec![vec![found("c", 12)], second].into_iter();
-        let mut list = || Ok(Listing { files: listings.next().unwrap(), special: Vec::new() });
+        let mut list = || Ok(Listing { files: listings.next().unwrap(), ..Listing::default() });
         let listing = list_in_order(&mut list, &|found| !found.path.ends_with("known")).unwrap();
         let names: Vec<_> = listing.files.iter().map(|found| found.path.to_str().unwrap()).collect();
         assert_eq!(names, ["b", "a", "c", "known"]);
@@ -255,9 +312,11 @@ mod tests {
         for name in ["b.txt", "a.txt"] {
             std::fs::File::open(dir.path().join(name)).unwrap().set_modified(time).unwrap();
         }
-        let found = list(dir.path().join("*.txt").to_str().unwrap()).unwrap().files;
+        let found = list(dir.path().join("*.txt").to_str().unwrap(), &[]).unwrap().files;
         let names: Vec<_> = found.iter().map(|found| found.path.file_name().unwrap()).collect();
         assert_eq!(names, ["a.txt", "b.txt"]);
-        assert_eq!(list(dir.path().to_str().unwrap()).unwrap().files.len(), 3);
+        assert_eq!(list(dir.path().to_str().unwrap(), &[]).unwrap().files.len(), 3);
+        let excluded = ["b*".to_owned(), "*.csv".to_owned()];
+        assert_eq!(list(dir.path().to_str().unwrap(), &excluded).unwrap().files.len(), 1);
     }
 }

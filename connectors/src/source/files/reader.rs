@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use memchr::memrchr;
 use tidemill_operators::{Poll, Reader, ReaderContext, SourceError};
 
 use super::catalogue::{Block, Catalogue, Position, Settings};
@@ -9,7 +10,7 @@ use super::follow::Until;
 use super::format::{Decode, Format, Piece};
 use super::identity::Fingerprint;
 use super::name::{is_shown_as, shown};
-use super::scan::{Ends, MARK, Opened};
+use super::scan::{Ends, LongLine, MARK, Opened};
 use super::source::FileOffset;
 use super::utf8;
 use crate::{Text, lock};
@@ -30,6 +31,7 @@ pub struct FileReader<F: Format> {
     file: Option<Opened>,
     name: String,
     piece: Option<Current>,
+    long_line: LongLine,
     /// Whether all that a followed file holds has been read.
     at_end: bool,
 }
@@ -60,7 +62,7 @@ impl<F: Format> FileReader<F> {
         context: ReaderContext,
     ) -> Self {
         let (position, name) = (from.position(), from.file.clone());
-        let decoder = format.decoder();
+        let decoder = format.decoder(settings.max_line);
         let read = from.read;
         FileReader {
             settings,
@@ -72,6 +74,7 @@ impl<F: Format> FileReader<F> {
             file: None,
             name,
             piece: None,
+            long_line: LongLine::default(),
             at_end: false,
         }
     }
@@ -130,27 +133,26 @@ impl<F: Format> FileReader<F> {
             until.filter(|until| until.block == self.position.block).map(|until| block.start + until.byte);
         let loaded = if self.settings.whole_files() {
             let to = stop.unwrap_or(block.len);
-            let Some(bytes) = self.cut(&file, self.position.byte, to)? else {
+            let Some((bytes, end)) = self.cut(&file, self.position.byte, to)? else {
                 return Err(file.truncated(to));
             };
-            let end = self.position.byte + bytes.len() as u64;
             let after =
                 if end < block.len { Position { byte: end, ..self.position } } else { self.next_block() };
             self.begin(&block, bytes, self.position.byte, after, None)
         } else {
             let from = match self.position.byte {
-                0 => file.line_start(block.start, block.len)?,
+                0 => self.long_line.line_start(&file, block.start, block.len)?,
                 byte => block.start + byte,
             };
             let (to, after) = match (stop, until) {
                 (Some(stop), Some(until)) => (stop, until),
-                _ => (file.line_start(block.end, block.len)?, self.next_block()),
+                _ => (self.long_line.line_start(&file, block.end, block.len)?, self.next_block()),
             };
             if from >= to {
                 self.position = after;
                 Ok(Loaded::Passed)
             } else {
-                let bytes = file.read(from, to)?;
+                let bytes = self.lines(&file, from, to)?;
                 self.begin(&block, bytes, from, after, None)
             }
         };
@@ -180,7 +182,7 @@ impl<F: Format> FileReader<F> {
             (Some((until, read)), ..) if until.block == here.block => Some((part.start + until.byte, read)),
             (_, Some(end), _) => Some((end.at, end.read)),
             (Some(_), None, _) => return Err(self.missing()),
-            (None, None, Some(file)) => Some((file.last_line_end(from, file.len()?.max(from))?, None)),
+            (None, None, Some(file)) => Some((followed.line_end(here.block, file, from)?, None)),
             (None, None, None) => None,
         };
         let (to, expected) = end.unwrap_or((from, None));
@@ -198,10 +200,12 @@ impl<F: Format> FileReader<F> {
             return nothing;
         };
         drop(catalogue);
-        if let Some(bytes) = self.cut(&file, from, to)? {
+        if let Some((bytes, end)) = self.cut(&file, from, to)? {
             // Looked at behind the read, so that what was read is known to be what the file had.
-            let read = file.fingerprint(from, &bytes)?;
-            let end = from + bytes.len() as u64;
+            let read = match end == from + bytes.len() as u64 {
+                true => file.fingerprint(from, &bytes)?,
+                false => file.fingerprint(end, &[])?,
+            };
             let expected = expected.filter(|expected| expected.upto == end);
             let was = part.read.map_or(Ok(true), |was| file.has(was))?;
             if was
@@ -224,21 +228,61 @@ impl<F: Format> FileReader<F> {
         ))
     }
 
-    /// Reads `[from, to)`, or as many whole records of it as make a block; nothing if the file is shorter.
-    fn cut(&self, file: &Opened, from: u64, to: u64) -> Result<Option<Vec<u8>>, SourceError> {
-        let mut size = self.settings.block;
+    /// Reads `[from, to)`, or as many whole records of it as make a block, and returns where they end; nothing if the file is
+    /// shorter. Of a record that is too long it reads the beginning.
+    fn cut(&self, file: &Opened, from: u64, to: u64) -> Result<Option<(Vec<u8>, u64)>, SourceError> {
+        let Settings { block, splitting, .. } = *self.settings;
+        let certainly_too_long = self.certainly_too_long();
+        let mut size = block;
         loop {
             let end = to.min(from.saturating_add(size));
             let Some(mut bytes) = file.try_read(from, end)? else { return Ok(None) };
             if end == to {
-                return Ok(Some(bytes));
+                return Ok(Some((bytes, to)));
             }
-            if let Some(last) = Ends::last(self.settings.splitting, &bytes, from) {
+            if let Some(last) = Ends::last(splitting, &bytes, from) {
                 bytes.truncate(last);
-                return Ok(Some(bytes));
+                return Ok(Some((bytes, from + last as u64)));
             }
-            size = size.saturating_mul(2);
+            if bytes.len() as u64 >= certainly_too_long {
+                let end = file.record_end(splitting, from, to, &bytes)?;
+                return Ok(end.map(|end| (self.shortened(bytes), end)));
+            }
+            size = size.saturating_mul(2).min(certainly_too_long.max(block));
         }
+    }
+
+    /// A record of that many bytes is too long, whatever of them is its terminator or a byte order mark.
+    fn certainly_too_long(&self) -> u64 {
+        (self.settings.max_line as u64).saturating_add(16)
+    }
+
+    /// Reads the lines `[from, to)` of a block, of which the last may begin in it and end far behind it. Of one that is too
+    /// long it reads the beginning.
+    fn lines(&self, file: &Opened, from: u64, to: u64) -> Result<Vec<u8>, SourceError> {
+        let (block, most) = (self.settings.block, self.certainly_too_long());
+        if to - from <= most.saturating_add(block) {
+            return file.read(from, to);
+        }
+        let mut bytes = file.read(from, from + block)?;
+        let last = memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
+        bytes.truncate(last);
+        let begin = from + last as u64;
+        bytes.extend(self.shortened(file.read(begin, begin + most)?));
+        Ok(bytes)
+    }
+
+    /// Returns the beginning of a record that is too long, which is still too long to be taken for a whole one.
+    fn shortened(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        bytes.truncate(self.settings.max_line.saturating_add(8));
+        if let Err(error) = std::str::from_utf8(&bytes)
+            && error.error_len().is_none()
+        {
+            // A character is cut in two.
+            bytes.truncate(error.valid_up_to());
+        }
+        bytes.extend_from_slice("…\n".as_bytes());
+        bytes
     }
 
     /// Hands a piece to the decoder; `from` is where in the file it begins.

@@ -95,7 +95,7 @@ pub trait Parse: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     fn splitting(&self) -> Splitting;
     #[doc(hidden)]
-    fn parser(&self) -> Self::Parser;
+    fn parser(&self, max_line: usize) -> Self::Parser;
 }
 
 /// Where in the piece a record stands, and the record, or what is wrong with it.
@@ -135,6 +135,7 @@ impl<T> Clone for Json<T> {
 pub struct JsonParser<T> {
     text: crate::Text,
     at: usize,
+    max_line: usize,
     record: PhantomData<fn() -> T>,
 }
 
@@ -147,8 +148,8 @@ impl<T: DeserializeOwned + Send + 'static> Parse for Json<T> {
         Splitting::Lines
     }
 
-    fn parser(&self) -> JsonParser<T> {
-        JsonParser { text: crate::Text::default(), at: 0, record: PhantomData }
+    fn parser(&self, max_line: usize) -> JsonParser<T> {
+        JsonParser { text: crate::Text::default(), at: 0, max_line, record: PhantomData }
     }
 }
 
@@ -167,7 +168,11 @@ impl<T: DeserializeOwned + Send + 'static> Parser for JsonParser<T> {
             let end = memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
             let (line, begin) = (rest.get(..end).unwrap_or_default(), self.at);
             self.at = (begin + end + 1).min(self.text.len());
-            if let Some(record) = json_line(line) {
+            let is_too_long =
+                line.len() > self.max_line && line.strip_suffix('\r').unwrap_or(line).len() > self.max_line;
+            let record =
+                if is_too_long { Some(Err(crate::source::too_long(self.max_line))) } else { json_line(line) };
+            if let Some(record) = record {
                 return Some((begin..begin + end, record));
             }
         }
@@ -210,8 +215,8 @@ impl<P: Parse> Format for Checked<P> {
         self.parse.splitting()
     }
 
-    fn decoder(&self) -> Self::Decoder {
-        CheckedDecoder { records: Records::new(self.parse.parser()), bad: self.bad, skipped: 0 }
+    fn decoder(&self, max_line: usize) -> Self::Decoder {
+        CheckedDecoder { records: Records::new(self.parse.parser(max_line)), bad: self.bad, skipped: 0 }
     }
 }
 
@@ -224,8 +229,8 @@ impl<P: Parse> Format for Routed<P> {
         self.parse.splitting()
     }
 
-    fn decoder(&self) -> Self::Decoder {
-        RoutedDecoder { records: Records::new(self.parse.parser()) }
+    fn decoder(&self, max_line: usize) -> Self::Decoder {
+        RoutedDecoder { records: Records::new(self.parse.parser(max_line)) }
     }
 }
 

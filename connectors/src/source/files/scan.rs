@@ -18,8 +18,9 @@ use super::name::shown;
 /// The byte order mark that some programs put before UTF-8.
 pub(super) const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
-/// How much is read to find the end of a line.
+/// How much is read to find the end of a line, at first and at most.
 const PROBE: usize = 4 * 1024;
+const LARGE_PROBE: u64 = 64 * PROBE as u64;
 
 /// How the bytes of a file fall into records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,21 +167,24 @@ impl Opened {
         if at == 0 {
             return Ok(0);
         }
-        let mut from = at - 1;
+        let (mut from, mut probe) = (at - 1, PROBE as u64);
         while from < len {
-            let bytes = self.read(from, len.min(from + PROBE as u64))?;
+            let bytes = self.read(from, len.min(from + probe))?;
             if let Some(end) = memchr(b'\n', &bytes) {
                 return Ok(from + end as u64 + 1);
             }
             from += bytes.len() as u64;
+            probe = LARGE_PROBE.min(2 * probe);
         }
         Ok(len)
     }
 
     /// The byte after the last line break in `[from, to)`; `from` if there is none.
     pub(super) fn last_line_end(&self, from: u64, mut to: u64) -> Result<u64, SourceError> {
+        let mut probe = PROBE as u64;
         while to > from {
-            let begin = from.max(to.saturating_sub(PROBE as u64));
+            let begin = from.max(to.saturating_sub(probe));
+            probe = LARGE_PROBE.min(2 * probe);
             // Nothing if the file has been truncated meanwhile.
             let Some(bytes) = self.try_read(begin, to)? else { return Ok(from) };
             if let Some(at) = memrchr(b'\n', &bytes) {
@@ -189,6 +193,28 @@ impl Opened {
             to = begin;
         }
         Ok(from)
+    }
+
+    /// Returns where the record ends that begins at `from` with `bytes`, and not beyond `to`; nothing if the file is shorter.
+    pub(super) fn record_end(
+        &self,
+        splitting: Splitting,
+        from: u64,
+        to: u64,
+        bytes: &[u8],
+    ) -> Result<Option<u64>, SourceError> {
+        let (mut ends, mut at) = (Ends::new(splitting), from + bytes.len() as u64);
+        if let Some(end) = ends.next(bytes.get(mark(bytes, from)..).unwrap_or_default()) {
+            return Ok(Some(from + (mark(bytes, from) + end) as u64));
+        }
+        while at < to {
+            let Some(bytes) = self.try_read(at, to.min(at + LARGE_PROBE))? else { return Ok(None) };
+            if let Some(end) = ends.next(&bytes) {
+                return Ok(Some(at + end as u64));
+            }
+            at += bytes.len() as u64;
+        }
+        Ok(Some(to))
     }
 
     /// Counts the records in `[from, to)`, which begins with one, up to `most`: how many, and where the last ends.
@@ -220,6 +246,30 @@ impl Opened {
             (records, end) = (records + 1, to);
         }
         Ok((records, end))
+    }
+}
+
+/// The long line that was found last: of all the blocks within it, only the first scans for its end.
+#[derive(Default)]
+pub(super) struct LongLine {
+    /// No line of the file begins behind the first byte and before the second one.
+    known: Option<(PathBuf, u64, u64)>,
+}
+
+impl LongLine {
+    /// Returns what [`Opened::line_start`] does.
+    pub(super) fn line_start(&mut self, file: &Opened, at: u64, len: u64) -> Result<u64, SourceError> {
+        if let Some((path, from, to)) = &self.known
+            && (*from..=*to).contains(&at)
+            && *path == file.path
+        {
+            return Ok(*to);
+        }
+        let start = file.line_start(at, len)?;
+        if start.saturating_sub(at) > LARGE_PROBE / 2 {
+            self.known = Some((file.path.clone(), at, start));
+        }
+        Ok(start)
     }
 }
 

@@ -79,6 +79,8 @@ pub(super) struct Segment {
     pub(super) file: Option<Arc<File>>,
     /// The largest length seen.
     pub(super) seen: u64,
+    /// The file has no line break from the first byte on up to the second one.
+    pub(super) unended: Option<(u64, u64)>,
     /// Length and time of change when the content of a closed block was last compared.
     pub(super) compared: Option<(u64, SystemTime)>,
     /// A length at which the last line has no terminator, and since when it has been that.
@@ -100,6 +102,7 @@ impl Segment {
             end: None,
             file: None,
             seen: start,
+            unended: None,
             compared: None,
             waits: None,
             times: 0,

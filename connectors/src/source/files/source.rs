@@ -67,7 +67,7 @@ pub struct FileSource<F: Format> {
 /// function over lines of any source (those of a socket are `String`s) takes `L: Deref<Target = str>`. It knows its
 /// [place](crate::Text::place); [`BadRecord::of`](super::BadRecord::of) tells file and line of one that makes no sense.
 pub fn text_files(pattern: impl Into<String>) -> TextFiles {
-    FileSource::new(pattern.into(), Lines)
+    FileSource::new(pattern.into(), Lines::default())
 }
 
 /// A source of blocks of lines, with all terminators, 256 KiB or a little more each: for programs that take text
@@ -185,10 +185,39 @@ impl<F: Format> FileSource<F> {
         self.set(|settings| settings.max_bytes = bytes)
     }
 
-    /// How often continuous mode looks for new files, and for new lines in followed ones; every 100 ms unless said.
+    /// Sets how often continuous mode looks for new files, and for new lines in followed ones: every 100 ms by default.
+    ///
+    /// A directory of more than 128 entries is watched with inotify on Linux. A file that appears in it counts once its
+    /// writer closes it, but no later than half an interval after. Without inotify, or on a network file system that does
+    /// not report what others write, a thread lists such a directory as rarely as that takes time: a warning (by `tracing`)
+    /// says how much later new files are found.
     #[must_use]
     pub fn poll_interval(self, interval: Duration) -> Self {
         self.set(|settings| settings.interval = interval)
+    }
+
+    /// Leaves out files whose names match a glob (`*`, `?`), besides those that the pattern leaves out. For a directory in
+    /// which another program writes copies, as one that compresses rotated logs. Can be called several times.
+    ///
+    /// ```
+    /// use tidemill_connectors::text_files;
+    /// use tidemill_operators::Graph;
+    ///
+    /// let graph = Graph::new("logs");
+    /// let lines = graph.source(text_files("logs/app.log*").follow().exclude("*.gz").exclude("*.zst"));
+    /// # let _ = lines;
+    /// ```
+    #[must_use]
+    pub fn exclude(self, names: impl Into<String>) -> Self {
+        self.set(|settings| settings.exclude.push(names.into()))
+    }
+
+    /// Sets how many bytes a line may have, without its end; any number by default. For CSV that is a row. A longer one is a
+    /// [bad record](FileSource::on_bad_record), of which no more than that is kept in memory. Not for
+    /// [blocks](text_blocks).
+    #[must_use]
+    pub fn max_line(self, bytes: usize) -> Self {
+        self.set(|settings| settings.max_line = bytes)
     }
 
     /// Replaces bytes that are not UTF-8 by U+FFFD, instead of failing the query. Positions stay those of the file; so a
@@ -210,6 +239,15 @@ impl<F: Format> FileSource<F> {
     #[cfg(test)]
     pub(super) fn block_size(self, bytes: u64) -> Self {
         self.set(|settings| settings.block = bytes)
+    }
+}
+
+impl TextFiles {
+    /// Sets what becomes of a line that is longer than [`max_line`](FileSource::max_line): by default it fails the query.
+    #[must_use]
+    pub fn on_bad_record(mut self, what: BadRecords) -> Self {
+        self.format.bad = what;
+        self
     }
 }
 
@@ -302,7 +340,19 @@ impl<F: Format> Source for FileSource<F> {
     }
 
     fn start(&self, partition: u32) -> Result<FileOffset, SourceError> {
-        let Settings { follow, bounded, splitting, .. } = &*self.settings;
+        let Settings { follow, bounded, splitting, max_line, exclude, .. } = &*self.settings;
+        if *splitting == Splitting::Blocks && *max_line < usize::MAX {
+            return Err(SourceError::Setup(format!(
+                "{} cannot have a longest line: a block is passed on as it is",
+                self.describe()
+            )));
+        }
+        if let Some(names) = exclude.iter().find(|names| names.contains('/')) {
+            return Err(SourceError::Setup(format!(
+                "{} cannot exclude `{names}`: a name is excluded, not a path; write what stands behind the last `/`",
+                self.describe()
+            )));
+        }
         if *follow && *bounded {
             return Err(SourceError::Setup(format!(
                 "{} cannot be both bounded and followed",
