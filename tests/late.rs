@@ -6,12 +6,17 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tidemill::checkpoint::MemoryStorage;
 use tidemill::connectors::{MemorySource, memory_sink, text_files};
-use tidemill::{EventTime, Graph, Mode, Run, tumbling};
+use tidemill::{
+    EventTime, Graph, Mode, PlanLimits, Poll, Reader, ReaderContext, Run, Source, SourceError, tumbling,
+};
 
-use common::{end, options, run_well, wait_until};
+use common::{MODES, end, options, run_well, wait_until};
 
 const FILES: i64 = 30;
 const ROWS: i64 = 500;
@@ -133,5 +138,117 @@ fn rows_that_take_two_ways_to_their_watermark_are_not_late() {
             .sink(sink);
         let summary = run_well(&graph, options(Mode::Continuous, workers));
         assert_eq!(summary.late_rows, 0, "{workers} workers");
+    }
+}
+
+/// A sequence of rows, dealt out to two readers in turn. The first reads nothing while its gate is closed.
+#[derive(Clone)]
+struct Dealt {
+    gate: Arc<AtomicBool>,
+    /// How many rows have been read in all.
+    total: Arc<AtomicU64>,
+}
+
+struct DealtReader {
+    partition: u64,
+    read: u64,
+    of: Dealt,
+}
+
+/// How many rows each reader has.
+const DEALT: u64 = 4;
+
+impl Source for Dealt {
+    type Item = u64;
+    type Offset = u64;
+    type Reader = DealtReader;
+
+    fn describe(&self) -> String {
+        "dealt".to_owned()
+    }
+    fn partitions(&self) -> u32 {
+        2
+    }
+    fn watermark_partition(&self, _: u32) -> u32 {
+        0
+    }
+    fn is_replayable(&self) -> bool {
+        true
+    }
+    fn start(&self, _: u32) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+    fn latest(&self, _: u32, from: &u64, _: &PlanLimits) -> Result<u64, SourceError> {
+        Ok((from + 1).min(DEALT))
+    }
+    fn open(&self, partition: u32, from: &u64, _: ReaderContext) -> Result<DealtReader, SourceError> {
+        Ok(DealtReader { partition: partition.into(), read: *from, of: self.clone() })
+    }
+}
+
+impl Reader for DealtReader {
+    type Item = u64;
+    type Offset = u64;
+
+    fn poll(&mut self, until: Option<&u64>, _: usize, out: &mut Vec<u64>) -> Result<Poll, SourceError> {
+        let waits = self.partition == 0 && !self.of.gate.load(Ordering::SeqCst);
+        if waits || self.read >= *until.unwrap_or(&DEALT) {
+            return Ok(Poll::Idle);
+        }
+        out.push(self.rank());
+        self.read += 1;
+        self.of.total.fetch_add(1, Ordering::SeqCst);
+        Ok(Poll::Ready)
+    }
+    fn offset(&self) -> u64 {
+        self.read
+    }
+    fn seek(&mut self, to: &u64) -> Result<(), SourceError> {
+        self.read = *to;
+        Ok(())
+    }
+    fn rank(&self) -> u64 {
+        2 * self.read + self.partition
+    }
+}
+
+#[test]
+fn slices_read_ahead_before_a_restart_do_not_make_others_late() {
+    for (mode, workers) in MODES.into_iter().flat_map(|mode| [1, 2].map(|workers| (mode, workers))) {
+        let what = format!("{mode:?}, {workers} workers");
+        let dealt = Dealt { gate: Arc::default(), total: Arc::default() };
+        let total = || dealt.total.load(Ordering::SeqCst);
+        let storage = Arc::new(MemoryStorage::new());
+        let graph = Graph::new("dealt");
+        let (sink, windows) = memory_sink();
+        graph
+            .source(dealt.clone())
+            .with_watermark(|n| EventTime(*n as i64), Duration::ZERO)
+            .window(tumbling(Duration::from_micros(1)))
+            .count()
+            .append()
+            .map(|window| (window.window.start.0, window.value))
+            .sink(sink);
+        let first = options(Mode::Continuous, 2).with_checkpoint_interval(Duration::from_millis(1));
+        let query = graph.start_in(storage.clone(), first).unwrap();
+        wait_until(&query, &what, |_| total() == DEALT);
+        query.stop();
+        assert_eq!(end(query, &what).unwrap().late_rows, 0, "{what}");
+        assert!(windows.snapshot().is_empty(), "the watermark waits for the other reader: {what}");
+
+        dealt.gate.store(true, Ordering::SeqCst);
+        // Twice: what is known of rows that were read ahead outlives a run that does not get that far.
+        let way = options(mode, workers).with_checkpoint_interval(Duration::from_millis(1));
+        let some = graph.start_in(storage.clone(), way.clone()).unwrap();
+        wait_until(&some, &what, |_| total() > DEALT);
+        some.stop();
+        assert_eq!(end(some, &what).unwrap().late_rows, 0, "{what}");
+        let rest = graph.start_in(storage, way).unwrap();
+        wait_until(&rest, &what, |_| windows.snapshot().len() as u64 == 2 * DEALT - 1);
+        rest.stop();
+        assert_eq!(end(rest, &what).unwrap().late_rows, 0, "{what}");
+        let mut rows = windows.snapshot();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..2 * DEALT as i64 - 1).map(|start| (start, 1)).collect::<Vec<_>>(), "{what}");
     }
 }

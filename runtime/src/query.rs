@@ -150,7 +150,7 @@ impl Prepared {
             (*node, code_of(*node, || source.partitions()) as usize)
         };
         let partitions: Vec<_> = sources.iter().map(partitions).collect();
-        let specs = layout.specs(options.mode, options.workers);
+        let specs = layout.specs(options.mode, options.workers, &resume);
         resume.join_watermarks(&specs);
         let start = |start: &DomainStart| (start.watermark, start.partitions.clone());
         let starts: Vec<_> = resume.watermarks.iter().map(|it| it.as_ref().map(start)).collect();

@@ -24,7 +24,7 @@ use crate::checkpoint::source_log::KeptLog;
 use crate::checkpoint::state_file::StateWriter;
 use crate::checkpoint::store::{Checkpoint, Recovered, Settings};
 use crate::checkpoint::{CheckpointError, Storage};
-use crate::engine::{Layout, origin};
+use crate::engine::{Layout, from_origin, origin};
 use crate::error::Site;
 use crate::ledger::{DomainSpec, PartitionMark};
 use crate::numbers::Numbers;
@@ -71,6 +71,12 @@ impl Resume {
                 *slot = Some(DomainStart { watermark, partitions: Vec::new() });
             }
         }
+    }
+
+    /// Whether rows of a source had been observed at the last commit that stand behind unread ones in their sequence.
+    pub(crate) fn has_read_ahead(&self, source: NodeId) -> bool {
+        let marks = self.watermarks.iter().flatten().flat_map(|start| &start.partitions);
+        marks.filter(|mark| mark.rank > 0).any(|mark| from_origin(mark.origin).0 == Some(source))
     }
 
     /// The first epoch of this run.

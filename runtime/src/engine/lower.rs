@@ -21,7 +21,7 @@ use super::stateless::{Edge, copies, stateless};
 use crate::control::Control;
 use crate::error::{RunError, Site};
 use crate::ledger::{DomainId, DomainSpec, PartitionSpec};
-use crate::recovery::keeper_of;
+use crate::recovery::{Resume, keeper_of};
 use crate::user_code::code_of;
 
 /// What follows from the graph alone, worked out once and shared by all workers.
@@ -125,27 +125,37 @@ impl Layout {
         Some(domain)
     }
 
-    /// What each domain comes from, when so many workers run.
-    pub(crate) fn specs(&self, mode: Mode, workers: usize) -> Vec<DomainSpec> {
+    /// What each domain comes from, when so many workers resume from there.
+    pub(crate) fn specs(&self, mode: Mode, workers: usize, resume: &Resume) -> Vec<DomainSpec> {
         let mut specs = self.specs.clone();
         for partition in specs.iter_mut().flat_map(|spec| &mut spec.partitions) {
-            let source = from_origin(partition.origin).0;
-            let is_announced = source.is_some_and(|it| self.announces(it, mode, workers).is_some());
-            partition.has_ranks &= is_announced;
+            let needs_ranks = |source| {
+                resume.has_read_ahead(source) || self.announces(source, mode, workers, resume).is_some()
+            };
+            partition.has_ranks &= from_origin(partition.origin).0.is_some_and(needs_ranks);
         }
         specs
     }
 
     /// The domains to which a source announces its batches, if it has to: where the order in which they are observed may
-    /// be another one than that in which they were read, or somebody else asks what is on its way.
-    fn announces(&self, source: NodeId, mode: Mode, workers: usize) -> Option<Arc<[DomainId]>> {
+    /// be another one than that in which they were read, or somebody else asks what is on its way, or an earlier run has read
+    /// ahead in a sequence.
+    fn announces(
+        &self,
+        source: NodeId,
+        mode: Mode,
+        workers: usize,
+        resume: &Resume,
+    ) -> Option<Arc<[DomainId]>> {
         let reached = |(node, domain): (&NodeId, &DomainId)| {
             let node = self.nodes.get(node.0).filter(|node| node.watermark().is_some())?;
             self.reach_of(node).0.get(&source).map(|ways| (*domain, *ways))
         };
         let domains: Vec<_> = self.domain_of.iter().filter_map(reached).collect();
         let is_joined = |domain: &DomainId| self.specs.iter().any(|spec| spec.members.contains(domain));
-        let must = workers > 1 || domains.iter().any(|(domain, ways)| *ways > 1 || is_joined(domain));
+        let must = workers > 1
+            || resume.has_read_ahead(source)
+            || domains.iter().any(|(domain, ways)| *ways > 1 || is_joined(domain));
         let domains: Arc<[DomainId]> = domains.into_iter().map(|(domain, _)| domain).collect();
         (must && mode == Mode::Continuous && !domains.is_empty()).then_some(domains)
     }
@@ -392,7 +402,8 @@ impl<'scope> Building<'_, 'scope> {
         self.statuses.insert(node.id, Rc::clone(&status));
         let hops = self.layout.hops();
         let fed = self.layout.reader_of(node.id, self.control.workers);
-        let announces = self.layout.announces(node.id, self.control.mode, self.control.workers);
+        let announces =
+            self.layout.announces(node.id, self.control.mode, self.control.workers, &self.control.resume);
         let setting = Setting { node, source: from, worker: self.worker, status, hops, fed, announces };
         let edge = source(self.scope, setting, Arc::clone(self.control));
         self.keep(node.id, [(0, edge)]);
@@ -451,7 +462,8 @@ impl<'scope> Building<'_, 'scope> {
             return Role::Joins(domain);
         }
         let (mode, workers) = (self.control.mode, self.control.workers);
-        let silent = |source: &NodeId| self.layout.announces(*source, mode, workers).is_none();
+        let resume = &self.control.resume;
+        let silent = |source: &NodeId| self.layout.announces(*source, mode, workers, resume).is_none();
         let statuses = self.layout.reach_of(node).0.into_keys().filter(silent);
         let statuses = statuses.filter_map(|id| self.statuses.get(&id).map(|it| (id, Rc::clone(it))));
         let locals = Locals { statuses: statuses.collect(), hops: self.layout.hops() };

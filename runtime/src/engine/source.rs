@@ -249,7 +249,7 @@ fn settle(part: &mut Part, polled: &Polled, source: NodeId, epoch: Epoch, contro
     if poll == Poll::End {
         part.ended = true;
         part.done = true;
-        control.ledger.partition_ended(source, part.partition, part.origin, epoch);
+        control.ledger.partition_ended(source, part.origin, epoch);
     }
     if control.mode == Mode::MicroBatch && part.reader.at_limit() {
         part.done = true;
@@ -541,7 +541,14 @@ impl Reading {
     /// Reports an epoch as read.
     fn leave(&mut self) -> Result<(), SourceError> {
         let mut offsets = Vec::new();
+        let has_ranks = self.sliced
+            && self.control.mode == Mode::MicroBatch
+            && self.control.resume.has_read_ahead(self.node.id);
         for part in self.readers.iter().flatten() {
+            if has_ranks {
+                let (origin, rank) = (part.origin, part.next_rank());
+                self.control.ledger.reach_by(self.epoch, origin, part.partition, rank);
+            }
             offsets.push((part.partition, part.reader.offset()?, part.ended));
         }
         let rows = std::mem::take(&mut self.rows);

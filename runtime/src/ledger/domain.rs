@@ -17,6 +17,8 @@ pub(super) struct Domain {
     pub(super) partitions: BTreeMap<u32, Partition>,
     /// Micro-batch: what each partition has shown, by epoch.
     pub(super) shown: BTreeMap<Epoch, HashMap<u32, EventTime>>,
+    /// Micro-batch: by epoch, the partition, reader and rank up to which slices were read.
+    pub(super) reached: BTreeMap<Epoch, Vec<(u32, u32, u64)>>,
     /// Micro-batch: the watermark at the end of each closed epoch, and whether the stream is idle.
     pub(super) closed: BTreeMap<Epoch, (EventTime, bool)>,
     /// Micro-batch: what each partition had shown at the end of an epoch, for the checkpoint.
@@ -63,6 +65,7 @@ impl Domain {
             spec,
             partitions,
             shown: BTreeMap::new(),
+            reached: BTreeMap::new(),
             closed: BTreeMap::new(),
             records: BTreeMap::new(),
             changes_at: None,
@@ -100,6 +103,9 @@ impl Domain {
             partition.show(None, shown);
             (partition.seen, partition.is_idle) = (Some(now), false);
         }
+        for (origin, reader, rank) in self.reached.remove(&epoch).unwrap_or_default() {
+            self.partition(origin).reach(reader, rank);
+        }
         let idle_after = self.spec.idle_after;
         for partition in self.partitions.values_mut() {
             // A partition is discovered in the first epoch; and while no query runs, none falls silent.
@@ -115,14 +121,12 @@ impl Domain {
         self.is_idle = is_idle;
         self.changes_at = idle_after.and_then(|after| self.next_change(after, now));
         self.closed.insert(epoch, (self.now, is_idle));
-        let mark = |(origin, partition): (&u32, &Partition)| PartitionMark {
-            origin: *origin,
-            rank: 0,
-            shown: partition.own(),
-            is_idle: partition.is_idle,
-            seen: partition.seen,
+        let marks = |(origin, partition): (&u32, &Partition)| {
+            let (origin, is_idle, seen) = (*origin, partition.is_idle, partition.seen);
+            let mark = move |(rank, shown)| PartitionMark { origin, rank, shown, is_idle, seen };
+            partition.marks().map(mark).collect::<Vec<_>>()
         };
-        self.records.insert(epoch, self.partitions.iter().map(mark).collect());
+        self.records.insert(epoch, self.partitions.iter().flat_map(marks).collect());
     }
 
     /// Micro-batch: the first instant at which the silence of partitions changes the watermark, or makes the stream idle.

@@ -228,13 +228,13 @@ impl Ledger {
     }
 
     /// A partition of a source has ended, in that epoch; it is known by `origin` to the domains.
-    pub(crate) fn partition_ended(&self, source: NodeId, partition: u32, origin: u32, epoch: Epoch) {
+    pub(crate) fn partition_ended(&self, source: NodeId, origin: u32, epoch: Epoch) {
         if let Some(ends) = lock(&self.sources).get_mut(&source) {
             ends.report(epoch);
         }
         for domain in &self.domains {
             if let Some(known) = lock(domain).partitions.get_mut(&origin) {
-                known.end(partition, epoch);
+                known.end(epoch);
             }
         }
     }
@@ -260,6 +260,17 @@ impl Ledger {
     fn have_ended(&self, nodes: &[NodeId], has: impl Fn(&Ends) -> bool) -> bool {
         let sources = lock(&self.sources);
         !nodes.is_empty() && nodes.iter().all(|node| sources.get(node).is_some_and(&has))
+    }
+
+    /// Micro-batch: a reader of a slice has read all rows before that rank by the end of that epoch. Only asked for where
+    /// an earlier run had read ahead.
+    pub(crate) fn reach_by(&self, epoch: Epoch, origin: u32, reader: u32, rank: u64) {
+        for domain in &self.domains {
+            let mut domain = lock(domain);
+            if domain.partitions.contains_key(&origin) {
+                domain.reached.entry(epoch).or_default().push((origin, reader, rank));
+            }
+        }
     }
 
     /// Micro-batch: rows of a partition justify a watermark, in that epoch.
@@ -403,6 +414,11 @@ impl Ledger {
             domain.unseen_ranks =
                 ranks.filter_map(|(origin, it)| Some((*origin, it.least_unseen()?))).collect();
         }
+        // Ranks count only as long as rows before them are unseen.
+        let unseen = &domain.unseen_ranks;
+        let is_ahead = |origin, rank| unseen.get(&origin).is_some_and(|unseen| rank >= *unseen);
+        let place = |(origin, rank, shown)| (origin, if is_ahead(origin, rank) { rank } else { 0 }, shown);
+        let shown = shown.into_iter().map(place).collect();
         if let Some(left) = domain.left.get_mut(worker) {
             left.insert(epoch, Left { watermark, is_idle, shown });
         }

@@ -57,13 +57,16 @@ impl Partition {
         self.own
     }
 
+    /// What rows justify, by the rank of their slice: 0 where nothing before them is unseen.
+    pub(super) fn marks(&self) -> impl Iterator<Item = (u64, EventTime)> {
+        let ahead = self.ahead.iter().map(|(place, shown)| (place.0, *shown));
+        std::iter::once((0, self.own)).chain(ahead)
+    }
+
     /// Takes up what an earlier run knew: rows of that rank justify a watermark.
     pub(super) fn restore(&mut self, rank: u64, shown: EventTime) {
-        if rank == 0 || self.next_ranks.is_empty() {
-            self.own = self.own.max(shown);
-        } else {
-            self.ahead.insert((rank, 0), shown);
-        }
+        self.show((rank > 0).then_some((rank, 0)), shown);
+        self.settle();
     }
 
     /// A batch is on its way.
@@ -136,9 +139,8 @@ impl Partition {
     }
 
     /// A reader has ended.
-    pub(super) fn end(&mut self, reader: u32, epoch: Epoch) -> bool {
+    pub(super) fn end(&mut self, epoch: Epoch) {
         self.ends.report(epoch);
-        self.reach(reader, u64::MAX)
     }
 
     /// Nothing will come any more of rows that were mixed.

@@ -127,10 +127,10 @@ fn ended_partition_does_not_hold_watermark() {
     ledger.shown(0, Epoch(0), A, at(5));
     ledger.shown(0, Epoch(0), B, at(9));
     // Read ahead: it ends in an epoch that is not closed yet.
-    ledger.partition_ended(NodeId(0), 0, A, Epoch(1));
+    ledger.partition_ended(NodeId(0), A, Epoch(1));
     assert_eq!(end(&ledger, 0, 0), at(5));
     assert_eq!(end(&ledger, 1, 0), at(9));
-    ledger.partition_ended(NodeId(1), 0, B, Epoch(2));
+    ledger.partition_ended(NodeId(1), B, Epoch(2));
     assert_eq!(end(&ledger, 2, 0), EventTime::MAX);
 }
 
@@ -145,7 +145,7 @@ fn replayed_end_counts_in_its_epoch_alone() {
     ledger.shown(0, Epoch(1), B, at(30));
     assert_eq!(end(&ledger, 1, 0), at(20), "the source of the other has more in this run");
     ledger.partition_had_ended(NodeId(0), A, Epoch(2));
-    ledger.partition_ended(NodeId(1), 0, B, Epoch(2));
+    ledger.partition_ended(NodeId(1), B, Epoch(2));
     assert_eq!(end(&ledger, 2, 0), EventTime::MAX);
 }
 
@@ -158,7 +158,7 @@ fn replayed_end_of_a_slice_ends_its_sequence_with_the_others() {
     ledger.partition_had_ended(NodeId(0), A, Epoch(0));
     assert_eq!(end(&ledger, 0, 0), at(5));
     ledger.partition_had_ended(NodeId(0), A, Epoch(1));
-    ledger.partition_ended(NodeId(0), 1, A, Epoch(1));
+    ledger.partition_ended(NodeId(0), A, Epoch(1));
     assert_eq!(end(&ledger, 1, 0), at(9));
 }
 
@@ -205,11 +205,11 @@ fn partition_with_unseen_rows_is_not_idle() {
 fn ended_partition_holds_until_its_rows_have_been_observed() {
     let ledger = of(vec![spec(vec![plain(A), plain(B)], None)], 2, Some(clock(0)));
     ledger.announce(0, B, (0, 1));
-    ledger.partition_ended(NodeId(1), 0, B, Epoch(0));
+    ledger.partition_ended(NodeId(1), B, Epoch(0));
     assert_eq!(advance(&ledger, 0, vec![(A, None, at(90))]).watermark, EventTime::MIN);
     ledger.retire(0, B, (0, 1));
     assert_eq!(advance(&ledger, 0, Vec::new()).watermark, at(90));
-    ledger.partition_ended(NodeId(0), 0, A, Epoch(0));
+    ledger.partition_ended(NodeId(0), A, Epoch(0));
     assert_eq!(advance(&ledger, 0, Vec::new()).watermark, EventTime::MAX);
 }
 
@@ -280,6 +280,25 @@ fn checkpoint_tells_slices_behind_an_unread_one_apart() {
     assert_eq!(advance(&resumed, 0, Vec::new()).watermark, at(10), "block 1 is to be read");
     resumed.reach(0, A, 1, 3);
     assert_eq!(advance(&resumed, 0, Vec::new()).watermark, at(30));
+}
+
+#[test]
+fn slices_read_ahead_count_in_epoch_that_reads_what_is_before() {
+    let sequence = || PartitionSpec { origin: A, readers: vec![0, 1], has_ranks: true };
+    let mark = |rank, shown| PartitionMark { origin: A, rank, shown: at(shown), is_idle: false, seen: None };
+    let start = [Some((at(10), vec![mark(0, 10), mark(2, 30), mark(4, 50)]))];
+    let ledger = of(vec![spec(vec![sequence()], None)], 1, None).resume(Epoch(1), &start);
+    let close = |epoch| ledger.end_of_batch(0, Epoch(epoch), clock(0), false).0;
+    // Both epochs have been read before the first is complete.
+    for (epoch, rank) in [(1, 1), (2, 3), (3, 5)] {
+        ledger.reach_by(Epoch(epoch), A, 0, 6);
+        ledger.reach_by(Epoch(epoch), A, 1, rank);
+    }
+    assert_eq!(close(1), at(10), "block 1 is to be read");
+    assert_eq!(close(2), at(30));
+    let (watermark, marks) = ledger.record(0, Epoch(2), false);
+    assert_eq!((watermark, marks.len()), (at(30), 2), "{marks:?}");
+    assert_eq!(close(3), at(50));
 }
 
 #[test]
