@@ -1,8 +1,10 @@
 //! The threads that run a dataflow: each builds its copy and steps it until the query ends.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
 use timely::communication::allocator::thread::Thread;
 use timely::communication::{Allocator, WorkerGuards, initialize_from};
 use timely::worker::Worker;
@@ -35,9 +37,11 @@ impl Crew {
         let cores = if pin { pinning::cores(control.workers)? } else { Vec::new() };
         let (builders, others) =
             CommunicationConfig::Process(control.workers).try_build().map_err(RunError::Engine)?;
+        check_threads(control.workers)?;
         let (layout, control) = (Arc::clone(layout), Arc::clone(control));
         let tickets = sim::tickets("tidemill-worker", control.workers);
         let for_workers = tickets.clone();
+        let workers = control.workers;
         let guards = initialize_from(builders, others, move |allocator| {
             let _turn = for_workers.get(allocator.index()).cloned().map(sim::Ticket::take);
             control.enlist();
@@ -45,7 +49,7 @@ impl Crew {
             control.discharge();
             control.tell(Event::WorkerDone);
         })
-        .map_err(|e| RunError::Engine(format!("worker threads cannot be started: {e}")))?;
+        .map_err(|error| cannot_start(workers, &error))?;
         Ok(Crew { guards, tickets })
     }
 
@@ -55,6 +59,45 @@ impl Crew {
         // A worker catches what panics in it, so there is nothing left to report.
         drop(self.guards.join());
     }
+}
+
+/// Returns an error if the system refuses to start a thread for each worker.
+///
+/// Where it refuses one, timely would leave the threads before it behind: they panic, as they miss the others.
+fn check_threads(workers: usize) -> Result<(), RunError> {
+    let (release, released) = bounded::<()>(0);
+    let start = |worker| {
+        let released = released.clone();
+        let wait = move || {
+            // Fails once all have been started, or one has been refused.
+            let _ = released.recv();
+        };
+        std::thread::Builder::new().name(format!("tidemill-check-{worker}")).spawn(wait)
+    };
+    let mut refused = None;
+    let mut threads = Vec::new();
+    // A single one leaves none behind.
+    for worker in (0..workers).filter(|_| workers > 1) {
+        match start(worker) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                refused = Some(cannot_start(workers, &error));
+                break;
+            }
+        }
+    }
+    drop(release);
+    for thread in threads {
+        drop(thread.join());
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+fn cannot_start(workers: usize, error: &dyn Display) -> RunError {
+    RunError::Engine(format!(
+        "not all threads of {workers} workers can be started: {error}: use fewer workers, or raise the limits of the process \
+         (`ulimit -u` for threads, `ulimit -v` for addresses)"
+    ))
 }
 
 fn config(idle: Idle) -> WorkerConfig {
