@@ -429,6 +429,12 @@ impl TableReader {
         let torn = |error| Breach::new("whole table", format!("the table is torn: {error}: {text}"));
         let mut table = table.map_err(torn)?;
         table.sort();
+        Ok(table)
+    }
+
+    /// Reads while a query runs. A crash of the machine may take back what a run has shown and not committed.
+    fn read_in_run(&self) -> Result<(), Breach> {
+        let table = self.read()?;
         let (mut found, run) = (self.found.lock().unwrap(), Some(self.life.run()));
         if table.is_empty() && *found == run {
             return Err(Breach::new("whole table", "the table is empty, and had rows before"));
@@ -436,7 +442,7 @@ impl TableReader {
         if !table.is_empty() {
             *found = run;
         }
-        Ok(table)
+        Ok(())
     }
 
     /// Reads again and again, while a query runs.
@@ -444,7 +450,7 @@ impl TableReader {
         for _ in 0..100 {
             pause(micros(300));
             if self.life.is_alive()
-                && let Err(what) = self.read()
+                && let Err(what) = self.read_in_run()
             {
                 self.life.violated(what);
             }
