@@ -4,8 +4,9 @@
 //! a hidden file beside the output, which ends with the process. With a checkpoint that file stays, and holds the *claim*:
 //! the query's id and its last run there. Without one the file is removed when the sink closes.
 //!
-//! The claim is replaced in place, padded to a block, since the lock is on this very file. It is written before the first
-//! row of a run.
+//! The lock is on this very file, so the claim is replaced in place. The file has two slots, and a claim goes into the one
+//! that does not hold the claim before it, with a hash of its text. It is synced before the first row of a run. So a crash
+//! of the machine leaves the claim of the run, or the one before it and no row of the run.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use tidemill_operators::{OutputClaim, SinkContext, SinkError, files};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::disk;
 use crate::lock;
@@ -23,8 +25,10 @@ use crate::lock;
 /// The outputs that sinks of this process have, by canonical path.
 static CLAIMED: Mutex<BTreeMap<PathBuf, Claimed>> = Mutex::new(BTreeMap::new());
 
-/// A claim is as long as what a disk writes at once, so a crash leaves the old one or the new one.
-const BLOCK: usize = 512;
+/// The length of a slot: what a disk writes at once.
+const SLOT: usize = 512;
+/// How many characters of a slot are its hash.
+const HASH: usize = 16;
 /// A name of a query may be long; in a claim it is for messages only.
 const NAME: usize = 120;
 
@@ -93,8 +97,9 @@ pub(super) enum Owner {
 struct Record {
     #[serde(flatten)]
     claim: OutputClaim,
-    #[serde(default)]
     executions_before: u64,
+    /// How many claims have been written into the file before this one.
+    turn: u64,
 }
 
 /// Which other sinks of this process may have the same output.
@@ -157,9 +162,9 @@ impl Claim {
             }
             Err(Refused::Failed(error)) => return Err(disk::failed("open", &output.beside, error)),
         };
-        let owner = match &mut held {
+        let (owner, turn) = match &mut held {
             Some(file) => owner(file, &output.beside, context)?,
-            None => Owner::Unknown,
+            None => (Owner::Unknown, 0),
         };
         let inspected = inspect(&owner);
         let executions_before = match inspected {
@@ -172,7 +177,7 @@ impl Claim {
         };
         let mut removed = Some(output.beside.clone());
         if let (Some(file), Some(claim)) = (&mut held, context.claim()) {
-            write(file, &output.beside, Record { claim, executions_before })?;
+            write(file, &output.beside, Record { claim, executions_before, turn })?;
             removed = None;
         } else if let (Some(file), Owner::Other(_)) = (&held, &owner) {
             disk::truncate(file, &output.beside, 0)?;
@@ -218,7 +223,7 @@ pub(super) fn check_free(output: &Output, context: &SinkContext) -> Result<(), S
     };
     let owner = owner(&mut file, &output.beside, context);
     let_go(Some(file), None);
-    match owner? {
+    match owner?.0 {
         Owner::Other(claim) => Err(refusal(output, &claim, context)),
         Owner::Unknown | Owner::This { .. } => Ok(()),
     }
@@ -254,22 +259,37 @@ pub(super) fn refusal(output: &Output, claim: &OutputClaim, context: &SinkContex
     ))
 }
 
-fn owner(file: &mut File, path: &Path, context: &SinkContext) -> Result<Owner, SinkError> {
+/// Whose an output is by the file beside it, and the turn of the next claim.
+fn owner(file: &mut File, path: &Path, context: &SinkContext) -> Result<(Owner, u64), SinkError> {
     let mut bytes = Vec::new();
     let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes));
     read.map_err(|error| disk::failed("read", path, error))?;
-    if bytes.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) {
-        return Ok(Owner::Unknown);
-    }
-    let record: Record = serde_json::from_slice(&bytes).map_err(|error| SinkError::Recovery {
-        what: path.display().to_string(),
-        reason: format!(
-            "it says which query the output beside it belongs to, and cannot be read ({error}): if no other query writes \
-             there, delete it"
-        ),
-    })?;
-    let Record { claim, executions_before } = record;
-    Ok(if context.owns(&claim) { Owner::This { executions_before } } else { Owner::Other(claim) })
+    let Some(record) = bytes.chunks(SLOT).filter_map(record).max_by_key(|record| record.turn) else {
+        // A first claim that a crash of the machine cut short: its run had not written any row.
+        let is_cut = bytes.len() < SLOT || bytes.contains(&0);
+        if is_cut && bytes.len() <= SLOT {
+            return Ok((Owner::Unknown, 0));
+        }
+        return Err(SinkError::Recovery {
+            what: path.display().to_string(),
+            reason: "it says which query the output beside it belongs to, and cannot be read: if no other query writes \
+                     there, delete it"
+                .to_owned(),
+        });
+    };
+    let Record { claim, executions_before, turn } = record;
+    let owner = if context.owns(&claim) { Owner::This { executions_before } } else { Owner::Other(claim) };
+    Ok((owner, turn + 1))
+}
+
+/// The claim in a slot, if it is whole.
+fn record(slot: &[u8]) -> Option<Record> {
+    let (hash, text) = std::str::from_utf8(slot).ok()?.trim_end().split_at_checked(HASH)?;
+    (*hash == hash_of(text)).then(|| serde_json::from_str(text).ok())?
+}
+
+fn hash_of(text: &str) -> String {
+    format!("{:0HASH$x}", xxh3_64(text.as_bytes()))
 }
 
 fn write(file: &mut File, path: &Path, mut record: Record) -> Result<(), SinkError> {
@@ -277,14 +297,15 @@ fn write(file: &mut File, path: &Path, mut record: Record) -> Result<(), SinkErr
         record.claim.query.truncate(end);
     }
     let failed = |error| disk::failed("write to", path, error);
-    let mut bytes = serde_json::to_vec(&record).map_err(|error| failed(error.into()))?;
-    bytes.resize(bytes.len().next_multiple_of(BLOCK).max(BLOCK), b' ');
-    if let Some(last) = bytes.last_mut() {
-        *last = b'\n';
+    let text = format!(" {}", serde_json::to_string(&record).map_err(|error| failed(error.into()))?);
+    let mut bytes = (hash_of(&text) + &text).into_bytes();
+    if bytes.len() >= SLOT {
+        return Err(failed(std::io::Error::other("the claim is too long")));
     }
-    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+    bytes.resize(SLOT - 1, b' ');
+    bytes.push(b'\n');
+    file.seek(SeekFrom::Start(record.turn % 2 * SLOT as u64)).map_err(failed)?;
     disk::write(file, path, &bytes)?;
-    disk::truncate(file, path, bytes.len() as u64)?;
     disk::sync(file, path)?;
     disk::sync_dir(path.parent().unwrap_or(Path::new("")))
 }
@@ -447,6 +468,54 @@ mod tests {
         }
         let unnamed = found(&of("a", 7), false);
         assert!(matches!(&unnamed, Owner::Other(claim) if claim.query == "test"), "{unnamed:?}");
-        assert_eq!(fs::read(dir.path().join(".claim")).unwrap().len(), BLOCK);
+        assert_eq!(fs::read(dir.path().join(".claim")).unwrap().len(), SLOT);
+    }
+
+    #[test]
+    fn claim_cut_by_a_crash_leaves_the_one_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let beside = dir.path().join(".claim");
+        let run = |execution: u64| {
+            let runs = (1..=execution).map(|execution| (execution, format!("run {execution}"))).collect();
+            of("a", 7).durable(1).identified(Arc::new(QueryIdentity::new("one", runs)))
+        };
+        let last_run = || {
+            let (owner, _) = owner(&mut File::open(&beside).unwrap(), &beside, &of("a", 7))?;
+            Ok::<_, SinkError>(match owner {
+                Owner::Other(claim) => Some(claim.execution),
+                _ => None,
+            })
+        };
+        let is_either = |execution| {
+            let before = (execution > 1).then_some(execution - 1);
+            [before, Some(execution)].contains(&last_run().unwrap())
+        };
+        for execution in 1..6 {
+            let before = fs::read(&beside).unwrap_or_default();
+            drop(claim(dir.path(), &run(execution), Sharing::Alone).unwrap());
+            assert_eq!(last_run().unwrap(), Some(execution));
+            let after = fs::read(&beside).unwrap();
+            let changed = |at: &usize| before.get(*at) != after.get(*at);
+            let first = (0..after.len()).find(changed).unwrap();
+            let last = (0..after.len()).rfind(changed).unwrap();
+            // Some of the bytes reached the disk; where the file grew, the others are missing or zero.
+            for cut in first + 1..last {
+                let mut torn = before.clone();
+                torn.resize(torn.len().max(cut), 0);
+                torn[first..cut].copy_from_slice(&after[first..cut]);
+                fs::write(&beside, &torn).unwrap();
+                assert!(is_either(execution), "{execution} {cut}");
+                torn.resize(after.len(), 0);
+                torn[first..cut]
+                    .copy_from_slice(&before.get(first..cut).map_or(vec![0; cut - first], <[u8]>::to_vec));
+                torn[cut..].copy_from_slice(&after[cut..]);
+                fs::write(&beside, &torn).unwrap();
+                assert!(is_either(execution), "{execution} {cut}");
+            }
+            fs::write(&beside, &after).unwrap();
+        }
+        // Damage to whole claims is no cut one.
+        fs::write(&beside, [b'x'; SLOT]).unwrap();
+        assert!(last_run().is_err());
     }
 }
