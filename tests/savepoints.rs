@@ -85,7 +85,7 @@ fn interrupted_copy_of_savepoint_is_replaced() {
     // As a kill leaves it before the last file is written.
     std::fs::remove_file(path("fork/current")).unwrap();
     let error = common::run(&graph, fork.clone()).unwrap_err().to_string();
-    assert!(error.contains("a savepoint needs an empty place"), "{error}");
+    assert!(error.contains("give the savepoint another directory"), "{error}");
     std::fs::write(path("fork/copying"), "").unwrap();
     common::run(&graph, fork).unwrap();
     assert!(path("fork/current").exists() && !path("fork/copying").exists());

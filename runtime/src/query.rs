@@ -73,10 +73,16 @@ fn checkpoint_of(options: &Options) -> Result<Option<Arc<dyn Storage>>, RunError
     options.check()?;
     let Some(directory) = &options.checkpoint else { return Ok(None) };
     let storage = LocalDirectory::open(directory)?;
-    if let Some(savepoint) = &options.from_savepoint
-        && !checkpoint::is_begun(&storage)?
-    {
-        checkpoint::copy_savepoint(&LocalDirectory::existing(savepoint)?, &storage)?;
+    if let Some(savepoint) = &options.from_savepoint {
+        if checkpoint::is_begun(&storage)? {
+            tracing::warn!(
+                checkpoint = %directory.display(),
+                savepoint = %savepoint.display(),
+                "the checkpoint has begun, so the savepoint is not used"
+            );
+        } else {
+            checkpoint::copy_savepoint(&LocalDirectory::existing(savepoint)?, &storage)?;
+        }
     }
     Ok(Some(Arc::new(storage)))
 }
@@ -268,7 +274,7 @@ impl QueryHandle {
         Ok(QueryHandle { shared, thread })
     }
 
-    /// Copies the last commit into a directory, which must be empty. A query can be
+    /// Copies the last commit into a directory, which must hold no checkpoint. A query can be
     /// [started from it](Options::from_savepoint), or run with it as its checkpoint. Returns the epoch.
     ///
     /// # Errors

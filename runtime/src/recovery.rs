@@ -153,6 +153,12 @@ impl Opened {
         }
         let writer = checkpoint.writer();
         let dropped = options.drop_state.clone();
+        for uid in dropped.iter().filter(|_| commit.is_some()) {
+            tracing::warn!(
+                %uid,
+                "--drop-state: what the checkpoint has of this uid is given up. Leave the option out from the next start on"
+            );
+        }
         let (plans, take_over) = (plans.into(), options.take_over);
         Ok(Opened {
             checkpoint,
@@ -471,8 +477,9 @@ fn source_offsets(
             return Err(RunError::Restore {
                 site: Site::of(node),
                 problem: format!(
-                    "it had {} partitions in the checkpoint and has {} now: the number must stay, or rows would be \
-                     read twice or not at all; to begin anew give up where it stood with --drop-state {uid}",
+                    "it had {} partitions in the checkpoint and has {} now. Keep the number: with another one, rows would \
+                     be read twice or not at all. To read everything again, take a new checkpoint and new outputs: with \
+                     --drop-state {uid} alone, windows, state and outputs get the rows that they already have once more",
                     at.len(),
                     source.partitions()
                 ),

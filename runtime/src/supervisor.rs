@@ -282,7 +282,8 @@ impl Supervisor {
 fn drive(prepared: Prepared, shared: &Shared) -> (Result<Summary, RunError>, Option<Driver>) {
     let Prepared { layout, control, mut driver, events, options } = prepared;
     let begun = Instant::now();
-    tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, "query starts");
+    let committed = control.resume.committed.map(|epoch| epoch.0);
+    tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, committed, "query starts");
     let crew = match Crew::start(&layout, &control, options.idle, options.pin) {
         Ok(crew) => crew,
         Err(error) => return (Err(error), Some(driver)),

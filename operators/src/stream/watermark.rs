@@ -27,6 +27,9 @@ impl<T: Send + 'static, P: Chain<Out = T, Time = Untimed>> Stream<T, P> {
     /// partition. Records that break the promise may be late: they go to the late output of a window, and are counted.
     /// This delay is all the lateness that is allowed; windows have no further one of their own.
     ///
+    /// A single record with a time far in the future moves the watermark there, and all records before it are late from then
+    /// on. Filter the times of sources that you do not trust first.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use tidemill_operators::{EventTime, Graph, testing::numbers};

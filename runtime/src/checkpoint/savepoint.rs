@@ -28,7 +28,10 @@ pub(super) fn copy(
     }
     for there in [CURRENT, LOGS, STATE, JOURNALS] {
         if let Some(name) = target.list(there)?.first() {
-            let reason = format!("{} has {name}: a savepoint needs an empty place", target.describe());
+            let reason = format!(
+                "{} holds a checkpoint ({name}): give the savepoint another directory",
+                target.describe()
+            );
             return Err(CheckpointError::Misuse(reason));
         }
     }

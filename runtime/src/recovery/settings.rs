@@ -29,7 +29,7 @@ pub(super) fn check_settings(
         problem: format!(
             "{what} in the checkpoint (uid `{uid}`) was made with other settings: {}. Keep the old settings; or start \
              without the old state, which loses what is in it (open windows, say): --drop-state {uid} \
-             (`Options::with_drop_state`) once, with this uid or a new one",
+             (`Options::with_drop_state`), once, and with this uid",
             changes.join(", ")
         ),
     })

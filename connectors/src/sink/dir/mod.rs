@@ -27,8 +27,8 @@ use parts::Parts;
 /// alone.
 ///
 /// A file is finished at the end of an epoch, when it is [large](DirSink::roll_at) or [old](DirSink::roll_every)
-/// enough, or when the query ends. It is looked at when an epoch ends, so a micro-batch query that gets no more data
-/// does not finish its last file before it is stopped. To see each epoch as it commits, say
+/// enough, or when the query ends. So a micro-batch query that gets no more data, and has no epochs, does not finish its
+/// last file before it is stopped. To see each epoch as it commits, say
 /// [`roll_every_epoch`](DirSink::roll_every_epoch).
 ///
 /// # After a crash

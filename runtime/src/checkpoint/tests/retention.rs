@@ -131,7 +131,7 @@ fn a_savepoint_opens_elsewhere_and_stays() {
     checkpoint.savepoint(&*target).unwrap();
     assert_eq!(elsewhere.get("journal/in-0-40.log").unwrap().unwrap(), b"what a source has received");
     let error = checkpoint.savepoint(&*target).unwrap_err().to_string();
-    assert!(error.contains("needs an empty place"), "{error}");
+    assert!(error.contains("give the savepoint another directory"), "{error}");
     drop(checkpoint);
     drop(run(&storage, settings(3), 2, 15, &mut vec![]).unwrap());
 
