@@ -198,7 +198,7 @@ fn expected() -> Windows {
     counts.into_iter().collect()
 }
 
-/// Plays runs that fail at these epochs of theirs, and one that does not; each with so many workers.
+/// Runs the query once for each failure, then once to its end. The number of workers alternates.
 fn play(shape: Shape, fails: &[(usize, bool)], workers: [usize; 2]) {
     let (store, storage) = (Arc::<Mutex<Store>>::default(), MemoryStorage::new());
     for (n, fails) in fails.iter().enumerate() {

@@ -63,7 +63,7 @@ impl<S: Source, T: DeserializeOwned + Send + 'static> ParsedLines<S, Checked<Jso
     }
 
     /// Yields every record as a `Result`: the good ones, and an account of the bad ones (which names no file), for the
-    /// program to part. What the source of the lines does with those that are no whole ones stays as it is.
+    /// program to part. Lines that are cut off or too long do not come here: the source of the lines decides what becomes of them.
     ///
     /// ```
     /// use tidemill_connectors::{ParseLines, memory};

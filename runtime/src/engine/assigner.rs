@@ -15,7 +15,7 @@ use tidemill_operators::{DynSource, Epoch, EventTime, Mode, ProcessingTime};
 use super::source::SourceStatus;
 use super::ticket::Ticket;
 use crate::control::Control;
-use crate::ledger::{DomainId, Observed, Place};
+use crate::ledger::{DomainId, Marks, Observed, Place};
 
 /// How long the other workers may be left without news of the watermark.
 const NEWS: Duration = Duration::from_millis(1);
@@ -42,7 +42,7 @@ pub(crate) struct Assigner {
     /// Whether this run resumes from the end of time: whatever comes now would be late.
     over: bool,
     /// Continuous: what has been observed here, by partition and rank.
-    marks: BTreeMap<(u32, u64), EventTime>,
+    marks: Marks,
     /// Continuous: what the ledger has not been told yet.
     shown: Vec<(u32, Option<Place>, EventTime)>,
     tickets: Vec<Arc<Ticket>>,
@@ -145,18 +145,8 @@ impl Assigner {
 
     /// Continuous: leaves an epoch with its watermark at that.
     pub(crate) fn leave(&mut self, epoch: Epoch, watermark: EventTime) {
-        let shown = self.marks.iter().map(|((origin, rank), shown)| (*origin, *rank, *shown)).collect();
-        let unseen = self.control.ledger.leave(self.domain, self.worker, epoch, watermark, shown);
-        // Ranks count only as long as rows before them are unseen.
-        let is_known =
-            |(origin, rank): &(u32, u64)| *rank > 0 && unseen.get(origin).is_none_or(|unseen| rank < unseen);
-        let known: Vec<_> = self.marks.keys().copied().filter(is_known).collect();
-        for key in known {
-            if let Some(shown) = self.marks.remove(&key) {
-                let slot = self.marks.entry((key.0, 0)).or_insert(shown);
-                *slot = (*slot).max(shown);
-            }
-        }
+        let marks = std::mem::take(&mut self.marks);
+        self.marks = self.control.ledger.leave(self.domain, self.worker, epoch, watermark, marks);
     }
 
     /// Nothing will reach this worker any more in this run. That is the end of time only if the sources have ended: one

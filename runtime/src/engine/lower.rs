@@ -125,7 +125,7 @@ impl Layout {
         Some(domain)
     }
 
-    /// What each domain comes from, when so many workers resume from there.
+    /// Returns the parts of each domain for a run in this mode, with so many workers, that resumes from there.
     pub(crate) fn specs(&self, mode: Mode, workers: usize, resume: &Resume) -> Vec<DomainSpec> {
         let mut specs = self.specs.clone();
         for partition in specs.iter_mut().flat_map(|spec| &mut spec.partitions) {

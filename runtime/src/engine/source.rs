@@ -166,6 +166,8 @@ struct Part {
     reader: Box<dyn DynReader>,
     /// Whether the reader has reported its end in this run.
     ended: bool,
+    /// Whether it had ended before the epoch that is replayed.
+    had_ended: bool,
     /// Micro-batch: whether the epoch's range has been read.
     done: bool,
     /// Whether it gave as much as it was asked for, so that a feed is worth while.
@@ -183,7 +185,7 @@ struct Part {
 impl Part {
     /// The least rank of the rows that are yet to be read: none at the end of something that grows in place.
     fn next_rank(&self) -> u64 {
-        if self.ended { u64::MAX } else { self.reader.next_rank().unwrap_or(u64::MAX) }
+        if self.ended || self.had_ended { u64::MAX } else { self.reader.next_rank().unwrap_or(u64::MAX) }
     }
 }
 
@@ -306,6 +308,7 @@ impl Reading {
                 origin,
                 reader,
                 ended: false,
+                had_ended: false,
                 done: false,
                 abundant,
                 lent: false,
@@ -331,13 +334,13 @@ impl Reading {
                 let finishing = self.control.is_finishing();
                 let Some(plan) = self.control.plan(self.epoch) else { return Ok(!finishing) };
                 let ends = plan.ends.get(&self.node.id);
-                let had_ended = plan.ended.get(&self.node.id);
+                let ended = plan.ended.get(&self.node.id);
                 for part in self.readers.iter_mut().flatten() {
                     let end = ends.and_then(|ends| ends.get(part.partition as usize));
                     part.reader.read_until(end)?;
-                    part.done = part.ended;
-                    if !part.ended && had_ended.is_some_and(|ended| ended.contains(&part.partition)) {
-                        part.done = true;
+                    part.had_ended = !part.ended && ended.is_some_and(|it| it.contains(&part.partition));
+                    part.done = part.ended || part.had_ended;
+                    if part.had_ended {
                         self.control.ledger.partition_had_ended(self.node.id, part.origin, self.epoch);
                     }
                 }
@@ -541,9 +544,8 @@ impl Reading {
     /// Reports an epoch as read.
     fn leave(&mut self) -> Result<(), SourceError> {
         let mut offsets = Vec::new();
-        let has_ranks = self.sliced
-            && self.control.mode == Mode::MicroBatch
-            && self.control.resume.has_read_ahead(self.node.id);
+        let is_counted = self.sliced && self.control.mode == Mode::MicroBatch;
+        let has_ranks = is_counted && self.control.resume.has_read_ahead(self.node.id);
         for part in self.readers.iter().flatten() {
             if has_ranks {
                 let (origin, rank) = (part.origin, part.next_rank());

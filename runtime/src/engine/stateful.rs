@@ -23,7 +23,7 @@ use super::route::{Inflow, Inlet};
 use super::source::SourceStatus;
 use super::stateless::Edge;
 use super::ticket::Ticket;
-use crate::ledger::{DomainId, joined};
+use crate::ledger::{DomainId, Marks, joined};
 
 /// A flush of so few rows, which hands over no more than that, is taken for one that costs nothing, and the clock is not
 /// read for it.
@@ -549,7 +549,7 @@ impl Stand {
             (None, Mode::Continuous) => {
                 if let Some(domain) = self.joins {
                     let worker = self.hosted.worker();
-                    control.ledger.leave(domain, worker, epoch, self.watermark, Vec::new());
+                    control.ledger.leave(domain, worker, epoch, self.watermark, Marks::new());
                 }
             }
             (None, Mode::MicroBatch) => {}

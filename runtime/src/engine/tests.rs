@@ -71,7 +71,7 @@ fn a_run_ends_with_the_watermark_that_the_last_word_of_any_worker_justifies() {
             let Some(control) = other.upgrade().filter(|control| control.is_finishing()) else { return };
             observe(&control, at(70));
             control.ledger.last_word(0, 1);
-            control.ledger.leave(0, 1, Epoch(0), at(70), Vec::new());
+            control.ledger.leave(0, 1, Epoch(0), at(70), crate::ledger::Marks::new());
         }),
     );
     control.finish();

@@ -41,12 +41,15 @@ pub(super) struct Domain {
     pub(super) last_words: Vec<bool>,
 }
 
+/// What rows justify, by partition and rank.
+pub(crate) type Marks = BTreeMap<(u32, u64), EventTime>;
+
 /// How a worker left an epoch in continuous mode.
 #[derive(Clone, Debug)]
 pub(super) struct Left {
     pub(super) watermark: EventTime,
     pub(super) is_idle: bool,
-    pub(super) shown: Vec<(u32, u64, EventTime)>,
+    pub(super) shown: Marks,
 }
 
 impl Domain {

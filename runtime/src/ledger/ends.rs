@@ -15,7 +15,7 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// Creates the ends of so many readers, none of which has ended.
+    /// Creates the ends of readers that all read on.
     pub(super) fn of(readers: usize) -> Ends {
         Ends { readers, reported: Vec::new(), replayed: BTreeMap::new() }
     }

@@ -33,6 +33,7 @@ use std::time::Duration;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{Epoch, EventTime, ProcessingTime, turn};
 
+pub(crate) use self::domain::Marks;
 use self::domain::{Domain, Left};
 use self::ends::Ends;
 use self::partition::Partition;
@@ -210,11 +211,11 @@ impl Ledger {
             return (watermark, domain.records.get(&epoch).cloned().unwrap_or_default());
         }
         // What each worker had observed by then; what is the same whoever has observed it, as it is now.
-        let mut shown: BTreeMap<(u32, u64), EventTime> =
+        let mut shown: Marks =
             domain.partitions.keys().map(|origin| ((*origin, 0), EventTime::MIN)).collect();
         for left in domain.left.iter().filter_map(|left| left.range(..=epoch).next_back()) {
-            for (origin, rank, watermark) in &left.1.shown {
-                let slot = shown.entry((*origin, *rank)).or_insert(EventTime::MIN);
+            for (place, watermark) in &left.1.shown {
+                let slot = shown.entry(*place).or_insert(EventTime::MIN);
                 *slot = (*slot).max(*watermark);
             }
         }
@@ -396,33 +397,34 @@ impl Ledger {
         }
     }
 
-    /// Continuous: a worker leaves an epoch with its watermark at that, having observed what `shown` says by partition and
-    /// rank. Returns for each partition the least rank of which not all had been observed in this epoch.
+    /// Continuous: a worker leaves an epoch with its watermark at that, having observed what `marks` say. Returns the marks
+    /// that count from here on: ranks do so only as long as rows before them are unseen.
     pub(crate) fn leave(
         &self,
         domain: DomainId,
         worker: usize,
         epoch: Epoch,
         watermark: EventTime,
-        shown: Vec<(u32, u64, EventTime)>,
-    ) -> BTreeMap<u32, u64> {
+        marks: Marks,
+    ) -> Marks {
         let is_idle = self.is_idle(domain);
-        let Some(mut domain) = self.domain(domain) else { return BTreeMap::new() };
+        let Some(mut domain) = self.domain(domain) else { return marks };
         if !domain.left.iter().any(|left| left.contains_key(&epoch)) {
             // Nobody has observed anything of a later epoch yet.
             let ranks = domain.partitions.iter();
             domain.unseen_ranks =
                 ranks.filter_map(|(origin, it)| Some((*origin, it.least_unseen()?))).collect();
         }
-        // Ranks count only as long as rows before them are unseen.
-        let unseen = &domain.unseen_ranks;
-        let is_ahead = |origin, rank| unseen.get(&origin).is_some_and(|unseen| rank >= *unseen);
-        let place = |(origin, rank, shown)| (origin, if is_ahead(origin, rank) { rank } else { 0 }, shown);
-        let shown = shown.into_iter().map(place).collect();
-        if let Some(left) = domain.left.get_mut(worker) {
-            left.insert(epoch, Left { watermark, is_idle, shown });
+        let mut shown = Marks::new();
+        for ((origin, rank), watermark) in marks {
+            let is_ahead = domain.unseen_ranks.get(&origin).is_some_and(|unseen| rank >= *unseen);
+            let slot = shown.entry((origin, if is_ahead { rank } else { 0 })).or_insert(watermark);
+            *slot = (*slot).max(watermark);
         }
-        domain.unseen_ranks.clone()
+        if let Some(left) = domain.left.get_mut(worker) {
+            left.insert(epoch, Left { watermark, is_idle, shown: shown.clone() });
+        }
+        shown
     }
 
     /// A worker is in that epoch, and has dealt with everything that had been buffered for it.

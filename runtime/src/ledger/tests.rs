@@ -246,17 +246,17 @@ fn slice_that_is_behind_holds_those_ahead() {
 #[test]
 fn interval_ends_with_least_watermark_of_a_leaving_worker() {
     let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
-    ledger.leave(0, 0, Epoch(0), at(7), Vec::new());
-    ledger.leave(0, 1, Epoch(0), at(5), Vec::new());
+    ledger.leave(0, 0, Epoch(0), at(7), Marks::new());
+    ledger.leave(0, 1, Epoch(0), at(5), Marks::new());
     assert_eq!(ledger.end_of_interval(0, Epoch(0)), (at(5), false));
 }
 
 #[test]
 fn worker_that_has_left_its_last_epoch_keeps_its_watermark() {
     let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
-    ledger.leave(0, 0, Epoch(3), EventTime::MAX, Vec::new());
+    ledger.leave(0, 0, Epoch(3), EventTime::MAX, Marks::new());
     for epoch in 3..9 {
-        ledger.leave(0, 1, Epoch(epoch), at(epoch as i64), Vec::new());
+        ledger.leave(0, 1, Epoch(epoch), at(epoch as i64), Marks::new());
     }
     ledger.forget_before(Epoch(7));
     assert_eq!(ledger.end_of_interval(0, Epoch(7)).0, at(7));
@@ -269,9 +269,9 @@ fn checkpoint_tells_slices_behind_an_unread_one_apart() {
     let ledger = of(vec![spec(vec![sequence()], None)], 2, Some(clock(0)));
     ledger.reach(0, A, 0, 4);
     ledger.reach(0, A, 1, 1);
-    let shown = vec![(A, 0, at(10)), (A, 2, at(30))];
-    assert_eq!(ledger.leave(0, 0, Epoch(0), at(10), shown), BTreeMap::from([(A, 1)]));
-    ledger.leave(0, 1, Epoch(0), at(10), Vec::new());
+    let marks = Marks::from([((A, 0), at(10)), ((A, 2), at(30))]);
+    assert_eq!(ledger.leave(0, 0, Epoch(0), at(10), marks.clone()), marks);
+    ledger.leave(0, 1, Epoch(0), at(10), Marks::new());
     let (watermark, marks) = ledger.record(0, Epoch(0), true);
     let resumed = of(vec![spec(vec![sequence()], None)], 2, Some(clock(0)))
         .resume(Epoch(1), &[Some((watermark, marks))]);

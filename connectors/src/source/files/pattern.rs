@@ -126,7 +126,7 @@ impl Listing {
         if !young.is_empty() {
             std::thread::sleep(grace);
             for found in young {
-                // If it has become unreadable, the next listing says so.
+                // A file that cannot be read any more fails the next listing.
                 let _ = self.examine(found.path);
             }
             self.sort();

@@ -343,7 +343,7 @@ impl<F: Format> Source for FileSource<F> {
         let Settings { follow, bounded, splitting, max_line, exclude, .. } = &*self.settings;
         if *splitting == Splitting::Blocks && *max_line < usize::MAX {
             return Err(SourceError::Setup(format!(
-                "{} cannot have a longest line: a block is passed on as it is",
+                "{} takes no `max_line`: it passes on blocks, not lines",
                 self.describe()
             )));
         }

@@ -32,7 +32,7 @@ const SPARE: usize = 16;
 /// the peers.
 ///
 /// A peer that cannot be accepted, because the process has no file descriptors, threads or memory left for it, waits until
-/// others have gone; a warning (by `tracing`, at most once a minute) says so.
+/// other peers have gone. A warning is logged (by `tracing`) at most once a minute.
 ///
 /// With a checkpoint it wants `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and what is
 /// not there yet when the process is killed, is gone, and the peer does not know: there is no acknowledgement in plain
