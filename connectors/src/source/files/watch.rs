@@ -115,6 +115,8 @@ impl Watch {
         if before.map(|(id, _)| id) != self.state.map(|(id, _)| id) {
             // Another directory under the same name, or none.
             (self.reports, self.due) = (None, Due::Now);
+            // Before the listing that this asks for, which perhaps waits for one that is under way.
+            self.begin();
         }
         let mut news = News::default();
         if let Some(reports) = &self.reports {

@@ -46,8 +46,10 @@ fn look_until(drive: &mut Drive<TextFiles>, from: i64, wanted: &[&str]) -> i64 {
     unreachable!()
 }
 
+/// Puts a file there that appears whole.
 fn put(dir: &Path, name: &str, text: &str) {
-    std::fs::write(dir.join(name), text).unwrap();
+    std::fs::write(dir.join("_written"), text).unwrap();
+    std::fs::rename(dir.join("_written"), dir.join(name)).unwrap();
 }
 
 #[cfg(target_os = "linux")]
@@ -56,7 +58,7 @@ fn new_file_in_watched_directory_is_read_at_next_look() {
     for follow in [false, true] {
         let dir = directory(200);
         let mut drive = watched(&dir, |source| if follow { source.follow() } else { source });
-        put(dir.path(), "a.log", "a\n");
+        std::fs::write(dir.path().join("a.log"), "a\n").unwrap();
         put(dir.path(), ".b.log", "b\n");
         put(dir.path(), "c.txt", "c\n");
         assert_eq!(look(&mut drive, 1), ["a"], "follow: {follow}");
@@ -105,8 +107,7 @@ fn more_new_files_than_a_look_examines_are_all_read() {
     let mut drive = watched(&dir, |source| source.poll_interval(Duration::from_millis(1)));
     let names: Vec<String> = (1000..2000).map(|n| n.to_string()).collect();
     for name in &names {
-        put(dir.path(), "_written", &format!("{name}\n"));
-        std::fs::rename(dir.path().join("_written"), dir.path().join(format!("{name}.log"))).unwrap();
+        put(dir.path(), &format!("{name}.log"), &format!("{name}\n"));
     }
     look_until(&mut drive, 1, &names.iter().map(String::as_str).collect::<Vec<_>>());
 }
