@@ -18,6 +18,7 @@ use crate::RunError;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::compaction::Compacted;
 use crate::error::Site;
+use crate::flow::Flow;
 use crate::ledger::Ledger;
 use crate::recovery::Resume;
 use crate::saver::Saved;
@@ -75,7 +76,8 @@ pub(crate) struct Control {
     pub(crate) workers: usize,
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
-    pub(crate) max_queued: i64,
+    /// How many rows a source may read at once, and how many may be queued for a worker.
+    pub(crate) flow: Flow,
     /// How many rows a source must have at once to be read by the chain behind it itself.
     pub(crate) feeds_from: usize,
     /// The first of as many numbers as there are nodes, which no other run in this process has.
@@ -154,6 +156,8 @@ pub(crate) struct ControlSpec {
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
     pub(crate) max_queued: usize,
+    /// An upper bound on the operators that a row passes.
+    pub(crate) hops: u64,
     pub(crate) feeds_from: usize,
     pub(crate) events: Sender<Event>,
     pub(crate) nodes: usize,
@@ -176,7 +180,10 @@ impl Control {
             workers: spec.workers,
             clock: spec.clock,
             ledger: spec.ledger,
-            max_queued: i64::try_from(spec.max_queued).unwrap_or(i64::MAX),
+            flow: match spec.stepped {
+                true => Flow::stepped(spec.max_queued),
+                false => Flow::new(spec.workers, spec.hops, spec.max_queued),
+            },
             feeds_from: spec.feeds_from,
             groups: GROUPS.fetch_add(spec.nodes as u64, Ordering::Relaxed),
             events: spec.events,
@@ -489,16 +496,19 @@ impl Control {
 
     // ---- what is in flight ----
 
-    pub(crate) fn sent(&self, worker: usize, rows: usize) {
-        if let Some(queued) = self.queued.get(worker) {
-            queued.fetch_add(rows as i64, Ordering::Relaxed);
+    pub(crate) fn sent(&self, from: usize, to: usize, rows: usize) {
+        if let Some(queued) = self.queued.get(to) {
+            queued.fetch_add(rows as i64, Ordering::SeqCst);
+            self.flow.sent(from, to, rows);
         }
     }
 
     pub(crate) fn received(&self, worker: usize, rows: usize) {
         let Some(queued) = self.queued.get(worker) else { return };
-        let before = queued.fetch_sub(rows as i64, Ordering::AcqRel);
-        if before > self.max_queued / 2 && before - rows as i64 <= self.max_queued / 2 {
+        let left = queued.fetch_sub(rows as i64, Ordering::SeqCst) - rows as i64;
+        self.flow.received(worker, rows);
+        // Whoever pauses says so before it looks again: either it sees these rows gone, or it is seen here.
+        if self.paused.load(Ordering::SeqCst) && left <= self.flow.bound(worker) / 2 {
             self.resume();
         }
     }
@@ -523,7 +533,8 @@ impl Control {
     /// waits for the latter: it is what everybody else waits for.)
     pub(crate) fn must_pause(&self, epoch: Epoch) -> bool {
         let over = |counters: &[CachePadded<AtomicI64>]| {
-            counters.iter().any(|c| c.load(Ordering::Relaxed) > self.max_queued)
+            let mut counters = counters.iter().enumerate();
+            counters.any(|(worker, rows)| rows.load(Ordering::SeqCst) > self.flow.bound(worker))
         };
         let must = |control: &Control| {
             over(&control.queued) || (epoch.0 > control.committed() && over(&control.stashed))

@@ -50,8 +50,8 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 1, value_name = "N"))]
     pub workers: usize,
 
-    /// At most so many records per source partition and epoch (micro-batch). Without it a source gives what it has, in
-    /// portions: of files 256 MiB, of a generator as much as takes some tens of milliseconds.
+    /// At most so many records per source partition and epoch (micro-batch). Without it each epoch reads the input
+    /// available when it is planned, but no more than takes some tens of milliseconds until its commit.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub max_records_per_epoch: Option<u64>,
 
@@ -59,12 +59,13 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 2, value_name = "EPOCHS"))]
     pub max_in_flight: usize,
 
-    /// How many records may wait between workers before sources pause: what bounds the memory when a sink is slow.
+    /// How many records may wait between workers before sources pause: what bounds the memory when a sink is slow. They
+    /// pause earlier where functions are slow, at what the worker processes in 25 ms.
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 65_536, value_name = "RECORDS"))]
     pub max_queued: usize,
 
     /// How often to cut an epoch in continuous mode. An epoch ends when all that was read before its end has been
-    /// processed: a smaller `--max-queued` makes that shorter where functions are slow.
+    /// processed; no more than takes some tens of milliseconds is on its way.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "1s", value_name = "TIME"))]
     pub checkpoint_interval: Duration,
 

@@ -15,7 +15,7 @@ pub(crate) struct Running(Arc<AtomicUsize>);
 
 /// No node: the engine's own code.
 const ENGINE: NodeId = NodeId(usize::MAX);
-/// What a simulated worker enters before a step: afterwards it sees whether an operator ran.
+/// What a worker enters before a step: afterwards it sees whether an operator ran.
 pub(crate) const NOBODY: NodeId = NodeId(usize::MAX - 1);
 
 /// The storage of the checkpoint, which may be the user's.

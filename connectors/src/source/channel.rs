@@ -97,7 +97,7 @@ impl<T: Send + 'static> Source for ChannelSource<T> {
     }
 
     fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
-        let most = from.saturating_add(limits.max_records.unwrap_or(u64::MAX));
+        let most = from.saturating_add(limits.records());
         Ok(self.gauge.latest(*from).min(most))
     }
 

@@ -68,7 +68,7 @@ impl<T: Clone + Send + Sync + 'static> Source for MemorySource<T> {
             // One beyond the end, so that the reader is asked and says that it has ended.
             return Ok(from.saturating_add(1));
         }
-        Ok(from.saturating_add(limits.max_records.unwrap_or(limits.enough)).min(len))
+        Ok(from.saturating_add(limits.records()).min(len))
     }
 
     fn open(

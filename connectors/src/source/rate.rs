@@ -201,7 +201,7 @@ impl Source for RateSource {
             // One beyond the end, so that the reader is asked and says that it has ended.
             return Ok(RateOffset::at(start, from.index.saturating_add(1), self.schedule.rate));
         }
-        let most = from.index.saturating_add(limits.max_records.unwrap_or(u64::MAX));
+        let most = from.index.saturating_add(limits.records());
         let due = self.schedule.due(partition, start, until(&self.frozen, limits.now));
         let until = due.min(most);
         Ok(if until > from.index { RateOffset::at(start, until, self.schedule.rate) } else { *from })

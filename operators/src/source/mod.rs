@@ -136,8 +136,8 @@ pub trait SourceLog: Send + Sync {
 pub struct PlanLimits {
     /// At most so many records from one partition, where the user said so.
     pub max_records: Option<u64>,
-    /// Where the user said nothing: so many records from one partition are enough. For sources that always have more; the
-    /// engine sees to it that such an epoch takes some tens of milliseconds.
+    /// Where the user said nothing: so many records from one partition are enough. The engine chooses the number so that an
+    /// epoch takes some tens of milliseconds, from its planning to its commit.
     pub enough: u64,
     /// The engine's clock, which a test may drive.
     pub now: ProcessingTime,
@@ -152,6 +152,21 @@ impl PlanLimits {
     /// Limits for an epoch that is planned now.
     pub fn new(max_records: Option<u64>, now: ProcessingTime) -> Self {
         PlanLimits { max_records, enough: Self::ENOUGH, now, whole: false }
+    }
+
+    /// Returns how many records of a partition the epoch may take, of a source that has no limits of its own.
+    ///
+    /// ```
+    /// use tidemill_operators::{PlanLimits, ProcessingTime};
+    ///
+    /// let limits = PlanLimits::new(None, ProcessingTime(0)).with_enough(500);
+    /// assert_eq!(limits.records(), 500);
+    /// assert_eq!(limits.whole(true).records(), u64::MAX);
+    /// assert_eq!(PlanLimits::new(Some(20), ProcessingTime(0)).records(), 20);
+    /// ```
+    pub fn records(&self) -> u64 {
+        let enough = if self.whole { u64::MAX } else { self.enough };
+        self.max_records.unwrap_or(enough)
     }
 
     /// The same where so many records of a partition are enough.

@@ -8,6 +8,8 @@ use tidemill_operators::{ErasedOffset, ProcessingTime};
 pub(super) struct Flight {
     pub(super) begun: ProcessingTime,
     pub(super) planned: ProcessingTime,
+    /// How many records of a partition were enough when it was planned.
+    pub(super) enough: u64,
     pub(super) last_read: ProcessingTime,
     pub(super) last_prepared: ProcessingTime,
     pub(super) reads: usize,
@@ -23,6 +25,7 @@ impl Flight {
         Flight {
             begun: now,
             planned: now,
+            enough: u64::MAX,
             last_read: now,
             last_prepared: now,
             reads: 0,

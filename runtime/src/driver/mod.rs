@@ -136,6 +136,8 @@ impl Driver {
             Mode::MicroBatch => due_from(now, options.trigger),
             Mode::Continuous => now + options.checkpoint_interval,
         };
+        let partitions = sources.iter().map(|feed| feed.from.len()).sum();
+        let pace = if control.is_stepped() { Pace::stepped() } else { Pace::new(partitions) };
         let mut driver = Driver {
             progress: Progress { name: layout.query.clone(), mode: options.mode, ..Progress::default() },
             layout,
@@ -147,7 +149,7 @@ impl Driver {
             next: first,
             planned: None,
             read: true,
-            pace: Pace::new(),
+            pace,
             flights: BTreeMap::new(),
             done_sources: 0,
             last_epoch: None,
@@ -236,8 +238,6 @@ impl Driver {
                 flight.read(source, rows, offsets, now);
                 if self.options.mode == Mode::MicroBatch && flight.reads >= self.source_instances {
                     self.read |= Some(epoch) == self.planned;
-                    let most = flight.rows_in.values().copied().max().unwrap_or(0);
-                    self.pace.learn(most, now.since(flight.planned));
                 }
                 false
             }
@@ -339,6 +339,9 @@ impl Driver {
                 }
             }
         }
+        if self.options.mode == Mode::MicroBatch {
+            self.learn_pace(&flight, now);
+        }
         self.report(epoch, &flight, now);
         self.last_commit = now;
         self.tell_sources(&flight);
@@ -347,6 +350,23 @@ impl Driver {
             rows_in = self.progress.num_input_rows, rows_out = self.progress.num_output_rows,
             micros = self.progress.duration_us.trigger_execution, "epoch committed"
         );
+    }
+
+    /// Learns how many records an epoch should take from one that is committed: all of its time counts, its reading, its
+    /// operators and its sinks.
+    fn learn_pace(&mut self, flight: &Flight, now: ProcessingTime) {
+        let records = flight.rows_in.values().sum();
+        let was_limited = self.max_records().is_none() && records >= flight.enough;
+        self.pace.learn(records, flight.enough, now.since(flight.planned.max(self.last_commit)));
+        if was_limited {
+            // What there was at the interval's boundary has not all been taken.
+            self.due = self.due.min(now);
+        }
+    }
+
+    /// How many records of a partition the user lets an epoch take.
+    fn max_records(&self) -> Option<u64> {
+        self.options.max_records_per_epoch.filter(|_| self.options.trigger != Trigger::Once)
     }
 
     /// Tells the sources what nobody will ask for again: with a checkpoint, what is before the oldest epoch kept.
@@ -434,7 +454,8 @@ impl Driver {
             self.control.finish();
             return Ok(Duration::from_millis(100));
         }
-        if (!self.read && !self.plans_ahead) || self.flights.len() >= self.options.max_in_flight {
+        let most = if self.pace.is_known() || self.plans_ahead { self.options.max_in_flight } else { 1 };
+        if (!self.read && !self.plans_ahead) || self.flights.len() >= most {
             return Ok(Duration::from_millis(100));
         }
         let replays = self.keeper.as_ref().is_some_and(Keeper::has_plans);
@@ -461,13 +482,9 @@ impl Driver {
 
     /// Plans an epoch if there is something to read; says whether there was.
     fn plan(&mut self, now: ProcessingTime, wanted: bool) -> Result<bool, RunError> {
-        let max_records = match self.options.trigger {
-            Trigger::Once => None,
-            _ => self.options.max_records_per_epoch,
-        };
-        let limits = PlanLimits::new(max_records, now)
-            .with_enough(self.pace.enough())
-            .whole(self.options.trigger == Trigger::Once);
+        let whole = self.options.trigger == Trigger::Once;
+        let enough = if whole { PlanLimits::ENOUGH } else { self.pace.enough() };
+        let limits = PlanLimits::new(self.max_records(), now).with_enough(enough).whole(whole);
         if let Some(mut plan) =
             self.keeper.as_mut().and_then(|keeper| keeper.planned(self.next, &self.layout))
         {
@@ -533,6 +550,7 @@ impl Driver {
         }
         let mut flight = Flight::new(now);
         flight.planned = self.control.clock.now();
+        flight.enough = self.pace.enough();
         self.flights.insert(plan.epoch, flight);
         self.read = false;
         self.next = self.control.after(plan.epoch);

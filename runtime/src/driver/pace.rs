@@ -1,49 +1,127 @@
-//! How many records an epoch should take of a source that always has more.
+//! How many records an epoch takes of a source that has more, where the user has set no limit.
 //!
-//! Between epochs workers wait for each other, and something is written for each: where an epoch takes a few milliseconds
-//! that is felt, and where it takes seconds nothing can be seen of what has been done. How long so many records take
-//! depends on what is done with them, so it is learnt. What was planned is kept with the checkpoint, and read again as it
-//! was.
+//! Between epochs workers wait for each other, and something is written for each: epochs of a few records waste time, and
+//! epochs of seconds hide what has been done and delay a stop. What a record costs depends on the whole query, its sinks
+//! included, so it is learnt from the time between commits. The limit is decided when an epoch is planned: what was planned
+//! is kept with the checkpoint, and replayed as planned.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tidemill_operators::PlanLimits;
 
-/// An epoch should not take less, nor more.
-const WANTED: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(40);
-/// So many records are enough for one, at least and at most.
-const BOUNDS: RangeInclusive<u64> = 10_000..=16_000_000;
+/// How long the records of an epoch take.
+const WANTED: Duration = Duration::from_millis(25);
+/// How many records the first epoch takes within that time: nothing is known of what they cost.
+const FIRST: u64 = 128;
+/// At most so many records of a partition.
+const MOST: u64 = 16_000_000;
+/// By how much the next epoch may be larger.
+const GROWTH: u64 = 32;
+/// How fast old epochs are forgotten.
+const DECAY: f64 = 0.7;
 
 /// What is learnt from one epoch to the next.
 pub(super) struct Pace {
+    /// How many records of a partition the next epoch takes.
     enough: u64,
+    /// Whether the time of an epoch is known.
+    is_known: bool,
+    /// The cost of an epoch is about `fixed + record * records` seconds: a line through the last epochs.
+    fixed: f64,
+    record: f64,
+    line: Line,
+}
+
+/// Sums for a line through points, of which the latest count most.
+#[derive(Clone, Copy, Default)]
+struct Line {
+    weight: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+}
+
+impl Line {
+    fn add(&mut self, x: f64, y: f64) {
+        let add = |sum: &mut f64, term: f64| *sum = *sum * DECAY + term;
+        add(&mut self.weight, 1.0);
+        add(&mut self.x, x);
+        add(&mut self.y, y);
+        add(&mut self.xx, x * x);
+        add(&mut self.xy, x * y);
+    }
+
+    /// The mean of the points; none if there are none.
+    fn mean(&self) -> Option<(f64, f64)> {
+        (self.weight > 0.0).then(|| (self.x / self.weight, self.y / self.weight))
+    }
+
+    /// The slope, if the points are far enough apart to tell.
+    fn slope(&self) -> Option<f64> {
+        let (x, y) = self.mean()?;
+        let spread = self.xx / self.weight - x * x;
+        (spread >= (0.1 * x).powi(2)).then(|| (self.xy / self.weight - x * y) / spread)
+    }
 }
 
 impl Pace {
-    pub(super) fn new() -> Pace {
-        Pace { enough: PlanLimits::ENOUGH }
+    /// For sources with so many partitions.
+    pub(super) fn new(partitions: usize) -> Pace {
+        let enough = (FIRST / partitions.max(1) as u64).max(1);
+        Pace { enough, is_known: false, fixed: 0.0, record: 0.0, line: Line::default() }
     }
 
-    /// So many records of a partition are enough.
+    /// For a test that steps its epochs: its clock does not tell what records cost.
+    pub(super) fn stepped() -> Pace {
+        Pace { enough: PlanLimits::ENOUGH, ..Pace::new(1) }
+    }
+
+    /// How many records of a partition the next epoch takes.
     pub(super) fn enough(&self) -> u64 {
         self.enough
     }
 
-    /// An epoch has been read, with so many records of one source.
-    pub(super) fn learn(&mut self, records: u64, took: Duration) {
-        // One that took what there was says nothing.
-        if records < self.enough {
+    /// Whether the time of an epoch is known. Until then epochs are planned one by one.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// Learns from an epoch, planned when so many records of a partition were `enough`, that was committed that long after
+    /// its planning, or after the last commit.
+    pub(super) fn learn(&mut self, records: u64, enough: u64, took: Duration) {
+        if records == 0 {
             return;
         }
-        let next = if took < *WANTED.start() {
-            self.enough.saturating_mul(2)
-        } else if took > *WANTED.end() {
-            self.enough / 2
-        } else {
-            return;
+        self.is_known = true;
+        let (x, y) = (records as f64, took.as_secs_f64());
+        let expected = self.fixed + self.record * x;
+        let is_large = self.line.mean().is_none_or(|(mean, _)| x >= 0.5 * mean);
+        if is_large && y > 2.0 * expected {
+            // Nothing is known yet, or records cost more than before: all of it may be their cost.
+            self.line = Line::default();
+            (self.fixed, self.record) = (0.0, y / x);
+        }
+        self.line.add(x, y);
+        let (mean_x, mean_y) = self.line.mean().unwrap_or((x, y));
+        let slope = self.line.slope();
+        let record = match slope {
+            // Larger epochs took no longer: no sign that records cost anything.
+            Some(slope) if slope <= 0.0 => self.record / 2.0,
+            Some(slope) => slope,
+            // All epochs were alike: the next one is larger, to learn what records cost.
+            None => self.record * (y / expected).clamp(0.5, 0.9),
         };
-        self.enough = next.clamp(*BOUNDS.start(), *BOUNDS.end());
+        // No record costs more than its share of the epoch.
+        self.record = record.min(y / x).min(mean_y / mean_x);
+        let fixed = (mean_y - self.record * mean_x).max(0.0);
+        self.fixed = if slope.is_some() { fixed } else { fixed.min(self.fixed) };
+        // Where an epoch costs much by itself, as much again for its records.
+        let fits = WANTED.as_secs_f64().max(self.fixed) / self.record.max(1e-12);
+        // How many partitions gave what they were asked for.
+        let full = (x / enough as f64).max(1.0);
+        let most = if records >= enough { enough.saturating_mul(GROWTH) } else { self.enough };
+        self.enough = ((fits / full) as u64).clamp(1, most.clamp(1, MOST));
     }
 }
 
@@ -51,31 +129,88 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// What is enough after many epochs at so many records in a millisecond.
-    fn settles_at(pace: &mut Pace, per_millisecond: u64) -> u64 {
-        for _ in 0..20 {
-            let records = pace.enough();
-            pace.learn(records, Duration::from_millis(records / per_millisecond));
+    /// The rows and the time of the last of so many epochs, whose cost is that.
+    fn run(pace: &mut Pace, epochs: usize, fixed: Duration, nanos_a_row: u64) -> (u64, Duration) {
+        let mut last = (0, Duration::ZERO);
+        for _ in 0..epochs {
+            let rows = pace.enough();
+            last = (rows, fixed + Duration::from_nanos(nanos_a_row * rows));
+            pace.learn(rows, rows, last.1);
         }
-        pace.enough()
+        last
     }
 
     #[test]
-    fn epochs_take_tens_of_milliseconds_whatever_is_done_with_records() {
-        let mut pace = Pace::new();
-        for per_millisecond in [1_000, 100_000, 10_000, 300] {
-            let took = Duration::from_millis(settles_at(&mut pace, per_millisecond) / per_millisecond);
-            assert!(WANTED.contains(&took), "{took:?}");
+    fn epochs_take_tens_of_milliseconds_whatever_rows_cost() {
+        let mut pace = Pace::new(1);
+        let (first, took) = run(&mut pace, 1, Duration::ZERO, 1_000_000);
+        assert_eq!((first, took), (FIRST, Duration::from_millis(128)));
+        for nanos in [1_000_000, 100, 20_000, 10, 5_000_000, 1_000] {
+            let (rows, took) = run(&mut pace, 40, Duration::ZERO, nanos);
+            let wanted = took > WANTED / 2 && took < 2 * WANTED || rows == 4;
+            assert!(wanted, "{nanos} ns: {rows} rows in {took:?}");
         }
-        assert_eq!(settles_at(&mut pace, 1), *BOUNDS.start());
-        assert_eq!(settles_at(&mut pace, 100_000_000), *BOUNDS.end());
     }
 
     #[test]
-    fn an_epoch_that_took_what_there_was_says_nothing() {
-        let mut pace = Pace::new();
-        pace.learn(PlanLimits::ENOUGH - 1, Duration::ZERO);
-        pace.learn(5, Duration::from_secs(5));
-        assert_eq!(pace.enough(), PlanLimits::ENOUGH);
+    fn cheap_rows_reach_full_epochs_in_few_steps() {
+        let mut pace = Pace::new(1);
+        // The first epoch waits for threads to start, too.
+        pace.learn(pace.enough(), pace.enough(), Duration::from_millis(3));
+        let (rows, _) = run(&mut pace, 6, Duration::from_micros(300), 12);
+        assert!(rows > 1_000_000, "{rows}");
+    }
+
+    #[test]
+    fn costly_commits_do_not_make_epochs_small() {
+        let mut pace = Pace::new(1);
+        let (rows, _) = run(&mut pace, 60, Duration::from_millis(80), 1_000);
+        assert!((40_000..200_000).contains(&rows), "{rows}");
+        // A commit that once takes a second is soon forgotten.
+        pace.learn(rows, rows, Duration::from_secs(1));
+        let (rows, _) = run(&mut pace, 60, Duration::from_millis(80), 1_000);
+        assert!(rows > 40_000, "{rows}");
+    }
+
+    #[test]
+    fn rows_that_become_slow_make_next_epoch_small() {
+        let mut pace = Pace::new(1);
+        let (rows, _) = run(&mut pace, 40, Duration::from_millis(2), 100);
+        assert!(rows > 100_000, "{rows}");
+        pace.learn(rows, rows, Duration::from_millis(rows));
+        assert!(pace.enough() <= 30, "{}", pace.enough());
+    }
+
+    #[test]
+    fn epoch_that_took_all_there_was_does_not_raise_limit() {
+        let mut pace = Pace::new(1);
+        for _ in 0..100 {
+            pace.learn(5, pace.enough(), Duration::from_micros(100));
+            assert!(pace.enough() <= FIRST);
+        }
+    }
+
+    #[test]
+    fn epochs_planned_ahead_reach_wanted_time() {
+        let mut pace = Pace::new(1);
+        for nanos in [1_000, 100_000, 20] {
+            // Each is planned before the one before it is committed.
+            let mut ahead = pace.enough();
+            for _ in 0..60 {
+                let rows = std::mem::replace(&mut ahead, pace.enough());
+                pace.learn(rows, rows, Duration::from_micros(100) + Duration::from_nanos(nanos * rows));
+            }
+            let took = Duration::from_nanos(nanos * pace.enough());
+            assert!(took > WANTED / 2 && took < 2 * WANTED, "{nanos} ns: {took:?}");
+        }
+    }
+
+    #[test]
+    fn single_full_partition_of_many_reaches_wanted_time() {
+        let mut pace = Pace::new(64);
+        assert_eq!(pace.enough(), 2);
+        // The others have nothing.
+        let (rows, took) = run(&mut pace, 40, Duration::ZERO, 1_000);
+        assert!(took > WANTED / 2, "{rows} rows in {took:?}");
     }
 }

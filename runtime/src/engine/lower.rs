@@ -18,6 +18,7 @@ use super::sink::sink;
 use super::source::{Setting, SourceStatus, source};
 use super::stateful::{Role, StatefulInput, stateful};
 use super::stateless::{Edge, copies, stateless};
+use super::turns::Rounds;
 use crate::control::Control;
 use crate::error::{RunError, Site};
 use crate::ledger::{DomainId, DomainSpec, PartitionSpec};
@@ -175,7 +176,7 @@ impl Layout {
     }
 
     /// An upper bound on the operators that a row passes on its way (an aggregation is two).
-    fn hops(&self) -> u64 {
+    pub(crate) fn hops(&self) -> u64 {
         2 * self.nodes.len() as u64
     }
 
@@ -266,6 +267,7 @@ impl Layout {
             consumers,
             edges: BTreeMap::new(),
             statuses: BTreeMap::new(),
+            rounds: Rc::default(),
             restored: BTreeMap::new(),
         };
         building.restore()?;
@@ -317,6 +319,8 @@ struct Building<'a, 'scope> {
     consumers: BTreeMap<(NodeId, usize), usize>,
     edges: BTreeMap<(NodeId, usize), Edge<'scope>>,
     statuses: BTreeMap<NodeId, Rc<SourceStatus>>,
+    /// Which source's turn it is to be read.
+    rounds: Rc<Rounds>,
     /// Operators that have been given their state back.
     restored: BTreeMap<NodeId, Box<dyn Operator>>,
 }
@@ -404,7 +408,9 @@ impl<'scope> Building<'_, 'scope> {
         let fed = self.layout.reader_of(node.id, self.control.workers);
         let announces =
             self.layout.announces(node.id, self.control.mode, self.control.workers, &self.control.resume);
-        let setting = Setting { node, source: from, worker: self.worker, status, hops, fed, announces };
+        let rounds = Rc::clone(&self.rounds);
+        let setting =
+            Setting { node, source: from, worker: self.worker, status, hops, fed, announces, rounds };
         let edge = source(self.scope, setting, Arc::clone(self.control));
         self.keep(node.id, [(0, edge)]);
     }

@@ -17,6 +17,7 @@ mod ticket;
 mod time;
 #[cfg(test)]
 mod timer_tests;
+mod turns;
 mod worker;
 
 pub(crate) use self::assigner::{from_origin, origin};

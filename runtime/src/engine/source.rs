@@ -1,8 +1,9 @@
 //! Reads the partitions of a source that fall to a worker.
 //!
 //! Micro-batch: each planned epoch is read to its planned ends, then the next. Continuous: whatever there is, in the
-//! epoch that the driver has called. Either way one batch per partition and activation, so that what is read flows on
-//! before more is read; and nothing while too much is on its way already.
+//! epoch that the driver has called. Either way at most one batch per partition and activation, and no more rows than the
+//! worker processes in some milliseconds ([`crate::flow`]), so that what is read flows on before more is read; and nothing
+//! while too much is on its way already.
 //!
 //! Where a partition has much to give and only a chain of steps on this worker takes it, the batch is a feed: the chain
 //! reads the rows itself, in its own loop. Until it has, this operator leaves the reader alone and stays in its epoch.
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{
-    DynReader, DynSource, Epoch, EventTime, Mode, Poll, Polled, ProcessingTime, ReaderContext, SourceError,
+    Batch, Cloner, DynReader, DynSource, Epoch, EventTime, Mode, Poll, Polled, ReaderContext, SourceError,
     Waker,
 };
 use timely::container::NoopBuilder;
@@ -31,6 +32,7 @@ use super::host::{Alarm, enter, steps, waker};
 use super::parcel::Parcel;
 use super::stateless::Edge;
 use super::ticket::Ticket;
+use super::turns::{Rounds, Turns};
 use crate::control::{Control, Event};
 use crate::error::{RunError, Site};
 use crate::ledger::DomainId;
@@ -38,11 +40,7 @@ use crate::ledger::DomainId;
 /// How many rows are asked for at once; the reader may make it less for large rows.
 const ROWS: usize = 8_192;
 /// How many rows a feed may be read for.
-const FEED: std::ops::RangeInclusive<usize> = 64..=2 * ROWS;
-/// The rows of the first one.
-const FIRST_FEED: usize = 1_024;
-/// If reading a feed takes longer, the next one is smaller: in between, epochs end and queries are stopped.
-const FEED_TAKES: Duration = Duration::from_millis(5);
+const FEED: usize = 2 * ROWS;
 
 /// What the operators on the same worker may know of a source: since which step it has ended, or had nothing to read.
 #[derive(Debug, Default)]
@@ -96,6 +94,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) fed: Option<NodeId>,
     /// The domains to which batches are announced.
     pub(crate) announces: Option<Arc<[DomainId]>>,
+    /// Which source's turn it is to be read.
+    pub(crate) rounds: Rc<Rounds>,
 }
 
 /// Builds the operator.
@@ -104,7 +104,7 @@ pub(crate) fn source<'scope>(
     setting: Setting<'_>,
     control: Arc<Control>,
 ) -> Edge<'scope> {
-    let Setting { node, source, worker, status, hops, fed, announces } = setting;
+    let Setting { node, source, worker, status, hops, fed, announces, rounds } = setting;
     let mut builder = OperatorBuilder::new(node.label(), scope);
     let (output, stream) = builder.new_output::<Parcel>();
     let address = builder.operator_info().address;
@@ -122,19 +122,24 @@ pub(crate) fn source<'scope>(
         })
     };
     let first = control.resume.first();
+    let sliced = is_sliced(&**source);
+    let wake = scope.activator_for(address);
+    let wake = Box::new(move || wake.activate());
     let reading = Reading {
         node: node.clone(),
         source: Arc::clone(source),
         worker,
         status,
         readers: None,
-        sliced: is_sliced(&**source),
+        sliced,
+        turns: Turns::new(rounds, first, (control.mode == Mode::MicroBatch, sliced), wake),
         hops,
         counted_idle: false,
         waker: for_readers,
         fed,
         announces,
-        feeds: Feeds { most: FIRST_FEED, since: None, done: own },
+        lent: None,
+        done: own,
         output: OutputBuilder::from(output),
         epoch: first,
         left: None,
@@ -172,8 +177,6 @@ struct Part {
     done: bool,
     /// Whether it gave as much as it was asked for, so that a feed is worth while.
     abundant: bool,
-    /// Whether a feed of it is on its way, or being read.
-    lent: bool,
     /// When a batch was last sent, for the operators on this worker.
     sent: Rc<Cell<u64>>,
     /// Where the readers read slices of a sequence: what the ledger knows of the rank of the next row.
@@ -189,25 +192,6 @@ impl Part {
     }
 }
 
-/// How feeds are handed out.
-struct Feeds {
-    /// The rows of one.
-    most: usize,
-    /// When those that are on their way were sent.
-    since: Option<ProcessingTime>,
-    /// Called when one has been read.
-    done: Waker,
-}
-
-impl Feeds {
-    /// All that were on their way have been read: the next ones are such that it takes neither too long nor too many.
-    fn back(&mut self, now: ProcessingTime) {
-        let Some(since) = self.since.take() else { return };
-        let most = if now.since(since) > FEED_TAKES { self.most / 2 } else { self.most * 2 };
-        self.most = most.clamp(*FEED.start(), *FEED.end());
-    }
-}
-
 struct Reading {
     node: Node,
     source: Arc<dyn DynSource>,
@@ -216,6 +200,7 @@ struct Reading {
     readers: Option<Vec<Part>>,
     /// Whether the partitions are slices of fewer sequences.
     sliced: bool,
+    turns: Turns,
     /// An upper bound on the operators that a row passes.
     hops: u64,
     /// Whether the driver has been told that there is nothing to read.
@@ -223,7 +208,10 @@ struct Reading {
     waker: Waker,
     fed: Option<NodeId>,
     announces: Option<Arc<[DomainId]>>,
-    feeds: Feeds,
+    /// The place of the partition of which a feed is on its way, or being read.
+    lent: Option<usize>,
+    /// Called when a feed has been read.
+    done: Waker,
     output: OutputBuilder<Time, NoopBuilder<Parcel>>,
     epoch: Epoch,
     /// The last epoch that it has read.
@@ -311,7 +299,6 @@ impl Reading {
                 had_ended: false,
                 done: false,
                 abundant,
-                lent: false,
                 sent,
                 rank,
                 told_end: false,
@@ -352,6 +339,7 @@ impl Reading {
             if self.readers.iter().flatten().all(|part| part.done) {
                 self.leave()?;
                 self.downgrade(capability);
+                self.turns.end_epoch(Some(self.epoch));
                 self.planned = false;
                 if budget > 0 {
                     continue;
@@ -380,7 +368,7 @@ impl Reading {
             return Ok(false);
         }
         let (found, rows) = self.poll_all(capability)?;
-        self.status.more.set(self.feeds.since.is_some() || rows > 0 && matches!(found, Found::More));
+        self.status.more.set(self.lent.is_some() || rows > 0 && matches!(found, Found::More));
         if self.readers.iter().flatten().all(|part| part.ended) {
             self.leave()?;
             return Ok(false);
@@ -404,101 +392,108 @@ impl Reading {
         Ok(true)
     }
 
-    /// Takes account of the feeds that have been read; false while there are others.
+    /// Takes account of a feed that has been read; false while there is one that has not been.
     fn take_back(&mut self) -> Result<bool, SourceError> {
-        let mut rows = 0;
-        let mut all_back = true;
-        for part in self.readers.iter_mut().flatten().filter(|part| part.lent) {
-            let Some(polled) = part.reader.polled() else {
-                all_back = false;
-                continue;
-            };
-            let polled = polled?;
-            part.lent = false;
-            rows += polled.rows;
-            settle(part, &polled, self.node.id, self.epoch, &self.control);
+        let Some(place) = self.lent else { return Ok(true) };
+        let readers = self.readers.as_mut().map_or(&mut [][..], Vec::as_mut_slice);
+        let places = readers.len();
+        let Some(part) = readers.get_mut(place) else { return Ok(true) };
+        let Some(polled) = part.reader.polled() else { return Ok(false) };
+        let polled = polled?;
+        self.lent = None;
+        settle(part, &polled, self.node.id, self.epoch, &self.control);
+        let has_more = polled.poll == Poll::Ready && !part.done;
+        self.turns.took(place, places, polled.rows, has_more);
+        if self.turns.is_round_over() {
+            self.turns.end_round();
         }
+        self.control.flow.lends(self.worker, false);
         self.reach();
-        self.count(rows, self.fed);
-        if all_back && self.feeds.since.is_some() {
-            self.feeds.back(self.control.clock.now());
-        }
-        Ok(all_back)
+        self.count(polled.rows, self.fed);
+        Ok(true)
     }
 
-    /// Polls every partition once.
+    /// Polls the partitions whose turn it is, each once at most on average.
     fn poll_all(&mut self, capability: &Option<Capability<Time>>) -> Result<(Found, usize), SourceError> {
         if self.control.must_pause(self.epoch) {
             return Ok((Found::Paused, 0));
         }
-        let (mut more, mut again, mut total) = (false, None::<Duration>, 0);
-        let mut lent = false;
+        if self.turns.must_wait() {
+            return Ok((Found::Paused, 0));
+        }
         let cloner = self.node.outputs.first().copied().flatten();
         let mut session = self.output.activate();
-        if self.sliced
-            && let Some(readers) = &mut self.readers
-        {
+        let readers = self.readers.as_mut().map_or(&mut [][..], Vec::as_mut_slice);
+        if self.sliced {
             // Slices of a sequence are read in the order of the sequence, one at a time.
             readers.sort_by_key(|part| part.reader.rank());
         }
-        for part in self.readers.iter_mut().flatten() {
-            if part.ended || part.done {
-                continue;
-            }
-            if part.abundant
-                && self.fed.is_some()
-                && let Some(capability) = capability
-            {
-                let batch = part.reader.feed(self.feeds.most, &self.feeds.done);
-                let ticket = self
-                    .announces
-                    .as_ref()
-                    .map(|domains| Ticket::announce(&self.control, domains, part.origin, part.reader.rank()));
-                part.sent.set(steps());
-                let mut parcel = Parcel::new(batch.with_origin(part.origin)).with_ticket(ticket);
-                session.session_with_builder(capability).give_container(&mut parcel);
-                (part.lent, lent) = (true, true);
-                if self.sliced {
+        let places = readers.len();
+        let open = readers.iter().filter(|part| !part.ended && !part.done).count();
+        let portion = self.control.flow.portion(self.worker);
+        let (mut budget, mut total, mut visits) = (portion, 0, 0);
+        let (mut place, mut again, mut follows) = (self.turns.place(), None::<Duration>, None);
+        // Partitions that are not looked at may have more.
+        let mut more = self.turns.begins_in_middle();
+        let (control, announces) = (&self.control, &self.announces);
+        let mut send = |part: &Part, rank: u64, batch: Batch, cloner: Option<Cloner>| {
+            let Some(capability) = capability else { return };
+            let ticket =
+                announces.as_ref().map(|domains| Ticket::announce(control, domains, part.origin, rank));
+            part.sent.set(steps());
+            let mut parcel = Parcel::new(batch.with_origin(part.origin)).copyable(cloner).with_ticket(ticket);
+            session.session_with_builder(capability).give_container(&mut parcel);
+        };
+        while visits < places && budget > 0 {
+            visits += 1;
+            let Some(part) = readers.get_mut(place) else { break };
+            let share = self.turns.share(portion, open).min(budget);
+            let feeds = part.abundant && self.fed.is_some();
+            let (mut rows, mut has_more) = (0, false);
+            if part.ended || part.done || (feeds && self.lent.is_some()) {
+                // Not now.
+            } else if feeds && capability.is_some() {
+                let share = share.min(FEED);
+                let (rank, batch) = (part.reader.rank(), part.reader.feed(share, &self.done));
+                send(part, rank, batch, None);
+                self.lent = Some(place);
+                budget -= share;
+                follows = Some(place + 1).filter(|next| *next < places);
+                if self.sliced || self.control.mode == Mode::MicroBatch {
                     break;
                 }
-                continue;
-            }
-            let rank = if self.announces.is_some() { part.reader.rank() } else { 0 };
-            let (batch, polled) = part.reader.poll(ROWS)?;
-            let Polled { rows, poll, .. } = polled;
-            total += rows;
-            if rows > 0
-                && let Some(capability) = capability
-            {
-                let ticket = self
-                    .announces
-                    .as_ref()
-                    .map(|domains| Ticket::announce(&self.control, domains, part.origin, rank));
-                part.sent.set(steps());
-                let mut parcel =
-                    Parcel::new(batch.with_origin(part.origin)).copyable(cloner).with_ticket(ticket);
-                session.session_with_builder(capability).give_container(&mut parcel);
-            }
-            match poll {
-                Poll::Ready => more = true,
-                Poll::Idle | Poll::End => {}
-                Poll::IdleUntil(at) => {
+            } else {
+                let rank = if self.announces.is_some() { part.reader.rank() } else { 0 };
+                let (batch, polled) = part.reader.poll(share.min(ROWS))?;
+                rows = polled.rows;
+                if rows > 0 {
+                    send(part, rank, batch, cloner);
+                }
+                total += rows;
+                budget = budget.saturating_sub(rows);
+                if let Poll::IdleUntil(at) = polled.poll {
                     let delay = at.since(self.control.clock.now()).max(Duration::from_micros(1));
                     again = Some(again.map_or(delay, |d| d.min(delay)));
                 }
+                settle(part, &polled, self.node.id, self.epoch, &self.control);
+                has_more = polled.poll == Poll::Ready;
+                more |= has_more || (self.sliced && rows > 0);
+                has_more &= !part.done || self.sliced;
             }
-            settle(part, &polled, self.node.id, self.epoch, &self.control);
-            if self.sliced && (rows > 0 || poll == Poll::Ready) {
-                more = true;
-                break;
-            }
+            let Some(next) = self.turns.took(place, places, rows, has_more) else { break };
+            place = next;
         }
         drop(session);
+        more |= budget == 0;
+        self.turns.set_place(follows.unwrap_or(place));
         self.count(total, None);
         self.reach();
-        if lent {
-            self.feeds.since = Some(self.control.clock.now());
+        if self.lent.is_some() {
+            self.control.flow.lends(self.worker, true);
             return Ok((Found::Paused, total));
+        }
+        if !more || self.turns.is_round_over() {
+            self.turns.end_round();
         }
         let found = if more { Found::More } else { Found::Nothing(again) };
         Ok((found, total))
@@ -507,6 +502,7 @@ impl Reading {
     /// Counts rows that have been read; those of a feed have not been counted where they were taken.
     fn count(&mut self, rows: usize, taker: Option<NodeId>) {
         if rows > 0 {
+            self.control.flow.read(self.worker, rows);
             let rows = rows as u64;
             self.rows += rows;
             if let Some(metrics) = self.control.node(self.node.id) {
@@ -521,9 +517,10 @@ impl Reading {
 
     /// Tells the ledger what the readers of slices have read, and the operators of this worker what has ended.
     fn reach(&mut self) {
-        let Reading { control, worker, readers, sliced, announces, .. } = self;
+        let Reading { control, worker, readers, sliced, announces, lent, .. } = self;
         let mut moved = false;
-        for part in readers.iter_mut().flatten().filter(|part| !part.lent) {
+        for part in readers.iter_mut().flatten().enumerate().filter(|(place, _)| Some(*place) != *lent) {
+            let part = part.1;
             if part.ended && !std::mem::replace(&mut part.told_end, true) {
                 moved = true;
             }
@@ -569,6 +566,7 @@ impl Reading {
 
     fn finish(&mut self) {
         self.readers = None;
+        self.turns.end_epoch(None);
         self.status.more.set(false);
         let last = match self.control.mode {
             Mode::MicroBatch => self.left,
@@ -576,24 +574,5 @@ impl Reading {
         };
         self.control.set_source_idle(self.node.id, self.worker, true);
         self.control.tell(Event::SourceDone { last });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn feeds_become_smaller_where_reading_them_takes_long_and_large_again() {
-        let mut feeds = Feeds { most: *FEED.end(), since: None, done: Waker::new(|| {}) };
-        let mut read = |took: Duration| {
-            feeds.since = Some(ProcessingTime(1_000));
-            feeds.back(ProcessingTime(1_000) + took);
-            feeds.most
-        };
-        assert_eq!(read(FEED_TAKES * 2), *FEED.end() / 2);
-        assert_eq!((0..20).map(|_| read(FEED_TAKES * 2)).last(), Some(*FEED.start()));
-        assert_eq!(read(Duration::ZERO), 2 * *FEED.start());
-        assert_eq!((0..20).map(|_| read(Duration::ZERO)).last(), Some(*FEED.end()));
     }
 }

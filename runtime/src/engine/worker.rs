@@ -119,18 +119,31 @@ fn run(allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle
         let mut turn = sim::WorkerTurn::here();
         while worker.has_dataflows() && !control.has_ended() {
             count_step();
-            match &mut turn {
-                None => drop(worker.step_or_park(None)),
+            let worked = match &mut turn {
+                None => step(&mut worker),
                 Some(turn) => simulated_step(&mut worker, turn, control),
-            }
+            };
+            control.flow.ends_step(index, worked, || control.clock.now());
         }
     });
     // What a user's values do when they are dropped is the user's code too.
     guard(index, layout, control, move || within(DROP, || drop(worker)));
 }
 
+/// Steps, or parks if there is nothing to do; returns whether an operator ran.
+fn step(worker: &mut Worker) -> bool {
+    let before = running();
+    enter(NOBODY);
+    worker.step_or_park(None);
+    let has_worked = running() != NOBODY;
+    if !has_worked {
+        enter(before);
+    }
+    has_worked
+}
+
 /// A step in a simulation: timers are the simulation's, and whether an operator ran decides whether the worker parks.
-fn simulated_step(worker: &mut Worker, turn: &mut sim::WorkerTurn, control: &Control) {
+fn simulated_step(worker: &mut Worker, turn: &mut sim::WorkerTurn, control: &Control) -> bool {
     let next = ring_alarms(turn.now());
     enter(NOBODY);
     worker.step();
@@ -139,6 +152,7 @@ fn simulated_step(worker: &mut Worker, turn: &mut sim::WorkerTurn, control: &Con
         turn.violated(&problem);
     }
     turn.stepped(has_worked, next);
+    has_worked
 }
 
 fn build(worker: &mut Worker, index: usize, layout: &Layout, control: &Arc<Control>) {

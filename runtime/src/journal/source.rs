@@ -207,7 +207,7 @@ where
     fn latest(&self, partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
         let queue = self.runs().partitions.get(&partition).map(|partition| Arc::clone(&partition.queue));
         let Some(queue) = queue else { return Ok(*from) };
-        let most = from.saturating_add(limits.max_records.unwrap_or(u64::MAX));
+        let most = from.saturating_add(limits.records());
         Ok(queue.end(*from)?.clamp(*from, most))
     }
 

@@ -22,6 +22,13 @@ use super::watch::Watch;
 /// How much is read at once.
 const BLOCK: u64 = 256 * 1024;
 
+/// How many bytes an epoch takes, unless the user says so.
+const PORTION: u64 = 256 * 1024 * 1024;
+
+/// Up to how many records of an epoch are counted. Where it takes more, they are cheap and their bytes are estimated: each
+/// byte would be read twice.
+const COUNTED: u64 = 20_000;
+
 /// What the user has said about a file source.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -30,7 +37,7 @@ pub(super) struct Settings {
     pub(super) bounded: bool,
     pub(super) follow: bool,
     pub(super) max_files: Option<u64>,
-    pub(super) max_bytes: u64,
+    pub(super) max_bytes: Option<u64>,
     pub(super) interval: Duration,
     pub(super) block: u64,
     pub(super) splitting: Splitting,
@@ -51,7 +58,7 @@ impl Settings {
             bounded: false,
             follow: false,
             max_files: None,
-            max_bytes: 256 * 1024 * 1024,
+            max_bytes: None,
             interval: Duration::from_millis(100),
             block: BLOCK,
             splitting,
@@ -110,6 +117,8 @@ pub(super) struct Catalogue {
     released: Position,
     /// Where it is released within a long line.
     long_line: LongLine,
+    /// How long records are, once some have been counted.
+    record_bytes: Option<f64>,
     /// Whether the query is to end with the files that are known.
     frozen: bool,
     /// Where what was found is kept, so that a later run counts the same blocks.
@@ -394,14 +403,26 @@ impl Catalogue {
     pub(super) fn release(&mut self, settings: &Settings, limits: &PlanLimits) -> Result<(), SourceError> {
         self.ensure_listed(settings)?;
         let backlog = (self.total.saturating_sub(self.released.block)).saturating_mul(settings.block);
-        if limits.whole || backlog < settings.max_bytes || settings.max_files.is_some() {
+        let is_limited = settings.max_files.is_some() || settings.max_bytes.is_some();
+        let mut max_bytes = settings.max_bytes.unwrap_or(PORTION);
+        if limits.whole || backlog < max_bytes || settings.max_files.is_some() {
             self.list(settings, Some(limits.now))?;
         }
         if limits.whole {
             self.released = self.released.max(Position { block: self.total, byte: 0 });
             return Ok(());
         }
-        let mut records = limits.max_records.map(|most| most.max(1));
+        let mut most_records = limits.max_records;
+        if most_records.is_none() && !is_limited {
+            let enough = limits.enough.saturating_mul(u64::from(settings.partitions));
+            if enough < COUNTED {
+                most_records = Some(enough);
+            } else if let Some(length) = self.record_bytes {
+                max_bytes = max_bytes.min((enough as f64 * length) as u64);
+            }
+        }
+        let most_records = most_records.map(|most| most.max(1));
+        let mut records = most_records;
         let (mut bytes, mut files, mut last) = (0u64, 0, None);
         while let Some(block) = self.block(self.released.block, settings) {
             if last.as_ref() != Some(&block.path) {
@@ -411,7 +432,7 @@ impl Catalogue {
                 }
             }
             let size = (block.end - block.start).saturating_sub(self.released.byte);
-            if bytes > 0 && bytes.saturating_add(size) > settings.max_bytes {
+            if bytes > 0 && bytes.saturating_add(size) > max_bytes {
                 break;
             }
             if let Some(left) = &mut records {
@@ -419,14 +440,20 @@ impl Catalogue {
                     break;
                 }
                 let byte = self.released.byte;
-                if let Some(byte) = count(settings, &block, byte, left, &mut self.long_line)? {
-                    self.released.byte = byte;
+                if let Some(end) = count(settings, &block, byte, left, &mut self.long_line)? {
+                    bytes = bytes.saturating_add(end.saturating_sub(byte));
+                    self.released.byte = end;
                     break;
                 }
             }
             bytes = bytes.saturating_add(size);
             self.released = Position { block: self.released.block + 1, byte: 0 };
             last = Some(block.path);
+        }
+        if let (Some(most), Some(left)) = (most_records, records)
+            && most > left
+        {
+            self.record_bytes = Some(bytes as f64 / (most - left) as f64);
         }
         Ok(())
     }

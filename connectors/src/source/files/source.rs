@@ -179,10 +179,11 @@ impl<F: Format> FileSource<F> {
         self.set(|settings| settings.max_files = Some(files))
     }
 
-    /// About how many bytes an epoch may read, in whole blocks and at least one; 256 MiB unless said.
+    /// About how many bytes an epoch may read, in whole blocks and at least one. Unless said, as many as take some tens of
+    /// milliseconds until their commit, and at most 256 MiB.
     #[must_use]
     pub fn max_bytes_per_epoch(self, bytes: u64) -> Self {
-        self.set(|settings| settings.max_bytes = bytes)
+        self.set(|settings| settings.max_bytes = Some(bytes))
     }
 
     /// Sets how often continuous mode looks for new files, and for new lines in followed ones: every 100 ms by default.

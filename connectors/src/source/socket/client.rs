@@ -115,7 +115,7 @@ impl Source for SocketSource {
     }
 
     fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
-        let most = from.saturating_add(limits.max_records.unwrap_or(u64::MAX));
+        let most = from.saturating_add(limits.records());
         Ok(lock(&self.slot).latest(*from).min(most))
     }
 

@@ -152,7 +152,7 @@ impl Source for ListenerSource {
     }
 
     fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
-        let most = from.saturating_add(limits.max_records.unwrap_or(u64::MAX));
+        let most = from.saturating_add(limits.records());
         Ok(lock(&self.slot).latest(*from).min(most))
     }
 

@@ -101,7 +101,7 @@ impl<T: Data + Clone + Sync> Source for SimSource<T> {
 
     fn latest(&self, partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
         turn::point("source.latest");
-        let most = from.saturating_add(limits.max_records.unwrap_or(u64::MAX));
+        let most = from.saturating_add(limits.records());
         Ok(self.arrived(partition, limits.now).clamp(*from, most))
     }
 

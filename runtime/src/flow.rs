@@ -1,0 +1,318 @@
+//! How many rows a worker reads at once, and how many may be queued for it: those that it processes in some milliseconds.
+//!
+//! Timely's queues are unbounded, so sources pause. A bound in rows alone would be minutes where a function is slow, and the
+//! end of an epoch or a stop would wait for them. So each worker measures what a row costs: the time of its steps, over all
+//! the rows that it took in them. The clock is read once a step.
+//!
+//! A row takes a step for each operator on its way, so a measurement lasts as many steps as rows may need to pass, or until
+//! the worker parks or has spent [`STEP`]. Bounds fall at once. They rise by doubling, and not again before rows have passed.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use tidemill_operators::ProcessingTime;
+
+/// How long a step of a worker should take: between steps epochs end and queries stop.
+const STEP: Duration = Duration::from_millis(5);
+/// For how long a worker may have rows queued.
+const QUEUED: Duration = Duration::from_millis(25);
+/// More rows are not worth counting.
+const MOST: i64 = 1 << 20;
+
+/// The bounds of all workers.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    max_queued: i64,
+    /// How many steps a row may need to pass all operators.
+    hops: i64,
+    workers: Vec<CachePadded<Worker>>,
+}
+
+/// What a worker has measured. Others read only `queue`.
+#[derive(Debug)]
+struct Worker {
+    /// How many rows it processes within [`QUEUED`].
+    queue: AtomicI64,
+    /// How many rows each of its sources may read in a step.
+    portion: AtomicI64,
+    /// Whether a source has lent a reader whose rows are yet to be counted.
+    lent: AtomicBool,
+    /// Since the last measurement: rows that its sources have read, and how often they have read any.
+    read: AtomicI64,
+    reads: AtomicI64,
+    /// The rows that came from other workers.
+    received: AtomicI64,
+    /// The rows sent to each other worker.
+    sent: Vec<AtomicI64>,
+    /// The steps, and their time in microseconds.
+    steps: AtomicI64,
+    busy: AtomicI64,
+    /// The steps since a bound has risen.
+    settled: AtomicI64,
+    /// When the last step ended.
+    ended: AtomicI64,
+}
+
+/// Only its own worker writes to it.
+fn add(counter: &AtomicI64, number: i64) {
+    counter.store(counter.load(Relaxed).saturating_add(number), Relaxed);
+}
+
+fn rows(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// How many of these rows fit in `time`, if they took so many microseconds.
+fn fitting(rows: i64, micros: i64, time: Duration) -> i64 {
+    let time = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    rows.saturating_mul(time) / micros.max(1)
+}
+
+impl Flow {
+    /// The bounds of workers through whose dataflow rows pass in at most `hops` steps.
+    pub(crate) fn new(workers: usize, hops: u64, max_queued: usize) -> Flow {
+        let worker = || Worker {
+            queue: AtomicI64::new(1),
+            portion: AtomicI64::new(1),
+            lent: AtomicBool::new(false),
+            read: AtomicI64::new(0),
+            reads: AtomicI64::new(0),
+            received: AtomicI64::new(0),
+            sent: (0..workers).map(|_| AtomicI64::new(0)).collect(),
+            steps: AtomicI64::new(0),
+            busy: AtomicI64::new(0),
+            settled: AtomicI64::new(0),
+            ended: AtomicI64::new(i64::MAX),
+        };
+        Flow {
+            max_queued: rows(max_queued),
+            hops: i64::try_from(hops).unwrap_or(i64::MAX),
+            workers: (0..workers).map(|_| CachePadded::new(worker())).collect(),
+        }
+    }
+
+    /// The bounds of a query that a test steps: its clock does not tell what rows cost.
+    pub(crate) fn stepped(max_queued: usize) -> Flow {
+        Flow { max_queued: rows(max_queued), hops: 0, workers: Vec::new() }
+    }
+
+    /// How many rows may be queued for a worker.
+    pub(crate) fn bound(&self, worker: usize) -> i64 {
+        self.workers.get(worker).map_or(MOST, |worker| worker.queue.load(Relaxed)).min(self.max_queued)
+    }
+
+    /// How many rows a source of a worker may read in a step. At least one.
+    pub(crate) fn portion(&self, worker: usize) -> usize {
+        let portion = self.workers.get(worker).map_or(MOST, |worker| worker.portion.load(Relaxed));
+        usize::try_from(portion).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Counts rows that a source has read.
+    pub(crate) fn read(&self, worker: usize, number: usize) {
+        if let Some(worker) = self.workers.get(worker) {
+            add(&worker.read, rows(number));
+            add(&worker.reads, 1);
+        }
+    }
+
+    /// Notes whether a source has lent its reader: the rows are counted once it is back.
+    pub(crate) fn lends(&self, worker: usize, lent: bool) {
+        if let Some(worker) = self.workers.get(worker) {
+            worker.lent.store(lent, Relaxed);
+        }
+    }
+
+    /// Counts rows that a worker has received from another.
+    pub(crate) fn received(&self, worker: usize, number: usize) {
+        if let Some(worker) = self.workers.get(worker) {
+            add(&worker.received, rows(number));
+        }
+    }
+
+    /// Counts rows that a worker has sent to another.
+    pub(crate) fn sent(&self, from: usize, to: usize, number: usize) {
+        if let Some(sent) = self.workers.get(from).and_then(|worker| worker.sent.get(to)) {
+            add(sent, rows(number));
+        }
+    }
+
+    /// Notes the end of a step of a worker, in which an operator ran or (`worked` is false) the worker parked.
+    pub(crate) fn ends_step(&self, worker: usize, worked: bool, now: impl FnOnce() -> ProcessingTime) {
+        let Some(worker) = self.workers.get(worker) else { return };
+        let now = now().0;
+        let began = worker.ended.load(Relaxed).min(now);
+        worker.ended.store(now, Relaxed);
+        if worked {
+            add(&worker.busy, now - began);
+            add(&worker.steps, 1);
+            add(&worker.settled, 1);
+            let busy = Duration::from_micros(u64::try_from(worker.busy.load(Relaxed)).unwrap_or(0));
+            let (read, steps) = (worker.read.load(Relaxed), worker.steps.load(Relaxed));
+            // Whose reader is lent is counted in one of the next steps.
+            if (steps < self.hops && busy < STEP) || (read == 0 && worker.lent.load(Relaxed)) {
+                return;
+            }
+        }
+        self.measure(worker, worked);
+    }
+
+    /// Works out the bounds from what a worker has done since the last measurement.
+    fn measure(&self, worker: &Worker, worked: bool) {
+        let take = |counter: &AtomicI64| {
+            let number = counter.load(Relaxed);
+            if number != 0 {
+                counter.store(0, Relaxed);
+            }
+            number
+        };
+        let (read, reads, received) = (take(&worker.read), take(&worker.reads), take(&worker.received));
+        let (steps, busy) = (take(&worker.steps), take(&worker.busy));
+        // Before rows have passed all operators, some of their cost is still to come.
+        let have_passed = !worked || worker.settled.load(Relaxed) >= self.hops;
+        let set = |bound: &AtomicI64, measured: i64| {
+            let before = bound.load(Relaxed);
+            let most = if have_passed { before.saturating_mul(2) } else { before };
+            let next = measured.min(most).clamp(1, MOST);
+            if next > before {
+                worker.settled.store(0, Relaxed);
+            }
+            bound.store(next, Relaxed);
+        };
+        if read + received > 0 {
+            set(&worker.queue, fitting(read + received, busy, QUEUED));
+        }
+        // Sources that read in the same steps share them.
+        let mut portion = fitting(read, busy, STEP);
+        if reads > steps && steps > 0 {
+            portion = portion.saturating_mul(steps) / reads;
+        }
+        for (to, sent) in worker.sent.iter().enumerate() {
+            let sent = take(sent);
+            if sent > 0 {
+                portion = portion.min(self.bound(to).saturating_mul(read) / sent);
+            }
+        }
+        if read > 0 {
+            set(&worker.portion, portion);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker's steps by a clock of its own.
+    struct Steps {
+        flow: Flow,
+        now: i64,
+    }
+
+    impl Steps {
+        fn new(workers: usize, hops: u64) -> Steps {
+            let steps = Steps { flow: Flow::new(workers, hops, 65_536), now: 0 };
+            (0..workers).for_each(|worker| steps.flow.ends_step(worker, false, || ProcessingTime(0)));
+            steps
+        }
+
+        /// A step of so many microseconds in which a source reads as many rows.
+        fn step(&mut self, worker: usize, rows: usize, micros: i64) {
+            if rows > 0 {
+                self.flow.read(worker, rows);
+            }
+            self.now += micros;
+            self.flow.ends_step(worker, true, || ProcessingTime(self.now));
+        }
+
+        /// As many steps, each with what a source may read, at so many nanoseconds a row.
+        fn reads(&mut self, worker: usize, steps: usize, nanos: i64) -> usize {
+            for _ in 0..steps {
+                let rows = self.flow.portion(worker).min(8_192);
+                self.step(worker, rows, 1 + rows as i64 * nanos / 1_000);
+            }
+            self.flow.portion(worker)
+        }
+    }
+
+    #[test]
+    fn portion_takes_a_few_milliseconds_whatever_rows_cost() {
+        let mut steps = Steps::new(1, 4);
+        assert_eq!(steps.flow.portion(0), 1);
+        let slowest = steps.reads(0, 200, 1_000_000);
+        assert!((4..=5).contains(&slowest), "{slowest}");
+        assert!(steps.reads(0, 200, 20) > 100_000);
+        let slow = steps.reads(0, 200, 100_000);
+        assert!((25..=50).contains(&slow), "{slow}");
+    }
+
+    #[test]
+    fn portion_falls_at_once_and_rises_once_rows_have_passed() {
+        let mut steps = Steps::new(1, 4);
+        (0..3).for_each(|_| steps.step(0, 1, 1));
+        assert_eq!(steps.flow.portion(0), 1, "rows may still be on their way");
+        steps.step(0, 1, 1);
+        assert_eq!(steps.flow.portion(0), 2);
+        steps.reads(0, 100, 10);
+        assert!(steps.flow.portion(0) > 8_192);
+        steps.step(0, 100, 10_000);
+        assert!(steps.flow.portion(0) <= 50);
+    }
+
+    #[test]
+    fn row_that_is_processed_in_a_later_step_costs_that_step() {
+        let mut steps = Steps::new(1, 4);
+        for _ in 0..20 {
+            steps.step(0, 1, 1);
+            steps.step(0, 0, 1_000);
+            steps.flow.ends_step(0, false, || ProcessingTime(steps.now));
+        }
+        assert_eq!(steps.flow.portion(0), 4);
+    }
+
+    #[test]
+    fn rows_of_a_lent_reader_are_counted_with_its_step() {
+        let mut steps = Steps::new(1, 1);
+        for _ in 0..20 {
+            steps.flow.lends(0, true);
+            steps.step(0, 0, 1);
+            steps.step(0, 0, 20_000);
+            steps.flow.lends(0, false);
+            steps.step(0, 100, 1);
+        }
+        assert_eq!(steps.flow.portion(0), 24);
+    }
+
+    #[test]
+    fn sources_of_a_worker_share_a_step() {
+        let mut steps = Steps::new(1, 1);
+        for _ in 0..40 {
+            let rows = steps.flow.portion(0).min(50);
+            (0..5).for_each(|_| steps.flow.read(0, rows));
+            steps.step(0, 0, 1 + 5 * rows as i64 * 100);
+        }
+        assert!((5..=12).contains(&steps.flow.portion(0)), "{}", steps.flow.portion(0));
+    }
+
+    #[test]
+    fn portion_is_small_where_another_worker_is_slow() {
+        let mut steps = Steps::new(2, 1);
+        for _ in 0..40 {
+            let rows = steps.flow.portion(0);
+            // Every row becomes ten, which take the other worker a millisecond each.
+            steps.flow.sent(0, 1, 10 * rows);
+            steps.step(0, rows, 1);
+            steps.flow.received(1, 10);
+            steps.step(1, 0, 10_000);
+        }
+        assert!((10..=25).contains(&steps.flow.bound(1)), "{}", steps.flow.bound(1));
+        assert!((1..=2).contains(&steps.flow.portion(0)), "{}", steps.flow.portion(0));
+    }
+
+    #[test]
+    fn queue_is_bounded_by_the_user_too() {
+        let flow = Flow::stepped(7);
+        assert_eq!((flow.bound(0), flow.portion(0)), (7, usize::try_from(MOST).unwrap()));
+    }
+}
