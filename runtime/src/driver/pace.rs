@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tidemill_operators::PlanLimits;
 
-/// How long the records of an epoch take.
-const WANTED: Duration = Duration::from_millis(25);
+/// How long the records of an epoch take. Windows that an epoch passes stay open until it ends, so the longer it is, the more
+/// state its records meet.
+const WANTED: Duration = Duration::from_millis(12);
 /// How many records the first epoch takes within that time: nothing is known of what they cost.
 const FIRST: u64 = 128;
 /// At most so many records of a partition.
