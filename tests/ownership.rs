@@ -86,7 +86,7 @@ impl World {
             vec![out]
         };
         let is_seen = |path: &PathBuf| !path.file_name().unwrap().to_str().unwrap().starts_with('.');
-        let texts = files.iter().filter(|path| is_seen(path) && path.exists()).map(fs::read_to_string);
+        let texts = files.iter().filter(|path| is_seen(path) && path.is_file()).map(fs::read_to_string);
         let text = texts.collect::<Result<String, _>>().unwrap();
         let mut rows: Vec<_> = text.lines().map(|line| line.trim_matches('"').to_owned()).collect();
         rows.sort();
