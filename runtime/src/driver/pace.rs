@@ -17,7 +17,7 @@ const FIRST: u64 = 128;
 /// At most so many records of a partition.
 const MOST: u64 = 16_000_000;
 /// By how much the next epoch may be larger.
-const GROWTH: u64 = 32;
+const GROWTH: u64 = 4;
 /// How fast old epochs are forgotten.
 const DECAY: f64 = 0.7;
 
@@ -158,7 +158,7 @@ mod tests {
         let mut pace = Pace::new(1);
         // The first epoch waits for threads to start, too.
         pace.learn(pace.enough(), pace.enough(), Duration::from_millis(3));
-        let (rows, _) = run(&mut pace, 6, Duration::from_micros(300), 12);
+        let (rows, _) = run(&mut pace, 8, Duration::from_micros(300), 12);
         assert!(rows > 1_000_000, "{rows}");
     }
 
