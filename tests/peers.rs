@@ -109,7 +109,7 @@ fn misbehave(act: usize, mut stream: TcpStream, address: SocketAddr) {
 /// One good peer among many that are not: all of its rows arrive, in order, and memory stays bounded.
 fn survives(way: Options, journaled: bool) {
     let source = socket_listener("127.0.0.1:0").unwrap();
-    let source = source.max_line(1 << 20).on_bad_record(BadRecords::Skip);
+    let source = source.on_bad_record(BadRecords::Skip);
     let address = source.local_addr();
     let (sink, rows) = crossbeam_channel::unbounded();
     let graph = Graph::new("abused");

@@ -61,7 +61,7 @@ impl SocketSource {
         self
     }
 
-    /// Sets how many bytes a line may have, without its end: 16 MiB by default. A longer one is bad.
+    /// Sets how many bytes a line may have, without its end: 1 MiB by default. A longer one is bad.
     #[must_use]
     pub fn max_line(mut self, bytes: usize) -> Self {
         self.lines.max = bytes;

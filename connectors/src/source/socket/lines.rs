@@ -35,7 +35,7 @@ pub(super) struct Lines {
 
 impl Default for Lines {
     fn default() -> Self {
-        Lines { max: 16 << 20, lossy: false, skip: false, patience: PATIENCE }
+        Lines { max: 1 << 20, lossy: false, skip: false, patience: PATIENCE }
     }
 }
 

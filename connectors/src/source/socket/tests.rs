@@ -128,7 +128,7 @@ fn greedy_peers_fill_no_more_than_the_pool_and_lose_nothing() {
 
 #[test]
 fn planned_epochs_read_lines_that_are_longer_than_the_pool() {
-    let (mut drive, address) = listening(|source| source);
+    let (mut drive, address) = listening(|source| source.max_line(8 << 20));
     let sending = std::thread::spawn(move || {
         let mut peer = TcpStream::connect(address).unwrap();
         for _ in 0..3 {
