@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
@@ -78,6 +79,8 @@ pub(crate) struct Control {
     pub(crate) ledger: Ledger,
     /// How many rows a source may read at once, and how many may be queued for a worker.
     pub(crate) flow: Flow,
+    /// How long an operator may gather results before it hands them over (continuous).
+    pub(crate) latency_budget: Duration,
     /// How many rows a source must have at once to be read by the chain behind it itself.
     pub(crate) feeds_from: usize,
     /// The first of as many numbers as there are nodes, which no other run in this process has.
@@ -158,6 +161,7 @@ pub(crate) struct ControlSpec {
     pub(crate) max_queued: usize,
     /// An upper bound on the operators that a row passes.
     pub(crate) hops: u64,
+    pub(crate) latency_budget: Duration,
     pub(crate) feeds_from: usize,
     pub(crate) events: Sender<Event>,
     pub(crate) nodes: usize,
@@ -184,6 +188,7 @@ impl Control {
                 true => Flow::stepped(spec.max_queued),
                 false => Flow::new(spec.workers, spec.hops, spec.max_queued),
             },
+            latency_budget: spec.latency_budget,
             feeds_from: spec.feeds_from,
             groups: GROUPS.fetch_add(spec.nodes as u64, Ordering::Relaxed),
             events: spec.events,

@@ -88,6 +88,12 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, requires = "checkpoint"))]
     pub take_over: bool,
 
+    /// Continuous mode: how long an operator may gather results before it hands them over. It gathers only while its
+    /// sources have a backlog, so that a key that changes often is passed on once: longer is faster then, and whoever reads
+    /// the results waits longer. Without a backlog nothing is gathered.
+    #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "100ms", value_name = "TIME"))]
+    pub latency_budget: Duration,
+
     /// Give up the state of an operator, or the position of a source, that the graph no longer has. What has that uid in
     /// the graph now begins anew, once: the first commit records it, so leave the flag out of later runs. A uid that neither
     /// the graph nor the checkpoint has is an error.
@@ -159,6 +165,7 @@ impl Default for Options {
             from_savepoint: None,
             take_over: false,
             drop_state: Vec::new(),
+            latency_budget: Duration::from_millis(100),
             stop_timeout: Duration::from_secs(10),
             restart: Restart::Never,
             allow_loss: false,
@@ -204,6 +211,21 @@ impl Options {
     #[must_use]
     pub fn with_max_in_flight(mut self, epochs: usize) -> Self {
         self.max_in_flight = epochs;
+        self
+    }
+
+    /// Sets how long an operator may gather results under load before it hands them over (continuous mode).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill_runtime::Options;
+    ///
+    /// let options = Options::default().with_latency_budget(Duration::from_millis(5));
+    /// assert_eq!(options.latency_budget.as_millis(), 5);
+    /// ```
+    #[must_use]
+    pub fn with_latency_budget(mut self, budget: Duration) -> Self {
+        self.latency_budget = budget;
         self
     }
 

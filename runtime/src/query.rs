@@ -169,6 +169,7 @@ impl Prepared {
             clock,
             ledger,
             max_queued: options.max_queued,
+            latency_budget: options.latency_budget,
             hops: layout.hops(),
             feeds_from: options.feeds_from,
             events: sender,

@@ -150,7 +150,8 @@ impl Reader for OpenLoopReader {
             return Ok(Poll::Idle);
         }
         Ok(match schedule.wait(next) {
-            Wait::Awake => Poll::Ready,
+            Wait::Awake if count == max as u64 => Poll::Ready,
+            Wait::Awake => Poll::Soon,
             Wait::Asleep(time) => Poll::IdleUntil(self.clock.now() + time),
         })
     }

@@ -165,7 +165,7 @@ impl<T> Intake<T> {
                     self.at += 1;
                     take(value)?;
                 }
-                Err(TryRecvError::Empty) => return Ok(if taken > 0 { Poll::Ready } else { Poll::Idle }),
+                Err(TryRecvError::Empty) => return Ok(if taken > 0 { Poll::Soon } else { Poll::Idle }),
                 Err(TryRecvError::Disconnected) => return Ok(Poll::End),
             }
         }

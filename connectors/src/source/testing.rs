@@ -102,7 +102,7 @@ impl<S: Source> Drive<S> {
             let mut out = Vec::new();
             loop {
                 *last = reader.poll(None, 3, &mut out)?;
-                if *last != Poll::Ready {
+                if !matches!(*last, Poll::Ready | Poll::Soon) {
                     break;
                 }
             }

@@ -261,8 +261,11 @@ pub trait Reader: Send + 'static {
 /// What a [`Reader::poll`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
-    /// Records were read, or could be: ask again soon.
+    /// There may be more to read now. An operator that is asked to do less often what costs much, such as handing over what
+    /// it has gathered, does so while this is returned.
     Ready,
+    /// There is no more to read now, but perhaps in some microseconds: ask again, without sleeping in between.
+    Soon,
     /// Nothing to read now; the waker will tell.
     Idle,
     /// Nothing to read before that time by the engine's clock.

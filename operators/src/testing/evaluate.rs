@@ -71,7 +71,7 @@ fn evaluate(nodes: &[Node], id: NodeId, output: usize) -> Result<Vec<Batch>, Fai
                 loop {
                     let (batch, polled) = reader.poll(1_024)?;
                     batches.push(batch);
-                    if polled.poll != Poll::Ready {
+                    if !matches!(polled.poll, Poll::Ready | Poll::Soon) {
                         break;
                     }
                 }

@@ -48,8 +48,8 @@ pub(crate) struct SourceStatus {
     idle: Cell<Option<u64>>,
     /// By partition (as rows carry it): when a batch was last sent.
     sent: RefCell<BTreeMap<u32, Rc<Cell<u64>>>>,
-    /// Whether it has just read something, and there is more to read at once.
-    more: Cell<bool>,
+    /// Whether it had more than it was asked for when it was last read.
+    backlog: Cell<bool>,
 }
 
 impl SourceStatus {
@@ -73,8 +73,10 @@ impl SourceStatus {
     fn set_idle(&self, idle: bool) {
         self.idle.set(if idle { self.idle.get().or_else(|| Some(steps())) } else { None });
     }
-    pub(crate) fn has_more(&self) -> bool {
-        self.more.get()
+
+    /// Whether it had more than it was asked for when it was last read.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.backlog.get()
     }
 }
 
@@ -367,8 +369,7 @@ impl Reading {
             self.leave()?;
             return Ok(false);
         }
-        let (found, rows) = self.poll_all(capability)?;
-        self.status.more.set(self.lent.is_some() || rows > 0 && matches!(found, Found::More));
+        let (found, _) = self.poll_all(capability)?;
         if self.readers.iter().flatten().all(|part| part.ended) {
             self.leave()?;
             return Ok(false);
@@ -402,7 +403,8 @@ impl Reading {
         let polled = polled?;
         self.lent = None;
         settle(part, &polled, self.node.id, self.epoch, &self.control);
-        let has_more = polled.poll == Poll::Ready && !part.done;
+        let has_more = matches!(polled.poll, Poll::Ready | Poll::Soon) && !part.done;
+        self.status.backlog.set(polled.poll == Poll::Ready);
         self.turns.took(place, places, polled.rows, has_more);
         if self.turns.is_round_over() {
             self.turns.end_round();
@@ -435,6 +437,7 @@ impl Reading {
         let (mut place, mut again, mut follows) = (self.turns.place(), None::<Duration>, None);
         // Partitions that are not looked at may have more.
         let mut more = self.turns.begins_in_middle();
+        let mut backlog = false;
         let (control, announces) = (&self.control, &self.announces);
         let mut send = |part: &Part, rank: u64, batch: Batch, cloner: Option<Cloner>| {
             let Some(capability) = capability else { return };
@@ -476,7 +479,8 @@ impl Reading {
                     again = Some(again.map_or(delay, |d| d.min(delay)));
                 }
                 settle(part, &polled, self.node.id, self.epoch, &self.control);
-                has_more = polled.poll == Poll::Ready;
+                has_more = matches!(polled.poll, Poll::Ready | Poll::Soon);
+                backlog |= rows > 0 && polled.poll == Poll::Ready;
                 more |= has_more || (self.sliced && rows > 0);
                 has_more &= !part.done || self.sliced;
             }
@@ -485,6 +489,7 @@ impl Reading {
         }
         drop(session);
         more |= budget == 0;
+        self.status.backlog.set(backlog || budget == 0 || self.lent.is_some());
         self.turns.set_place(follows.unwrap_or(place));
         self.count(total, None);
         self.reach();
@@ -567,7 +572,7 @@ impl Reading {
     fn finish(&mut self) {
         self.readers = None;
         self.turns.end_epoch(None);
-        self.status.more.set(false);
+        self.status.backlog.set(false);
         let last = match self.control.mode {
             Mode::MicroBatch => self.left,
             Mode::Continuous => Some(self.epoch),

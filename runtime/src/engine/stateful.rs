@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidemill_operators::{Batch, Epoch, EventTime, Mode, ProcessingTime};
 use timely::dataflow::Scope;
@@ -17,6 +16,7 @@ use timely::progress::frontier::MutableAntichain;
 
 use super::Time;
 use super::assigner::Assigner;
+use super::gather::Gather;
 use super::host::{Alarm, Hosted, enter, receive, waker};
 use super::port::{Port, Seats};
 use super::route::{Inflow, Inlet};
@@ -28,13 +28,6 @@ use crate::ledger::{DomainId, Marks, joined};
 /// A flush of so few rows, which hands over no more than that, is taken for one that costs nothing, and the clock is not
 /// read for it.
 const FEW: usize = 16;
-/// A flush that takes less is not worth saving.
-const COSTLY: Duration = Duration::from_micros(3);
-/// Under load, so many times as long as a flush takes should pass until the next one: what it sends on costs the
-/// operators behind it several times as much.
-const AMORTISED: u32 = 200;
-/// How long anything may be gathered before it is handed over.
-const PATIENCE: Duration = Duration::from_millis(20);
 
 /// An input: its edge, and the domain of its watermark if it has event time.
 pub(crate) struct StatefulInput<'scope> {
@@ -139,11 +132,8 @@ struct Stand {
     told: Option<Epoch>,
     /// Whether it has told them all that it will ever tell.
     last_word: bool,
-    /// When the last flush ended, and how long it took (continuous).
-    flushed: ProcessingTime,
-    flush_took: Duration,
-    /// How many rows it handed over: one that came may have been a thousand keys.
-    handed: usize,
+    /// Continuous: when to hand over what the operator has gathered.
+    gather: Gather,
     begun: bool,
     finished: bool,
 }
@@ -167,6 +157,7 @@ impl Stand {
         let own = own.or(joins);
         let over = own.into_iter().chain(domains.iter().flatten().copied().filter(|_| own.is_none()));
         let watermark = over.map(start).min().unwrap_or(EventTime::MIN);
+        let gather = Gather::new(hosted.control.latency_budget);
         Stand {
             hosted,
             assigner,
@@ -183,9 +174,7 @@ impl Stand {
             rows: 0,
             told: None,
             last_word: false,
-            flushed: ProcessingTime(i64::MIN),
-            flush_took: Duration::ZERO,
-            handed: 0,
+            gather,
             begun: false,
             finished: false,
         }
@@ -351,7 +340,7 @@ impl Stand {
 
     /// Hands over what the activation has brought, and notes what that took.
     fn flush(&mut self) {
-        let few = std::mem::take(&mut self.rows).max(self.handed) <= FEW;
+        let few = std::mem::take(&mut self.rows).max(self.gather.handed()) <= FEW;
         let now = |stand: &Stand| match few {
             // When the first of them came: what they took on their way is no part of the flush.
             true => stand.hosted.context.now(),
@@ -359,20 +348,16 @@ impl Stand {
         };
         let begun = now(self);
         self.hosted.call(|operator, context| operator.flush(context));
-        self.handed = self.send();
-        self.flushed = now(self);
-        self.flush_took = self.flushed.since(begun);
-        self.hosted.save_ahead(self.flushed);
+        let handed = self.send();
+        let ended = now(self);
+        self.gather.flushed(begun, ended, handed);
+        self.hosted.save_ahead(ended);
     }
 
-    /// Whether to gather more before the next flush: only while there is more to take in at once, only where a flush
-    /// is so much work that one after every activation would slow the query down, and never for long. A record that
-    /// comes alone, or a trickle of them, is answered at once.
-    fn may_gather(&self) -> bool {
-        self.flush_took >= COSTLY
-            && self.sources.iter().any(|source| source.has_more())
-            && self.hosted.control.clock.now().since(self.flushed)
-                < (self.flush_took * AMORTISED).min(PATIENCE)
+    /// Whether to gather more before the next flush.
+    fn may_gather(&mut self) -> bool {
+        let has_backlog = self.sources.iter().any(|source| source.has_backlog());
+        self.gather.goes_on(has_backlog, || self.hosted.control.clock.now())
     }
 
     /// Whether all records of the epoch have come; where watermarks are assigned, on the other workers too: what has

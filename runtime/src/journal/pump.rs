@@ -132,7 +132,7 @@ where
             self.queue.push(&mut self.records, self.bytes.len(), ended, skipped, rank);
         }
         match polled? {
-            Poll::Ready => Ok(Found::More),
+            Poll::Ready | Poll::Soon => Ok(Found::More),
             Poll::End => Ok(Found::Over),
             Poll::Idle => {
                 self.queue.set_idle();
@@ -185,7 +185,7 @@ where
                 ));
             }
             self.position = Some(reader.offset());
-            if !matches!(polled, Ok(Poll::Ready)) || self.records.len() == before {
+            if !matches!(polled, Ok(Poll::Ready | Poll::Soon)) || self.records.len() == before {
                 break;
             }
         }

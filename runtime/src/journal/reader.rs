@@ -127,7 +127,8 @@ impl<T: Data> Reader for JournalReader<T> {
         let taken = self.queue.take(room, out)?;
         self.at += (out.len() - before) as u64;
         Ok(match taken {
-            Taken::Some | Taken::Soon => Poll::Ready,
+            Taken::Some if out.len() - before == room => Poll::Ready,
+            Taken::Some | Taken::Soon => Poll::Soon,
             Taken::Nothing => Poll::Idle,
             Taken::End => self.end(),
         })

@@ -251,7 +251,7 @@ impl Reader for SocketReader {
                     (self.failure, self.charge) = (batch.failure, batch.charge);
                     self.rest = batch.lines.into_iter();
                 }
-                Err(TryRecvError::Empty) => return Ok(if taken > 0 { Poll::Ready } else { Poll::Idle }),
+                Err(TryRecvError::Empty) => return Ok(if taken > 0 { Poll::Soon } else { Poll::Idle }),
                 Err(TryRecvError::Disconnected) => return Ok(Poll::End),
             }
         }

@@ -188,7 +188,7 @@ impl Rig {
         let mut rows = Vec::new();
         loop {
             let poll = self.reader.poll(None, 3, &mut rows)?;
-            if poll != Poll::Ready {
+            if !matches!(poll, Poll::Ready | Poll::Soon) {
                 return Ok((rows, poll));
             }
         }
@@ -212,7 +212,7 @@ impl Rig {
         let mut rows = Vec::new();
         while rows.len() < count {
             match self.reader.poll(None, count - rows.len(), &mut rows).unwrap() {
-                Poll::Ready => {}
+                Poll::Ready | Poll::Soon => {}
                 Poll::Idle => self.wait(),
                 poll => panic!("{poll:?} after {rows:?}"),
             }
