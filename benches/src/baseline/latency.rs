@@ -1,5 +1,5 @@
-//! How long an event takes from the moment it was due to the sink, under an open load: without state, and through a
-//! keyed count.
+//! How long an event takes from the moment it was due to the sink, under an open load: without state, through a keyed
+//! count, and through a windowed one.
 //!
 //! What is offered, how the generator waits and how it is measured are the harness's, as for every other engine.
 
@@ -37,12 +37,14 @@ const BATCH: usize = 8_192;
 type Events = CapacityContainerBuilder<Vec<Event>>;
 /// Builds containers of counts: key, how many so far.
 type Counts = CapacityContainerBuilder<Vec<(u64, u64)>>;
+/// Builds containers of counts of a window: key, window, how many so far.
+type WindowCounts = CapacityContainerBuilder<Vec<(u64, u64, u64)>>;
 
 /// Emits what is due, divided among the workers, and measures it. `idle_spin` is how long an idle worker looks for work
 /// before it parks; longer than the gap between events, it never parks.
 ///
 /// # Panics
-/// If the graph is another than a map or a keyed count.
+/// If the graph says its windows only once.
 #[must_use]
 pub fn latency(setting: &Setting, workers: usize, idle_spin: Duration) -> Vec<Recorder> {
     let setting = setting.clone();
@@ -55,6 +57,8 @@ pub fn latency(setting: &Setting, workers: usize, idle_spin: Duration) -> Vec<Re
             match setting.job.shape {
                 Shape::Map => map(events, measured),
                 Shape::KeyedCount => count(events, measured),
+                // Microseconds, and stamps in nanoseconds.
+                Shape::WindowedCount => windowed_count(events, setting.job.window * 1_000, measured),
                 other => panic!("{other:?} is not written by hand"),
             }
         });
@@ -139,6 +143,47 @@ fn count(events: StreamVec<'_, u64, Event>, recorder: Rc<RefCell<Recorder>>) {
         let mut recorder = recorder.borrow_mut();
         input.for_each(|_, batch| {
             recorder.write(0, batch.drain(..).map(|(key, count)| Row::Counted(key, 0, count)));
+        });
+    });
+}
+
+/// Counts by key and tumbling window of so many nanoseconds, and measures every count. A window is forgotten once the
+/// frontier has passed its end.
+fn windowed_count(events: StreamVec<'_, u64, Event>, size: u64, recorder: Rc<RefCell<Recorder>>) {
+    let exchange = Exchange::new(|event: &Event| route(event.0));
+    let counts = events.unary_frontier::<WindowCounts, _, _, _>(exchange, "Count", |_, _| {
+        // The newest window last: nearly every event is in it.
+        let mut windows = Vec::<(u64, hashbrown::HashMap<u64, u64, FixedState>)>::new();
+        move |(input, frontier), output| {
+            input.for_each(|capability, batch| {
+                let mut rows = Vec::with_capacity(batch.len());
+                rows.extend(batch.drain(..).map(|(key, due)| {
+                    let window = due / size;
+                    let place = windows.iter().rposition(|(open, _)| *open <= window);
+                    let place = match place {
+                        Some(place) if windows[place].0 == window => place,
+                        before => {
+                            let place = before.map_or(0, |before| before + 1);
+                            windows.insert(place, (window, hashbrown::HashMap::default()));
+                            place
+                        }
+                    };
+                    let count = windows[place].1.entry(key).or_insert(0);
+                    *count += 1;
+                    (key, window, *count)
+                }));
+                output.session(&capability).give_container(&mut rows);
+            });
+            let least = frontier.frontier().first().copied().unwrap_or(u64::MAX);
+            if windows.first().is_some_and(|(window, _)| (window + 1) * size <= least) {
+                windows.retain(|(window, _)| (window + 1) * size > least);
+            }
+        }
+    });
+    counts.sink(Pipeline, "Measure", move |(input, _)| {
+        let mut recorder = recorder.borrow_mut();
+        input.for_each(|_, batch| {
+            recorder.write(0, batch.drain(..).map(|(key, window, count)| Row::Counted(key, window, count)));
         });
     });
 }

@@ -212,7 +212,7 @@ fn watched<R: Send + 'static>(
 /// Whether there is a program written by hand for a graph.
 #[must_use]
 pub fn is_by_hand(shape: Shape) -> bool {
-    matches!(shape, Shape::Map | Shape::KeyedCount)
+    shape != Shape::WindowedCountOnce
 }
 
 fn measured(
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn the_program_written_by_hand_answers_the_same() {
-        for shape in [Shape::Map, Shape::KeyedCount] {
+        for shape in [Shape::Map, Shape::KeyedCount, Shape::WindowedCount] {
             for (workers, rate, idle) in
                 [(1, 1_000, Idle::Park), (2, 50_000, Idle::Spin(Duration::from_micros(10)))]
             {
