@@ -1,9 +1,10 @@
-//! Threads that the system does not start, because the address space is limited, are an error of the query.
+//! Threads that the system does not start, and memory that it does not give, because the address space is limited, are errors
+//! of the query.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
-use tidemill::connectors::{channel, memory, memory_sink};
+use tidemill::connectors::{channel, memory, memory_sink, text_files};
 use tidemill::{Graph, Journal, Options, Run, RunError};
 
 use common::{MODES, end, options};
@@ -51,5 +52,21 @@ fn journals_that_cannot_be_started_are_an_error() {
             graph.source(source.journaled()).uid(&format!("channel-{n}")).sink(memory_sink().0);
         }
         fails(&graph, options(mode, 1).with_checkpoint(place.path()));
+    }
+}
+
+#[test]
+#[ignore = "ci/hostile.sh limits the address space"]
+fn line_that_memory_does_not_hold_is_an_error() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("line");
+    // It takes no room on the disk.
+    std::fs::File::create(&path).unwrap().set_len(2 << 30).unwrap();
+    for mode in MODES {
+        let graph = Graph::new("line");
+        let files = text_files(path.display().to_string()).bounded();
+        graph.source(files).map(|line| line.len()).sink(memory_sink().0);
+        let error = end(graph.start(options(mode, 1)).unwrap(), "line").unwrap_err().to_string();
+        assert!(error.contains("no memory for") && error.contains("max_line"), "{error}");
     }
 }

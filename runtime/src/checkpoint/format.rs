@@ -85,8 +85,14 @@ impl FrameWriter {
     }
 
     /// Makes room for so many bytes more.
-    pub(crate) fn reserve(&mut self, bytes: usize) {
-        self.bytes.reserve(bytes);
+    ///
+    /// # Errors
+    ///
+    /// The system refuses so much memory.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), CheckpointError> {
+        let refused = |_| std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+        let reserved = self.bytes.try_reserve(bytes).map_err(refused);
+        reserved.map_err(CheckpointError::io(format!("no memory for {bytes} bytes of a file")))
     }
 
     /// A frame with a value in it.

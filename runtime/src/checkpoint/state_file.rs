@@ -97,7 +97,7 @@ impl StateWriter {
         uids.dedup();
         let mut writer = FrameWriter::new(Kind::State);
         let payload: usize = sections.iter().map(|section| section.bytes.len() + 32).sum();
-        writer.reserve(payload + 32 * sections.len());
+        writer.reserve(payload + 32 * sections.len())?;
         let count = u32::try_from(sections.len()).map_err(too_many)?;
         let committed = self.committed.load(Ordering::Acquire).checked_sub(1).map(Epoch);
         let head = Head { epoch, execution: self.execution, worker, base, uids, sections: count, committed };

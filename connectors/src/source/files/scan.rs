@@ -18,6 +18,8 @@ use super::name::shown;
 /// The byte order mark that some programs put before UTF-8.
 pub(super) const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
+/// Before more memory is taken at once, the system is asked whether it gives it.
+const ASKED_FROM: usize = 4 << 20;
 /// How much is read to find the end of a line, at first and at most.
 const PROBE: usize = 4 * 1024;
 const LARGE_PROBE: u64 = 64 * PROBE as u64;
@@ -146,6 +148,7 @@ impl Opened {
     /// Reads exactly the bytes `[from, to)`; nothing if the file is shorter.
     pub(super) fn try_read(&self, from: u64, to: u64) -> Result<Option<Vec<u8>>, SourceError> {
         let wanted = crate::length(to.saturating_sub(from));
+        grantable(wanted).map_err(|error| failed(&self.path, error))?;
         files::reading(&self.path).map_err(|error| failed(&self.path, error))?;
         let read = if self.shared {
             let mut bytes = vec![0; wanted];
@@ -271,6 +274,18 @@ impl LongLine {
         }
         Ok(start)
     }
+}
+
+/// Returns an error if the system refuses so much memory at once: to ask for it otherwise would abort the process.
+fn grantable(bytes: usize) -> std::io::Result<()> {
+    if bytes <= ASKED_FROM {
+        return Ok(());
+    }
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
+        let problem =
+            format!("there is no memory for {bytes} bytes at once, as a line may have; `max_line` bounds it");
+        std::io::Error::new(std::io::ErrorKind::OutOfMemory, problem)
+    })
 }
 
 pub(super) fn failed(path: &Path, error: std::io::Error) -> SourceError {
