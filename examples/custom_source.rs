@@ -74,10 +74,10 @@ impl Source for Thermometers {
         Ok(0)
     }
 
-    /// Where the next epoch may read to: a hundred readings on. It does no harm to name more than there are, the
+    /// Where the next epoch may read to: as far as the limits allow. It does no harm to name more than there are, the
     /// reader knows where it ends.
     fn latest(&self, _sensor: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
-        Ok(from + limits.max_records.unwrap_or(100))
+        Ok(from.saturating_add(limits.records()))
     }
 
     fn open(&self, sensor: u32, from: &u64, _context: ReaderContext) -> Result<Thermometer, SourceError> {

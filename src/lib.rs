@@ -155,7 +155,7 @@
 //! # Output modes
 //!
 //! `append` says a window once, when it closes. `update` says what has changed: per epoch in micro-batch, at once in
-//! continuous, and after a restart nothing until something changes. `complete` says the whole table per epoch. What makes no
+//! continuous (under a backlog within the `latency_budget`), and after a restart nothing until something changes. `complete` says the whole table per epoch. What makes no
 //! sense does not compile: an aggregate without a window has no `append`, a stream without a watermark no `window`.
 //!
 //! # Sources and sinks

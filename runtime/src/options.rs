@@ -51,7 +51,7 @@ pub struct Options {
     pub workers: usize,
 
     /// At most so many records per source partition and epoch (micro-batch). Without it each epoch reads the input
-    /// available when it is planned, but no more than takes some tens of milliseconds until its commit.
+    /// available when it is planned, but no more than is committed about 12 ms later, or twice as long as a commit takes.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub max_records_per_epoch: Option<u64>,
 
@@ -64,7 +64,7 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 65_536, value_name = "RECORDS"))]
     pub max_queued: usize,
 
-    /// How often to cut an epoch in continuous mode. An epoch ends when all that was read before its end has been
+    /// Continuous mode: how often to end an epoch, which a checkpoint commits. An epoch ends when all that was read before its end has been
     /// processed; no more than takes some tens of milliseconds is on its way.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "1s", value_name = "TIME"))]
     pub checkpoint_interval: Duration,
@@ -88,9 +88,10 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, requires = "checkpoint"))]
     pub take_over: bool,
 
-    /// Continuous mode: how long an operator may gather results before it hands them over. It gathers only while its
-    /// sources have a backlog, so that a key that changes often is passed on once: longer is faster then, and whoever reads
-    /// the results waits longer. Without a backlog nothing is gathered.
+    /// Continuous mode: how long results may be held under a backlog, so that a key that changes often is passed on once.
+    /// Longer is faster then, and whoever reads the results waits longer. It never delays anything while sources have no
+    /// backlog (`Poll::Ready` says that one has), and it counts once on the way: only what comes straight from sources, without
+    /// an exchange, is held. `0ms` switches it off.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "100ms", value_name = "TIME"))]
     pub latency_budget: Duration,
 
@@ -194,6 +195,9 @@ impl Options {
     }
 
     /// The same with another number of workers.
+    ///
+    /// Partition p of a source is read by worker p % workers: sources of one partition each are all read by the first, and
+    /// a slow function behind one of them holds up the others. `rebalance` moves rows to the other workers.
     #[must_use]
     pub fn with_workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -214,7 +218,7 @@ impl Options {
         self
     }
 
-    /// Sets how long an operator may gather results under load before it hands them over (continuous mode).
+    /// Sets how long results may be held while sources have a backlog (continuous mode); zero switches that off.
     ///
     /// ```
     /// use std::time::Duration;

@@ -308,7 +308,8 @@ impl QueryHandle {
     }
 
     /// Stops in order: sources read no more, what has been read is processed and committed, then the query ends. If that
-    /// takes longer than [`Options::stop_timeout`], it is [cancelled](Self::cancel).
+    /// takes longer than [`Options::stop_timeout`], it is [cancelled](Self::cancel). No more is in flight than workers process
+    /// in some tens of milliseconds, so a stop takes little longer than that and a commit.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.notify(Notice::Look);

@@ -60,8 +60,8 @@ where
     Y: Keying<P::Out, Key = K, Value = V>,
     A: Aggregate<In = V>,
 {
-    /// The keys that have changed, each with its current value: once per epoch in micro-batch; in continuous as soon
-    /// as nothing more waits to be taken in, so a record that comes alone is answered at once.
+    /// The keys that have changed, each with its current value: once per epoch in micro-batch; in continuous
+    /// at once, or while sources have a backlog within the `latency_budget` of the options.
     ///
     /// After a restart from a checkpoint nothing is said until something changes. So who keeps a table of these rows elsewhere
     /// keeps it as long as the checkpoint, or makes it anew from what the sink has written, not from what a new run says.

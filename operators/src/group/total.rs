@@ -49,8 +49,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
 }
 
 impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<T, P, A> {
-    /// The current value whenever it has changed: once per epoch in micro-batch; in continuous as soon as nothing more
-    /// waits to be taken in, so a record that comes alone is answered at once.
+    /// The current value whenever it has changed: once per epoch in micro-batch; in continuous at once, or
+    /// while sources have a backlog within the `latency_budget` of the options.
     ///
     /// After a restart from a checkpoint nothing is said until something changes. So who keeps a table of these rows elsewhere
     /// keeps it as long as the checkpoint, or makes it anew from what the sink has written, not from what a new run says.

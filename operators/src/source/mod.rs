@@ -75,7 +75,8 @@ pub trait Source: Send + Sync + 'static {
     /// How far the partition could be read now, starting at `from`: the end of the next epoch's range. Equal to `from`
     /// when there is nothing. It may lie beyond the end of a partition that ends: the reader then returns [`Poll::End`]
     /// before it gets there. If a [bounded](Self::is_bounded) source has nothing, the reader is polled once at `from`, so
-    /// that it can report an end that has been reached.
+    /// that it can report an end that has been reached. A source that had nothing has its reader's [`Waker`] called once it
+    /// has; otherwise it is asked again after 100 ms.
     fn latest(
         &self,
         partition: u32,
@@ -137,7 +138,7 @@ pub struct PlanLimits {
     /// At most so many records from one partition, where the user said so.
     pub max_records: Option<u64>,
     /// Where the user said nothing: so many records from one partition are enough. The engine chooses the number so that an
-    /// epoch takes some tens of milliseconds, from its planning to its commit.
+    /// epoch is committed about 12 ms after it was planned, or takes twice as long as a commit where that is longer.
     pub enough: u64,
     /// The engine's clock, which a test may drive.
     pub now: ProcessingTime,
@@ -146,7 +147,7 @@ pub struct PlanLimits {
 }
 
 impl PlanLimits {
-    /// What is [`enough`](Self::enough) until it is known how long an epoch takes.
+    /// What is [`enough`](Self::enough) where nobody says otherwise. The engine always does.
     pub const ENOUGH: u64 = 1_000_000;
 
     /// Limits for an epoch that is planned now.
@@ -191,7 +192,8 @@ pub trait Reader: Send + 'static {
     /// Its position.
     type Offset: Offset;
 
-    /// Appends at most `max` records to `out` (whatever it then returns), reading no further than `until`. Never waits: with nothing to read it
+    /// Appends at most `max` records to `out` (whatever it then returns), reading no further than `until`. `max` is at least
+    /// one, and another one with each call; at `until` it returns [`Poll::Ready`] or [`Poll::Idle`]. Never waits: with nothing to read it
     /// returns [`Poll::Idle`] at once and later calls the [`Waker`] of its context (or has told
     /// [`Poll::IdleUntil`] when to come back).
     fn poll(
@@ -261,12 +263,14 @@ pub trait Reader: Send + 'static {
 /// What a [`Reader::poll`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
-    /// There may be more to read now. An operator that is asked to do less often what costs much, such as handing over what
-    /// it has gathered, does so while this is returned.
+    /// More can be read now: the partition has a backlog. In continuous mode operators may then hold results for up to the
+    /// latency budget. Also where `max` records were read and nobody knows whether there are more.
     Ready,
-    /// There is no more to read now, but perhaps in some microseconds: ask again, without sleeping in between.
+    /// All that there was has been read, and more may come within microseconds: the worker asks again without sleeping. Return
+    /// it once, after records, and [`Idle`](Poll::Idle) if the next call finds nothing: returned for ever, it keeps a core busy.
     Soon,
-    /// Nothing to read now; the waker will tell.
+    /// Nothing to read now; the [`Waker`] will tell. Note that the reader waits, look once more, and only then return this:
+    /// otherwise a record that arrives in between wakes nobody.
     Idle,
     /// Nothing to read before that time by the engine's clock.
     IdleUntil(ProcessingTime),
@@ -284,7 +288,8 @@ impl Waker {
         Waker(Arc::new(wake))
     }
 
-    /// Has the partition polled soon.
+    /// Has the partition polled soon. A call that comes before the worker sleeps is not lost; one too many does no harm, but
+    /// wakes the worker.
     pub fn wake(&self) {
         (self.0)();
     }

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_take_tens_of_milliseconds_whatever_rows_cost() {
+    fn epochs_take_some_milliseconds_whatever_rows_cost() {
         let mut pace = Pace::new(1);
         let (first, took) = run(&mut pace, 1, Duration::ZERO, 1_000_000);
         assert_eq!((first, took), (FIRST, Duration::from_millis(128)));

@@ -179,8 +179,8 @@ impl<F: Format> FileSource<F> {
         self.set(|settings| settings.max_files = Some(files))
     }
 
-    /// About how many bytes an epoch may read, in whole blocks and at least one. Unless said, as many as take some tens of
-    /// milliseconds until their commit, and at most 256 MiB.
+    /// About how many bytes an epoch may read, in whole blocks and at least one. Unless said, as many as are committed
+    /// some milliseconds later, and at most 256 MiB; with `max_files_per_epoch`, 256 MiB.
     #[must_use]
     pub fn max_bytes_per_epoch(self, bytes: u64) -> Self {
         self.set(|settings| settings.max_bytes = Some(bytes))

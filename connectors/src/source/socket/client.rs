@@ -22,8 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// [`on_bad_record`](SocketSource::on_bad_record) says, and never enters a journal. [`json`](crate::ParseLines::json) reads
 /// lines as JSON.
 ///
-/// Lines that wait for the query take at most 4 MiB, or one longer line. When they are full, no more is read, which slows
-/// the peers.
+/// Lines that wait for the query take at most 4 MiB, or one longer line, over all peers; lines of more than 16 KiB that are
+/// still being read take as much again, and each peer a thread and 16 KiB. When that is full, no more is read, which slows the
+/// peers.
 ///
 /// With a checkpoint it wants `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and what is
 /// not there yet when the process is killed, is gone, and the peer does not know: there is no acknowledgement in plain

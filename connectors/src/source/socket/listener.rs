@@ -28,8 +28,16 @@ const SPARE: usize = 16;
 /// [`on_bad_record`](ListenerSource::on_bad_record) says, and never enters a journal. [`json`](crate::ParseLines::json) reads
 /// lines as JSON.
 ///
-/// Lines that wait for the query take at most 4 MiB, or one longer line. When they are full, no more is read, which slows
-/// the peers.
+/// Lines that wait for the query take at most 4 MiB, or one longer line, over all peers; lines of more than 16 KiB that are
+/// still being read take as much again, and each peer a thread and 16 KiB. When that is full, no more is read, which slows the
+/// peers.
+///
+/// # Peers you do not trust
+///
+/// Use `on_bad_record(BadRecords::Skip)`: otherwise any peer ends the query with one bad line, or by hanging up in the middle
+/// of one. A `max_line` of at most 16 KiB keeps peers from waiting for each other's long lines; one that sends nothing more of a
+/// long line for 30 s while others wait for its memory loses that line. There is no limit on the number of peers, and idle ones
+/// are not closed: where that matters, put a proxy in front.
 ///
 /// A peer that cannot be accepted, because the process has no file descriptors, threads or memory left for it, waits until
 /// other peers have gone. A warning is logged (by `tracing`) at most once a minute.
