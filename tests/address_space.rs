@@ -67,6 +67,6 @@ fn line_that_memory_does_not_hold_is_an_error() {
         let files = text_files(path.display().to_string()).bounded();
         graph.source(files).map(|line| line.len()).sink(memory_sink().0);
         let error = end(graph.start(options(mode, 1)).unwrap(), "line").unwrap_err().to_string();
-        assert!(error.contains("no memory for") && error.contains("max_line"), "{error}");
+        assert!(error.contains("not enough memory") && error.contains("max_line"), "{error}");
     }
 }

@@ -79,7 +79,7 @@ pub(crate) struct Control {
     pub(crate) ledger: Ledger,
     /// How many rows a source may read at once, and how many may be queued for a worker.
     pub(crate) flow: Flow,
-    /// How long an operator may gather results before it hands them over (continuous).
+    /// The longest time between flushes of an operator (continuous).
     pub(crate) latency_budget: Duration,
     /// How many rows a source must have at once to be read by the chain behind it itself.
     pub(crate) feeds_from: usize,
@@ -512,7 +512,7 @@ impl Control {
         let Some(queued) = self.queued.get(worker) else { return };
         let left = queued.fetch_sub(rows as i64, Ordering::SeqCst) - rows as i64;
         self.flow.received(worker, rows);
-        // Whoever pauses says so before it looks again: either it sees these rows gone, or it is seen here.
+        // A source sets `paused` before it checks the queues again: either it sees these rows gone, or this sees `paused`.
         if self.paused.load(Ordering::SeqCst) && left <= self.flow.bound(worker) / 2 {
             self.resume();
         }

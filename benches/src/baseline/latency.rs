@@ -147,7 +147,7 @@ fn count(events: StreamVec<'_, u64, Event>, recorder: Rc<RefCell<Recorder>>) {
     });
 }
 
-/// Counts by key and tumbling window of so many nanoseconds, and measures every count. A window is forgotten once the
+/// Counts by key and tumbling window, whose size is in nanoseconds, and measures every count. Drops a window once the
 /// frontier has passed its end.
 fn windowed_count(events: StreamVec<'_, u64, Event>, size: u64, recorder: Rc<RefCell<Recorder>>) {
     let exchange = Exchange::new(|event: &Event| route(event.0));

@@ -42,8 +42,8 @@ struct Arguments {
     #[arg(long, value_name = "ROUNDS", default_value_t = 0)]
     compare: usize,
     /// Everything that is promised against the program written by hand: `map`, `keyed-count` and `windowed-count`, with 1
-    /// worker and with 2, from 1,000 events a second to the first rate that the program written by hand cannot keep up with,
-    /// at most 30 million, compared with --idle as given (five rounds unless --compare says otherwise); and with everybody
+    /// worker and with 2, from 1,000 to 30 million events a second, or to the first rate at which the program written by hand
+    /// falls behind, compared with --idle as given (five rounds unless --compare says otherwise); and with everybody
     /// asleep between events at 10,000 a second. With `--seconds 2 --warmup 0.5` an hour.
     #[arg(long)]
     acceptance: bool,

@@ -137,8 +137,8 @@ pub trait SourceLog: Send + Sync {
 pub struct PlanLimits {
     /// At most so many records from one partition, where the user said so.
     pub max_records: Option<u64>,
-    /// Where the user said nothing: so many records from one partition are enough. The engine chooses the number so that an
-    /// epoch is committed about 12 ms after it was planned, or takes twice as long as a commit where that is longer.
+    /// The soft limit of records from one partition, where the user has set none. The engine chooses it so that an epoch is
+    /// committed about 12 ms after it was planned, or takes twice as long as a commit where that is longer.
     pub enough: u64,
     /// The engine's clock, which a test may drive.
     pub now: ProcessingTime,
@@ -264,10 +264,11 @@ pub trait Reader: Send + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
     /// More can be read now: the partition has a backlog. In continuous mode operators may then hold results for up to the
-    /// latency budget. Also where `max` records were read and nobody knows whether there are more.
+    /// latency budget. A reader that has read `max` records and does not know whether there are more returns it too.
     Ready,
-    /// All that there was has been read, and more may come within microseconds: the worker asks again without sleeping. Return
-    /// it once, after records, and [`Idle`](Poll::Idle) if the next call finds nothing: returned for ever, it keeps a core busy.
+    /// The partition has no backlog, but more records may come within microseconds: the worker polls again without parking.
+    /// Return it once, after records, and [`Idle`](Poll::Idle) if the next call finds nothing: a reader that always returns it
+    /// keeps a core busy.
     Soon,
     /// Nothing to read now; the [`Waker`] will tell. Note that the reader waits, look once more, and only then return this:
     /// otherwise a record that arrives in between wakes nobody.

@@ -92,7 +92,7 @@ impl FrameWriter {
     pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), CheckpointError> {
         let refused = |_| std::io::Error::from(std::io::ErrorKind::OutOfMemory);
         let reserved = self.bytes.try_reserve(bytes).map_err(refused);
-        reserved.map_err(CheckpointError::io(format!("no memory for {bytes} bytes of a file")))
+        reserved.map_err(CheckpointError::io(format!("not enough memory for {bytes} bytes of a file")))
     }
 
     /// A frame with a value in it.

@@ -418,7 +418,7 @@ impl Reading {
     /// Polls the partitions whose turn it is, each once at most on average.
     fn poll_all(&mut self, capability: &Option<Capability<Time>>) -> Result<(Found, usize), SourceError> {
         if self.control.must_pause(self.epoch) {
-            // Those who are to catch up need what has been gathered.
+            // Operators flush before the worker parks.
             self.status.backlog.set(false);
             return Ok((Found::Paused, 0));
         }
@@ -526,8 +526,7 @@ impl Reading {
     fn reach(&mut self) {
         let Reading { control, worker, readers, sliced, announces, lent, .. } = self;
         let mut moved = false;
-        for part in readers.iter_mut().flatten().enumerate().filter(|(place, _)| Some(*place) != *lent) {
-            let part = part.1;
+        for (_, part) in readers.iter_mut().flatten().enumerate().filter(|(place, _)| Some(*place) != *lent) {
             if part.ended && !std::mem::replace(&mut part.told_end, true) {
                 moved = true;
             }

@@ -132,7 +132,7 @@ struct Stand {
     told: Option<Epoch>,
     /// Whether it has told them all that it will ever tell.
     last_word: bool,
-    /// Continuous: when to hand over what the operator has gathered.
+    /// Continuous: when to flush.
     gather: Gather,
     begun: bool,
     finished: bool,
@@ -340,7 +340,7 @@ impl Stand {
 
     /// Hands over what the activation has brought, and notes what that took.
     fn flush(&mut self) {
-        let few = std::mem::take(&mut self.rows).max(self.gather.handed()) <= FEW;
+        let few = std::mem::take(&mut self.rows).max(self.gather.emitted()) <= FEW;
         let now = |stand: &Stand| match few {
             // When the first of them came: what they took on their way is no part of the flush.
             true => stand.hosted.context.now(),
@@ -348,9 +348,9 @@ impl Stand {
         };
         let begun = now(self);
         self.hosted.call(|operator, context| operator.flush(context));
-        let handed = self.send();
+        let emitted = self.send();
         let ended = now(self);
-        self.gather.flushed(begun, ended, handed);
+        self.gather.flushed(begun, ended, emitted);
         self.hosted.save_ahead(ended);
     }
 

@@ -100,8 +100,8 @@ fn rows_are_counted_at_the_steps_and_at_the_sink_that_runs_them() {
     }
 }
 
-/// Gives a row whenever it is asked, and says that there are more.
-struct OneByOne;
+/// Returns one row from every poll, with that answer.
+struct OneByOne(Poll);
 
 impl Source for OneByOne {
     type Item = u64;
@@ -118,11 +118,11 @@ impl Source for OneByOne {
         Ok(from + 1)
     }
     fn open(&self, _partition: u32, from: &u64, _: ReaderContext) -> Result<OneByOneReader, SourceError> {
-        Ok(OneByOneReader(*from))
+        Ok(OneByOneReader(*from, self.0))
     }
 }
 
-struct OneByOneReader(u64);
+struct OneByOneReader(u64, Poll);
 
 impl Reader for OneByOneReader {
     type Item = u64;
@@ -131,7 +131,7 @@ impl Reader for OneByOneReader {
     fn poll(&mut self, _: Option<&u64>, _: usize, out: &mut Vec<u64>) -> Result<Poll, SourceError> {
         out.push(self.0);
         self.0 += 1;
-        Ok(Poll::Ready)
+        Ok(self.1)
     }
     fn offset(&self) -> u64 {
         self.0
@@ -162,7 +162,7 @@ fn a_slow_step_is_not_taken_for_a_costly_flush() {
     let (count, slow) = (Arc::clone(&taken), clock.clone());
     let graph = Graph::new("slow");
     graph
-        .source(OneByOne)
+        .source(OneByOne(Poll::Ready))
         .map(move |n| {
             slow.advance(Duration::from_millis(1));
             *count.lock().unwrap() += 1;
@@ -187,14 +187,14 @@ fn a_slow_step_is_not_taken_for_a_costly_flush() {
     assert!(*taken.lock().unwrap() > 100);
 }
 
-#[test]
-fn a_flush_of_one_row_with_many_keys_is_a_costly_one() {
+/// Runs a keyed count whose sink takes a millisecond; returns the rows that came in and the calls of the sink.
+fn with_slow_sink(poll: Poll) -> (usize, usize) {
     let clock = SimClock::new();
     let (taken, flushes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (count, of_sink) = (Arc::clone(&taken), (Arc::clone(&flushes), clock.clone()));
     let graph = Graph::new("keys");
     graph
-        .source(OneByOne)
+        .source(OneByOne(poll))
         .map(move |_| {
             count.fetch_add(1, Ordering::Relaxed);
             (0..100).collect::<Vec<u64>>()
@@ -213,6 +213,17 @@ fn a_flush_of_one_row_with_many_keys_is_a_costly_one() {
         worker.step();
         clock.advance(Duration::from_micros(if step % 2 == 0 { 100 } else { 0 }));
     }
-    let (taken, flushes) = (taken.load(Ordering::Relaxed), flushes.load(Ordering::Relaxed));
+    (taken.load(Ordering::Relaxed), flushes.load(Ordering::Relaxed))
+}
+
+#[test]
+fn costly_results_are_gathered_under_backlog() {
+    let (taken, flushes) = with_slow_sink(Poll::Ready);
     assert!(taken > 10 * flushes && flushes > 1, "{taken} rows, {flushes} flushes");
+}
+
+#[test]
+fn costly_results_without_backlog_are_emitted_at_once() {
+    let (taken, flushes) = with_slow_sink(Poll::Soon);
+    assert!(taken > 100 && flushes == taken, "{taken} rows, {flushes} flushes");
 }

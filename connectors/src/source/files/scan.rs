@@ -18,7 +18,7 @@ use super::name::shown;
 /// The byte order mark that some programs put before UTF-8.
 pub(super) const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
-/// Before more memory is taken at once, the system is asked whether it gives it.
+/// Larger allocations are tried first.
 const ASKED_FROM: usize = 4 << 20;
 /// How much is read to find the end of a line, at first and at most.
 const PROBE: usize = 4 * 1024;
@@ -276,14 +276,15 @@ impl LongLine {
     }
 }
 
-/// Returns an error if the system refuses so much memory at once: to ask for it otherwise would abort the process.
+/// Returns an error if the system refuses an allocation of `bytes` bytes, which would abort the process otherwise.
 fn grantable(bytes: usize) -> std::io::Result<()> {
     if bytes <= ASKED_FROM {
         return Ok(());
     }
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
-        let problem =
-            format!("there is no memory for {bytes} bytes at once, as a line may have; `max_line` bounds it");
+        let problem = format!(
+            "not enough memory for a line of {bytes} bytes: set `max_line` on the source, or raise the limits of the process"
+        );
         std::io::Error::new(std::io::ErrorKind::OutOfMemory, problem)
     })
 }
