@@ -81,7 +81,10 @@ fn goes_on(options: Options) {
         shift(seconds);
         let (epoch, round) = (query.progress().epoch, round as u64);
         sender.send(round).unwrap();
-        std::fs::write(directory.path().join(round.to_string()), format!("{round}\n")).unwrap();
+        // By a rename: a listing between the two steps of a write would see an empty file, which is then done.
+        let hidden = directory.path().join(format!(".{round}"));
+        std::fs::write(&hidden, format!("{round}\n")).unwrap();
+        std::fs::rename(hidden, directory.path().join(round.to_string())).unwrap();
         let begun = Instant::now();
         wait_until(&query, &what, |query| {
             let rows = (of_channel.snapshot().len(), of_files.snapshot().len());

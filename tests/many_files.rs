@@ -62,8 +62,11 @@ fn many_old_files_cost_little_and_new_ones_are_found() {
         let share = 100.0 * (used() - before) / begun.elapsed().as_secs_f64();
         let mut waits: Vec<Duration> = (0..20)
             .map(|n| {
+                // By a rename: a listing between the two steps of a write would see an empty file.
+                let hidden = directory.path().join(".hidden");
+                std::fs::write(&hidden, format!("{n}\n")).unwrap();
                 let begun = Instant::now();
-                std::fs::write(directory.path().join(format!("new-{mode}-{n}")), format!("{n}\n")).unwrap();
+                std::fs::rename(&hidden, directory.path().join(format!("new-{mode}-{n}"))).unwrap();
                 assert_eq!(&*rows.recv_timeout(PATIENCE).unwrap(), &*n.to_string());
                 begun.elapsed()
             })
