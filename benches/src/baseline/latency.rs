@@ -1,5 +1,5 @@
 //! How long an event takes from the moment it was due to the sink, under an open load: without state, through a keyed
-//! count, and through a windowed one.
+//! count, through a windowed one, and through a word count.
 //!
 //! What is offered, how the generator waits and how it is measured are the harness's, as for every other engine.
 
@@ -12,6 +12,7 @@
 )]
 
 use std::cell::RefCell;
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +28,9 @@ use super::{route, run};
 use crate::harness::answer::mapped;
 use crate::harness::recorder::{Recorder, Row};
 use crate::harness::run::{Setting, Shape};
-use crate::harness::schedule::{Schedule, Wait};
-use crate::harness::source::Event;
+use crate::harness::schedule::Wait;
+use crate::harness::source::{Emitted, Event};
+use crate::harness::words;
 
 /// The most events that a source emits per activation, when it is behind.
 const BATCH: usize = 8_192;
@@ -37,6 +39,8 @@ const BATCH: usize = 8_192;
 type Events = CapacityContainerBuilder<Vec<Event>>;
 /// Builds containers of counts: key, how many so far.
 type Counts = CapacityContainerBuilder<Vec<(u64, u64)>>;
+/// Builds containers of words: the word, how many so far or since the last.
+type Words = CapacityContainerBuilder<Vec<(String, u64)>>;
 /// Builds containers of counts of a window: key, window, how many so far.
 type WindowCounts = CapacityContainerBuilder<Vec<(u64, u64, u64)>>;
 
@@ -53,12 +57,13 @@ pub fn latency(setting: &Setting, workers: usize, idle_spin: Duration) -> Vec<Re
         let measured = Rc::clone(&recorder);
         let index = worker.index() as u64;
         worker.dataflow::<u64, _, _>(|scope| {
-            let events = generate(scope, Arc::clone(&setting.schedule), index);
+            let events = || generate::<Event>(scope, &setting, index);
             match setting.job.shape {
-                Shape::Map => map(events, measured),
-                Shape::KeyedCount => count(events, measured),
+                Shape::Map => map(events(), measured),
+                Shape::KeyedCount => count(events(), measured),
                 // Microseconds, and stamps in nanoseconds.
-                Shape::WindowedCount => windowed_count(events, setting.job.window * 1_000, measured),
+                Shape::WindowedCount => windowed_count(events(), setting.job.window * 1_000, measured),
+                Shape::WordCount => word_count(generate::<String>(scope, &setting, index), measured),
                 other => panic!("{other:?} is not written by hand"),
             }
         });
@@ -69,21 +74,25 @@ pub fn latency(setting: &Setting, workers: usize, idle_spin: Duration) -> Vec<Re
 }
 
 /// The source: what is due by the schedule, and asleep or awake by its rule.
-fn generate<'scope>(
+fn generate<'scope, T: Emitted + Clone>(
     scope: Scope<'scope, u64>,
-    schedule: Arc<Schedule>,
+    setting: &Setting,
     partition: u64,
-) -> StreamVec<'scope, u64, Event> {
+) -> StreamVec<'scope, u64, T> {
+    let (schedule, mut lateness) = (Arc::clone(&setting.schedule), setting.lateness());
+    let most = BATCH as u64 / schedule.load().line;
     source(scope, "Generate", |first, info| {
         let activator = scope.activator_for(info.address);
         let mut capability = Some(first);
-        let mut at = schedule.walk(partition);
-        move |output: &mut OutputBuilderSession<'_, u64, Events>| {
+        let mut at = schedule.walk(schedule.first(partition));
+        move |output: &mut OutputBuilderSession<'_, u64, CapacityContainerBuilder<Vec<T>>>| {
             let Some(held) = capability.as_mut() else { return };
             let end = schedule.available();
-            let count = end.saturating_sub(at.index()).div_ceil(schedule.partitions()).min(BATCH as u64);
+            let first = at.index();
+            let count = schedule.lines(first, end).min(most);
             let mut batch = Vec::with_capacity(count as usize);
-            batch.extend((0..count).map(|_| at.step(&schedule)));
+            batch.extend((0..count).map(|_| T::next(&mut at, &schedule)));
+            lateness.emitted(first, count);
             if !batch.is_empty() {
                 output.session(held).give_container(&mut batch);
             }
@@ -184,6 +193,59 @@ fn windowed_count(events: StreamVec<'_, u64, Event>, size: u64, recorder: Rc<Ref
         let mut recorder = recorder.borrow_mut();
         input.for_each(|_, batch| {
             recorder.write(0, batch.drain(..).map(|(key, window, count)| Row::Counted(key, window, count)));
+        });
+    });
+}
+
+/// Splits lines and counts their words: first those of an activation's lines, by whoever reads them, then, at the owner
+/// of each word, all; and measures every count.
+fn word_count(lines: StreamVec<'_, u64, String>, recorder: Rc<RefCell<Recorder>>) {
+    let parts = lines.unary::<Words, _, _, _>(Pipeline, "Split", |_, _| {
+        let mut table = hashbrown::HashMap::<String, u64, FixedState>::with_hasher(FixedState::with_seed(1));
+        move |input, output| {
+            input.for_each(|capability, batch| {
+                for line in batch.drain(..) {
+                    for word in tidemill::connectors::words(&line) {
+                        match table.get_mut(word) {
+                            Some(count) => *count += 1,
+                            None => {
+                                table.insert(word.to_owned(), 1);
+                            }
+                        }
+                    }
+                }
+                let mut rows = Vec::with_capacity(table.len());
+                rows.extend(table.drain());
+                output.session(&capability).give_container(&mut rows);
+            });
+        }
+    });
+    let hasher = FixedState::with_seed(2);
+    let exchange = Exchange::new(move |part: &(String, u64)| hasher.hash_one(part.0.as_str()) >> 32);
+    let counts = parts.unary::<Words, _, _, _>(exchange, "Add", |_, _| {
+        let mut table = hashbrown::HashMap::<String, u64, FixedState>::with_hasher(FixedState::with_seed(3));
+        move |input, output| {
+            input.for_each(|capability, batch| {
+                for (word, count) in batch.iter_mut() {
+                    match table.get_mut(word) {
+                        Some(total) => {
+                            *total += *count;
+                            *count = *total;
+                        }
+                        None => {
+                            table.insert(word.clone(), *count);
+                        }
+                    }
+                }
+                output.session(&capability).give_container(batch);
+            });
+        }
+    });
+    counts.sink(Pipeline, "Measure", move |(input, _)| {
+        let mut recorder = recorder.borrow_mut();
+        input.for_each(|_, batch| {
+            recorder
+                .write(0, batch.drain(..).map(|(word, count)| Row::Counted(words::read(&word), 0, count)));
         });
     });
 }

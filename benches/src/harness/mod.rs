@@ -12,8 +12,11 @@
 )]
 
 pub mod answer;
+pub mod comparison;
 pub mod epochs;
+pub mod grid;
 pub mod hgrm;
+pub mod lateness;
 pub mod plot;
 pub mod provenance;
 pub mod recorder;
@@ -24,3 +27,5 @@ pub mod slots;
 pub mod source;
 pub mod sustain;
 pub mod windows;
+pub mod witness;
+pub mod words;

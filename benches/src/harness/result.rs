@@ -12,6 +12,7 @@ use super::answer::Answer;
 use super::run::{Job, Measured, Shape};
 use super::schedule::Load;
 use super::slots::{Percentiles, SLOT};
+use super::witness::Disturbance;
 use crate::measure::median;
 
 /// One run, as it is written to a file of results. Times are in microseconds unless they say otherwise.
@@ -43,6 +44,10 @@ pub struct RunResult {
     pub record: Percentiles,
     /// The same by worker.
     pub by_worker: Vec<Percentiles>,
+    /// From due to emitted by the generator: an upper bound, taken once a batch.
+    pub generator: Percentiles,
+    /// What else took the machine's cores.
+    pub disturbance: Disturbance,
     /// From due to committed.
     pub commit: Option<Percentiles>,
     /// From the earliest moment at which a window could close to its first row.
@@ -105,6 +110,8 @@ impl RunResult {
             warmup: warmup.as_micros() as u64,
             record: Percentiles::of(&measured.record.total(warmup)),
             by_worker: measured.by_worker.iter().map(|own| Percentiles::of(&own.total(warmup))).collect(),
+            generator: Percentiles::of(&measured.generator.total(warmup)),
+            disturbance: measured.disturbance,
             commit: (commit.count > 0).then_some(commit),
             window_first: windows(|window| window.first),
             window_last: windows(|window| window.last),
@@ -184,7 +191,7 @@ pub fn table(rows: &[RunResult]) -> String {
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
-        "{:wide$} {:>2} {:>8} {:7} {:>8} {:>8} {:>8} {:>8} {:>9} {:>7} {:>8} {:>7}",
+        "{:wide$} {:>2} {:>8} {:7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>7} {:>8} {:>7}",
         "mode",
         "w",
         "rate/s",
@@ -193,6 +200,7 @@ pub fn table(rows: &[RunResult]) -> String {
         "p99",
         "p99.9",
         "max",
+        "gen p99",
         "waiting",
         "epochs",
         "CPU s/M",
@@ -226,8 +234,11 @@ pub fn table(rows: &[RunResult]) -> String {
                 let rss = row.peak_rss as f64 / f64::from(1 << 20);
                 let _ = write!(
                     text,
-                    " {:>9} {:>7} {:>8.2} {rss:>7.0}{verdict}",
-                    row.most_waiting, row.epochs, row.cpu_per_million,
+                    " {:>8} {:>9} {:>7} {:>8.2} {rss:>7.0}{verdict}",
+                    if row.rate == 0 { "-".to_owned() } else { time(row.generator.p99) },
+                    row.most_waiting,
+                    row.epochs,
+                    row.cpu_per_million,
                 );
             }
             text.push('\n');

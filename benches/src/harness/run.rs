@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tidemill::connectors::Words;
 use tidemill::{
     Epoch, EventTime, Graph, Idle, Options, Prepared, Run, Sink, SinkContext, SinkError, Stream,
     WindowResult, tumbling,
@@ -12,13 +13,18 @@ use tidemill::{
 
 use super::answer::{Answer, Question, expected, mapped};
 use super::epochs::Mark;
+use super::lateness::{Lateness, Latenesses, alone_for};
 use super::recorder::{Recorded, Recorder, Row, join};
 use super::schedule::{Load, Schedule};
 use super::slots::Slots;
 use super::source::{Event, OpenLoop};
 use super::windows::Window;
+use super::witness::{Disturbance, Witness};
+use super::words;
 use crate::measure::{cpu_time, peak_rss, reset_peak_rss};
 
+/// Words in a line.
+const LINE: u64 = 8;
 /// How often it is looked how many events wait.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -34,6 +40,9 @@ pub enum Shape {
     WindowedCount,
     /// The same, said once, when the window closes.
     WindowedCountOnce,
+    /// Lines of eight words, split and counted by word; the count of each word, said when it has changed. An event is
+    /// a word, and the words of a line are due together.
+    WordCount,
 }
 
 /// A graph with its windows.
@@ -51,8 +60,10 @@ impl Job {
     pub fn question(&self, load: &Load) -> Question {
         match self.shape {
             Shape::Map => Question::Mapped,
-            Shape::KeyedCount | Shape::WindowedCount if load.closed => Question::Totals(self.windows()),
-            Shape::KeyedCount | Shape::WindowedCount => Question::Counts(self.windows()),
+            Shape::KeyedCount | Shape::WindowedCount | Shape::WordCount if load.closed => {
+                Question::Totals(self.windows())
+            }
+            Shape::KeyedCount | Shape::WindowedCount | Shape::WordCount => Question::Counts(self.windows()),
             Shape::WindowedCountOnce => Question::Totals(self.windows()),
         }
     }
@@ -80,6 +91,10 @@ pub struct Measured {
     pub by_worker: Vec<Slots>,
     /// From due to durable (or committed, where there is no checkpoint). Empty for an engine that commits nothing.
     pub commit: Slots,
+    /// From due to emitted by the generator.
+    pub generator: Slots,
+    /// What else took the machine's cores.
+    pub disturbance: Disturbance,
     /// Windows that were closed by an event.
     pub windows: Vec<Window>,
     /// Epochs by when they were committed.
@@ -129,16 +144,29 @@ pub struct Setting {
     /// The graph.
     pub job: Job,
     shown: Arc<AtomicU64>,
+    generators: Latenesses,
 }
 
 impl Setting {
     fn new(job: Job, load: &Load, partitions: usize) -> Setting {
         let mut load = *load;
-        // There is no state to be filled.
-        load.prefill &= job.shape != Shape::Map;
+        // There is no state to be filled, or not event by event.
+        load.prefill &= !matches!(job.shape, Shape::Map | Shape::WordCount);
+        load.line = if job.shape == Shape::WordCount { LINE } else { 1 };
         // The clock of an open load runs from here on: nothing may come between this and the start.
-        let schedule = Arc::new(Schedule::begin(load, partitions));
-        Setting { schedule, job, shown: Arc::default() }
+        Setting::of(job, Arc::new(Schedule::begin(load, partitions)))
+    }
+
+    /// A run of a schedule.
+    #[must_use]
+    pub fn of(job: Job, schedule: Arc<Schedule>) -> Setting {
+        Setting { schedule, job, shown: Arc::default(), generators: Latenesses::default() }
+    }
+
+    /// The record of a generator of the run.
+    #[must_use]
+    pub fn lateness(&self) -> Lateness {
+        Lateness::new(Arc::clone(&self.schedule), self.generators.clone())
     }
 
     /// A recorder for one of the workers.
@@ -194,6 +222,12 @@ pub fn on_timely(job: Job, load: &Load, workers: usize, idle: Idle, watch: Watch
     })
 }
 
+/// Events a second that the generators of a graph reach by themselves, over so many events.
+#[must_use]
+pub fn generator_alone(job: Job, load: &Load, workers: usize) -> f64 {
+    alone_for(&Setting::new(job, load, workers))
+}
+
 /// Waits for something on a thread of its own, which tells when it ended however seldom it is looked at meanwhile.
 fn watched<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
@@ -226,10 +260,12 @@ fn measured(
     let before = cpu_time().unwrap_or_default();
     let setting = Setting::new(job, load, workers);
     let schedule = &*setting.schedule;
+    let mut witness = Witness::begin();
     let started = Instant::now();
     let mut backlog = Vec::new();
     let (recorders, ended) = run(&setting, &mut || {
         std::thread::sleep(LOOK);
+        witness.look();
         let shown = setting.shown.load(Ordering::Relaxed);
         let Some(now) = schedule.now() else { return };
         let due = schedule.due_before(now + 1);
@@ -242,6 +278,7 @@ fn measured(
             watch(shown, schedule.total());
         }
     });
+    let disturbance = witness.finish();
     let cpu = cpu_time().unwrap_or_default().saturating_sub(before);
     let peak_rss = peak_rss().unwrap_or_default();
     let Recorded { record, by_worker, commit, windows, epochs, answer } = join(recorders);
@@ -251,6 +288,8 @@ fn measured(
         record,
         by_worker,
         commit,
+        generator: setting.generators.total(schedule.duration()),
+        disturbance,
         windows,
         epochs,
         answer,
@@ -264,7 +303,7 @@ fn measured(
 
 fn graph(setting: &Setting, recorders: &Arc<Mutex<Vec<Recorder>>>) -> Graph {
     let graph = Graph::new("latency");
-    let events = graph.source(OpenLoop::new(Arc::clone(&setting.schedule)));
+    let events = || graph.source(OpenLoop::<Event>::new(setting));
     let size = setting.job.window;
     let windowed = |events: Stream<Event, _>| {
         events
@@ -275,29 +314,41 @@ fn graph(setting: &Setting, recorders: &Arc<Mutex<Vec<Recorder>>>) -> Graph {
     };
     let window = move |row: &WindowResult<u64, u64>| row.window.start.0 as u64 / size;
     match setting.job.shape {
-        Shape::Map => events
+        Shape::Map => events()
             .map(|(key, due)| (mapped(key), due))
             .filter(|(value, _)| value.is_some())
             .sink_per_worker(sinks(setting, recorders, |(value, due): (Option<u64>, u64)| {
                 Row::Passed(value.unwrap_or_default(), due)
             })),
-        Shape::KeyedCount => events.key_by(|event| event.0).count().update().sink_per_worker(sinks(
+        Shape::KeyedCount => events().key_by(|event| event.0).count().update().sink_per_worker(sinks(
             setting,
             recorders,
             |(key, count)| Row::Counted(key, 0, count),
         )),
-        Shape::WindowedCount => windowed(events).update().sink_per_worker(sinks(
+        Shape::WindowedCount => windowed(events()).update().sink_per_worker(sinks(
             setting,
             recorders,
             move |row: WindowResult<u64, u64>| Row::Counted(row.key, window(&row), row.value),
         )),
-        Shape::WindowedCountOnce => windowed(events).append().sink_per_worker(sinks(
+        Shape::WindowedCountOnce => windowed(events()).append().sink_per_worker(sinks(
             setting,
             recorders,
             move |row: WindowResult<u64, u64>| Row::Closed(row.key, window(&row), row.value),
         )),
+        Shape::WordCount => {
+            graph.source(OpenLoop::<String>::new(setting)).keys_by(words_of).count().update().sink_per_worker(
+                sinks(setting, recorders, |(word, count): (String, u64)| {
+                    Row::Counted(words::read(&word), 0, count)
+                }),
+            )
+        }
     }
     graph
+}
+
+#[expect(clippy::ptr_arg, reason = "`keys_by` passes a reference to the record")]
+fn words_of(line: &String) -> Words<'_> {
+    tidemill::connectors::words(line)
 }
 
 /// Makes a sink for each worker.
@@ -364,9 +415,15 @@ mod tests {
         Job { shape, window: 50_000 }
     }
 
+    fn line(shape: Shape) -> u64 {
+        if shape == Shape::WordCount { LINE } else { 1 }
+    }
+
     #[test]
     fn every_graph_gives_the_right_answer_in_both_modes() {
-        for shape in [Shape::Map, Shape::KeyedCount, Shape::WindowedCount, Shape::WindowedCountOnce] {
+        for shape in
+            [Shape::Map, Shape::KeyedCount, Shape::WindowedCount, Shape::WindowedCountOnce, Shape::WordCount]
+        {
             for mode in [Mode::MicroBatch, Mode::Continuous] {
                 for (workers, rate, closed) in [(1, 1_000, false), (2, 50_000, false), (2, 400_000, true)] {
                     let load = Load { keys: 70, closed, prefill: rate > 1_000, ..Load::open(rate, 0.25) };
@@ -375,12 +432,21 @@ mod tests {
                     assert_eq!(measured.answer, measured.expected, "{shape:?} {mode:?} {workers} {rate}");
                     let recorded = measured.record.total(Duration::ZERO).len();
                     let of_events = !closed && shape != Shape::WindowedCountOnce;
-                    let prefilled = if load.prefill && shape != Shape::Map { 70 } else { 0 };
+                    let has_prefill = load.prefill && !matches!(shape, Shape::Map | Shape::WordCount);
+                    let prefilled = if has_prefill { 70 } else { 0 };
                     let events = if of_events { measured.expected.events - prefilled } else { 0 };
                     assert_eq!(recorded, events, "{shape:?} {mode:?} {workers} {rate}");
                     assert_eq!(measured.commit.total(Duration::ZERO).len(), events);
+                    let emitted = measured.generator.total(Duration::ZERO).len();
+                    assert_eq!(
+                        emitted,
+                        if closed { 0 } else { load.events & !(line(shape) - 1) },
+                        "{shape:?}"
+                    );
                     assert_eq!(measured.windows.len(), if shape == Shape::WindowedCountOnce { 4 } else { 0 });
-                    assert!(closed || measured.elapsed >= Duration::from_millis(249));
+                    // The last line begins eight words before the end.
+                    let last = if shape == Shape::WordCount { 239 } else { 249 };
+                    assert!(closed || measured.elapsed >= Duration::from_millis(last));
                 }
             }
         }
@@ -388,7 +454,7 @@ mod tests {
 
     #[test]
     fn the_program_written_by_hand_answers_the_same() {
-        for shape in [Shape::Map, Shape::KeyedCount, Shape::WindowedCount] {
+        for shape in [Shape::Map, Shape::KeyedCount, Shape::WindowedCount, Shape::WordCount] {
             for (workers, rate, idle) in
                 [(1, 1_000, Idle::Park), (2, 50_000, Idle::Spin(Duration::from_micros(10)))]
             {
@@ -396,6 +462,8 @@ mod tests {
                 let measured = on_timely(job(shape), &load, workers, idle, &mut |_, _| ());
                 assert_eq!(measured.answer, measured.expected, "{shape:?} {workers} {rate}");
                 assert!(!measured.record.total(Duration::ZERO).is_empty());
+                let emitted = measured.generator.total(Duration::ZERO).len();
+                assert_eq!(emitted, load.events & !(line(shape) - 1), "{shape:?}");
             }
         }
     }

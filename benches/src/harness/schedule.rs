@@ -62,6 +62,8 @@ pub struct Load {
     pub events: u64,
     /// How many different keys.
     pub keys: u64,
+    /// How many events make a line, and are due together with its first: a power of two. 1: each event stands alone.
+    pub line: u64,
     /// Whether each key is counted once before the first event is due, so that the state has its full size from the
     /// beginning. These events are not measured.
     pub prefill: bool,
@@ -81,16 +83,21 @@ impl Load {
     pub fn open(rate: u64, seconds: f64) -> Load {
         assert!(rate > 0, "a rate of 0 has no events");
         let events = (rate as f64 * seconds) as u64;
-        Load { rate, events, keys: 1_000, prefill: false, pace: Pace::Auto, closed: false }
+        Load { rate, events, keys: 1_000, line: 1, prefill: false, pace: Pace::Auto, closed: false }
     }
 }
 
-/// A load with a beginning, divided among partitions: partition `p` of `n` has the events `p`, `p + n`, ….
+/// A load with a beginning, divided among partitions: partition `p` of `n` has the lines `p`, `p + n`, … (where a line is
+/// one event, the events).
 #[derive(Clone, Debug)]
 pub struct Schedule {
     load: Load,
     partitions: u64,
     prefill: u64,
+    /// Clears what an event's number has beyond that of its line's first event.
+    line_mask: u64,
+    /// How far it is from the last event of a line to the partition's next event.
+    stride: u64,
     origin: Instant,
 }
 
@@ -98,7 +105,8 @@ impl Schedule {
     /// Begins a little later than now, so that workers have time to start.
     ///
     /// # Panics
-    /// If there are so many events that their stamps are beyond what 64 bits hold in nanoseconds.
+    /// If there are so many events that their stamps are beyond what 64 bits hold in nanoseconds; if a line's length is
+    /// no power of two, or lines are combined with `prefill`.
     #[must_use]
     pub fn begin(load: Load, partitions: usize) -> Schedule {
         let prefill = if load.prefill { load.keys } else { 0 };
@@ -117,8 +125,15 @@ impl Schedule {
             "there must be events, keys and partitions"
         );
         assert!(load.events.checked_mul(SECOND).is_some(), "too many events");
+        assert!(load.line.is_power_of_two(), "a line has a power of two of events");
+        assert!(load.line == 1 || !load.prefill, "lines are not counted in advance");
         let prefill = if load.prefill { load.keys } else { 0 };
-        Schedule { load, partitions: partitions as u64, prefill, origin }
+        let line_mask = !(load.line - 1);
+        // All lines are complete.
+        let load = Load { events: load.events & line_mask, ..load };
+        let partitions = partitions as u64;
+        let stride = 1 + (partitions - 1) * load.line;
+        Schedule { load, partitions, prefill, line_mask, stride, origin }
     }
 
     /// What is offered.
@@ -149,7 +164,7 @@ impl Schedule {
     #[inline]
     #[must_use]
     pub fn due(&self, index: u64) -> u64 {
-        index.saturating_sub(self.prefill) * SECOND / self.load.rate
+        (index.saturating_sub(self.prefill) & self.line_mask) * SECOND / self.load.rate
     }
 
     /// How many events are due before `nanos`: the number of the first that is not.
@@ -159,7 +174,27 @@ impl Schedule {
             return 0;
         }
         let events = (u128::from(nanos) * u128::from(self.load.rate)).div_ceil(u128::from(SECOND));
-        self.prefill + u64::try_from(events).unwrap_or(u64::MAX).min(self.load.events)
+        let events = u64::try_from(events).unwrap_or(u64::MAX).min(self.load.events);
+        // The rest of a line is due with its first event.
+        self.prefill + events.next_multiple_of(self.load.line)
+    }
+
+    /// The number of the first event of a partition.
+    #[must_use]
+    pub fn first(&self, partition: u64) -> u64 {
+        partition * self.load.line
+    }
+
+    /// How far the first events of a partition's lines lie apart.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.partitions * self.load.line
+    }
+
+    /// How many lines of a partition, the next of which begins with event `from`, begin before event `end`.
+    #[must_use]
+    pub fn lines(&self, from: u64, end: u64) -> u64 {
+        end.saturating_sub(from).div_ceil(self.step())
     }
 
     /// How many events may be emitted now.
@@ -248,7 +283,7 @@ impl Schedule {
 
     /// All events in the order of their numbers, as `(key, when it is due)`.
     pub fn events(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
-        let whole = Schedule { partitions: 1, ..self.clone() };
+        let whole = Schedule { partitions: 1, stride: 1, ..self.clone() };
         let mut walk = whole.walk(0);
         (0..whole.total()).map(move |_| walk.step(&whole))
     }
@@ -289,8 +324,10 @@ impl Walk {
     pub fn step(&mut self, schedule: &Schedule) -> (u64, u64) {
         let keys = schedule.load.keys;
         let event = (turn(self.place, self.by, keys), schedule.due(self.index));
-        self.index += schedule.partitions;
-        self.place += schedule.partitions;
+        let ends_line = (self.index + 1) & !schedule.line_mask == 0;
+        let stride = if ends_line { schedule.stride } else { 1 };
+        self.index += stride;
+        self.place += stride;
         if self.place >= keys {
             self.round += self.place / keys;
             self.place %= keys;
@@ -343,6 +380,33 @@ mod tests {
                     assert_eq!(walk, schedule.walk(walk.index()));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn lines_are_due_together_and_stay_in_one_partition() {
+        for (partitions, keys) in [(1, 7), (3, 7), (2, 1_000)] {
+            let load = Load { events: 101, keys, line: 8, ..Load::open(1_000, 1.0) };
+            let schedule = Schedule::beginning_at(load, partitions, Instant::now());
+            assert_eq!(schedule.total(), 96);
+            assert_eq!([0, 7, 8].map(|k| schedule.due(k)), [0, 0, SECOND / 125]);
+            assert_eq!([0, 1, SECOND / 125, SECOND / 125 + 1].map(|t| schedule.due_before(t)), [0, 8, 8, 16]);
+            assert_eq!(schedule.due_before(u64::MAX), 96);
+            let mut seen = Vec::new();
+            for partition in 0..partitions as u64 {
+                let first = schedule.first(partition);
+                let mut walk = schedule.walk(first);
+                for line in 0..schedule.lines(first, schedule.total()) {
+                    for place in 0..8 {
+                        let index = first + line * schedule.step() + place;
+                        assert_eq!(walk.index(), index);
+                        assert_eq!(walk.step(&schedule), (schedule.key(index), schedule.due(index)));
+                        seen.push(index);
+                    }
+                }
+            }
+            seen.sort_unstable();
+            assert_eq!(seen, (0..96).collect::<Vec<_>>());
         }
     }
 

@@ -1,15 +1,47 @@
 //! The scheduled events as a source of Tidemill's.
 
+use std::marker::PhantomData;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidemill::{Clock, PlanLimits, Poll, Reader, ReaderContext, Source, SourceError, Waker};
 
+use super::lateness::Lateness;
+use super::run::Setting;
 use super::schedule::{Schedule, Wait, Walk};
+use super::words;
 
 /// An event: its key, and when it was due, in nanoseconds after the beginning.
 pub type Event = (u64, u64);
+
+/// What a generator emits: one line of the schedule's events.
+pub trait Emitted: Send + Sized + 'static {
+    /// The next line of a partition.
+    fn next(at: &mut Walk, schedule: &Schedule) -> Self;
+}
+
+/// Of a schedule whose lines are single events.
+impl Emitted for Event {
+    #[inline]
+    fn next(at: &mut Walk, schedule: &Schedule) -> Event {
+        at.step(schedule)
+    }
+}
+
+/// A line of text: a word for each event, which spells its key.
+impl Emitted for String {
+    #[inline]
+    fn next(at: &mut Walk, schedule: &Schedule) -> String {
+        let events = schedule.load().line;
+        let mut line = String::with_capacity(8 * events as usize);
+        for _ in 0..events {
+            words::spell(at.step(schedule).0, &mut line);
+            line.push(' ');
+        }
+        line
+    }
+}
 
 /// How many events of a closed load a partition gives to an epoch: as many as the sources that hold everything from
 /// the beginning.
@@ -19,16 +51,19 @@ const EPOCH_EVENTS: u64 = 1_000_000;
 ///
 /// It can be read again: an event is a function of its number.
 #[derive(Debug)]
-pub struct OpenLoop {
+pub struct OpenLoop<T> {
+    setting: Setting,
     schedule: Arc<Schedule>,
     alarm: Alarm,
+    emitted: PhantomData<fn() -> T>,
 }
 
-impl OpenLoop {
-    /// The source of a schedule's events.
+impl<T> OpenLoop<T> {
+    /// The source of the events of a run.
     #[must_use]
-    pub fn new(schedule: Arc<Schedule>) -> OpenLoop {
-        OpenLoop { schedule, alarm: Alarm::default() }
+    pub fn new(setting: &Setting) -> OpenLoop<T> {
+        let (setting, schedule) = (setting.clone(), Arc::clone(&setting.schedule));
+        OpenLoop { setting, schedule, alarm: Alarm::default(), emitted: PhantomData }
     }
 }
 
@@ -66,10 +101,10 @@ impl Alarm {
     }
 }
 
-impl Source for OpenLoop {
-    type Item = Event;
+impl<T: Emitted> Source for OpenLoop<T> {
+    type Item = T;
     type Offset = u64;
-    type Reader = OpenLoopReader;
+    type Reader = OpenLoopReader<T>;
 
     fn describe(&self) -> String {
         format!("open loop {}/s", self.schedule.load().rate)
@@ -88,25 +123,26 @@ impl Source for OpenLoop {
     }
 
     fn start(&self, partition: u32) -> Result<u64, SourceError> {
-        Ok(u64::from(partition))
+        Ok(self.schedule.first(u64::from(partition)))
     }
 
     fn latest(&self, partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
-        let (partition, peers) = (u64::from(partition), self.schedule.partitions());
+        let (first, step) = (self.schedule.first(u64::from(partition)), self.schedule.step());
         let available = self.schedule.available();
         // The partition's first event that may not be read yet.
-        let mut upto = partition + available.saturating_sub(partition).div_ceil(peers) * peers;
+        let mut upto = first + self.schedule.lines(first, available) * step;
         if available >= self.schedule.total() {
-            // One beyond the end, so that the reader is asked and says that it has ended.
-            upto += peers;
+            // One line beyond the end, so that the reader is asked and says that it has ended.
+            upto += step;
         }
         if upto <= *from && available < self.schedule.total() {
             // Before the beginning nothing but what fills the state is due.
             let at = self.schedule.origin() + Duration::from_nanos(self.schedule.due(available));
             self.alarm.set(at);
         }
-        let most = limits.max_records.or(self.schedule.load().closed.then_some(EPOCH_EVENTS));
-        Ok(upto.min(from.saturating_add(most.unwrap_or(u64::MAX / peers).saturating_mul(peers))).max(*from))
+        let load = self.schedule.load();
+        let most = limits.max_records.or(load.closed.then_some(EPOCH_EVENTS / load.line));
+        Ok(upto.min(from.saturating_add(most.unwrap_or(u64::MAX / step).saturating_mul(step))).max(*from))
     }
 
     fn open(
@@ -114,34 +150,40 @@ impl Source for OpenLoop {
         _partition: u32,
         from: &u64,
         context: ReaderContext,
-    ) -> Result<OpenLoopReader, SourceError> {
+    ) -> Result<OpenLoopReader<T>, SourceError> {
         self.alarm.add(context.waker);
         Ok(OpenLoopReader {
             schedule: Arc::clone(&self.schedule),
             at: self.schedule.walk(*from),
             clock: context.clock,
+            lateness: self.setting.lateness(),
+            emitted: PhantomData,
         })
     }
 }
 
 /// Reads one partition of an [`OpenLoop`].
 #[derive(Debug)]
-pub struct OpenLoopReader {
+pub struct OpenLoopReader<T> {
     schedule: Arc<Schedule>,
     at: Walk,
     clock: Clock,
+    lateness: Lateness,
+    emitted: PhantomData<fn() -> T>,
 }
 
-impl Reader for OpenLoopReader {
-    type Item = Event;
+impl<T: Emitted> Reader for OpenLoopReader<T> {
+    type Item = T;
     type Offset = u64;
 
-    fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<Event>) -> Result<Poll, SourceError> {
+    fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<T>) -> Result<Poll, SourceError> {
         let schedule = &*self.schedule;
         // What was planned was due when it was planned.
         let end = until.map_or_else(|| schedule.available(), |until| *until).min(schedule.total());
-        let count = end.saturating_sub(self.at.index()).div_ceil(schedule.partitions()).min(max as u64);
-        out.extend((0..count).map(|_| self.at.step(schedule)));
+        let first = self.at.index();
+        let count = schedule.lines(first, end).min(max as u64);
+        out.extend((0..count).map(|_| T::next(&mut self.at, schedule)));
+        self.lateness.emitted(first, count);
         let next = self.at.index();
         if next >= schedule.total() {
             return Ok(Poll::End);
@@ -171,6 +213,7 @@ mod tests {
     use tidemill::ProcessingTime;
 
     use super::*;
+    use crate::harness::run::{Job, Shape};
     use crate::harness::schedule::{Load, Pace};
 
     fn context() -> ReaderContext {
@@ -178,11 +221,12 @@ mod tests {
     }
 
     /// A source whose events have been due for a minute, or begin in a minute.
-    fn source(load: Load, partitions: usize, late: bool) -> OpenLoop {
+    fn source(load: Load, partitions: usize, late: bool) -> OpenLoop<Event> {
         let minute = Duration::from_secs(60);
         let now = Instant::now();
         let origin = if late { now.checked_sub(minute).unwrap() } else { now + minute };
-        OpenLoop::new(Arc::new(Schedule::beginning_at(load, partitions, origin)))
+        let job = Job { shape: Shape::KeyedCount, window: 0 };
+        OpenLoop::new(&Setting::of(job, Arc::new(Schedule::beginning_at(load, partitions, origin))))
     }
 
     #[test]
