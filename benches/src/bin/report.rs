@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidemill_benches::report::results::Results;
-use tidemill_benches::report::{BLOCKS, documents};
+use tidemill_benches::report::{BLOCKS, documents, grid};
 
 /// Writes the figures in README.md, in the guide and below docs/ from the raw results in benches/results.
 ///
@@ -22,6 +22,9 @@ struct Arguments {
     /// Write nothing; fail if a document differs from what the results say.
     #[arg(long)]
     check: bool,
+    /// Draw the pictures of the grid in these results (`latency.jsonl`) into their directory, and write nothing else.
+    #[arg(long, value_name = "RESULTS")]
+    draw: Option<String>,
     /// The repository.
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/.."))]
     repository: PathBuf,
@@ -49,6 +52,13 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         .canonicalize()
         .map_err(|e| format!("{}: {e}", arguments.repository.display()))?;
     let results = repository.join("benches/results");
+    if let Some(name) = &arguments.draw {
+        let name = if name == "latest" { Results::latest(&results)? } else { name.clone() };
+        for path in grid::draw(&Results::named(&results, &name)?)? {
+            println!("{}: drawn", path.display());
+        }
+        return Ok(true);
+    }
     let newer = match arguments.results.as_deref() {
         Some("latest") => Some(Results::latest(&results)?),
         Some(name) => Some(Results::named(&results, name)?.name().to_owned()),

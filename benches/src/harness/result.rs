@@ -18,7 +18,7 @@ use crate::measure::median;
 /// One run, as it is written to a file of results. Times are in microseconds unless they say otherwise.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunResult {
-    /// What was run: `tidemill` or `timely`.
+    /// What was run: `tidemill`, `timely` or `renoir`.
     pub engine: String,
     /// The graph.
     pub graph: Shape,
@@ -183,7 +183,11 @@ pub fn rate(events: f64) -> String {
 #[must_use]
 pub fn table(rows: &[RunResult]) -> String {
     let name = |row: &RunResult| {
-        let engine = if row.mode.is_empty() { format!("{} by hand", row.engine) } else { row.mode.clone() };
+        let engine = match row.engine.as_str() {
+            "timely" => "timely by hand".to_owned(),
+            "renoir" => "Renoir".to_owned(),
+            _ => row.mode.clone(),
+        };
         if row.durable { format!("{engine}, durable") } else { engine }
     };
     let wide = rows.iter().map(|row| name(row).len()).chain([4]).max().unwrap_or(4);

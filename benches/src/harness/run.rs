@@ -222,6 +222,20 @@ pub fn on_timely(job: Job, load: &Load, workers: usize, idle: Idle, watch: Watch
     })
 }
 
+/// Runs as a program on Renoir, if there is one for the graph.
+///
+/// # Panics
+/// If there is none.
+#[cfg(feature = "peers")]
+#[must_use]
+pub fn on_renoir(job: Job, load: &Load, workers: usize, watch: Watch<'_>) -> Measured {
+    measured(job, load, workers, watch, |setting, during| {
+        let own = setting.clone();
+        let (ended, recorders) = watched(move || crate::renoir::latency::latency(&own, workers), during);
+        (recorders, ended)
+    })
+}
+
 /// Events a second that the generators of a graph reach by themselves, over so many events.
 #[must_use]
 pub fn generator_alone(job: Job, load: &Load, workers: usize) -> f64 {

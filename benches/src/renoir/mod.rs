@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails loudly")]
 
 pub mod chain;
+pub mod latency;
 pub mod session;
 pub mod sliding;
 pub mod windowed_count;

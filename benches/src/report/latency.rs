@@ -2,12 +2,13 @@
 
 use serde::Deserialize;
 
+use super::grid;
 use super::results::Results;
 use super::words::{self, in_order, verdict};
 use crate::harness::result::{rate, time};
 
 const SWEEP: &str = "sweep.jsonl";
-const LATENCY: &str = "latency.jsonl";
+pub(super) const LATENCY: &str = "latency.jsonl";
 const PICTURE: &str = "curve-1w.png";
 
 /// What `sweep` says about a promise.
@@ -39,6 +40,8 @@ struct Comparison {
     limit: f64,
     /// That of p99, where it is another.
     p99_limit: Option<f64>,
+    /// The graph, if it is part of a grid.
+    graph: Option<String>,
     /// Absent in older results, which judge all.
     judged: Option<bool>,
     kept: bool,
@@ -100,6 +103,9 @@ pub(super) fn acceptance(results: &Results, root: &str) -> Result<String, String
         put(&format!("{} {}", line.workers, line.claim), row);
     }
     for line in results.some_lines::<Comparison>(LATENCY, "comparisons")? {
+        if line.graph.is_some() {
+            continue;
+        }
         if !line.right {
             return Err(format!("{LATENCY} of the results {}: {} is void", results.name(), line.comparison));
         }
@@ -117,6 +123,9 @@ pub(super) fn acceptance(results: &Results, root: &str) -> Result<String, String
             put(&line.comparison, row);
         }
     }
+    for (at, row) in grid::promises(results)?.into_iter().enumerate() {
+        put(&format!("grid {at}"), row);
+    }
     for line in results.lines::<Asleep>(LATENCY)? {
         let row = vec![
             format!("{}: p99", line.claim),
@@ -131,8 +140,11 @@ pub(super) fn acceptance(results: &Results, root: &str) -> Result<String, String
     Ok(format!("{}\n\n{}", words::table(&head, &rows), results.caption(&[SWEEP, LATENCY], root)?))
 }
 
-/// A row for each way to run: the greatest rate that was kept up, and percentiles at rates that several ways have.
+/// The grid, if there is one; otherwise a row for each way to run: the greatest rate that was kept up, and percentiles at rates that several ways have.
 pub(super) fn curve(results: &Results, root: &str) -> Result<String, String> {
+    if grid::is_in(results) {
+        return grid::all(results, root);
+    }
     let found: Vec<Found> = results.some_lines(SWEEP, "greatest rates")?;
     let runs: Vec<Run> = results.some_lines(SWEEP, "runs")?;
     if runs.iter().any(|run| !run.right) {
@@ -167,8 +179,11 @@ pub(super) fn curve(results: &Results, root: &str) -> Result<String, String> {
     Ok(format!("{}\n\n{}", words::table(&head, &rows), results.caption(&[SWEEP], root)?))
 }
 
-/// The picture of the curve.
+/// The pictures of the grid, if there is one; otherwise that of the curve.
 pub(super) fn picture(results: &Results, root: &str) -> Result<String, String> {
+    if grid::is_in(results) {
+        return grid::keyed_count(results, root);
+    }
     if !results.has(PICTURE) {
         return Err(format!("the results {} have no {PICTURE}", results.name()));
     }

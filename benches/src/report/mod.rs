@@ -5,6 +5,7 @@
 
 mod allowances;
 pub mod documents;
+pub mod grid;
 mod latency;
 mod nexmark;
 mod peers;
@@ -54,8 +55,16 @@ pub const BLOCKS: [Block; 9] = [
         what: "what was to be shown of latency (sweep.jsonl, latency.jsonl)",
         make: latency::acceptance,
     },
-    Block { name: "curve", what: "latency by rate, and rates kept up (sweep.jsonl)", make: latency::curve },
-    Block { name: "picture", what: "the curve as a picture (curve-1w.png)", make: latency::picture },
+    Block {
+        name: "curve",
+        what: "latency by rate (the grid in latency.jsonl with its pictures, or sweep.jsonl)",
+        make: latency::curve,
+    },
+    Block {
+        name: "picture",
+        what: "the keyed count of the grid (latency.jsonl and its pictures), or curve-1w.png",
+        make: latency::picture,
+    },
     Block {
         name: "allocators",
         what: "mimalloc against the system's (allocators.jsonl)",

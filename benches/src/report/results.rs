@@ -71,6 +71,23 @@ impl Results {
         self.directory.join(file).is_file()
     }
 
+    /// Where a file of the directory is, or would be.
+    #[must_use]
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+
+    /// The machine on which a file was measured, in a few words.
+    ///
+    /// # Errors
+    /// If the file is not there, or is empty or without provenance.
+    pub fn machine(&self, file: &str) -> Result<String, String> {
+        let origin: Option<Origin> = self.lines(file)?.into_iter().next();
+        let Machine { cores, cpu, .. } =
+            origin.ok_or_else(|| format!("{file} of the results {} has no provenance", self.name))?.machine;
+        Ok(format!("{cores} cores, {cpu}"))
+    }
+
     /// All lines of a file.
     fn values(&self, file: &str) -> Result<Vec<Value>, String> {
         let text = fs::read_to_string(self.directory.join(file))

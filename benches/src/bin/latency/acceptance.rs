@@ -35,6 +35,8 @@ struct Way {
 const WAYS: &[Way] = &[
     Way { name: CONTINUOUS, engine: Engine::Tidemill, mode: Mode::Continuous },
     Way { name: MICRO_BATCH, engine: Engine::Tidemill, mode: Mode::MicroBatch },
+    #[cfg(feature = "peers")]
+    Way { name: tidemill_benches::harness::grid::RENOIR, engine: Engine::Renoir, mode: Mode::Continuous },
     Way { name: TIMELY, engine: Engine::Timely, mode: Mode::Continuous },
 ];
 

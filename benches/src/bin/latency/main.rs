@@ -22,6 +22,8 @@ use tidemill_benches::harness::hgrm;
 use tidemill_benches::harness::plot::{Named, PercentilePlot, Timeline, save};
 use tidemill_benches::harness::provenance::JsonLines;
 use tidemill_benches::harness::result::{Name, RunResult, Step, bar, mode_of, rate, table, time};
+#[cfg(feature = "peers")]
+use tidemill_benches::harness::run::on_renoir;
 use tidemill_benches::harness::run::{Job, Measured, Shape, is_by_hand, on_tidemill, on_timely};
 use tidemill_benches::harness::schedule::{Load, Pace};
 use tidemill_benches::measure::median;
@@ -160,11 +162,16 @@ enum Engine {
     Tidemill,
     /// A program written by hand on timely dataflow. Of the options it takes --workers and --idle.
     Timely,
+    /// A program on Renoir. Of the options it takes --workers.
+    #[cfg(feature = "peers")]
+    Renoir,
 }
 
 impl Engine {
     fn name(self) -> &'static str {
         match self {
+            #[cfg(feature = "peers")]
+            Engine::Renoir => "renoir",
             Engine::Tidemill => "tidemill",
             Engine::Timely => "timely",
         }
@@ -194,7 +201,7 @@ impl Arguments {
 
     /// Why these cannot be run together.
     fn problem(&self) -> Option<&'static str> {
-        let by_hand = self.engine == Engine::Timely || self.compare > 0;
+        let by_hand = self.engine != Engine::Tidemill || self.compare > 0;
         match self.options.trigger {
             _ if by_hand && !is_by_hand(self.job().shape) => {
                 Some("there is no program written by hand for windows that are said once (--append)")
@@ -226,9 +233,11 @@ impl Arguments {
         let measured = match engine {
             Engine::Tidemill => on_tidemill(job, &load, &options, &mut watch),
             Engine::Timely => on_timely(job, &load, options.workers, options.idle, &mut watch),
+            #[cfg(feature = "peers")]
+            Engine::Renoir => on_renoir(job, &load, options.workers, &mut watch),
         };
         bar.finish_and_clear();
-        if engine == Engine::Timely {
+        if engine != Engine::Tidemill {
             options.checkpoint = None;
         }
         let name = Name { engine: engine.name(), options: &options };
@@ -243,6 +252,8 @@ impl Arguments {
         let how = match engine {
             Engine::Tidemill => mode_of(&self.options),
             Engine::Timely => "timely by hand".to_owned(),
+            #[cfg(feature = "peers")]
+            Engine::Renoir => "Renoir".to_owned(),
         };
         format!("{}, {how}, {}/s", self.graph(), self::rate(rate as f64))
     }
@@ -327,7 +338,7 @@ fn draw(arguments: &Arguments, to: &Path, what: &str, rate: u64, result: &RunRes
         PercentilePlot { title: "Latency by percentile".to_owned(), subtitle: subtitle.clone(), series };
     let timeline = Timeline::of("Latency by 250 ms", &subtitle, measured);
     let graph = format!("{:?}", result.graph).to_lowercase();
-    let how = if result.mode.is_empty() { "timely".to_owned() } else { result.mode.replace(' ', "-") };
+    let how = if result.mode.is_empty() { result.engine.clone() } else { result.mode.replace(' ', "-") };
     let stem = format!("{graph}-{how}-{rate}");
     let mut paths = save(&percentiles, to, &format!("percentiles-{stem}")).expect("the plot can be written");
     paths.extend(save(&timeline, to, &format!("timeline-{stem}")).expect("the plot can be written"));

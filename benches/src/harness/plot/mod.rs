@@ -3,6 +3,7 @@
 //! A machine that measures often has no fonts, so the one that is used is built in.
 
 mod curve;
+mod panels;
 mod percentiles;
 mod throughput;
 mod timeline;
@@ -16,6 +17,7 @@ use plotters::prelude::*;
 use plotters::style::register_font;
 
 pub use curve::{Curve, Line};
+pub use panels::Panels;
 pub use percentiles::{Named, PercentilePlot};
 pub use throughput::ThroughputPlot;
 pub use timeline::Timeline;
@@ -56,6 +58,11 @@ pub trait Plot {
 
     /// Whether there is anything to draw.
     fn is_empty(&self) -> bool;
+
+    /// How many pixels wide and high it is as SVG; as PNG twice as many each way.
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
 }
 
 /// Writes a plot as `stem.svg` and `stem.png` into a directory, which is made if need be; says where they are.
@@ -70,10 +77,24 @@ pub fn save(plot: &impl Plot, directory: &Path, stem: &str) -> Result<Vec<PathBu
     register();
     std::fs::create_dir_all(directory)?;
     let (svg, png) = (directory.join(format!("{stem}.svg")), directory.join(format!("{stem}.png")));
-    let size = ((f64::from(SIZE.0) * PNG_SCALE) as u32, (f64::from(SIZE.1) * PNG_SCALE) as u32);
-    render(plot, SVGBackend::new(&svg, SIZE), 1.0)?;
-    render(plot, BitMapBackend::new(&png, size), PNG_SCALE)?;
+    render(plot, SVGBackend::new(&svg, plot.size()), 1.0)?;
+    bitmap(plot, &png)?;
     Ok(vec![svg, png])
+}
+
+/// Writes a plot as PNG only.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn picture(plot: &impl Plot, path: &Path) -> Result<(), Box<dyn Error>> {
+    register();
+    bitmap(plot, path)
+}
+
+fn bitmap(plot: &impl Plot, path: &Path) -> Result<(), Box<dyn Error>> {
+    let (width, height) = plot.size();
+    let size = ((f64::from(width) * PNG_SCALE) as u32, (f64::from(height) * PNG_SCALE) as u32);
+    render(plot, BitMapBackend::new(path, size), PNG_SCALE)
 }
 
 fn render<DB: DrawingBackend>(plot: &impl Plot, backend: DB, scale: f64) -> Result<(), Box<dyn Error>> {
