@@ -149,7 +149,8 @@ fn micros() -> i64 {
 /// The 99th percentile of every slot of 250 ms, in microseconds.
 fn timeline(arguments: &Arguments, checkpoint: Option<&Path>) -> Vec<f64> {
     // No window closes meanwhile: that has a price of its own, with and without checkpoints.
-    let job = Counting { shape: Shape::WindowedCount, window: 24 * 3_600_000_000 };
+    let job =
+        Counting { shape: Shape::WindowedCount, window: 24 * 3_600_000_000, sink_takes: Duration::ZERO };
     let load =
         Load { keys: 1_000_000, prefill: true, ..Load::open(arguments.rate, arguments.seconds as f64) };
     let mut options = Options::default().with_mode(Mode::Continuous).with_workers(arguments.workers);

@@ -203,7 +203,7 @@ fn problem(arguments: &Arguments) -> Option<&'static str> {
 impl Sweep {
     fn job(&self) -> Job {
         let window = u64::try_from(self.arguments.window.as_micros()).unwrap_or(0).max(1);
-        Job { shape: Shape::WindowedCount, window }
+        Job { shape: Shape::WindowedCount, window, sink_takes: Duration::ZERO }
     }
 
     fn options(&self, workers: usize) -> Options {

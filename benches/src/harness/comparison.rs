@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn the_median_of_the_ratios_is_judged_not_the_ratio_of_the_medians() {
-        let (job, load) = (Job { shape: Shape::Map, window: 0 }, Load::open(1_000, 0.05));
+        let (job, load) =
+            (Job { shape: Shape::Map, window: 0, sink_takes: Duration::ZERO }, Load::open(1_000, 0.05));
         let options = Options::default();
         let measured = on_tidemill(job, &load, &options, &mut |_, _| ());
         let name = Name { engine: "tidemill", options: &options };

@@ -273,7 +273,10 @@ mod tests {
         use super::super::result::Name;
         use super::super::run::{Job, Shape, on_tidemill};
         use super::super::schedule::Load;
-        let (job, load) = (Job { shape: Shape::Map, window: 0 }, Load::open(1_000, 0.05));
+        let (job, load) = (
+            Job { shape: Shape::Map, window: 0, sink_takes: std::time::Duration::ZERO },
+            Load::open(1_000, 0.05),
+        );
         let options = tidemill::Options::default();
         let measured = on_tidemill(job, &load, &options, &mut |_, _| ());
         let name = Name { engine: "tidemill", options: &options };

@@ -12,6 +12,7 @@
 )]
 
 pub mod answer;
+pub mod burst;
 pub mod comparison;
 pub mod epochs;
 pub mod grid;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::answer::Answer;
+use super::burst::Burst;
 use super::epochs::{Epochs, Mark};
 use super::schedule::Schedule;
 use super::slots::Slots;
@@ -38,6 +39,8 @@ pub struct Recorder {
     windows: Windows,
     /// Whether rows are shown as they come.
     immediate: bool,
+    /// The epoch that is being written.
+    epoch: u64,
     record: Slots,
     epochs: Epochs,
     /// How many events of each key have been accounted for. A key's rows come to one worker.
@@ -47,6 +50,7 @@ pub struct Recorder {
     /// Events that are shown with the commit of the epochs under way.
     waiting: Vec<(u64, u64)>,
     answer: Answer,
+    burst: Option<Burst>,
     shown: Arc<AtomicU64>,
 }
 
@@ -65,6 +69,8 @@ pub struct Recorded {
     pub epochs: Vec<Mark>,
     /// What came out.
     pub answer: Answer,
+    /// What was seen of a burst, if there was one.
+    pub burst: Option<Burst>,
 }
 
 impl Recorder {
@@ -76,16 +82,19 @@ impl Recorder {
         let seen = vec![0; load.keys as usize];
         let record = Slots::over(schedule.duration());
         let windows = Windows::new(&schedule, window);
+        let burst = schedule.burst().map(Burst::due);
         Recorder {
             schedule,
             windows,
             immediate: true,
+            epoch: 0,
             record,
             epochs: Epochs::default(),
             seen,
             ahead: Vec::new(),
             waiting: Vec::new(),
             answer: Answer::default(),
+            burst,
             shown,
         }
     }
@@ -98,6 +107,7 @@ impl Recorder {
     /// Takes rows of an epoch.
     pub fn write(&mut self, epoch: u64, rows: impl ExactSizeIterator<Item = Row>) {
         self.epochs.begin(epoch);
+        self.epoch = epoch;
         let before = self.answer.events;
         let mut now = 0;
         for (at, row) in rows.enumerate() {
@@ -144,6 +154,12 @@ impl Recorder {
             self.record.record(due, now.saturating_sub(due), 1);
         }
         self.epochs.add(due);
+        if let Some(burst) = &mut self.burst {
+            match self.immediate {
+                true => burst.shown(due, now),
+                false => burst.came(self.epoch, due),
+            }
+        }
     }
 
     /// Accounts for every event that a count speaks of and no count did before.
@@ -198,6 +214,9 @@ impl Recorder {
         self.epochs.commit(epoch, now);
         if !self.immediate {
             self.windows.shown(epoch, now);
+            if let Some(burst) = &mut self.burst {
+                burst.committed(epoch, now);
+            }
             let committed = self.waiting.iter().take_while(|(waiting, _)| *waiting <= epoch).count();
             let events: u64 = self.waiting.drain(..committed).map(|(_, events)| events).sum();
             self.shown.fetch_add(events, Ordering::Relaxed);
@@ -220,6 +239,7 @@ pub fn join(recorders: Vec<Recorder>) -> Recorded {
         windows: Vec::new(),
         epochs: Vec::new(),
         answer: Answer::default(),
+        burst: None,
     };
     let mut windows: Option<Windows> = None;
     for mut own in recorders {
@@ -242,6 +262,10 @@ pub fn join(recorders: Vec<Recorder>) -> Recorded {
         all.by_worker.push(own.record);
         own.answer.wrong += own.ahead.len() as u64;
         all.answer.join(&own.answer);
+        match (&mut all.burst, own.burst) {
+            (Some(burst), Some(own)) => burst.join(own),
+            (none, own) => *none = own,
+        }
         match &mut windows {
             Some(windows) => windows.join(&own.windows),
             None => windows = Some(own.windows),

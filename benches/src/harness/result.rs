@@ -9,6 +9,7 @@ use serde::Serialize;
 use tidemill::{Mode, Options, Trigger};
 
 use super::answer::Answer;
+use super::burst::Recovery;
 use super::run::{Job, Measured, Shape};
 use super::schedule::Load;
 use super::slots::{Percentiles, SLOT};
@@ -48,6 +49,8 @@ pub struct RunResult {
     pub generator: Percentiles,
     /// What else took the machine's cores.
     pub disturbance: Disturbance,
+    /// How long a burst took, if there was one.
+    pub recovery: Option<Recovery>,
     /// From due to committed.
     pub commit: Option<Percentiles>,
     /// From the earliest moment at which a window could close to its first row.
@@ -112,6 +115,7 @@ impl RunResult {
             by_worker: measured.by_worker.iter().map(|own| Percentiles::of(&own.total(warmup))).collect(),
             generator: Percentiles::of(&measured.generator.total(warmup)),
             disturbance: measured.disturbance,
+            recovery: measured.recovery,
             commit: (commit.count > 0).then_some(commit),
             window_first: windows(|window| window.first),
             window_last: windows(|window| window.last),
@@ -314,7 +318,7 @@ mod tests {
     use crate::harness::epochs::Mark;
     use crate::harness::run::on_tidemill;
 
-    const JOB: Job = Job { shape: Shape::KeyedCount, window: 0 };
+    const JOB: Job = Job { shape: Shape::KeyedCount, window: 0, sink_takes: Duration::ZERO };
 
     fn measured(options: &Options, load: &Load) -> Measured {
         on_tidemill(JOB, load, options, &mut |_, _| ())

@@ -12,6 +12,7 @@ use tidemill::{
 };
 
 use super::answer::{Answer, Question, expected, mapped};
+use super::burst::Recovery;
 use super::epochs::Mark;
 use super::lateness::{Lateness, Latenesses, alone_for};
 use super::recorder::{Recorded, Recorder, Row, join};
@@ -52,6 +53,8 @@ pub struct Job {
     pub shape: Shape,
     /// The size of its windows, in microseconds.
     pub window: u64,
+    /// How long each call of the sink takes beside measuring, on Tidemill.
+    pub sink_takes: Duration,
 }
 
 impl Job {
@@ -99,6 +102,8 @@ pub struct Measured {
     pub windows: Vec<Window>,
     /// Epochs by when they were committed.
     pub epochs: Vec<Mark>,
+    /// How long a burst took, if there was one.
+    pub recovery: Option<Recovery>,
     /// What came out.
     pub answer: Answer,
     /// What should have.
@@ -295,7 +300,7 @@ fn measured(
     let disturbance = witness.finish();
     let cpu = cpu_time().unwrap_or_default().saturating_sub(before);
     let peak_rss = peak_rss().unwrap_or_default();
-    let Recorded { record, by_worker, commit, windows, epochs, answer } = join(recorders);
+    let Recorded { record, by_worker, commit, windows, epochs, answer, burst } = join(recorders);
     // What is offered at once is offered from the start.
     let origin = if load.closed { started } else { schedule.origin() };
     Measured {
@@ -306,6 +311,7 @@ fn measured(
         disturbance,
         windows,
         epochs,
+        recovery: burst.map(|burst| burst.recovery()),
         answer,
         expected: expected(schedule, job.question(load)),
         backlog,
@@ -372,12 +378,16 @@ fn sinks<T, F: Fn(T) -> Row + Clone>(
     row: F,
 ) -> impl Fn(usize) -> Result<Measure<F>, SinkError> + use<T, F> {
     let (setting, all) = (setting.clone(), Arc::clone(all));
-    move |_| Ok(Measure { recorder: Some(setting.recorder()), row: row.clone(), all: Arc::clone(&all) })
+    move |_| {
+        let (recorder, takes) = (Some(setting.recorder()), setting.job.sink_takes);
+        Ok(Measure { recorder, takes, row: row.clone(), all: Arc::clone(&all) })
+    }
 }
 
 /// The sink: hands every row to its recorder, which the run collects when the query is over.
 struct Measure<F> {
     recorder: Option<Recorder>,
+    takes: Duration,
     row: F,
     all: Arc<Mutex<Vec<Recorder>>>,
 }
@@ -391,6 +401,10 @@ impl<T: Send + 'static, F: Fn(T) -> Row + Send + 'static> Sink<T> for Measure<F>
     }
 
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        if !self.takes.is_zero() {
+            // As one that waits for a disk or another machine; its rows are shown when the call is over.
+            std::thread::sleep(self.takes);
+        }
         if let Some(recorder) = &mut self.recorder {
             recorder.write(epoch.0, rows.drain(..).map(&self.row));
         }
@@ -426,7 +440,7 @@ mod tests {
     use super::*;
 
     fn job(shape: Shape) -> Job {
-        Job { shape, window: 50_000 }
+        Job { shape, window: 50_000, sink_takes: Duration::ZERO }
     }
 
     fn line(shape: Shape) -> u64 {
@@ -464,6 +478,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_burst_is_measured_in_both_modes() {
+        for mode in [Mode::MicroBatch, Mode::Continuous] {
+            for shape in [Shape::KeyedCount, Shape::WordCount] {
+                let mut load = Load { keys: 70, burst: 20_000, ..Load::open(1_000, 0.5) };
+                load.events += load.burst;
+                let options = Options::default().with_mode(mode).with_workers(2);
+                let measured = on_tidemill(job(shape), &load, &options, &mut |_, _| ());
+                assert_eq!(measured.answer, measured.expected, "{shape:?} {mode:?}");
+                let recovery = measured.recovery.unwrap();
+                assert!(recovery.drained > 0.0 && recovery.drained < 60_000.0, "{recovery:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_call_of_the_sink_takes_is_in_the_latencies() {
+        let slow = Job { sink_takes: Duration::from_millis(3), ..job(Shape::KeyedCount) };
+        let options = Options::default().with_mode(Mode::Continuous);
+        let measured = on_tidemill(slow, &Load::open(100, 0.2), &options, &mut |_, _| ());
+        assert!(measured.is_right() && measured.record.total(Duration::ZERO).min() >= 2_990_000);
     }
 
     #[test]

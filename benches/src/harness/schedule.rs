@@ -64,6 +64,8 @@ pub struct Load {
     pub keys: u64,
     /// How many events make a line, and are due together with its first: a power of two. 1: each event stands alone.
     pub line: u64,
+    /// How many events are due at once, in the middle of the others; 0: none.
+    pub burst: u64,
     /// Whether each key is counted once before the first event is due, so that the state has its full size from the
     /// beginning. These events are not measured.
     pub prefill: bool,
@@ -83,7 +85,7 @@ impl Load {
     pub fn open(rate: u64, seconds: f64) -> Load {
         assert!(rate > 0, "a rate of 0 has no events");
         let events = (rate as f64 * seconds) as u64;
-        Load { rate, events, keys: 1_000, line: 1, prefill: false, pace: Pace::Auto, closed: false }
+        Load { rate, events, keys: 1_000, line: 1, burst: 0, prefill: false, pace: Pace::Auto, closed: false }
     }
 }
 
@@ -98,6 +100,8 @@ pub struct Schedule {
     line_mask: u64,
     /// How far it is from the last event of a line to the partition's next event.
     stride: u64,
+    /// The number of the first event of the burst, without those of `prefill`.
+    burst_at: u64,
     origin: Instant,
 }
 
@@ -130,10 +134,13 @@ impl Schedule {
         let prefill = if load.prefill { load.keys } else { 0 };
         let line_mask = !(load.line - 1);
         // All lines are complete.
-        let load = Load { events: load.events & line_mask, ..load };
+        let (events, burst) = (load.events & line_mask, load.burst & line_mask);
+        assert!(burst <= events, "the burst is a part of the events");
+        let burst_at = ((events - burst) / 2) & line_mask;
+        let load = Load { events, burst, ..load };
         let partitions = partitions as u64;
         let stride = 1 + (partitions - 1) * load.line;
-        Schedule { load, partitions, prefill, line_mask, stride, origin }
+        Schedule { load, partitions, prefill, line_mask, stride, burst_at, origin }
     }
 
     /// What is offered.
@@ -164,7 +171,10 @@ impl Schedule {
     #[inline]
     #[must_use]
     pub fn due(&self, index: u64) -> u64 {
-        (index.saturating_sub(self.prefill) & self.line_mask) * SECOND / self.load.rate
+        let index = index.saturating_sub(self.prefill) & self.line_mask;
+        // Those of the burst are due with the first of them, and those after it as if there were none.
+        let beyond = index.saturating_sub(self.burst_at).min(self.load.burst);
+        (index - beyond) * SECOND / self.load.rate
     }
 
     /// How many events are due before `nanos`: the number of the first that is not.
@@ -174,7 +184,11 @@ impl Schedule {
             return 0;
         }
         let events = (u128::from(nanos) * u128::from(self.load.rate)).div_ceil(u128::from(SECOND));
-        let events = u64::try_from(events).unwrap_or(u64::MAX).min(self.load.events);
+        let mut events = u64::try_from(events).unwrap_or(u64::MAX);
+        if events > self.burst_at {
+            events = events.saturating_add(self.load.burst);
+        }
+        let events = events.min(self.load.events);
         // The rest of a line is due with its first event.
         self.prefill + events.next_multiple_of(self.load.line)
     }
@@ -210,7 +224,13 @@ impl Schedule {
     /// How long the whole is, in nanoseconds.
     #[must_use]
     pub fn duration(&self) -> u64 {
-        self.load.events * SECOND / self.load.rate
+        (self.load.events - self.load.burst) * SECOND / self.load.rate
+    }
+
+    /// When the burst is due, in nanoseconds after the beginning; none without one.
+    #[must_use]
+    pub fn burst(&self) -> Option<u64> {
+        (self.load.burst > 0).then(|| self.due(self.prefill + self.burst_at))
     }
 
     /// When the first event is due.
@@ -408,6 +428,28 @@ mod tests {
             seen.sort_unstable();
             assert_eq!(seen, (0..96).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_burst_is_due_at_once_and_what_follows_as_if_there_were_none() {
+        for (line, burst) in [(1, 50), (8, 56)] {
+            let load = Load { events: 150, line, burst, ..Load::open(1_000, 1.0) };
+            let schedule = Schedule::beginning_at(load, 1, Instant::now());
+            let total = schedule.total();
+            let at = ((total - burst) / 2) & !(line - 1);
+            let milli = SECOND / 1_000;
+            assert_eq!(schedule.burst(), Some(at * milli));
+            for index in 0..total {
+                let place = if index < at { index } else { index.saturating_sub(burst).max(at) };
+                assert_eq!(schedule.due(index), (place & !(line - 1)) * milli, "{index}");
+            }
+            for nanos in (0..150).map(|n| n * milli / 2 + 1) {
+                let due = (0..total).filter(|index| schedule.due(*index) < nanos).count() as u64;
+                assert_eq!(schedule.due_before(nanos), due, "{nanos}");
+            }
+            assert_eq!(schedule.duration(), (total - burst) * milli);
+        }
+        assert_eq!(schedule(1_000, 10, 7, 1).burst(), None);
     }
 
     #[test]

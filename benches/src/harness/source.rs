@@ -225,7 +225,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         let now = Instant::now();
         let origin = if late { now.checked_sub(minute).unwrap() } else { now + minute };
-        let job = Job { shape: Shape::KeyedCount, window: 0 };
+        let job = Job { shape: Shape::KeyedCount, window: 0, sink_takes: Duration::ZERO };
         OpenLoop::new(&Setting::of(job, Arc::new(Schedule::beginning_at(load, partitions, origin))))
     }
 

@@ -240,7 +240,12 @@ mod tests {
         for shape in [Shape::Map, Shape::KeyedCount, Shape::WindowedCount, Shape::WordCount] {
             for (workers, rate, closed) in [(1, 1_000, false), (2, 50_000, false), (2, 400_000, true)] {
                 let load = Load { keys: 70, closed, ..Load::open(rate, 0.25) };
-                let measured = on_renoir(Job { shape, window: 50_000 }, &load, workers, &mut |_, _| ());
+                let measured = on_renoir(
+                    Job { shape, window: 50_000, sink_takes: std::time::Duration::ZERO },
+                    &load,
+                    workers,
+                    &mut |_, _| (),
+                );
                 assert_eq!(measured.answer, measured.expected, "{shape:?} {workers} {rate}");
                 let all = |slots: &crate::harness::slots::Slots| slots.total(std::time::Duration::ZERO).len();
                 assert_eq!(all(&measured.record), if closed { 0 } else { measured.expected.events });

@@ -80,7 +80,7 @@ pub(crate) fn all(arguments: &Arguments, json: &mut JsonLines) -> bool {
         for workers in only.workers.map_or_else(|| vec![1, 2], |workers| vec![workers]) {
             let mut arguments = of_graph.clone();
             arguments.options.workers = workers;
-            right &= Grid { arguments, json: &mut *json, repeated: 0 }.run();
+            right &= Grid { arguments, json: &mut *json, repeated: 0, disturbed: 0.0 }.run();
         }
         right &= asleep(of_graph, json);
     }
@@ -92,6 +92,8 @@ struct Grid<'a> {
     arguments: Arguments,
     json: &'a mut JsonLines,
     repeated: usize,
+    /// The greatest share of a run that counts which something else took.
+    disturbed: f64,
 }
 
 impl Grid<'_> {
@@ -179,7 +181,11 @@ impl Grid<'_> {
             println!("{}: {:.2}, limit {}: {how}", verdict.claim, verdict.value, verdict.limit);
             self.json.write(&verdict).expect("the result can be written");
         }
-        println!("rounds repeated: {}", self.repeated);
+        println!(
+            "rounds repeated: {}; of a run that counts at most {:.1} % was taken by something else",
+            self.repeated,
+            100.0 * self.disturbed
+        );
         right
     }
 
@@ -227,6 +233,7 @@ impl Grid<'_> {
                 }
                 turns.sort_by_key(|(at, _)| *at);
                 for (of_way, (_, turn)) in all.iter_mut().zip(turns) {
+                    self.disturbed = self.disturbed.max(turn.disturbance.share());
                     of_way.push(turn);
                 }
                 break;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails loudly")]
 
 mod acceptance;
+mod burst;
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -62,6 +63,14 @@ struct Arguments {
     /// Events that are due in the first so many seconds are not in the figures.
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
+    /// In the middle of the run so many events are due at once. Runs continuous and micro-batch asap by turns, as many
+    /// rounds as --compare says, and prints how long each takes until all of them are shown, and until those due later
+    /// are answered within 10 us again.
+    #[arg(long, value_name = "EVENTS")]
+    burst: Option<u64>,
+    /// Each call of the sink takes so long, asleep, as one that waits for a disk: for --engine tidemill.
+    #[arg(long, value_name = "TIME")]
+    sink_takes: Option<SignedDuration>,
     /// Different keys.
     #[arg(long, default_value_t = 1_000)]
     keys: u64,
@@ -130,6 +139,9 @@ Figures:
             (steal). A round is repeated twice at most.
   (...)     --acceptance: in brackets where a way to run fell behind: the backlog or the latency grew. Higher rates are
             not measured of it.
+  drained   --burst: from when the burst was due until the last of its events is shown; median of the rounds. Kept if
+            continuous takes at most 1.05 times as long as micro-batch.
+  calm      --burst: from then until the first 5 ms whose events have a median below 10 us. Kept if within 20 ms.
   step      continuous with --checkpoint: p99.9 of the slots of 250 ms in which an epoch was being committed, against
             the others (medians, and the worst of each), and the difference of the medians: what commits cost others.
 The answer of every run is checked against plain loops. A wrong one voids the figures, and the exit code is not 0.
@@ -138,6 +150,8 @@ For example:
   latency --graph map --rate 1000,10000,100000 --mode continuous --idle spin:50us --compare 5
   latency --acceptance --idle spin:50us --seconds 2 --warmup 0.5 --compare 3 --json latency.jsonl
   latency --acceptance --idle spin:50us --graph keyed-count --workers 2 --rate 1000000,3000000
+  latency --burst 10000000 --rate 10000 --seconds 4 --idle spin:50us --compare 5 --json latency.jsonl
+  latency --sink-takes 1ms --rate 100000 --idle spin:50us
   latency --graph windowed-count --keys 1000000 --prefill --window 1h --rate 100000 --seconds 15 \\
           --mode continuous --checkpoint . --checkpoint-interval 1s --plot plots
 Both modes with a durable commit each second (micro-batch commits every epoch, so its trigger says it):
@@ -187,12 +201,15 @@ impl Arguments {
             Kind::WindowedCount => Shape::WindowedCount,
             Kind::WordCount => Shape::WordCount,
         };
-        Job { shape, window: u64::try_from(self.window.as_micros()).unwrap_or(0).max(1) }
+        let window = u64::try_from(self.window.as_micros()).unwrap_or(0).max(1);
+        Job { shape, window, sink_takes: self.sink_takes.unwrap_or_default().unsigned_abs() }
     }
 
     fn load(&self, rate: u64) -> Load {
         let Arguments { keys, prefill, pace, .. } = *self;
-        Load { keys, prefill, pace, ..Load::open(rate, self.seconds) }
+        let burst = self.burst.unwrap_or(0);
+        let load = Load::open(rate, self.seconds);
+        Load { keys, prefill, pace, burst, events: load.events + burst, ..load }
     }
 
     fn warmup(&self) -> Duration {
@@ -205,6 +222,15 @@ impl Arguments {
         match self.options.trigger {
             _ if by_hand && !is_by_hand(self.job().shape) => {
                 Some("there is no program written by hand for windows that are said once (--append)")
+            }
+            _ if by_hand && self.sink_takes.is_some() => {
+                Some("--sink-takes is for Tidemill alone: there is nothing to compare")
+            }
+            _ if self.burst.is_some() && self.engine != Engine::Tidemill => {
+                Some("--burst compares the modes of Tidemill")
+            }
+            _ if self.acceptance && (self.burst.is_some() || self.sink_takes.is_some()) => {
+                Some("--burst and --sink-takes are not part of --acceptance")
             }
             Trigger::AvailableNow | Trigger::Once => Some("a load that goes on has a trigger that goes on"),
             Trigger::Every(_) if self.options.mode == Mode::Continuous => {
@@ -286,6 +312,10 @@ fn main() -> ExitCode {
         right = acceptance::all(&arguments, &mut json);
     } else {
         for rate in &arguments.rate {
+            if arguments.burst.is_some() {
+                right &= burst::compare(&arguments, *rate, &mut json);
+                continue;
+            }
             right &= match arguments.compare {
                 0 => single(&arguments, *rate, &mut json),
                 rounds => compare(&arguments, *rate, rounds, &mut json),
@@ -301,6 +331,7 @@ fn single(arguments: &Arguments, rate: u64, json: &mut JsonLines) -> bool {
     let (result, measured) = arguments.run(engine, rate, &what);
     json.write(&result).expect("the result can be written");
     print!("{}", table(std::slice::from_ref(&result)));
+    println!("{}", measured.disturbance.text());
     // Something of the checkpoint is written before the epoch has come to the sink.
     let step = Step::of(&measured, arguments.warmup(), Duration::from_millis(50));
     if let (Some(step), true) = (step, result.durable) {
