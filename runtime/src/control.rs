@@ -1,28 +1,22 @@
 //! What the threads of a query share: plans, the commit point, the failure that ends it, queues and counters.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::spill::StateMemory;
-use tidemill_operators::{
-    Cancellation, Clock, Epoch, ErasedOffset, Mode, Prepared, ProcessingTime, Waker, turn,
-};
+use tidemill_operators::{Cancellation, Clock, Epoch, ErasedOffset, Mode, ProcessingTime, Waker, turn};
 
 use crate::RunError;
-use crate::checkpoint::CheckpointError;
-use crate::checkpoint::compaction::Compacted;
 use crate::error::Site;
+use crate::events::{Event, EventSender};
 use crate::flow::Flow;
 use crate::ledger::Ledger;
 use crate::recovery::Resume;
-use crate::saver::Saved;
 use crate::user_code::Running;
 
 /// An epoch as it was planned (micro-batch).
@@ -38,34 +32,6 @@ pub(crate) struct EpochPlan {
     /// The partitions that had ended when the epoch was planned, by source. A replay does not read them either: where a
     /// partition has ended, an offset need not tell.
     pub(crate) ended: BTreeMap<NodeId, Vec<u32>>,
-}
-
-/// What workers tell the driver.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A source has read all that was planned for an epoch on a worker, or (continuous) has left it. For each
-    /// partition: where it stands, and whether its reader has reported its end in this run.
-    Read { epoch: Epoch, source: NodeId, rows: u64, offsets: Vec<(u32, ErasedOffset, bool)> },
-    /// A source will take no part in epochs after this one.
-    SourceDone { last: Option<Epoch> },
-    /// A sink has everything of an epoch and can commit it; what it wants to be told after a crash.
-    Prepared { epoch: Epoch, rows: u64, sink: NodeId, worker: usize, prepared: Prepared },
-    /// A worker's state of an epoch is durable, or cannot be saved.
-    Saved(Result<Saved, CheckpointError>),
-    /// The checkpoint has been compacted.
-    Compacted(Result<Compacted, CheckpointError>),
-    /// Somebody wants a copy of the last commit.
-    Savepoint { directory: PathBuf, reply: Sender<Result<Epoch, RunError>> },
-    /// A sink has committed an epoch.
-    Committed { epoch: Epoch },
-    /// Something may have come in.
-    DataAvailable,
-    /// A helper thread has panicked.
-    Failed(RunError),
-    /// A worker has ended.
-    WorkerDone,
-    /// The query has failed, or is to stop.
-    Wake,
 }
 
 /// The next number for nodes of runs; 0 is for those who are in none.
@@ -85,7 +51,7 @@ pub(crate) struct Control {
     pub(crate) feeds_from: usize,
     /// The first of as many numbers as there are nodes, which no other run in this process has.
     pub(crate) groups: u64,
-    pub(crate) events: Sender<Event>,
+    pub(crate) events: EventSender,
     pub(crate) metrics: Vec<NodeMetrics>,
     /// What the state of each worker may take; none where there is no limit.
     pub(crate) memory: Vec<Arc<StateMemory>>,
@@ -108,6 +74,8 @@ pub(crate) struct Control {
     pub(crate) cancellation: Cancellation,
     failure: Mutex<Option<RunError>>,
     data_available: AtomicBool,
+    /// Micro-batch: whether workers tick the driver after a step that has sent events.
+    serves_after_step: AtomicBool,
     /// Micro-batch: the earliest processing-time timer.
     timer: AtomicI64,
     /// Continuous, under a driver that steps: when operators want to be called, for whoever moves the clock.
@@ -163,7 +131,7 @@ pub(crate) struct ControlSpec {
     pub(crate) hops: u64,
     pub(crate) latency_budget: Duration,
     pub(crate) feeds_from: usize,
-    pub(crate) events: Sender<Event>,
+    pub(crate) events: EventSender,
     pub(crate) nodes: usize,
     /// By worker; none where state may take what it takes.
     pub(crate) memory: Vec<Arc<StateMemory>>,
@@ -204,6 +172,7 @@ impl Control {
             cancellation: Cancellation::new(),
             failure: Mutex::new(None),
             data_available: AtomicBool::new(false),
+            serves_after_step: AtomicBool::new(false),
             timer: AtomicI64::new(i64::MAX),
             timers: spec.stepped.then(Mutex::default),
             queued: counters(spec.workers),
@@ -220,7 +189,24 @@ impl Control {
     pub(crate) fn tell(&self, event: Event) {
         turn::point("control.tell");
         // The driver outlives the workers; should it be gone, nobody needs to know any more.
-        let _ = self.events.send(event);
+        self.events.send(event);
+    }
+
+    /// Tells the driver something that has time until the end of the worker's step, if workers then tick the driver.
+    pub(crate) fn tell_after_step(&self, event: Event) {
+        if !self.serves_after_step() {
+            return self.tell(event);
+        }
+        turn::point("control.tell");
+        self.events.leave(event);
+    }
+
+    pub(crate) fn serves_after_step(&self) -> bool {
+        self.serves_after_step.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_serves_after_step(&self, serves: bool) {
+        self.serves_after_step.store(serves, Ordering::Relaxed);
     }
 
     // ---- how a query ends ----

@@ -18,6 +18,7 @@ mod control;
 mod driver;
 mod engine;
 mod error;
+mod events;
 mod flow;
 mod interrupt;
 pub mod journal;

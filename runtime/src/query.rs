@@ -5,17 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{Clock, DynSource, Graph, Mode, SourceError};
 
 use crate::checkpoint::watched::Watched;
 use crate::checkpoint::{self, LocalDirectory, Storage};
 use crate::clock::{engine_clock, not_before};
-use crate::control::{Control, ControlSpec, Event};
+use crate::control::{Control, ControlSpec};
 use crate::driver::{Driver, Keeper};
 use crate::engine::Layout;
 use crate::error::RunError;
+use crate::events::{Event, EventQueue, EventSender, event_queue};
 use crate::journal;
 use crate::ledger::Ledger;
 use crate::options::Options;
@@ -92,7 +93,7 @@ pub(crate) struct Prepared {
     pub(crate) layout: Arc<Layout>,
     pub(crate) control: Arc<Control>,
     pub(crate) driver: Driver,
-    pub(crate) events: Receiver<Event>,
+    pub(crate) events: EventQueue,
     pub(crate) options: Options,
 }
 
@@ -127,7 +128,7 @@ impl Prepared {
         let layout = Arc::new(Layout::of(graph.name(), nodes.clone()));
         refuse_too_many(&layout)?;
         refuse_types(&nodes, storage.is_some(), options.state_memory.is_some())?;
-        let (sender, events) = unbounded();
+        let (sender, events) = event_queue();
         let (mut resume, mut keeper) = (Resume::default(), None);
         match storage {
             None => {
@@ -222,12 +223,12 @@ pub(crate) struct Shared {
     pub(crate) stop: AtomicBool,
     pub(crate) cancel: AtomicBool,
     /// To the driver of the present attempt.
-    events: Mutex<Option<Sender<Event>>>,
+    events: Mutex<Option<EventSender>>,
     notices: Sender<Notice>,
 }
 
 impl Shared {
-    fn new(notices: Sender<Notice>) -> Shared {
+    pub(crate) fn new(notices: Sender<Notice>) -> Shared {
         let (stop, cancel) = (AtomicBool::new(false), AtomicBool::new(false));
         Shared { progress: Mutex::default(), stop, cancel, events: Mutex::default(), notices }
     }
@@ -254,7 +255,7 @@ impl Shared {
     pub(crate) fn wake_driver(&self) {
         if let Some(events) = &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
             // A query that is over needs no waking.
-            let _ = events.send(Event::Wake);
+            events.send(Event::Wake);
         }
     }
 }
@@ -289,7 +290,7 @@ impl QueryHandle {
             let (reply, answer) = crossbeam_channel::bounded(1);
             let event = Event::Savepoint { directory: directory.clone(), reply };
             let sender = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if sender.is_some_and(|sender| sender.send(event).is_ok()) {
+            if sender.is_some_and(|sender| sender.send(event)) {
                 loop {
                     match sim::recv_timeout(&answer, Duration::from_millis(100)) {
                         Ok(epoch) => return epoch.map(|epoch| epoch.0),

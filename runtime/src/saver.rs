@@ -13,7 +13,7 @@ use tidemill_operators::{Epoch, KeyGroup, ProcessingTime};
 use crate::RunError;
 use crate::checkpoint::records::FileRef;
 use crate::checkpoint::state_file::{About, Section, StateWriter};
-use crate::control::Event;
+use crate::events::{Event, EventSender};
 use crate::sim;
 use crate::user_code::caught;
 
@@ -57,14 +57,14 @@ enum Desk {
         closing: Arc<AtomicBool>,
     },
     /// The worker itself: where a test steps everything on one thread.
-    Here(StateWriter, Sender<Event>),
+    Here(StateWriter, EventSender),
 }
 
 impl Saver {
     /// A saver with a thread of its own, which ends with it.
     pub(crate) fn start(
         writer: StateWriter,
-        events: Sender<Event>,
+        events: EventSender,
         operators: usize,
     ) -> Result<Saver, RunError> {
         let (sender, jobs) = unbounded();
@@ -91,7 +91,7 @@ impl Saver {
     }
 
     /// A saver that writes on the thread that hands it something.
-    pub(crate) fn here(writer: StateWriter, events: Sender<Event>, operators: usize) -> Saver {
+    pub(crate) fn here(writer: StateWriter, events: EventSender, operators: usize) -> Saver {
         Saver { operators, gathered: Mutex::default(), desk: Desk::Here(writer, events) }
     }
 
@@ -132,7 +132,7 @@ impl Saver {
     }
 }
 
-fn write_all(jobs: &Receiver<Job>, writer: &StateWriter, events: &Sender<Event>, is_closing: &AtomicBool) {
+fn write_all(jobs: &Receiver<Job>, writer: &StateWriter, events: &EventSender, is_closing: &AtomicBool) {
     let all = || {
         while let Some(job) = sim::recv(jobs)
             && !is_closing.load(Ordering::SeqCst)
@@ -143,13 +143,13 @@ fn write_all(jobs: &Receiver<Job>, writer: &StateWriter, events: &Sender<Event>,
     };
     if let Err(error) = caught(&[], None, "the storage of the checkpoint", all) {
         // The query may be over by then.
-        drop(events.send(Event::Failed(error)));
+        events.send(Event::Failed(error));
     }
 }
 
 /// Writes, and says that it is written. The driver outlives all who save.
-fn tell(job: Job, writer: &StateWriter, events: &Sender<Event>) {
+fn tell(job: Job, writer: &StateWriter, events: &EventSender) {
     let Job { about, sections, timers } = job;
     let saved = writer.write(about, &sections).map(|file| Saved { epoch: about.epoch, file, timers });
-    drop(events.send(Event::Saved(saved)));
+    events.send(Event::Saved(saved));
 }

@@ -13,7 +13,7 @@ use tidemill_operators::Graph;
 
 use crate::checkpoint::Storage;
 use crate::control::Control;
-use crate::driver::{Driver, Keeper, Next};
+use crate::driver::{Driver, Keeper, SharedDriver};
 use crate::engine::Crew;
 use crate::error::{RunError, Site};
 use crate::interrupt::Interrupt;
@@ -279,33 +279,26 @@ impl Supervisor {
 }
 
 /// Runs a prepared query to its end. The driver comes back with the lock on its checkpoint.
-fn drive(prepared: Prepared, shared: &Shared) -> (Result<Summary, RunError>, Option<Driver>) {
-    let Prepared { layout, control, mut driver, events, options } = prepared;
+fn drive(prepared: Prepared, shared: &Arc<Shared>) -> (Result<Summary, RunError>, Option<Driver>) {
+    let Prepared { layout, control, driver, events, options } = prepared;
     let begun = Instant::now();
     let committed = control.resume.committed.map(|epoch| epoch.0);
     tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, committed, "query starts");
-    let crew = match Crew::start(&layout, &control, options.idle, options.pin) {
+    let driver = Arc::new(SharedDriver::new(driver, events, Arc::clone(shared)));
+    let ticked = Arc::clone(&driver);
+    let crew = match Crew::start(&layout, &control, options.idle, options.pin, move || ticked.after_step()) {
         Ok(crew) => crew,
-        Err(error) => return (Err(error), Some(driver)),
+        Err(error) => return (Err(error), driver.take()),
     };
     let steps = || loop {
         if shared.cancel.load(Ordering::SeqCst) {
             return Err(RunError::Cancelled { after: begun.elapsed(), stop_timeout: None });
         }
         if shared.stop.load(Ordering::SeqCst) {
-            driver.stop();
+            driver.with(Driver::stop);
         }
-        let wait = match driver.tick()? {
-            Next::Over => return Ok(()),
-            Next::Wait(wait) => wait,
-        };
-        let Ok(event) = sim::recv_timeout(&events, wait.min(LOOK)) else { continue };
-        let mut news = driver.hear(event);
-        while let Ok(event) = events.try_recv() {
-            news |= driver.hear(event);
-        }
-        if news {
-            shared.set_progress(driver.progress().clone());
+        if driver.tick_and_wait(LOOK)? {
+            return Ok(());
         }
     };
     if let Err(error) = caught(&layout.nodes, None, "the driver", steps) {
@@ -313,7 +306,8 @@ fn drive(prepared: Prepared, shared: &Shared) -> (Result<Summary, RunError>, Opt
     }
     crew.join();
     let failure = control.take_failure();
-    let summary = driver.summary();
+    let driver = driver.take();
+    let summary = driver.as_ref().map(Driver::summary).unwrap_or_default();
     tracing::info!(query = %layout.query, epochs = summary.epochs, rows = summary.input_rows, "query ends");
-    (failure.map_or(Ok(summary), Err), Some(driver))
+    (failure.map_or(Ok(summary), Err), driver)
 }

@@ -78,6 +78,15 @@ fn two_sinks_have_every_row_once() {
 }
 
 #[test]
+fn graphs_without_checkpoint_show_every_row_once() {
+    // Workers then tick the driver between their steps.
+    let bare = || Simulation::new(seeds()).with_mode(Mode::MicroBatch).without_checkpoint();
+    for graph in [Windows::sliding, Windows::sessions, Windows::union] {
+        simulate(bare(), graph).unwrap_or_else(|violation| panic!("{violation}"));
+    }
+}
+
+#[test]
 fn same_seeds_have_same_traces() {
     let of = |seeds: Range<u64>| -> Report {
         simulate(Simulation::new(seeds).with_mode(Mode::Continuous), Windows::sliding).unwrap()

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::schema::Shape;
 use tidemill_operators::{DynSource, Epoch, ErasedOffset, Mode, Prepared, ProcessingTime};
@@ -18,8 +17,9 @@ use crate::checkpoint::records::{
 use crate::checkpoint::source_log::KeptLog;
 use crate::checkpoint::store::Checkpoint;
 use crate::checkpoint::{CheckpointError, LocalDirectory};
-use crate::control::{Control, EpochPlan, Event};
+use crate::control::{Control, EpochPlan};
 use crate::engine::Layout;
+use crate::events::{Event, EventSender};
 use crate::ledger::PartitionMark;
 use crate::options::Options;
 use crate::recovery::{Opened, recorded, schema_of, shapes_of};
@@ -273,14 +273,14 @@ impl Keeper {
     }
 
     /// Starts a compaction if one is due; its result comes as an event.
-    pub(super) fn compact(&mut self, workers: usize, events: &Sender<Event>) {
+    pub(super) fn compact(&mut self, workers: usize, events: &EventSender) {
         let Some(compaction) = self.checkpoint.compaction(workers as u32) else { return };
         let events = events.clone();
         let started = crate::sim::spawn("tidemill-compaction", move || {
             let run = || Ok(Event::Compacted(crate::sim::tolerate(|| compaction.run())));
             let done = caught(&[], None, "the storage of the checkpoint", run).unwrap_or_else(Event::Failed);
             // The query may be over by then.
-            drop(events.send(done));
+            events.send(done);
         });
         if let Err(error) = started {
             tracing::warn!(%error, "the checkpoint is not compacted");

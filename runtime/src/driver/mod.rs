@@ -10,6 +10,7 @@ mod flight;
 mod keeper;
 mod pace;
 mod report;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,9 +22,12 @@ use tidemill_operators::{DynSource, Epoch, ErasedOffset, Mode, PlanLimits, Proce
 use self::flight::Flight;
 pub(crate) use self::keeper::Keeper;
 use self::pace::Pace;
-use crate::control::{Control, EpochPlan, Event};
+use self::shared::QUICK;
+pub(crate) use self::shared::SharedDriver;
+use crate::control::{Control, EpochPlan};
 use crate::engine::Layout;
 use crate::error::RunError;
+use crate::events::Event;
 use crate::options::{Options, Trigger};
 use crate::progress::{Progress, Summary};
 use crate::saver::Saver;
@@ -466,7 +470,10 @@ impl Driver {
         // What is given up is given up by a commit: without input there would be none, and the next run would ask again.
         let gives_up = self.planned.is_none() && !self.options.drop_state.is_empty();
         let wanted = gives_up || timer.is_some_and(|at| at <= now);
-        if self.plan(now, wanted)? {
+        let has_planned = self.plan(now, wanted)?;
+        let took = self.control.clock.now().since(now);
+        self.control.set_serves_after_step(self.keeper.is_none() && took <= QUICK);
+        if has_planned {
             self.asked = ASK_AGAIN.0;
             return self.tick_micro_batch(now);
         }

@@ -12,8 +12,9 @@ use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{Batch, Committed, DynSink, Epoch, Prepared, SinkContext, SinkError, Whose, turn};
 
 use super::host::{Hosted, enter};
-use crate::control::{Control, Event};
+use crate::control::Control;
 use crate::error::{RunError, Site};
+use crate::events::Event;
 
 /// A sink as the worker holds it.
 pub(crate) enum HeldSink {
@@ -182,7 +183,7 @@ impl Seat {
             if !matches!(self.held, HeldSink::Nobody) {
                 self.prepared.push_back(epoch);
                 let (rows, sink, worker) = (std::mem::take(&mut self.rows), self.node, self.worker);
-                self.control.tell(Event::Prepared { epoch, rows, sink, worker, prepared });
+                self.control.tell_after_step(Event::Prepared { epoch, rows, sink, worker, prepared });
             }
             self.epoch = self.control.after(epoch);
             for batch in self.stash.remove(&self.epoch).unwrap_or_default() {
@@ -198,7 +199,7 @@ impl Seat {
                 return false;
             }
             self.prepared.pop_front();
-            self.control.tell(Event::Committed { epoch });
+            self.control.tell_after_step(Event::Committed { epoch });
         }
         if least.is_none() && self.prepared.is_empty() && self.control.is_closed() && !self.closed {
             self.closed = true;

@@ -33,14 +33,17 @@ use super::parcel::Parcel;
 use super::stateless::Edge;
 use super::ticket::Ticket;
 use super::turns::{Rounds, Turns};
-use crate::control::{Control, Event};
+use crate::control::Control;
 use crate::error::{RunError, Site};
+use crate::events::Event;
 use crate::ledger::DomainId;
 
 /// How many rows are asked for at once; the reader may make it less for large rows.
 const ROWS: usize = 8_192;
 /// How many rows a feed may be read for.
 const FEED: usize = 2 * ROWS;
+/// The rows of an epoch whose step takes longer than the driver's thread takes to wake up: that plans the next one meanwhile.
+const LARGE: u64 = 4_096;
 
 /// What the operators on the same worker may know of a source: since which step it has ended, or had nothing to read.
 #[derive(Debug, Default)]
@@ -558,7 +561,12 @@ impl Reading {
         }
         let rows = std::mem::take(&mut self.rows);
         self.left = Some(self.epoch);
-        self.control.tell(Event::Read { epoch: self.epoch, source: self.node.id, rows, offsets });
+        let event = Event::Read { epoch: self.epoch, source: self.node.id, rows, offsets };
+        if rows < LARGE {
+            self.control.tell_after_step(event)
+        } else {
+            self.control.tell(event)
+        }
         Ok(())
     }
 

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
 use tidemill_operators::graph::{NodeKind, OperatorSpec};
 use tidemill_operators::testing::nowhere;
 use tidemill_operators::{
@@ -11,8 +10,9 @@ use tidemill_operators::{
 };
 
 use super::{Layout, LocalWorker};
-use crate::control::{Control, Event};
+use crate::control::Control;
 use crate::driver::Driver;
+use crate::events::EventQueue;
 use crate::options::Options;
 use crate::query::Prepared;
 use crate::testing::{ScriptedSource, SimClock};
@@ -63,7 +63,7 @@ struct Reminders {
     driver: Driver,
     worker: LocalWorker,
     control: Arc<Control>,
-    events: Receiver<Event>,
+    events: EventQueue,
     clock: SimClock,
     log: Log,
 }

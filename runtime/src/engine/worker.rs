@@ -12,8 +12,9 @@ use timely::{CommunicationConfig, WorkerConfig};
 
 use super::host::{count_step, ring_alarms};
 use super::{Layout, Time};
-use crate::control::{Control, Event};
+use crate::control::Control;
 use crate::error::RunError;
+use crate::events::Event;
 use crate::options::Idle;
 use crate::pinning::{self, Core};
 use crate::sim;
@@ -27,12 +28,13 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    /// Starts a thread for each worker; with `pin` each stays on a core.
+    /// Starts a thread for each worker; with `pin` each stays on a core. `after_step` is called after each step of each worker.
     pub(crate) fn start(
         layout: &Arc<Layout>,
         control: &Arc<Control>,
         idle: Idle,
         pin: bool,
+        after_step: impl Fn() + Send + Sync + 'static,
     ) -> Result<Crew, RunError> {
         let cores = if pin { pinning::cores(control.workers)? } else { Vec::new() };
         let (builders, others) =
@@ -45,7 +47,7 @@ impl Crew {
         let guards = initialize_from(builders, others, move |allocator| {
             let _turn = for_workers.get(allocator.index()).cloned().map(sim::Ticket::take);
             control.enlist();
-            run(allocator, &layout, &control, idle, &cores);
+            run(allocator, &layout, &control, idle, &cores, &after_step);
             control.discharge();
             control.tell(Event::WorkerDone);
         })
@@ -107,7 +109,14 @@ fn config(idle: Idle) -> WorkerConfig {
     })
 }
 
-fn run(allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle, cores: &[Core]) {
+fn run(
+    allocator: Allocator,
+    layout: &Layout,
+    control: &Arc<Control>,
+    idle: Idle,
+    cores: &[Core],
+    after_step: &dyn Fn(),
+) {
     let mut worker = Worker::new(config(idle), allocator, Some(Instant::now()));
     let index = worker.index();
     guard(index, layout, control, || {
@@ -123,6 +132,7 @@ fn run(allocator: Allocator, layout: &Layout, control: &Arc<Control>, idle: Idle
                 None => step(&mut worker),
                 Some(turn) => simulated_step(&mut worker, turn, control),
             };
+            after_step();
             control.flow.ends_step(index, worked, || control.clock.now());
         }
     });

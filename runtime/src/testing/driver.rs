@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
 use tidemill_operators::{Epoch, Graph, Mode, ProcessingTime};
 
 use super::SimClock;
 use crate::checkpoint::Storage;
-use crate::control::{Control, Event};
+use crate::control::Control;
 use crate::driver::{Driver, Next};
 use crate::engine::LocalWorker;
 use crate::error::RunError;
+use crate::events::EventQueue;
 use crate::options::Options;
 use crate::progress::{Progress, Summary};
 use crate::query::Prepared;
@@ -24,7 +24,7 @@ pub struct TestDriver {
     driver: Driver,
     worker: LocalWorker,
     control: Arc<Control>,
-    events: Receiver<Event>,
+    events: EventQueue,
     clock: SimClock,
     options: Options,
     over: bool,

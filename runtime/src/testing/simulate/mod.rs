@@ -76,7 +76,7 @@ impl Simulation {
     /// `TIDEMILL_SEED`, as a [`Violation`] says it, only that one.
     pub fn new(seeds: Range<u64>) -> Self {
         let modes = vec![Mode::MicroBatch, Mode::Continuous];
-        let bounds = Bounds { workers: 4, modes, runs: 5, crashes: true, faults: true };
+        let bounds = Bounds { workers: 4, modes, runs: 5, crashes: true, faults: true, checkpoint: true };
         let replay = std::env::var("TIDEMILL_SEED").ok().and_then(|text| text.parse().ok());
         Simulation { seeds, bounds, replay, most_turns: 400_000 }
     }
@@ -107,6 +107,13 @@ impl Simulation {
     pub fn without_faults(mut self) -> Self {
         (self.bounds.crashes, self.bounds.faults) = (false, false);
         self
+    }
+
+    /// The same without a checkpoint: each seed has one run, to its end.
+    #[must_use]
+    pub fn without_checkpoint(mut self) -> Self {
+        (self.bounds.runs, self.bounds.checkpoint) = (1, false);
+        self.without_faults()
     }
 
     /// The same with at most so many turns for a seed, 400 000 if nothing is said: one that takes more never ends.

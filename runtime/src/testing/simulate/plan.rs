@@ -140,6 +140,7 @@ pub(super) struct Bounds {
     pub(super) runs: usize,
     pub(super) crashes: bool,
     pub(super) faults: bool,
+    pub(super) checkpoint: bool,
 }
 
 /// A number of about any order of magnitude below `10^digits`.
@@ -180,8 +181,11 @@ fn run(random: &mut Random, number: usize, is_last: bool, bounds: &Bounds) -> Ru
         .with_workers(workers)
         .with_checkpoint_interval(interval)
         .with_trigger(if is_last { Trigger::AvailableNow } else { trigger })
-        .with_max_in_flight(1 + random.below(3) as usize)
-        .with_retain(1 + random.below(3) as usize);
+        .with_max_in_flight(1 + random.below(3) as usize);
+    let retain = 1 + random.below(3) as usize;
+    if bounds.checkpoint {
+        options = options.with_retain(retain);
+    }
     if random.below(3) == 0 {
         options = options.with_max_records_per_epoch(1 + any_size(random, 2));
     }
@@ -229,7 +233,7 @@ mod tests {
     #[test]
     fn last_run_has_no_faults_and_is_never_left_out() {
         let modes = vec![Mode::MicroBatch, Mode::Continuous];
-        let bounds = Bounds { workers: 4, modes, runs: 5, crashes: true, faults: true };
+        let bounds = Bounds { workers: 4, modes, runs: 5, crashes: true, faults: true, checkpoint: true };
         for seed in 0..200 {
             let variant = Variant { without: (0..9).collect(), ..Variant::of(seed) };
             let runs = runs(&variant, &bounds);

@@ -53,6 +53,7 @@ pub(super) fn seed<S: Scenario>(
             scheduler: &scheduler,
             world: &mut world,
             scenario: &scenario,
+            keeps_checkpoint: simulation.bounds.checkpoint,
             report: &mut report,
             graph: &mut graph,
         };
@@ -71,6 +72,7 @@ struct Runs<'a, S> {
     scheduler: &'a Arc<Scheduler>,
     world: &'a mut World,
     scenario: &'a S,
+    keeps_checkpoint: bool,
     report: &'a mut Report,
     graph: &'a mut String,
 }
@@ -136,7 +138,10 @@ impl<S: Scenario> Runs<'_, S> {
             options = options.with_spill_dir(disk.spill());
         }
         let storage = LocalDirectory::open(disk.checkpoint()).map_err(RunError::from);
-        let started = storage.and_then(|storage| graph.start_in(Arc::new(storage), options));
+        let started = match self.keeps_checkpoint {
+            true => storage.and_then(|storage| graph.start_in(Arc::new(storage), options)),
+            false => graph.start(options),
+        };
         let outcome = started.and_then(|handle| self.watch(handle, run));
         drop(graph);
         self.scheduler.forget_alarm();
