@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 use jiff::SignedDuration;
 use serde::Serialize;
 use tidemill::{Idle, Mode, Options, Trigger};
+use tidemill_benches::harness::grid::RATES;
 use tidemill_benches::harness::plot::{Curve, Line, ThroughputPlot, Timeline, save};
 use tidemill_benches::harness::provenance::JsonLines;
 use tidemill_benches::harness::result::{Name, RunResult, bar, mode_of, rate, table, time};
@@ -38,8 +39,8 @@ struct Arguments {
     /// Modes. What compares the two is left out if there is one only.
     #[arg(long, value_delimiter = ',', default_value = "continuous,micro-batch")]
     modes: Vec<Mode>,
-    /// Rates at which every way to run is measured, if it keeps them up. [default: 1000,10000,100000,1000000,
-    /// 10000000; quick: 1000,100000]
+    /// Rates at which every way to run is measured, if it keeps them up. [default: 1000,10000,100000,300000,1000000,
+    /// 3000000,10000000,30000000; quick: 1000,100000,1000000,10000000]
     #[arg(long, value_delimiter = ',')]
     rates: Vec<u64>,
     /// Triggers of micro-batch: `asap` or an interval. [default: asap,10ms,100ms,1s; quick: asap,100ms,1s]
@@ -172,8 +173,7 @@ fn fill(arguments: &mut Arguments) {
         arguments.workers = if quick { vec![1] } else { vec![1, 2] };
     }
     if arguments.rates.is_empty() {
-        arguments.rates =
-            if quick { vec![1_000, 100_000] } else { vec![1_000, 10_000, 100_000, 1_000_000, 10_000_000] };
+        arguments.rates = if quick { vec![1_000, 100_000, 1_000_000, 10_000_000] } else { RATES.to_vec() };
     }
     if arguments.triggers.is_empty() {
         arguments.triggers = match quick {
@@ -323,7 +323,8 @@ impl Sweep {
         if self.arguments.quick && slack >= Duration::from_millis(500) {
             // Every run takes some seconds.
             steps = steps.min(2);
-            rates = rates.split_off(rates.len().saturating_sub(1));
+            let one = rates.iter().copied().filter(|rate| *rate <= 100_000).max().or(rates.first().copied());
+            rates = one.into_iter().collect();
             shares = vec![SHARES[1]];
         }
         let keys = self.arguments.keys;

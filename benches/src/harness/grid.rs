@@ -42,10 +42,20 @@ pub struct Point {
     pub p99: f64,
     /// 99.9 % do.
     pub p999: f64,
+    /// p50 of the best and of the worst round.
+    #[serde(default)]
+    pub p50_range: (f64, f64),
+    /// The same for p99.
+    #[serde(default)]
+    pub p99_range: (f64, f64),
     /// 99 % of the events were emitted at most so late.
     pub generator_p99: f64,
     /// CPU seconds for a million events.
     pub cpu_per_million: f64,
+    /// The greatest share of a round that something else took: above [`ALLOWED`](super::witness::ALLOWED) if it was
+    /// disturbed each time.
+    #[serde(default)]
+    pub disturbed: f64,
     /// Whether most rounds kept up with the rate.
     pub keeps_up: bool,
     /// Whether all answers were right.
@@ -59,6 +69,10 @@ impl Point {
         let of = |figure: &dyn Fn(&RunResult) -> f64| {
             median(&rounds.iter().map(|(result, _)| figure(result)).collect::<Vec<_>>())
         };
+        let range = |figure: &dyn Fn(&RunResult) -> f64| {
+            let all = || rounds.iter().map(|(result, _)| figure(result));
+            (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max))
+        };
         let first = rounds.first().map(|(result, _)| (result.workers, result.rate));
         let (workers, rate) = first.unwrap_or_default();
         Point {
@@ -70,8 +84,11 @@ impl Point {
             p50: of(&|result| result.record.p50),
             p99: of(&|result| result.record.p99),
             p999: of(&|result| result.record.p999),
+            p50_range: range(&|result| result.record.p50),
+            p99_range: range(&|result| result.record.p99),
             generator_p99: of(&|result| result.generator.p99),
             cpu_per_million: of(&|result| result.cpu_per_million),
+            disturbed: rounds.iter().map(|(result, _)| result.disturbance.share()).fold(0.0, f64::max),
             keeps_up: 2 * rounds.iter().filter(|(_, keeps_up)| *keeps_up).count() > rounds.len(),
             right: rounds.iter().all(|(result, _)| result.right),
         }
@@ -215,8 +232,11 @@ mod tests {
             p50,
             p99: 2.0 * p50,
             p999: 3.0 * p50,
+            p50_range: (p50, p50),
+            p99_range: (2.0 * p50, 2.0 * p50),
             generator_p99: 1.0,
             cpu_per_million: 1.0,
+            disturbed: 0.0,
             keeps_up: true,
             right: true,
         }
@@ -284,11 +304,13 @@ mod tests {
         let rounds = [(5.0, true), (1.0, false), (3.0, true)].map(|(p50, keeps_up)| {
             let mut result = one.clone();
             result.record.p50 = p50;
+            result.disturbance.stolen = p50;
             (result, keeps_up)
         });
         let point = Point::of("map", CONTINUOUS, &rounds);
         assert_eq!((point.p50, point.rate, point.rounds), (3.0, 1_000, 3));
-        assert!(point.keeps_up && point.right);
+        assert_eq!(point.p50_range, (1.0, 5.0));
+        assert!(point.keeps_up && point.right && point.disturbed >= 5.0);
         assert!(!Point::of("map", CONTINUOUS, &rounds[..2]).keeps_up);
     }
 }

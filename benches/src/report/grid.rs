@@ -10,6 +10,7 @@ use super::words::{self, in_order, verdict};
 use crate::harness::grid::{Point, Verdict, cell, rates, ways};
 use crate::harness::plot::{Panels, picture};
 use crate::harness::result::{rate, time};
+use crate::harness::witness::ALLOWED;
 
 /// Continuous against the program written by hand, at one rate of the grid.
 #[derive(Debug, Deserialize)]
@@ -120,6 +121,20 @@ fn table(graph: &str, workers: usize, points: &[Point]) -> String {
     words::table(&head, &rows)
 }
 
+/// Where the points were measured, and how many of them were disturbed in spite of repeated rounds.
+fn caption(results: &Results, points: &[Point], root: &str) -> Result<String, String> {
+    let disturbed = points.iter().filter(|point| point.disturbed > ALLOWED).count();
+    let said = match disturbed {
+        0 => String::new(),
+        _ => format!(
+            " Something else took more than {:.0} % of a run at {disturbed} of {} points.",
+            100.0 * ALLOWED,
+            points.len()
+        ),
+    };
+    Ok(format!("{}{said}", results.caption(&[LATENCY], root)?))
+}
+
 /// A picture and a table of each graph and number of workers.
 pub(super) fn all(results: &Results, root: &str) -> Result<String, String> {
     let points = points(results)?;
@@ -128,27 +143,25 @@ pub(super) fn all(results: &Results, root: &str) -> Result<String, String> {
         text.push(image(results, &graph, workers, root)?);
         text.push(table(&graph, workers, &points));
     }
-    text.push(results.caption(&[LATENCY], root)?);
+    text.push(caption(results, &points, root)?);
     Ok(text.join("\n\n"))
 }
 
-/// The pictures of the keyed count, and its table with one worker.
+/// The pictures and tables of the keyed count.
 pub(super) fn keyed_count(results: &Results, root: &str) -> Result<String, String> {
     const GRAPH: &str = "keyed-count";
-    let points = points(results)?;
+    let points: Vec<Point> = points(results)?.into_iter().filter(|point| point.point == GRAPH).collect();
     let mut text = Vec::new();
     let mut tables = Vec::new();
-    for (graph, workers, points) in parts(&points) {
-        if graph == GRAPH {
-            text.push(image(results, GRAPH, workers, root)?);
-            tables.push(table(GRAPH, workers, &points));
-        }
+    for (_, workers, points) in parts(&points) {
+        text.push(image(results, GRAPH, workers, root)?);
+        tables.push(table(GRAPH, workers, &points));
     }
     if tables.is_empty() {
         return Err(format!("{LATENCY} of the results {} has no {GRAPH}", results.name()));
     }
     text.extend(tables);
-    text.push(results.caption(&[LATENCY], root)?);
+    text.push(caption(results, &points, root)?);
     Ok(text.join("\n\n"))
 }
 
@@ -219,7 +232,7 @@ mod tests {
 
     fn point(graph: &str, way: &str, workers: usize, rate: u64, p50: f64) -> String {
         format!(
-            r#""point":"{graph}","way":"{way}","workers":{workers},"rate":{rate},"rounds":3,"p50":{p50},"p99":9.0,"p999":20.0,"generator_p99":1.0,"cpu_per_million":1.0,"keeps_up":{},"right":true"#,
+            r#""point":"{graph}","way":"{way}","workers":{workers},"rate":{rate},"rounds":3,"p50":{p50},"p99":9.0,"p999":20.0,"generator_p99":1.0,"cpu_per_million":1.0,"disturbed":0.03,"keeps_up":{},"right":true"#,
             rate < 3_000
         )
     }
@@ -247,6 +260,7 @@ mod tests {
                         | 1k/s | 5.0us / 9.0us | 2.0us / 9.0us |\n| 3k/s | (4.0us / 9.0us) | \u{2013} |\n";
         assert!(text.contains(expected), "{text}");
         assert!(text.contains("(../benches/results/2026-03-01-here/latency-map-2w.png)"), "{text}");
+        assert!(text.ends_with("more than 2 % of a run at 4 of 4 points."), "{text}");
         let text = keyed_count(&results, "").unwrap();
         assert!(text.starts_with("![") && !text.contains("map"), "{text}");
     }

@@ -87,7 +87,7 @@ struct Arguments {
     /// engines' generators wait alike.
     #[arg(long, default_value = "auto")]
     pace: Pace,
-    /// Also append every result to this file, a line of JSON each.
+    /// Also append every result to this file, a line of JSON each; with --acceptance, the medians of each way and rate.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Also write the record latencies as an HdrHistogram percentile file.

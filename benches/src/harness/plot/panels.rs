@@ -126,8 +126,11 @@ mod tests {
             p50,
             p99: 2.0,
             p999: 3.0,
+            p50_range: (p50, p50),
+            p99_range: (2.0, 2.0),
             generator_p99: 1.0,
             cpu_per_million: 1.0,
+            disturbed: 0.0,
             keeps_up: rate < 10_000,
             right,
         };
