@@ -21,6 +21,11 @@ use super::windows::{Window, Windows};
 /// How many rows are taken as having come at one instant: the clock is read once for so many.
 const AT_ONCE: usize = 256;
 
+/// The most events a second whose latency is measured; of more a share, chosen by a hash, is measured. Recording a latency
+/// takes as long as many an engine takes for the event, so measuring each one would measure the recorder. The answer is checked
+/// for every event whatever the rate.
+const MEASURED: u64 = 2_000_000;
+
 /// A row that a graph under measurement gives to its sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Row {
@@ -39,6 +44,8 @@ pub struct Recorder {
     windows: Windows,
     /// Whether rows are shown as they come.
     immediate: bool,
+    /// The bits of an event's hash that are 0 if its latency is measured.
+    share: u64,
     /// The epoch that is being written.
     epoch: u64,
     record: Slots,
@@ -82,11 +89,12 @@ impl Recorder {
         let seen = vec![0; load.keys as usize];
         let record = Slots::over(schedule.duration());
         let windows = Windows::new(&schedule, window);
-        let burst = schedule.burst().map(Burst::due);
+        let (burst, share) = (schedule.burst().map(Burst::due), share(load.rate));
         Recorder {
             schedule,
             windows,
             immediate: true,
+            share,
             epoch: 0,
             record,
             epochs: Epochs::default(),
@@ -117,7 +125,9 @@ impl Recorder {
             match row {
                 Row::Passed(value, due) => {
                     self.answer.add(value, 0, due, 1);
-                    self.measure(now, due);
+                    if is_measured(due, self.share) {
+                        self.measure(now, due);
+                    }
                 }
                 Row::Counted(key, window, count) => self.counted(now, key, window, count),
                 Row::Closed(key, window, count) => {
@@ -182,7 +192,7 @@ impl Recorder {
             }
             self.seen[key as usize] += 1;
             self.answer.add(key, window, nth - before + 1, 1);
-            if index >= self.schedule.prefill() {
+            if index >= self.schedule.prefill() && is_measured(index, self.share) {
                 self.measure(now, self.schedule.due(index));
             }
         }
@@ -222,6 +232,17 @@ impl Recorder {
             self.shown.fetch_add(events, Ordering::Relaxed);
         }
     }
+}
+
+/// The bits that are 0 in the hash of an event that is measured, at a rate.
+fn share(rate: u64) -> u64 {
+    rate.div_ceil(MEASURED).next_power_of_two() - 1
+}
+
+/// Whether the event of that number, or due then, is measured. Its hash does not depend on the partition of the event.
+#[inline]
+fn is_measured(event: u64, share: u64) -> bool {
+    (event.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) & share == 0
 }
 
 /// Joins what the workers have measured once the run is over.
@@ -282,6 +303,16 @@ mod tests {
     use super::*;
     use crate::harness::answer::{Question, expected};
     use crate::harness::schedule::Load;
+
+    #[test]
+    fn share_of_events_at_high_rates_is_measured_in_each_partition() {
+        assert_eq!([1, 2_000_000, 2_000_001, 30_000_000].map(share), [0, 0, 1, 15]);
+        for partition in 0..2 {
+            let events = (partition..1_000_000).step_by(2);
+            let measured = events.filter(|event| is_measured(*event, 15)).count();
+            assert!((31_000..31_500).contains(&measured), "{measured}");
+        }
+    }
 
     const MILLI: u64 = 1_000_000;
 

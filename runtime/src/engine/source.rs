@@ -421,8 +421,6 @@ impl Reading {
     /// Polls the partitions whose turn it is, each once at most on average.
     fn poll_all(&mut self, capability: &Option<Capability<Time>>) -> Result<(Found, usize), SourceError> {
         if self.control.must_pause(self.epoch) {
-            // Operators flush before the worker parks.
-            self.status.backlog.set(false);
             return Ok((Found::Paused, 0));
         }
         if self.turns.must_wait() {

@@ -187,8 +187,9 @@ fn a_slow_step_is_not_taken_for_a_costly_flush() {
     assert!(*taken.lock().unwrap() > 100);
 }
 
-/// Runs a keyed count whose sink takes a millisecond; returns the rows that came in and the calls of the sink.
-fn with_slow_sink(poll: Poll) -> (usize, usize) {
+/// Runs a keyed count whose sink takes a millisecond; returns the rows that came in and the calls of the sink. With `pauses`,
+/// the queue of the worker is full in every other step.
+fn with_slow_sink(poll: Poll, pauses: bool) -> (usize, usize) {
     let clock = SimClock::new();
     let (taken, flushes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (count, of_sink) = (Arc::clone(&taken), (Arc::clone(&flushes), clock.clone()));
@@ -209,8 +210,17 @@ fn with_slow_sink(poll: Poll) -> (usize, usize) {
     let options = Options::default().with_mode(Mode::Continuous);
     let prepared = Prepared::new(&graph, options, clock.clock(), None, true).unwrap();
     let mut worker = LocalWorker::new(&prepared.layout, &prepared.control);
+    let control = &prepared.control;
+    let too_many = usize::try_from(control.flow.bound(0)).unwrap() + 1;
     for step in 0..STEPS {
+        let is_full = pauses && step % 2 == 1;
+        if is_full {
+            control.sent(0, 0, too_many);
+        }
         worker.step();
+        if is_full {
+            control.received(0, too_many);
+        }
         clock.advance(Duration::from_micros(if step % 2 == 0 { 100 } else { 0 }));
     }
     (taken.load(Ordering::Relaxed), flushes.load(Ordering::Relaxed))
@@ -218,12 +228,14 @@ fn with_slow_sink(poll: Poll) -> (usize, usize) {
 
 #[test]
 fn costly_results_are_gathered_under_backlog() {
-    let (taken, flushes) = with_slow_sink(Poll::Ready);
-    assert!(taken > 10 * flushes && flushes > 1, "{taken} rows, {flushes} flushes");
+    for pauses in [false, true] {
+        let (taken, flushes) = with_slow_sink(Poll::Ready, pauses);
+        assert!(taken > 10 * flushes && flushes > 1, "{taken} rows, {flushes} flushes, {pauses}");
+    }
 }
 
 #[test]
 fn costly_results_without_backlog_are_emitted_at_once() {
-    let (taken, flushes) = with_slow_sink(Poll::Soon);
+    let (taken, flushes) = with_slow_sink(Poll::Soon, false);
     assert!(taken > 100 && flushes == taken, "{taken} rows, {flushes} flushes");
 }
