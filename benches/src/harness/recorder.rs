@@ -8,6 +8,7 @@
 //!
 //! The recorder is the same whatever engine it is used by, so what it costs is in all of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,8 +53,11 @@ pub struct Recorder {
     epochs: Epochs,
     /// How many events of each key have been accounted for. A key's rows come to one worker.
     seen: Vec<u32>,
-    /// Rows that are ahead: the last one of their key's window before has yet to come.
-    ahead: Vec<(u64, u64, u64)>,
+    /// Counts that are ahead, the greatest by window and key: the last one of their key's window before has yet to come.
+    /// A program whose partitions drift apart sends many rows of the same, so a look at them has to be paid for.
+    ahead: BTreeMap<(u64, u64), u64>,
+    /// Rows that came since the last look at those.
+    since: usize,
     /// Events that are shown with the commit of the epochs under way.
     waiting: Vec<(u64, u64)>,
     answer: Answer,
@@ -99,7 +103,8 @@ impl Recorder {
             record,
             epochs: Epochs::default(),
             seen,
-            ahead: Vec::new(),
+            ahead: BTreeMap::new(),
+            since: 0,
             waiting: Vec::new(),
             answer: Answer::default(),
             burst,
@@ -117,6 +122,7 @@ impl Recorder {
         self.epochs.begin(epoch);
         self.epoch = epoch;
         let before = self.answer.events;
+        self.since += rows.len().max(1);
         let mut now = 0;
         for (at, row) in rows.enumerate() {
             if at % AT_ONCE == 0 {
@@ -139,10 +145,8 @@ impl Recorder {
                 }
             }
         }
-        if !self.ahead.is_empty() {
-            for (key, window, count) in std::mem::take(&mut self.ahead) {
-                self.counted(now, key, window, count);
-            }
+        if !self.ahead.is_empty() && self.since >= self.ahead.len() {
+            self.retry(now);
         }
         let events = self.answer.events - before;
         if self.immediate {
@@ -152,6 +156,14 @@ impl Recorder {
                 Some((_, waiting)) => *waiting += events,
                 None => self.waiting.push((epoch, events)),
             }
+        }
+    }
+
+    /// Accounts for counts that are no longer ahead, window by window.
+    fn retry(&mut self, now: u64) {
+        self.since = 0;
+        for ((window, key), count) in std::mem::take(&mut self.ahead) {
+            self.counted(now, key, window, count);
         }
     }
 
@@ -178,7 +190,8 @@ impl Recorder {
         let before = self.windows.of_key_before(&self.schedule, key, window);
         let seen = u64::from(self.seen[key as usize]);
         if seen < before {
-            self.ahead.push((key, window, count));
+            let greatest = self.ahead.entry((window, key)).or_insert(count);
+            *greatest = count.max(*greatest);
             return;
         }
         if self.schedule.load().closed {
@@ -264,6 +277,7 @@ pub fn join(recorders: Vec<Recorder>) -> Recorded {
     };
     let mut windows: Option<Windows> = None;
     for mut own in recorders {
+        own.retry(schedule.elapsed());
         let mut commit = Slots::over(schedule.duration());
         for mark in own.epochs.finish(&mut commit) {
             // An epoch has been committed when the last of the sinks has committed it.
@@ -369,6 +383,23 @@ mod tests {
         // What is still ahead is taken with the next rows.
         recorder.write(0, [].into_iter());
         assert_eq!(join(vec![recorder]).answer, expected(&schedule, Question::Counts(Some(10_000))));
+    }
+
+    #[test]
+    fn rows_far_ahead_are_kept_once_and_counted_in_the_end() {
+        let schedule = schedule(400, 10);
+        let mut recorder = recorder(&schedule, Some(100_000));
+        // Ten rows of each key in each of the windows 1 to 3, before any of window 0.
+        for window in [3, 1, 2] {
+            for count in 1..=10 {
+                let rows: Vec<Row> = (0..10).map(|key| Row::Counted(key, window, count)).collect();
+                recorder.write(0, rows.into_iter());
+            }
+        }
+        assert_eq!(recorder.ahead.len(), 30);
+        let rows: Vec<Row> = (0..10).map(|key| Row::Counted(key, 0, 10)).collect();
+        recorder.write(0, rows.into_iter());
+        assert_eq!(join(vec![recorder]).answer, expected(&schedule, Question::Counts(Some(100_000))));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tidemill_benches::harness::grid::{
 };
 use tidemill_benches::harness::provenance::JsonLines;
 use tidemill_benches::harness::result::{RunResult, rate, time};
-use tidemill_benches::harness::run::{Measured, generator_alone, on_timely};
+use tidemill_benches::harness::run::{Job, Measured, generator_alone, on_timely};
 use tidemill_benches::harness::schedule::{Load, Pace};
 use tidemill_benches::harness::sustain::Trial;
 use tidemill_benches::harness::witness::Disturbance;
@@ -23,6 +23,9 @@ const REPEATS: usize = 2;
 const SLACK: Duration = Duration::from_millis(20);
 /// Events of the runs in which nobody waits.
 const SATURATED: u64 = 30_000_000;
+
+/// In microseconds.
+const HOUR: u64 = 3_600_000_000;
 
 /// A way to run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -202,8 +205,9 @@ impl Grid<'_> {
     /// What the program written by hand reaches when nobody waits, and the generator by itself.
     fn saturation(&mut self, right: &mut bool) -> f64 {
         let Arguments { options, .. } = &self.arguments;
-        let (job, workers) = (self.arguments.job(), options.workers);
-        // Event times as if ten million events came in a second, so that windows close as they would.
+        // Nobody waits for the other partition, so they drift apart: all events are in one window, however far.
+        let job = Job { window: HOUR, ..self.arguments.job() };
+        let workers = options.workers;
         let load = Load {
             events: SATURATED,
             closed: true,
