@@ -11,7 +11,7 @@ use tidemill_benches::harness::result::{RunResult, rate, time};
 use tidemill_benches::harness::run::{Job, Measured, generator_alone, on_timely};
 use tidemill_benches::harness::schedule::{Load, Pace};
 use tidemill_benches::harness::sustain::Trial;
-use tidemill_benches::harness::witness::Disturbance;
+use tidemill_benches::harness::witness::{ALLOWED, Disturbance};
 
 use std::time::Duration;
 
@@ -131,9 +131,10 @@ impl Grid<'_> {
                 let at = ways.iter().position(|way| way.name == name)?;
                 Some((found.get(at)?, measured.get(at)?))
             };
-            let mut by_hand_keeps_up = false;
+            let mut goes_on = false;
             if let Some((by_hand, theirs)) = of(TIMELY) {
-                by_hand_keeps_up = by_hand.keeps_up;
+                // Who fell behind because something else took its core may keep up with the next rate.
+                goes_on = by_hand.keeps_up || by_hand.disturbed > ALLOWED;
                 if let Some((_, ours)) = of(CONTINUOUS) {
                     let results =
                         |turns: &'_ [Turn]| turns.iter().map(|turn| turn.result.clone()).collect::<Vec<_>>();
@@ -161,10 +162,10 @@ impl Grid<'_> {
             ways = ways
                 .into_iter()
                 .zip(&found)
-                .filter_map(|(way, point)| point.keeps_up.then_some(way))
+                .filter_map(|(way, point)| (point.keeps_up || point.disturbed > ALLOWED).then_some(way))
                 .collect();
             points.extend(found);
-            if !by_hand_keeps_up {
+            if !goes_on {
                 break;
             }
         }

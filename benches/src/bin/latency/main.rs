@@ -138,7 +138,7 @@ Figures:
             of its time: its threads were ready and waited while other processes ran, or the host ran something else
             (steal). A round is repeated twice at most.
   (...)     --acceptance: in brackets where a way to run fell behind: the backlog or the latency grew. Higher rates are
-            not measured of it.
+            not measured of it, unless the rounds were disturbed.
   drained   --burst: from when the burst was due until the last of its events is shown; median of the rounds. Kept if
             continuous takes at most 1.05 times as long as micro-batch.
   calm      --burst: from then until the first 5 ms whose events have a median below 10 us. Kept if within 20 ms.
