@@ -25,8 +25,8 @@ use crate::{Aggregate, Batch, Context, EventTime, Key, Operator, OperatorError};
 const TABLE_LIMIT: usize = 16_384;
 /// Aggregating pays if an entry stands for at least so many records.
 const WORTHWHILE: u64 = 2;
-/// How many records are sent as they are before aggregating is tried again.
-const STAND_ASIDE: u64 = 64 * TABLE_LIMIT as u64;
+/// For each entry of a table that did not pay: how many records are sent as they are before aggregating is tried again.
+const STAND_ASIDE: u64 = 64;
 
 pub(super) struct Local<P, Y, A, S> {
     front: Arc<Front<P, Y>>,
@@ -49,6 +49,10 @@ impl<P, Y, A: Aggregate, S> Local<P, Y, A, S> {
     where
         S: PartialState<K, A>,
     {
+        let entries = self.state.len() as u64;
+        if A::SHRINKS && self.added < entries * WORTHWHILE {
+            self.aside = entries * STAND_ASIDE;
+        }
         let mut out = Dealer::<Partial<K, S::Slot, A::Acc>>::new(0, context.workers());
         self.state.drain(&mut |hash, key, slot, acc| out.push(Partial { hash, key, slot, acc }, context));
         out.send(context);
@@ -166,11 +170,7 @@ where
             (Either::Left(rows), _) => self.pass(rows, origin, context),
             (Either::Right(feed), _) => self.pass(feed, origin, context),
         }
-        let entries = self.state.len();
-        if entries >= TABLE_LIMIT {
-            if self.added < entries as u64 * WORTHWHILE {
-                self.aside = STAND_ASIDE;
-            }
+        if self.state.len() >= TABLE_LIMIT {
             self.hand_over::<Y::Key>(context);
         }
         Ok(())
@@ -179,5 +179,48 @@ where
     fn flush(&mut self, context: &mut Context) -> Result<(), OperatorError> {
         self.hand_over::<Y::Key>(context);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{NodeKind, Place};
+    use crate::testing::{nowhere, numbers};
+    use crate::{Graph, Mode};
+
+    /// The first phase of a count of numbers by key.
+    fn first_phase() -> Box<dyn Operator> {
+        let graph = Graph::new("first phase");
+        numbers(&graph, 0).key_by(|n| *n).count().update().sink(nowhere());
+        let nodes = graph.nodes();
+        let grouped = nodes.iter().find_map(|node| match &node.kind {
+            NodeKind::Grouped(grouped) => Some(grouped.local.clone()),
+            _ => None,
+        });
+        grouped.unwrap()(Place::new(0, 2, Mode::Continuous))
+    }
+
+    /// Takes a batch, then flushes; returns how many rows each has sent.
+    fn activation(operator: &mut dyn Operator, context: &mut Context, rows: Vec<u64>) -> (usize, usize) {
+        let sent = |context: &mut Context| context.drain_outputs().map(|(_, batch)| batch.len()).sum();
+        operator.batch(0, Batch::from_vec(rows), context).unwrap();
+        let passed = sent(context);
+        operator.flush(context).unwrap();
+        (passed, sent(context))
+    }
+
+    #[test]
+    fn records_whose_keys_do_not_repeat_are_sent_as_they_are() {
+        let mut operator = first_phase();
+        let context = &mut Context::new(Mode::Continuous, 0, 2);
+        let mut run = |keys: u64| activation(&mut *operator, context, (0..8).map(|n| n % keys).collect());
+        assert_eq!(run(4), (0, 4));
+        assert_eq!(run(8), (0, 8));
+        for _ in 0..STAND_ASIDE {
+            assert_eq!(run(1), (8, 0));
+        }
+        assert_eq!(run(1), (0, 1));
+        assert_eq!(run(1), (0, 1));
     }
 }

@@ -7,7 +7,7 @@ use std::hash::Hash;
 use super::pane::{Pane, close_window, next_window, show_changed, show_window};
 use super::pane_runs::PaneRuns;
 use super::pane_snapshot::Record;
-use super::table::Table;
+use super::table::{Table, relieve};
 use super::totals::Totals;
 use super::{GroupState, Intake, Mark, PartialState, Reach};
 use crate::aggregate::kept;
@@ -182,7 +182,9 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
 
     /// The changes where every pane is a window.
     fn changed_panes(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {
-        for (start, hash) in std::mem::take(&mut self.changes) {
+        let mut changes = std::mem::take(&mut self.changes);
+        let told = changes.len();
+        for (start, hash) in changes.drain(..) {
             let Ok(place) = self.panes.binary_search_by_key(&start, |pane| pane.start) else { continue };
             let Some(pane) = self.panes.get_mut(place) else { continue };
             let window = self.grid.window(pane.last_window());
@@ -198,6 +200,8 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
                 }
             }
         }
+        relieve(&mut changes, told);
+        self.changes = changes;
     }
 
     /// The changes where a change of a pane changes every window that it is in.

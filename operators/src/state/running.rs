@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 
 use super::known::Known;
-use super::table::Table;
+use super::table::{Table, relieve};
 use super::{GroupState, Intake, Mark, PartialState, Reach, split};
 use crate::aggregate::kept;
 use crate::{
@@ -145,7 +145,9 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
     fn close(&mut self, _aggregate: &A, _watermark: EventTime, _emit: &mut impl FnMut(K, (), A::Out)) {}
 
     fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, (), A::Out)) {
-        for hash in std::mem::take(&mut self.changes) {
+        let mut changes = std::mem::take(&mut self.changes);
+        let told = changes.len();
+        for hash in changes.drain(..) {
             for entry in self.table.near_hash_mut(hash) {
                 if entry.mark.clear() {
                     if self.tracked && entry.mark.keep() {
@@ -155,6 +157,8 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
                 }
             }
         }
+        relieve(&mut changes, told);
+        self.changes = changes;
     }
 
     fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, (), A::Out)) {

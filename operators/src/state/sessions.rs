@@ -393,7 +393,9 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
     }
 
     fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {
-        for hash in std::mem::take(&mut self.changes) {
+        let mut changes = std::mem::take(&mut self.changes);
+        let told = changes.len();
+        for hash in changes.drain(..) {
             for entry in self.table.of_hash_mut(hash) {
                 for session in entry.acc.iter_mut().filter(|session| session.mark.is_set()) {
                     session.mark.clear();
@@ -401,6 +403,8 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
                 }
             }
         }
+        relieve(&mut changes, told);
+        self.changes = changes;
     }
 
     fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, Window, A::Out)) {
