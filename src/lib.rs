@@ -241,8 +241,14 @@ pub use tidemill_operators::{
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Journal, Journaled, Options, Progress, QueryHandle, Restart, Run, RunError, Site,
-    SourceProgress, StateProgress, Summary, Trigger, checkpoint, testing,
+    SourceProgress, StateProgress, Summary, Trigger, testing,
 };
+
+/// Durable checkpoints: where they are kept, and what is in them.
+pub mod checkpoint {
+    pub use tidemill_runtime::checkpoint::*;
+    pub use tidemill_runtime::inspect;
+}
 
 /// What nearly every program needs: `use tidemill::prelude::*;`.
 pub mod prelude {

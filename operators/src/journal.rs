@@ -2,10 +2,11 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::Data;
 use crate::schema::Schema;
+use crate::turn;
 
 /// What the runtime tells a source that writes down what it receives: where, under which name, by which clock.
 ///
@@ -43,12 +44,12 @@ impl JournalSlot {
 
     /// Puts something else into the slot, or nothing.
     pub fn set(&self, content: Option<Arc<dyn Any + Send + Sync>>) {
-        *self.content.lock().unwrap_or_else(PoisonError::into_inner) = content;
+        *turn::lock(&self.content) = content;
     }
 
     /// What is in the slot, if it is of that type.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        let content = self.content.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let content = turn::lock(&self.content).clone();
         content.and_then(|content| content.downcast().ok())
     }
 }

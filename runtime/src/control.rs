@@ -9,7 +9,8 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::spill::StateMemory;
-use tidemill_operators::{Cancellation, Clock, Epoch, ErasedOffset, Mode, ProcessingTime, Waker, turn};
+use tidemill_operators::turn::{self, lock};
+use tidemill_operators::{Cancellation, Clock, Epoch, ErasedOffset, Mode, ProcessingTime, Waker};
 
 use crate::RunError;
 use crate::error::Site;
@@ -115,10 +116,6 @@ pub(crate) struct NodeMetrics {
     pub(crate) late_rows: AtomicU64,
     pub(crate) skipped_rows: AtomicU64,
     pub(crate) state_rows: Vec<AtomicU64>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    turn::lock(mutex)
 }
 
 pub(crate) struct ControlSpec {

@@ -1,16 +1,17 @@
 //! What the driver is told, and by whom it is woken.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 use tidemill_operators::graph::NodeId;
-use tidemill_operators::{Epoch, ErasedOffset, Prepared};
+use tidemill_operators::{Epoch, ErasedOffset, Prepared, ProcessingTime};
 
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::compaction::Compacted;
+use crate::checkpoint::records::FileRef;
 use crate::error::RunError;
-use crate::saver::Saved;
 use crate::sim;
 
 /// What workers tell the driver.
@@ -39,6 +40,16 @@ pub(crate) enum Event {
     WorkerDone,
     /// The query has failed, or is to stop.
     Wake,
+}
+
+/// What one worker has saved of an epoch.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    pub(crate) epoch: Epoch,
+    /// None if nothing has changed.
+    pub(crate) file: Option<FileRef>,
+    /// The processing-time calls that its operators wait for, by uid.
+    pub(crate) timers: Vec<(Arc<str>, u32, ProcessingTime)>,
 }
 
 /// Sends events to the driver.

@@ -1,11 +1,13 @@
 //! Ctrl-C and SIGTERM.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_default, register_conditional_shutdown};
+
+use tidemill_operators::turn;
 
 use crate::error::RunError;
 
@@ -70,7 +72,7 @@ impl Interrupt {
             interrupt.ids.extend([first, second]);
         }
         // Last: a signal that comes before ends the process, as it did before the query.
-        WATCHERS.lock().unwrap_or_else(PoisonError::into_inner).add().map_err(engine)?;
+        turn::lock(&WATCHERS).add().map_err(engine)?;
         interrupt.counted = true;
         Ok(interrupt)
     }
@@ -86,7 +88,7 @@ impl Drop for Interrupt {
             signal_hook::low_level::unregister(id);
         }
         if self.counted {
-            WATCHERS.lock().unwrap_or_else(PoisonError::into_inner).remove();
+            turn::lock(&WATCHERS).remove();
         }
     }
 }

@@ -25,7 +25,9 @@ mod armed {
     use std::collections::BTreeSet;
     use std::io::Write;
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::sync::{Mutex, OnceLock, PoisonError};
+    use std::sync::{Mutex, OnceLock};
+
+    use tidemill_operators::turn;
 
     /// What the environment asks for.
     pub(super) struct Plan {
@@ -53,7 +55,7 @@ mod armed {
     impl Plan {
         pub(super) fn pass(&self, name: &'static str) {
             if let Some(file) = &self.list
-                && self.listed.lock().unwrap_or_else(PoisonError::into_inner).insert(name)
+                && turn::lock(&self.listed).insert(name)
             {
                 let file = std::fs::OpenOptions::new().append(true).create(true).open(file);
                 // Only a test's list: what it lacks, the test will miss. In one write, for threads pass points at once.

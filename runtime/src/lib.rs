@@ -20,6 +20,7 @@ mod engine;
 mod error;
 mod events;
 mod flow;
+pub mod inspect;
 mod interrupt;
 pub mod journal;
 #[doc(hidden)]
@@ -28,6 +29,8 @@ mod ledger;
 mod numbers;
 mod options;
 mod pinning;
+mod plan;
+mod prepare;
 mod progress;
 mod query;
 mod recovery;
@@ -39,6 +42,7 @@ mod spill;
 mod supervisor;
 pub mod testing;
 mod user_code;
+mod watched;
 
 pub use error::{Fault, RunError, Site};
 pub use journal::{Journal, Journaled};

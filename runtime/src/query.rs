@@ -1,32 +1,22 @@
 //! Running a graph: to its end, or under a handle.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
-use tidemill_operators::graph::NodeId;
-use tidemill_operators::{Clock, DynSource, Graph, Mode, SourceError};
+use crossbeam_channel::{RecvTimeoutError, unbounded};
+use tidemill_operators::Graph;
 
-use crate::checkpoint::watched::Watched;
 use crate::checkpoint::{self, LocalDirectory, Storage};
-use crate::clock::{engine_clock, not_before};
-use crate::control::{Control, ControlSpec};
-use crate::driver::{Driver, Keeper};
-use crate::engine::Layout;
 use crate::error::RunError;
-use crate::events::{Event, EventQueue, EventSender, event_queue};
-use crate::journal;
-use crate::ledger::Ledger;
+use crate::events::Event;
 use crate::options::Options;
+use crate::prepare::Prepared;
 use crate::progress::{Progress, Summary};
-use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, refuse_types, warn_of_ended};
-use crate::saver::Saver;
 use crate::sim;
-use crate::spill;
-use crate::supervisor::{Notice, Supervisor};
-use crate::user_code::{caught, code_of};
+use crate::supervisor::{Notice, Shared, Supervisor};
+use crate::watched::Watched;
 
 /// Runs graphs. Bring it into scope to call [`run`](Run::run) and [`start`](Run::start) on a [`Graph`].
 pub trait Run {
@@ -88,125 +78,6 @@ fn checkpoint_of(options: &Options) -> Result<Option<Arc<dyn Storage>>, RunError
     Ok(Some(Arc::new(storage)))
 }
 
-/// A graph that has been checked and laid out, and its checkpoint taken.
-pub(crate) struct Prepared {
-    pub(crate) layout: Arc<Layout>,
-    pub(crate) control: Arc<Control>,
-    pub(crate) driver: Driver,
-    pub(crate) events: EventQueue,
-    pub(crate) options: Options,
-}
-
-impl Prepared {
-    /// As [`new`](Self::new), by the clock of the machine. A panic of a source that is asked where it begins is an error.
-    pub(crate) fn caught(
-        graph: &Graph,
-        options: &Options,
-        storage: Option<&Arc<dyn Storage>>,
-    ) -> Result<Prepared, RunError> {
-        let new = || Prepared::new(graph, options.clone(), engine_clock(), storage.cloned(), false);
-        caught(&graph.nodes(), None, "the start of the query", new)
-    }
-
-    /// `here`: a test steps the query and moves its clock; states are written by the thread that hands them over.
-    pub(crate) fn new(
-        graph: &Graph,
-        options: Options,
-        mut clock: Clock,
-        storage: Option<Arc<dyn Storage>>,
-        here: bool,
-    ) -> Result<Prepared, RunError> {
-        graph.validate()?;
-        options.check()?;
-        for what in options.without_effect() {
-            tracing::warn!(query = %graph.name(), "{what}");
-        }
-        let nodes = graph.nodes();
-        if storage.is_none() {
-            options.check_without_checkpoint()?;
-        }
-        let layout = Arc::new(Layout::of(graph.name(), nodes.clone()));
-        refuse_too_many(&layout)?;
-        refuse_types(&nodes, storage.is_some(), options.state_memory.is_some())?;
-        let (sender, events) = event_queue();
-        let (mut resume, mut keeper) = (Resume::default(), None);
-        match storage {
-            None => {
-                journal::attach_all(&nodes, None, &clock);
-                keep_nothing(&layout)?;
-            }
-            Some(storage) => {
-                let opened = Opened::open(Arc::clone(&storage), &layout, &options)?;
-                if let Some(last) = opened.last_clock().filter(|_| !here) {
-                    clock = not_before(clock, last);
-                }
-                journal::attach_all(&nodes, Some(&storage), &clock);
-                journal::refuse_loss(&nodes, options.allow_loss)?;
-                resume = opened.resume(&layout);
-                warn_of_ended(&resume, &layout);
-                let (writer, operators) = (opened.writer.clone(), layout.stateful());
-                resume.saver = Some(match here {
-                    true => Saver::here(writer, sender.clone(), operators),
-                    false => Saver::start(writer, sender.clone(), operators)?,
-                });
-                keeper = Some(Keeper::new(opened, &layout, graph.fingerprint(), &options));
-            }
-        }
-        let sources = layout.sources();
-        let partitions = |(node, source): &(NodeId, Arc<dyn DynSource>)| {
-            (*node, code_of(*node, || source.partitions()) as usize)
-        };
-        let partitions: Vec<_> = sources.iter().map(partitions).collect();
-        let specs = layout.specs(options.mode, options.workers, &resume);
-        resume.join_watermarks(&specs);
-        let start = |start: &DomainStart| (start.watermark, start.partitions.clone());
-        let starts: Vec<_> = resume.watermarks.iter().map(|it| it.as_ref().map(start)).collect();
-        let born = (options.mode == Mode::Continuous).then(|| clock.now());
-        let ledger = Ledger::new(specs, &partitions, options.workers, born).resume(resume.first(), &starts);
-        let memory = spill::memories(&options)?;
-        let control = Arc::new(Control::new(ControlSpec {
-            mode: options.mode,
-            workers: options.workers,
-            clock,
-            ledger,
-            max_queued: options.max_queued,
-            latency_budget: options.latency_budget,
-            hops: layout.hops(),
-            feeds_from: options.feeds_from,
-            events: sender,
-            nodes: layout.nodes.len(),
-            resume,
-            memory,
-            stepped: here,
-        }));
-        let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), keeper)?;
-        Ok(Prepared { layout, control, driver, events, options })
-    }
-}
-
-/// The most nodes of a graph, and the most partitions of a source: their numbers share 32 bits.
-const MOST: usize = 1 << 16;
-
-/// A graph with more nodes or partitions than there are numbers for.
-fn refuse_too_many(layout: &Layout) -> Result<(), RunError> {
-    if layout.nodes.len() >= MOST {
-        return Err(RunError::Engine(format!(
-            "the graph has {} nodes, fewer than {MOST} can run",
-            layout.nodes.len()
-        )));
-    }
-    match layout.sources().iter().find(|(_, source)| source.partitions() as usize > MOST) {
-        None => Ok(()),
-        Some((node, source)) => Err(RunError::Source {
-            site: layout.site(*node),
-            error: SourceError::Setup(format!(
-                "a source can have at most {MOST} partitions (got {}): give it fewer",
-                source.partitions()
-            )),
-        }),
-    }
-}
-
 /// A running query.
 ///
 /// Dropping the handle leaves the query running.
@@ -214,50 +85,6 @@ fn refuse_too_many(layout: &Layout) -> Result<(), RunError> {
 pub struct QueryHandle {
     shared: Arc<Shared>,
     thread: sim::JoinHandle<Result<Summary, RunError>>,
-}
-
-/// What the handle of a query, its driver and its supervisor share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    progress: Mutex<Progress>,
-    pub(crate) stop: AtomicBool,
-    pub(crate) cancel: AtomicBool,
-    /// To the driver of the present attempt.
-    events: Mutex<Option<EventSender>>,
-    notices: Sender<Notice>,
-}
-
-impl Shared {
-    pub(crate) fn new(notices: Sender<Notice>) -> Shared {
-        let (stop, cancel) = (AtomicBool::new(false), AtomicBool::new(false));
-        Shared { progress: Mutex::default(), stop, cancel, events: Mutex::default(), notices }
-    }
-
-    pub(crate) fn begin(&self, prepared: &Prepared) {
-        self.set_progress(prepared.driver.progress().clone());
-        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(prepared.control.events.clone());
-    }
-
-    pub(crate) fn set_progress(&self, progress: Progress) {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
-    }
-
-    /// Whether somebody wants the query to end.
-    pub(crate) fn is_to_end(&self) -> bool {
-        self.stop.load(Ordering::SeqCst) || self.cancel.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn notify(&self, notice: Notice) {
-        // A query that is over has no supervisor.
-        let _ = self.notices.send(notice);
-    }
-
-    pub(crate) fn wake_driver(&self) {
-        if let Some(events) = &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
-            // A query that is over needs no waking.
-            events.send(Event::Wake);
-        }
-    }
 }
 
 impl QueryHandle {
@@ -289,8 +116,7 @@ impl QueryHandle {
         loop {
             let (reply, answer) = crossbeam_channel::bounded(1);
             let event = Event::Savepoint { directory: directory.clone(), reply };
-            let sender = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if sender.is_some_and(|sender| sender.send(event)) {
+            if self.shared.tell(event) {
                 loop {
                     match sim::recv_timeout(&answer, Duration::from_millis(100)) {
                         Ok(epoch) => return epoch.map(|epoch| epoch.0),
@@ -340,7 +166,7 @@ impl QueryHandle {
 
     /// The progress as of the last committed epoch.
     pub fn progress(&self) -> Progress {
-        self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.progress()
     }
 
     /// Waits for the end of the query.

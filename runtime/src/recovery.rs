@@ -24,11 +24,11 @@ use crate::checkpoint::source_log::KeptLog;
 use crate::checkpoint::state_file::StateWriter;
 use crate::checkpoint::store::{Checkpoint, Recovered, Settings};
 use crate::checkpoint::{CheckpointError, Storage};
-use crate::engine::{Layout, from_origin, origin};
 use crate::error::Site;
 use crate::ledger::{DomainSpec, PartitionMark};
 use crate::numbers::Numbers;
 use crate::options::Options;
+use crate::plan::{Layout, from_origin, keeper_of, origin};
 use crate::saver::Saver;
 use crate::user_code::code_of;
 
@@ -73,10 +73,10 @@ impl Resume {
         }
     }
 
-    /// Whether rows of a source had been observed at the last commit that stand behind unread ones in their sequence.
-    pub(crate) fn has_read_ahead(&self, source: NodeId) -> bool {
+    /// The sources of which rows had been observed at the last commit that stand behind unread ones in their sequence.
+    pub(crate) fn read_ahead(&self) -> BTreeSet<NodeId> {
         let marks = self.watermarks.iter().flatten().flat_map(|start| &start.partitions);
-        marks.filter(|mark| mark.rank > 0).any(|mark| from_origin(mark.origin).0 == Some(source))
+        marks.filter(|mark| mark.rank > 0).filter_map(|mark| from_origin(mark.origin).0).collect()
     }
 
     /// The first epoch of this run.
@@ -285,16 +285,6 @@ fn operators(layout: &Layout, options: &Options) -> BTreeMap<String, OperatorRec
             (node.uid().to_owned(), record)
         })
         .collect()
-}
-
-/// The operator of a node that keeps its state.
-pub(crate) fn keeper_of(node: &Node, place: Place) -> Option<Box<dyn Operator>> {
-    match &node.kind {
-        NodeKind::Operator(spec) if spec.stateful => Some((spec.make)(place)),
-        NodeKind::Grouped(spec) if place.workers == 1 => Some((spec.direct)(place)),
-        NodeKind::Grouped(spec) => Some((spec.merge)(place)),
-        _ => None,
-    }
 }
 
 /// A uid that nothing has is a mistyped one, and what was to be given up would stay.

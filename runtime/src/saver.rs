@@ -5,27 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use tidemill_operators::{Epoch, KeyGroup, ProcessingTime};
+use tidemill_operators::{Epoch, KeyGroup, ProcessingTime, turn};
 
 use crate::RunError;
-use crate::checkpoint::records::FileRef;
 use crate::checkpoint::state_file::{About, Section, StateWriter};
-use crate::events::{Event, EventSender};
+use crate::events::{Event, EventSender, Saved};
 use crate::sim;
 use crate::user_code::caught;
-
-/// What one worker has saved of an epoch.
-#[derive(Debug)]
-pub(crate) struct Saved {
-    pub(crate) epoch: Epoch,
-    /// None if nothing has changed.
-    pub(crate) file: Option<FileRef>,
-    /// The processing-time calls that its operators wait for, by uid.
-    pub(crate) timers: Vec<(Arc<str>, u32, ProcessingTime)>,
-}
 
 /// What an operator saves of an epoch.
 pub(crate) struct Changes {
@@ -81,7 +70,7 @@ impl Saver {
     pub(crate) fn close(&self) {
         if let Desk::Thread { to, closing } = &self.desk {
             closing.store(true, Ordering::SeqCst);
-            let to = to.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let to = turn::lock(to).take();
             if let Some((sender, thread)) = to {
                 drop(sender);
                 // The thread catches what panics in it.
@@ -98,7 +87,7 @@ impl Saver {
     /// An operator has come to the end of an epoch.
     pub(crate) fn save(&self, epoch: Epoch, worker: usize, changes: Changes) {
         let complete = {
-            let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut gathered = turn::lock(&self.gathered);
             let of_worker = gathered.entry((epoch, worker)).or_default();
             of_worker.push(changes);
             if of_worker.len() < self.operators {
@@ -123,7 +112,7 @@ impl Saver {
         }
         match &self.desk {
             Desk::Thread { to, .. } => {
-                if let Some((jobs, _)) = &*to.lock().unwrap_or_else(PoisonError::into_inner) {
+                if let Some((jobs, _)) = &*turn::lock(to) {
                     drop(jobs.send(job));
                 }
             }

@@ -4,22 +4,23 @@
 //! `stop_timeout` and Ctrl-C always work. A thread that is still in a function of the user [`RETURN_WITHIN`] after the end
 //! is named and left alone; the driver that waits for it keeps the checkpoint locked.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use tidemill_operators::Graph;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use tidemill_operators::{Graph, turn};
 
 use crate::checkpoint::Storage;
 use crate::control::Control;
 use crate::driver::{Driver, Keeper, SharedDriver};
 use crate::engine::Crew;
 use crate::error::{RunError, Site};
+use crate::events::{Event, EventSender};
 use crate::interrupt::Interrupt;
 use crate::options::Options;
-use crate::progress::Summary;
-use crate::query::{Prepared, Shared};
+use crate::prepare::Prepared;
+use crate::progress::{Progress, Summary};
 use crate::sim::{self, Instant};
 use crate::user_code::{Running, caught};
 
@@ -44,6 +45,50 @@ pub(crate) struct Outcome {
     committed: bool,
     /// What holds the checkpoint locked.
     lock: Option<Keeper>,
+}
+
+/// What the handle of a query, its driver and its supervisor share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    progress: Arc<Mutex<Progress>>,
+    pub(crate) stop: AtomicBool,
+    pub(crate) cancel: AtomicBool,
+    /// To the driver of the present attempt.
+    events: Mutex<Option<EventSender>>,
+    notices: Sender<Notice>,
+}
+
+impl Shared {
+    pub(crate) fn new(notices: Sender<Notice>) -> Shared {
+        let (stop, cancel) = (AtomicBool::new(false), AtomicBool::new(false));
+        Shared { progress: Arc::default(), stop, cancel, events: Mutex::default(), notices }
+    }
+
+    /// An attempt begins.
+    pub(crate) fn begin(&self, prepared: &Prepared) {
+        *turn::lock(&self.progress) = prepared.driver.progress().clone();
+        *turn::lock(&self.events) = Some(prepared.control.events.clone());
+    }
+
+    /// The progress as of the last committed epoch.
+    pub(crate) fn progress(&self) -> Progress {
+        turn::lock(&self.progress).clone()
+    }
+
+    /// Whether somebody wants the query to end.
+    fn is_to_end(&self) -> bool {
+        self.stop.load(Ordering::SeqCst) || self.cancel.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn notify(&self, notice: Notice) {
+        // A query that is over has no supervisor.
+        let _ = self.notices.send(notice);
+    }
+
+    /// Sends an event to the driver of the present attempt; false if there is none.
+    pub(crate) fn tell(&self, event: Event) -> bool {
+        turn::lock(&self.events).as_ref().is_some_and(|events| events.send(event))
+    }
 }
 
 /// A query whose threads are watched.
@@ -227,7 +272,7 @@ impl Supervisor {
             let control = attempt.control.get();
             if self.shared.stop.load(Ordering::SeqCst) && stopping.is_none() {
                 stopping = Some(Instant::now());
-                self.shared.wake_driver();
+                self.shared.tell(Event::Wake);
             }
             let too_long = stopping.is_some_and(|since| since.elapsed() >= self.options.stop_timeout);
             if let Some(control) = control
@@ -280,13 +325,14 @@ impl Supervisor {
 
 /// Runs a prepared query to its end. The driver comes back with the lock on its checkpoint.
 fn drive(prepared: Prepared, shared: &Arc<Shared>) -> (Result<Summary, RunError>, Option<Driver>) {
-    let Prepared { layout, control, driver, events, options } = prepared;
+    let Prepared { plan, control, driver, events, options } = prepared;
+    let layout = &plan.layout;
     let begun = Instant::now();
     let committed = control.resume.committed.map(|epoch| epoch.0);
     tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, committed, "query starts");
-    let driver = Arc::new(SharedDriver::new(driver, events, Arc::clone(shared)));
+    let driver = Arc::new(SharedDriver::new(driver, events, Arc::clone(&shared.progress)));
     let ticked = Arc::clone(&driver);
-    let crew = match Crew::start(&layout, &control, options.idle, options.pin, move || ticked.after_step()) {
+    let crew = match Crew::start(&plan, &control, options.idle, options.pin, move || ticked.after_step()) {
         Ok(crew) => crew,
         Err(error) => return (Err(error), driver.take()),
     };

@@ -5,7 +5,7 @@ mod node;
 mod validate;
 
 use std::panic::Location;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use self::explain::Plan;
 pub use self::node::{
@@ -18,6 +18,7 @@ pub(crate) use self::node::NodeSpec;
 
 use crate::source::{DynSource, ErasedSource, Source};
 use crate::stream::FromSource;
+use crate::turn;
 use crate::{Cloner, OutputMode, Stream};
 
 /// A graph of operators under construction, and then the value that is run.
@@ -136,7 +137,7 @@ impl Graph {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while holding the lock, and a graph half changed is still a graph.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        turn::lock(&self.shared)
     }
 }
 

@@ -1,7 +1,9 @@
 //! The schema of a type whose name is only known where the graph is built.
 
 use std::any::type_name;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+
+use crate::turn;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -98,7 +100,7 @@ impl Schema {
 impl Known {
     fn draft(&self) -> MutexGuard<'_, Draft> {
         // What is learnt of a value that panicked half-way is as true as before.
-        self.draft.lock().unwrap_or_else(PoisonError::into_inner)
+        turn::lock(&self.draft)
     }
 }
 

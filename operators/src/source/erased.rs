@@ -1,12 +1,13 @@
 //! Sources and readers whose types are hidden, as the engine holds them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::feed::{Feed, Shared};
 use super::{Offset, PlanLimits, Poll, Reader, ReaderContext, Source, SourceError, SourceLog, Waker};
 use crate::buffers::with_room;
 use crate::schema::{Shape, probe_text};
 use crate::stream::chain::batch_capacity;
+use crate::turn;
 use crate::{Batch, JournalSlot, ProcessingTime};
 
 /// A position as the engine keeps it: written down by whoever knows its type.
@@ -170,7 +171,7 @@ impl<R: Reader> ErasedReader<R> {
 
     /// Never waits: whoever reads is on this thread, or has gone.
     fn shared(&self) -> MutexGuard<'_, Shared<R>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        turn::lock(&self.shared)
     }
 }
 

@@ -6,13 +6,14 @@
 //! are wide or own memory.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use either::Either;
 
 use super::{Polled, Reader, SourceError, Waker};
 use crate::buffers::give_back;
 use crate::stream::Chain;
+use crate::turn;
 use crate::{Batch, OperatorError, rows};
 
 /// Rows, to be taken one by one.
@@ -125,7 +126,7 @@ impl<R: Reader> Rows<R::Item> for Feed<R> {
 
     #[inline(always)]
     fn each(self, mut take: impl FnMut(R::Item)) {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = turn::lock(&self.shared);
         let Shared { reader, until, polled } = &mut *shared;
         let mut rows = 0;
         let poll = reader.pull(until.as_ref(), self.max, |row| {

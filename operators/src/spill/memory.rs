@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::turn;
 
 use super::{SpillError, SpillHandle, SpillSpace};
 
@@ -115,7 +117,7 @@ impl StateMemory {
         if !self.has_failed() {
             return None;
         }
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        turn::lock(&self.failure).take()
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -123,7 +125,7 @@ impl StateMemory {
     }
 
     pub(super) fn fail(&self, error: SpillError) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        turn::lock(&self.failure).get_or_insert(error);
         self.failed.store(true, Ordering::Release);
     }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use tidemill_operators::{Epoch, EventTime};
-use tidemill_runtime::checkpoint::{CheckpointError, LocalDirectory, Storage, inspect};
+use tidemill_runtime::checkpoint::{CheckpointError, LocalDirectory, Storage};
+use tidemill_runtime::inspect;
 
 /// Tools for Tidemill queries.
 #[derive(Parser)]

@@ -69,7 +69,7 @@ pub(super) fn leave_out(source: &dyn Storage, copy: &dyn Storage) -> Result<(), 
 }
 
 /// Checks that the file is there and as it was written.
-pub(super) fn verify(storage: &dyn Storage) -> Result<(), CheckpointError> {
+pub(crate) fn verify(storage: &dyn Storage) -> Result<(), CheckpointError> {
     read(storage).map(drop)
 }
 

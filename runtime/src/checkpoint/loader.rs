@@ -77,7 +77,7 @@ impl Loader {
 }
 
 /// The sections of the wanted groups, by operator and group, the oldest first, each with the file it is in.
-pub(super) fn pieces(
+pub(crate) fn pieces(
     files: &[Arc<StateFile>],
     wanted: impl Fn(KeyGroup) -> bool,
 ) -> BTreeMap<(&str, KeyGroup), Vec<(&str, Piece<'_>)>> {
@@ -91,7 +91,7 @@ pub(super) fn pieces(
 }
 
 /// What the changes of a group come to.
-pub(super) fn fold<'a>(parts: &[(&str, Piece<'a>)]) -> Result<Folded<'a>, CheckpointError> {
+pub(crate) fn fold<'a>(parts: &[(&str, Piece<'a>)]) -> Result<Folded<'a>, CheckpointError> {
     let mut folded = Folded::new();
     for (_, piece) in parts {
         folded.apply(piece.bytes).map_err(|error| locate(parts, error))?;

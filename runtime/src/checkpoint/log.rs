@@ -12,12 +12,12 @@ use super::format::{FrameReader, FrameWriter, Kind, Step, decode};
 use super::records::{CommitRecord, Current, LogMark, Opening, PlanRecord, Record, Reserved};
 use super::{CheckpointError, Log, Storage};
 
-pub(super) const CURRENT: &str = "current";
+pub(crate) const CURRENT: &str = "current";
 pub(super) const LOGS: &str = "commits-";
 pub(super) const STATE: &str = "state/";
 
 /// The name of a log.
-pub(super) fn log_name(number: u64) -> String {
+pub(crate) fn log_name(number: u64) -> String {
     format!("{LOGS}{number}.log")
 }
 
@@ -117,16 +117,16 @@ impl History {
 
 /// A log that has been read.
 #[derive(Debug)]
-pub(super) struct ReadLog {
+pub(crate) struct ReadLog {
     pub(super) opening: Opening,
-    pub(super) history: History,
+    pub(crate) history: History,
     /// How many frames it has, and where they end: behind that there is what a crash left of an append.
     pub(super) frames: u64,
     pub(super) length: u64,
 }
 
 /// Reads `current`, if it is there.
-pub(super) fn read_current(storage: &dyn Storage) -> Result<Option<Current>, CheckpointError> {
+pub(crate) fn read_current(storage: &dyn Storage) -> Result<Option<Current>, CheckpointError> {
     let Some(bytes) = storage.get(CURRENT)? else { return Ok(None) };
     let mut reader = FrameReader::new(CURRENT, &bytes, Kind::Current)?;
     let current = reader.value()?;
@@ -142,7 +142,7 @@ pub(super) fn write_current(storage: &dyn Storage, current: &Current) -> Result<
 }
 
 /// Reads the log that counts.
-pub(super) fn read_log(storage: &dyn Storage, current: &Current) -> Result<ReadLog, CheckpointError> {
+pub(crate) fn read_log(storage: &dyn Storage, current: &Current) -> Result<ReadLog, CheckpointError> {
     let name = log_name(current.log);
     let bytes = storage.get(&name)?.ok_or_else(|| CheckpointError::Missing {
         file: format!("{name} in {}", storage.describe()),

@@ -1,7 +1,9 @@
 //! A checkpoint in memory: for tests of queries that are stopped and started again within one process.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tidemill_operators::turn;
 
 use super::{CheckpointError, Lock, Log, Owner, Storage};
 
@@ -43,7 +45,7 @@ impl MemoryStorage {
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        turn::lock(&self.shared)
     }
 }
 

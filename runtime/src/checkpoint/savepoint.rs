@@ -4,8 +4,7 @@ use super::log::{CURRENT, History, LOGS, STATE, read_current, read_log, write_cu
 use super::records::Current;
 use super::source_log::{self, SOURCES};
 use super::state_file::StateFile;
-use super::{CheckpointError, Owner, Storage, identity};
-use crate::journal::store::JOURNALS;
+use super::{CheckpointError, JOURNALS, Owner, Storage, identity};
 
 /// Exists while a copy is made: what lies beside it without `current` is left of a copy that was interrupted.
 const COPYING: &str = "copying";

@@ -68,7 +68,7 @@ impl KeptLog {
 }
 
 /// Checks that the log of a source has what a plan or commit relies on.
-pub(super) fn check(storage: &dyn Storage, uid: &str, mark: &LogMark) -> Result<(), CheckpointError> {
+pub(crate) fn check(storage: &dyn Storage, uid: &str, mark: &LogMark) -> Result<(), CheckpointError> {
     if mark.length == 0 {
         return Ok(());
     }

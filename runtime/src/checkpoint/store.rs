@@ -306,7 +306,7 @@ impl Checkpoint {
     }
 
     /// Forgets all epochs but the last ones.
-    pub(super) fn keep(&mut self, epochs: usize) -> Result<(), CheckpointError> {
+    pub(crate) fn keep(&mut self, epochs: usize) -> Result<(), CheckpointError> {
         let gone = self.history.commits.len().saturating_sub(epochs.max(1));
         let files = self.history.commits.drain(..gone).flat_map(|commit| commit.files);
         self.doomed.extend(files.map(|file| file.name));

@@ -18,12 +18,11 @@ use crate::checkpoint::source_log::KeptLog;
 use crate::checkpoint::store::Checkpoint;
 use crate::checkpoint::{CheckpointError, LocalDirectory};
 use crate::control::{Control, EpochPlan};
-use crate::engine::Layout;
-use crate::events::{Event, EventSender};
+use crate::events::{Event, EventSender, Saved};
 use crate::ledger::PartitionMark;
 use crate::options::Options;
+use crate::plan::{Layout, from_origin};
 use crate::recovery::{Opened, recorded, schema_of, shapes_of};
-use crate::saver::Saved;
 use crate::user_code::caught;
 
 /// How many epochs are reserved at a time, beyond those that are needed soon.
@@ -319,7 +318,7 @@ fn watermarks(epoch: Epoch, layout: &Layout, control: &Control) -> BTreeMap<Stri
         let Some(node) = node else { continue };
         let (watermark, marks) = control.ledger.record(domain, epoch, continuous);
         let partitions = marks.into_iter().filter_map(|mark| {
-            let (source, partition) = crate::engine::from_origin(mark.origin);
+            let (source, partition) = from_origin(mark.origin);
             // Rows that were mixed on their way are known by the node that assigns their watermark.
             let node = source.map_or(Some(node), |source| layout.nodes.get(source.0))?;
             let PartitionMark { rank, shown, is_idle, seen, .. } = mark;

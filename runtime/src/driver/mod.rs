@@ -25,10 +25,10 @@ use self::pace::Pace;
 use self::shared::QUICK;
 pub(crate) use self::shared::SharedDriver;
 use crate::control::{Control, EpochPlan};
-use crate::engine::Layout;
 use crate::error::RunError;
 use crate::events::Event;
 use crate::options::{Options, Trigger};
+use crate::plan::Layout;
 use crate::progress::{Progress, Summary};
 use crate::saver::Saver;
 use crate::user_code::{DROP, STORAGE, code_of, within};
@@ -134,7 +134,7 @@ impl Driver {
         }
         control.set_starts(sources.iter().map(|feed: &Feed| (feed.node, feed.from.clone())).collect());
         let first = control.resume.first();
-        let sink_instances = layout.sinks(options.workers).iter().map(|s| s.instances).sum();
+        let sink_instances = layout.sink_instances(options.workers);
         let source_instances = sources.len() * options.workers;
         let due = match options.mode {
             Mode::MicroBatch => due_from(now, options.trigger),

@@ -13,10 +13,10 @@ use tidemill_operators::{Mode, ProcessingTime, turn};
 
 use super::{Driver, Next};
 use crate::control::Control;
-use crate::engine::Layout;
 use crate::error::RunError;
 use crate::events::EventQueue;
-use crate::query::Shared;
+use crate::plan::Layout;
+use crate::progress::Progress;
 use crate::user_code::caught;
 
 /// A plan that takes longer is left to the driver's own thread.
@@ -28,7 +28,7 @@ pub(crate) struct SharedDriver {
     events: EventQueue,
     control: Arc<Control>,
     layout: Arc<Layout>,
-    shared: Arc<Shared>,
+    progress: Arc<Mutex<Progress>>,
     /// Whether workers ever tick it.
     serves: bool,
 }
@@ -41,11 +41,11 @@ struct State {
 }
 
 impl SharedDriver {
-    pub(crate) fn new(driver: Driver, events: EventQueue, shared: Arc<Shared>) -> SharedDriver {
+    pub(crate) fn new(driver: Driver, events: EventQueue, progress: Arc<Mutex<Progress>>) -> SharedDriver {
         let (control, layout) = (Arc::clone(&driver.control), Arc::clone(&driver.layout));
         let serves = driver.options.mode == Mode::MicroBatch && driver.keeper.is_none();
         let state = State { driver: Some(driver), asleep_until: ProcessingTime(i64::MIN) };
-        SharedDriver { state: Mutex::new(state), events, control, layout, shared, serves }
+        SharedDriver { state: Mutex::new(state), events, control, layout, progress, serves }
     }
 
     /// Does something with the driver, unless it has been taken.
@@ -113,7 +113,7 @@ impl SharedDriver {
             news |= driver.hear(event);
         }
         if news {
-            self.shared.set_progress(driver.progress().clone());
+            turn::lock(&self.progress).clone_from(driver.progress());
         }
         driver.tick()
     }
@@ -128,7 +128,7 @@ mod tests {
     use crate::checkpoint::{MemoryStorage, Storage};
     use crate::engine::LocalWorker;
     use crate::options::Options;
-    use crate::query::Prepared;
+    use crate::prepare::Prepared;
     use crate::testing::SimClock;
 
     /// Runs five epochs on a worker that steps, after the driver's own thread has ticked once; returns whether the query ends.
@@ -141,11 +141,10 @@ mod tests {
         }
         let clock = SimClock::new().clock();
         let prepared = Prepared::new(&graph, options, clock, storage, true).unwrap();
-        let Prepared { layout, control, driver, events, .. } = prepared;
-        let (notices, _supervisor) = crossbeam_channel::unbounded();
-        let driver = SharedDriver::new(driver, events, Arc::new(Shared::new(notices)));
+        let Prepared { plan, control, driver, events, .. } = prepared;
+        let driver = SharedDriver::new(driver, events, Arc::default());
         assert!(!driver.tick_and_wait(Duration::ZERO).unwrap());
-        let mut worker = LocalWorker::new(&layout, &control);
+        let mut worker = LocalWorker::new(&plan, &control);
         for _ in 0..1_000 {
             worker.step();
             driver.after_step();

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
-use tidemill_operators::{DynSource, Epoch, EventTime, Mode, ProcessingTime};
+use tidemill_operators::{Epoch, EventTime, Mode, ProcessingTime};
 
 use super::source::SourceStatus;
 use super::ticket::Ticket;
 use crate::control::Control;
-use crate::ledger::{DomainId, Marks, Observed, Place};
+use crate::ledger::{Announced, DomainId, Marks, Observed, Place};
+use crate::plan::{Assigns, from_origin};
 
 /// How long the other workers may be left without news of the watermark.
 const NEWS: Duration = Duration::from_millis(1);
@@ -36,6 +37,8 @@ pub(crate) struct Assigner {
     pub(crate) domain: DomainId,
     worker: usize,
     control: Arc<Control>,
+    /// Whether other workers assign watermarks of the same domain.
+    is_shared: bool,
     has_clock: bool,
     /// The uid of the watermark.
     uid: String,
@@ -52,33 +55,15 @@ pub(crate) struct Assigner {
     untold: bool,
 }
 
-/// Whether the partitions of a source are slices of fewer sequences.
-pub(crate) fn is_sliced(source: &dyn DynSource) -> bool {
-    let partitions = source.partitions();
-    let mut named: Vec<u32> = (0..partitions).map(|p| source.watermark_partition(p)).collect();
-    named.sort_unstable();
-    named.dedup();
-    named.len() < partitions as usize
-}
-
-/// The number under which rows of a source's partition are known in the whole graph. Numbers without a node stand for
-/// rows that no longer belong to a partition.
-pub(crate) fn origin(source: NodeId, watermark_partition: u32) -> u32 {
-    ((source.0 as u32 + 1) << 16) | (watermark_partition & 0xffff)
-}
-
-/// The source and the partition of such a number; no source where it stands for mixed rows.
-pub(crate) fn from_origin(origin: u32) -> (Option<NodeId>, u32) {
-    ((origin >> 16).checked_sub(1).map(|node| NodeId(node as usize)), origin & 0xffff)
-}
-
 impl Assigner {
     pub(crate) fn new(
-        (domain, node): (DomainId, &Node),
+        node: &Node,
+        assigns: &Assigns,
         worker: usize,
         control: Arc<Control>,
         locals: Locals,
     ) -> Assigner {
+        let Assigns { domain, is_shared, .. } = *assigns;
         let start = control.resume.watermarks.get(domain).and_then(Option::as_ref);
         // What was known before this run is carried on by one worker.
         let known = start.filter(|_| worker == 0).into_iter().flat_map(|start| &start.partitions);
@@ -87,7 +72,8 @@ impl Assigner {
         Assigner {
             domain,
             worker,
-            has_clock: control.workers > 1 || node.watermark().is_some_and(|it| it.idle_after.is_some()),
+            is_shared,
+            has_clock: is_shared || node.watermark().is_some_and(|it| it.idle_after.is_some()),
             uid: node.uid().to_owned(),
             over,
             marks,
@@ -180,7 +166,7 @@ impl Assigner {
         }
         self.untold |= advanced.moved;
         let mut look_again = advanced.look_again;
-        if self.untold && self.control.workers > 1 {
+        if self.untold && self.is_shared {
             let since = now.since(self.told);
             if self.told.0 == i64::MIN || since >= NEWS {
                 self.control.wake_assigners(self.domain, self.worker);

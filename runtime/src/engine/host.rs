@@ -318,7 +318,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::MemoryStorage;
     use crate::options::Options;
-    use crate::query::Prepared;
+    use crate::prepare::Prepared;
     use crate::testing::SimClock;
 
     #[test]

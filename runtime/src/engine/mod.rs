@@ -1,4 +1,4 @@
-//! Timely dataflow, in one room: the graph is lowered to a dataflow here, and nothing outside names timely.
+//! Timely dataflow, in one room: the plan is lowered to a dataflow here, and nothing outside names timely.
 
 mod assigner;
 mod gather;
@@ -21,9 +21,6 @@ mod timer_tests;
 mod turns;
 mod worker;
 
-pub(crate) use self::assigner::{from_origin, origin};
-pub(crate) use self::lower::Layout;
-pub(crate) use self::ticket::Ticket;
 pub(crate) use self::worker::{Crew, LocalWorker};
 
 pub(crate) use self::time::Time;

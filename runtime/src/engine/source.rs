@@ -27,7 +27,6 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::Time;
-use super::assigner::{is_sliced, origin};
 use super::host::{Alarm, enter, steps, waker};
 use super::parcel::Parcel;
 use super::stateless::Edge;
@@ -36,7 +35,7 @@ use super::turns::{Rounds, Turns};
 use crate::control::Control;
 use crate::error::{RunError, Site};
 use crate::events::Event;
-use crate::ledger::DomainId;
+use crate::plan::{PlannedSource, is_sliced, origin, placement};
 
 /// How many rows are asked for at once; the reader may make it less for large rows.
 const ROWS: usize = 8_192;
@@ -95,10 +94,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) status: Rc<SourceStatus>,
     /// An upper bound on the operators that a row passes.
     pub(crate) hops: u64,
-    /// The operator that takes all rows, if it can read feeds.
-    pub(crate) fed: Option<NodeId>,
-    /// The domains to which batches are announced.
-    pub(crate) announces: Option<Arc<[DomainId]>>,
+    pub(crate) plan: PlannedSource,
     /// Which source's turn it is to be read.
     pub(crate) rounds: Rc<Rounds>,
 }
@@ -109,7 +105,7 @@ pub(crate) fn source<'scope>(
     setting: Setting<'_>,
     control: Arc<Control>,
 ) -> Edge<'scope> {
-    let Setting { node, source, worker, status, hops, fed, announces, rounds } = setting;
+    let Setting { node, source, worker, status, hops, plan, rounds } = setting;
     let mut builder = OperatorBuilder::new(node.label(), scope);
     let (output, stream) = builder.new_output::<Parcel>();
     let address = builder.operator_info().address;
@@ -141,8 +137,7 @@ pub(crate) fn source<'scope>(
         hops,
         counted_idle: false,
         waker: for_readers,
-        fed,
-        announces,
+        plan,
         lent: None,
         done: own,
         output: OutputBuilder::from(output),
@@ -211,8 +206,7 @@ struct Reading {
     /// Whether the driver has been told that there is nothing to read.
     counted_idle: bool,
     waker: Waker,
-    fed: Option<NodeId>,
-    announces: Option<Arc<[DomainId]>>,
+    plan: PlannedSource,
     /// The place of the partition of which a feed is on its way, or being read.
     lent: Option<usize>,
     /// Called when a feed has been read.
@@ -286,8 +280,8 @@ impl Reading {
     }
 
     fn open(&self) -> Result<Vec<Part>, SourceError> {
-        let mine =
-            (0..self.source.partitions()).filter(|p| *p as usize % self.control.workers == self.worker);
+        let is_mine = |partition: &u32| placement(*partition, self.control.workers) == self.worker;
+        let mine = (0..self.source.partitions()).filter(is_mine);
         mine.map(|partition| {
             let context = ReaderContext::new(self.waker.clone(), self.control.clock.clone())
                 .with_cancellation(self.control.cancellation.clone());
@@ -414,7 +408,7 @@ impl Reading {
         }
         self.control.flow.lends(self.worker, false);
         self.reach();
-        self.count(polled.rows, self.fed);
+        self.count(polled.rows, self.plan.fed);
         Ok(true)
     }
 
@@ -441,7 +435,7 @@ impl Reading {
         // Partitions that are not looked at may have more.
         let mut more = self.turns.begins_in_middle();
         let mut backlog = false;
-        let (control, announces) = (&self.control, &self.announces);
+        let (control, announces) = (&self.control, &self.plan.announces);
         let mut send = |part: &Part, rank: u64, batch: Batch, cloner: Option<Cloner>| {
             let Some(capability) = capability else { return };
             let ticket =
@@ -454,7 +448,7 @@ impl Reading {
             visits += 1;
             let Some(part) = readers.get_mut(place) else { break };
             let share = self.turns.share(portion, open).min(budget);
-            let feeds = part.abundant && self.fed.is_some();
+            let feeds = part.abundant && self.plan.fed.is_some();
             let (mut rows, mut has_more) = (0, false);
             if part.ended || part.done || (feeds && self.lent.is_some()) {
                 // Not now.
@@ -469,7 +463,7 @@ impl Reading {
                     break;
                 }
             } else {
-                let rank = if self.announces.is_some() { part.reader.rank() } else { 0 };
+                let rank = if self.plan.announces.is_some() { part.reader.rank() } else { 0 };
                 let (batch, polled) = part.reader.poll(share.min(ROWS))?;
                 rows = polled.rows;
                 if rows > 0 {
@@ -525,13 +519,13 @@ impl Reading {
 
     /// Tells the ledger what the readers of slices have read, and the operators of this worker what has ended.
     fn reach(&mut self) {
-        let Reading { control, worker, readers, sliced, announces, lent, .. } = self;
+        let Reading { control, worker, readers, sliced, plan, lent, .. } = self;
         let mut moved = false;
         for (_, part) in readers.iter_mut().flatten().enumerate().filter(|(place, _)| Some(*place) != *lent) {
             if part.ended && !std::mem::replace(&mut part.told_end, true) {
                 moved = true;
             }
-            let Some(domains) = announces.as_ref().filter(|_| *sliced) else { continue };
+            let Some(domains) = plan.announces.as_ref().filter(|_| *sliced) else { continue };
             let rank = part.next_rank();
             if part.rank != Some(rank) {
                 part.rank = Some(rank);
@@ -549,7 +543,7 @@ impl Reading {
     fn leave(&mut self) -> Result<(), SourceError> {
         let mut offsets = Vec::new();
         let is_counted = self.sliced && self.control.mode == Mode::MicroBatch;
-        let has_ranks = is_counted && self.control.resume.has_read_ahead(self.node.id);
+        let has_ranks = is_counted && self.plan.had_read_ahead;
         for part in self.readers.iter().flatten() {
             if has_ranks {
                 let (origin, rank) = (part.origin, part.next_rank());

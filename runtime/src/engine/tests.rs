@@ -11,11 +11,13 @@ use tidemill_operators::{
     SourceError, Waker, tumbling,
 };
 
-use super::{LocalWorker, origin};
+use super::LocalWorker;
+use super::ticket::Ticket;
 use crate::control::Control;
 use crate::ledger::Observed;
 use crate::options::Options;
-use crate::query::Prepared;
+use crate::plan::origin;
+use crate::prepare::Prepared;
 use crate::testing::{ScriptedSource, SimClock};
 
 /// How many steps are more than enough for whatever there is to do.
@@ -36,7 +38,7 @@ fn first_of_two(shown: EventTime) -> (LocalWorker, Arc<Control>) {
         .sink(nowhere());
     let options = Options::default().with_mode(Mode::Continuous).with_workers(2);
     let prepared = Prepared::new(&graph, options, SimClock::new().clock(), None, true).unwrap();
-    let mut worker = LocalWorker::new(&prepared.layout, &prepared.control);
+    let mut worker = LocalWorker::new(&prepared.plan, &prepared.control);
     for _ in 0..STEPS {
         worker.step();
     }
@@ -49,7 +51,7 @@ fn observe(control: &Control, watermark: EventTime) {
         worker: 1,
         now: control.clock.now(),
         shown: &mut vec![(origin(NodeId(0), 1), None, watermark)],
-        tickets: &mut Vec::new(),
+        tickets: &mut Vec::<Arc<Ticket>>::new(),
         everything_came: false,
         has_arrived: &|_| true,
     };
@@ -88,7 +90,7 @@ fn rows_are_counted_at_the_steps_and_at_the_sink_that_runs_them() {
         numbers(&graph, 3_000).filter(|n| n % 3 == 0).sink_per_worker(|_| Ok(nowhere()));
         let options = Options::default().with_mode(Mode::Continuous).with_workers(workers);
         let prepared = Prepared::new(&graph, options, SimClock::new().clock(), None, true).unwrap();
-        let mut worker = LocalWorker::new(&prepared.layout, &prepared.control);
+        let mut worker = LocalWorker::new(&prepared.plan, &prepared.control);
         for _ in 0..STEPS {
             worker.step();
         }
@@ -179,7 +181,7 @@ fn a_slow_step_is_not_taken_for_a_costly_flush() {
         }));
     let options = Options::default().with_mode(Mode::Continuous);
     let prepared = Prepared::new(&graph, options, clock.clock(), None, true).unwrap();
-    let mut worker = LocalWorker::new(&prepared.layout, &prepared.control);
+    let mut worker = LocalWorker::new(&prepared.plan, &prepared.control);
     for _ in 0..STEPS {
         worker.step();
         assert_eq!(said.load(Ordering::Relaxed), *taken.lock().unwrap(), "what came was answered at once");
@@ -209,7 +211,7 @@ fn with_slow_sink(poll: Poll, pauses: bool) -> (usize, usize) {
         }));
     let options = Options::default().with_mode(Mode::Continuous);
     let prepared = Prepared::new(&graph, options, clock.clock(), None, true).unwrap();
-    let mut worker = LocalWorker::new(&prepared.layout, &prepared.control);
+    let mut worker = LocalWorker::new(&prepared.plan, &prepared.control);
     let control = &prepared.control;
     let too_many = usize::try_from(control.flow.bound(0)).unwrap() + 1;
     for step in 0..STEPS {

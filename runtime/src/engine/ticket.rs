@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::control::Control;
-use crate::ledger::{DomainId, Place};
+use crate::ledger::{Announced, DomainId, Place};
 
 pub(crate) struct Ticket {
     control: Arc<Control>,
@@ -33,17 +33,18 @@ impl Ticket {
         let (control, domains) = (Arc::clone(control), Arc::clone(domains));
         Arc::new(Ticket { control, domains, origin, place, retired: None })
     }
+}
 
-    pub(crate) fn origin(&self) -> u32 {
+impl Announced for Ticket {
+    fn origin(&self) -> u32 {
         self.origin
     }
 
-    pub(crate) fn place(&self) -> Place {
+    fn place(&self) -> Place {
         self.place
     }
 
-    /// Notes that a domain has been told.
-    pub(crate) fn retired(&mut self, domain: DomainId) {
+    fn retired(&mut self, domain: DomainId) {
         self.retired = Some(domain);
     }
 }

@@ -1,5 +1,6 @@
 //! Operators of one graph that each want to be called at a time of their own.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use tidemill_operators::{
     Batch, Context, EventTime, Graph, Mode, Operator, OperatorError, ProcessingTime, rows,
 };
 
-use super::{Layout, LocalWorker};
+use super::LocalWorker;
 use crate::control::Control;
 use crate::driver::Driver;
 use crate::events::EventQueue;
 use crate::options::Options;
-use crate::query::Prepared;
+use crate::plan::{Layout, Plan};
+use crate::prepare::Prepared;
 use crate::testing::{ScriptedSource, SimClock};
 
 /// What has happened, in words.
@@ -101,7 +103,9 @@ impl Reminders {
                 watermark: None,
             });
         }
-        let worker = LocalWorker::new(&Arc::new(Layout::of(graph.name(), nodes)), &control);
+        let layout = Arc::new(Layout::of(graph.name(), nodes));
+        let plan = Arc::new(Plan::new(&layout, mode, 1, &BTreeSet::new()));
+        let worker = LocalWorker::new(&plan, &control);
         Reminders { driver, worker, control, events, clock, log }
     }
 

@@ -10,13 +10,15 @@ use timely::communication::{Allocator, WorkerGuards, initialize_from};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
+use super::Time;
 use super::host::{count_step, ring_alarms};
-use super::{Layout, Time};
+use super::lower::lower;
 use crate::control::Control;
 use crate::error::RunError;
 use crate::events::Event;
 use crate::options::Idle;
 use crate::pinning::{self, Core};
+use crate::plan::Plan;
 use crate::sim;
 use crate::user_code::{DROP, NOBODY, caught, enter, running, within};
 
@@ -30,7 +32,7 @@ pub(crate) struct Crew {
 impl Crew {
     /// Starts a thread for each worker; with `pin` each stays on a core. `after_step` is called after each step of each worker.
     pub(crate) fn start(
-        layout: &Arc<Layout>,
+        plan: &Arc<Plan>,
         control: &Arc<Control>,
         idle: Idle,
         pin: bool,
@@ -40,14 +42,14 @@ impl Crew {
         let (builders, others) =
             CommunicationConfig::Process(control.workers).try_build().map_err(RunError::Engine)?;
         check_threads(control.workers)?;
-        let (layout, control) = (Arc::clone(layout), Arc::clone(control));
+        let (plan, control) = (Arc::clone(plan), Arc::clone(control));
         let tickets = sim::tickets("tidemill-worker", control.workers);
         let for_workers = tickets.clone();
         let workers = control.workers;
         let guards = initialize_from(builders, others, move |allocator| {
             let _turn = for_workers.get(allocator.index()).cloned().map(sim::Ticket::take);
             control.enlist();
-            run(allocator, &layout, &control, idle, &cores, &after_step);
+            run(allocator, &plan, &control, idle, &cores, &after_step);
             control.discharge();
             control.tell(Event::WorkerDone);
         })
@@ -78,8 +80,7 @@ fn check_threads(workers: usize) -> Result<(), RunError> {
     };
     let mut refused = None;
     let mut threads = Vec::new();
-    // A single one leaves none behind.
-    for worker in (0..workers).filter(|_| workers > 1) {
+    for worker in 0..workers {
         match start(worker) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
@@ -111,7 +112,7 @@ fn config(idle: Idle) -> WorkerConfig {
 
 fn run(
     allocator: Allocator,
-    layout: &Layout,
+    plan: &Plan,
     control: &Arc<Control>,
     idle: Idle,
     cores: &[Core],
@@ -119,8 +120,8 @@ fn run(
 ) {
     let mut worker = Worker::new(config(idle), allocator, Some(Instant::now()));
     let index = worker.index();
-    guard(index, layout, control, || {
-        build(&mut worker, index, layout, control);
+    guard(index, plan, control, || {
+        build(&mut worker, index, plan, control);
         // Not before: a thread that a source has started in `build` would have to stay here too.
         if let Some(Err(error)) = cores.get(index).map(|core| pinning::stay_on(*core)) {
             control.fail(error);
@@ -137,7 +138,7 @@ fn run(
         }
     });
     // What a user's values do when they are dropped is the user's code too.
-    guard(index, layout, control, move || within(DROP, || drop(worker)));
+    guard(index, plan, control, move || within(DROP, || drop(worker)));
 }
 
 /// Steps, or parks if there is nothing to do; returns whether an operator ran.
@@ -165,20 +166,20 @@ fn simulated_step(worker: &mut Worker, turn: &mut sim::WorkerTurn, control: &Con
     has_worked
 }
 
-fn build(worker: &mut Worker, index: usize, layout: &Layout, control: &Arc<Control>) {
-    let built = worker.dataflow::<Time, _, _>(|scope| layout.build(scope, index, control));
+fn build(worker: &mut Worker, index: usize, plan: &Plan, control: &Arc<Control>) {
+    let built = worker.dataflow::<Time, _, _>(|scope| lower(plan, scope, index, control));
     if let Err(error) = built {
         control.fail(error);
     }
 }
 
 /// Runs users' code: a panic in it ends the query with one error, on every worker.
-fn guard(index: usize, layout: &Layout, control: &Control, body: impl FnOnce()) {
+fn guard(index: usize, plan: &Plan, control: &Control, body: impl FnOnce()) {
     let body = || {
         body();
         Ok(())
     };
-    if let Err(error) = caught(&layout.nodes, Some(index), "engine", body) {
+    if let Err(error) = caught(&plan.layout.nodes, Some(index), "engine", body) {
         control.fail(error);
     }
 }
@@ -186,23 +187,23 @@ fn guard(index: usize, layout: &Layout, control: &Control, body: impl FnOnce()) 
 /// A single worker on the caller's own thread, stepped by hand.
 pub(crate) struct LocalWorker {
     worker: Worker,
-    layout: Arc<Layout>,
+    plan: Arc<Plan>,
     control: Arc<Control>,
 }
 
 impl LocalWorker {
-    pub(crate) fn new(layout: &Arc<Layout>, control: &Arc<Control>) -> LocalWorker {
+    pub(crate) fn new(plan: &Arc<Plan>, control: &Arc<Control>) -> LocalWorker {
         let allocator = Allocator::Thread(Thread::default());
         let mut worker = Worker::new(config(Idle::Park), allocator, Some(Instant::now()));
-        build(&mut worker, 0, layout, control);
-        LocalWorker { worker, layout: Arc::clone(layout), control: Arc::clone(control) }
+        build(&mut worker, 0, plan, control);
+        LocalWorker { worker, plan: Arc::clone(plan), control: Arc::clone(control) }
     }
 
     /// Lets every operator that has something to do do it; false when the dataflow is complete.
     pub(crate) fn step(&mut self) -> bool {
-        let (layout, control) = (Arc::clone(&self.layout), Arc::clone(&self.control));
+        let (plan, control) = (Arc::clone(&self.plan), Arc::clone(&self.control));
         let worker = &mut self.worker;
-        guard(0, &layout, &control, || {
+        guard(0, &plan, &control, || {
             count_step();
             worker.step();
         });

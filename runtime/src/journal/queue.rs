@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidemill_operators::{SourceError, Waker};
+use tidemill_operators::{SourceError, Waker, turn};
 
 use crate::sim;
 
@@ -26,7 +26,7 @@ struct Bell {
 
 impl Bell {
     fn is_rung(&self) -> bool {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+        *turn::lock(&self.rung)
     }
 }
 
@@ -119,7 +119,7 @@ impl<T> Queue<T> {
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
         // Nothing panics while holding the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        turn::lock(&self.state)
     }
 
     // For the thread.
@@ -190,7 +190,7 @@ impl<T> Queue<T> {
             let bell = Arc::clone(&self.bell);
             sim::wait("journal.wait", most, move || bell.is_rung());
         }
-        let mut rung = self.bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rung = turn::lock(&self.bell.rung);
         if !*rung && !sim::is_active() {
             rung = match most {
                 None => self.bell.heard.wait(rung).unwrap_or_else(PoisonError::into_inner),
@@ -204,7 +204,7 @@ impl<T> Queue<T> {
 
     /// Has the thread look again.
     pub(super) fn ring(&self) {
-        *self.bell.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *turn::lock(&self.bell.rung) = true;
         self.bell.heard.notify_one();
     }
 

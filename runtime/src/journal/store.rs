@@ -4,17 +4,16 @@
 //! every other frame is a group of records that became durable at once. Segments follow each other without a gap, and
 //! the last one is never removed, so that no number is given twice.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 use tidemill_operators::schema::{Fit, Refusal, Schema, Shape, encode_many, take_as};
 
-use crate::checkpoint::format::{FILE_HEAD, FrameReader, FrameWriter, Kind, Step, decode};
-use crate::checkpoint::{CheckpointError, Log, Storage};
-use crate::kill;
+use tidemill_operators::turn;
 
-/// Where all journals are.
-pub(crate) const JOURNALS: &str = "journal/";
+use crate::checkpoint::format::{FILE_HEAD, FrameReader, FrameWriter, Kind, Step, decode};
+use crate::checkpoint::{CheckpointError, JOURNALS, Log, Storage};
+use crate::kill;
 
 /// The first frame of a segment.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -93,7 +92,7 @@ impl Store {
 
     fn segments(&self) -> MutexGuard<'_, Vec<u64>> {
         // Nothing panics while holding the lock.
-        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+        turn::lock(&self.segments)
     }
 
     fn name(&self, first: u64) -> String {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use tidemill_operators::Epoch;
 
-use super::store::{JOURNALS, group, open_segment, segment_prefix};
+use super::store::{group, open_segment, segment_prefix};
 use crate::checkpoint::format::Step;
-use crate::checkpoint::{CheckpointError, Storage};
+use crate::checkpoint::{CheckpointError, JOURNALS, Storage};
 
 /// A record that an epoch resumes from or replays, if the source is journaled.
 pub(crate) struct NeededRecord<'a> {

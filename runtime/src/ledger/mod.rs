@@ -38,7 +38,6 @@ use self::domain::{Domain, Left};
 use self::ends::Ends;
 use self::partition::Partition;
 pub(crate) use self::partition::Place;
-use crate::engine::Ticket;
 
 pub(crate) type DomainId = usize;
 
@@ -85,14 +84,24 @@ pub(crate) struct PartitionMark {
     pub(crate) seen: Option<ProcessingTime>,
 }
 
+/// What travels with an announced batch, to whoever observes it.
+pub(crate) trait Announced {
+    /// The partition of the batch, as its rows carry it.
+    fn origin(&self) -> u32;
+    /// Its place in the sequence of the partition.
+    fn place(&self) -> Place;
+    /// Notes that a domain knows that the batch has been observed.
+    fn retired(&mut self, domain: DomainId);
+}
+
 /// What a worker has observed since it last asked for the watermark (continuous).
-pub(crate) struct Observed<'a> {
+pub(crate) struct Observed<'a, T> {
     pub(crate) worker: usize,
     pub(crate) now: ProcessingTime,
     /// By partition, and place in its sequence if batches are announced: what rows justify.
     pub(crate) shown: &'a mut Vec<(u32, Option<Place>, EventTime)>,
     /// What travelled with these rows.
-    pub(crate) tickets: &'a mut Vec<Arc<Ticket>>,
+    pub(crate) tickets: &'a mut Vec<Arc<T>>,
     /// Whether nothing will reach this worker any more.
     pub(crate) everything_came: bool,
     /// Where batches are not announced: whether all that was read of a partition has been observed.
@@ -340,7 +349,7 @@ impl Ledger {
     }
 
     /// Continuous: takes up what a worker has observed. Returns the watermark.
-    pub(crate) fn advance(&self, domain: DomainId, observed: Observed<'_>) -> Advanced {
+    pub(crate) fn advance<T: Announced>(&self, domain: DomainId, observed: Observed<'_, T>) -> Advanced {
         let Observed { worker, now, shown, tickets, everything_came, has_arrived } = observed;
         let Some(mut it) = self.domain(domain) else {
             return Advanced { watermark: EventTime::MIN, moved: false, fell_idle: false, look_again: None };

@@ -36,13 +36,28 @@ fn end(ledger: &Ledger, epoch: u64, seconds: i64) -> EventTime {
     ledger.end_of_batch(0, Epoch(epoch), clock(seconds), epoch == 0).0
 }
 
+/// Nothing is announced here.
+enum NoTicket {}
+
+impl Announced for NoTicket {
+    fn origin(&self) -> u32 {
+        match *self {}
+    }
+    fn place(&self) -> Place {
+        match *self {}
+    }
+    fn retired(&mut self, _: DomainId) {
+        match *self {}
+    }
+}
+
 /// Reports what worker 0 has observed, at so many seconds.
 fn advance(ledger: &Ledger, seconds: i64, mut shown: Vec<(u32, Option<Place>, EventTime)>) -> Advanced {
     let observed = Observed {
         worker: 0,
         now: clock(seconds),
         shown: &mut shown,
-        tickets: &mut Vec::new(),
+        tickets: &mut Vec::<Arc<NoTicket>>::new(),
         everything_came: false,
         has_arrived: &|_| true,
     };

@@ -47,7 +47,7 @@ pub(crate) fn is_tolerant() -> bool {
 }
 
 /// Locks what is never held across points.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,8 +1,8 @@
 //! A sink that knows what was committed from what was merely written.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use tidemill_operators::{Epoch, Prepared, Sink, SinkContext, SinkError};
+use tidemill_operators::{Epoch, Prepared, Sink, SinkContext, SinkError, turn};
 
 /// Collects rows by epoch; see [`collecting_sink`].
 #[derive(Debug)]
@@ -50,39 +50,35 @@ pub fn collecting_sink<T: Clone + Send + 'static>() -> (CollectingSink<T>, Colle
     (CollectingSink { shared: Arc::clone(&shared) }, Collected { shared })
 }
 
-fn lock<T>(shared: &Mutex<Rows<T>>) -> std::sync::MutexGuard<'_, Rows<T>> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<T: Clone + Send + 'static> Sink<T> for CollectingSink<T> {
     fn describe(&self) -> String {
         "collected".to_owned()
     }
     fn open(&mut self, _context: &SinkContext) -> Result<(), SinkError> {
-        lock(&self.shared).aborted = false;
+        turn::lock(&self.shared).aborted = false;
         Ok(())
     }
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
-        lock(&self.shared).written.extend(rows.drain(..).map(|row| (epoch, row)));
+        turn::lock(&self.shared).written.extend(rows.drain(..).map(|row| (epoch, row)));
         Ok(())
     }
     fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
-        lock(&self.shared).prepared.push(epoch);
+        turn::lock(&self.shared).prepared.push(epoch);
         Ok(Prepared::nothing())
     }
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
-        lock(&self.shared).committed.push(epoch);
+        turn::lock(&self.shared).committed.push(epoch);
         Ok(())
     }
     fn abort(&mut self) {
-        lock(&self.shared).aborted = true;
+        turn::lock(&self.shared).aborted = true;
     }
 }
 
 impl<T: Clone> Collected<T> {
     /// The rows of all committed epochs, in the order in which they were written.
     pub fn committed(&self) -> Vec<T> {
-        let rows = lock(&self.shared);
+        let rows = turn::lock(&self.shared);
         rows.written
             .iter()
             .filter(|(epoch, _)| rows.committed.contains(epoch))
@@ -92,22 +88,22 @@ impl<T: Clone> Collected<T> {
 
     /// All rows, committed or not.
     pub fn written(&self) -> Vec<T> {
-        lock(&self.shared).written.iter().map(|(_, row)| row.clone()).collect()
+        turn::lock(&self.shared).written.iter().map(|(_, row)| row.clone()).collect()
     }
 
     /// The rows of one epoch, committed or not.
     pub fn of_epoch(&self, epoch: Epoch) -> Vec<T> {
-        let rows = lock(&self.shared);
+        let rows = turn::lock(&self.shared);
         rows.written.iter().filter(|(of, _)| *of == epoch).map(|(_, row)| row.clone()).collect()
     }
 
     /// The committed epochs, in order.
     pub fn committed_epochs(&self) -> Vec<Epoch> {
-        lock(&self.shared).committed.clone()
+        turn::lock(&self.shared).committed.clone()
     }
 
     /// Whether the query ended otherwise than in order.
     pub fn was_aborted(&self) -> bool {
-        lock(&self.shared).aborted
+        turn::lock(&self.shared).aborted
     }
 }

@@ -13,8 +13,8 @@ use crate::engine::LocalWorker;
 use crate::error::RunError;
 use crate::events::EventQueue;
 use crate::options::Options;
+use crate::prepare::Prepared;
 use crate::progress::{Progress, Summary};
-use crate::query::Prepared;
 
 /// How many rounds without news mean that nothing more will happen by itself.
 const QUIET: u32 = 64;
@@ -76,9 +76,9 @@ impl TestDriver {
         }
         // One epoch at a time: a test wants to look between them.
         let options = options.with_max_in_flight(1);
-        let Prepared { layout, control, driver, events, options } =
+        let Prepared { plan, control, driver, events, options } =
             Prepared::new(graph, options, clock.clock(), storage, true)?;
-        let worker = LocalWorker::new(&layout, &control);
+        let worker = LocalWorker::new(&plan, &control);
         Ok(TestDriver { driver, worker, control, events, clock: clock.clone(), options, over: false })
     }
 

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use tidemill_operators::turn;
 
 use crate::checkpoint::{CheckpointError, Lock, Log, MemoryStorage, Owner, Storage};
 
@@ -70,12 +72,12 @@ impl FaultyStorage {
 
     /// Whether it has broken.
     pub fn is_broken(&self) -> bool {
-        *self.plan.broken.lock().unwrap_or_else(PoisonError::into_inner)
+        *turn::lock(&self.plan.broken)
     }
 
     fn fate(&self) -> Fate {
         let number = self.plan.changes.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut broken = self.plan.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut broken = turn::lock(&self.plan.broken);
         if *broken {
             return Fate::Fails;
         }

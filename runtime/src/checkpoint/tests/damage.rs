@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tidemill_operators::SourceLog;
 
 use super::*;
+use crate::checkpoint::MemoryStorage;
 use crate::checkpoint::source_log::KeptLog;
-use crate::checkpoint::{MemoryStorage, inspect};
+use crate::inspect;
 
 const LOG: &str = "commits-0.log";
 

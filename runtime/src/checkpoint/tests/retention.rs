@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::checkpoint::{MemoryStorage, inspect};
+use crate::checkpoint::MemoryStorage;
+use crate::inspect;
 
 fn settings(retain: usize) -> Settings {
     Settings { retain, at: None, roll_after: 4, take_over: false }

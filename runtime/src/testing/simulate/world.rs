@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill_operators::{Data, turn};
@@ -12,12 +12,8 @@ use tidemill_operators::{Data, turn};
 use super::disk::Disk;
 use super::plan::{End, Variant};
 use super::{Breach, SimSink, SimSource};
+pub(super) use crate::sim::lock;
 use crate::sim::{self, JoinHandle, Random};
-
-/// Locks what is never held across points.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What the parts of a simulation share.
 #[derive(Default)]

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use serde::Serialize;
 use tidemill_operators::{Difference, Epoch, EventTime, Mode, ProcessingTime};
 
-use super::format::{FILE_HEAD, FrameReader, Kind, Step};
-use super::loader::{fold, pieces};
-use super::log::{CURRENT, History, ReadLog, log_name, read_current, read_log};
-use super::records::{CommitRecord, Current};
-use super::source_log::SOURCES;
-use super::state_file::StateFile;
-use super::store::{Checkpoint, Settings};
-use super::{CheckpointError, Storage, identity, source_log};
+use crate::checkpoint::format::{FILE_HEAD, FrameReader, Kind, Step};
+use crate::checkpoint::loader::{fold, pieces};
+use crate::checkpoint::log::{CURRENT, History, ReadLog, log_name, read_current, read_log};
+use crate::checkpoint::records::{CommitRecord, Current};
+use crate::checkpoint::source_log::SOURCES;
+use crate::checkpoint::state_file::StateFile;
+use crate::checkpoint::store::{Checkpoint, Settings};
+use crate::checkpoint::{CheckpointError, Storage, identity, source_log};
 use crate::journal::{self, NeededRecord};
 
 /// A checkpoint at a glance.
@@ -159,8 +159,10 @@ pub fn show(storage: &dyn Storage, epoch: Option<Epoch>) -> Result<EpochDetails,
         operator.bytes += parts.iter().map(|(_, piece)| piece.bytes.len() as u64).sum::<u64>();
         operator.entries += fold(&parts)?.len() as u64;
     }
-    let values = |offsets: &[super::records::Json]| offsets.iter().map(|offset| offset.0.clone()).collect();
-    let file = |file: &super::records::FileRef| FileDetails {
+    let values = |offsets: &[crate::checkpoint::records::Json]| {
+        offsets.iter().map(|offset| offset.0.clone()).collect()
+    };
+    let file = |file: &crate::checkpoint::records::FileRef| FileDetails {
         name: file.name.clone(),
         bytes: file.len,
         base: file.base,

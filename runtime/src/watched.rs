@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CheckpointError, Lock, Log, Owner, Storage};
+use crate::checkpoint::{CheckpointError, Lock, Log, Owner, Storage};
 use crate::user_code::{STORAGE, within};
 
 /// The storage of a query.

@@ -1,0 +1,173 @@
+//! What follows from the graph alone: domains of watermarks, and which sources reach what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidemill_operators::DynSource;
+use tidemill_operators::graph::{Node, NodeId, NodeKind, Route, SinkSpec};
+
+use super::origin::partitions_of;
+use crate::error::Site;
+use crate::ledger::{DomainId, DomainSpec};
+
+/// What follows from the graph alone, worked out once and shared by all workers.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) query: String,
+    pub(crate) nodes: Vec<Node>,
+    /// The domain of each node that assigns watermarks, or joins streams whose watermarks differ.
+    pub(super) domain_of: BTreeMap<NodeId, DomainId>,
+    /// For each node, the domain whose watermarks hold on its outputs.
+    domains: Vec<Option<DomainId>>,
+    /// What each domain comes from.
+    pub(super) specs: Vec<DomainSpec>,
+    /// For each node, the sources whose rows reach it with their partition known, on so many ways; and whether others do.
+    reach: Vec<(BTreeMap<NodeId, usize>, bool)>,
+    /// For each node, the sources that reach it without leaving the worker; `None` if anything comes from elsewhere.
+    local_sources: Vec<(BTreeSet<NodeId>, bool)>,
+}
+
+impl Layout {
+    pub(crate) fn of(query: String, nodes: Vec<Node>) -> Layout {
+        let mut layout = Layout {
+            query,
+            domain_of: BTreeMap::new(),
+            domains: Vec::new(),
+            specs: Vec::new(),
+            reach: Vec::new(),
+            local_sources: Vec::new(),
+            nodes: Vec::new(),
+        };
+        let mut sources: Vec<BTreeSet<NodeId>> = Vec::new();
+        for node in &nodes {
+            let mut from: BTreeSet<NodeId> =
+                node.inputs.iter().filter_map(|i| sources.get(i.from.0)).flatten().copied().collect();
+            if matches!(node.kind, NodeKind::Source(_)) {
+                from.insert(node.id);
+            }
+            let reach = layout.reach_of(node);
+            let domain = layout.new_domain(node, &from, &reach, &nodes);
+            layout.domains.push(domain);
+            let (mut local, mut way) = (layout.local_of(node), reach);
+            match &node.kind {
+                NodeKind::Source(_) => {
+                    local.0.insert(node.id);
+                    way.0.insert(node.id, 1);
+                }
+                // What comes out of an aggregation has been exchanged.
+                NodeKind::Grouped(_) => local = (BTreeSet::new(), true),
+                _ => {}
+            }
+            if node.is_stateful() || node.watermark().is_some() {
+                way = (BTreeMap::new(), true);
+            }
+            layout.local_sources.push(local);
+            layout.reach.push(way);
+            sources.push(from);
+        }
+        layout.nodes = nodes;
+        layout
+    }
+
+    /// The sources whose rows come to a node with their partition known, and whether others do.
+    pub(super) fn reach_of(&self, node: &Node) -> (BTreeMap<NodeId, usize>, bool) {
+        let mut reach = (BTreeMap::new(), false);
+        for (ways, is_mixed) in node.inputs.iter().filter_map(|input| self.reach.get(input.from.0)) {
+            for (source, ways) in ways {
+                *reach.0.entry(*source).or_default() += ways;
+            }
+            reach.1 |= is_mixed;
+        }
+        reach
+    }
+
+    /// The domain of a node's outputs: a new one if it assigns watermarks or joins streams whose watermarks differ.
+    fn new_domain(
+        &mut self,
+        node: &Node,
+        from: &BTreeSet<NodeId>,
+        reach: &(BTreeMap<NodeId, usize>, bool),
+        nodes: &[Node],
+    ) -> Option<DomainId> {
+        let of_inputs: BTreeSet<DomainId> =
+            node.inputs.iter().filter_map(|i| self.domains.get(i.from.0).copied().flatten()).collect();
+        let mut spec = DomainSpec { sources: from.iter().copied().collect(), ..DomainSpec::default() };
+        if let Some(watermark) = node.watermark() {
+            spec.partitions = reach.0.keys().flat_map(|id| partitions_of(*id, nodes)).collect();
+            (spec.is_mixed, spec.idle_after) = (reach.1, watermark.idle_after);
+        } else if of_inputs.len() > 1 {
+            spec.members = of_inputs.into_iter().collect();
+        } else {
+            return of_inputs.first().copied();
+        }
+        let domain = self.specs.len();
+        self.specs.push(spec);
+        self.domain_of.insert(node.id, domain);
+        Some(domain)
+    }
+
+    pub(super) fn local_of(&self, node: &Node) -> (BTreeSet<NodeId>, bool) {
+        let mut local = (BTreeSet::new(), false);
+        for input in &node.inputs {
+            match (&input.route, self.local_sources.get(input.from.0)) {
+                (Route::Local, Some((reach, open))) => {
+                    local.0.extend(reach);
+                    local.1 |= open;
+                }
+                _ => local.1 = true,
+            }
+        }
+        local
+    }
+
+    /// The domain whose watermarks hold on the outputs of a node.
+    pub(crate) fn domain(&self, node: NodeId) -> Option<DomainId> {
+        self.domains.get(node.0).copied().flatten()
+    }
+
+    /// An upper bound on the operators that a row passes on its way (an aggregation is two).
+    pub(crate) fn hops(&self) -> u64 {
+        2 * self.nodes.len() as u64
+    }
+
+    /// The sources, each with its number of partitions.
+    pub(crate) fn sources(&self) -> Vec<(NodeId, Arc<dyn DynSource>)> {
+        let source = |node: &Node| match &node.kind {
+            NodeKind::Source(source) => Some((node.id, Arc::clone(source))),
+            _ => None,
+        };
+        self.nodes.iter().filter_map(source).collect()
+    }
+
+    /// How many instances of sinks there are.
+    pub(crate) fn sink_instances(&self, workers: usize) -> usize {
+        let instances = |node: &Node| match &node.kind {
+            NodeKind::Sink { sink: SinkSpec::One(_), .. } => 1,
+            NodeKind::Sink { sink: SinkSpec::PerWorker(_), .. } => workers,
+            _ => 0,
+        };
+        self.nodes.iter().map(instances).sum()
+    }
+
+    /// The nodes that assign or join watermarks, by domain.
+    pub(crate) fn domains(&self) -> Vec<Option<&Node>> {
+        let mut nodes = vec![None; self.specs.len()];
+        for (node, domain) in &self.domain_of {
+            if let Some(slot) = nodes.get_mut(*domain) {
+                *slot = self.nodes.get(node.0);
+            }
+        }
+        nodes
+    }
+
+    /// How many operators of a worker keep state.
+    pub(crate) fn stateful(&self) -> usize {
+        self.nodes.iter().filter(|node| node.is_stateful()).count()
+    }
+
+    /// Where in the user's program a node was made.
+    pub(crate) fn site(&self, node: NodeId) -> Site {
+        let nowhere = || Site { operator: "engine".to_owned(), location: String::new() };
+        self.nodes.get(node.0).map_or_else(nowhere, Site::of)
+    }
+}

@@ -1,0 +1,141 @@
+//! Prepares a run: checks the graph, takes the checkpoint, plans.
+
+use std::sync::Arc;
+
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::{Clock, DynSource, Graph, Mode, SourceError};
+
+use crate::checkpoint::Storage;
+use crate::clock::{engine_clock, not_before};
+use crate::control::{Control, ControlSpec};
+use crate::driver::{Driver, Keeper};
+use crate::error::RunError;
+use crate::events::{EventQueue, event_queue};
+use crate::journal;
+use crate::ledger::Ledger;
+use crate::options::Options;
+use crate::plan::{Layout, Plan};
+use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, refuse_types, warn_of_ended};
+use crate::saver::Saver;
+use crate::spill;
+use crate::user_code::{caught, code_of};
+
+/// A graph that has been checked and laid out, and its checkpoint taken.
+pub(crate) struct Prepared {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) driver: Driver,
+    pub(crate) events: EventQueue,
+    pub(crate) options: Options,
+}
+
+impl Prepared {
+    /// As [`new`](Self::new), by the clock of the machine. A panic of a source that is asked where it begins is an error.
+    pub(crate) fn caught(
+        graph: &Graph,
+        options: &Options,
+        storage: Option<&Arc<dyn Storage>>,
+    ) -> Result<Prepared, RunError> {
+        let new = || Prepared::new(graph, options.clone(), engine_clock(), storage.cloned(), false);
+        caught(&graph.nodes(), None, "the start of the query", new)
+    }
+
+    /// `here`: a test steps the query and moves its clock; states are written by the thread that hands them over.
+    pub(crate) fn new(
+        graph: &Graph,
+        options: Options,
+        mut clock: Clock,
+        storage: Option<Arc<dyn Storage>>,
+        here: bool,
+    ) -> Result<Prepared, RunError> {
+        graph.validate()?;
+        options.check()?;
+        for what in options.without_effect() {
+            tracing::warn!(query = %graph.name(), "{what}");
+        }
+        let nodes = graph.nodes();
+        if storage.is_none() {
+            options.check_without_checkpoint()?;
+        }
+        let layout = Arc::new(Layout::of(graph.name(), nodes.clone()));
+        refuse_too_many(&layout)?;
+        refuse_types(&nodes, storage.is_some(), options.state_memory.is_some())?;
+        let (sender, events) = event_queue();
+        let (mut resume, mut keeper) = (Resume::default(), None);
+        match storage {
+            None => {
+                journal::attach_all(&nodes, None, &clock);
+                keep_nothing(&layout)?;
+            }
+            Some(storage) => {
+                let opened = Opened::open(Arc::clone(&storage), &layout, &options)?;
+                if let Some(last) = opened.last_clock().filter(|_| !here) {
+                    clock = not_before(clock, last);
+                }
+                journal::attach_all(&nodes, Some(&storage), &clock);
+                journal::refuse_loss(&nodes, options.allow_loss)?;
+                resume = opened.resume(&layout);
+                warn_of_ended(&resume, &layout);
+                let (writer, operators) = (opened.writer.clone(), layout.stateful());
+                resume.saver = Some(match here {
+                    true => Saver::here(writer, sender.clone(), operators),
+                    false => Saver::start(writer, sender.clone(), operators)?,
+                });
+                keeper = Some(Keeper::new(opened, &layout, graph.fingerprint(), &options));
+            }
+        }
+        let sources = layout.sources();
+        let partitions = |(node, source): &(NodeId, Arc<dyn DynSource>)| {
+            (*node, code_of(*node, || source.partitions()) as usize)
+        };
+        let partitions: Vec<_> = sources.iter().map(partitions).collect();
+        let plan = Arc::new(Plan::new(&layout, options.mode, options.workers, &resume.read_ahead()));
+        let specs = plan.domains();
+        resume.join_watermarks(&specs);
+        let start = |start: &DomainStart| (start.watermark, start.partitions.clone());
+        let starts: Vec<_> = resume.watermarks.iter().map(|it| it.as_ref().map(start)).collect();
+        let born = (options.mode == Mode::Continuous).then(|| clock.now());
+        let ledger = Ledger::new(specs, &partitions, options.workers, born).resume(resume.first(), &starts);
+        let memory = spill::memories(&options)?;
+        let control = Arc::new(Control::new(ControlSpec {
+            mode: options.mode,
+            workers: options.workers,
+            clock,
+            ledger,
+            max_queued: options.max_queued,
+            latency_budget: options.latency_budget,
+            hops: layout.hops(),
+            feeds_from: options.feeds_from,
+            events: sender,
+            nodes: layout.nodes.len(),
+            resume,
+            memory,
+            stepped: here,
+        }));
+        let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), keeper)?;
+        Ok(Prepared { plan, control, driver, events, options })
+    }
+}
+
+/// The most nodes of a graph, and the most partitions of a source: their numbers share 32 bits.
+const MOST: usize = 1 << 16;
+
+/// A graph with more nodes or partitions than there are numbers for.
+fn refuse_too_many(layout: &Layout) -> Result<(), RunError> {
+    if layout.nodes.len() >= MOST {
+        return Err(RunError::Engine(format!(
+            "the graph has {} nodes, fewer than {MOST} can run",
+            layout.nodes.len()
+        )));
+    }
+    match layout.sources().iter().find(|(_, source)| source.partitions() as usize > MOST) {
+        None => Ok(()),
+        Some((node, source)) => Err(RunError::Source {
+            site: layout.site(*node),
+            error: SourceError::Setup(format!(
+                "a source can have at most {MOST} partitions (got {}): give it fewer",
+                source.partitions()
+            )),
+        }),
+    }
+}
