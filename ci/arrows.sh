@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The crates depend on each other in one direction, and the engine underneath is named in one room only.
+# The crates depend on each other in one direction, their modules too, and timely is named in two of them only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tree() { cargo tree --locked --edges normal --prefix none "$@" | awk '{print $1}' | sort -u; }
@@ -17,8 +17,23 @@ absent tidemill-connectors timely tidemill-runtime
 absent tidemill-runtime tidemill-connectors clap
 absent tidemill abomonation clap tokio axum rdkafka object_store plotters hyper
 if grep -rnE '(use|::) *timely\b|timely::' --include='*.rs' src operators/src connectors/src runtime/src \
-    | grep -v '^runtime/src/engine/'; then
-    echo "timely is named outside runtime/src/engine" >&2
+    | grep -vE '^runtime/src/(engine|table)/'; then
+    echo "timely is named outside runtime/src/engine and runtime/src/table" >&2
     exit 1
 fi
+# No cycle between the top-level modules of a crate.
+for root in operators/src runtime/src connectors/src; do
+    # The files of modules that are compiled for tests only.
+    tests=$(grep -rhE -A1 --include='*.rs' '^ *#\[cfg\(test\)\]' "$root" | grep -oE 'mod [a-z_]+;' | sed -E 's/mod ([a-z_]+);/-o -path *\/\1.rs -o -path *\/\1\/*/' | sort -u | tr '\n' ' ')
+    set -f
+    # shellcheck disable=SC2086
+    files=$(find "$root" -name '*.rs' -not \( -path '*/bin/*' $tests \) -not -name lib.rs | sort)
+    set +f
+    # shellcheck disable=SC2086
+    if ! awk -v root="$root" -f ci/modules.awk "$root/lib.rs" $files | sort -u | tsort >target/modules.txt 2>&1; then
+        echo "modules of $root depend on each other in a circle:" >&2
+        grep '^tsort' target/modules.txt >&2
+        exit 1
+    fi
+done
 echo "the arrows point one way"

@@ -35,6 +35,34 @@ fn spare<T: 'static, R>(call: impl FnOnce(&mut Vec<Vec<T>>) -> R) -> Option<R> {
     SPARE.try_with(with).ok().flatten()
 }
 
+/// How many rows of a type make a batch: about 128 KiB, so that a batch stays in the cache of the core that made it.
+pub(crate) const fn batch_capacity<T>() -> usize {
+    rows_in::<T>(131_072, 64, 8_192)
+}
+
+/// How many rows of a type are read at a time within a loop: about 8 KiB, so that they stay in the innermost cache.
+pub(crate) const fn chunk_capacity<T>() -> usize {
+    rows_in::<T>(8_192, 8, 256)
+}
+
+/// How many rows of a type are handed to a sink at a time: half a batch. Much fewer would be hotter in the cache, but a sink
+/// may ask the system for something each time, which should stay cheap beside what the rows cost.
+pub(crate) const fn write_capacity<T>() -> usize {
+    rows_in::<T>(65_536, 32, 4_096)
+}
+
+const fn rows_in<T>(bytes: usize, least: usize, most: usize) -> usize {
+    let size = if std::mem::size_of::<T>() == 0 { 1 } else { std::mem::size_of::<T>() };
+    let rows = bytes / size;
+    if rows < least {
+        least
+    } else if rows > most {
+        most
+    } else {
+        rows
+    }
+}
+
 /// An empty vector with room for so many rows.
 pub(crate) fn with_room<T: 'static>(rows: usize) -> Vec<T> {
     let spare = if rows * size_of::<T>() < SMALL { None } else { spare(Vec::pop).flatten() };

@@ -7,10 +7,14 @@
 
 pub mod aggregate;
 mod arrival;
+mod assigners;
 mod batch;
 mod buffers;
 mod cancellation;
+pub mod chain;
 pub mod codec;
+mod erased;
+mod error;
 #[doc(hidden)]
 pub mod files;
 pub mod graph;
@@ -21,9 +25,11 @@ pub mod keeping;
 mod key;
 mod operator;
 pub mod schema;
+mod setting;
 mod sink;
 mod snapshot;
 mod source;
+mod span;
 pub mod spill;
 pub mod state;
 pub mod stream;
@@ -34,28 +40,27 @@ pub mod turn;
 mod window;
 
 pub use aggregate::Aggregate;
+pub use assigners::{
+    SessionBy, SessionWindow, SlidingWindow, TumblingWindow, session, session_by, sliding, tumbling,
+};
 pub use batch::{Batch, Cloner, cloner};
 pub use cancellation::Cancellation;
 pub use either::Either;
+pub use erased::{DynReader, DynSink, DynSource, ErasedOffset, Whose};
+pub use error::OperatorError;
 pub use graph::{Graph, GraphError, Plan};
 pub use group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
 pub use journal::JournalSlot;
 pub use key::{Data, KEY_GROUPS, Key, KeyGroup, Keyed, hash_key};
-pub use operator::{Context, Mode, Operator, OperatorError, rows};
-pub use sink::{
-    Committed, DynSink, OutputClaim, Prepared, QueryIdentity, Sink, SinkContext, SinkError, Whose,
-};
+pub use operator::{Context, Mode, Operator, rows};
+pub use sink::{Committed, OutputClaim, Prepared, QueryIdentity, Sink, SinkContext, SinkError};
 pub use snapshot::{Change, Difference, Folded, SnapshotReader, SnapshotWriter, decode, without_dropped};
 pub use source::{
-    Clock, DynReader, DynSource, ErasedOffset, Offset, PlanLimits, Poll, Polled, Reader, ReaderContext,
-    Source, SourceError, SourceLog, Waker,
+    Clock, Offset, PlanLimits, Poll, Polled, Reader, ReaderContext, Source, SourceError, SourceLog, Waker,
 };
 pub use stream::{Chain, EventStream, HasEventTime, KeyedStream, Keys, Stream, Timed, Untimed};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime};
-pub use window::{
-    SessionBy, SessionWindow, SlidingWindow, TumblingWindow, Window, WindowResult, session, session_by,
-    sliding, tumbling,
-};
+pub use window::{Window, WindowResult};
 
 /// What a row that leaves an aggregation means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]

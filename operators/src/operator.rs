@@ -12,6 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::OperatorError;
 use crate::{Batch, Epoch, EventTime, KeyGroup, ProcessingTime, SnapshotWriter};
 
 /// Who decides where an epoch ends, and when output is seen.
@@ -278,51 +279,6 @@ impl Context {
     /// Late rows counted since the last call. For those who drive an operator.
     pub fn take_late_rows(&mut self) -> u64 {
         std::mem::take(&mut self.late_rows)
-    }
-}
-
-/// Why an operator cannot go on.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum OperatorError {
-    /// A batch holds rows of another type than the operator's: a defect of the engine.
-    #[error("expected rows of type {expected}: this is a defect of Tidemill, please report it")]
-    WrongType {
-        /// The type the operator takes.
-        expected: &'static str,
-    },
-    /// State could not be read back.
-    #[error("state cannot be decoded: {0}")]
-    Codec(postcard::Error),
-    /// State could not be written.
-    #[error("state cannot be encoded: {0}")]
-    Encode(crate::schema::EncodeError),
-    /// State has not the shape that its type reads.
-    #[error("state cannot be read back: {0}")]
-    Schema(crate::schema::SchemaError),
-    /// What should be changes of state is something else.
-    #[error("these are not changes of state, at byte {at}: {reason}")]
-    Changes {
-        /// Where, in the byte string of the group.
-        at: usize,
-        /// What is there.
-        reason: &'static str,
-    },
-    /// State was put under a key group that there is not: a defect of the operator.
-    #[error("there is no key group {0}: take `KeyGroup::of` the hash of the key")]
-    NoSuchGroup(u16),
-    /// State that exceeds the memory it may use cannot be kept elsewhere.
-    #[error(transparent)]
-    Spill(#[from] crate::spill::SpillError),
-    /// A user's function said no.
-    #[error(transparent)]
-    User(Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// What it says to people: this is what `main` prints of an error that it returns.
-impl std::fmt::Debug for OperatorError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
     }
 }
 

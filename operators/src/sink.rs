@@ -5,12 +5,9 @@
 //! [`close`](Sink::close) after the last commit; one that fails or is cancelled calls [`abort`](Sink::abort) for what
 //! was written and not committed. A query with a checkpoint calls [`recover`](Sink::recover) before the first write.
 
-mod erased;
 mod identity;
 mod prepared;
 
-pub(crate) use erased::ErasedSink;
-pub use erased::{DynSink, Whose};
 pub use identity::{OutputClaim, QueryIdentity};
 pub use prepared::{Committed, Prepared};
 

@@ -4,22 +4,19 @@ mod explain;
 mod node;
 mod validate;
 
-use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use self::explain::Plan;
 pub use self::node::{
-    GroupedSpec, Input, Make, Node, NodeId, NodeKind, OperatorSpec, Partition, Place, Route, Setting,
-    SinkSpec, Step,
+    GroupedSpec, Input, Make, Node, NodeId, NodeKind, OperatorSpec, Partition, Place, Route, SinkSpec, Step,
 };
 pub use self::validate::{GraphError, Problem};
 
 pub(crate) use self::node::NodeSpec;
 
-use crate::source::{DynSource, ErasedSource, Source};
-use crate::stream::FromSource;
+pub use crate::setting::Setting;
 use crate::turn;
-use crate::{Cloner, OutputMode, Stream};
+use crate::{Cloner, OutputMode};
 
 /// A graph of operators under construction, and then the value that is run.
 ///
@@ -53,22 +50,6 @@ impl Graph {
                 problems: Vec::new(),
             })),
         }
-    }
-
-    /// A stream of what a source reads.
-    #[track_caller]
-    pub fn source<S: Source>(&self, source: S) -> Stream<S::Item, FromSource<S>> {
-        let source: Arc<dyn DynSource> = Arc::new(ErasedSource(source));
-        let detail = source.describe();
-        Stream::from_source(self.add(NodeSpec {
-            kind: NodeKind::Source(source),
-            op: "source",
-            steps: Vec::new(),
-            inputs: Vec::new(),
-            outputs: 1,
-            location: Location::caller(),
-            detail,
-        }))
     }
 
     /// The name of the query.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::Port;
+use crate::chain::feed::Pull;
+use crate::chain::{Chain, WatermarkSpec};
+use crate::erased::{DynSink, DynSource};
 use crate::schema::StateSchema;
-use crate::sink::DynSink;
-use crate::source::DynSource;
-use crate::source::feed::Pull;
-use crate::stream::chain::{Chain, WatermarkSpec};
+use crate::setting::Setting;
 use crate::{Batch, Cloner, Mode, Operator, OutputMode, SinkError};
 
 /// A node of a graph, by its place in [`Graph::nodes`](crate::Graph::nodes).
@@ -204,12 +204,6 @@ pub struct Node {
     /// What its rows mean.
     pub output_mode: OutputMode,
 }
-
-/// The name and value of a setting that a state depends on: `("size", "10s")`.
-///
-/// A checkpoint records the settings of every operator with state. A restart with another value is refused, because the
-/// state was made by the old one.
-pub type Setting = (&'static str, String);
 
 pub(crate) struct NodeSpec {
     pub(crate) kind: NodeKind,

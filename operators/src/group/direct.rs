@@ -11,10 +11,10 @@ use super::ahead::Ahead;
 use super::emission::{Emission, Shape};
 use super::{Front, Late, Outbox};
 use crate::arrival;
-use crate::source::feed::{Rows, incoming};
+use crate::chain::feed::{Rows, incoming};
+use crate::chain::{Chain, Tap};
 use crate::state::{GroupState, is_wide};
 use crate::stream::Keying;
-use crate::stream::chain::{Chain, Tap};
 use crate::{Aggregate, Batch, Context, EventTime, KeyGroup, Operator, OperatorError, SnapshotWriter};
 
 pub(super) struct Direct<P, Y, A, S, Z>

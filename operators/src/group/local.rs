@@ -14,11 +14,11 @@ use either::Either;
 use super::{Dealer, Front, Late, Outbox, Partial};
 use crate::aggregate::kept;
 use crate::arrival;
+use crate::chain::feed::{Rows, incoming};
+use crate::chain::{Chain, Tap};
 use crate::keeping::keep;
-use crate::source::feed::{Rows, incoming};
 use crate::state::{PartialState, is_wide};
 use crate::stream::Keying;
-use crate::stream::chain::{Chain, Tap};
 use crate::{Aggregate, Batch, Context, EventTime, Key, Operator, OperatorError};
 
 /// The table is handed over when it has so many entries.

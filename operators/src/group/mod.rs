@@ -25,12 +25,12 @@ pub use self::total::TotalAggregate;
 pub use self::windowed::{WindowedAggregate, WindowedStream};
 
 use self::emission::{Emission, Emit, Shape};
-use crate::buffers::{grow, with_room};
+use crate::buffers::{batch_capacity, grow, with_room};
+use crate::chain::Chain;
 use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Setting, Step};
 use crate::schema::{Schema, StateSchema};
 use crate::state::{GroupState, PartialState};
 use crate::stream::Keying;
-use crate::stream::chain::{Chain, batch_capacity};
 use crate::{Aggregate, Batch, Data, EventTime, KeyGroup, OutputMode};
 
 /// What one worker has aggregated of a key, on its way to the worker that holds the key.

@@ -3,15 +3,15 @@
 use super::{Poll, Reader, SourceError};
 use crate::ProcessingTime;
 
-pub(super) struct Counting {
-    pub(super) at: u64,
-    pub(super) end: u64,
+pub(crate) struct Counting {
+    pub(crate) at: u64,
+    pub(crate) end: u64,
     /// What it says at its end, instead of that it has ended.
-    pub(super) waits: Option<ProcessingTime>,
+    pub(crate) waits: Option<ProcessingTime>,
 }
 
 impl Counting {
-    pub(super) fn to(end: u64) -> Self {
+    pub(crate) fn to(end: u64) -> Self {
         Counting { at: 0, end, waits: None }
     }
 }

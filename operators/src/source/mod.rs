@@ -5,20 +5,15 @@
 //! micro-batch the planner asks [`Source::latest`] and the reader stops there; in continuous the reader simply reads.
 
 #[cfg(test)]
-mod counting;
-mod erased;
-pub(crate) mod feed;
+pub(crate) mod counting;
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::stream::chain::chunk_capacity;
+use crate::buffers::chunk_capacity;
 use crate::{Cancellation, JournalSlot, ProcessingTime};
-
-pub(crate) use self::erased::ErasedSource;
-pub use self::erased::{DynReader, DynSource, ErasedOffset, Polled};
 
 /// A position in a partition: the next record to be read. Kept in checkpoints, shown in progress.
 pub trait Offset: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + 'static {}
@@ -277,6 +272,17 @@ pub enum Poll {
     IdleUntil(ProcessingTime),
     /// The partition has ended: nothing will ever come again.
     End,
+}
+
+/// What has been read at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Polled {
+    /// How many records.
+    pub rows: usize,
+    /// What the reader found after them.
+    pub poll: Poll,
+    /// See [`Reader::take_skipped`].
+    pub skipped: u64,
 }
 
 /// Wakes the worker that reads a partition. Cheap to clone, callable from any thread.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{GroupState, Intake, PaneState, SessionState, Windowing};
 use crate::aggregate::Count;
-use crate::window::SessionWindow;
+use crate::assigners::SessionWindow;
 use crate::{EventTime, Key, hash_key, session, session_by, sliding, tumbling};
 
 fn secs(n: u64) -> Duration {

@@ -41,7 +41,7 @@ pub use self::running::RunningState;
 pub use self::session_parts::SessionParts;
 pub use self::sessions::{Gap, SessionState};
 
-use crate::graph::Setting;
+use crate::setting::Setting;
 use crate::{Aggregate, Data, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window};
 
 /// Whether records are so wide that to hand one over and get it back costs more than what is spared by it.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use either::Either;
 
 use super::Stream;
-use super::chain::{Chain, Edge, Tap, TimeDomain};
+use crate::chain::feed::{Rows, incoming};
+use crate::chain::{Chain, Edge, Tap, TimeDomain};
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec};
-use crate::source::feed::{Rows, incoming};
 use crate::{Batch, Context, Operator, OperatorError};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {

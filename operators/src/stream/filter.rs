@@ -3,9 +3,9 @@
 use std::panic::Location;
 
 use super::Stream;
-use super::chain::{Chain, Edge, Tap, WatermarkSpec};
 use crate::EventTime;
-use crate::source::feed::Rows;
+use crate::chain::feed::Rows;
+use crate::chain::{Chain, Edge, Tap, WatermarkSpec};
 
 /// The chain of [`Stream::filter`].
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 
 use super::Stream;
-use super::chain::Chain;
+use crate::chain::Chain;
 use crate::graph::{Port, Step};
 use crate::{Key, hash_key};
 

@@ -1,7 +1,6 @@
 //! Streams: cheap handles without lifetimes, on which a graph is built.
 
 mod branch;
-pub mod chain;
 mod filter;
 mod filter_map;
 mod flat_map;
@@ -10,6 +9,7 @@ mod key_by;
 mod map;
 mod rebalance;
 mod sink;
+mod source;
 mod split;
 mod terminal;
 mod union;
@@ -18,7 +18,6 @@ mod watermark;
 use std::marker::PhantomData;
 use std::panic::Location;
 
-pub use self::chain::{Chain, Edge, FromSource, HasEventTime, TimeDomain, Timed, Untimed};
 pub use self::filter::Filter;
 pub use self::filter_map::FilterMap;
 pub use self::flat_map::FlatMap;
@@ -26,6 +25,7 @@ pub use self::inspect::Inspect;
 pub use self::key_by::{FlatKeyBy, KeyBy, KeyedStream, Keying, Keys, KeysBy, KeysOf, Unkeyed};
 pub use self::map::Map;
 pub use self::watermark::{AssignTime, Punctuated};
+pub use crate::chain::{Chain, Edge, FromSource, HasEventTime, TimeDomain, Timed, Untimed};
 
 pub(crate) use self::terminal::ChainOperator;
 

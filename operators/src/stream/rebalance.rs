@@ -3,8 +3,8 @@
 use std::panic::Location;
 
 use super::Stream;
-use super::chain::{Chain, Edge, TimeDomain};
 use crate::Data;
+use crate::chain::{Chain, Edge, TimeDomain};
 use crate::graph::{Input, NodeKind, NodeSpec, Route};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {

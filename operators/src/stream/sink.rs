@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::Stream;
-use super::chain::Chain;
 use super::terminal::StripTime;
+use crate::chain::Chain;
+use crate::erased::ErasedSink;
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route, SinkSpec};
-use crate::sink::{ErasedSink, Sink};
+use crate::sink::Sink;
 use crate::{Data, SinkError};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {

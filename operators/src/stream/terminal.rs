@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use either::Either;
 
-use super::chain::{Chain, Tap, TimeDomain, batch_capacity};
-use crate::buffers::{give_back, grow, with_room};
-use crate::source::feed::{Rows, incoming};
+use crate::buffers::{batch_capacity, give_back, grow, with_room};
+use crate::chain::feed::{Rows, incoming};
+use crate::chain::{Chain, Tap, TimeDomain};
 use crate::{Batch, Context, EventTime, Operator, OperatorError};
 
 /// Runs a chain and sends what it yields.

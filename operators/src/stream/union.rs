@@ -4,7 +4,7 @@
 use std::panic::Location;
 
 use super::Stream;
-use super::chain::{Chain, Edge};
+use crate::chain::{Chain, Edge};
 use crate::graph::{Input, NodeKind, NodeSpec, Route};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {

@@ -9,9 +9,9 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::Stream;
-use super::chain::{Chain, Edge, Tap, Timed, Untimed, WatermarkSpec};
 use crate::EventTime;
-use crate::source::feed::Rows;
+use crate::chain::feed::Rows;
+use crate::chain::{Chain, Edge, Tap, Timed, Untimed, WatermarkSpec};
 
 /// The chain of [`Stream::with_watermark`].
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
 //! Evaluates a stream on the spot: every source in memory read to its end, as one epoch after which the watermark goes
 //! to the end of time.
 
+use crate::chain::Chain;
 use crate::graph::{Node, NodeId, NodeKind, Place};
 use crate::stream::TimeDomain;
-use crate::stream::chain::Chain;
 use crate::{
     Batch, Clock, Context, Epoch, EventTime, Graph, Mode, Operator, PlanLimits, Poll, ProcessingTime, Reader,
     ReaderContext, Sink, SinkError, Source, SourceError, Stream, Waker,

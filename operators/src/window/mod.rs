@@ -1,4 +1,4 @@
-//! Event-time windows: which stretch of event time a record belongs to.
+//! Windows of event time, and the grid that most of them lie on.
 //!
 //! Windows are half-open, `[start, end)`, aligned to 1970-01-01T00:00:00Z plus an offset, and computed with integers.
 //! A record at the end of a window belongs to the next one. A window that reaches beyond the ends of time is cut off
@@ -6,18 +6,10 @@
 //! (Akidau et al., 2015) as Spark and Flink know them.
 
 mod grid;
-mod session;
-mod sliding;
-mod span;
-mod tumbling;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::grid::Grid;
-pub use self::session::{SessionBy, SessionWindow, session, session_by};
-pub use self::sliding::{SlidingWindow, sliding};
-pub(crate) use self::span::words;
-pub use self::tumbling::{TumblingWindow, tumbling};
 
 use crate::EventTime;
 

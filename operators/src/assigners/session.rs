@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Window;
-use super::span::{span_problem, words};
-use crate::graph::Setting;
+use crate::setting::Setting;
+use crate::span::{span_problem, words};
 use crate::state::{Gap, Mark, SessionParts, SessionState, Windowing};
+use crate::window::Window;
 use crate::{Aggregate, EventTime, Key};
 
 /// Windows that last, per key, as long as records keep coming: a record at `t` spans `[t, t + gap)`, and spans of the

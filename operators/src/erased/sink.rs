@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use either::Either;
 
-use super::{Committed, Prepared, Sink, SinkContext, SinkError};
-use crate::buffers::{give_back, grow, with_room};
-use crate::source::feed::{Rows, incoming};
-use crate::stream::chain::{Chain, Tap, TimeDomain, chunk_capacity, write_capacity};
+use crate::buffers::{chunk_capacity, give_back, grow, with_room, write_capacity};
+use crate::chain::feed::{Rows, incoming};
+use crate::chain::{Chain, Tap, TimeDomain};
+use crate::sink::{Committed, Prepared, Sink, SinkContext, SinkError};
 use crate::{Batch, Epoch};
 
 /// A [`Sink`] whose type is hidden; made by the graph, used by the engine.

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 
 use either::Either;
 
-use super::{Polled, Reader, SourceError, Waker};
+use super::Chain;
 use crate::buffers::give_back;
-use crate::stream::Chain;
+use crate::source::{Polled, Reader, SourceError, Waker};
 use crate::turn;
 use crate::{Batch, OperatorError, rows};
 
@@ -79,14 +79,14 @@ pub(crate) fn incoming<P: Chain>(mut batch: Batch) -> Result<Either<Vec<P::In>, 
 }
 
 /// A reader, how far it may read, and what came of the last feed.
-pub(super) struct Shared<R: Reader> {
-    pub(super) reader: R,
-    pub(super) until: Option<R::Offset>,
-    pub(super) polled: Option<Result<Polled, SourceError>>,
+pub(crate) struct Shared<R: Reader> {
+    pub(crate) reader: R,
+    pub(crate) until: Option<R::Offset>,
+    pub(crate) polled: Option<Result<Polled, SourceError>>,
 }
 
 impl<R: Reader> Shared<R> {
-    pub(super) fn poll(&mut self, max: usize, out: &mut Vec<R::Item>) -> Result<Polled, SourceError> {
+    pub(crate) fn poll(&mut self, max: usize, out: &mut Vec<R::Item>) -> Result<Polled, SourceError> {
         let poll = self.reader.poll(self.until.as_ref(), max, out)?;
         Ok(Polled { rows: out.len(), poll, skipped: self.reader.take_skipped() })
     }
@@ -100,11 +100,11 @@ pub struct Feed<R: Reader> {
 }
 
 impl<R: Reader> Feed<R> {
-    pub(super) fn new(shared: Arc<Mutex<Shared<R>>>, max: usize, done: Waker) -> Self {
+    pub(crate) fn new(shared: Arc<Mutex<Shared<R>>>, max: usize, done: Waker) -> Self {
         Feed { shared, max, done }
     }
 
-    pub(super) fn into_batch(self) -> Batch {
+    pub(crate) fn into_batch(self) -> Batch {
         Batch::feed(self)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::feed::{Feed, Shared};
-use super::{Offset, PlanLimits, Poll, Reader, ReaderContext, Source, SourceError, SourceLog, Waker};
-use crate::buffers::with_room;
+use crate::buffers::{batch_capacity, with_room};
+use crate::chain::feed::{Feed, Shared};
 use crate::schema::{Shape, probe_text};
-use crate::stream::chain::batch_capacity;
+use crate::source::{
+    Offset, PlanLimits, Polled, Reader, ReaderContext, Source, SourceError, SourceLog, Waker,
+};
 use crate::turn;
 use crate::{Batch, JournalSlot, ProcessingTime};
 
@@ -142,17 +143,6 @@ impl<S: Source> DynSource for ErasedSource<S> {
     fn journal(&self) -> Option<&JournalSlot> {
         self.0.journal()
     }
-}
-
-/// What has been read at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Polled {
-    /// How many records.
-    pub rows: usize,
-    /// What the reader found after them.
-    pub poll: Poll,
-    /// See [`Reader::take_skipped`].
-    pub skipped: u64,
 }
 
 /// A reader that the operator behind it may read as well, in turn.

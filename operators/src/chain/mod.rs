@@ -4,14 +4,17 @@
 //! Every record carries an event time through the loop. On streams without event time it is a constant that the
 //! compiler removes; on the edges between operators such streams do not carry it at all ([`TimeDomain::Row`]).
 
+pub(crate) mod feed;
+
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::graph::Setting;
-use crate::source::feed::{Feed, Pull, Rows};
-use crate::window::words;
-use crate::{EventTime, Source};
+use self::feed::{Feed, Pull, Rows};
+use crate::EventTime;
+use crate::setting::Setting;
+use crate::source::Source;
+use crate::span::words;
 
 /// Whether the records of a stream have an event time.
 pub trait TimeDomain: Send + Sync + 'static {
@@ -219,33 +222,5 @@ impl<S: Source> Chain for FromSource<S> {
     #[inline(always)]
     fn run<N: Rows<S::Item>, E: FnMut(EventTime, S::Item)>(&self, rows: N, _tap: &mut Tap, emit: &mut E) {
         rows.each(|value| emit(EventTime::MIN, value));
-    }
-}
-
-/// How many rows of a type make a batch: about 128 KiB, so that a batch stays in the cache of the core that made it.
-pub(crate) const fn batch_capacity<T>() -> usize {
-    rows_in::<T>(131_072, 64, 8_192)
-}
-
-/// How many rows of a type are read at a time within a loop: about 8 KiB, so that they stay in the innermost cache.
-pub(crate) const fn chunk_capacity<T>() -> usize {
-    rows_in::<T>(8_192, 8, 256)
-}
-
-/// How many rows of a type are handed to a sink at a time: half a batch. Much fewer would be hotter in the cache, but a sink
-/// may ask the system for something each time, which should stay cheap beside what the rows cost.
-pub(crate) const fn write_capacity<T>() -> usize {
-    rows_in::<T>(65_536, 32, 4_096)
-}
-
-const fn rows_in<T>(bytes: usize, least: usize, most: usize) -> usize {
-    let size = if std::mem::size_of::<T>() == 0 { 1 } else { std::mem::size_of::<T>() };
-    let rows = bytes / size;
-    if rows < least {
-        least
-    } else if rows > most {
-        most
-    } else {
-        rows
     }
 }

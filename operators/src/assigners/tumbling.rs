@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::span::{fraction_problem, offset_setting, offset_words, span_problem, words};
-use super::{Grid, Window};
-use crate::graph::Setting;
+use crate::setting::Setting;
+use crate::span::{fraction_problem, offset_setting, offset_words, span_problem, words};
 use crate::state::{Mark, PaneState, Windowing};
+use crate::window::{Grid, Window};
 use crate::{Aggregate, EventTime, Key};
 
 /// Windows of one size, end to end: every record is in exactly one.

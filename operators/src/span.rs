@@ -19,19 +19,19 @@ pub(crate) fn words(span: Duration) -> String {
 }
 
 /// An offset in words, if there is one: `, offset 2m`.
-pub(super) fn offset_words(offset: Duration) -> String {
+pub(crate) fn offset_words(offset: Duration) -> String {
     if offset.is_zero() { String::new() } else { format!(", offset {}", words(offset)) }
 }
 
 /// An offset as a setting: an offset of a whole `slide` moves nothing.
-pub(super) fn offset_setting(offset: Duration, slide: Duration) -> String {
+pub(crate) fn offset_setting(offset: Duration, slide: Duration) -> String {
     let rest = offset.as_nanos().checked_rem(slide.as_nanos()).unwrap_or_default();
     let nanos = u64::try_from(rest).map_or(offset, Duration::from_nanos);
     words(nanos)
 }
 
 /// Why a span cannot be the `what` of a window: it is nothing, or finer than event time is.
-pub(super) fn span_problem(what: &str, span: Duration) -> Option<String> {
+pub(crate) fn span_problem(what: &str, span: Duration) -> Option<String> {
     if span.is_zero() {
         return Some(format!("the {what} is zero: give it at least one microsecond"));
     }
@@ -39,7 +39,7 @@ pub(super) fn span_problem(what: &str, span: Duration) -> Option<String> {
 }
 
 /// Why a span cannot be used with event times: it is finer than they are.
-pub(super) fn fraction_problem(what: &str, span: Duration) -> Option<String> {
+pub(crate) fn fraction_problem(what: &str, span: Duration) -> Option<String> {
     (!span.subsec_nanos().is_multiple_of(1_000)).then(|| {
         format!(
             "the {what} of {} is not a whole number of microseconds: event time is no finer; round it",
