@@ -9,49 +9,44 @@ use either::Either;
 
 use super::ahead::Ahead;
 use super::emission::{Emission, Shape};
+use super::holder::Takes;
 use super::{Front, Late, Outbox};
 use crate::arrival;
 use crate::chain::feed::{Rows, incoming};
 use crate::chain::{Chain, Tap};
 use crate::state::{GroupState, is_wide};
 use crate::stream::Keying;
-use crate::{Aggregate, Batch, Context, EventTime, KeyGroup, Operator, OperatorError, SnapshotWriter};
+use crate::{Aggregate, Batch, Context, EventTime, OperatorError};
 
-pub(super) struct Direct<P, Y, A, S, Z>
-where
-    P: Chain,
-    Y: Keying<P::Out>,
-    A: Aggregate,
-{
+pub(super) struct Direct<P, Y> {
     front: Arc<Front<P, Y>>,
-    emission: Emission<Y::Key, A, S, Z>,
 }
 
-impl<P, Y, A, S, Z> Direct<P, Y, A, S, Z>
+impl<P, Y> Direct<P, Y>
 where
     P: Chain,
     Y: Keying<P::Out>,
-    A: Aggregate,
 {
-    pub(super) fn new(front: Arc<Front<P, Y>>, emission: Emission<Y::Key, A, S, Z>) -> Self {
-        Direct { front, emission }
+    pub(super) fn new(front: Arc<Front<P, Y>>) -> Self {
+        Direct { front }
     }
-}
 
-impl<P, Y, A, S, Z> Direct<P, Y, A, S, Z>
-where
-    P: Chain,
-    Y: Keying<P::Out>,
-    A: Aggregate<In = Y::Value>,
-    S: GroupState<Y::Key, A>,
-    Z: Shape<Y::Key, S::Place, A::Out>,
-{
-    fn add(&mut self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
-        let closed = if self.emission.drops_late() { context.watermark() } else { EventTime::MIN };
+    fn add<A, S, Z>(
+        &self,
+        rows: impl Rows<P::In>,
+        origin: u32,
+        emission: &mut Emission<Y::Key, A, S, Z>,
+        context: &mut Context,
+    ) where
+        A: Aggregate<In = Y::Value>,
+        S: GroupState<Y::Key, A>,
+        Z: Shape<Y::Key, S::Place, A::Out>,
+    {
+        let closed = if emission.drops_late() { context.watermark() } else { EventTime::MIN };
         let mut outbox: Outbox<Late<Y::Value>> = Outbox::new(1);
         let mut late_rows = 0;
         let mut tap = Tap::new();
-        let Emission { aggregate, state, .. } = &mut self.emission;
+        let Emission { aggregate, state, .. } = &mut *emission;
         if A::ORDERED {
             arrival::enter(context, Some(origin), state.is_one_place());
         }
@@ -103,7 +98,7 @@ where
         if !lends {
             state.end();
         }
-        self.emission.relieve();
+        emission.relieve();
         outbox.send(context);
         context.count_late(late_rows);
         if tap.seen {
@@ -112,7 +107,7 @@ where
     }
 }
 
-impl<P, Y, A, S, Z> Operator for Direct<P, Y, A, S, Z>
+impl<P, Y, A, S, Z> Takes<Y::Key, A, S, Z> for Direct<P, Y>
 where
     P: Chain,
     Y: Keying<P::Out>,
@@ -120,56 +115,17 @@ where
     S: GroupState<Y::Key, A>,
     Z: Shape<Y::Key, S::Place, A::Out>,
 {
-    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+    fn take(
+        &mut self,
+        batch: Batch,
+        emission: &mut Emission<Y::Key, A, S, Z>,
+        context: &mut Context,
+    ) -> Result<(), OperatorError> {
         let origin = batch.origin();
         match incoming::<P>(batch)? {
-            Either::Left(rows) => self.add(rows, origin, context),
-            Either::Right(feed) => self.add(feed, origin, context),
+            Either::Left(rows) => self.add(rows, origin, emission, context),
+            Either::Right(feed) => self.add(feed, origin, emission, context),
         }
         Ok(())
-    }
-
-    fn watermark(&mut self, context: &mut Context) -> Result<(), OperatorError> {
-        self.emission.watermark(context);
-        Ok(())
-    }
-
-    fn processing_time(&mut self, context: &mut Context) -> Result<(), OperatorError> {
-        self.emission.processing_time(context);
-        Ok(())
-    }
-
-    fn flush(&mut self, context: &mut Context) -> Result<(), OperatorError> {
-        self.emission.flush(context);
-        Ok(())
-    }
-
-    fn epoch_end(&mut self, context: &mut Context) -> Result<(), OperatorError> {
-        self.emission.epoch_end(context);
-        Ok(())
-    }
-
-    fn track(&mut self) {
-        self.emission.track();
-    }
-
-    fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
-        self.emission.snapshot(writer)
-    }
-
-    fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
-        self.emission.restore(group, bytes)
-    }
-
-    fn state_rows(&self) -> usize {
-        self.emission.state.len()
-    }
-
-    fn unsaved(&self) -> usize {
-        self.emission.state.unsaved()
-    }
-
-    fn state_type(&self) -> String {
-        self.emission.state_type()
     }
 }

@@ -7,6 +7,7 @@
 mod ahead;
 mod direct;
 mod emission;
+mod holder;
 mod local;
 mod merge;
 mod running;
@@ -25,6 +26,7 @@ pub use self::total::TotalAggregate;
 pub use self::windowed::{WindowedAggregate, WindowedStream};
 
 use self::emission::{Emission, Emit, Shape};
+use self::holder::Holder;
 use crate::buffers::{batch_capacity, grow, with_room};
 use crate::chain::Chain;
 use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Setting, Step};
@@ -132,7 +134,7 @@ where
         let direct = {
             let (front, emission) = (Arc::clone(&front), Arc::clone(&new_emission));
             Arc::new(move |_| -> Box<dyn crate::Operator> {
-                Box::new(direct::Direct::<P, Y, A, S, Z>::new(Arc::clone(&front), emission()))
+                Box::new(Holder::new(direct::Direct::new(Arc::clone(&front)), emission()))
             })
         };
         let local = {
@@ -147,7 +149,7 @@ where
             })
         };
         let merge = Arc::new(move |_| -> Box<dyn crate::Operator> {
-            Box::new(merge::Merge::<Y::Key, A, S, Z>::new(new_emission()))
+            Box::new(Holder::new(merge::Merge, new_emission()))
         });
         let port = self.port.graph.add(NodeSpec {
             kind: NodeKind::Grouped(GroupedSpec { direct, local, merge, watermark, schema }),

@@ -1,0 +1,85 @@
+//! The operator that holds the accumulators of its keys, whatever it takes: records ([`Direct`](super::direct::Direct)) or
+//! partials of other workers ([`Merge`](super::merge::Merge)).
+
+use super::emission::{Emission, Shape};
+use crate::state::GroupState;
+use crate::{Aggregate, Batch, Context, Key, KeyGroup, Operator, OperatorError, SnapshotWriter};
+
+/// What comes into an aggregation.
+pub(super) trait Takes<K, A: Aggregate, S, Z>: Send + 'static {
+    /// Adds the rows of a batch to the state.
+    fn take(
+        &mut self,
+        batch: Batch,
+        emission: &mut Emission<K, A, S, Z>,
+        context: &mut Context,
+    ) -> Result<(), OperatorError>;
+}
+
+pub(super) struct Holder<I, K, A: Aggregate, S, Z> {
+    intake: I,
+    emission: Emission<K, A, S, Z>,
+}
+
+impl<I, K, A: Aggregate, S, Z> Holder<I, K, A, S, Z> {
+    pub(super) fn new(intake: I, emission: Emission<K, A, S, Z>) -> Self {
+        Holder { intake, emission }
+    }
+}
+
+impl<I, K, A, S, Z> Operator for Holder<I, K, A, S, Z>
+where
+    I: Takes<K, A, S, Z>,
+    K: Key,
+    A: Aggregate,
+    S: GroupState<K, A>,
+    Z: Shape<K, S::Place, A::Out>,
+{
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        self.intake.take(batch, &mut self.emission, context)
+    }
+
+    fn watermark(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.emission.watermark(context);
+        Ok(())
+    }
+
+    fn processing_time(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.emission.processing_time(context);
+        Ok(())
+    }
+
+    fn flush(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.emission.flush(context);
+        Ok(())
+    }
+
+    fn epoch_end(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.emission.epoch_end(context);
+        Ok(())
+    }
+
+    fn track(&mut self) {
+        self.emission.track();
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        self.emission.snapshot(writer)
+    }
+
+    fn restore(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+        self.emission.restore(group, bytes)
+    }
+
+    fn state_rows(&self) -> usize {
+        self.emission.state.len()
+    }
+
+    fn unsaved(&self) -> usize {
+        self.emission.state.unsaved()
+    }
+
+    fn state_type(&self) -> String {
+        self.emission.state_type()
+    }
+}
