@@ -35,6 +35,8 @@ pub(super) struct Local<P, Y, A, S> {
     drops_late: bool,
     /// Records added since the table was last empty.
     added: u64,
+    /// Whether the table has been full since the last flush: what is then left for the flush says little about the keys.
+    was_full: bool,
     /// Records still to be sent as they are.
     aside: u64,
 }
@@ -42,10 +44,11 @@ pub(super) struct Local<P, Y, A, S> {
 impl<P, Y, A: Aggregate, S> Local<P, Y, A, S> {
     pub(super) fn new(front: Arc<Front<P, Y>>, aggregate: A, state: S, drops_late: bool) -> Self {
         let aside = if A::SHRINKS { 0 } else { u64::MAX };
-        Local { front, aggregate, state, drops_late, added: 0, aside }
+        Local { front, aggregate, state, drops_late, added: 0, was_full: false, aside }
     }
 
-    fn hand_over<K: Key>(&mut self, context: &mut Context)
+    /// Decides whether aggregating has paid, by the entries of the table.
+    fn judge<K: Key>(&mut self)
     where
         S: PartialState<K, A>,
     {
@@ -53,6 +56,12 @@ impl<P, Y, A: Aggregate, S> Local<P, Y, A, S> {
         if A::SHRINKS && self.added < entries * WORTHWHILE {
             self.aside = entries * STAND_ASIDE;
         }
+    }
+
+    fn hand_over<K: Key>(&mut self, context: &mut Context)
+    where
+        S: PartialState<K, A>,
+    {
         let mut out = Dealer::<Partial<K, S::Slot, A::Acc>>::new(0, context.workers());
         self.state.drain(&mut |hash, key, slot, acc| out.push(Partial { hash, key, slot, acc }, context));
         out.send(context);
@@ -171,12 +180,17 @@ where
             (Either::Right(feed), _) => self.pass(feed, origin, context),
         }
         if self.state.len() >= TABLE_LIMIT {
+            self.judge::<Y::Key>();
+            self.was_full = true;
             self.hand_over::<Y::Key>(context);
         }
         Ok(())
     }
 
     fn flush(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        if !std::mem::take(&mut self.was_full) {
+            self.judge::<Y::Key>();
+        }
         self.hand_over::<Y::Key>(context);
         Ok(())
     }
@@ -222,5 +236,18 @@ mod tests {
         }
         assert_eq!(run(1), (0, 1));
         assert_eq!(run(1), (0, 1));
+    }
+
+    #[test]
+    fn rest_of_full_table_does_not_decide() {
+        let mut operator = first_phase();
+        let context = &mut Context::new(Mode::Continuous, 0, 2);
+        let limit = TABLE_LIMIT as u64;
+        let full = (0..2 * limit).map(|n| n % limit).collect();
+        operator.batch(0, Batch::from_vec(full), context).unwrap();
+        assert_eq!(context.drain_outputs().map(|(_, batch)| batch.len()).sum::<usize>(), TABLE_LIMIT);
+        assert_eq!(activation(&mut *operator, context, vec![1, 2, 3]), (0, 3));
+        assert_eq!(activation(&mut *operator, context, vec![1, 2, 3]), (0, 3));
+        assert_eq!(activation(&mut *operator, context, vec![1, 2, 3]), (3, 0));
     }
 }
