@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use tidemill::aggregate::{Average, Sum};
-use tidemill::connectors::{JsonLinesSink, MemorySource, NonFinite};
+use tidemill::connectors::{FileSink, MemorySource, NonFinite};
 use tidemill::prelude::*;
 
 use common::{run_well, ways};
@@ -50,7 +50,7 @@ fn nan_in_a_json_sink_ends_the_query_naming_the_field() {
         of: f64,
     }
     let dir = tempfile::tempdir().unwrap();
-    let run = |sink: JsonLinesSink| {
+    let run = |sink: FileSink| {
         let graph = Graph::new("ratios");
         graph.source(memory([Ratio { of: f64::NAN }])).sink(sink);
         graph.run(Options::default())

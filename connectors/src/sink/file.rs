@@ -310,13 +310,12 @@ mod tests {
 
     use super::super::at_commit::at_commit;
     use super::super::crash::{Drive, Overlap, ROWS, empty, identity, numbers, scratch};
-    use super::super::csv::csv_sink;
-    use super::super::json_lines::{JsonLinesSink, json_lines_sink};
+    use super::super::file_sink::{FileSink, csv_sink, json_lines_sink};
     use super::*;
 
     fn drive<S: Sink<u64>>(
         dir: &Path,
-        wrap: impl Fn(JsonLinesSink) -> S + 'static,
+        wrap: impl Fn(FileSink) -> S + 'static,
     ) -> Drive<S, impl Fn() -> Vec<u64> + Clone + 'static> {
         let (dir, read) = (dir.to_owned(), dir.to_owned());
         let make = move |worker: usize| wrap(json_lines_sink(dir.join(format!("{worker}.jsonl"))));
@@ -360,7 +359,7 @@ mod tests {
     #[test]
     fn what_was_in_a_file_that_is_appended_to_stays() {
         let scratch = scratch();
-        let drive = Drive { overlap: Overlap::Recorded, ..drive(scratch.path(), JsonLinesSink::append) };
+        let drive = Drive { overlap: Overlap::Recorded, ..drive(scratch.path(), FileSink::append) };
         let path = scratch.path().join("0.jsonl");
         for fuse in 0..40 {
             drive.begin(false);
@@ -450,16 +449,16 @@ mod tests {
     }
 
     fn begin(
-        mut sink: JsonLinesSink,
+        mut sink: FileSink,
         context: &SinkContext,
         committed: Option<&Committed>,
-    ) -> Result<JsonLinesSink, SinkError> {
+    ) -> Result<FileSink, SinkError> {
         Sink::<u64>::open(&mut sink, context)?;
         Sink::<u64>::recover(&mut sink, committed.cloned())?;
         Ok(sink)
     }
 
-    fn commit(sink: &mut JsonLinesSink, epoch: u64) -> Committed {
+    fn commit(sink: &mut FileSink, epoch: u64) -> Committed {
         sink.write(Epoch(epoch), &mut vec![epoch]).unwrap();
         let prepared = vec![Sink::<u64>::prepare(sink, Epoch(epoch)).unwrap()];
         Sink::<u64>::commit(sink, Epoch(epoch)).unwrap();
@@ -531,7 +530,7 @@ mod tests {
         commit(&mut first, 0);
         drop(first);
         let without = SinkContext::new("plain", OutputMode::Append, false);
-        let open = |mut sink: JsonLinesSink, context: &SinkContext| Sink::<u64>::open(&mut sink, context);
+        let open = |mut sink: FileSink, context: &SinkContext| Sink::<u64>::open(&mut sink, context);
         for sink in [json_lines_sink(&path), json_lines_sink(&path).append()] {
             let error = open(sink, &without).unwrap_err().to_string();
             assert!(error.contains("this run has none"), "{error}");

@@ -7,14 +7,13 @@ mod claim;
 mod console;
 #[cfg(test)]
 mod crash;
-mod csv;
 mod dir;
 mod discard;
 mod disk;
 mod encode;
 mod file;
+mod file_sink;
 mod for_each;
-mod json_lines;
 #[cfg(feature = "latency")]
 mod latency;
 mod memory;
@@ -27,11 +26,10 @@ use tidemill_operators::{Epoch, OutputMode, SinkContext};
 pub use at_commit::{AtCommit, at_commit};
 pub use channel::{ChannelSink, channel_sink};
 pub use console::{ConsoleSink, console};
-pub use csv::{CsvSink, csv_sink};
 pub use dir::{DirSink, csv_dir, json_lines_dir};
 pub use discard::{Discard, DiscardCount, discard};
+pub use file_sink::{FileSink, csv_sink, json_lines_sink};
 pub use for_each::{EpochRows, ForEach, ForEachEpoch, for_each, for_each_epoch, try_for_each};
-pub use json_lines::{JsonLinesSink, json_lines_sink};
 #[cfg(feature = "latency")]
 pub use latency::{Latency, LatencySummary, Measured};
 pub use memory::{MemorySink, MemoryTable, memory_sink};

@@ -1,0 +1,216 @@
+//! A file of rows, JSON Lines or CSV.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use tidemill_operators::{Committed, Epoch, Prepared, Sink, SinkContext, SinkError};
+
+use super::encode::RowFormat;
+use super::file::OutFile;
+use super::non_finite::NonFinite;
+
+/// A sink into a file; see [`json_lines_sink`] and [`csv_sink`].
+///
+/// Rows are written when their epoch commits, in continuous mode at once. A query that begins empties a file that is there,
+/// unless it is [appended](FileSink::append) to; directories are made. Where every epoch outputs the complete table, the file
+/// holds the last one: each is written beside it and renamed when its epoch commits, in both modes, so readers and crashes
+/// see a whole table. One that is there stays until then.
+///
+/// The file is this sink's alone: a second sink is refused, in this process and in others, by a lock on the hidden file
+/// `.name.claim` beside it. Without a checkpoint any number of sinks may append, and the hidden file does not stay. With
+/// one it stays, and says which query the file belongs to: others are refused while there are rows in it (but a query with a new
+/// checkpoint that appends), unless the run takes it over (`--take-over`).
+///
+/// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept
+/// in the checkpoint until they are in the file. That suits results of moderate size; for others, and for several
+/// workers, there are [`json_lines_dir`](crate::json_lines_dir) and [`csv_dir`](crate::csv_dir). A reader who comes while an
+/// epoch is being written may see a part of it. In continuous mode a reader sees rows that a crash takes back (they or others
+/// come again); [`at_commit`](crate::at_commit) prevents that. It should be said, too, where rows are appended to a file that
+/// was there, or by several workers: what a file's very first epoch had shown before a crash cannot be told then.
+#[derive(Debug)]
+pub struct FileSink {
+    file: OutFile,
+    format: RowFormat,
+    /// Whether the next rows begin the file.
+    begins: bool,
+    /// The epoch of the last rows.
+    last: Option<Epoch>,
+}
+
+/// A sink into a file of JSON Lines at `path`: a JSON value on each line. [`FileSink`] says when rows are to be seen.
+///
+/// ```
+/// use tidemill_connectors::json_lines_sink;
+///
+/// let sink = json_lines_sink("out/counts.jsonl").append();
+/// ```
+pub fn json_lines_sink(path: impl Into<PathBuf>) -> FileSink {
+    FileSink::new(path.into(), RowFormat::JsonLines(NonFinite::Error))
+}
+
+/// A sink into a CSV file at `path`. Structs give a header with the names of their fields. [`FileSink`] says when rows are to
+/// be seen.
+///
+/// ```
+/// use tidemill_connectors::csv_sink;
+///
+/// let sink = csv_sink("out/counts.csv");
+/// ```
+pub fn csv_sink(path: impl Into<PathBuf>) -> FileSink {
+    FileSink::new(path.into(), RowFormat::Csv)
+}
+
+impl FileSink {
+    fn new(path: PathBuf, format: RowFormat) -> Self {
+        FileSink { file: OutFile::new(path), format, begins: true, last: None }
+    }
+
+    /// Keeps what is in the file, and writes after it; CSV without a header, unless the file is empty.
+    #[must_use]
+    pub fn append(mut self) -> Self {
+        self.file.append = true;
+        self
+    }
+
+    /// Sets what becomes of NaN and infinities in JSON, which has no number for them; an error unless told otherwise. CSV
+    /// has `NaN` and `inf`, whatever is set here.
+    #[must_use]
+    pub fn non_finite(mut self, non_finite: NonFinite) -> Self {
+        if let RowFormat::JsonLines(_) = self.format {
+            self.format = RowFormat::JsonLines(non_finite);
+        }
+        self
+    }
+}
+
+impl<T: Serialize + Send + 'static> Sink<T> for FileSink {
+    fn describe(&self) -> String {
+        format!("{} {}", self.format.name(), self.file.name())
+    }
+
+    fn place(&self) -> Option<PathBuf> {
+        self.file.place()
+    }
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
+        self.begins = self.file.open(context)?;
+        self.last = None;
+        Ok(())
+    }
+
+    fn recover(&mut self, committed: Option<Committed>) -> Result<(), SinkError> {
+        self.begins = self.file.recover(committed)?;
+        Ok(())
+    }
+
+    fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
+        // A file that is replaced begins anew with every epoch.
+        let first = self.begins || (self.file.replaces() && self.last != Some(epoch));
+        let bytes = self.format.encode(rows, first, &self.file.name())?;
+        if !bytes.is_empty() {
+            self.begins = false;
+            self.last = Some(epoch);
+        }
+        self.file.write(epoch, bytes)
+    }
+
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
+        self.file.prepare(epoch)
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.file.commit(epoch)
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        self.file.close()
+    }
+
+    fn abort(&mut self) {
+        self.file.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_operators::OutputMode;
+
+    use super::super::testing::{open, write};
+    use super::*;
+
+    #[test]
+    fn rows_reach_the_file_with_their_epoch_or_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/x.jsonl");
+        let text = || std::fs::read_to_string(&path).unwrap();
+        let mut sink = json_lines_sink(&path);
+        open::<(u8, &str)>(&mut sink, OutputMode::Append, false);
+        write(&mut sink, 0, vec![(1, "a\nb")]);
+        assert_eq!(text(), "");
+        Sink::<(u8, &str)>::commit(&mut sink, Epoch(0)).unwrap();
+        assert_eq!(text(), "[1,\"a\\nb\"]\n");
+        Sink::<(u8, &str)>::close(&mut sink).unwrap();
+        let mut sink = json_lines_sink(&path).append();
+        open::<u8>(&mut sink, OutputMode::Append, true);
+        write(&mut sink, 0, vec![2u8]);
+        assert_eq!(text(), "[1,\"a\\nb\"]\n2\n");
+    }
+
+    #[test]
+    fn a_complete_table_replaces_a_file_of_json() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.jsonl");
+        let mut sink = json_lines_sink(&path);
+        open::<u64>(&mut sink, OutputMode::Complete, false);
+        for epoch in 0..2 {
+            write(&mut sink, epoch, vec![epoch, 100]);
+            Sink::<u64>::commit(&mut sink, Epoch(epoch)).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n100\n");
+        let context = SinkContext::new("test", OutputMode::Complete, false);
+        assert!(Sink::<u64>::open(&mut json_lines_sink(&path).append(), &context).is_err());
+    }
+
+    #[derive(Serialize)]
+    struct Count {
+        word: String,
+        count: u64,
+    }
+
+    fn count(word: &str, count: u64) -> Count {
+        Count { word: word.to_owned(), count }
+    }
+
+    #[test]
+    fn the_header_comes_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.csv");
+        for (sink, epoch) in [(csv_sink(&path), 0), (csv_sink(&path).append(), 1)] {
+            let mut sink = sink;
+            open::<Count>(&mut sink, OutputMode::Append, false);
+            write(&mut sink, epoch, vec![count("a,b", 1), count("c", 2)]);
+            Sink::<Count>::commit(&mut sink, Epoch(epoch)).unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "word,count\n\"a,b\",1\nc,2\n\"a,b\",1\nc,2\n");
+    }
+
+    #[test]
+    fn a_complete_table_replaces_the_file_and_has_its_header() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.csv");
+        let mut sink = csv_sink(&path);
+        open::<Count>(&mut sink, OutputMode::Complete, true);
+        let text = || std::fs::read_to_string(&path).ok();
+        for (epoch, rows, expected) in [
+            (0, vec![count("a", 1)], "word,count\na,1\n"),
+            (1, vec![count("a", 2), count("b", 1)], "word,count\na,2\nb,1\n"),
+        ] {
+            let before = text();
+            write(&mut sink, epoch, rows);
+            assert_eq!(text(), before, "a table is shown when it is whole");
+            Sink::<Count>::commit(&mut sink, Epoch(epoch)).unwrap();
+            assert_eq!(text().as_deref(), Some(expected));
+        }
+    }
+}
