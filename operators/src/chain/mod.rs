@@ -5,12 +5,14 @@
 //! compiler removes; on the edges between operators such streams do not carry it at all ([`TimeDomain::Row`]).
 
 pub(crate) mod feed;
+mod step;
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use self::feed::{Feed, Pull, Rows};
+pub use self::step::{Step, Then};
 use crate::EventTime;
 use crate::setting::Setting;
 use crate::source::Source;

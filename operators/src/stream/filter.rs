@@ -3,16 +3,11 @@
 use std::panic::Location;
 
 use super::Stream;
-use crate::EventTime;
-use crate::chain::feed::Rows;
-use crate::chain::{Chain, Edge, Tap, WatermarkSpec};
+use crate::chain::{Chain, Step, Then};
 
-/// The chain of [`Stream::filter`].
+/// The step of [`Stream::filter`].
 #[derive(Debug, Clone)]
-pub struct Filter<P, F> {
-    previous: P,
-    predicate: F,
-}
+pub struct Filter<F>(F);
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Keeps the records for which `predicate` is true.
@@ -24,36 +19,22 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// assert_eq!(outputs(even), [0, 2, 4]);
     /// ```
     #[track_caller]
-    pub fn filter<F>(self, predicate: F) -> Stream<T, Filter<P, F>>
+    pub fn filter<F>(self, predicate: F) -> Stream<T, Then<P, Filter<F>>>
     where
         F: Fn(&T) -> bool + Send + Sync + 'static,
     {
-        self.step("filter", Location::caller(), |previous| Filter { previous, predicate })
+        self.step("filter", Location::caller(), |previous| Then::new(previous, Filter(predicate)))
     }
 }
 
-impl<P: Chain, F: Fn(&P::Out) -> bool + Send + Sync + 'static> Chain for Filter<P, F> {
-    type In = P::In;
-    type Out = P::Out;
-    type Time = P::Time;
-    type Feed = P::Feed;
-    type Closed = Edge<Self::Out, Self::Time>;
-
-    fn closed() -> Self::Closed {
-        Edge::new()
-    }
+impl<T: Send + 'static, F: Fn(&T) -> bool + Send + Sync + 'static> Step<T> for Filter<F> {
+    type Out = T;
 
     #[inline(always)]
-    fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
-        self.previous.run(rows, tap, &mut |time, value| {
-            if (self.predicate)(&value) {
-                emit(time, value);
-            }
-        });
-    }
-
-    fn watermark(&self) -> Option<WatermarkSpec> {
-        self.previous.watermark()
+    fn apply<E: FnMut(T)>(&self, record: T, mut emit: E) {
+        if (self.0)(&record) {
+            emit(record);
+        }
     }
 }
 

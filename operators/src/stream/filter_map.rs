@@ -3,16 +3,11 @@
 use std::panic::Location;
 
 use super::Stream;
-use crate::EventTime;
-use crate::chain::feed::Rows;
-use crate::chain::{Chain, Edge, Tap, WatermarkSpec};
+use crate::chain::{Chain, Step, Then};
 
-/// The chain of [`Stream::filter_map`].
+/// The step of [`Stream::filter_map`].
 #[derive(Debug, Clone)]
-pub struct FilterMap<P, F> {
-    previous: P,
-    function: F,
-}
+pub struct FilterMap<F>(F);
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Turns every record into another, or drops it.
@@ -24,39 +19,23 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// assert_eq!(outputs(halves), [0, 1, 2]);
     /// ```
     #[track_caller]
-    pub fn filter_map<U, F>(self, function: F) -> Stream<U, FilterMap<P, F>>
+    pub fn filter_map<U, F>(self, function: F) -> Stream<U, Then<P, FilterMap<F>>>
     where
         U: Send + 'static,
         F: Fn(T) -> Option<U> + Send + Sync + 'static,
     {
-        self.step("filter_map", Location::caller(), |previous| FilterMap { previous, function })
+        self.step("filter_map", Location::caller(), |previous| Then::new(previous, FilterMap(function)))
     }
 }
 
-impl<P: Chain, U: Send + 'static, F: Fn(P::Out) -> Option<U> + Send + Sync + 'static> Chain
-    for FilterMap<P, F>
-{
-    type In = P::In;
+impl<T, U: Send + 'static, F: Fn(T) -> Option<U> + Send + Sync + 'static> Step<T> for FilterMap<F> {
     type Out = U;
-    type Time = P::Time;
-    type Feed = P::Feed;
-    type Closed = Edge<Self::Out, Self::Time>;
-
-    fn closed() -> Self::Closed {
-        Edge::new()
-    }
 
     #[inline(always)]
-    fn run<N: Rows<P::In>, E: FnMut(EventTime, U)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
-        self.previous.run(rows, tap, &mut |time, value| {
-            if let Some(value) = (self.function)(value) {
-                emit(time, value);
-            }
-        });
-    }
-
-    fn watermark(&self) -> Option<WatermarkSpec> {
-        self.previous.watermark()
+    fn apply<E: FnMut(U)>(&self, record: T, mut emit: E) {
+        if let Some(out) = (self.0)(record) {
+            emit(out);
+        }
     }
 }
 

@@ -3,16 +3,11 @@
 use std::panic::Location;
 
 use super::Stream;
-use crate::EventTime;
-use crate::chain::feed::Rows;
-use crate::chain::{Chain, Edge, Tap, WatermarkSpec};
+use crate::chain::{Chain, Step, Then};
 
-/// The chain of [`Stream::flat_map`].
+/// The step of [`Stream::flat_map`].
 #[derive(Debug, Clone)]
-pub struct FlatMap<P, F> {
-    previous: P,
-    function: F,
-}
+pub struct FlatMap<F>(F);
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Turns every record into all items of an iterator.
@@ -24,44 +19,29 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// assert_eq!(outputs(below), [0, 0, 1, 0, 1, 2]);
     /// ```
     #[track_caller]
-    pub fn flat_map<I, F>(self, function: F) -> Stream<I::Item, FlatMap<P, F>>
+    pub fn flat_map<I, F>(self, function: F) -> Stream<I::Item, Then<P, FlatMap<F>>>
     where
         I: IntoIterator,
         I::Item: Send + 'static,
         F: Fn(T) -> I + Send + Sync + 'static,
     {
-        self.step("flat_map", Location::caller(), |previous| FlatMap { previous, function })
+        self.step("flat_map", Location::caller(), |previous| Then::new(previous, FlatMap(function)))
     }
 }
 
-impl<P, I, F> Chain for FlatMap<P, F>
+impl<T, I, F> Step<T> for FlatMap<F>
 where
-    P: Chain,
     I: IntoIterator,
     I::Item: Send + 'static,
-    F: Fn(P::Out) -> I + Send + Sync + 'static,
+    F: Fn(T) -> I + Send + Sync + 'static,
 {
-    type In = P::In;
     type Out = I::Item;
-    type Time = P::Time;
-    type Feed = P::Feed;
-    type Closed = Edge<Self::Out, Self::Time>;
-
-    fn closed() -> Self::Closed {
-        Edge::new()
-    }
 
     #[inline(always)]
-    fn run<N: Rows<P::In>, E: FnMut(EventTime, I::Item)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
-        self.previous.run(rows, tap, &mut |time, value| {
-            for item in (self.function)(value) {
-                emit(time, item);
-            }
-        });
-    }
-
-    fn watermark(&self) -> Option<WatermarkSpec> {
-        self.previous.watermark()
+    fn apply<E: FnMut(I::Item)>(&self, record: T, mut emit: E) {
+        for item in (self.0)(record) {
+            emit(item);
+        }
     }
 }
 

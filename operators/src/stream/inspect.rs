@@ -3,16 +3,11 @@
 use std::panic::Location;
 
 use super::Stream;
-use crate::EventTime;
-use crate::chain::feed::Rows;
-use crate::chain::{Chain, Edge, Tap, WatermarkSpec};
+use crate::chain::{Chain, Step, Then};
 
-/// The chain of [`Stream::inspect`].
+/// The step of [`Stream::inspect`].
 #[derive(Debug, Clone)]
-pub struct Inspect<P, F> {
-    previous: P,
-    function: F,
-}
+pub struct Inspect<F>(F);
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Calls `function` with every record. After a restart a record may be seen again.
@@ -24,34 +19,20 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// assert_eq!(outputs(printed), [0, 1]);
     /// ```
     #[track_caller]
-    pub fn inspect<F>(self, function: F) -> Stream<T, Inspect<P, F>>
+    pub fn inspect<F>(self, function: F) -> Stream<T, Then<P, Inspect<F>>>
     where
         F: Fn(&T) + Send + Sync + 'static,
     {
-        self.step("inspect", Location::caller(), |previous| Inspect { previous, function })
+        self.step("inspect", Location::caller(), |previous| Then::new(previous, Inspect(function)))
     }
 }
 
-impl<P: Chain, F: Fn(&P::Out) + Send + Sync + 'static> Chain for Inspect<P, F> {
-    type In = P::In;
-    type Out = P::Out;
-    type Time = P::Time;
-    type Feed = P::Feed;
-    type Closed = Edge<Self::Out, Self::Time>;
-
-    fn closed() -> Self::Closed {
-        Edge::new()
-    }
+impl<T: Send + 'static, F: Fn(&T) + Send + Sync + 'static> Step<T> for Inspect<F> {
+    type Out = T;
 
     #[inline(always)]
-    fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
-        self.previous.run(rows, tap, &mut |time, value| {
-            (self.function)(&value);
-            emit(time, value);
-        });
-    }
-
-    fn watermark(&self) -> Option<WatermarkSpec> {
-        self.previous.watermark()
+    fn apply<E: FnMut(T)>(&self, record: T, mut emit: E) {
+        (self.0)(&record);
+        emit(record);
     }
 }

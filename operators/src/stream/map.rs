@@ -3,16 +3,11 @@
 use std::panic::Location;
 
 use super::Stream;
-use crate::EventTime;
-use crate::chain::feed::Rows;
-use crate::chain::{Chain, Edge, Tap, WatermarkSpec};
+use crate::chain::{Chain, Step, Then};
 
-/// The chain of [`Stream::map`].
+/// The step of [`Stream::map`].
 #[derive(Debug, Clone)]
-pub struct Map<P, F> {
-    previous: P,
-    function: F,
-}
+pub struct Map<F>(F);
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Turns every record into another.
@@ -24,33 +19,21 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// assert_eq!(outputs(doubled), [0, 2, 4]);
     /// ```
     #[track_caller]
-    pub fn map<U, F>(self, function: F) -> Stream<U, Map<P, F>>
+    pub fn map<U, F>(self, function: F) -> Stream<U, Then<P, Map<F>>>
     where
         U: Send + 'static,
         F: Fn(T) -> U + Send + Sync + 'static,
     {
-        self.step("map", Location::caller(), |previous| Map { previous, function })
+        self.step("map", Location::caller(), |previous| Then::new(previous, Map(function)))
     }
 }
 
-impl<P: Chain, U: Send + 'static, F: Fn(P::Out) -> U + Send + Sync + 'static> Chain for Map<P, F> {
-    type In = P::In;
+impl<T, U: Send + 'static, F: Fn(T) -> U + Send + Sync + 'static> Step<T> for Map<F> {
     type Out = U;
-    type Time = P::Time;
-    type Feed = P::Feed;
-    type Closed = Edge<Self::Out, Self::Time>;
-
-    fn closed() -> Self::Closed {
-        Edge::new()
-    }
 
     #[inline(always)]
-    fn run<N: Rows<P::In>, E: FnMut(EventTime, U)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
-        self.previous.run(rows, tap, &mut |time, value| emit(time, (self.function)(value)));
-    }
-
-    fn watermark(&self) -> Option<WatermarkSpec> {
-        self.previous.watermark()
+    fn apply<E: FnMut(U)>(&self, record: T, mut emit: E) {
+        emit((self.0)(record));
     }
 }
 

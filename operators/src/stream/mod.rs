@@ -25,7 +25,7 @@ pub use self::inspect::Inspect;
 pub use self::key_by::{FlatKeyBy, KeyBy, KeyedStream, Keying, Keys, KeysBy, KeysOf, Unkeyed};
 pub use self::map::Map;
 pub use self::watermark::{AssignTime, Punctuated};
-pub use crate::chain::{Chain, Edge, FromSource, HasEventTime, TimeDomain, Timed, Untimed};
+pub use crate::chain::{Chain, Edge, FromSource, HasEventTime, Then, TimeDomain, Timed, Untimed};
 
 pub(crate) use self::terminal::ChainOperator;
 
@@ -39,7 +39,7 @@ use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OperatorSpec, Port,
 /// returned; [`boxed`](Stream::boxed) gets there from any chain.
 ///
 /// Only a closed stream can be cloned, that is, consumed twice; so no step ever runs twice unseen. Where the compiler finds no
-/// method `clone`, or says that a `Stream<T, Map<…>>` is not the `Stream<T>` (or [`EventStream<T>`]) that was to be returned or
+/// method `clone`, or says that a `Stream<T, Then<…>>` is not the `Stream<T>` (or [`EventStream<T>`]) that was to be returned or
 /// stored, `.boxed()` before it is what is missing.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct Stream<T, P = Edge<T>> {

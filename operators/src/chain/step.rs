@@ -1,0 +1,49 @@
+//! A chain with one more step.
+
+use super::feed::Rows;
+use super::{Chain, Edge, Tap, WatermarkSpec};
+use crate::EventTime;
+
+/// What a stateless step makes of a record: any number of records, which have its event time. Implemented only here, as
+/// [`Chain`] is.
+pub trait Step<T>: Send + Sync + 'static {
+    /// What it yields.
+    type Out: Send + 'static;
+
+    /// Calls `emit` with what becomes of a record.
+    fn apply<E: FnMut(Self::Out)>(&self, record: T, emit: E);
+}
+
+/// A chain `P` followed by a step.
+#[derive(Debug, Clone)]
+pub struct Then<P, S> {
+    previous: P,
+    step: S,
+}
+
+impl<P, S> Then<P, S> {
+    pub(crate) fn new(previous: P, step: S) -> Self {
+        Then { previous, step }
+    }
+}
+
+impl<P: Chain, S: Step<P::Out>> Chain for Then<P, S> {
+    type In = P::In;
+    type Out = S::Out;
+    type Time = P::Time;
+    type Feed = P::Feed;
+    type Closed = Edge<Self::Out, Self::Time>;
+
+    fn closed() -> Self::Closed {
+        Edge::new()
+    }
+
+    #[inline(always)]
+    fn run<N: Rows<P::In>, E: FnMut(EventTime, S::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
+        self.previous.run(rows, tap, &mut |time, record| self.step.apply(record, |out| emit(time, out)));
+    }
+
+    fn watermark(&self) -> Option<WatermarkSpec> {
+        self.previous.watermark()
+    }
+}
