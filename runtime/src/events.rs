@@ -1,4 +1,4 @@
-//! What the driver is told, and by whom it is woken.
+//! Events for the driver, and the bell that wakes its thread.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl EventSender {
         is_there
     }
 
-    /// Leaves an event to whoever looks into the queue next.
+    /// Sends an event without waking the driver's thread: the next thread that ticks the driver handles it.
     pub(crate) fn leave(&self, event: Event) {
         // The driver outlives the workers; should it be gone, nobody needs to know any more.
         let _ = self.events.send(event);

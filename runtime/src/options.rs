@@ -89,7 +89,7 @@ pub struct Options {
     pub take_over: bool,
 
     /// Continuous mode: how long results may be held under a backlog, so that a key that changes often is passed on once.
-    /// Longer is faster then, and whoever reads the results waits longer. It never delays anything while sources have no
+    /// A longer time is faster then, and results are later. It never delays anything while sources have no
     /// backlog (`Poll::Ready` says that one has), and it counts once on the way: only what comes straight from sources, without
     /// an exchange, is held. `0ms` switches it off.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "100ms", value_name = "TIME"))]

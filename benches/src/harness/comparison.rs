@@ -137,7 +137,7 @@ mod tests {
     use crate::harness::schedule::Load;
 
     #[test]
-    fn the_median_of_the_ratios_is_judged_not_the_ratio_of_the_medians() {
+    fn median_of_ratios_is_judged() {
         let (job, load) =
             (Job { shape: Shape::Map, window: 0, sink_takes: Duration::ZERO }, Load::open(1_000, 0.05));
         let options = Options::default();

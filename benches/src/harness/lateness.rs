@@ -67,7 +67,7 @@ impl Drop for Lateness {
     }
 }
 
-/// Events a second that the generators of so many workers reach together, without an engine.
+/// Events a second that the generators of all partitions reach together, without an engine.
 ///
 /// # Panics
 /// If a generator panics.

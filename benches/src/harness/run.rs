@@ -241,7 +241,7 @@ pub fn on_renoir(job: Job, load: &Load, workers: usize, watch: Watch<'_>) -> Mea
     })
 }
 
-/// Events a second that the generators of a graph reach by themselves, over so many events.
+/// Events a second that the generators of a graph reach by themselves.
 #[must_use]
 pub fn generator_alone(job: Job, load: &Load, workers: usize) -> f64 {
     alone_for(&Setting::new(job, load, workers))

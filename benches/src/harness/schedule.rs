@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_due_at_once_and_what_follows_as_if_there_were_none() {
+    fn burst_is_due_at_once_and_later_events_as_before() {
         for (line, burst) in [(1, 50), (8, 56)] {
             let load = Load { events: 150, line, burst, ..Load::open(1_000, 1.0) };
             let schedule = Schedule::beginning_at(load, 1, Instant::now());

@@ -6,9 +6,8 @@
 //! increases, an activation brings more rows, which saves the same work without a decision.
 //!
 //! A source has a backlog if its last `poll` returned [`Poll::Ready`](tidemill_operators::Poll), also while it pauses
-//! because another worker is behind. While it has, the time
-//! between flushes doubles: up to [`SURE`], and up to the latency budget while doubling the time increases the rows of a
-//! flush by less than half. (Where flushes grow in proportion, waiting longer saves nothing, but holds the watermark back and
+//! because another worker is behind. While it has, the time between flushes doubles: up to [`SURE`], and up to the latency
+//! budget while doubling the time increases the rows of a flush by less than half. (Where flushes grow in proportion, waiting longer saves nothing, but holds the watermark back and
 //! keeps more state open.) Without a backlog the time is zero again. So the policy cannot oscillate further than the backlog,
 //! whose rows were late before they were gathered.
 

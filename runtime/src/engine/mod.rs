@@ -1,6 +1,7 @@
 //! Timely dataflow, in one room: the plan is lowered to a dataflow here, and nothing outside names timely.
 
 mod assigner;
+mod early;
 mod gather;
 mod host;
 mod lower;

@@ -4,13 +4,14 @@
 //! later one go through the steps alone, as if these were an operator of their own, so that neither they nor the source
 //! wait for an epoch that is held up elsewhere.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{Batch, Committed, DynSink, Epoch, Prepared, SinkContext, SinkError, Whose, turn};
 
+use super::early::Early;
 use super::host::{Hosted, enter};
 use crate::control::Control;
 use crate::error::{RunError, Site};
@@ -49,7 +50,7 @@ pub(crate) struct Seat {
     epoch: Epoch,
     rows: u64,
     /// What has come too early, by epoch; the steps have been done.
-    stash: BTreeMap<Epoch, VecDeque<Batch>>,
+    early: Early<Batch>,
     prepared: VecDeque<Epoch>,
     /// Whether the sink has been opened; one that has refused may be in use by another run of the graph.
     opened: bool,
@@ -77,7 +78,7 @@ impl Seat {
             steps,
             epoch: control.resume.first(),
             rows: 0,
-            stash: BTreeMap::new(),
+            early: Early::new(&control, context.worker),
             prepared: VecDeque::new(),
             opened: false,
             closed: false,
@@ -125,15 +126,13 @@ impl Seat {
             return;
         }
         let Some(steps) = &mut self.steps else {
-            self.control.stashed(self.worker, batch.len() as i64);
-            self.stash.entry(epoch).or_default().push_back(batch);
+            self.early.put(epoch, i64::MAX, batch.len(), batch);
             return;
         };
         enter(steps.node);
         steps.batch(0, batch);
         for (_, parcel) in steps.sent() {
-            self.control.stashed(self.worker, parcel.batch.len() as i64);
-            self.stash.entry(epoch).or_default().push_back(parcel.batch);
+            self.early.put(epoch, i64::MAX, parcel.batch.len(), parcel.batch);
         }
         enter(self.node);
     }
@@ -186,8 +185,7 @@ impl Seat {
                 self.control.tell_after_step(Event::Prepared { epoch, rows, sink, worker, prepared });
             }
             self.epoch = self.control.after(epoch);
-            for batch in self.stash.remove(&self.epoch).unwrap_or_default() {
-                self.control.stashed(self.worker, -(batch.len() as i64));
+            for batch in self.early.take(self.epoch) {
                 self.write(batch);
             }
         }

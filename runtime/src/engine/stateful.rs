@@ -5,7 +5,6 @@
 //! followed one epoch at a time. Each output is held by one capability, at the epoch and watermark the operator stands
 //! at; the operator is disconnected from its inputs, so that is all that those below it wait for.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use timely::progress::frontier::MutableAntichain;
 
 use super::Time;
 use super::assigner::Assigner;
+use super::early::Early;
 use super::gather::Gather;
 use super::host::{Alarm, Hosted, enter, receive, waker};
 use super::port::{Port, Seats};
@@ -96,13 +96,6 @@ pub(crate) fn stateful<'scope>(
     edges
 }
 
-/// Batches that wait for their epoch.
-struct Stash {
-    /// The least watermark under which one of them was sent.
-    watermark: i64,
-    batches: VecDeque<Arrived>,
-}
-
 /// A batch, the input on which it came, and its ticket where it is to be observed.
 type Arrived = (usize, Batch, Option<Arc<Ticket>>);
 
@@ -121,7 +114,7 @@ struct Stand {
     epoch: Epoch,
     watermark: EventTime,
     /// What has come too early, by epoch.
-    stash: BTreeMap<Epoch, Stash>,
+    early: Early<Arrived>,
     /// When the operator wants to be called, by the clock.
     wake_at: Option<ProcessingTime>,
     /// Whether it has taken anything since its last flush.
@@ -158,6 +151,7 @@ impl Stand {
         let over = own.into_iter().chain(domains.iter().flatten().copied().filter(|_| own.is_none()));
         let watermark = over.map(start).min().unwrap_or(EventTime::MIN);
         let gather = Gather::new(hosted.control.latency_budget);
+        let early = Early::new(&hosted.control, hosted.worker());
         Stand {
             hosted,
             assigner,
@@ -168,7 +162,7 @@ impl Stand {
             alarm,
             epoch,
             watermark,
-            stash: BTreeMap::new(),
+            early,
             wake_at: None,
             taken: false,
             rows: 0,
@@ -215,11 +209,7 @@ impl Stand {
         if epoch == self.epoch {
             self.work(arrived);
         } else {
-            self.hosted.control.stashed(self.hosted.worker(), arrived.1.len() as i64);
-            let empty = || Stash { watermark: i64::MAX, batches: VecDeque::new() };
-            let stash = self.stash.entry(epoch).or_insert_with(empty);
-            stash.watermark = stash.watermark.min(time.watermark);
-            stash.batches.push_back(arrived);
+            self.early.put(epoch, time.watermark, arrived.1.len(), arrived);
         }
     }
 
@@ -404,7 +394,7 @@ impl Stand {
     fn move_watermark(&mut self, frontiers: &Frontiers) {
         let watermark = match &mut self.assigner {
             Some(assigner) => {
-                let (watermark, look_again) = assigner.watermark(!self.stash.is_empty());
+                let (watermark, look_again) = assigner.watermark(!self.early.is_empty());
                 if let Some(delay) = look_again {
                     self.alarm.after(self.hosted.control.clock.now(), delay);
                 }
@@ -425,11 +415,11 @@ impl Stand {
         let of_input = |(domain, frontier): (&Option<DomainId>, &MutableAntichain<Time>)| {
             let domain = (*domain)?;
             let frontier = frontier.frontier();
-            let waiting = self.stash.values().map(|stash| stash.watermark);
+            let waiting = self.early.watermarks();
             match frontier.iter().any(|t| t.epoch <= self.epoch.0) {
                 true => {
                     let least = frontier.iter().map(|t| t.watermark).chain(waiting).min().map(EventTime)?;
-                    let is_idle = self.joins.is_some() && self.stash.is_empty() && ledger.is_idle(domain);
+                    let is_idle = self.joins.is_some() && self.early.is_empty() && ledger.is_idle(domain);
                     Some((least, is_idle))
                 }
                 false => Some(ledger.end_of_interval(domain, self.epoch)),
@@ -505,8 +495,7 @@ impl Stand {
         if self.continuous() {
             self.serve_timer(now);
         }
-        for arrived in self.stash.remove(&self.epoch).map(|s| s.batches).unwrap_or_default() {
-            self.hosted.control.stashed(self.hosted.worker(), -(arrived.1.len() as i64));
+        for arrived in self.early.take(self.epoch) {
             self.work(arrived);
         }
     }

@@ -84,7 +84,7 @@ pub(crate) struct PartitionMark {
     pub(crate) seen: Option<ProcessingTime>,
 }
 
-/// What travels with an announced batch, to whoever observes it.
+/// What travels with an announced batch to the operators that observe it.
 pub(crate) trait Announced {
     /// The partition of the batch, as its rows carry it.
     fn origin(&self) -> u32;

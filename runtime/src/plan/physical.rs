@@ -264,3 +264,84 @@ impl Planner<'_> {
         crosses(input, self.workers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidemill_operators::testing::{nowhere, numbers};
+    use tidemill_operators::{EventTime, Graph, tumbling};
+
+    use super::*;
+
+    /// What the nodes of a graph run as.
+    fn planned(graph: &Graph, mode: Mode, workers: usize) -> Vec<&'static str> {
+        let layout = Arc::new(Layout::of(graph.name(), graph.nodes()));
+        let plan = Plan::new(&layout, mode, workers, &BTreeSet::new());
+        let words = |node: &Node| match plan.runs(node.id).unwrap() {
+            Runs::Source(PlannedSource { announces: Some(_), .. }) => "announcing source",
+            Runs::Source(_) => "source",
+            Runs::Stateless => "stateless",
+            Runs::Stateful(_) => "stateful",
+            Runs::OnePhase(it) if it.sinks.is_empty() => "one phase",
+            Runs::OnePhase(_) => "one phase and sink",
+            Runs::TwoPhases(it) if it.sinks.is_empty() => "two phases",
+            Runs::TwoPhases(_) => "two phases and sink",
+            Runs::Sink { steps: None } => "sink",
+            Runs::Sink { steps: Some(_) } => "steps and sink",
+            Runs::Inside => "inside",
+        };
+        layout.nodes.iter().map(words).collect()
+    }
+
+    #[test]
+    fn sink_runs_inside_operator_that_writes_all_of_it() {
+        let count = |per_worker: bool| {
+            let graph = Graph::new("count");
+            let counts = numbers(&graph, 3).key_by(|n| *n).count().update();
+            match per_worker {
+                true => counts.sink_per_worker(|_| Ok(nowhere())),
+                false => counts.sink(nowhere()),
+            }
+            graph
+        };
+        let of = |per_worker, workers| planned(&count(per_worker), Mode::MicroBatch, workers);
+        assert_eq!(of(false, 1), ["source", "one phase and sink", "inside"]);
+        assert_eq!(of(true, 1), ["source", "one phase and sink", "inside"]);
+        assert_eq!(of(true, 2), ["source", "two phases and sink", "inside"]);
+        // The one sink is on the first worker.
+        assert_eq!(of(false, 2), ["source", "two phases", "sink"]);
+    }
+
+    #[test]
+    fn steps_run_inside_sink_that_is_on_their_worker() {
+        let mapped = |per_worker: bool| {
+            let graph = Graph::new("mapped");
+            let mapped = numbers(&graph, 3).map(|n| n + 1);
+            match per_worker {
+                true => mapped.sink_per_worker(|_| Ok(nowhere())),
+                false => mapped.sink(nowhere()),
+            }
+            graph
+        };
+        let of = |per_worker, workers| planned(&mapped(per_worker), Mode::MicroBatch, workers);
+        assert_eq!(of(true, 2), ["source", "inside", "steps and sink"]);
+        assert_eq!(of(false, 1), ["source", "inside", "steps and sink"]);
+        assert_eq!(of(false, 2), ["source", "stateless", "sink"]);
+    }
+
+    #[test]
+    fn sources_announce_where_workers_share_a_watermark() {
+        let graph = Graph::new("windows");
+        numbers(&graph, 3)
+            .with_watermark(|n| EventTime(*n as i64), Duration::ZERO)
+            .window(tumbling(Duration::from_secs(1)))
+            .count()
+            .append()
+            .sink(nowhere());
+        let source = |mode, workers| planned(&graph, mode, workers)[0];
+        assert_eq!(source(Mode::Continuous, 2), "announcing source");
+        assert_eq!(source(Mode::Continuous, 1), "source");
+        assert_eq!(source(Mode::MicroBatch, 2), "source");
+    }
+}
