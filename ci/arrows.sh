@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The crates depend on each other in one direction, their modules too, and timely is named in two of them only.
+# The crates depend on each other in one direction, their modules too, and timely is named in engine/ only (tables will be
+# the second place).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tree() { cargo tree --locked --edges normal --prefix none "$@" | awk '{print $1}' | sort -u; }

@@ -61,8 +61,8 @@ pub trait Operator: 'static {
         Ok(())
     }
 
-    /// Nothing more to take right now. In continuous mode this is the moment to hand over what was gathered; it comes
-    /// after every activation, so nothing waits for more input. In micro-batch it comes at the end of the epoch.
+    /// Emit what was gathered. In continuous mode this comes at the end of an activation; while a source has a backlog and
+    /// flushes are costly, later, by at most the latency budget of the query. In micro-batch it comes at the end of the epoch.
     fn flush(&mut self, _context: &mut Context) -> Result<(), OperatorError> {
         Ok(())
     }

@@ -76,7 +76,7 @@ pub(crate) struct Control {
     failure: Mutex<Option<RunError>>,
     data_available: AtomicBool,
     /// Micro-batch: whether workers tick the driver after a step that has sent events.
-    serves_after_step: AtomicBool,
+    workers_tick: AtomicBool,
     /// Micro-batch: the earliest processing-time timer.
     timer: AtomicI64,
     /// Continuous, under a driver that steps: when operators want to be called, for whoever moves the clock.
@@ -169,7 +169,7 @@ impl Control {
             cancellation: Cancellation::new(),
             failure: Mutex::new(None),
             data_available: AtomicBool::new(false),
-            serves_after_step: AtomicBool::new(false),
+            workers_tick: AtomicBool::new(false),
             timer: AtomicI64::new(i64::MAX),
             timers: spec.stepped.then(Mutex::default),
             queued: counters(spec.workers),
@@ -191,19 +191,19 @@ impl Control {
 
     /// Tells the driver something that has time until the end of the worker's step, if workers then tick the driver.
     pub(crate) fn tell_after_step(&self, event: Event) {
-        if !self.serves_after_step() {
+        if !self.workers_tick() {
             return self.tell(event);
         }
         turn::point("control.tell");
-        self.events.leave(event);
+        self.events.send_without_waking(event);
     }
 
-    pub(crate) fn serves_after_step(&self) -> bool {
-        self.serves_after_step.load(Ordering::Relaxed)
+    pub(crate) fn workers_tick(&self) -> bool {
+        self.workers_tick.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_serves_after_step(&self, serves: bool) {
-        self.serves_after_step.store(serves, Ordering::Relaxed);
+    pub(crate) fn let_workers_tick(&self, serves: bool) {
+        self.workers_tick.store(serves, Ordering::Relaxed);
     }
 
     // ---- how a query ends ----

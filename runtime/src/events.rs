@@ -14,7 +14,7 @@ use crate::checkpoint::records::FileRef;
 use crate::error::RunError;
 use crate::sim;
 
-/// What workers tell the driver.
+/// What the driver learns from workers, the saver, sources and the user's handle.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A source has read all that was planned for an epoch on a worker, or (continuous) has left it. For each
@@ -38,7 +38,7 @@ pub(crate) enum Event {
     Failed(RunError),
     /// A worker has ended.
     WorkerDone,
-    /// The query has failed, or is to stop.
+    /// Something that the driver looks at by itself has changed: a failure, a stop, an idle source, a timer.
     Wake,
 }
 
@@ -81,7 +81,7 @@ impl EventSender {
     }
 
     /// Sends an event without waking the driver's thread: the next thread that ticks the driver handles it.
-    pub(crate) fn leave(&self, event: Event) {
+    pub(crate) fn send_without_waking(&self, event: Event) {
         // The driver outlives the workers; should it be gone, nobody needs to know any more.
         let _ = self.events.send(event);
     }

@@ -28,7 +28,7 @@ use crate::error::Site;
 use crate::ledger::{DomainSpec, PartitionMark};
 use crate::numbers::Numbers;
 use crate::options::Options;
-use crate::plan::{Layout, from_origin, keeper_of, origin};
+use crate::plan::{Layout, from_origin, origin, stateful_operator_of};
 use crate::saver::Saver;
 use crate::user_code::code_of;
 
@@ -277,7 +277,7 @@ fn operators(layout: &Layout, options: &Options) -> BTreeMap<String, OperatorRec
     stateful
         .map(|node| {
             let Site { operator, location } = Site::of(node);
-            let state_type = keeper_of(node, place).map(|it| it.state_type()).unwrap_or_default();
+            let state_type = stateful_operator_of(node, place).map(|it| it.state_type()).unwrap_or_default();
             let settings = recorded(&node.settings);
             let (key, value) = shapes_of(node);
             let record =

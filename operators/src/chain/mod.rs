@@ -100,7 +100,7 @@ pub trait Chain: Send + Sync + 'static {
     /// Pushes every row through all steps.
     fn run<N: Rows<Self::In>, E: FnMut(EventTime, Self::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E);
 
-    /// The chain that follows.
+    /// What remains of the chain once it is closed.
     #[doc(hidden)]
     fn closed() -> Self::Closed;
 
@@ -153,7 +153,7 @@ impl WatermarkSpec {
     }
 }
 
-/// The end of a chain that has no steps yet: the rows of an edge as they are.
+/// The beginning of a chain at an edge: its rows as they are.
 #[derive(Debug)]
 pub struct Edge<T, M = Untimed>(PhantomData<fn() -> (T, M)>);
 
@@ -189,7 +189,7 @@ impl<T: Send + 'static, M: TimeDomain> Chain for Edge<T, M> {
     }
 }
 
-/// The end of a chain that begins at a source: the records as its reader gives them.
+/// The beginning of a chain at a source: the records as its reader gives them.
 pub struct FromSource<S>(PhantomData<fn() -> S>);
 
 impl<S> FromSource<S> {

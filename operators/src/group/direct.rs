@@ -1,4 +1,4 @@
-//! Aggregation with one worker: chain, late test, state and results in one operator, one loop.
+//! The intake of an aggregation with one worker: chain, late test and state in one loop.
 //!
 //! Output 0: results. Output 1: late rows. State: the accumulators.
 
@@ -9,7 +9,7 @@ use either::Either;
 
 use super::ahead::Ahead;
 use super::emission::{Emission, Shape};
-use super::holder::Takes;
+use super::holder::Intake;
 use super::{Front, Late, Outbox};
 use crate::arrival;
 use crate::chain::feed::{Rows, incoming};
@@ -107,7 +107,7 @@ where
     }
 }
 
-impl<P, Y, A, S, Z> Takes<Y::Key, A, S, Z> for Direct<P, Y>
+impl<P, Y, A, S, Z> Intake<Y::Key, A, S, Z> for Direct<P, Y>
 where
     P: Chain,
     Y: Keying<P::Out>,

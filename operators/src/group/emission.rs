@@ -1,4 +1,4 @@
-//! When an aggregation says what: the part that the one-worker and the merging operator share.
+//! The state of an aggregation, and when its results are emitted.
 //!
 //! - append: a window once, when the watermark closes it;
 //! - update: what has changed, at the end of the epoch (micro-batch), of the activation or of an interval (continuous);

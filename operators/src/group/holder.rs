@@ -6,7 +6,7 @@ use crate::state::GroupState;
 use crate::{Aggregate, Batch, Context, Key, KeyGroup, Operator, OperatorError, SnapshotWriter};
 
 /// What comes into an aggregation.
-pub(super) trait Takes<K, A: Aggregate, S, Z>: Send + 'static {
+pub(super) trait Intake<K, A: Aggregate, S, Z>: Send + 'static {
     /// Adds the rows of a batch to the state.
     fn take(
         &mut self,
@@ -16,6 +16,7 @@ pub(super) trait Takes<K, A: Aggregate, S, Z>: Send + 'static {
     ) -> Result<(), OperatorError>;
 }
 
+/// An aggregation by keys `K` with aggregate `A`, state `S`, and results of the shape `Z`.
 pub(super) struct Holder<I, K, A: Aggregate, S, Z> {
     intake: I,
     emission: Emission<K, A, S, Z>,
@@ -29,7 +30,7 @@ impl<I, K, A: Aggregate, S, Z> Holder<I, K, A, S, Z> {
 
 impl<I, K, A, S, Z> Operator for Holder<I, K, A, S, Z>
 where
-    I: Takes<K, A, S, Z>,
+    I: Intake<K, A, S, Z>,
     K: Key,
     A: Aggregate,
     S: GroupState<K, A>,

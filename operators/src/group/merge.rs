@@ -1,11 +1,11 @@
-//! The second phase of an aggregation: takes what the workers have aggregated of the keys that this one holds.
+//! The intake of the second phase of an aggregation: takes what the workers have aggregated of the keys that this one holds.
 //!
 //! Output 0: results. State: the accumulators. Nothing is late here: a worker sends a partial under a watermark that has
-//! not yet closed its windows, so this operator cannot have closed them either.
+//! not yet closed its windows, so the worker that holds the keys cannot have closed them either.
 
 use super::Partial;
 use super::emission::{Emission, Shape};
-use super::holder::Takes;
+use super::holder::Intake;
 use crate::arrival;
 use crate::buffers::give_back;
 use crate::state::{GroupState, Reach};
@@ -13,7 +13,7 @@ use crate::{Aggregate, Batch, Context, EventTime, Key, OperatorError, rows};
 
 pub(super) struct Merge;
 
-impl<K, A, S, Z> Takes<K, A, S, Z> for Merge
+impl<K, A, S, Z> Intake<K, A, S, Z> for Merge
 where
     K: Key,
     A: Aggregate,

@@ -1,7 +1,7 @@
 //! Aggregation by key, or of all records: of everything seen so far, or by window.
 //!
 //! With several workers it runs in two phases: each worker aggregates its own records ([`local`]), and what comes of
-//! that goes to the worker that holds the key ([`merge`]). With one worker both are one operator ([`direct`]). The
+//! that goes to the worker that holds the key ([`merge`]). With one worker both are one operator ([`direct`]). The operator that holds the accumulators is [`holder`]. The
 //! chain of steps in front of the aggregation is fused into the first phase, so no batch is made in between.
 
 mod ahead;
@@ -44,7 +44,7 @@ pub(crate) struct Partial<K, S, A> {
     acc: A,
 }
 
-/// The records of a keyed stream, and how their keys are taken: what both first phases run on.
+/// The records of a keyed stream, and how their keys are taken: what `Local` and `Direct` run on.
 pub(crate) struct Front<P, Y> {
     chain: P,
     keying: Y,

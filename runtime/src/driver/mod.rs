@@ -1,9 +1,9 @@
 //! Decides where an epoch ends and when it is committed.
 //!
 //! A state machine that is told events and looked at from time to time ([`Driver::tick`]): on its own thread in a
-//! running query, by hand in a test. Micro-batch: when the trigger is due and there is something to read, an epoch is
+//! running query, or by a worker after a step ([`shared`]); by hand in a test. Micro-batch: when the trigger is due and there is something to read, an epoch is
 //! planned; when everybody has prepared it, it is committed. Continuous: an epoch is called every interval; the rest is
-//! the same. Epochs are committed in order, each when every sink has prepared it: the commit frontier is the least over
+//! the same. Epochs are committed in order, each when every sink has prepared it and, with a checkpoint, every worker has saved its state: the commit frontier is the least over
 //! all that must be safe.
 
 mod flight;
@@ -472,7 +472,7 @@ impl Driver {
         let wanted = gives_up || timer.is_some_and(|at| at <= now);
         let has_planned = self.plan(now, wanted)?;
         let took = self.control.clock.now().since(now);
-        self.control.set_serves_after_step(self.keeper.is_none() && took <= QUICK);
+        self.control.let_workers_tick(self.keeper.is_none() && took <= QUICK);
         if has_planned {
             self.asked = ASK_AGAIN.0;
             return self.tick_micro_batch(now);

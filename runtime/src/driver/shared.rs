@@ -30,7 +30,7 @@ pub(crate) struct SharedDriver {
     layout: Arc<Layout>,
     progress: Arc<Mutex<Progress>>,
     /// Whether workers ever tick it.
-    serves: bool,
+    workers_may_tick: bool,
 }
 
 struct State {
@@ -43,9 +43,9 @@ struct State {
 impl SharedDriver {
     pub(crate) fn new(driver: Driver, events: EventQueue, progress: Arc<Mutex<Progress>>) -> SharedDriver {
         let (control, layout) = (Arc::clone(&driver.control), Arc::clone(&driver.layout));
-        let serves = driver.options.mode == Mode::MicroBatch && driver.keeper.is_none();
+        let workers_may_tick = driver.options.mode == Mode::MicroBatch && driver.keeper.is_none();
         let state = State { driver: Some(driver), asleep_until: ProcessingTime(i64::MIN) };
-        SharedDriver { state: Mutex::new(state), events, control, layout, progress, serves }
+        SharedDriver { state: Mutex::new(state), events, control, layout, progress, workers_may_tick }
     }
 
     /// Does something with the driver, unless it has been taken.
@@ -78,8 +78,8 @@ impl SharedDriver {
 
     /// Ticks the driver on a worker's thread, between two steps, if there are events.
     pub(crate) fn after_step(&self) {
-        while self.serves && !self.events.is_empty() {
-            if !self.control.serves_after_step() {
+        while self.workers_may_tick && !self.events.is_empty() {
+            if !self.control.workers_tick() {
                 return self.control.events.ring();
             }
             // Whoever holds the lock looks for events after it has released it: either it finds these, or the lock is free here.

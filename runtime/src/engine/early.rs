@@ -27,7 +27,7 @@ impl<T> Early<T> {
         Early { control: Arc::clone(control), worker, epochs: BTreeMap::new() }
     }
 
-    /// Keeps a batch with that number of rows until its epoch begins.
+    /// Keeps a batch with that number of rows until its epoch begins. A sink has no watermark and passes `i64::MAX`.
     pub(super) fn put(&mut self, epoch: Epoch, watermark: i64, rows: usize, batch: T) {
         let rows = rows as i64;
         self.control.stashed(self.worker, rows);

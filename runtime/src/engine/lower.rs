@@ -21,7 +21,9 @@ use super::stateless::{Edge, copies, stateless};
 use super::turns::Rounds;
 use crate::control::Control;
 use crate::error::{RunError, Site};
-use crate::plan::{Layout, Plan, PlannedSink, PlannedSource, Runs, Stateful, Watermarks, keeper_of};
+use crate::plan::{
+    Layout, Plan, PlannedSink, PlannedSource, Runs, Stateful, Watermarks, stateful_operator_of,
+};
 
 /// Builds the dataflow of one worker.
 pub(super) fn lower<'scope>(
@@ -75,7 +77,7 @@ impl<'scope> Building<'_, 'scope> {
         let memory = self.control.memory.get(self.worker);
         let mut by_uid: BTreeMap<&str, (&Node, Box<dyn Operator>)> = BTreeMap::new();
         for node in &self.layout.nodes {
-            if let Some(mut operator) = keeper_of(node, place) {
+            if let Some(mut operator) = stateful_operator_of(node, place) {
                 operator.track();
                 by_uid.insert(node.uid(), (node, operator));
             }

@@ -54,7 +54,7 @@ impl Layout {
                     local.0.insert(node.id);
                     way.0.insert(node.id, 1);
                 }
-                // What comes out of an aggregation has been exchanged.
+                // What comes out of an aggregation counts as exchanged, also with one worker.
                 NodeKind::Grouped(_) => local = (BTreeSet::new(), true),
                 _ => {}
             }

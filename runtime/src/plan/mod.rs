@@ -2,7 +2,7 @@
 //!
 //! [`Layout`] is what follows from the graph alone. [`Plan`] is what it becomes for a run, in a mode, with a number of workers,
 //! from a commit: which node is an operator of its own, which runs inside another, what is exchanged. `engine/` builds
-//! what the plan says and decides nothing; nothing here knows timely.
+//! what the plan says; nothing here knows timely.
 
 mod layout;
 mod origin;
@@ -11,5 +11,5 @@ mod physical;
 pub(crate) use self::layout::Layout;
 pub(crate) use self::origin::{from_origin, is_sliced, origin, placement};
 pub(crate) use self::physical::{
-    Assigns, Plan, PlannedSink, PlannedSource, Runs, Stateful, Watermarks, keeper_of,
+    Assigns, Plan, PlannedSink, PlannedSource, Runs, Stateful, Watermarks, stateful_operator_of,
 };

@@ -29,7 +29,7 @@ pub(crate) enum Runs {
     OnePhase(Stateful),
     /// An aggregation in two operators; the sinks are those of the second.
     TwoPhases(Stateful),
-    /// An operator that writes, and runs the steps of that node before.
+    /// An operator that writes; it first runs the steps of that node.
     Sink { steps: Option<NodeId> },
     /// Inside the operator of another node.
     Inside,
@@ -140,7 +140,7 @@ fn crosses(input: &Input, workers: usize) -> bool {
 }
 
 /// The operator of a node that keeps its state.
-pub(crate) fn keeper_of(node: &Node, place: Place) -> Option<Box<dyn Operator>> {
+pub(crate) fn stateful_operator_of(node: &Node, place: Place) -> Option<Box<dyn Operator>> {
     match &node.kind {
         NodeKind::Operator(spec) if spec.stateful => Some((spec.make)(place)),
         NodeKind::Grouped(spec) if place.workers == 1 => Some((spec.direct)(place)),
