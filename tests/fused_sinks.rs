@@ -137,7 +137,8 @@ fn a_sink_is_handed_half_a_batch_at_a_time_though_it_keeps_their_memory() {
         let graph = Graph::new("pieces");
         let seen = Seen::default();
         wide(&graph).flat_map(|n| [n.to_string(), "more".to_owned()]).sink(Keeper::new(&seen));
-        run_well(&graph, options(mode, 1).with_feeds_from(0));
+        // One epoch at a time: rows that come before their epoch are kept as whole batches.
+        run_well(&graph, options(mode, 1).with_feeds_from(0).with_max_in_flight(1));
         assert_eq!(seen.rows().len(), 2 * RECORDS as usize);
         assert_eq!(seen.largest(), 65_536 / size_of::<String>());
     }
