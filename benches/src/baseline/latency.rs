@@ -197,8 +197,8 @@ fn windowed_count(events: StreamVec<'_, u64, Event>, size: u64, recorder: Rc<Ref
     });
 }
 
-/// Splits lines and counts their words: first those of an activation's lines, by whoever reads them, then, at the owner
-/// of each word, all; and measures every count.
+/// Splits lines and counts their words: those of an activation's lines on the worker that reads them, then all of them on
+/// the worker that owns the word. Measures every count.
 fn word_count(lines: StreamVec<'_, u64, String>, recorder: Rc<RefCell<Recorder>>) {
     let parts = lines.unary::<Words, _, _, _>(Pipeline, "Split", |_, _| {
         let mut table = hashbrown::HashMap::<String, u64, FixedState>::with_hasher(FixedState::with_seed(1));

@@ -109,7 +109,7 @@ impl Schedule {
     /// Begins a little later than now, so that workers have time to start.
     ///
     /// # Panics
-    /// If there are so many events that their stamps are beyond what 64 bits hold in nanoseconds; if a line's length is
+    /// If the last event is due later than 64 bits of nanoseconds can say; if a line's length is
     /// no power of two, or lines are combined with `prefill`.
     #[must_use]
     pub fn begin(load: Load, partitions: usize) -> Schedule {

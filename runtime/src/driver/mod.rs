@@ -1,10 +1,10 @@
 //! Decides where an epoch ends and when it is committed.
 //!
-//! A state machine that is told events and looked at from time to time ([`Driver::tick`]): on its own thread in a
-//! running query, or by a worker after a step ([`shared`]); by hand in a test. Micro-batch: when the trigger is due and there is something to read, an epoch is
-//! planned; when everybody has prepared it, it is committed. Continuous: an epoch is called every interval; the rest is
-//! the same. Epochs are committed in order, each when every sink has prepared it and, with a checkpoint, every worker has saved its state: the commit frontier is the least over
-//! all that must be safe.
+//! A state machine that gets events and is ticked from time to time ([`Driver::tick`]): on its own thread in a running query,
+//! or by a worker after a step ([`shared`]); by hand in a test. Micro-batch: when the trigger is due and there is something to
+//! read, an epoch is planned; when every sink has prepared it, it is committed. Continuous: an epoch is called every interval;
+//! the rest is the same. Epochs are committed in order, each when every sink has prepared it and, with a checkpoint, every
+//! worker has saved its state.
 
 mod flight;
 mod keeper;

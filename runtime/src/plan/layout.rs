@@ -21,7 +21,8 @@ pub(crate) struct Layout {
     domains: Vec<Option<DomainId>>,
     /// What each domain comes from.
     pub(super) specs: Vec<DomainSpec>,
-    /// For each node, the sources whose rows reach it with their partition known, on so many ways; and whether others do.
+    /// For each node, the sources whose rows reach it with their partition known, each with the number of its ways; and whether rows of others
+    /// come.
     reach: Vec<(BTreeMap<NodeId, usize>, bool)>,
     /// For each node, the sources that reach it without leaving the worker; `None` if anything comes from elsewhere.
     local_sources: Vec<(BTreeSet<NodeId>, bool)>,

@@ -63,9 +63,9 @@ struct Arguments {
     /// Events that are due in the first so many seconds are not in the figures.
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
-    /// In the middle of the run so many events are due at once. Runs continuous and micro-batch asap by turns, as many
-    /// rounds as --compare says, and prints how long each takes until all of them are shown, and until those due later
-    /// are answered within 10 us again.
+    /// Makes this number of events due at once in the middle of the run. Runs continuous and micro-batch asap by turns, as
+    /// many rounds as --compare says. Prints how long each takes until all of them are shown, and until later events are
+    /// answered within 10 us again.
     #[arg(long, value_name = "EVENTS")]
     burst: Option<u64>,
     /// Each call of the sink takes so long, asleep, as one that waits for a disk: for --engine tidemill.
