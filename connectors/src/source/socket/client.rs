@@ -1,146 +1,56 @@
 //! Lines from a server that this source connects to.
 
 use std::net::{TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError, SourceLog};
+use tidemill_operators::SourceError;
 
-use super::lines::{Lines, Stopped, fail, read_lines};
-use super::{OnDisconnect, Outlet, Slot, SocketReader, Stopper, address, spawn};
-use crate::lock;
-use crate::source::BadRecords;
+use super::lines::{Stopped, fail, read_lines};
+use super::source::{Launch, Settings, Side, SocketSource};
+use super::{OnDisconnect, Outlet, Stopper, address, spawn};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A source of the lines that a TCP server sends, without their terminators (LF or CRLF). One partition; what has
-/// been read cannot be read again.
-///
-/// A line is what ends with LF or CRLF; an empty one is a record too. A line is bad if it is not UTF-8 (unless the source is
-/// [`lossy`](SocketSource::lossy)), if it is longer than [`max_line`](SocketSource::max_line), or if the connection ends before it does:
-/// that may be half of what a peer was writing when it died. A bad line fails the query, or is left out and counted, as
-/// [`on_bad_record`](SocketSource::on_bad_record) says, and never enters a journal. [`json`](crate::ParseLines::json) reads
-/// lines as JSON.
-///
-/// Lines that wait for the query take at most 4 MiB, or one longer line, over all peers; lines of more than 16 KiB that are
-/// still being read take as much again, and each peer a thread and 16 KiB. When that is full, no more is read, which slows the
-/// peers.
-///
-/// With a checkpoint it wants `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and what is
-/// not there yet when the process is killed, is gone, and the peer does not know: there is no acknowledgement in plain
-/// lines.
-///
-/// ```no_run
-/// use std::time::Duration;
-/// use tidemill_connectors::{OnDisconnect, socket};
-///
-/// let lines = socket("localhost:9999").on_disconnect(OnDisconnect::Reconnect { after: Duration::from_secs(1) });
-/// ```
-pub struct SocketSource {
+/// The side that connects.
+pub struct Client {
     address: String,
-    on_disconnect: OnDisconnect,
-    lines: Lines,
-    slot: Mutex<Slot>,
 }
 
-/// A source that connects to `address`, a host and a port as in `localhost:9999` or `[::1]:9999`, when the query starts;
-/// what is no such address is refused before anything runs. When the server closes the connection, the stream ends.
+/// A [`SocketSource`] that connects to `address`, a host and a port as in `localhost:9999` or `[::1]:9999`, when the query
+/// starts; what is no such address is refused before anything runs. When the server closes the connection, the stream ends.
 pub fn socket(address: impl Into<String>) -> SocketSource {
-    SocketSource {
-        address: address.into(),
-        on_disconnect: OnDisconnect::End,
-        lines: Lines::default(),
-        slot: Mutex::default(),
-    }
+    SocketSource::new(Client { address: address.into() }, OnDisconnect::End)
 }
 
-impl SocketSource {
-    /// What to do when the server closes the connection; [`OnDisconnect::End`] unless said.
-    #[must_use]
-    pub fn on_disconnect(mut self, what: OnDisconnect) -> Self {
-        self.on_disconnect = what;
-        self
-    }
-
-    /// Sets how many bytes a line may have, without its end: 1 MiB by default. A longer one is bad.
-    #[must_use]
-    pub fn max_line(mut self, bytes: usize) -> Self {
-        self.lines.max = bytes;
-        self
-    }
-
-    /// Sets what becomes of a bad line: by default it fails the query.
-    ///
-    /// `.json().on_bad_record(…)` sets it too, for the lines as for the records.
-    #[must_use]
-    pub fn on_bad_record(mut self, what: BadRecords) -> Self {
-        self.lines.skip = what == BadRecords::Skip;
-        self
-    }
-
-    /// Replaces bytes that are not UTF-8 by U+FFFD; no line is bad for them.
-    #[must_use]
-    pub fn lossy(mut self) -> Self {
-        self.lines.lossy = true;
-        self
-    }
-
-    fn launch(&self, outlet: Outlet, stopper: Arc<Stopper>) -> Result<(), SourceError> {
-        let (address, on_disconnect, lines) = (self.address.clone(), self.on_disconnect, self.lines);
-        let run = move |outlet: &Outlet| run(&address, on_disconnect, lines, outlet, &stopper);
-        spawn("tidemill-socket", outlet, run)
-    }
-}
-
-impl Source for SocketSource {
-    type Item = String;
-    type Offset = u64;
-    type Reader = SocketReader;
-
+impl Side for Client {
     fn describe(&self) -> String {
         format!("socket {}", self.address)
     }
 
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
-        address::check(&self.address)?;
-        Ok(0)
-    }
-
-    /// It keeps nothing; but this is called before anything else, also where a query goes on.
-    fn keep(&self, _log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
+    fn check(&self) -> Result<(), SourceError> {
         address::check(&self.address)
     }
 
-    fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {
-        lock(&self.slot).begin(|outlet, stopper| self.launch(outlet, stopper))
-    }
-
-    fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
-        let most = from.saturating_add(limits.records());
-        Ok(lock(&self.slot).latest(*from).min(most))
-    }
-
-    fn open(&self, _partition: u32, from: &u64, context: ReaderContext) -> Result<SocketReader, SourceError> {
-        lock(&self.slot).open(self.describe(), *from, context, |outlet, stopper| self.launch(outlet, stopper))
-    }
-
-    fn skip_bad_records(&mut self, skip: bool) {
-        self.lines.skip = skip;
+    fn launch(&self, with: Launch) -> Result<(), SourceError> {
+        let Launch { settings, outlet, stopper } = with;
+        let address = self.address.clone();
+        spawn("tidemill-socket", outlet, move |outlet| run(&address, settings, outlet, &stopper))
     }
 }
 
-fn run(address: &str, on_disconnect: OnDisconnect, lines: Lines, outlet: &Outlet, stopper: &Stopper) {
+fn run(address: &str, settings: Settings, outlet: &Outlet, stopper: &Stopper) {
     while !stopper.is_stopped() {
         let why = match connect(address, stopper) {
             Ok(Some(stream)) => {
-                let why = read_lines(&stream, address, lines, outlet);
+                let why = read_lines(&stream, address, settings.lines, outlet);
                 stopper.remove(0);
                 why
             }
             Ok(None) => return,
             Err(error) => Stopped::Failed(SourceError::io(format!("cannot connect to {address}"), error)),
         };
-        match (why, on_disconnect) {
+        match (why, settings.on_disconnect) {
             // A new connection does not make a bad line a good one.
             (Stopped::Failed(error @ SourceError::BadRecord { .. }), _) => return fail(outlet, error),
             (Stopped::Unwanted, _) | (Stopped::Closed, OnDisconnect::End) => return,
@@ -176,6 +86,8 @@ fn connect(address: &str, stopper: &Stopper) -> std::io::Result<Option<Arc<TcpSt
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
+
+    use tidemill_operators::{PlanLimits, Source};
 
     use super::*;
     use crate::source::testing::Drive;

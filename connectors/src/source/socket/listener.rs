@@ -2,15 +2,15 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError};
+use tidemill_operators::SourceError;
 
-use super::lines::{Lines, Stopped, fail, read_lines};
-use super::{OnDisconnect, Outlet, Slot, SocketReader, Stopper, spawn};
+use super::lines::{Stopped, fail, read_lines};
+use super::source::{Launch, Settings, Side, SocketSource};
+use super::{OnDisconnect, Outlet, Stopper, spawn};
 use crate::lock;
-use crate::source::BadRecords;
 
 /// For how long no peer is accepted after one could not be.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -19,18 +19,19 @@ const REPORT: Duration = Duration::from_secs(60);
 /// How many file descriptors are left to the rest of the process, for a checkpoint's files say.
 const SPARE: usize = 16;
 
-/// A source of the lines that peers send who connect to it, without their terminators (LF or CRLF). The lines of one
-/// peer stay in order; those of several are merged as they come. One partition; nothing can be read again.
+/// A [`SocketSource`] to which peers connect.
+pub type ListenerSource = SocketSource<Listener>;
+
+/// The side that is connected to.
+pub struct Listener {
+    listener: Arc<TcpListener>,
+    address: SocketAddr,
+}
+
+/// A [`SocketSource`] that listens at `address`, as `0.0.0.0:9999`.
 ///
-/// A line is what ends with LF or CRLF; an empty one is a record too. A line is bad if it is not UTF-8 (unless the source is
-/// [`lossy`](ListenerSource::lossy)), if it is longer than [`max_line`](ListenerSource::max_line), or if the connection ends before it does:
-/// that may be half of what a peer was writing when it died. A bad line fails the query, or is left out and counted, as
-/// [`on_bad_record`](ListenerSource::on_bad_record) says, and never enters a journal. [`json`](crate::ParseLines::json) reads
-/// lines as JSON.
-///
-/// Lines that wait for the query take at most 4 MiB, or one longer line, over all peers; lines of more than 16 KiB that are
-/// still being read take as much again, and each peer a thread and 16 KiB. When that is full, no more is read, which slows the
-/// peers.
+/// Port 0 takes any free one, which [`local_addr`](ListenerSource::local_addr) returns. Peers may connect at once; they are read
+/// from when the query starts. When a peer closes its connection, the source waits for others.
 ///
 /// # Peers you do not trust
 ///
@@ -42,10 +43,6 @@ const SPARE: usize = 16;
 /// A peer that cannot be accepted, because the process has no file descriptors, threads or memory left for it, waits until
 /// other peers have gone. A warning is logged (by `tracing`) at most once a minute.
 ///
-/// With a checkpoint it wants `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and what is
-/// not there yet when the process is killed, is gone, and the peer does not know: there is no acknowledgement in plain
-/// lines.
-///
 /// ```
 /// use tidemill_connectors::socket_listener;
 ///
@@ -53,16 +50,6 @@ const SPARE: usize = 16;
 /// println!("send lines to {}", lines.local_addr());
 /// # Ok::<(), tidemill_operators::SourceError>(())
 /// ```
-pub struct ListenerSource {
-    listener: Arc<TcpListener>,
-    address: SocketAddr,
-    on_disconnect: OnDisconnect,
-    lines: Lines,
-    slot: Mutex<Slot>,
-}
-
-/// A source that listens at `address`, as `0.0.0.0:9999`; port 0 takes any free one, which
-/// [`ListenerSource::local_addr`] tells. Peers may connect at once; they are read from when the query starts.
 ///
 /// # Errors
 ///
@@ -77,55 +64,35 @@ pub fn socket_listener(address: impl ToSocketAddrs + std::fmt::Debug) -> Result<
     };
     let listener = TcpListener::bind(&address).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let on_disconnect = OnDisconnect::Reconnect { after: Duration::ZERO };
-    let (lines, slot) = (Lines::default(), Mutex::default());
-    Ok(ListenerSource { listener: Arc::new(listener), address, on_disconnect, lines, slot })
+    let side = Listener { listener: Arc::new(listener), address };
+    Ok(SocketSource::new(side, OnDisconnect::Reconnect { after: Duration::ZERO }))
 }
 
 impl ListenerSource {
-    /// What to do when a peer goes: wait for others (unless said), [end](OnDisconnect::End) when the last one has
-    /// gone, or fail.
-    #[must_use]
-    pub fn on_disconnect(mut self, what: OnDisconnect) -> Self {
-        self.on_disconnect = what;
-        self
-    }
-
-    /// Sets how many bytes a line may have, without its end: 1 MiB by default. A longer one is bad.
-    #[must_use]
-    pub fn max_line(mut self, bytes: usize) -> Self {
-        self.lines.max = bytes;
-        self
-    }
-
-    /// Sets what becomes of a bad line: by default it fails the query.
-    ///
-    /// `.json().on_bad_record(…)` sets it too, for the lines as for the records.
-    #[must_use]
-    pub fn on_bad_record(mut self, what: BadRecords) -> Self {
-        self.lines.skip = what == BadRecords::Skip;
-        self
-    }
-
-    /// Replaces bytes that are not UTF-8 by U+FFFD; no line is bad for them.
-    #[must_use]
-    pub fn lossy(mut self) -> Self {
-        self.lines.lossy = true;
-        self
+    /// Returns the address that peers connect to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.side.address
     }
 
     #[cfg(test)]
     pub(super) fn with_patience(mut self, patience: Duration) -> Self {
-        self.lines.patience = patience;
+        self.settings.lines.patience = patience;
         self
     }
+}
 
-    /// The address that peers connect to.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+impl Side for Listener {
+    fn describe(&self) -> String {
+        format!("socket listener {}", self.address)
     }
 
-    fn launch(&self, outlet: Outlet, stopper: Arc<Stopper>) -> Result<(), SourceError> {
+    /// The socket listens already.
+    fn check(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn launch(&self, with: Launch) -> Result<(), SourceError> {
+        let Launch { settings, outlet, stopper } = with;
         // The thread waits in `accept`; a connection of our own wakes it.
         let mut own = self.address;
         if own.ip().is_unspecified() {
@@ -136,51 +103,13 @@ impl ListenerSource {
         }
         *lock(&stopper.wake) =
             Some(Box::new(move || drop(TcpStream::connect_timeout(&own, Duration::from_secs(1)))));
-        let (listener, on_disconnect, lines) = (Arc::clone(&self.listener), self.on_disconnect, self.lines);
-        let run = move |outlet: &Outlet| accept(&listener, on_disconnect, lines, outlet, &stopper);
-        spawn("tidemill-listener", outlet, run)
-    }
-}
-
-impl Source for ListenerSource {
-    type Item = String;
-    type Offset = u64;
-    type Reader = SocketReader;
-
-    fn describe(&self) -> String {
-        format!("socket listener {}", self.address)
-    }
-
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
-        Ok(0)
-    }
-
-    fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {
-        lock(&self.slot).begin(|outlet, stopper| self.launch(outlet, stopper))
-    }
-
-    fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
-        let most = from.saturating_add(limits.records());
-        Ok(lock(&self.slot).latest(*from).min(most))
-    }
-
-    fn open(&self, _partition: u32, from: &u64, context: ReaderContext) -> Result<SocketReader, SourceError> {
-        lock(&self.slot).open(self.describe(), *from, context, |outlet, stopper| self.launch(outlet, stopper))
-    }
-
-    fn skip_bad_records(&mut self, skip: bool) {
-        self.lines.skip = skip;
+        let listener = Arc::clone(&self.listener);
+        spawn("tidemill-listener", outlet, move |outlet| accept(&listener, settings, outlet, &stopper))
     }
 }
 
 /// Accepts peers, one thread each, until the reader goes or the stream has ended.
-fn accept(
-    listener: &TcpListener,
-    on_disconnect: OnDisconnect,
-    lines: Lines,
-    outlet: &Outlet,
-    stopper: &Arc<Stopper>,
-) {
+fn accept(listener: &TcpListener, settings: Settings, outlet: &Outlet, stopper: &Arc<Stopper>) {
     let mut reported = None;
     for id in 0.. {
         let accepted = has_spare(listener).and_then(|()| listener.accept());
@@ -195,7 +124,7 @@ fn accept(
                 }
                 let own_stopper = Arc::clone(stopper);
                 let serving = move |outlet: &Outlet| {
-                    serve((id, stream), &peer.to_string(), on_disconnect, lines, outlet, &own_stopper);
+                    serve((id, stream), &peer.to_string(), settings, outlet, &own_stopper);
                 };
                 let Err(error) = spawn("tidemill-peer", outlet.clone(), serving) else { continue };
                 stopper.remove(id);
@@ -233,14 +162,13 @@ fn has_spare(listener: &TcpListener) -> std::io::Result<()> {
 fn serve(
     (id, stream): (u64, Arc<TcpStream>),
     peer: &str,
-    on_disconnect: OnDisconnect,
-    lines: Lines,
+    settings: Settings,
     outlet: &Outlet,
     stopper: &Stopper,
 ) {
-    let why = read_lines(&stream, peer, lines, outlet);
+    let why = read_lines(&stream, peer, settings.lines, outlet);
     let left = stopper.remove(id);
-    match (why, on_disconnect) {
+    match (why, settings.on_disconnect) {
         (Stopped::Unwanted, _) => {}
         (Stopped::Failed(error @ SourceError::BadRecord { .. }), _) => fail(outlet, error),
         // A connection that breaks is one peer's end, not the listener's.

@@ -8,6 +8,7 @@ mod client;
 mod lines;
 mod listener;
 mod memory;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +21,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvError};
 use tidemill_operators::{Poll, Reader, ReaderContext, SourceError};
 
-pub use client::{SocketSource, socket};
+pub use client::socket;
 pub use listener::{ListenerSource, socket_listener};
+pub use source::SocketSource;
 
 use self::lines::fail;
 use self::memory::{Charge, Memory};
@@ -213,7 +215,7 @@ fn spawn(
     spawned.map(drop).map_err(|error| SourceError::io(format!("cannot start the thread of {name}"), error))
 }
 
-/// Reads the lines of a [`SocketSource`] or a [`ListenerSource`].
+/// Reads the lines of a [`SocketSource`].
 pub struct SocketReader {
     connection: Connection,
     name: String,
