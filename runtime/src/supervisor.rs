@@ -67,7 +67,7 @@ impl Shared {
     /// An attempt begins.
     pub(crate) fn begin(&self, prepared: &Prepared) {
         *turn::lock(&self.progress) = prepared.driver.progress().clone();
-        *turn::lock(&self.events) = Some(prepared.control.events.clone());
+        *turn::lock(&self.events) = Some(prepared.control.reports.events.clone());
     }
 
     /// The progress as of the last committed epoch.
@@ -276,20 +276,20 @@ impl Supervisor {
             }
             let too_long = stopping.is_some_and(|since| since.elapsed() >= self.options.stop_timeout);
             if let Some(control) = control
-                && (cancelled || (too_long && !control.is_closed()))
+                && (cancelled || (too_long && !control.schedule.is_closed()))
                 && !control.has_ended()
             {
                 let stop_timeout = (!cancelled).then_some(self.options.stop_timeout);
                 control.fail(RunError::Cancelled { after: begun.elapsed(), stop_timeout });
             }
-            let drains_too_long = too_long && !control.is_some_and(|control| control.is_closed());
+            let drains_too_long = too_long && !control.is_some_and(|control| control.schedule.is_closed());
             if cancelled || drains_too_long || control.is_some_and(|control| control.has_ended()) {
                 let since = ended.get_or_insert_with(Instant::now);
                 if since.elapsed() >= RETURN_WITHIN && attempt.becomes(LEFT_ALONE) {
                     return Err(self.left_alone(attempt, begun, RETURN_WITHIN));
                 }
             }
-            if control.is_some_and(|control| control.is_closed()) {
+            if control.is_some_and(|control| control.schedule.is_closed()) {
                 let within = self.options.stop_timeout.saturating_add(RETURN_WITHIN);
                 let since = closing.get_or_insert_with(Instant::now);
                 if since.elapsed() >= within && attempt.becomes(LEFT_ALONE) {
@@ -306,10 +306,10 @@ impl Supervisor {
         let cancelled = || RunError::Cancelled { after: begun.elapsed(), stop_timeout: None };
         let mut error = None;
         if let Some(control) = attempt.control.get() {
-            sites.extend(control.still_running(&nodes));
-            error = control.take_failure();
+            sites.extend(control.threads.still_running(&nodes));
+            error = control.reports.take_failure();
         }
-        let is_closed = attempt.control.get().is_some_and(|control| control.is_closed());
+        let is_closed = attempt.control.get().is_some_and(|control| control.schedule.is_closed());
         let error = if is_closed { error } else { Some(error.unwrap_or_else(cancelled)) };
         if sites.is_empty() {
             sites.extend(attempt.driver.get().map(|driver| driver.site(&nodes, "the driver")));
@@ -351,7 +351,7 @@ fn drive(prepared: Prepared, shared: &Arc<Shared>) -> (Result<Summary, RunError>
         control.fail(error);
     }
     crew.join();
-    let failure = control.take_failure();
+    let failure = control.reports.take_failure();
     let driver = driver.take();
     let summary = driver.as_ref().map(Driver::summary).unwrap_or_default();
     tracing::info!(query = %layout.query, epochs = summary.epochs, rows = summary.input_rows, "query ends");

@@ -132,7 +132,9 @@ impl Driver {
             let committed = from.clone();
             sources.push(Feed { node, source, from, committed, ended, asked_for_end: None });
         }
-        control.set_starts(sources.iter().map(|feed: &Feed| (feed.node, feed.from.clone())).collect());
+        control
+            .schedule
+            .set_starts(sources.iter().map(|feed: &Feed| (feed.node, feed.from.clone())).collect());
         let first = control.resume.first();
         let sink_instances = layout.sink_instances(options.workers);
         let source_instances = sources.len() * options.workers;
@@ -141,7 +143,7 @@ impl Driver {
             Mode::Continuous => now + options.checkpoint_interval,
         };
         let partitions = sources.iter().map(|feed| feed.from.len()).sum();
-        let pace = if control.is_stepped() { Pace::stepped() } else { Pace::new(partitions) };
+        let pace = if control.reports.timers.is_stepped() { Pace::stepped() } else { Pace::new(partitions) };
         let mut driver = Driver {
             progress: Progress { name: layout.query.clone(), mode: options.mode, ..Progress::default() },
             layout,
@@ -210,7 +212,7 @@ impl Driver {
 
     pub(crate) fn summary(&self) -> Summary {
         let mut summary = self.summary.clone();
-        for metrics in &self.control.metrics {
+        for metrics in self.control.reports.counters.nodes() {
             summary.late_rows += metrics.late_rows.load(std::sync::atomic::Ordering::Relaxed);
             summary.skipped_rows += metrics.skipped_rows.load(std::sync::atomic::Ordering::Relaxed);
         }
@@ -271,7 +273,7 @@ impl Driver {
                 true
             }
             Event::DataAvailable => {
-                self.control.clear_data_available();
+                self.control.sources.clear_data_available();
                 self.asked = ASK_AGAIN.0;
                 false
             }
@@ -312,7 +314,7 @@ impl Driver {
 
     fn commit_what_is_prepared(&mut self) {
         loop {
-            let open = self.flights.range(Epoch(self.control.committed())..).next();
+            let open = self.flights.range(Epoch(self.control.schedule.committed())..).next();
             let Some((epoch, flight)) = open.filter(|(_, f)| f.preparations >= self.sink_instances) else {
                 return;
             };
@@ -328,7 +330,7 @@ impl Driver {
                 if let Err(error) = keeper.commit(epoch, flight, &self.layout, &self.control, now) {
                     return self.control.fail(error);
                 }
-                keeper.compact(self.control.workers, &self.control.events);
+                keeper.compact(self.control.workers, &self.control.reports.events);
             }
             self.control.commit(epoch);
         }
@@ -409,7 +411,8 @@ impl Driver {
             let last = self.last_epoch;
             self.flights.retain(|epoch, _| Some(*epoch) <= last);
         }
-        let committed_all = self.control.committed() >= self.last_epoch.map_or(0, |e| e.0.saturating_add(1));
+        let committed_all =
+            self.control.schedule.committed() >= self.last_epoch.map_or(0, |e| e.0.saturating_add(1));
         if all_sources_done && committed_all && self.flights.is_empty() {
             self.control.close();
             if let Some(keeper) = &mut self.keeper {
@@ -422,12 +425,12 @@ impl Driver {
 
     fn tick_continuous(&mut self, now: ProcessingTime) -> Result<Duration, RunError> {
         let bounded_run = matches!(self.options.trigger, Trigger::AvailableNow | Trigger::Once);
-        let idle = bounded_run && self.control.all_sources_idle(self.source_instances);
-        if (self.stopping || idle) && !self.control.is_finishing() {
+        let idle = bounded_run && self.control.sources.all_idle(self.source_instances);
+        if (self.stopping || idle) && !self.control.schedule.is_finishing() {
             self.control.finish();
         }
         let over = self.done_sources == self.source_instances;
-        if now >= self.due && !over && !self.control.is_finishing() {
+        if now >= self.due && !over && !self.control.schedule.is_finishing() {
             // An epoch that takes longer than the interval is not followed by a queue of others.
             if self.flights.len() < self.options.max_in_flight.max(2) {
                 self.call(now)?;
@@ -449,7 +452,7 @@ impl Driver {
     }
 
     fn tick_micro_batch(&mut self, now: ProcessingTime) -> Result<Duration, RunError> {
-        if self.control.is_finishing() {
+        if self.control.schedule.is_finishing() {
             return Ok(Duration::from_millis(100));
         }
         let once = self.options.trigger == Trigger::Once && self.planned.is_some();
@@ -466,13 +469,13 @@ impl Driver {
         if now < self.due && !replays {
             return Ok(self.due.since(now));
         }
-        let timer = self.control.timer(now);
+        let timer = self.control.reports.timers.earliest(now);
         // What is given up is given up by a commit: without input there would be none, and the next run would ask again.
         let gives_up = self.planned.is_none() && !self.options.drop_state.is_empty();
         let wanted = gives_up || timer.is_some_and(|at| at <= now);
         let has_planned = self.plan(now, wanted)?;
         let took = self.control.clock.now().since(now);
-        self.control.let_workers_tick(self.keeper.is_none() && took <= QUICK);
+        self.control.schedule.let_workers_tick(self.keeper.is_none() && took <= QUICK);
         if has_planned {
             self.asked = ASK_AGAIN.0;
             return self.tick_micro_batch(now);

@@ -55,7 +55,7 @@ impl Driver {
             state_operators: states.collect(),
             state_memory: self.control.memory.iter().map(|memory| memory.most() as u64).sum(),
             spilled: self.control.memory.iter().map(|memory| memory.spilled()).sum(),
-            late_rows: self.control.metrics.iter().map(|m| m.late_rows.load(Relaxed)).sum(),
+            late_rows: self.control.reports.counters.nodes().iter().map(|m| m.late_rows.load(Relaxed)).sum(),
             total_input_rows: self.summary.input_rows,
             total_output_rows: self.summary.output_rows,
         };

@@ -79,8 +79,8 @@ impl SharedDriver {
     /// Ticks the driver on a worker's thread, between two steps, if there are events.
     pub(crate) fn after_step(&self) {
         while self.workers_may_tick && !self.events.is_empty() {
-            if !self.control.workers_tick() {
-                return self.control.events.ring();
+            if !self.control.schedule.workers_tick() {
+                return self.control.reports.events.ring();
             }
             // Whoever holds the lock looks for events after it has released it: either it finds these, or the lock is free here.
             fence(Ordering::SeqCst);
@@ -95,10 +95,10 @@ impl SharedDriver {
             match caught(&self.layout.nodes, None, "the driver", || self.tick(&mut state)) {
                 Ok(Next::Wait(wait)) => {
                     if self.control.clock.now() + wait < state.asleep_until {
-                        self.control.events.ring();
+                        self.control.reports.events.ring();
                     }
                 }
-                Ok(Next::Over) => self.control.events.ring(),
+                Ok(Next::Over) => self.control.reports.events.ring(),
                 Err(error) => self.control.fail(error),
             }
             drop(state);
@@ -149,7 +149,7 @@ mod tests {
             worker.step();
             driver.after_step();
         }
-        control.is_closed()
+        control.schedule.is_closed()
     }
 
     #[test]

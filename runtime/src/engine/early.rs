@@ -30,7 +30,7 @@ impl<T> Early<T> {
     /// Keeps a batch with that number of rows until its epoch begins. A sink has no watermark and passes `i64::MAX`.
     pub(super) fn put(&mut self, epoch: Epoch, watermark: i64, rows: usize, batch: T) {
         let rows = rows as i64;
-        self.control.stashed(self.worker, rows);
+        self.control.buffered(self.worker, rows);
         let empty = || Waiting { watermark: i64::MAX, batches: VecDeque::new() };
         let waiting = self.epochs.entry(epoch).or_insert_with(empty);
         waiting.watermark = waiting.watermark.min(watermark);
@@ -42,7 +42,7 @@ impl<T> Early<T> {
         let (control, worker) = (Arc::clone(&self.control), self.worker);
         let batches = self.epochs.remove(&epoch).map(|waiting| waiting.batches).unwrap_or_default();
         batches.into_iter().map(move |(rows, batch)| {
-            control.stashed(worker, -rows);
+            control.buffered(worker, -rows);
             batch
         })
     }

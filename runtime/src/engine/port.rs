@@ -43,7 +43,7 @@ impl Port {
         let address = builder.operator_info().address;
         let ports = (0..outputs).map(|port| {
             if let Some(at) = seats.iter().position(|(of, _)| *of == port) {
-                control.add_sink(waker(scope, &address));
+                control.wakers.add_sink(waker(scope, &address));
                 return Port::Sink(Box::new(seats.swap_remove(at).1));
             }
             let (output, edge) = builder.new_output_connection::<Parcel, _>([]);

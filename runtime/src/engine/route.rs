@@ -48,7 +48,7 @@ impl Router {
     ) {
         let crossed = worker != from;
         if crossed {
-            control.sent(from, worker, batch.len());
+            control.sources.sent(from, worker, batch.len());
         }
         let mut parcel = Parcel { batch, crossed, ticket };
         if let Some(pusher) = pushers.get_mut(worker) {

@@ -172,7 +172,7 @@ impl Seat {
         enter(self.node);
         while match least {
             Some(least) => least > self.epoch.0,
-            None => self.epoch.0 < self.control.epochs(),
+            None => self.epoch.0 < self.control.reports.epochs(),
         } {
             let epoch = self.epoch;
             let mut prepared = Prepared::nothing();
@@ -190,7 +190,7 @@ impl Seat {
             }
         }
         while let Some(epoch) = self.prepared.front().copied() {
-            if epoch.0 >= self.control.committed() {
+            if epoch.0 >= self.control.schedule.committed() {
                 break;
             }
             if !self.attempt(|sink| sink.commit(epoch)) {
@@ -199,7 +199,7 @@ impl Seat {
             self.prepared.pop_front();
             self.control.tell_after_step(Event::Committed { epoch });
         }
-        if least.is_none() && self.prepared.is_empty() && self.control.is_closed() && !self.closed {
+        if least.is_none() && self.prepared.is_empty() && self.control.schedule.is_closed() && !self.closed {
             self.closed = true;
             self.clean = self.attempt(|sink| sink.close());
         }

@@ -24,7 +24,7 @@ pub(crate) fn sink<'scope>(
     let mut builder = OperatorBuilder::new(name, scope);
     let mut inlet = inflow.connect(&mut builder, true);
     let address = builder.operator_info().address;
-    control.add_sink(waker(scope, &address));
+    control.wakers.add_sink(waker(scope, &address));
     builder.build_reschedule(move |_capabilities| {
         move |frontiers| {
             seat.begin();

@@ -111,7 +111,7 @@ pub(crate) fn source<'scope>(
     let address = builder.operator_info().address;
     let alarm = Alarm::new(scope.activator_for(address.clone()));
     let own = waker(scope, &address);
-    control.add_source(own.clone());
+    control.wakers.add_source(own.clone());
     let for_readers = {
         // A sender of the user may keep the waker after the query has ended; it must not keep the query's threads.
         let (own, control) = (own.clone(), Arc::downgrade(&control));
@@ -223,7 +223,7 @@ struct Reading {
 
 /// Whether a partition that gave so much has enough to be read by a feed.
 fn is_abundant(rows: usize, poll: Poll, control: &Control) -> bool {
-    poll == Poll::Ready && rows >= control.feeds_from
+    poll == Poll::Ready && rows >= control.sources.lend_from
 }
 
 /// Notes how far a partition has been read.
@@ -285,10 +285,10 @@ impl Reading {
         mine.map(|partition| {
             let context = ReaderContext::new(self.waker.clone(), self.control.clock.clone())
                 .with_cancellation(self.control.cancellation.clone());
-            let start = self.control.start_of(self.node.id, partition).unwrap_or_default();
+            let start = self.control.schedule.start_of(self.node.id, partition).unwrap_or_default();
             let reader = self.source.open(partition, &start, context)?;
             let origin = origin(self.node.id, self.source.watermark_partition(partition));
-            let abundant = self.control.feeds_from == 0;
+            let abundant = self.control.sources.lend_from == 0;
             let (sent, rank) = (self.status.sent(origin), None);
             Ok(Part {
                 partition,
@@ -317,8 +317,8 @@ impl Reading {
         loop {
             if !self.planned {
                 // In this order: a plan that is published between the two looks is the last one, and must be read.
-                let finishing = self.control.is_finishing();
-                let Some(plan) = self.control.plan(self.epoch) else { return Ok(!finishing) };
+                let finishing = self.control.schedule.is_finishing();
+                let Some(plan) = self.control.schedule.plan(self.epoch) else { return Ok(!finishing) };
                 let ends = plan.ends.get(&self.node.id);
                 let ended = plan.ended.get(&self.node.id);
                 for part in self.readers.iter_mut().flatten() {
@@ -331,7 +331,7 @@ impl Reading {
                     }
                 }
                 self.planned = true;
-                self.control.took_part(self.epoch);
+                self.control.reports.took_part(self.epoch);
             }
             let (found, rows) = self.poll_all(capability)?;
             budget = budget.saturating_sub(rows.max(1));
@@ -356,13 +356,13 @@ impl Reading {
 
     /// Reads on, in the epoch that has been called.
     fn read_on(&mut self, capability: &mut Option<Capability<Time>>) -> Result<bool, SourceError> {
-        self.control.took_part(self.epoch);
-        while self.epoch < self.control.target() {
+        self.control.reports.took_part(self.epoch);
+        while self.epoch < self.control.schedule.target() {
             self.leave()?;
             self.downgrade(capability);
-            self.control.took_part(self.epoch);
+            self.control.reports.took_part(self.epoch);
         }
-        if self.control.is_finishing() {
+        if self.control.schedule.is_finishing() {
             self.leave()?;
             return Ok(false);
         }
@@ -406,7 +406,7 @@ impl Reading {
         if self.turns.is_round_over() {
             self.turns.end_round();
         }
-        self.control.flow.lends(self.worker, false);
+        self.control.sources.flow.lends(self.worker, false);
         self.reach();
         self.count(polled.rows, self.plan.fed);
         Ok(true)
@@ -429,7 +429,7 @@ impl Reading {
         }
         let places = readers.len();
         let open = readers.iter().filter(|part| !part.ended && !part.done).count();
-        let portion = self.control.flow.portion(self.worker);
+        let portion = self.control.sources.flow.portion(self.worker);
         let (mut budget, mut total, mut visits) = (portion, 0, 0);
         let (mut place, mut again, mut follows) = (self.turns.place(), None::<Duration>, None);
         // Partitions that are not looked at may have more.
@@ -491,7 +491,7 @@ impl Reading {
         self.count(total, None);
         self.reach();
         if self.lent.is_some() {
-            self.control.flow.lends(self.worker, true);
+            self.control.sources.flow.lends(self.worker, true);
             return Ok((Found::Paused, total));
         }
         if !more || self.turns.is_round_over() {
@@ -504,7 +504,7 @@ impl Reading {
     /// Counts rows that have been read; those of a feed have not been counted where they were taken.
     fn count(&mut self, rows: usize, taker: Option<NodeId>) {
         if rows > 0 {
-            self.control.flow.read(self.worker, rows);
+            self.control.sources.flow.read(self.worker, rows);
             let rows = rows as u64;
             self.rows += rows;
             if let Some(metrics) = self.control.node(self.node.id) {
@@ -535,7 +535,7 @@ impl Reading {
             }
         }
         if moved && control.mode == Mode::Continuous {
-            control.wake_assigners_on(*worker);
+            control.wakers.wake_assigners_on(*worker);
         }
     }
 

@@ -66,11 +66,13 @@ fn a_run_ends_with_the_watermark_that_the_last_word_of_any_worker_justifies() {
 
     // The other worker answers the last word of the first one with its own, before the first one does anything else.
     let other = Arc::downgrade(&control);
-    control.add_assigner(
+    control.wakers.add_assigner(
         0,
         1,
         Waker::new(move || {
-            let Some(control) = other.upgrade().filter(|control| control.is_finishing()) else { return };
+            let Some(control) = other.upgrade().filter(|control| control.schedule.is_finishing()) else {
+                return;
+            };
             observe(&control, at(70));
             control.ledger.last_word(0, 1);
             control.ledger.leave(0, 1, Epoch(0), at(70), crate::ledger::Marks::new());
@@ -213,11 +215,11 @@ fn with_slow_sink(poll: Poll, pauses: bool) -> (usize, usize) {
     let prepared = Prepared::new(&graph, options, clock.clock(), None, true).unwrap();
     let mut worker = LocalWorker::new(&prepared.plan, &prepared.control);
     let control = &prepared.control;
-    let too_many = usize::try_from(control.flow.bound(0)).unwrap() + 1;
+    let too_many = usize::try_from(control.sources.flow.bound(0)).unwrap() + 1;
     for step in 0..STEPS {
         let is_full = pauses && step % 2 == 1;
         if is_full {
-            control.sent(0, 0, too_many);
+            control.sources.sent(0, 0, too_many);
         }
         worker.step();
         if is_full {

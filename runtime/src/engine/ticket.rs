@@ -53,7 +53,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         for domain in self.domains.iter().filter(|domain| self.retired != Some(**domain)) {
             if self.control.ledger.retire(*domain, self.origin, self.place) {
-                self.control.wake_assigners(*domain, usize::MAX);
+                self.control.wakers.wake_assigners(*domain, usize::MAX);
             }
         }
     }

@@ -112,14 +112,14 @@ impl Reminders {
     /// Moves the clock there and lets happen what that brings about; says what has happened.
     fn at(&mut self, micros: i64) -> Vec<String> {
         self.clock.set(ProcessingTime(micros));
-        self.control.wake_all();
+        self.control.wakers.wake_all();
         for _ in 0..200 {
             self.driver.tick().unwrap();
             self.worker.step();
             while let Ok(event) = self.events.try_recv() {
                 self.driver.hear(event);
             }
-            assert!(self.control.take_failure().is_none());
+            assert!(self.control.reports.take_failure().is_none());
         }
         std::mem::take(&mut *self.log.lock().unwrap())
     }
@@ -136,13 +136,13 @@ fn in_micro_batch_each_operator_is_called_in_the_first_epoch_whose_clock_has_rea
     let mut query = Reminders::new(Mode::MicroBatch, row(0), &[30, 10, 20, 20]);
     assert_eq!(query.at(0), ["0: row at 0 in 0", "1: row at 0 in 0", "2: row at 0 in 0", "3: row at 0 in 0"]);
     assert_eq!(query.at(9), NOTHING);
-    assert_eq!(query.control.epochs(), 1, "nothing was to be done");
+    assert_eq!(query.control.reports.epochs(), 1, "nothing was to be done");
     assert_eq!(query.at(10), ["1: call at 10 in 1"]);
     assert_eq!(query.at(19), NOTHING);
     assert_eq!(query.at(21), ["2: call at 21 in 2", "3: call at 21 in 2"]);
     assert_eq!(query.at(40), ["0: call at 40 in 3"]);
     assert_eq!(query.at(1_000), NOTHING);
-    assert_eq!(query.control.epochs(), 4, "an epoch for each time, and none more");
+    assert_eq!(query.control.reports.epochs(), 4, "an epoch for each time, and none more");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_call_that_is_due_comes_before_the_rows_of_its_epoch() {
     assert_eq!(query.at(0), ["0: row at 0 in 0", "0: call at 10 in 1", "0: row at 10 in 1"]);
     assert_eq!(query.at(20), ["0: call at 20 in 2"]);
     assert_eq!(query.at(99), NOTHING);
-    assert_eq!(query.control.epochs(), 3);
+    assert_eq!(query.control.reports.epochs(), 3);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn epochs_that_are_planned_ahead_serve_calls_and_ask_for_none_in_vain() {
     assert!(said.iter().all(|what| what.contains("row at 0")), "{said:?}");
     assert_eq!(query.at(40), ["1: call at 40 in 4"]);
     assert_eq!(query.at(99), NOTHING);
-    assert_eq!(query.control.epochs(), 5);
+    assert_eq!(query.control.reports.epochs(), 5);
 }
 
 #[test]

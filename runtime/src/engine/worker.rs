@@ -48,9 +48,9 @@ impl Crew {
         let workers = control.workers;
         let guards = initialize_from(builders, others, move |allocator| {
             let _turn = for_workers.get(allocator.index()).cloned().map(sim::Ticket::take);
-            control.enlist();
+            control.threads.enlist();
             run(allocator, &plan, &control, idle, &cores, &after_step);
-            control.discharge();
+            control.threads.discharge();
             control.tell(Event::WorkerDone);
         })
         .map_err(|error| cannot_start(workers, &error))?;
@@ -134,7 +134,7 @@ fn run(
                 Some(turn) => simulated_step(&mut worker, turn, control),
             };
             after_step();
-            control.flow.ends_step(index, worked, || control.clock.now());
+            control.sources.flow.ends_step(index, worked, || control.clock.now());
         }
     });
     // What a user's values do when they are dropped is the user's code too.

@@ -107,7 +107,7 @@ impl TestDriver {
     /// intervals may see no other time in between than these, so a test that wants them to takes smaller steps.
     pub fn advance(&mut self, by: Duration) -> Result<(), RunError> {
         let until = self.clock.now() + by;
-        while let Some(at) = self.control.take_timer(until) {
+        while let Some(at) = self.control.reports.timers.take(until) {
             // One that was due already needs no moving of the clock, and has been served.
             if at > self.clock.now() {
                 self.move_to(at)?;
@@ -118,7 +118,7 @@ impl TestDriver {
 
     fn move_to(&mut self, time: ProcessingTime) -> Result<(), RunError> {
         self.clock.set(time);
-        self.control.wake_all();
+        self.control.wakers.wake_all();
         self.settle()
     }
 
@@ -160,7 +160,7 @@ impl TestDriver {
     fn rounds(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), RunError> {
         let mut quiet = 0;
         while quiet < QUIET && !done(self) {
-            let before = self.control.activity();
+            let before = self.control.reports.counters.activity();
             if !self.over {
                 self.over = self.driver.tick()? == Next::Over;
             }
@@ -170,10 +170,10 @@ impl TestDriver {
                 self.driver.hear(event);
                 heard = true;
             }
-            if let Some(error) = self.control.take_failure() {
+            if let Some(error) = self.control.reports.take_failure() {
                 return Err(error);
             }
-            quiet = if heard || self.control.activity() != before { 0 } else { quiet + 1 };
+            quiet = if heard || self.control.reports.counters.activity() != before { 0 } else { quiet + 1 };
         }
         Ok(())
     }

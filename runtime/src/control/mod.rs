@@ -1,0 +1,289 @@
+//! What the driver and the workers of a run share.
+//!
+//! The driver writes the [`Schedule`], and workers read it. Workers write [`Reports`] and [`Sources`], and the driver reads
+//! them. [`Control`] puts them together: its own methods are those that write in one part and wake another.
+
+mod counters;
+mod reports;
+mod schedule;
+mod sources;
+mod threads;
+mod timers;
+mod wakers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::spill::StateMemory;
+use tidemill_operators::turn;
+use tidemill_operators::{Cancellation, Clock, Epoch, Mode, ProcessingTime, Waker};
+
+pub(crate) use self::counters::{Counters, NodeMetrics};
+use self::reports::Reports;
+pub(crate) use self::schedule::{EpochPlan, Schedule};
+use self::sources::Sources;
+use self::threads::Threads;
+use self::timers::Timers;
+use self::wakers::Wakers;
+use crate::RunError;
+use crate::events::{Event, EventSender};
+use crate::flow::Flow;
+use crate::ledger::Ledger;
+use crate::recovery::Resume;
+
+/// The next number for nodes of runs; 0 is for those who are in none.
+static GROUPS: AtomicU64 = AtomicU64::new(1);
+
+/// Shared by the driver, the workers and the user's handle.
+pub(crate) struct Control {
+    // What stays as it is during the run.
+    pub(crate) mode: Mode,
+    pub(crate) workers: usize,
+    pub(crate) clock: Clock,
+    /// The longest time between flushes of an operator (continuous).
+    pub(crate) latency_budget: Duration,
+    /// The first of as many numbers as there are nodes, which no other run in this process has.
+    pub(crate) groups: u64,
+    /// What the state of each worker may take; none where there is no limit.
+    pub(crate) memory: Vec<Arc<StateMemory>>,
+    /// Where this run begins.
+    pub(crate) resume: Resume,
+
+    /// The driver's decisions.
+    pub(crate) schedule: Schedule,
+    pub(crate) reports: Reports,
+    pub(crate) sources: Sources,
+    pub(crate) ledger: Ledger,
+    pub(crate) wakers: Wakers,
+    pub(crate) threads: Threads,
+    /// Set when the query ends where it stands.
+    pub(crate) cancellation: Cancellation,
+    /// How many batches have been announced to the ledger.
+    announced: AtomicU64,
+}
+
+pub(crate) struct ControlSpec {
+    pub(crate) mode: Mode,
+    pub(crate) workers: usize,
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
+    pub(crate) max_queued: usize,
+    /// An upper bound on the operators that a row passes.
+    pub(crate) hops: u64,
+    pub(crate) latency_budget: Duration,
+    pub(crate) feeds_from: usize,
+    pub(crate) events: EventSender,
+    pub(crate) nodes: usize,
+    /// By worker; none where state may take what it takes.
+    pub(crate) memory: Vec<Arc<StateMemory>>,
+    pub(crate) resume: Resume,
+    /// Whether a test steps the query, and moves its clock.
+    pub(crate) stepped: bool,
+}
+
+impl Control {
+    pub(crate) fn new(spec: ControlSpec) -> Control {
+        let flow = match spec.stepped {
+            true => Flow::stepped(spec.max_queued),
+            false => Flow::new(spec.workers, spec.hops, spec.max_queued),
+        };
+        let counters = Counters::new(spec.nodes, spec.workers);
+        Control {
+            mode: spec.mode,
+            workers: spec.workers,
+            clock: spec.clock,
+            latency_budget: spec.latency_budget,
+            groups: GROUPS.fetch_add(spec.nodes as u64, Ordering::Relaxed),
+            memory: spec.memory,
+            schedule: Schedule::new(spec.resume.first()),
+            reports: Reports::new(spec.events, counters, Timers::new(spec.stepped)),
+            sources: Sources::new(flow, spec.feeds_from, spec.workers),
+            ledger: spec.ledger,
+            wakers: Wakers::default(),
+            threads: Threads::default(),
+            cancellation: Cancellation::new(),
+            announced: AtomicU64::new(0),
+            resume: spec.resume,
+        }
+    }
+
+    /// Sends the driver an event.
+    pub(crate) fn tell(&self, event: Event) {
+        self.reports.tell(event);
+    }
+
+    /// Sends the driver an event that has time until the end of the worker's step, if workers then tick the driver.
+    pub(crate) fn tell_after_step(&self, event: Event) {
+        if !self.schedule.workers_tick() {
+            return self.tell(event);
+        }
+        self.reports.tell_without_waking(event);
+    }
+
+    /// Returns the counters of a node.
+    pub(crate) fn node(&self, node: NodeId) -> Option<&NodeMetrics> {
+        self.reports.counters.node(node)
+    }
+
+    // ---- how a query ends ----
+
+    /// Ends the query with an error; the first one counts.
+    pub(crate) fn fail(&self, error: RunError) {
+        self.reports.fail(error);
+        self.end();
+    }
+
+    /// Ends the query where it stands.
+    pub(crate) fn end(&self) {
+        self.cancellation.cancel();
+        crate::sim::note_work();
+        self.tell(Event::Wake);
+        self.threads.unpark();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.cancellation.is_cancelled()
+    }
+
+    // ---- the driver decides ----
+
+    /// Publishes the plan of an epoch (micro-batch).
+    pub(crate) fn publish(&self, plan: EpochPlan) {
+        turn::point("control.publish");
+        self.schedule.publish(plan);
+        self.wakers.wake_sources();
+    }
+
+    /// Sends sources into an epoch (continuous).
+    pub(crate) fn set_target(&self, epoch: Epoch) {
+        turn::point("control.set-target");
+        self.schedule.set_target(epoch);
+        self.wakers.wake_sources();
+    }
+
+    /// Tells sources to stop: in micro-batch after the planned epochs, in continuous at once.
+    pub(crate) fn finish(&self) {
+        turn::point("control.finish");
+        self.schedule.finish();
+        self.wakers.wake_sources();
+    }
+
+    /// Commits an epoch: all of it is durable and prepared.
+    pub(crate) fn commit(&self, epoch: Epoch) {
+        turn::point("control.commit");
+        self.schedule.commit(self.after(epoch));
+        self.wakers.wake_sinks();
+        self.schedule.forget_before(epoch);
+        self.ledger.forget_before(epoch);
+    }
+
+    /// Lets sinks close: nothing is left to commit.
+    pub(crate) fn close(&self) {
+        turn::point("control.close");
+        self.schedule.close();
+        self.wakers.wake_sinks();
+    }
+
+    // ---- epochs ----
+
+    /// Returns the clock of an epoch: logged with its plan in micro-batch, the clock itself in continuous.
+    pub(crate) fn now(&self, epoch: Epoch) -> ProcessingTime {
+        match self.mode {
+            Mode::Continuous => self.clock.now(),
+            Mode::MicroBatch => self.schedule.plan(epoch).map_or_else(|| self.clock.now(), |plan| plan.now),
+        }
+    }
+
+    /// Returns the epoch that follows another one in this run.
+    pub(crate) fn after(&self, epoch: Epoch) -> Epoch {
+        self.resume.numbers.after(epoch)
+    }
+
+    /// Returns the number of the next batch that is announced to the ledger.
+    pub(crate) fn next_announcement(&self) -> u64 {
+        self.announced.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Micro-batch: requests an epoch whose clock has reached a time.
+    pub(crate) fn request_epoch_at(&self, time: ProcessingTime) {
+        if self.reports.timers.request(time) {
+            self.tell(Event::Wake);
+        }
+    }
+
+    /// Micro-batch: repeats a request at the end of an epoch, unless an epoch with such a clock is planned already.
+    ///
+    /// Of several requests only the earliest is kept, and only until it is due, so each operator repeats its own.
+    pub(crate) fn still_requests_epoch_at(&self, time: ProcessingTime) {
+        if !self.schedule.has_planned(time) {
+            self.request_epoch_at(time);
+        }
+    }
+
+    // ---- sources and rows in flight ----
+
+    /// Reports that a source has new input.
+    pub(crate) fn data_available(&self) {
+        if self.sources.note_data() {
+            self.tell(Event::DataAvailable);
+        }
+    }
+
+    /// Continuous: reports whether a source has nothing to read on a worker at the moment.
+    pub(crate) fn set_source_idle(&self, source: NodeId, worker: usize, idle: bool) {
+        if self.sources.set_idle(source, worker, idle) {
+            self.tell(Event::Wake);
+        }
+    }
+
+    /// Returns whether a source must wait before it reads more.
+    pub(crate) fn must_pause(&self, epoch: Epoch) -> bool {
+        self.sources.must_pause(epoch, &self.schedule)
+    }
+
+    /// Counts rows that have reached a worker.
+    pub(crate) fn received(&self, worker: usize, rows: usize) {
+        if self.sources.received(worker, rows) {
+            self.wakers.wake_sources();
+        }
+    }
+
+    /// Counts rows that a worker buffers until their epoch begins, or (negative) has taken out.
+    pub(crate) fn buffered(&self, worker: usize, rows: i64) {
+        if self.sources.buffered(worker, rows) {
+            self.wakers.wake_sources();
+        }
+    }
+
+    // ---- what operators with state ask for by a shorter name ----
+
+    pub(crate) fn epochs(&self) -> u64 {
+        self.reports.epochs()
+    }
+
+    pub(crate) fn begins_run(&self, epoch: Epoch) -> bool {
+        self.schedule.begins_run(epoch)
+    }
+
+    pub(crate) fn add_assigner(&self, domain: usize, worker: usize, waker: Waker) {
+        self.wakers.add_assigner(domain, worker, waker);
+    }
+
+    pub(crate) fn wake_assigners(&self, domain: usize, but: usize) {
+        self.wakers.wake_assigners(domain, but);
+    }
+
+    pub(crate) fn add_timed(&self, waker: Waker) {
+        self.wakers.add_timed(waker);
+    }
+
+    pub(crate) fn is_stepped(&self) -> bool {
+        self.reports.timers.is_stepped()
+    }
+
+    pub(crate) fn note_timer(&self, at: ProcessingTime) {
+        self.reports.timers.note(at);
+    }
+}

@@ -1,0 +1,61 @@
+//! What workers report to the driver: events, the epochs that sources took part in, the first failure.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidemill_operators::Epoch;
+use tidemill_operators::turn::{self, lock};
+
+use super::Counters;
+use super::timers::Timers;
+use crate::RunError;
+use crate::events::{Event, EventSender};
+
+/// The reports of all workers.
+pub(crate) struct Reports {
+    pub(crate) events: EventSender,
+    pub(crate) counters: Counters,
+    pub(crate) timers: Timers,
+    /// The last epoch that any source took part in, plus one.
+    epochs: AtomicU64,
+    failure: Mutex<Option<RunError>>,
+}
+
+impl Reports {
+    pub(super) fn new(events: EventSender, counters: Counters, timers: Timers) -> Reports {
+        Reports { events, counters, timers, epochs: AtomicU64::new(0), failure: Mutex::new(None) }
+    }
+
+    /// Sends an event and wakes the driver.
+    pub(crate) fn tell(&self, event: Event) {
+        turn::point("control.tell");
+        // The driver outlives the workers; should it be gone, nobody needs to know any more.
+        self.events.send(event);
+    }
+
+    /// Sends an event that the next thread to tick the driver handles.
+    pub(super) fn tell_without_waking(&self, event: Event) {
+        turn::point("control.tell");
+        self.events.send_without_waking(event);
+    }
+
+    /// Keeps an error unless there is one already: the first one counts.
+    pub(super) fn fail(&self, error: RunError) {
+        lock(&self.failure).get_or_insert(error);
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<RunError> {
+        lock(&self.failure).take()
+    }
+
+    /// Reports that a source takes part in an epoch.
+    pub(crate) fn took_part(&self, epoch: Epoch) {
+        turn::point("control.took-part");
+        self.epochs.fetch_max(epoch.0.saturating_add(1), Ordering::AcqRel);
+    }
+
+    /// Returns how many epochs there have been, once the frontiers are empty.
+    pub(crate) fn epochs(&self) -> u64 {
+        self.epochs.load(Ordering::Acquire)
+    }
+}

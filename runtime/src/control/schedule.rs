@@ -1,0 +1,131 @@
+//! What the driver decides and workers read: where sources begin, plans, the target epoch, the commit point, the end.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::turn::lock;
+use tidemill_operators::{Epoch, ErasedOffset, ProcessingTime};
+
+/// An epoch as it was planned (micro-batch).
+#[derive(Debug)]
+pub(crate) struct EpochPlan {
+    pub(crate) epoch: Epoch,
+    /// The clock of the epoch.
+    pub(crate) now: ProcessingTime,
+    /// How far to read, by source and partition.
+    pub(crate) ends: BTreeMap<NodeId, Vec<ErasedOffset>>,
+    /// Whether it is the first that a run has planned itself, instead of replaying it.
+    pub(crate) begins_run: bool,
+    /// The partitions that had ended when the epoch was planned, by source. A replay does not read them either: where a
+    /// partition has ended, an offset need not tell.
+    pub(crate) ended: BTreeMap<NodeId, Vec<u32>>,
+}
+
+/// The driver's decisions. The driver writes through `Control`, which also wakes the readers.
+pub(crate) struct Schedule {
+    starts: OnceLock<BTreeMap<NodeId, Vec<ErasedOffset>>>,
+    plans: Mutex<BTreeMap<Epoch, Arc<EpochPlan>>>,
+    /// Continuous: the epoch that sources should be in.
+    target: AtomicU64,
+    /// Sources are to stop: in micro-batch after the planned epochs, in continuous at once.
+    finishing: AtomicBool,
+    /// The oldest epoch that is not committed: all below it are.
+    committed: AtomicU64,
+    /// Every epoch is committed and sinks may close.
+    closed: AtomicBool,
+    /// Micro-batch: whether workers tick the driver after a step that has sent events.
+    workers_tick: AtomicBool,
+}
+
+impl Schedule {
+    /// Returns the schedule of a run that begins with an epoch.
+    pub(super) fn new(first: Epoch) -> Schedule {
+        Schedule {
+            starts: OnceLock::new(),
+            plans: Mutex::default(),
+            target: AtomicU64::new(first.0),
+            finishing: AtomicBool::new(false),
+            committed: AtomicU64::new(first.0),
+            closed: AtomicBool::new(false),
+            workers_tick: AtomicBool::new(false),
+        }
+    }
+
+    /// Sets where sources begin, once, before any worker starts.
+    pub(crate) fn set_starts(&self, starts: BTreeMap<NodeId, Vec<ErasedOffset>>) {
+        self.starts.get_or_init(|| starts);
+    }
+
+    pub(crate) fn start_of(&self, source: NodeId, partition: u32) -> Option<ErasedOffset> {
+        self.starts.get()?.get(&source)?.get(partition as usize).cloned()
+    }
+
+    pub(super) fn publish(&self, plan: EpochPlan) {
+        lock(&self.plans).insert(plan.epoch, Arc::new(plan));
+    }
+
+    pub(crate) fn plan(&self, epoch: Epoch) -> Option<Arc<EpochPlan>> {
+        lock(&self.plans).get(&epoch).cloned()
+    }
+
+    /// Micro-batch: returns whether an epoch is the first that a run has planned itself, instead of replaying it.
+    pub(crate) fn begins_run(&self, epoch: Epoch) -> bool {
+        self.plan(epoch).is_some_and(|plan| plan.begins_run)
+    }
+
+    /// Micro-batch: returns whether the clock of the last planned epoch has reached a time.
+    pub(super) fn has_planned(&self, time: ProcessingTime) -> bool {
+        lock(&self.plans).last_key_value().is_some_and(|(_, plan)| plan.now >= time)
+    }
+
+    pub(super) fn set_target(&self, epoch: Epoch) {
+        self.target.store(epoch.0, Ordering::Release);
+    }
+
+    pub(crate) fn target(&self) -> Epoch {
+        Epoch(self.target.load(Ordering::Acquire))
+    }
+
+    pub(super) fn finish(&self) {
+        self.finishing.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.finishing.load(Ordering::Acquire)
+    }
+
+    /// Moves the commit point to the epoch after a committed one.
+    pub(super) fn commit(&self, next: Epoch) {
+        self.committed.store(next.0, Ordering::Release);
+    }
+
+    /// Drops the plans of the epochs below one.
+    pub(super) fn forget_before(&self, epoch: Epoch) {
+        let mut plans = lock(&self.plans);
+        *plans = plans.split_off(&epoch);
+    }
+
+    /// Returns the oldest epoch that is not committed: all below it are.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Returns whether every epoch is committed and sinks may close.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn workers_tick(&self) -> bool {
+        self.workers_tick.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn let_workers_tick(&self, serves: bool) {
+        self.workers_tick.store(serves, Ordering::Relaxed);
+    }
+}
