@@ -1,6 +1,8 @@
 //! Sizes in bytes, as people write them on a command line.
 
 /// Reads `512MiB`, `1.5GiB`, `64KiB`, `20MB` or a number of bytes.
+///
+/// Not with `bytesize`, to which `512M` is 512,000,000 bytes: here, as to most programs that limit memory, it is 512 MiB.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a size like `512MiB`, `2GB` or `65536`");
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -27,9 +29,14 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in
-            [("512MiB", 512 << 20), ("1.5GiB", 3 << 29), ("64 KiB", 65_536), ("20MB", 20_000_000), ("7", 7)]
-        {
+        for (text, bytes) in [
+            ("512MiB", 512 << 20),
+            ("1.5GiB", 3 << 29),
+            ("64 KiB", 65_536),
+            ("20MB", 20_000_000),
+            ("7", 7),
+            ("2G", 2 << 30),
+        ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
         for text in ["", "MiB", "5 parsecs", "-1", "1.2.3GiB"] {
