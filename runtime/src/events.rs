@@ -1,55 +1,81 @@
 //! Events for the driver, and the bell that wakes its thread.
+//!
+//! A [`Report`] is data: a worker of another process can send it. The other events come from this process.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+use serde::{Deserialize, Serialize};
 use tidemill_operators::graph::NodeId;
-use tidemill_operators::{Epoch, ErasedOffset, Prepared, ProcessingTime};
+use tidemill_operators::{Epoch, Prepared, ProcessingTime};
 
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::compaction::Compacted;
-use crate::checkpoint::records::FileRef;
+use crate::checkpoint::records::{FileRef, Json};
 use crate::error::RunError;
 use crate::sim;
 
 /// What the driver learns from workers, the saver, sources and the user's handle.
+///
+/// Not serializable as a whole: a failure holds errors of the user and of the system, which are not data, and a savepoint
+/// is answered over a channel.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A source has read all that was planned for an epoch on a worker, or (continuous) has left it. For each
-    /// partition: where it stands, and whether its reader has reported its end in this run.
-    Read { epoch: Epoch, source: NodeId, rows: u64, offsets: Vec<(u32, ErasedOffset, bool)> },
-    /// A source will take no part in epochs after this one.
-    SourceDone { last: Option<Epoch> },
-    /// A sink has everything of an epoch and can commit it; what it wants to be told after a crash.
-    Prepared { epoch: Epoch, rows: u64, sink: NodeId, worker: usize, prepared: Prepared },
-    /// A worker's state of an epoch is durable, or cannot be saved.
-    Saved(Result<Saved, CheckpointError>),
+    /// A worker, a source or the saver has done something.
+    Report(Report),
     /// The checkpoint has been compacted.
     Compacted(Result<Compacted, CheckpointError>),
     /// Somebody wants a copy of the last commit.
     Savepoint { directory: PathBuf, reply: Sender<Result<Epoch, RunError>> },
-    /// A sink has committed an epoch.
-    Committed { epoch: Epoch },
-    /// Something may have come in.
-    DataAvailable,
-    /// A helper thread has panicked.
+    /// The saver has failed, or a helper thread has panicked.
     Failed(RunError),
-    /// A worker has ended.
-    WorkerDone,
     /// Something that the driver looks at by itself has changed: a failure, a stop, an idle source, a timer.
     Wake,
 }
 
+/// What workers, their sources and sinks, and the saver report of epochs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// A source has read all that was planned for an epoch on a worker, or (continuous) has left it.
+    Read { epoch: Epoch, source: NodeId, rows: u64, partitions: Vec<PartitionRead> },
+    /// A source will take no part in epochs after this one.
+    SourceDone { last: Option<Epoch> },
+    /// A sink has everything of an epoch and can commit it; what it wants to be told after a crash.
+    Prepared { epoch: Epoch, rows: u64, sink: NodeId, worker: usize, prepared: Prepared },
+    /// A worker's state of an epoch is durable.
+    Saved(Saved),
+    /// A sink has committed an epoch.
+    Committed { epoch: Epoch },
+    /// Something may have come in.
+    DataAvailable,
+    /// A worker has ended.
+    WorkerDone,
+}
+
+impl From<Report> for Event {
+    fn from(report: Report) -> Event {
+        Event::Report(report)
+    }
+}
+
+/// Where a source stands in a partition at the end of an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PartitionRead {
+    pub(crate) partition: u32,
+    pub(crate) offset: Json,
+    /// Whether its reader has reported its end in this run.
+    pub(crate) has_ended: bool,
+}
+
 /// What one worker has saved of an epoch.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Saved {
     pub(crate) epoch: Epoch,
     /// None if nothing has changed.
     pub(crate) file: Option<FileRef>,
-    /// The processing-time calls that its operators wait for, by uid.
-    pub(crate) timers: Vec<(Arc<str>, u32, ProcessingTime)>,
+    /// The processing-time calls that its operators wait for: uid, worker, time.
+    pub(crate) timers: Vec<(String, u32, ProcessingTime)>,
 }
 
 /// Sends events to the driver.
@@ -105,5 +131,54 @@ impl EventQueue {
     /// Waits until the bell rings, at most that long.
     pub(crate) fn wait(&self, most: Duration) -> Result<(), RecvTimeoutError> {
         sim::recv_timeout(&self.bell, most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_serialized_and_read_back_is_the_same() {
+        let file = FileRef {
+            name: "state/3-1-0.delta".to_owned(),
+            len: 5,
+            checksum: 6,
+            epoch: Epoch(3),
+            worker: 1,
+            base: false,
+            groups: Some((0, 127)),
+        };
+        let offset = Json(serde_json::json!({"file": "a.csv", "byte": u64::MAX, "at": null}));
+        let reports = [
+            Report::Read {
+                epoch: Epoch(3),
+                source: NodeId(2),
+                rows: 70_000,
+                partitions: vec![PartitionRead { partition: 4, offset, has_ended: true }],
+            },
+            Report::SourceDone { last: None },
+            Report::SourceDone { last: Some(Epoch(7)) },
+            Report::Prepared {
+                epoch: Epoch(3),
+                rows: 9,
+                sink: NodeId(5),
+                worker: 1,
+                prepared: Prepared::from(vec![0, 255]),
+            },
+            Report::Saved(Saved {
+                epoch: Epoch(3),
+                file: Some(file),
+                timers: vec![("reminders".to_owned(), 1, ProcessingTime(-5))],
+            }),
+            Report::Saved(Saved { epoch: Epoch(4), file: None, timers: Vec::new() }),
+            Report::Committed { epoch: Epoch(3) },
+            Report::DataAvailable,
+            Report::WorkerDone,
+        ];
+        for report in reports {
+            let bytes = postcard::to_stdvec(&report).unwrap();
+            assert_eq!(postcard::from_bytes::<Report>(&bytes).unwrap(), report);
+        }
     }
 }

@@ -4,10 +4,11 @@
 //! commit, each under its number, and then counts on from the first number that no run has used. So numbers may have
 //! gaps, between runs and behind the replayed plans, and nothing in the engine steps from one epoch to the next by adding one.
 
+use serde::{Deserialize, Serialize};
 use tidemill_operators::Epoch;
 
 /// Which epochs a run has, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Numbers {
     /// The epochs to be replayed, in order.
     replayed: Vec<Epoch>,

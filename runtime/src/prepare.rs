@@ -6,6 +6,7 @@ use tidemill_operators::graph::NodeId;
 use tidemill_operators::{Clock, DynSource, Graph, Mode, SourceError};
 
 use crate::checkpoint::Storage;
+use crate::checkpoint::loader::Loader;
 use crate::clock::{engine_clock, not_before};
 use crate::control::{Control, ControlSpec};
 use crate::driver::{Driver, Keeper};
@@ -62,6 +63,7 @@ impl Prepared {
         refuse_types(&nodes, storage.is_some(), options.state_memory.is_some())?;
         let (sender, events) = event_queue();
         let (mut resume, mut keeper) = (Resume::default(), None);
+        let (mut state, mut saver) = (None, None);
         match storage {
             None => {
                 journal::attach_all(&nodes, None, &clock);
@@ -77,7 +79,9 @@ impl Prepared {
                 resume = opened.resume(&layout);
                 warn_of_ended(&resume, &layout);
                 let (writer, operators) = (opened.writer.clone(), layout.stateful());
-                resume.saver = Some(match here {
+                state =
+                    resume.committed.map(|_| Loader::new(storage, &resume.files).without(&resume.dropped));
+                saver = Some(match here {
                     true => Saver::here(writer, sender.clone(), operators),
                     false => Saver::start(writer, sender.clone(), operators)?,
                 });
@@ -109,6 +113,8 @@ impl Prepared {
             events: sender,
             nodes: layout.nodes.len(),
             resume,
+            state,
+            saver,
             memory,
             stepped: here,
         }));

@@ -6,6 +6,7 @@ mod settings;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tidemill_operators::graph::{Node, NodeId, NodeKind, Place};
 use tidemill_operators::{
     Epoch, ErasedOffset, EventTime, Mode, Operator, Prepared, ProcessingTime, QueryIdentity, SourceLog,
@@ -16,9 +17,8 @@ pub(crate) use self::schema::{refuse_types, schema_of, shapes_of};
 use self::settings::check_settings;
 pub(crate) use self::settings::recorded;
 use crate::RunError;
-use crate::checkpoint::loader::Loader;
 use crate::checkpoint::records::{
-    CommitRecord, OperatorRecord, PartitionRecord, PlanRecord, WatermarkRecord,
+    CommitRecord, FileRef, OperatorRecord, PartitionRecord, PlanRecord, WatermarkRecord,
 };
 use crate::checkpoint::source_log::KeptLog;
 use crate::checkpoint::state_file::StateWriter;
@@ -29,11 +29,12 @@ use crate::ledger::{DomainSpec, PartitionMark};
 use crate::numbers::Numbers;
 use crate::options::Options;
 use crate::plan::{Layout, from_origin, origin, stateful_operator_of};
-use crate::saver::Saver;
 use crate::user_code::code_of;
 
-/// Where a run begins: what the threads of a query are given of its checkpoint.
-#[derive(Default)]
+/// Where a run begins: what the workers of a query are given of its checkpoint.
+///
+/// It is data, so that workers of another process can be sent it; they open the storage themselves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Resume {
     /// The epochs of this run.
     pub(crate) numbers: Numbers,
@@ -44,21 +45,21 @@ pub(crate) struct Resume {
     /// Whether what is committed must survive a crash.
     pub(crate) durable: bool,
     /// The id of the query, and its runs.
-    pub(crate) identity: Option<Arc<QueryIdentity>>,
+    pub(crate) identity: Option<QueryIdentity>,
     /// Whether the last commit is one of the query from whose savepoint this one begins.
     pub(crate) fork: bool,
     /// Whether the run takes over outputs of another query.
     pub(crate) take_over: bool,
-    /// The state of the operators.
-    pub(crate) state: Option<Loader>,
+    /// The files of the operators' state, the oldest first.
+    pub(crate) files: Vec<FileRef>,
+    /// The uids whose state in them is given up.
+    pub(crate) dropped: Vec<String>,
     /// For each domain: its watermark and what that came from.
     pub(crate) watermarks: Vec<Option<DomainStart>>,
     /// When an operator wants to be called, by uid.
     pub(crate) timers: BTreeMap<String, ProcessingTime>,
     /// What the sinks have prepared for the last committed epoch, by uid.
     pub(crate) sinks: BTreeMap<String, Vec<Prepared>>,
-    /// Takes what the operators save.
-    pub(crate) saver: Option<Saver>,
 }
 
 impl Resume {
@@ -86,7 +87,7 @@ impl Resume {
 }
 
 /// Where a domain of event time stood.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DomainStart {
     pub(crate) watermark: EventTime,
     /// What each partition had shown.
@@ -189,12 +190,13 @@ impl Opened {
             ..Resume::default()
         };
         let identity = self.checkpoint.identity();
-        resume.identity = Some(Arc::clone(&identity.query));
+        resume.identity = Some(QueryIdentity::clone(&identity.query));
         resume.take_over = self.take_over;
         let Some(commit) = &self.commit else { return resume };
         resume.fork = commit.execution < identity.since;
         resume.committed = Some(commit.epoch);
-        resume.state = Some(self.checkpoint.loader().without(&self.dropped));
+        resume.files = self.checkpoint.files().to_vec();
+        resume.dropped.clone_from(&self.dropped);
         let is_kept = |uid: &str| !self.dropped.iter().any(|dropped| dropped == uid);
         let start = |node: &Node| {
             let record = commit.watermarks.get(node.uid()).filter(|_| is_kept(node.uid()))?;
@@ -478,4 +480,47 @@ fn source_offsets(
         offsets.insert(node.id, at.iter().map(|offset| offset.0.clone()).collect());
     }
     Ok(offsets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resume_serialized_and_read_back_is_the_same() {
+        let mark = PartitionMark {
+            origin: 65_537,
+            rank: 3,
+            shown: EventTime(70),
+            is_idle: true,
+            seen: Some(ProcessingTime(9)),
+        };
+        let file = FileRef {
+            name: "state/3-1-0.base".to_owned(),
+            len: 5,
+            checksum: 6,
+            epoch: Epoch(3),
+            worker: 0,
+            base: true,
+            groups: Some((0, 127)),
+        };
+        let resume = Resume {
+            numbers: Numbers::new(vec![Epoch(4), Epoch(6)], Epoch(9)),
+            committed: Some(Epoch(3)),
+            execution: 2,
+            durable: true,
+            identity: Some(QueryIdentity::new("c0ffee", vec![(1, "one".to_owned()), (2, "two".to_owned())])),
+            fork: true,
+            take_over: true,
+            files: vec![file],
+            dropped: vec!["gone".to_owned()],
+            watermarks: vec![None, Some(DomainStart { watermark: EventTime(60), partitions: vec![mark] })],
+            timers: BTreeMap::from([("reminders".to_owned(), ProcessingTime(-5))]),
+            sinks: BTreeMap::from([("out".to_owned(), vec![Prepared::from(vec![0, 255])])]),
+        };
+        for resume in [resume, Resume::default()] {
+            let bytes = postcard::to_stdvec(&resume).unwrap();
+            assert_eq!(postcard::from_bytes::<Resume>(&bytes).unwrap(), resume);
+        }
+    }
 }

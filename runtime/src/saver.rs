@@ -12,7 +12,7 @@ use tidemill_operators::{Epoch, KeyGroup, ProcessingTime, turn};
 
 use crate::RunError;
 use crate::checkpoint::state_file::{About, Section, StateWriter};
-use crate::events::{Event, EventSender, Saved};
+use crate::events::{Event, EventSender, Report, Saved};
 use crate::sim;
 use crate::user_code::caught;
 
@@ -136,9 +136,13 @@ fn write_all(jobs: &Receiver<Job>, writer: &StateWriter, events: &EventSender, i
     }
 }
 
-/// Writes, and says that it is written. The driver outlives all who save.
+/// Writes a job's file and reports it. The driver outlives all who save.
 fn tell(job: Job, writer: &StateWriter, events: &EventSender) {
     let Job { about, sections, timers } = job;
+    let timers = timers.into_iter().map(|(uid, worker, at)| (uid.to_string(), worker, at)).collect();
     let saved = writer.write(about, &sections).map(|file| Saved { epoch: about.epoch, file, timers });
-    events.send(Event::Saved(saved));
+    events.send(match saved {
+        Ok(saved) => Report::Saved(saved).into(),
+        Err(error) => Event::Failed(error.into()),
+    });
 }

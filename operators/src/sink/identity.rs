@@ -36,7 +36,7 @@ pub struct OutputClaim {
 /// assert!(!first.owns(&claim) && !copied.owns(&claim));
 /// # Ok::<(), &str>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct QueryIdentity {
     id: String,
     /// Execution and random number, in ascending order; the last is the present run.

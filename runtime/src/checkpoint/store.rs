@@ -11,7 +11,6 @@ use tidemill_operators::Epoch;
 
 use super::compaction::{self, Compacted, Compaction, Convert};
 use super::identity::{self, Identity};
-use super::loader::Loader;
 use super::log::{self, CURRENT, CommitLog, History, LOGS, STATE, log_name};
 use super::records::{CommitRecord, Current, FileRef, LogMark, PlanRecord, Record, Reserved};
 use super::state_file::{StateWriter, written_after};
@@ -189,9 +188,14 @@ impl Checkpoint {
         self.history.commits.iter().map(|commit| commit.epoch).collect()
     }
 
-    /// Returns a loader of the state of the last commit, as [rewritten](Self::rewrite) where it was.
-    pub(crate) fn loader(&self) -> Loader {
-        Loader::new(Arc::clone(&self.storage), &self.chain)
+    /// Returns the files of the state of the last commit, as [rewritten](Self::rewrite) where they were.
+    pub(crate) fn files(&self) -> &[FileRef] {
+        &self.chain
+    }
+
+    #[cfg(test)]
+    pub(crate) fn loader(&self) -> super::loader::Loader {
+        super::loader::Loader::new(Arc::clone(&self.storage), &self.chain)
     }
 
     /// Writes files of state, from any thread.

@@ -28,10 +28,12 @@ use self::threads::Threads;
 use self::timers::Timers;
 use self::wakers::Wakers;
 use crate::RunError;
-use crate::events::{Event, EventSender};
+use crate::checkpoint::loader::Loader;
+use crate::events::{Event, EventSender, Report};
 use crate::flow::Flow;
 use crate::ledger::Ledger;
 use crate::recovery::Resume;
+use crate::saver::Saver;
 
 /// The next number for nodes of runs; 0 is for those who are in none.
 static GROUPS: AtomicU64 = AtomicU64::new(1);
@@ -50,6 +52,10 @@ pub(crate) struct Control {
     pub(crate) memory: Vec<Arc<StateMemory>>,
     /// Where this run begins.
     pub(crate) resume: Resume,
+    /// Reads the state of the last commit; none where there is no commit.
+    pub(crate) state: Option<Loader>,
+    /// Takes what the operators save; none without a checkpoint.
+    pub(crate) saver: Option<Saver>,
 
     /// The driver's decisions.
     pub(crate) schedule: Schedule,
@@ -79,6 +85,8 @@ pub(crate) struct ControlSpec {
     /// By worker; none where state may take what it takes.
     pub(crate) memory: Vec<Arc<StateMemory>>,
     pub(crate) resume: Resume,
+    pub(crate) state: Option<Loader>,
+    pub(crate) saver: Option<Saver>,
     /// Whether a test steps the query, and moves its clock.
     pub(crate) stepped: bool,
 }
@@ -106,20 +114,22 @@ impl Control {
             cancellation: Cancellation::new(),
             announced: AtomicU64::new(0),
             resume: spec.resume,
+            state: spec.state,
+            saver: spec.saver,
         }
     }
 
     /// Sends the driver an event.
-    pub(crate) fn tell(&self, event: Event) {
-        self.reports.tell(event);
+    pub(crate) fn tell(&self, event: impl Into<Event>) {
+        self.reports.tell(event.into());
     }
 
-    /// Sends the driver an event that has time until the end of the worker's step, if workers then tick the driver.
-    pub(crate) fn tell_after_step(&self, event: Event) {
+    /// Sends the driver a report that has time until the end of the worker's step, if workers then tick the driver.
+    pub(crate) fn tell_after_step(&self, report: Report) {
         if !self.schedule.workers_tick() {
-            return self.tell(event);
+            return self.tell(report);
         }
-        self.reports.tell_without_waking(event);
+        self.reports.tell_without_waking(report.into());
     }
 
     /// Returns the counters of a node.
@@ -227,7 +237,7 @@ impl Control {
     /// Reports that a source has new input.
     pub(crate) fn data_available(&self) {
         if self.sources.note_data() {
-            self.tell(Event::DataAvailable);
+            self.tell(Report::DataAvailable);
         }
     }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{ErasedOffset, ProcessingTime};
 
+use crate::events::PartitionRead;
+
 pub(super) struct Flight {
     pub(super) begun: ProcessingTime,
     pub(super) planned: ProcessingTime,
@@ -41,14 +43,15 @@ impl Flight {
         &mut self,
         source: NodeId,
         rows: u64,
-        offsets: Vec<(u32, ErasedOffset, bool)>,
+        partitions: Vec<PartitionRead>,
         now: ProcessingTime,
     ) {
         self.reads += 1;
         self.last_read = now;
         self.last_prepared = self.last_prepared.max(now);
+        let read = partitions.into_iter().map(|read| (read.partition, read.offset.0));
         *self.rows_in.entry(source).or_default() += rows;
-        self.offsets.entry(source).or_default().extend(offsets.into_iter().map(|(p, offset, _)| (p, offset)));
+        self.offsets.entry(source).or_default().extend(read);
     }
 
     pub(super) fn prepared(&mut self, rows: u64, now: ProcessingTime) {

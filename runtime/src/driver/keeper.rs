@@ -210,7 +210,7 @@ impl Keeper {
         for saved in self.saved.remove(&epoch).unwrap_or_default() {
             files.extend(saved.file);
             for (uid, worker, at) in saved.timers {
-                timers.entry(uid.to_string()).or_default().push((worker, at));
+                timers.entry(uid).or_default().push((worker, at));
             }
         }
         files.sort_by_key(|file| file.worker);

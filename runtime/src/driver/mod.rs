@@ -26,7 +26,7 @@ use self::shared::QUICK;
 pub(crate) use self::shared::SharedDriver;
 use crate::control::{Control, EpochPlan};
 use crate::error::RunError;
-use crate::events::Event;
+use crate::events::{Event, Report};
 use crate::options::{Options, Trigger};
 use crate::plan::Layout;
 use crate::progress::{Progress, Summary};
@@ -199,7 +199,7 @@ impl Driver {
     /// Ends, once no state is being written any more; returns what holds the checkpoint locked.
     pub(crate) fn end(mut self) -> Option<Keeper> {
         // Its thread calls nothing else than the storage.
-        within(STORAGE, || self.control.resume.saver.iter().for_each(Saver::close));
+        within(STORAGE, || self.control.saver.iter().for_each(Saver::close));
         let keeper = self.keeper.take();
         within(DROP, || drop(self));
         keeper
@@ -227,70 +227,14 @@ impl Driver {
         self.options.max_in_flight = epochs.max(1);
     }
 
-    /// Takes note of what a worker says; true if progress has been made.
+    /// Takes note of an event; returns whether progress has been made.
     pub(crate) fn hear(&mut self, event: Event) -> bool {
-        let now = self.control.clock.now();
         match event {
-            Event::Read { epoch, source, rows, offsets } => {
-                self.summary.input_rows += rows;
-                if let Some(feed) = self.sources.iter_mut().find(|f| f.node == source) {
-                    for (partition, _, ended) in &offsets {
-                        if let Some(slot) = feed.ended.get_mut(*partition as usize) {
-                            *slot |= *ended;
-                        }
-                    }
-                }
-                let flight = self.flights.entry(epoch).or_insert_with(|| Flight::new(now));
-                flight.read(source, rows, offsets, now);
-                if self.options.mode == Mode::MicroBatch && flight.reads >= self.source_instances {
-                    self.read |= Some(epoch) == self.planned;
-                }
-                false
-            }
-            Event::SourceDone { last } => {
-                self.done_sources += 1;
-                self.last_epoch = self.last_epoch.max(last);
-                false
-            }
-            Event::Prepared { epoch, rows, sink, worker, prepared } => {
-                self.summary.output_rows += rows;
-                if let Some(keeper) = &mut self.keeper {
-                    keeper.prepared(epoch, sink, worker, prepared);
-                }
-                let flight = self.flights.entry(epoch).or_insert_with(|| Flight::new(now));
-                flight.prepared(rows, now);
-                self.commit_what_is_prepared();
-                false
-            }
-            Event::Committed { epoch } => {
-                let Some(flight) = self.flights.get_mut(&epoch) else { return false };
-                flight.commits += 1;
-                if flight.commits < self.sink_instances {
-                    return false;
-                }
-                let Some(flight) = self.flights.remove(&epoch) else { return false };
-                self.finish_epoch(epoch, flight, now);
-                true
-            }
-            Event::DataAvailable => {
-                self.control.sources.clear_data_available();
-                self.asked = ASK_AGAIN.0;
-                false
-            }
-            Event::Saved(saved) => {
-                match (saved, &mut self.keeper) {
-                    (Ok(saved), Some(keeper)) => keeper.saved(saved),
-                    (Ok(_), None) => {}
-                    (Err(error), _) => self.control.fail(error.into()),
-                }
-                self.commit_what_is_prepared();
-                false
-            }
+            Event::Report(report) => return self.note(report),
             Event::Compacted(result) => {
                 if let Some(keeper) = &mut self.keeper {
                     keeper.compacted(result);
                 }
-                false
             }
             Event::Savepoint { directory, reply } => {
                 let result = match &self.keeper {
@@ -302,14 +246,68 @@ impl Driver {
                 };
                 // Whoever asked may have gone.
                 drop(reply.send(result));
-                false
             }
-            Event::Failed(error) => {
-                self.control.fail(error);
-                false
-            }
-            Event::WorkerDone | Event::Wake => false,
+            Event::Failed(error) => self.control.fail(error),
+            Event::Wake => {}
         }
+        false
+    }
+
+    /// Takes note of what a worker reports; returns whether an epoch has been finished.
+    fn note(&mut self, report: Report) -> bool {
+        let now = self.control.clock.now();
+        match report {
+            Report::Read { epoch, source, rows, partitions } => {
+                self.summary.input_rows += rows;
+                if let Some(feed) = self.sources.iter_mut().find(|f| f.node == source) {
+                    for read in &partitions {
+                        if let Some(slot) = feed.ended.get_mut(read.partition as usize) {
+                            *slot |= read.has_ended;
+                        }
+                    }
+                }
+                let flight = self.flights.entry(epoch).or_insert_with(|| Flight::new(now));
+                flight.read(source, rows, partitions, now);
+                if self.options.mode == Mode::MicroBatch && flight.reads >= self.source_instances {
+                    self.read |= Some(epoch) == self.planned;
+                }
+            }
+            Report::SourceDone { last } => {
+                self.done_sources += 1;
+                self.last_epoch = self.last_epoch.max(last);
+            }
+            Report::Prepared { epoch, rows, sink, worker, prepared } => {
+                self.summary.output_rows += rows;
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.prepared(epoch, sink, worker, prepared);
+                }
+                let flight = self.flights.entry(epoch).or_insert_with(|| Flight::new(now));
+                flight.prepared(rows, now);
+                self.commit_what_is_prepared();
+            }
+            Report::Committed { epoch } => {
+                let Some(flight) = self.flights.get_mut(&epoch) else { return false };
+                flight.commits += 1;
+                if flight.commits < self.sink_instances {
+                    return false;
+                }
+                let Some(flight) = self.flights.remove(&epoch) else { return false };
+                self.finish_epoch(epoch, flight, now);
+                return true;
+            }
+            Report::DataAvailable => {
+                self.control.sources.clear_data_available();
+                self.asked = ASK_AGAIN.0;
+            }
+            Report::Saved(saved) => {
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.saved(saved);
+                }
+                self.commit_what_is_prepared();
+            }
+            Report::WorkerDone => {}
+        }
+        false
     }
 
     fn commit_what_is_prepared(&mut self) {

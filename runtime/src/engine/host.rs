@@ -124,7 +124,7 @@ impl Hosted {
     /// A change that comes after is written once more, and counts. Not where changes come in such numbers that a good
     /// part of them would be written again and again.
     pub(crate) fn save_ahead(&mut self, now: ProcessingTime) {
-        if self.control.resume.saver.is_none() || self.uid.is_none() {
+        if self.control.saver.is_none() || self.uid.is_none() {
             return;
         }
         let unsaved = self.operator.unsaved();
@@ -144,7 +144,7 @@ impl Hosted {
 
     /// Has the state saved as it is at the end of an epoch.
     pub(crate) fn save(&mut self, epoch: Epoch, timer: Option<ProcessingTime>) {
-        let (Some(saver), Some(uid)) = (&self.control.resume.saver, &self.uid) else { return };
+        let (Some(saver), Some(uid)) = (&self.control.saver, &self.uid) else { return };
         match within(self.memory.as_ref(), || self.operator.snapshot(&mut self.changes)) {
             Ok(()) => {
                 let groups = std::mem::take(&mut self.changes).into_groups().collect();

@@ -72,7 +72,7 @@ struct Building<'a, 'scope> {
 impl<'scope> Building<'_, 'scope> {
     /// Makes the operators that keep state and gives them back what they had at the last commit.
     fn restore(&mut self) -> Result<(), RunError> {
-        let Some(state) = &self.control.resume.state else { return Ok(()) };
+        let Some(state) = &self.control.state else { return Ok(()) };
         let place = self.place();
         let memory = self.control.memory.get(self.worker);
         let mut by_uid: BTreeMap<&str, (&Node, Box<dyn Operator>)> = BTreeMap::new();
@@ -259,7 +259,7 @@ impl<'scope> Building<'_, 'scope> {
             context = context.after_commit(committed);
         }
         if let Some(identity) = &resume.identity {
-            context = context.identified(Arc::clone(identity));
+            context = context.identified(Arc::new(identity.clone()));
         }
         let steps = steps.and_then(|steps| self.layout.nodes.get(steps.0));
         let steps = steps.and_then(|steps| match &steps.kind {

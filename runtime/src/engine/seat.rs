@@ -15,7 +15,7 @@ use super::early::Early;
 use super::host::{Hosted, enter};
 use crate::control::Control;
 use crate::error::{RunError, Site};
-use crate::events::Event;
+use crate::events::Report;
 
 /// A sink as the worker holds it.
 pub(crate) enum HeldSink {
@@ -182,7 +182,7 @@ impl Seat {
             if !matches!(self.held, HeldSink::Nobody) {
                 self.prepared.push_back(epoch);
                 let (rows, sink, worker) = (std::mem::take(&mut self.rows), self.node, self.worker);
-                self.control.tell_after_step(Event::Prepared { epoch, rows, sink, worker, prepared });
+                self.control.tell_after_step(Report::Prepared { epoch, rows, sink, worker, prepared });
             }
             self.epoch = self.control.after(epoch);
             for batch in self.early.take(self.epoch) {
@@ -197,7 +197,7 @@ impl Seat {
                 return false;
             }
             self.prepared.pop_front();
-            self.control.tell_after_step(Event::Committed { epoch });
+            self.control.tell_after_step(Report::Committed { epoch });
         }
         if least.is_none() && self.prepared.is_empty() && self.control.schedule.is_closed() && !self.closed {
             self.closed = true;

@@ -32,9 +32,10 @@ use super::parcel::Parcel;
 use super::stateless::Edge;
 use super::ticket::Ticket;
 use super::turns::{Rounds, Turns};
+use crate::checkpoint::records::Json;
 use crate::control::Control;
 use crate::error::{RunError, Site};
-use crate::events::Event;
+use crate::events::{PartitionRead, Report};
 use crate::plan::{PlannedSource, is_sliced, origin, placement};
 
 /// How many rows are asked for at once; the reader may make it less for large rows.
@@ -541,7 +542,7 @@ impl Reading {
 
     /// Reports an epoch as read.
     fn leave(&mut self) -> Result<(), SourceError> {
-        let mut offsets = Vec::new();
+        let mut partitions = Vec::new();
         let is_counted = self.sliced && self.control.mode == Mode::MicroBatch;
         let has_ranks = is_counted && self.plan.had_read_ahead;
         for part in self.readers.iter().flatten() {
@@ -549,15 +550,16 @@ impl Reading {
                 let (origin, rank) = (part.origin, part.next_rank());
                 self.control.ledger.reach_by(self.epoch, origin, part.partition, rank);
             }
-            offsets.push((part.partition, part.reader.offset()?, part.ended));
+            let offset = Json(part.reader.offset()?);
+            partitions.push(PartitionRead { partition: part.partition, offset, has_ended: part.ended });
         }
         let rows = std::mem::take(&mut self.rows);
         self.left = Some(self.epoch);
-        let event = Event::Read { epoch: self.epoch, source: self.node.id, rows, offsets };
+        let read = Report::Read { epoch: self.epoch, source: self.node.id, rows, partitions };
         if rows < LARGE {
-            self.control.tell_after_step(event)
+            self.control.tell_after_step(read)
         } else {
-            self.control.tell(event)
+            self.control.tell(read)
         }
         Ok(())
     }
@@ -579,6 +581,6 @@ impl Reading {
             Mode::Continuous => Some(self.epoch),
         };
         self.control.set_source_idle(self.node.id, self.worker, true);
-        self.control.tell(Event::SourceDone { last });
+        self.control.tell(Report::SourceDone { last });
     }
 }

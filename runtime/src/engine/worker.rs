@@ -15,7 +15,7 @@ use super::host::{count_step, ring_alarms};
 use super::lower::lower;
 use crate::control::Control;
 use crate::error::RunError;
-use crate::events::Event;
+use crate::events::Report;
 use crate::options::Idle;
 use crate::pinning::{self, Core};
 use crate::plan::Plan;
@@ -51,7 +51,7 @@ impl Crew {
             control.threads.enlist();
             run(allocator, &plan, &control, idle, &cores, &after_step);
             control.threads.discharge();
-            control.tell(Event::WorkerDone);
+            control.tell(Report::WorkerDone);
         })
         .map_err(|error| cannot_start(workers, &error))?;
         Ok(Crew { guards, tickets })

@@ -73,7 +73,7 @@ pub(crate) struct Ledger {
 }
 
 /// What a partition (by the number that its rows carry) has shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct PartitionMark {
     pub(crate) origin: u32,
     /// Of the slice whose rows have shown it; 0 where nothing before it is unseen.
