@@ -28,6 +28,7 @@ pub mod kill;
 mod ledger;
 mod numbers;
 mod options;
+mod peers;
 mod pinning;
 mod plan;
 mod prepare;

@@ -15,6 +15,7 @@ use crate::events::{EventQueue, event_queue};
 use crate::journal;
 use crate::ledger::Ledger;
 use crate::options::Options;
+use crate::peers::Peers;
 use crate::plan::{Layout, Plan};
 use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, refuse_types, warn_of_ended};
 use crate::saver::Saver;
@@ -93,17 +94,18 @@ impl Prepared {
             (*node, code_of(*node, || source.partitions()) as usize)
         };
         let partitions: Vec<_> = sources.iter().map(partitions).collect();
-        let plan = Arc::new(Plan::new(&layout, options.mode, options.workers, &resume.read_ahead()));
+        let peers = Peers::in_one_process(options.workers);
+        let plan = Arc::new(Plan::new(&layout, options.mode, peers.total(), &resume.read_ahead()));
         let specs = plan.domains();
         resume.join_watermarks(&specs);
         let start = |start: &DomainStart| (start.watermark, start.partitions.clone());
         let starts: Vec<_> = resume.watermarks.iter().map(|it| it.as_ref().map(start)).collect();
         let born = (options.mode == Mode::Continuous).then(|| clock.now());
-        let ledger = Ledger::new(specs, &partitions, options.workers, born).resume(resume.first(), &starts);
-        let memory = spill::memories(&options)?;
+        let ledger = Ledger::new(specs, &partitions, peers.total(), born).resume(resume.first(), &starts);
+        let memory = spill::memories(&options, &peers)?;
         let control = Arc::new(Control::new(ControlSpec {
             mode: options.mode,
-            workers: options.workers,
+            peers,
             clock,
             ledger,
             max_queued: options.max_queued,

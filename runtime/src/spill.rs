@@ -16,6 +16,7 @@ use tidemill_operators::{files, turn};
 
 use crate::error::RunError;
 use crate::options::Options;
+use crate::peers::Peers;
 
 /// A file that has grown to so much is appended to no more.
 const FILE: u64 = 64 << 20;
@@ -24,8 +25,8 @@ const GATHERED: usize = 256 << 10;
 /// How the names of the files begin.
 const NAME: &str = ".tidemill-spill-";
 
-/// For each worker what its state may take; none where there is no limit.
-pub(crate) fn memories(options: &Options) -> Result<Vec<Arc<StateMemory>>, RunError> {
+/// Returns what the state of each worker of this process may take; none where there is no limit.
+pub(crate) fn memories(options: &Options, peers: &Peers) -> Result<Vec<Arc<StateMemory>>, RunError> {
     let Some(bytes) = options.state_memory else { return Ok(Vec::new()) };
     let directory = match (&options.spill_dir, &options.checkpoint) {
         (Some(directory), _) => directory.clone(),
@@ -36,8 +37,8 @@ pub(crate) fn memories(options: &Options) -> Result<Vec<Arc<StateMemory>>, RunEr
         option: "--spill-dir",
         problem: format!("there can be no files in {}: {error}", directory.display()),
     })?;
-    let share = usize::try_from(bytes / options.workers.max(1) as u64).unwrap_or(usize::MAX);
-    Ok((0..options.workers).map(|_| StateMemory::new(share, Box::new(Spill::into(&directory)))).collect())
+    let share = usize::try_from(bytes / peers.local().len().max(1) as u64).unwrap_or(usize::MAX);
+    Ok(peers.local().map(|_| StateMemory::new(share, Box::new(Spill::into(&directory)))).collect())
 }
 
 /// Makes the directory and removes what a process has left there that was killed between opening a file and unlinking
@@ -271,7 +272,7 @@ mod tests {
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
         let options = Options::default().with_state_memory(1 << 20).with_spill_dir(&file);
-        let error = memories(&options).unwrap_err().to_string();
+        let error = memories(&options, &Peers::in_one_process(1)).unwrap_err().to_string();
         assert!(error.starts_with("--spill-dir: there can be no files in "), "{error}");
     }
 }

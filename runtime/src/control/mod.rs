@@ -32,6 +32,7 @@ use crate::checkpoint::loader::Loader;
 use crate::events::{Event, EventSender, Report};
 use crate::flow::Flow;
 use crate::ledger::Ledger;
+use crate::peers::Peers;
 use crate::recovery::Resume;
 use crate::saver::Saver;
 
@@ -42,13 +43,13 @@ static GROUPS: AtomicU64 = AtomicU64::new(1);
 pub(crate) struct Control {
     // What stays as it is during the run.
     pub(crate) mode: Mode,
-    pub(crate) workers: usize,
+    pub(crate) peers: Peers,
     pub(crate) clock: Clock,
     /// The longest time between flushes of an operator (continuous).
     pub(crate) latency_budget: Duration,
     /// The first of as many numbers as there are nodes, which no other run in this process has.
     pub(crate) groups: u64,
-    /// What the state of each worker may take; none where there is no limit.
+    /// What the state of each worker of this process may take; none where there is no limit.
     pub(crate) memory: Vec<Arc<StateMemory>>,
     /// Where this run begins.
     pub(crate) resume: Resume,
@@ -72,7 +73,7 @@ pub(crate) struct Control {
 
 pub(crate) struct ControlSpec {
     pub(crate) mode: Mode,
-    pub(crate) workers: usize,
+    pub(crate) peers: Peers,
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
     pub(crate) max_queued: usize,
@@ -82,7 +83,7 @@ pub(crate) struct ControlSpec {
     pub(crate) feeds_from: usize,
     pub(crate) events: EventSender,
     pub(crate) nodes: usize,
-    /// By worker; none where state may take what it takes.
+    /// By worker of this process; none where state may take what it takes.
     pub(crate) memory: Vec<Arc<StateMemory>>,
     pub(crate) resume: Resume,
     pub(crate) state: Option<Loader>,
@@ -93,21 +94,22 @@ pub(crate) struct ControlSpec {
 
 impl Control {
     pub(crate) fn new(spec: ControlSpec) -> Control {
+        let workers = spec.peers.total();
         let flow = match spec.stepped {
             true => Flow::stepped(spec.max_queued),
-            false => Flow::new(spec.workers, spec.hops, spec.max_queued),
+            false => Flow::new(workers, spec.hops, spec.max_queued),
         };
-        let counters = Counters::new(spec.nodes, spec.workers);
+        let counters = Counters::new(spec.nodes, workers);
         Control {
             mode: spec.mode,
-            workers: spec.workers,
+            peers: spec.peers,
             clock: spec.clock,
             latency_budget: spec.latency_budget,
             groups: GROUPS.fetch_add(spec.nodes as u64, Ordering::Relaxed),
             memory: spec.memory,
             schedule: Schedule::new(spec.resume.first()),
             reports: Reports::new(spec.events, counters, Timers::new(spec.stepped)),
-            sources: Sources::new(flow, spec.feeds_from, spec.workers),
+            sources: Sources::new(flow, spec.feeds_from, workers),
             ledger: spec.ledger,
             wakers: Wakers::default(),
             threads: Threads::default(),
@@ -135,6 +137,11 @@ impl Control {
     /// Returns the counters of a node.
     pub(crate) fn node(&self, node: NodeId) -> Option<&NodeMetrics> {
         self.reports.counters.node(node)
+    }
+
+    /// Returns what the state of a worker of this process may take; none where there is no limit.
+    pub(crate) fn memory_of(&self, worker: usize) -> Option<&Arc<StateMemory>> {
+        self.memory.get(self.peers.local_index(worker)?)
     }
 
     // ---- how a query ends ----

@@ -221,7 +221,7 @@ impl Keeper {
         let record = CommitRecord {
             epoch,
             mode: control.mode,
-            workers: control.workers as u32,
+            workers: control.peers.total() as u32,
             fingerprint: self.fingerprint.clone(),
             clock: control.now(epoch),
             committed_at: now,

@@ -136,8 +136,8 @@ impl Driver {
             .schedule
             .set_starts(sources.iter().map(|feed: &Feed| (feed.node, feed.from.clone())).collect());
         let first = control.resume.first();
-        let sink_instances = layout.sink_instances(options.workers);
-        let source_instances = sources.len() * options.workers;
+        let sink_instances = layout.sink_instances(control.peers.total());
+        let source_instances = sources.len() * control.peers.total();
         let due = match options.mode {
             Mode::MicroBatch => due_from(now, options.trigger),
             Mode::Continuous => now + options.checkpoint_interval,
@@ -328,7 +328,7 @@ impl Driver {
                 if let Err(error) = keeper.commit(epoch, flight, &self.layout, &self.control, now) {
                     return self.control.fail(error);
                 }
-                keeper.compact(self.control.workers, &self.control.reports.events);
+                keeper.compact(self.control.peers.total(), &self.control.reports.events);
             }
             self.control.commit(epoch);
         }

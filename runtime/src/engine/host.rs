@@ -100,9 +100,9 @@ impl Hosted {
         Hosted {
             node: node.id,
             operator,
-            context: Context::new(control.mode, worker, control.workers),
+            context: Context::new(control.mode, worker, control.peers.total()),
             site: Site::of(node),
-            memory: control.memory.get(worker).filter(|_| phases.1).cloned(),
+            memory: control.memory_of(worker).filter(|_| phases.1).cloned(),
             cloners: node.outputs.clone(),
             worker,
             control,

@@ -74,7 +74,7 @@ impl<'scope> Building<'_, 'scope> {
     fn restore(&mut self) -> Result<(), RunError> {
         let Some(state) = &self.control.state else { return Ok(()) };
         let place = self.place();
-        let memory = self.control.memory.get(self.worker);
+        let memory = self.control.memory_of(self.worker);
         let mut by_uid: BTreeMap<&str, (&Node, Box<dyn Operator>)> = BTreeMap::new();
         for node in &self.layout.nodes {
             if let Some(mut operator) = stateful_operator_of(node, place) {
@@ -82,7 +82,7 @@ impl<'scope> Building<'_, 'scope> {
                 by_uid.insert(node.uid(), (node, operator));
             }
         }
-        state.load(self.worker, self.control.workers, |uid, group, bytes| {
+        state.load(self.worker, self.control.peers.total(), |uid, group, bytes| {
             enter(by_uid.get(uid).map_or(NodeId(usize::MAX), |(node, _)| node.id));
             let Some((node, operator)) = by_uid.get_mut(uid) else { return Ok(()) };
             within(memory, || operator.restore(group, bytes))
@@ -247,7 +247,7 @@ impl<'scope> Building<'_, 'scope> {
         };
         let immediate = self.control.mode == Mode::Continuous;
         let mut context = SinkContext::new(&self.layout.query, output_mode, immediate)
-            .on_worker(self.worker, self.control.workers)
+            .on_worker(self.worker, self.control.peers.total())
             .of_sink(&Site::of(node).to_string(), self.control.groups + node.id.0 as u64)
             .with_clock(self.control.clock.clone())
             .with_cancellation(self.control.cancellation.clone());
@@ -270,7 +270,7 @@ impl<'scope> Building<'_, 'scope> {
     }
 
     fn place(&self) -> Place {
-        Place::new(self.worker, self.control.workers, self.control.mode)
+        Place::new(self.worker, self.control.peers.total(), self.control.mode)
     }
 
     fn host(
@@ -299,7 +299,7 @@ impl<'scope> Building<'_, 'scope> {
             Route::Rebalance => Inflow { edge, router: self.router(Routing::Rebalance(self.worker)) },
             Route::Single => Inflow { edge, router: self.router(Routing::Labelled) },
             Route::Broadcast(cloner) => Inflow {
-                edge: copies(self.scope, edge, *cloner, self.control.workers),
+                edge: copies(self.scope, edge, *cloner, self.control.peers.total()),
                 router: self.router(Routing::Labelled),
             },
         })

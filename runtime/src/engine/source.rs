@@ -36,7 +36,7 @@ use crate::checkpoint::records::Json;
 use crate::control::Control;
 use crate::error::{RunError, Site};
 use crate::events::{PartitionRead, Report};
-use crate::plan::{PlannedSource, is_sliced, origin, placement};
+use crate::plan::{PlannedSource, is_sliced, origin};
 
 /// How many rows are asked for at once; the reader may make it less for large rows.
 const ROWS: usize = 8_192;
@@ -281,7 +281,7 @@ impl Reading {
     }
 
     fn open(&self) -> Result<Vec<Part>, SourceError> {
-        let is_mine = |partition: &u32| placement(*partition, self.control.workers) == self.worker;
+        let is_mine = |partition: &u32| self.control.peers.placement(*partition) == self.worker;
         let mine = (0..self.source.partitions()).filter(is_mine);
         mine.map(|partition| {
             let context = ReaderContext::new(self.waker.clone(), self.control.clock.clone())

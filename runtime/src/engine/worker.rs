@@ -38,22 +38,24 @@ impl Crew {
         pin: bool,
         after_step: impl Fn() + Send + Sync + 'static,
     ) -> Result<Crew, RunError> {
-        let cores = if pin { pinning::cores(control.workers)? } else { Vec::new() };
+        let threads = control.peers.local().len();
+        let cores = if pin { pinning::cores(threads)? } else { Vec::new() };
         let (builders, others) =
-            CommunicationConfig::Process(control.workers).try_build().map_err(RunError::Engine)?;
-        check_threads(control.workers)?;
+            CommunicationConfig::Process(threads).try_build().map_err(RunError::Engine)?;
+        check_threads(threads)?;
         let (plan, control) = (Arc::clone(plan), Arc::clone(control));
-        let tickets = sim::tickets("tidemill-worker", control.workers);
+        let tickets = sim::tickets("tidemill-worker", threads);
         let for_workers = tickets.clone();
-        let workers = control.workers;
         let guards = initialize_from(builders, others, move |allocator| {
-            let _turn = for_workers.get(allocator.index()).cloned().map(sim::Ticket::take);
+            let ticket =
+                control.peers.local_index(allocator.index()).and_then(|local| for_workers.get(local));
+            let _turn = ticket.cloned().map(sim::Ticket::take);
             control.threads.enlist();
             run(allocator, &plan, &control, idle, &cores, &after_step);
             control.threads.discharge();
             control.tell(Report::WorkerDone);
         })
-        .map_err(|error| cannot_start(workers, &error))?;
+        .map_err(|error| cannot_start(threads, &error))?;
         Ok(Crew { guards, tickets })
     }
 
@@ -123,7 +125,8 @@ fn run(
     guard(index, plan, control, || {
         build(&mut worker, index, plan, control);
         // Not before: a thread that a source has started in `build` would have to stay here too.
-        if let Some(Err(error)) = cores.get(index).map(|core| pinning::stay_on(*core)) {
+        let core = control.peers.local_index(index).and_then(|local| cores.get(local));
+        if let Some(Err(error)) = core.map(|core| pinning::stay_on(*core)) {
             control.fail(error);
         }
         let mut turn = sim::WorkerTurn::here();

@@ -9,7 +9,7 @@ mod origin;
 mod physical;
 
 pub(crate) use self::layout::Layout;
-pub(crate) use self::origin::{from_origin, is_sliced, origin, placement};
+pub(crate) use self::origin::{from_origin, is_sliced, origin};
 pub(crate) use self::physical::{
     Assigns, Plan, PlannedSink, PlannedSource, Runs, Stateful, Watermarks, stateful_operator_of,
 };

@@ -1,4 +1,4 @@
-//! Partitions as rows and watermarks count them, and the worker that reads each.
+//! Partitions as rows and watermarks count them.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +26,6 @@ pub(crate) fn is_sliced(source: &dyn DynSource) -> bool {
     named.sort_unstable();
     named.dedup();
     named.len() < partitions as usize
-}
-
-/// The worker that reads a partition.
-pub(crate) fn placement(partition: u32, workers: usize) -> usize {
-    partition as usize % workers
 }
 
 /// The partitions of a source, as watermarks count them, with their readers.
