@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 most=${1:-2500} seconds=${2:-86400} first=${3:-1000}
+log=$(mktemp); trap 'rm -f "$log"' EXIT
 piece=25
 export CARGO_TERM_COLOR=never
 cargo test --quiet --locked --test simulate --no-run
@@ -12,8 +13,8 @@ graphs=$((graphs - 1)) # One checks that seeds replay.
 begun=$SECONDS done=0
 while [ "$done" -lt "$most" ] && [ $((SECONDS - begun)) -lt "$seconds" ]; do
     from=$((first + done)) to=$((first + done + piece))
-    if ! TIDEMILL_SEEDS=$from..$to cargo test --quiet --locked --test simulate >target/simulate.log 2>&1; then
-        cat target/simulate.log
+    if ! TIDEMILL_SEEDS=$from..$to cargo test --quiet --locked --test simulate >"$log" 2>&1; then
+        cat "$log"
         echo "a seed of $from..$to fails after $((SECONDS - begun)) s" >&2
         exit 1
     fi

@@ -21,6 +21,11 @@ use crate::plan::{Assigns, from_origin};
 /// How long the other workers may be left without news of the watermark.
 const NEWS: Duration = Duration::from_millis(1);
 
+/// How long an operator may keep what it has observed to itself where other workers share the watermark. The ledger's lock,
+/// and a watermark that moves with every batch, cost more than a small batch: a windowed count of 10 M events/s on two workers
+/// answered after 116 µs, now after 23. The watermark may lag by this much.
+const KEEPS: Duration = Duration::from_micros(200);
+
 /// The last watermark that records can justify: `EventTime::MAX` means that the sources have ended, and only that.
 const LAST_SHOWN: EventTime = EventTime(i64::MAX - 1);
 
@@ -53,6 +58,9 @@ pub(crate) struct Assigner {
     everything_came: bool,
     told: ProcessingTime,
     untold: bool,
+    /// When the ledger was last told, and the watermark that it gave.
+    asked: ProcessingTime,
+    known: EventTime,
 }
 
 impl Assigner {
@@ -83,6 +91,8 @@ impl Assigner {
             everything_came: false,
             told: ProcessingTime(i64::MIN),
             untold: false,
+            asked: ProcessingTime(i64::MIN / 2),
+            known: EventTime::MIN,
             control,
         }
     }
@@ -141,9 +151,18 @@ impl Assigner {
         self.everything_came = true;
     }
 
-    /// Continuous: the watermark to be applied now; and when to look again, if the passing of time may change it.
-    pub(crate) fn watermark(&mut self, has_buffered: bool) -> (EventTime, Option<Duration>) {
+    /// Continuous: the watermark to be applied now; and when to look again, if the passing of time may change it. `must`:
+    /// the epoch ends, and what has been observed in it counts.
+    pub(crate) fn watermark(&mut self, has_buffered: bool, must: bool) -> (EventTime, Option<Duration>) {
         let now = if self.has_clock { self.control.clock.now() } else { ProcessingTime(0) };
+        let has_news = !self.shown.is_empty() || !self.tickets.is_empty();
+        if self.is_shared && has_news && !must && !self.everything_came {
+            let since = now.since(self.asked);
+            if since < KEEPS {
+                return (self.known, Some(KEEPS - since));
+            }
+        }
+        self.asked = now;
         let Locals { statuses, hops } = &self.locals;
         let is_here = |origin| match from_origin(origin).0.and_then(|source| statuses.get(&source)) {
             Some(status) => !has_buffered && status.has_arrived(origin, *hops),
@@ -177,6 +196,7 @@ impl Assigner {
                 look_again = Some(look_again.map_or(later, |d| d.min(later)));
             }
         }
+        self.known = advanced.watermark;
         (advanced.watermark, look_again)
     }
 

@@ -353,13 +353,18 @@ impl Stand {
     /// Whether all records of the epoch have come; where watermarks are assigned, on the other workers too: what has
     /// come there may have been put by, and not yet have shown its times.
     fn is_complete(&self, frontiers: &Frontiers) -> bool {
+        let ledger = &self.hosted.control.ledger;
+        self.has_come(frontiers)
+            && self.assigner.as_ref().is_none_or(|a| ledger.all_stand_in(a.domain, self.epoch))
+    }
+
+    /// Whether all records of the epoch have come to this worker.
+    fn has_come(&self, frontiers: &Frontiers) -> bool {
         let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();
-        let has_come = match least {
+        match least {
             Some(least) => least > self.epoch.0,
             None => self.epoch.0 < self.hosted.control.epochs(),
-        };
-        let ledger = &self.hosted.control.ledger;
-        has_come && self.assigner.as_ref().is_none_or(|a| ledger.all_stand_in(a.domain, self.epoch))
+        }
     }
 
     /// Continuous: whether all workers have said what their records justify, now that no more will come. Before that the
@@ -392,9 +397,10 @@ impl Stand {
 
     /// Continuous: applies the watermark that holds now in the epoch that the operator stands in.
     fn move_watermark(&mut self, frontiers: &Frontiers) {
+        let ends = self.has_come(frontiers);
         let watermark = match &mut self.assigner {
             Some(assigner) => {
-                let (watermark, look_again) = assigner.watermark(!self.early.is_empty());
+                let (watermark, look_again) = assigner.watermark(!self.early.is_empty(), ends);
                 if let Some(delay) = look_again {
                     self.alarm.after(self.hosted.control.clock.now(), delay);
                 }
