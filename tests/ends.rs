@@ -153,7 +153,7 @@ fn end_offset_has_every_partition_from_the_beginning() {
     };
     for mode in MODES {
         for workers in [1, 2, 3] {
-            // Partitions that end in epochs of their own.
+            // Partitions that end in epochs of their own. Not simulated: progress is looked at from outside while a run starts.
             for round in 0..20 {
                 let graph = Graph::new("ends");
                 graph.source(rate(100_000).partitions(3).rows(1_000)).sink(discard().0);

@@ -337,6 +337,7 @@ fn a_query_that_is_stopped_before_it_reads_anything_ends() {
     let _alone = alone();
     for mode in MODES {
         for workers in [1, 2, 4] {
+            // Not simulated: the caller's thread stops the query while its threads start, and these have no schedule yet.
             for _ in 0..20 {
                 let (_sender, source) = channel::<u64>(64);
                 let graph = Graph::new("stop at once");

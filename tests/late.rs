@@ -1,6 +1,7 @@
 //! Records that keep the promise of their watermark are not late, however workers share the reading.
 //!
-//! `TIDEMILL_LATE_RUNS` sets how many runs each case takes (`ci/late.sh`).
+//! `TIDEMILL_LATE_RUNS` sets how many runs each case takes (`ci/late.sh`). They run against the wall clock and the file system's own
+//! times of change, which a simulation does not have; `tests/simulate` has the same promise in any order of the threads.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod common;

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill::aggregate::{Count, Sum};
-use tidemill::connectors::{EpochRows, for_each_epoch, json_lines, json_lines_dir, json_lines_sink};
+use tidemill::connectors::{
+    EpochRows, MemorySource, for_each_epoch, json_lines, json_lines_dir, json_lines_sink,
+};
 use tidemill::prelude::*;
 use tidemill::testing::simulate::{Breach, Life, Scenario, SimSink, SimSource, World, pause, point};
 use tidemill::{Epoch, Journal, Mode, Stream, Summary};
@@ -216,6 +218,53 @@ fn check(
         return Err(Breach::new("in time", format!("rows in time are late: {late:?}, {summary:?}")));
     }
     Ok(compare(&results.shown(), wanted, is_last)?)
+}
+
+/// Partitions in order, each at a pace of its own, that are there from the beginning: epochs are read ahead, workers are far
+/// apart, and where a partition is forgotten its rows are late.
+pub(crate) struct Paces {
+    partitions: Vec<Vec<i64>>,
+    /// How many operators are between source and watermark.
+    steps: u64,
+    results: SimSink<(i64, u64)>,
+}
+
+impl Paces {
+    pub(crate) fn new(world: &mut World) -> Paces {
+        let paces = (1..=3).map(|pace| (0..120 / pace).map(|n| n * pace).collect());
+        let partitions = paces.chain([vec![]]).collect();
+        Paces { partitions, steps: [0, 8][world.choose(2) as usize], results: world.sink() }
+    }
+}
+
+impl Scenario for Paces {
+    fn graph(&self) -> Graph {
+        let graph = Graph::new("paces");
+        let source = graph.source(MemorySource::partitioned(self.partitions.clone())).boxed();
+        (0..self.steps)
+            .fold(source, |stream, _| stream.map(|time| time).boxed())
+            .with_watermark(|time| EventTime(*time), Duration::ZERO)
+            .window(tumbling(micros(10)))
+            .count()
+            .append()
+            .map(|result| (result.window.start.0, result.value))
+            .sink(self.results.clone());
+        graph
+    }
+
+    fn options(&self, options: Options) -> Options {
+        options.with_max_records_per_epoch(20).with_max_in_flight(4)
+    }
+
+    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), Breach> {
+        if summary.is_some_and(|summary| summary.late_rows > 0) {
+            return Err(Breach::new("in time", format!("rows in order are late: {summary:?}")));
+        }
+        let in_window = |start: i64| move |time: &&i64| (start..start + 10).contains(*time);
+        let rows = |start: i64| self.partitions.iter().flatten().filter(in_window(start)).count() as u64;
+        let wanted: Vec<_> = (0..12).map(|n| (n * 10, rows(n * 10))).collect();
+        Ok(compare(&self.results.shown(), &wanted, is_last)?)
+    }
 }
 
 /// Windows over files that appear while the query runs.

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use tidemill::Mode;
 use tidemill::testing::simulate::{Report, Scenario, Simulation, World, simulate};
 
-use graphs::{Files, Running, TwoSinks, Windows};
+use graphs::{Files, Paces, Running, TwoSinks, Windows};
 
 /// The seeds of a graph: as many as the environment says, or a few.
 fn seeds() -> Range<u64> {
@@ -84,6 +84,13 @@ fn graphs_without_checkpoint_show_every_row_once() {
     for graph in [Windows::sliding, Windows::sessions, Windows::union] {
         simulate(bare(), graph).unwrap_or_else(|violation| panic!("{violation}"));
     }
+}
+
+#[test]
+fn partitions_in_order_at_any_pace_have_no_late_rows() {
+    run(Paces::new);
+    let bare = Simulation::new(seeds()).without_checkpoint();
+    simulate(bare, Paces::new).unwrap_or_else(|violation| panic!("{violation}"));
 }
 
 #[test]

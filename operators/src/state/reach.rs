@@ -57,11 +57,15 @@ impl Reach {
     /// first, which are mostly not all in one line.
     #[inline(always)]
     pub fn fetch(&self, hash: u64) {
+        self.addresses(hash).into_iter().for_each(fetch);
+    }
+
+    /// The addresses of the byte and the entries of a hash: some address, if this is of another table.
+    #[inline(always)]
+    fn addresses(&self, hash: u64) -> [usize; 3] {
         let place = hash as usize & self.mask;
-        fetch(self.middle.wrapping_add(place));
         let entry = self.middle.wrapping_sub(place.wrapping_add(1).wrapping_mul(self.size));
-        fetch(entry);
-        fetch(entry.wrapping_sub(LINE));
+        [self.middle.wrapping_add(place), entry, entry.wrapping_sub(LINE)]
     }
 }
 
@@ -93,7 +97,7 @@ mod tests {
         let near = |key: &u64| {
             let entry = table.find(hash(*key), |entry| entry.0 == *key).expect("it is there");
             let at = std::ptr::from_ref(entry).addr();
-            let fetched = reach.middle - ((hash(*key) as usize & reach.mask) + 1) * reach.size;
+            let [_, fetched, _] = reach.addresses(hash(*key));
             fetched.wrapping_sub(at) < 2 * LINE
         };
         let found = (0..200_000).filter(near).count();
@@ -109,15 +113,15 @@ mod tests {
     }
 
     #[test]
-    fn any_hash_may_be_fetched_of_any_table() {
-        for reach in [
-            Reach { middle: 0, mask: usize::MAX, size: usize::MAX },
-            Reach { middle: usize::MAX, mask: 0, size: 0 },
-            Reach { middle: 4096, mask: 1023, size: 16 },
+    fn address_beyond_the_end_of_memory_wraps() {
+        let last = usize::MAX;
+        for (reach, hash, addresses) in [
+            (Reach { middle: 0, mask: last, size: last }, u64::MAX, [last, 0, last - 63]),
+            (Reach { middle: last, mask: 0, size: 0 }, 12_345, [last, last, last - 64]),
+            (Reach { middle: 4096, mask: 1023, size: 16 }, 1, [4097, 4064, 4000]),
         ] {
-            for hash in [0, 1, 12_345, u64::MAX] {
-                reach.fetch(hash);
-            }
+            reach.fetch(hash);
+            assert_eq!(reach.addresses(hash), addresses);
         }
     }
 }
