@@ -122,7 +122,7 @@ fn count_socket(address: &str, args: &Args) -> Result<(), Box<dyn Error>> {
     let counts = count_words(lines.boxed());
     match &args.output {
         None | Some(Output::Console) => counts.sink(console()),
-        Some(Output::JsonLines(path)) => counts.sink(json_lines_sink(path)),
+        Some(Output::JsonLines(path)) => counts.as_inserts().sink(json_lines_sink(path)),
     }
     let summary = graph.run(args.options.clone())?;
     eprintln!("{} lines in {} epochs, {:.1} s", summary.input_rows, summary.epochs, summary.seconds);
@@ -140,7 +140,7 @@ fn count_file(path: &Path, args: &Args) -> Result<(), Box<dyn Error>> {
     let counts = count_words(graph.source(blocks(path)).boxed());
     match output {
         Output::Console => counts.sink(console()),
-        Output::JsonLines(path) => counts.sink(json_lines_sink(path)),
+        Output::JsonLines(path) => counts.as_inserts().sink(json_lines_sink(path)),
     }
     let summary = run(&graph, args.options.clone())?;
     eprintln!("{} rows in {} epochs, {:.2} s", summary.output_rows, summary.epochs, summary.seconds);

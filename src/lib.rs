@@ -158,6 +158,26 @@
 //! continuous (under a backlog within the `latency_budget`), and after a restart nothing until something changes. `complete` says the whole table per epoch. What makes no
 //! sense does not compile: an aggregate without a window has no `append`, a stream without a watermark no `window`.
 //!
+//! So a stream has rows of one [kind](RowKind): inserts, upserts (the newest value of a key) or snapshots (the whole table).
+//! What cannot take a kind refuses it before the query runs. A sum over upserts would add every intermediate value:
+//!
+//! ```
+//! use tidemill::prelude::*;
+//!
+//! let build = |as_inserts: bool| {
+//!     let graph = Graph::new("sum of counts");
+//!     let counts = graph.source(memory(0..9u64)).key_by(|n| n % 2).count().update();
+//!     let counts = if as_inserts { counts.as_inserts() } else { counts };
+//!     counts.sum(|(_, count)| *count).update().sink(memory_sink().0);
+//!     graph
+//! };
+//! let refused = build(false).validate().unwrap_err().to_string();
+//! assert!(refused.contains("emits upserts"));
+//! // By name, each version of a count is a row of its own.
+//! build(true).validate()?;
+//! # Ok::<(), tidemill::GraphError>(())
+//! ```
+//!
 //! # Sources and sinks
 //!
 //! In [`connectors`]; your own implement [`Source`] and [`Reader`], or [`Sink`].
@@ -233,8 +253,8 @@ pub use tidemill_operators::abomonate;
 pub use tidemill_operators::{
     Aggregate, Batch, Cancellation, Chain, Change, Clock, Committed, Context, Data, Either, Epoch,
     EventStream, EventTime, Graph, GraphError, JournalSlot, Key, KeyGroup, KeyedStream, Keys, Mode, Offset,
-    Operator, OperatorError, OutputClaim, OutputMode, ParseTimeError, Plan, PlanLimits, Poll, Prepared,
-    ProcessingTime, QueryIdentity, Reader, ReaderContext, RunningAggregate, Sink, SinkContext, SinkError,
+    Operator, OperatorError, OutputClaim, ParseTimeError, Plan, PlanLimits, Poll, Prepared, ProcessingTime,
+    QueryIdentity, Reader, ReaderContext, RowKind, RunningAggregate, Sink, SinkContext, SinkError,
     SnapshotReader, SnapshotWriter, Source, SourceError, SourceLog, Stream, Timed, TotalAggregate, Untimed,
     Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, codec, decode, rows, session,
     session_by, sliding, tumbling,

@@ -24,7 +24,7 @@ fn run(place: &Path, rows: &[&str], way: Options) -> Result<(), RunError> {
     let sent = graph.source(input.journaled()).uid("sent");
     let all = lines.map(|line| line.to_string()).boxed().union(sent);
     let counts = all.key_by(String::clone).count().update().uid("counts");
-    counts.sink(json_lines_dir(place.join("output")).roll_every_epoch());
+    counts.as_inserts().sink(json_lines_dir(place.join("output")).roll_every_epoch());
     let way = way.with_trigger(Trigger::AvailableNow).with_checkpoint(place.join("checkpoint"));
     end(graph.start(way)?, "damaged").map(drop)
 }

@@ -426,7 +426,12 @@ fn a_uid_that_was_renamed_is_told_with_all_that_goes_with_it() {
     let count = |uid: &str, drop_state: &[&str]| {
         let graph = Graph::new("counts");
         let numbers = graph.source(memory([1, 2, 3])).uid("numbers").key_by(|_| 0u8);
-        numbers.count().update().uid(uid).sink(json_lines_sink(place.path().join("counts.jsonl")));
+        numbers
+            .count()
+            .update()
+            .uid(uid)
+            .as_inserts()
+            .sink(json_lines_sink(place.path().join("counts.jsonl")));
         let options =
             drop_state.iter().fold(options(place.path()), |options, uid| options.with_drop_state(*uid));
         run(&graph, options)

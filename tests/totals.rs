@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tidemill::aggregate::{Average, Count, Max, Min, Sum};
 use tidemill::checkpoint::MemoryStorage;
 use tidemill::connectors::{MemorySource, memory_sink, text_files};
-use tidemill::{Aggregate, Graph, Mode, Options, OutputMode, Run};
+use tidemill::{Aggregate, Graph, Mode, Options, RowKind, Run};
 
 use common::{MODES, available_now, options, run_well, ways};
 
@@ -175,7 +175,7 @@ fn a_total_is_an_aggregate_without_a_key_in_the_plan() {
     let (sink, _) = memory_sink();
     graph.source(MemorySource::partitioned([vec![1u64]])).map(|n| n + 1).count().complete().sink(sink);
     let node = graph.nodes().into_iter().find(|node| node.op == "aggregate").unwrap();
-    assert_eq!(node.output_mode, OutputMode::Complete);
+    assert_eq!(node.row_kind(), RowKind::Snapshot);
     assert!(node.location.file().ends_with("totals.rs"));
     assert_eq!(node.steps.iter().map(|step| step.op).collect::<Vec<_>>(), ["map"]);
     let plan = graph.explain().to_string();

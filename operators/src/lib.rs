@@ -24,6 +24,7 @@ mod journal;
 pub mod keeping;
 mod key;
 mod operator;
+mod row_kind;
 pub mod schema;
 mod setting;
 mod sink;
@@ -53,6 +54,7 @@ pub use group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStr
 pub use journal::JournalSlot;
 pub use key::{Data, KEY_GROUPS, Key, KeyGroup, Keyed, hash_key};
 pub use operator::{Context, Mode, Operator, rows};
+pub use row_kind::RowKind;
 pub use sink::{Committed, OutputClaim, Prepared, QueryIdentity, Sink, SinkContext, SinkError};
 pub use snapshot::{Change, Difference, Folded, SnapshotReader, SnapshotWriter, decode, without_dropped};
 pub use source::{
@@ -61,16 +63,3 @@ pub use source::{
 pub use stream::{Chain, EventStream, HasEventTime, KeyedStream, Keys, Stream, Timed, Untimed};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime};
 pub use window::{Window, WindowResult};
-
-/// What a row that leaves an aggregation means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OutputMode {
-    /// Said once, never taken back: the rows of a stateless stream, a window when it has closed.
-    #[default]
-    Append,
-    /// The current value of a key (and window): replaces the one said before.
-    Update,
-    /// One row of the whole table as it stands at the end of the epoch: the table replaces the last one.
-    Complete,
-}

@@ -14,7 +14,7 @@ pub use prepared::{Committed, Prepared};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::{Cancellation, Clock, Epoch, OutputMode, ProcessingTime};
+use crate::{Cancellation, Clock, Epoch, ProcessingTime, RowKind};
 
 /// Takes the rows of a stream.
 ///
@@ -94,6 +94,32 @@ pub trait Sink<T>: Send + 'static {
         None
     }
 
+    /// Returns whether the sink can write rows of that kind. All kinds unless told otherwise.
+    ///
+    /// A graph whose rows a sink does not take is refused before it runs; a sink on every worker is asked when it is made.
+    /// [`SinkContext::row_kind`] tells the sink which kind comes.
+    ///
+    /// ```
+    /// # use tidemill_operators::{Epoch, Graph, RowKind, Sink, SinkError, testing::numbers};
+    /// struct Log;
+    ///
+    /// impl Sink<u64> for Log {
+    ///     fn takes(&self, kind: RowKind) -> bool {
+    ///         kind == RowKind::Insert
+    ///     }
+    ///     # fn write(&mut self, _epoch: Epoch, _rows: &mut Vec<u64>) -> Result<(), SinkError> { Ok(()) }
+    ///     # fn commit(&mut self, _epoch: Epoch) -> Result<(), SinkError> { Ok(()) }
+    ///     // ...
+    /// }
+    ///
+    /// let graph = Graph::new("counts");
+    /// numbers(&graph, 3).count().update().sink(Log);
+    /// assert!(graph.validate().is_err());
+    /// ```
+    fn takes(&self, kind: RowKind) -> bool {
+        matches!(kind, RowKind::Insert | RowKind::Upsert | RowKind::Snapshot)
+    }
+
     /// Called once, on the worker that will write, before anything else. If it fails, nothing more is called. One of a graph that
     /// runs twice at a time is called for the second run too: if it refuses that, the first goes on.
     fn open(&mut self, _context: &SinkContext) -> Result<(), SinkError> {
@@ -167,8 +193,8 @@ pub struct SinkContext {
     /// Whether an epoch that is run again after a crash has the same rows again: so it is in micro-batch with a checkpoint,
     /// which logs what each epoch reads. Without a checkpoint numbers begin again at 0 in every run.
     pub repeatable: bool,
-    /// What a row means: added once, changed, or one of a whole table that replaces the last one.
-    pub output_mode: OutputMode,
+    /// What a row means: one more row, the newest value of a key, or a row of the whole table.
+    pub row_kind: RowKind,
     /// The name of the query.
     pub query: String,
     /// Whether the query has a checkpoint: what is prepared and committed must survive a crash of the machine.
@@ -204,18 +230,18 @@ impl SinkContext {
     /// A context, for those who drive a sink themselves: one worker, no checkpoint, a clock that stands still.
     ///
     /// ```
-    /// use tidemill_operators::{OutputMode, SinkContext};
+    /// use tidemill_operators::{RowKind, SinkContext};
     ///
-    /// let context = SinkContext::new("words", OutputMode::Append, false).on_worker(1, 4).durable(2);
+    /// let context = SinkContext::new("words", RowKind::Insert, false).on_worker(1, 4).durable(2);
     /// assert_eq!((context.worker, context.execution), (1, 2));
     /// ```
-    pub fn new(query: &str, output_mode: OutputMode, immediate: bool) -> Self {
+    pub fn new(query: &str, row_kind: RowKind, immediate: bool) -> Self {
         SinkContext {
             worker: 0,
             workers: 1,
             immediate,
             repeatable: false,
-            output_mode,
+            row_kind,
             query: query.to_owned(),
             durable: false,
             execution: 0,
@@ -283,9 +309,9 @@ impl SinkContext {
     /// The same for a run that goes on after that epoch.
     ///
     /// ```
-    /// use tidemill_operators::{Epoch, OutputMode, SinkContext};
+    /// use tidemill_operators::{Epoch, RowKind, SinkContext};
     ///
-    /// let context = SinkContext::new("words", OutputMode::Append, false).durable(3).after_commit(Epoch(17));
+    /// let context = SinkContext::new("words", RowKind::Insert, false).durable(3).after_commit(Epoch(17));
     /// assert_eq!(context.committed, Some(Epoch(17)));
     /// ```
     #[must_use]
@@ -297,9 +323,9 @@ impl SinkContext {
     /// The same for the sink with that name and line, whose instances have that number in common.
     ///
     /// ```
-    /// use tidemill_operators::{OutputMode, SinkContext};
+    /// use tidemill_operators::{RowKind, SinkContext};
     ///
-    /// let context = SinkContext::new("words", OutputMode::Append, false).of_sink("`sink` at src/main.rs:7", 1);
+    /// let context = SinkContext::new("words", RowKind::Insert, false).of_sink("`sink` at src/main.rs:7", 1);
     /// assert_eq!(context.group, 1);
     /// ```
     #[must_use]

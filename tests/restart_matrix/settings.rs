@@ -254,6 +254,26 @@ pub(super) fn aggregates() -> Vec<Change> {
             windowed!(tumbling(secs(10)), count().append()),
             &["operator aggregate → window"],
         ),
+        refused(
+            "upserts as inserts to snapshots as inserts",
+            running!(count().update().as_inserts().key_by(|row| row.0).count().update()),
+            running!(count().complete().as_inserts().key_by(|row| row.0).count().update()),
+            &["input upserts as inserts → snapshots as inserts"],
+        ),
+        refused(
+            "upserts as inserts to windows that have closed",
+            unkeyed!(
+                tumbling(secs(10)),
+                count().update().as_inserts().boxed().window(tumbling(secs(50))).count().append()
+            ),
+            unkeyed!(tumbling(secs(10)), count().append().window(tumbling(secs(50))).count().append()),
+            &["input"],
+        ),
+        right(
+            "upserts as inserts stay",
+            running!(count().update().as_inserts().key_by(|row| row.0).max(|row| row.1).update()),
+            running!(count().update().as_inserts().key_by(|row| row.0).max(|row| row.1).update()),
+        ),
         right("update to complete for ever", running!(count().update()), running!(count().complete())),
         right("complete to update of a stream", total!(sum(|n| *n).complete()), total!(sum(|n| *n).update())),
     ]

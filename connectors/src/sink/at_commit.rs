@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tidemill_operators::{Committed, Epoch, Prepared, Sink, SinkContext, SinkError};
+use tidemill_operators::{Committed, Epoch, Prepared, RowKind, Sink, SinkContext, SinkError};
 
 /// A sink that shows nothing before its commit; see [`at_commit`].
 #[derive(Debug)]
@@ -13,11 +13,11 @@ pub struct AtCommit<S>(S);
 ///
 /// ```
 /// use tidemill_connectors::{at_commit, memory_sink};
-/// use tidemill_operators::{Epoch, OutputMode, Sink, SinkContext};
+/// use tidemill_operators::{Epoch, RowKind, Sink, SinkContext};
 ///
 /// let (sink, table) = memory_sink();
 /// let mut sink = at_commit(sink);
-/// sink.open(&SinkContext::new("patient", OutputMode::Append, true))?;
+/// sink.open(&SinkContext::new("patient", RowKind::Insert, true))?;
 /// sink.write(Epoch(0), &mut vec![1, 2])?;
 /// assert!(table.snapshot().is_empty());
 /// sink.commit(Epoch(0))?;
@@ -35,6 +35,10 @@ impl<T, S: Sink<T>> Sink<T> for AtCommit<S> {
 
     fn place(&self) -> Option<PathBuf> {
         self.0.place()
+    }
+
+    fn takes(&self, kind: RowKind) -> bool {
+        self.0.takes(kind)
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {

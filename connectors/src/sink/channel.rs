@@ -82,7 +82,7 @@ impl<T: Send + 'static> Sink<T> for ChannelSink<T> {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_operators::OutputMode;
+    use tidemill_operators::RowKind;
 
     use super::super::testing::{open, write};
     use super::*;
@@ -93,7 +93,7 @@ mod tests {
             let (sender, receiver) = crossbeam_channel::bounded(1);
             let mut sink = channel_sink(sender);
             let cancellation = Cancellation::new();
-            let context = SinkContext::new("test", OutputMode::Append, immediate);
+            let context = SinkContext::new("test", RowKind::Insert, immediate);
             sink.open(&context.with_cancellation(cancellation.clone())).unwrap();
             let waiting = std::thread::spawn(move || {
                 sink.write(Epoch(0), &mut vec![1, 2]).and_then(|()| sink.commit(Epoch(0)))
@@ -111,11 +111,11 @@ mod tests {
     fn rows_are_sent_with_their_epoch_or_at_once() {
         let (sender, receiver) = crossbeam_channel::unbounded();
         let mut sink = channel_sink(sender);
-        open(&mut sink, OutputMode::Append, false);
+        open(&mut sink, RowKind::Insert, false);
         write(&mut sink, 0, vec![1]);
         assert!(receiver.is_empty());
         sink.commit(Epoch(0)).unwrap();
-        open(&mut sink, OutputMode::Append, true);
+        open(&mut sink, RowKind::Insert, true);
         write(&mut sink, 1, vec![2]);
         assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1, 2]);
         drop(receiver);

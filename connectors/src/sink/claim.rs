@@ -379,12 +379,12 @@ pub(super) fn whole(path: &Path) -> PathBuf {
 mod tests {
     use std::sync::Arc;
 
-    use tidemill_operators::{OutputMode, QueryIdentity};
+    use tidemill_operators::{QueryIdentity, RowKind};
 
     use super::*;
 
     fn of(site: &str, group: u64) -> SinkContext {
-        SinkContext::new("test", OutputMode::Append, false).of_sink(site, group)
+        SinkContext::new("test", RowKind::Insert, false).of_sink(site, group)
     }
 
     fn claim(dir: &Path, context: &SinkContext, sharing: Sharing) -> Result<Claim, SinkError> {

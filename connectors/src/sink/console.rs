@@ -127,7 +127,7 @@ fn table(epoch: Epoch, rows: &[Row], most: usize) -> String {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use tidemill_operators::OutputMode;
+    use tidemill_operators::RowKind;
 
     use super::super::testing::{open, write};
     use super::*;
@@ -170,7 +170,7 @@ mod tests {
     fn an_epoch_is_a_table_and_an_empty_one_is_nothing() {
         let screen = Screen::default();
         let mut sink = console().rows(2).to_writer(screen.clone());
-        open::<Count>(&mut sink, OutputMode::Append, false);
+        open::<Count>(&mut sink, RowKind::Insert, false);
         write(&mut sink, 3, vec![row("to"), row(&"x".repeat(50)), row("not")]);
         assert_eq!(screen.text(), "");
         Sink::<Count>::commit(&mut sink, Epoch(3)).unwrap();
@@ -185,7 +185,7 @@ mod tests {
     fn in_continuous_mode_every_row_is_a_line() {
         let screen = Screen::default();
         let mut sink = console().to_writer(screen.clone());
-        open::<(&str, u8)>(&mut sink, OutputMode::Append, true);
+        open::<(&str, u8)>(&mut sink, RowKind::Insert, true);
         write(&mut sink, 7, vec![("a", 1), ("b", 2)]);
         write(&mut sink, 8, Vec::<(&str, u8)>::new());
         assert_eq!(screen.text(), "epoch 7: _1=a _2=1\nepoch 7: _1=b _2=2\n");

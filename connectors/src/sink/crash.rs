@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, QueryIdentity, Sink, SinkContext};
+use tidemill_operators::{Committed, Epoch, Prepared, QueryIdentity, RowKind, Sink, SinkContext};
 
 use crate::steps;
 
@@ -60,7 +60,7 @@ pub(super) struct Drive<S, V> {
     pub(super) abort: bool,
     pub(super) immediate: bool,
     /// Whether each epoch's rows are added to those before, or replace them.
-    pub(super) mode: OutputMode,
+    pub(super) mode: RowKind,
 }
 
 /// The identity of the query with that id in its run of that number, from 1.
@@ -72,7 +72,7 @@ pub(super) fn identity(id: &str, execution: u64) -> Arc<QueryIdentity> {
 impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
     pub(super) fn new(make: impl Fn(usize) -> S + 'static, visible: V) -> Self {
         let overlap = Overlap::None;
-        let mode = OutputMode::Append;
+        let mode = RowKind::Insert;
         Drive { make: Box::new(make), visible, epochs: 4, overlap, abort: false, immediate: false, mode }
     }
 
@@ -188,7 +188,7 @@ impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
             if (first, then) != (1, 1) {
                 rows.sort_unstable();
             }
-            let from = if self.mode == OutputMode::Complete { (self.epochs - 1) * ROWS } else { 0 };
+            let from = if self.mode == RowKind::Snapshot { (self.epochs - 1) * ROWS } else { 0 };
             assert_eq!(rows, (from..self.epochs * ROWS).collect::<Vec<_>>(), "after a crash in step {step}");
             if over {
                 assert!(step > 10);

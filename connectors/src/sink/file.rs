@@ -12,7 +12,7 @@ use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, SinkContext, SinkError, files};
+use tidemill_operators::{Committed, Epoch, Prepared, RowKind, SinkContext, SinkError, files};
 
 use super::claim::{self, Claim, Output, Owner, Sharing};
 use super::{Pending, disk};
@@ -55,7 +55,7 @@ impl OutFile {
             pending: Pending::new(),
             table: None,
             shown: false,
-            context: SinkContext::new("", OutputMode::Append, false),
+            context: SinkContext::new("", RowKind::Insert, false),
             length: 0,
         }
     }
@@ -80,13 +80,7 @@ impl OutFile {
 
     /// Opens the file, with the directories above it. Returns whether it is empty.
     pub(super) fn open(&mut self, context: &SinkContext) -> Result<bool, SinkError> {
-        let complete = context.output_mode == OutputMode::Complete;
-        if self.append && complete {
-            return Err(SinkError::Setup(format!(
-                "{} cannot be appended to: every epoch outputs the complete table, which replaces the last one",
-                self.name()
-            )));
-        }
+        let complete = context.row_kind == RowKind::Snapshot;
         let parent = self.path.parent().unwrap_or(Path::new(""));
         let durable = context.durable;
         disk::make_dirs(parent, durable)?;
@@ -153,6 +147,7 @@ impl OutFile {
             }
             let record = prepared.read()?;
             let (Record::V1 { path, .. } | Record::Table { path, .. }) = &record;
+            self.refuse_other_kind(path, matches!(record, Record::Table { .. }))?;
             // Held until the record is finished.
             let (is_here, _claim) =
                 if *path == self.path { (true, None) } else { (false, Some(self.claim_former(path)?)) };
@@ -174,6 +169,22 @@ impl OutFile {
             place.map_err(|error| disk::failed("open", &self.path, error))?;
         }
         Ok(self.length == 0)
+    }
+
+    /// Refuses to replace a file of rows by tables, and to write rows after a table.
+    fn refuse_other_kind(&self, path: &Path, held_table: bool) -> Result<(), SinkError> {
+        let (was, is) = match (held_table, self.table.is_some()) {
+            (true, false) => (RowKind::Snapshot, "would write rows after it"),
+            (false, true) => (RowKind::Insert, "would replace them with a table"),
+            _ => return Ok(()),
+        };
+        if *path != self.path {
+            return Ok(());
+        }
+        let (path, now) = (path.display(), self.context.row_kind);
+        Err(SinkError::Setup(format!(
+            "an earlier run wrote {was} to {path}, and this one, whose rows are {now}, {is}: give the sink another file"
+        )))
     }
 
     /// Claims a file that an earlier run wrote to, in which something may be left to finish.
@@ -387,7 +398,7 @@ mod tests {
                 assert!(rows.is_empty() || rows.len() as u64 == ROWS, "a torn table: {rows:?}");
                 rows
             };
-            let mode = OutputMode::Complete;
+            let mode = RowKind::Snapshot;
             let drive = Drive { overlap, immediate, mode, ..Drive::new(drive.make, visible) };
             let begin = || {
                 empty(scratch.path());
@@ -412,7 +423,7 @@ mod tests {
         std::fs::write(&path, "old").unwrap();
         let write = |rows: Vec<u64>| {
             let mut sink = json_lines_sink(&link);
-            let context = SinkContext::new("test", OutputMode::Complete, false);
+            let context = SinkContext::new("test", RowKind::Snapshot, false);
             Sink::<u64>::open(&mut sink, &context).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
             if !rows.is_empty() {
@@ -440,7 +451,7 @@ mod tests {
 
     /// The context of a run with that number, of the query with that id, whose first epoch is `first`.
     fn context(id: &str, execution: u64, first: u64) -> SinkContext {
-        let context = SinkContext::new(id, OutputMode::Append, false).durable(execution);
+        let context = SinkContext::new(id, RowKind::Insert, false).durable(execution);
         let context = context.identified(identity(id, execution)).of_sink("sink", 1);
         match first.checked_sub(1) {
             Some(committed) => context.after_commit(Epoch(committed)),
@@ -529,7 +540,7 @@ mod tests {
         let mut first = begin(json_lines_sink(&path), &context("one", 1, 0), None).unwrap();
         commit(&mut first, 0);
         drop(first);
-        let without = SinkContext::new("plain", OutputMode::Append, false);
+        let without = SinkContext::new("plain", RowKind::Insert, false);
         let open = |mut sink: FileSink, context: &SinkContext| Sink::<u64>::open(&mut sink, context);
         for sink in [json_lines_sink(&path), json_lines_sink(&path).append()] {
             let error = open(sink, &without).unwrap_err().to_string();
@@ -553,9 +564,7 @@ mod tests {
         }
         let scratch = scratch();
         let path = scratch.path().join("x.csv");
-        for (mode, expected) in
-            [(OutputMode::Append, "count\n0\n1\n2\n"), (OutputMode::Complete, "count\n2\n")]
-        {
+        for (mode, expected) in [(RowKind::Insert, "count\n0\n1\n2\n"), (RowKind::Snapshot, "count\n2\n")] {
             let mut committed = None;
             for epoch in 0..3 {
                 // Each run ends between the record of the commit and the commit.
@@ -571,9 +580,19 @@ mod tests {
             Sink::<Count>::open(&mut sink, &SinkContext::new("test", mode, false).durable(3)).unwrap();
             Sink::<Count>::recover(&mut sink, committed.clone()).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+            let other = if mode == RowKind::Insert { RowKind::Snapshot } else { RowKind::Insert };
+            let mut changed = csv_sink(&path);
+            drop(sink);
+            Sink::<Count>::open(&mut changed, &SinkContext::new("test", other, false).durable(4)).unwrap();
+            let refused = Sink::<Count>::recover(&mut changed, committed.clone()).unwrap_err().to_string();
+            assert!(refused.contains(&format!("wrote {mode}")), "{refused}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+            drop(changed);
+            let mut sink = csv_sink(&path);
+            Sink::<Count>::open(&mut sink, &SinkContext::new("test", mode, false).durable(5)).unwrap();
             std::fs::write(&path, "").unwrap();
             let again = Sink::<Count>::recover(&mut sink, committed);
-            assert_eq!(again.is_err(), mode == OutputMode::Append, "{again:?}");
+            assert_eq!(again.is_err(), mode == RowKind::Insert, "{again:?}");
         }
     }
 }

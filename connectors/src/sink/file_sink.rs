@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tidemill_operators::{Committed, Epoch, Prepared, Sink, SinkContext, SinkError};
+use tidemill_operators::{Committed, Epoch, Prepared, RowKind, Sink, SinkContext, SinkError};
 
 use super::encode::RowFormat;
 use super::file::OutFile;
@@ -27,6 +27,9 @@ use super::non_finite::NonFinite;
 /// epoch is being written may see a part of it. In continuous mode a reader sees rows that a crash takes back (they or others
 /// come again); [`at_commit`](crate::at_commit) prevents that. It should be said, too, where rows are appended to a file that
 /// was there, or by several workers: what a file's very first epoch had shown before a crash cannot be told then.
+///
+/// It takes inserts and complete tables. Upserts need [`as_inserts`](tidemill_operators::Stream::as_inserts) before the sink: the
+/// file then is a log of all versions.
 #[derive(Debug)]
 pub struct FileSink {
     file: OutFile,
@@ -92,6 +95,14 @@ impl<T: Serialize + Send + 'static> Sink<T> for FileSink {
         self.file.place()
     }
 
+    /// A file holds inserts, or the table of an epoch where it need not be kept.
+    fn takes(&self, kind: RowKind) -> bool {
+        match kind {
+            RowKind::Snapshot => !self.file.append,
+            kind => kind == RowKind::Insert,
+        }
+    }
+
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
         self.begins = self.file.open(context)?;
         self.last = None;
@@ -133,8 +144,6 @@ impl<T: Serialize + Send + 'static> Sink<T> for FileSink {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_operators::OutputMode;
-
     use super::super::testing::{open, write};
     use super::*;
 
@@ -144,14 +153,14 @@ mod tests {
         let path = dir.path().join("new/x.jsonl");
         let text = || std::fs::read_to_string(&path).unwrap();
         let mut sink = json_lines_sink(&path);
-        open::<(u8, &str)>(&mut sink, OutputMode::Append, false);
+        open::<(u8, &str)>(&mut sink, RowKind::Insert, false);
         write(&mut sink, 0, vec![(1, "a\nb")]);
         assert_eq!(text(), "");
         Sink::<(u8, &str)>::commit(&mut sink, Epoch(0)).unwrap();
         assert_eq!(text(), "[1,\"a\\nb\"]\n");
         Sink::<(u8, &str)>::close(&mut sink).unwrap();
         let mut sink = json_lines_sink(&path).append();
-        open::<u8>(&mut sink, OutputMode::Append, true);
+        open::<u8>(&mut sink, RowKind::Insert, true);
         write(&mut sink, 0, vec![2u8]);
         assert_eq!(text(), "[1,\"a\\nb\"]\n2\n");
     }
@@ -161,14 +170,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.jsonl");
         let mut sink = json_lines_sink(&path);
-        open::<u64>(&mut sink, OutputMode::Complete, false);
+        open::<u64>(&mut sink, RowKind::Snapshot, false);
         for epoch in 0..2 {
             write(&mut sink, epoch, vec![epoch, 100]);
             Sink::<u64>::commit(&mut sink, Epoch(epoch)).unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n100\n");
-        let context = SinkContext::new("test", OutputMode::Complete, false);
-        assert!(Sink::<u64>::open(&mut json_lines_sink(&path).append(), &context).is_err());
+        assert!(!Sink::<u64>::takes(&json_lines_sink(&path).append(), RowKind::Snapshot));
     }
 
     #[derive(Serialize)]
@@ -187,7 +195,7 @@ mod tests {
         let path = dir.path().join("x.csv");
         for (sink, epoch) in [(csv_sink(&path), 0), (csv_sink(&path).append(), 1)] {
             let mut sink = sink;
-            open::<Count>(&mut sink, OutputMode::Append, false);
+            open::<Count>(&mut sink, RowKind::Insert, false);
             write(&mut sink, epoch, vec![count("a,b", 1), count("c", 2)]);
             Sink::<Count>::commit(&mut sink, Epoch(epoch)).unwrap();
         }
@@ -200,7 +208,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.csv");
         let mut sink = csv_sink(&path);
-        open::<Count>(&mut sink, OutputMode::Complete, true);
+        open::<Count>(&mut sink, RowKind::Snapshot, true);
         let text = || std::fs::read_to_string(&path).ok();
         for (epoch, rows, expected) in [
             (0, vec![count("a", 1)], "word,count\na,1\n"),

@@ -147,7 +147,7 @@ pub struct EpochRows<T> {
 /// ```
 /// use std::collections::{BTreeMap, BTreeSet};
 /// use tidemill_connectors::{EpochRows, for_each_epoch};
-/// use tidemill_operators::{Epoch, OutputMode, Sink, SinkContext, SinkError};
+/// use tidemill_operators::{Epoch, RowKind, Sink, SinkContext, SinkError};
 /// # use std::sync::{Arc, Mutex};
 ///
 /// /// Stands for a database with transactions.
@@ -172,7 +172,7 @@ pub struct EpochRows<T> {
 ///         database.lock().map_err(|_| "the database is broken")?.transaction(rows);
 ///         Ok::<(), &str>(())
 ///     });
-///     sink.open(&SinkContext::new("shop", OutputMode::Append, false).durable(execution))?;
+///     sink.open(&SinkContext::new("shop", RowKind::Insert, false).durable(execution))?;
 ///     sink.recover(None)?;
 ///     sink.write(Epoch(0), &mut vec![("apples", 3), ("pears", 1)])?;
 ///     sink.prepare(Epoch(0)).map(drop)
@@ -243,7 +243,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
 
-    use tidemill_operators::OutputMode;
+    use tidemill_operators::RowKind;
 
     use super::super::at_commit::at_commit;
     use super::super::crash::{Drive, Overlap};
@@ -255,7 +255,7 @@ mod tests {
         for immediate in [false, true] {
             let (sender, calls) = crossbeam_channel::unbounded();
             let mut sink = for_each_epoch(move |all: EpochRows<u8>| sender.send((all.epoch, all.rows)));
-            open(&mut sink, OutputMode::Append, immediate);
+            open(&mut sink, RowKind::Insert, immediate);
             write(&mut sink, 4, vec![1, 2]);
             write(&mut sink, 5, vec![]);
             sink.commit(Epoch(4)).unwrap();
@@ -276,7 +276,7 @@ mod tests {
                     cancel.cancel();
                 }
             });
-            let context = SinkContext::new("test", OutputMode::Append, immediate);
+            let context = SinkContext::new("test", RowKind::Insert, immediate);
             let context = context.with_cancellation(cancellation);
             sink.open(&if durable { context.durable(0) } else { context }).unwrap();
             let outcome = sink.write(Epoch(0), &mut vec![1, 2, 3]);
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn an_error_of_the_function_is_the_sinks() {
         let mut sink = try_for_each(|row: u8| row.checked_sub(1).map(drop).ok_or("zero"));
-        open(&mut sink, OutputMode::Append, true);
+        open(&mut sink, RowKind::Insert, true);
         write(&mut sink, 0, vec![1]);
         assert_eq!(sink.write(Epoch(0), &mut vec![0]).unwrap_err().to_string(), "zero");
         assert_eq!(sink.write_one(Epoch(0), 0).unwrap_err().to_string(), "zero");
@@ -301,7 +301,7 @@ mod tests {
         for immediate in [false, true] {
             let (sender, calls) = crossbeam_channel::unbounded();
             let mut sink = for_each(move |row: u8| sender.send(row).unwrap());
-            open(&mut sink, OutputMode::Append, immediate);
+            open(&mut sink, RowKind::Insert, immediate);
             assert_eq!(sink.one_by_one(), immediate);
             sink.write_one(Epoch(0), 1).unwrap();
             write(&mut sink, 0, vec![2, 3]);
@@ -320,7 +320,7 @@ mod tests {
             assert_eq!((all.query.as_str(), all.worker, all.repeatable), ("test", 1, true));
             all.rows.into_iter().try_for_each(|row| sender.send(row))
         });
-        let context = SinkContext::new("test", OutputMode::Append, false).on_worker(1, 2).durable(0);
+        let context = SinkContext::new("test", RowKind::Insert, false).on_worker(1, 2).durable(0);
         each.open(&context).unwrap();
         epoch.open(&context).unwrap();
         write(&mut each, 0, vec![1]);
@@ -360,7 +360,7 @@ mod tests {
             assert!(!all.repeatable);
             Ok::<(), SinkError>(())
         }));
-        open(&mut sink, OutputMode::Append, true);
+        open(&mut sink, RowKind::Insert, true);
         write(&mut sink, 0, vec![1]);
         sink.commit(Epoch(0)).unwrap();
     }

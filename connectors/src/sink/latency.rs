@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use tidemill_operators::{Clock, Committed, Epoch, Prepared, ProcessingTime, Sink, SinkContext, SinkError};
+use tidemill_operators::{
+    Clock, Committed, Epoch, Prepared, ProcessingTime, RowKind, Sink, SinkContext, SinkError,
+};
 
 use crate::lock;
 
@@ -32,12 +34,12 @@ const DIGITS: u8 = 3;
 ///
 /// ```
 /// use tidemill_connectors::{Latency, memory_sink};
-/// use tidemill_operators::{Epoch, OutputMode, ProcessingTime, Sink, SinkContext};
+/// use tidemill_operators::{Epoch, RowKind, ProcessingTime, Sink, SinkContext};
 ///
 /// let latency = Latency::new();
 /// let (sink, table) = memory_sink();
 /// let mut sink = latency.of(sink, |due: &i64| ProcessingTime(*due));
-/// sink.open(&SinkContext::new("quick", OutputMode::Append, true))?;
+/// sink.open(&SinkContext::new("quick", RowKind::Insert, true))?;
 /// sink.write(Epoch(0), &mut vec![1, 2])?;
 /// assert_eq!((latency.summary().rows, table.snapshot()), (2, vec![1, 2]));
 /// # Ok::<(), tidemill_operators::SinkError>(())
@@ -170,6 +172,10 @@ impl<T, S: Sink<T>, F: Fn(&T) -> ProcessingTime + Send + 'static> Sink<T> for Me
         self.sink.place()
     }
 
+    fn takes(&self, kind: RowKind) -> bool {
+        self.sink.takes(kind)
+    }
+
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
         self.clock = context.clock.clone();
         self.at_once = context.immediate && !self.latency.until_commit;
@@ -223,7 +229,7 @@ impl<T, S: Sink<T>, F: Fn(&T) -> ProcessingTime + Send + 'static> Sink<T> for Me
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    use tidemill_operators::OutputMode;
+    use tidemill_operators::RowKind;
 
     use super::*;
     use crate::{at_commit, memory_sink};
@@ -236,7 +242,7 @@ mod tests {
     }
 
     fn context(clock: &Clock, immediate: bool) -> SinkContext {
-        SinkContext::new("test", OutputMode::Append, immediate).with_clock(clock.clone())
+        SinkContext::new("test", RowKind::Insert, immediate).with_clock(clock.clone())
     }
 
     /// Rows that are due at 0, 400 and 500: written at 1,000 in epochs 0, 0 and 1, which are committed at 3,000 and 7,000.

@@ -130,7 +130,7 @@ impl<T: Clone + Send + 'static> Sink<T> for MemorySink<T> {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_operators::OutputMode;
+    use tidemill_operators::RowKind;
 
     use super::super::testing::{open, write};
     use super::*;
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn rows_are_shown_when_their_epoch_commits() {
         let (mut sink, table) = memory_sink();
-        open(&mut sink, OutputMode::Append, false);
+        open(&mut sink, RowKind::Insert, false);
         write(&mut sink, 0, vec![1, 2]);
         write(&mut sink, 1, vec![3]);
         sink.commit(Epoch(0)).unwrap();
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn in_continuous_mode_rows_are_shown_at_once() {
         let (mut sink, table) = memory_sink();
-        open(&mut sink, OutputMode::Update, true);
+        open(&mut sink, RowKind::Upsert, true);
         write(&mut sink, 0, vec![1, 2]);
         assert_eq!((table.snapshot(), table.committed_epoch()), (vec![1, 2], None));
     }
@@ -160,7 +160,7 @@ mod tests {
     fn a_complete_table_replaces_the_one_before() {
         for immediate in [false, true] {
             let (mut sink, table) = memory_sink();
-            open(&mut sink, OutputMode::Complete, immediate);
+            open(&mut sink, RowKind::Snapshot, immediate);
             for epoch in 0..3 {
                 write(&mut sink, epoch, vec![epoch, epoch + 10]);
                 sink.commit(Epoch(epoch)).unwrap();

@@ -21,7 +21,7 @@ mod non_finite;
 
 use std::collections::VecDeque;
 
-use tidemill_operators::{Epoch, OutputMode, SinkContext};
+use tidemill_operators::{Epoch, RowKind, SinkContext};
 
 pub use at_commit::{AtCommit, at_commit};
 pub use channel::{ChannelSink, channel_sink};
@@ -43,23 +43,23 @@ pub use non_finite::NonFinite;
 struct Pending<R> {
     epochs: VecDeque<(Epoch, Vec<R>)>,
     immediate: bool,
-    mode: OutputMode,
+    mode: RowKind,
 }
 
 impl<R> Pending<R> {
     fn new() -> Self {
-        Pending { epochs: VecDeque::new(), immediate: false, mode: OutputMode::Append }
+        Pending { epochs: VecDeque::new(), immediate: false, mode: RowKind::Insert }
     }
 
     fn open(&mut self, context: &SinkContext) {
         self.immediate = context.immediate;
-        self.mode = context.output_mode;
+        self.mode = context.row_kind;
         self.epochs.clear();
     }
 
     /// Whether the rows of an epoch replace those of the one before.
     fn replaces(&self) -> bool {
-        self.mode == OutputMode::Complete
+        self.mode == RowKind::Snapshot
     }
 
     /// Takes rows of an epoch; returns those that are to be shown now.
@@ -87,10 +87,10 @@ impl<R> Pending<R> {
 
 #[cfg(test)]
 mod testing {
-    use tidemill_operators::{Epoch, OutputMode, Sink, SinkContext};
+    use tidemill_operators::{Epoch, RowKind, Sink, SinkContext};
 
     /// Opens a sink as micro-batch does (`immediate` false) or continuous mode.
-    pub(super) fn open<T>(sink: &mut impl Sink<T>, mode: OutputMode, immediate: bool) {
+    pub(super) fn open<T>(sink: &mut impl Sink<T>, mode: RowKind, immediate: bool) {
         sink.open(&SinkContext::new("test", mode, immediate)).unwrap();
     }
 

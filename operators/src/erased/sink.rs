@@ -12,12 +12,14 @@ use crate::buffers::{chunk_capacity, give_back, grow, with_room, write_capacity}
 use crate::chain::feed::{Rows, incoming};
 use crate::chain::{Chain, Tap, TimeDomain};
 use crate::sink::{Committed, Prepared, Sink, SinkContext, SinkError};
-use crate::{Batch, Epoch};
+use crate::{Batch, Epoch, RowKind};
 
 /// A [`Sink`] whose type is hidden; made by the graph, used by the engine.
 pub trait DynSink: Send {
     /// See [`Sink::describe`].
     fn describe(&self) -> String;
+    /// See [`Sink::takes`].
+    fn takes(&self, kind: RowKind) -> bool;
     /// See [`Sink::open`].
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError>;
     /// See [`Sink::write`]: takes rows that the steps before the sink, if there are any, have been done with. Returns how
@@ -195,6 +197,9 @@ impl<S, const FEW: bool> Writing<'_, S, FEW> {
 impl<S: Sink<P::Out>, P: Chain> DynSink for ErasedSink<S, P> {
     fn describe(&self) -> String {
         self.sink.describe()
+    }
+    fn takes(&self, kind: RowKind) -> bool {
+        self.sink.takes(kind)
     }
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
         self.sink.open(context)

@@ -4,7 +4,8 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use super::node::{Node, NodeKind};
+use super::node::{Node, NodeKind, at};
+use crate::RowKind;
 
 /// The plan of a graph: prints as text, and as [Mermaid](Plan::mermaid), [DOT](Plan::dot) and [JSON](Plan::json).
 ///
@@ -32,7 +33,7 @@ struct PlanNode {
     detail: String,
     stateful: bool,
     assigns_watermark: bool,
-    output_mode: crate::OutputMode,
+    row_kind: RowKind,
     at: String,
     steps: Vec<PlanStep>,
     inputs: Vec<PlanEdge>,
@@ -52,10 +53,6 @@ struct PlanEdge {
     route: &'static str,
 }
 
-fn at(location: &std::panic::Location<'_>) -> String {
-    format!("{}:{}", location.file(), location.line())
-}
-
 impl Plan {
     pub(super) fn of(query: &str, nodes: &[Node]) -> Plan {
         let plan = |node: &Node| PlanNode {
@@ -66,7 +63,7 @@ impl Plan {
             detail: node.detail.clone(),
             stateful: node.is_stateful(),
             assigns_watermark: node.watermark().is_some(),
-            output_mode: node.output_mode,
+            row_kind: node.row_kind(),
             at: at(node.location),
             steps: node
                 .steps
@@ -162,10 +159,13 @@ impl fmt::Display for Plan {
             }
             let mut traits = Vec::new();
             if node.stateful {
-                traits.push("keeps state");
+                traits.push("keeps state".to_owned());
             }
             if node.assigns_watermark {
-                traits.push("assigns the watermark");
+                traits.push("assigns the watermark".to_owned());
+            }
+            if node.row_kind != RowKind::Insert {
+                traits.push(format!("rows are {}", node.row_kind));
             }
             if !traits.is_empty() {
                 writeln!(f, "       {}", traits.join(", "))?;
@@ -189,7 +189,7 @@ mod tests {
             detail: String::new(),
             stateful: false,
             assigns_watermark: false,
-            output_mode: crate::OutputMode::Append,
+            row_kind: RowKind::Insert,
             at: "src\\main.rs:3".to_owned(),
             steps: Vec::new(),
             inputs: Vec::new(),

@@ -2,21 +2,25 @@
 
 mod explain;
 mod node;
+mod row_kind;
 mod validate;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use self::explain::Plan;
 pub use self::node::{
-    GroupedSpec, Input, Make, Node, NodeId, NodeKind, OperatorSpec, Partition, Place, Route, SinkSpec, Step,
+    GroupedSpec, Input, Make, Node, NodeId, NodeKind, OperatorSpec, Output, Partition, Place, Route,
+    SinkSpec, Step,
 };
+pub use self::row_kind::refused_by_sink;
 pub use self::validate::{GraphError, Problem};
 
 pub(crate) use self::node::NodeSpec;
+pub(crate) use self::row_kind::{OnKind, after};
 
 pub use crate::setting::Setting;
 use crate::turn;
-use crate::{Cloner, OutputMode};
+use crate::{Cloner, RowKind};
 
 /// A graph of operators under construction, and then the value that is run.
 ///
@@ -103,10 +107,6 @@ impl Graph {
         self.lock().problems.push((node, message.into()));
     }
 
-    pub(crate) fn output_mode(&self, node: NodeId) -> OutputMode {
-        self.lock().nodes.get(node.0).map_or(OutputMode::Append, |n| n.output_mode)
-    }
-
     pub(crate) fn add(&self, spec: NodeSpec) -> Port {
         let mut inner = self.lock();
         let node = NodeId(inner.nodes.len());
@@ -142,6 +142,20 @@ impl Port {
         Port { output, ..self.clone() }
     }
 
+    /// The kind of the rows of this output.
+    pub(crate) fn row_kind(&self) -> RowKind {
+        let inner = self.graph.lock();
+        let output = inner.nodes.get(self.node.0).and_then(|node| node.outputs.get(self.output));
+        output.map_or(RowKind::Insert, |output| output.row_kind)
+    }
+
+    /// The kind that rows had before [`as_inserts`](crate::Stream::as_inserts) made them inserts, in steps that follow this
+    /// output or in front of it.
+    pub(crate) fn made_inserts_of(&self, steps: &[Step]) -> Option<RowKind> {
+        let inner = self.graph.lock();
+        row_kind::made_inserts_of(&inner.nodes, self, steps)
+    }
+
     pub(crate) fn update(&self, change: impl FnOnce(&mut Node)) {
         if let Some(node) = self.graph.lock().nodes.get_mut(self.node.0) {
             change(node);
@@ -151,7 +165,7 @@ impl Port {
     pub(crate) fn set_cloner(&self, cloner: Cloner) {
         self.update(|node| {
             if let Some(output) = node.outputs.get_mut(self.output) {
-                *output = Some(cloner);
+                output.cloner = Some(cloner);
             }
         });
     }

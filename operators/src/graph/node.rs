@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::Port;
+use super::row_kind::{self, OnKind};
 use crate::chain::feed::Pull;
 use crate::chain::{Chain, WatermarkSpec};
 use crate::erased::{DynSink, DynSource};
 use crate::schema::StateSchema;
 use crate::setting::Setting;
-use crate::{Batch, Cloner, Mode, Operator, OutputMode, SinkError};
+use crate::{Batch, Cloner, Mode, Operator, RowKind, SinkError};
 
 /// A node of a graph, by its place in [`Graph::nodes`](crate::Graph::nodes).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
@@ -122,6 +123,8 @@ pub struct GroupedSpec {
     pub watermark: Option<WatermarkSpec>,
     /// The types of its state.
     pub schema: Arc<StateSchema>,
+    /// The kind of the rows of output 0. Output 1, the late rows, has inserts.
+    pub emits: RowKind,
 }
 
 /// The two ways to place a sink.
@@ -148,8 +151,10 @@ pub enum NodeKind {
     Sink {
         /// How.
         sink: SinkSpec,
-        /// What its rows mean.
-        output_mode: OutputMode,
+        /// The kind of its rows.
+        row_kind: RowKind,
+        /// Whether it does not take rows of that kind, as far as that is known before it runs.
+        refuses: bool,
         /// The node of the steps before it, which the sink runs itself where their results would not leave the worker.
         steps: Option<NodeId>,
         /// What it needs for itself alone, as far as that is known before it runs: see [`Sink::place`](crate::Sink::place).
@@ -166,12 +171,23 @@ pub struct Step {
     pub name: Option<String>,
     /// The user's line.
     pub location: &'static Location<'static>,
+    /// What it does with the kind of its rows.
+    pub(crate) on_kind: OnKind,
 }
 
 impl Step {
-    fn label(&self) -> &str {
+    pub(crate) fn new(op: &'static str, location: &'static Location<'static>) -> Self {
+        Step { op, name: None, location, on_kind: OnKind::Keeps }
+    }
+
+    pub(super) fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(self.op)
     }
+}
+
+/// A file and line of the user's.
+pub(super) fn at(location: &Location<'_>) -> String {
+    format!("{}:{}", location.file(), location.line())
 }
 
 /// A node of a graph.
@@ -193,16 +209,25 @@ pub struct Node {
     pub steps: Vec<Step>,
     /// Its inputs.
     pub inputs: Vec<Input>,
-    /// Its outputs, each with how to copy its batches if it has several consumers.
-    pub outputs: Vec<Option<Cloner>>,
+    /// Its outputs.
+    pub outputs: Vec<Output>,
     /// The user's line.
     pub location: &'static Location<'static>,
     /// More about it, for plans: the window, the aggregate, the file.
     pub detail: String,
     /// The settings that its state depends on, in order: see [`Setting`]. Those of a watermark are not among them.
     pub settings: Vec<Setting>,
+}
+
+/// An output of a node.
+#[derive(Clone)]
+pub struct Output {
+    /// How to copy its batches, if it has several consumers.
+    pub cloner: Option<Cloner>,
     /// What its rows mean.
-    pub output_mode: OutputMode,
+    pub row_kind: RowKind,
+    /// The node that made them of this kind: this one, or one above it.
+    pub kind_from: NodeId,
 }
 
 pub(crate) struct NodeSpec {
@@ -218,10 +243,10 @@ pub(crate) struct NodeSpec {
 impl Node {
     pub(super) fn new(id: NodeId, spec: NodeSpec, before: &[Node]) -> Node {
         let parent = spec.inputs.first().and_then(|i| before.get(i.from.0));
-        let output_mode = match &spec.kind {
-            NodeKind::Sink { output_mode, .. } => *output_mode,
-            _ => parent.map_or(OutputMode::Append, |p| p.output_mode),
-        };
+        let outputs = row_kind::emitted(id, &spec, before)
+            .into_iter()
+            .map(|rows| Output { cloner: None, row_kind: rows.kind, kind_from: rows.by })
+            .collect();
         let path = match parent {
             Some(parent) => format!("{}/{}", parent.uid(), spec.op),
             None => spec.op.to_owned(),
@@ -240,11 +265,10 @@ impl Node {
             derived_uid,
             steps: spec.steps,
             inputs: spec.inputs,
-            outputs: vec![None; spec.outputs],
+            outputs,
             location: spec.location,
             detail: spec.detail,
             settings: Vec::new(),
-            output_mode,
         }
     }
 
@@ -271,6 +295,14 @@ impl Node {
             NodeKind::Grouped(_) => true,
             NodeKind::Operator(operator) => operator.stateful,
             NodeKind::Source(_) | NodeKind::Forward | NodeKind::Sink { .. } => false,
+        }
+    }
+
+    /// The kind of rows that the node emits at its first output, or that a sink writes.
+    pub fn row_kind(&self) -> RowKind {
+        match &self.kind {
+            NodeKind::Sink { row_kind, .. } => *row_kind,
+            _ => self.outputs.first().map_or(RowKind::Insert, |output| output.row_kind),
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::node::{Node, NodeId, NodeKind};
+use super::row_kind;
 
 /// One thing that is wrong with a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub(super) fn validate(nodes: &[Node], found: &[(NodeId, String)]) -> Result<(),
     }
     duplicate_uids(nodes, &mut problems);
     shared_places(nodes, &mut problems);
+    row_kind::check(nodes, &mut problems);
     problems.sort_by_key(|(node, _)| *node);
     if problems.is_empty() {
         return Ok(());

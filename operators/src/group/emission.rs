@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Outbox;
+use crate::RowKind;
 use crate::schema::StateSchema;
 use crate::spill::StateMemory;
 use crate::state::GroupState;
@@ -28,6 +29,15 @@ impl Emit {
     /// Whether records can be late: in complete mode every window stays open.
     pub(crate) fn drops_late(self) -> bool {
         !matches!(self, Emit::Complete)
+    }
+
+    /// The kind of rows that are emitted.
+    pub(crate) fn row_kind(self) -> RowKind {
+        match self {
+            Emit::Append => RowKind::Insert,
+            Emit::Update { .. } => RowKind::Upsert,
+            Emit::Complete => RowKind::Snapshot,
+        }
     }
 }
 

@@ -33,7 +33,7 @@ use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Setting, Step};
 use crate::schema::{Schema, StateSchema};
 use crate::state::{GroupState, PartialState};
 use crate::stream::Keying;
-use crate::{Aggregate, Batch, Data, EventTime, KeyGroup, OutputMode};
+use crate::{Aggregate, Batch, Data, EventTime, KeyGroup};
 
 /// What one worker has aggregated of a key, on its way to the worker that holds the key.
 #[derive(Clone, Serialize, Deserialize)]
@@ -113,6 +113,9 @@ where
         let mut settings = vec![("operator", self.op.to_owned())];
         settings.extend(self.settings);
         settings.push(("aggregate", name));
+        if let Some(former) = self.port.made_inserts_of(&self.steps) {
+            settings.push(("input", format!("{former} as inserts")));
+        }
         if !self.window.is_empty() {
             settings.push(("output", emit_name(self.emit).to_owned()));
         }
@@ -152,7 +155,14 @@ where
             Box::new(Holder::new(merge::Merge, new_emission()))
         });
         let port = self.port.graph.add(NodeSpec {
-            kind: NodeKind::Grouped(GroupedSpec { direct, local, merge, watermark, schema }),
+            kind: NodeKind::Grouped(GroupedSpec {
+                direct,
+                local,
+                merge,
+                watermark,
+                schema,
+                emits: emit.row_kind(),
+            }),
             op: self.op,
             steps: self.steps,
             inputs: vec![Input::of_chain::<P>(&self.port)],
@@ -160,14 +170,7 @@ where
             location: self.location,
             detail,
         });
-        port.update(|node| {
-            node.settings = settings;
-            node.output_mode = match emit {
-                Emit::Append => OutputMode::Append,
-                Emit::Update { .. } => OutputMode::Update,
-                Emit::Complete => OutputMode::Complete,
-            };
-        });
+        port.update(|node| node.settings = settings);
         port
     }
 }

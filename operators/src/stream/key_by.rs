@@ -258,7 +258,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         keying: Y,
     ) -> KeyedStream<K, V, P, Y> {
         let mut steps = self.steps;
-        steps.push(Step { op, name: None, location });
+        steps.push(Step::new(op, location));
         KeyedStream { port: self.port, chain: self.chain, keying, steps, marker: PhantomData }
     }
 }

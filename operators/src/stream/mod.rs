@@ -1,5 +1,6 @@
 //! Streams: cheap handles without lifetimes, on which a graph is built.
 
+mod as_inserts;
 mod branch;
 mod filter;
 mod filter_map;
@@ -30,7 +31,7 @@ pub use crate::chain::{Chain, Edge, FromSource, HasEventTime, Then, TimeDomain, 
 pub(crate) use self::terminal::ChainOperator;
 
 use crate::Source;
-use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OperatorSpec, Port, Step};
+use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpec, Port, Step};
 
 /// A stream of records of type `T`: a handle on a place in a [`Graph`].
 ///
@@ -97,8 +98,16 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         step: impl FnOnce(P) -> Q,
     ) -> Stream<U, Q> {
         let mut steps = self.steps;
-        steps.push(Step { op, name: None, location });
+        steps.push(Step::new(op, location));
         Stream { port: self.port, chain: step(self.chain), steps, marker: PhantomData }
+    }
+
+    /// Says what the last step does with the kind of its rows.
+    pub(crate) fn on_kind(mut self, on_kind: OnKind) -> Self {
+        if let Some(step) = self.steps.last_mut() {
+            step.on_kind = on_kind;
+        }
+        self
     }
 
     /// Names the last step, for plans, metrics and errors.

@@ -13,7 +13,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     ///
     /// Records leave the order of their partition. So give them their event times before, not after: in continuous mode a
     /// watermark after it would go by whichever worker was faster. Where that is certain to make records late (several
-    /// workers, a source whose partitions are slices of one sequence, as those of files are), the query is refused.
+    /// workers, a source whose partitions are slices of one sequence, as those of files are), the query is refused. So are
+    /// [upserts](crate::RowKind::Upsert): the last row of a key need not be its newest value behind this.
     #[track_caller]
     pub fn rebalance(self) -> Stream<T, Edge<T, P::Time>>
     where

@@ -8,9 +8,22 @@ use super::Stream;
 use super::terminal::StripTime;
 use crate::chain::Chain;
 use crate::erased::ErasedSink;
-use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec, Route, SinkSpec};
+use crate::graph::{Input, NodeKind, NodeSpec, OnKind, OperatorSpec, Route, SinkSpec, Step, after};
 use crate::sink::Sink;
 use crate::{Data, SinkError};
+
+/// Whether there is no step that does something with a row.
+fn is_bare(steps: &[Step]) -> bool {
+    steps.iter().all(|step| step.on_kind == OnKind::MakesInserts)
+}
+
+/// What is known of a sink before it runs.
+struct Known {
+    detail: String,
+    place: Option<PathBuf>,
+    /// Whether it does not take the rows that come to it.
+    refuses: bool,
+}
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Ends the stream in a sink. One worker writes: all rows of an epoch come to one place.
@@ -21,10 +34,11 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     where
         T: Data,
     {
-        let (detail, place) = (sink.describe(), sink.place());
-        let bare = self.steps.is_empty();
+        let row_kind = after(&self.steps, self.port.row_kind());
+        let known = Known { detail: sink.describe(), place: sink.place(), refuses: !sink.takes(row_kind) };
+        let bare = is_bare(&self.steps);
         let make = |chain| SinkSpec::One(Arc::new(Mutex::new(Box::new(ErasedSink::new(sink, chain, bare)))));
-        self.attach((detail, place), Route::Single, make, Location::caller());
+        self.attach(known, Route::Single, make, Location::caller());
     }
 
     /// Ends the stream in a sink on every worker, each made by `make` from the worker's number, or refused with an error.
@@ -45,30 +59,38 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         F: Fn(usize) -> Result<S, SinkError> + Send + Sync + 'static,
     {
         let detail = std::any::type_name::<S>().rsplit("::").next().unwrap_or("sink").to_owned();
-        let bare = self.steps.is_empty();
+        let bare = is_bare(&self.steps);
         let of_chain = |chain: Arc<P>| {
             SinkSpec::PerWorker(Arc::new(move |worker| {
                 Ok(Box::new(ErasedSink::new(make(worker)?, Arc::clone(&chain), bare)))
             }))
         };
-        self.attach((detail, None), Route::Local, of_chain, Location::caller());
+        self.attach(
+            Known { detail, place: None, refuses: false },
+            Route::Local,
+            of_chain,
+            Location::caller(),
+        );
     }
 
     fn attach(
         self,
-        (detail, place): (String, Option<PathBuf>),
+        known: Known,
         route: Route,
         sink: impl FnOnce(Arc<P>) -> SinkSpec,
         location: &'static Location<'static>,
     ) {
         let graph = self.graph();
-        let output_mode = graph.output_mode(self.port.node);
+        let row_kind = after(&self.steps, self.port.row_kind());
+        let Known { detail, place, refuses } = known;
         // The chain runs where the records are; only its results go to the sink's worker, without their event times.
         // Where that is the same worker, the sink runs it, unless it assigns watermarks: these are told epoch by epoch.
         let watermark = self.chain.watermark();
         let chain = Arc::new(self.chain);
         let sink = sink(Arc::clone(&chain));
-        let (input, steps) = if self.steps.is_empty() {
+        let mut own = Vec::new();
+        let (input, steps) = if is_bare(&self.steps) {
+            own = self.steps;
             (Input { route, ..Input::of_chain::<P>(&self.port) }, None)
         } else {
             let port = graph.add(NodeSpec {
@@ -87,9 +109,9 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
             (Input::by(port.node, port.output, route), Some(port.node).filter(|_| watermark.is_none()))
         };
         graph.add(NodeSpec {
-            kind: NodeKind::Sink { sink, output_mode, steps, place },
+            kind: NodeKind::Sink { sink, row_kind, refuses, steps, place },
             op: "sink",
-            steps: Vec::new(),
+            steps: own,
             inputs: vec![input],
             outputs: 0,
             location,

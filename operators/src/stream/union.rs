@@ -8,7 +8,7 @@ use crate::chain::{Chain, Edge};
 use crate::graph::{Input, NodeKind, NodeSpec, Route};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// This stream's records and the other's.
+    /// This stream's records and the other's. Both must have rows of one [kind](crate::RowKind).
     ///
     /// ```
     /// # use tidemill_operators::{Graph, testing::numbers};

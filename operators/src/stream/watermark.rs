@@ -12,6 +12,7 @@ use super::Stream;
 use crate::EventTime;
 use crate::chain::feed::Rows;
 use crate::chain::{Chain, Edge, Tap, Timed, Untimed, WatermarkSpec};
+use crate::graph::OnKind;
 
 /// The chain of [`Stream::with_watermark`].
 #[derive(Debug, Clone)]
@@ -51,6 +52,7 @@ impl<T: Send + 'static, P: Chain<Out = T, Time = Untimed>> Stream<T, P> {
             delay,
             idle_after: None,
         })
+        .on_kind(OnKind::TakesInserts)
     }
 
     /// Reads the event time of every record, and the watermark from those records that say one: "nothing before this
@@ -70,6 +72,7 @@ impl<T: Send + 'static, P: Chain<Out = T, Time = Untimed>> Stream<T, P> {
             event_time,
             watermark,
         })
+        .on_kind(OnKind::TakesInserts)
     }
 }
 

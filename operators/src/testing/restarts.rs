@@ -13,7 +13,7 @@ use crate::graph::Place;
 use crate::state::Windowing;
 use crate::state::reference::{Kind, Naive};
 use crate::{
-    Aggregate, EventTime, Graph, Mode, Operator, OutputMode, Window, WindowResult, hash_key, session,
+    Aggregate, EventTime, Graph, Mode, Operator, RowKind, Window, WindowResult, hash_key, session,
     session_by, sliding, tumbling,
 };
 
@@ -68,26 +68,21 @@ fn epochs() -> impl Strategy<Value = Epochs> {
 type Row<V> = (u8, Window, V);
 
 /// What is expected of each epoch.
-fn naive<V>(
-    kind: Kind,
-    output: OutputMode,
-    epochs: &Epochs,
-    value: impl Fn(&[u32]) -> V,
-) -> Vec<Vec<Row<V>>> {
+fn naive<V>(kind: Kind, output: RowKind, epochs: &Epochs, value: impl Fn(&[u32]) -> V) -> Vec<Vec<Row<V>>> {
     let mut naive = Naive::new();
     let epoch = |(readings, watermark): &(Vec<Reading>, EventTime)| {
         for Reading { id, key, time, gap } in readings {
             naive.add(kind, *key, *time, (*id, *gap));
         }
         let rows = match output {
-            OutputMode::Append => naive.close(watermark.0),
-            OutputMode::Update if matches!(kind, Kind::Forever) => naive.take_changed(),
-            OutputMode::Update => {
+            RowKind::Insert => naive.close(watermark.0),
+            RowKind::Upsert if matches!(kind, Kind::Forever) => naive.take_changed(),
+            RowKind::Upsert => {
                 let changed = naive.take_changed();
                 naive.close(watermark.0);
                 changed
             }
-            OutputMode::Complete => naive.open.clone(),
+            RowKind::Snapshot => naive.open.clone(),
         };
         let row = |(key, window, ids): (u8, Window, BTreeSet<u32>)| {
             (key, window, value(&ids.into_iter().collect::<Vec<_>>()))
@@ -105,9 +100,9 @@ impl<F: Fn(Place) -> Box<dyn Operator> + Clone + 'static> Instances for F {}
 trait Family {
     /// Its rows on the edge.
     type Row<V: Send + 'static>: Send + 'static;
-    const OUTPUTS: &'static [OutputMode];
+    const OUTPUTS: &'static [RowKind];
 
-    fn operator<A: Aggregate<In = Reading>>(&self, aggregate: A, output: OutputMode) -> impl Instances;
+    fn operator<A: Aggregate<In = Reading>>(&self, aggregate: A, output: RowKind) -> impl Instances;
 
     fn view<V: Send + 'static>(row: Self::Row<V>) -> Row<V>;
 }
@@ -116,18 +111,18 @@ struct Windows<W>(W);
 
 impl<W: Windowing<Reading>> Family for Windows<W> {
     type Row<V: Send + 'static> = (EventTime, WindowResult<u8, V>);
-    const OUTPUTS: &'static [OutputMode] = &[OutputMode::Append, OutputMode::Update, OutputMode::Complete];
+    const OUTPUTS: &'static [RowKind] = &[RowKind::Insert, RowKind::Upsert, RowKind::Snapshot];
 
-    fn operator<A: Aggregate<In = Reading>>(&self, aggregate: A, output: OutputMode) -> impl Instances {
+    fn operator<A: Aggregate<In = Reading>>(&self, aggregate: A, output: RowKind) -> impl Instances {
         let aggregate = source_of(&Graph::new("windows"), Vec::<Reading>::new())
             .with_watermark(|reading| EventTime(reading.time), Duration::ZERO)
             .key_by(|reading| reading.key)
             .window(self.0.clone())
             .aggregate(aggregate);
         operator_of(match output {
-            OutputMode::Append => aggregate.append(),
-            OutputMode::Update => aggregate.update(),
-            OutputMode::Complete => aggregate.complete(),
+            RowKind::Insert => aggregate.append(),
+            RowKind::Upsert => aggregate.update(),
+            RowKind::Snapshot => aggregate.complete(),
         })
     }
 
@@ -141,12 +136,12 @@ struct Running;
 
 impl Family for Running {
     type Row<V: Send + 'static> = (u8, V);
-    const OUTPUTS: &'static [OutputMode] = &[OutputMode::Update, OutputMode::Complete];
+    const OUTPUTS: &'static [RowKind] = &[RowKind::Upsert, RowKind::Snapshot];
 
-    fn operator<A: Aggregate<In = Reading>>(&self, aggregate: A, output: OutputMode) -> impl Instances {
+    fn operator<A: Aggregate<In = Reading>>(&self, aggregate: A, output: RowKind) -> impl Instances {
         let keyed = source_of(&Graph::new("running"), Vec::<Reading>::new()).key_by(|reading| reading.key);
         let aggregate = keyed.aggregate(aggregate);
-        operator_of(if output == OutputMode::Update { aggregate.update() } else { aggregate.complete() })
+        operator_of(if output == RowKind::Upsert { aggregate.update() } else { aggregate.complete() })
     }
 
     fn view<V: Send + 'static>((key, value): Self::Row<V>) -> Row<V> {

@@ -103,7 +103,7 @@ impl Hosted {
             context: Context::new(control.mode, worker, control.peers.total()),
             site: Site::of(node),
             memory: control.memory_of(worker).filter(|_| phases.1).cloned(),
-            cloners: node.outputs.clone(),
+            cloners: node.outputs.iter().map(|output| output.cloner).collect(),
             worker,
             control,
             first_phase: phases.0,

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidemill_operators::graph::{GroupedSpec, Input, Make, Node, NodeId, NodeKind, Place, Route, SinkSpec};
-use tidemill_operators::{DynSource, Mode, Operator, OutputMode, SinkContext};
+use tidemill_operators::graph::{
+    GroupedSpec, Input, Make, Node, NodeId, NodeKind, Place, Route, SinkSpec, refused_by_sink,
+};
+use tidemill_operators::{DynSource, Mode, Operator, SinkContext, SinkError};
 use timely::dataflow::Scope;
 
 use super::Time;
@@ -125,8 +127,8 @@ impl<'scope> Building<'_, 'scope> {
             (Some(Runs::TwoPhases(planned)), NodeKind::Grouped(spec)) => {
                 self.two_phases(node, planned, spec)?
             }
-            (Some(Runs::Sink { steps }), NodeKind::Sink { sink: spec, output_mode, .. }) => {
-                let seat = self.seat(node, (spec, *output_mode), *steps)?;
+            (Some(Runs::Sink { steps }), NodeKind::Sink { sink: spec, .. }) => {
+                let seat = self.seat(node, spec, *steps)?;
                 let steps = steps.and_then(|steps| self.layout.nodes.get(steps.0));
                 if let Some(inflow) = self.inflows(steps.unwrap_or(node)).pop() {
                     sink(self.scope, node.label(), inflow, seat, self.worker, Arc::clone(self.control));
@@ -225,28 +227,27 @@ impl<'scope> Building<'_, 'scope> {
     fn seats(&self, planned: &Stateful) -> Result<Seats, RunError> {
         let seat = |PlannedSink { port, sink, steps }: &PlannedSink| {
             let node = self.layout.nodes.get(sink.0)?;
-            let NodeKind::Sink { sink: spec, output_mode, .. } = &node.kind else { return None };
-            Some(self.seat(node, (spec, *output_mode), *steps).map(|seat| (*port, seat)))
+            let NodeKind::Sink { sink: spec, .. } = &node.kind else { return None };
+            Some(self.seat(node, spec, *steps).map(|seat| (*port, seat)))
         };
         planned.sinks.iter().filter_map(seat).collect()
     }
 
     /// A sink, with the node whose steps it runs before.
-    fn seat(
-        &self,
-        node: &Node,
-        (spec, output_mode): (&SinkSpec, OutputMode),
-        steps: Option<NodeId>,
-    ) -> Result<Seat, RunError> {
+    fn seat(&self, node: &Node, spec: &SinkSpec, steps: Option<NodeId>) -> Result<Seat, RunError> {
         let held = match spec {
             SinkSpec::One(shared) if self.worker == 0 => HeldSink::Shared(Arc::clone(shared)),
             SinkSpec::One(_) => HeldSink::Nobody,
-            SinkSpec::PerWorker(make) => HeldSink::Own(
-                make(self.worker).map_err(|error| RunError::Sink { site: Site::of(node), error })?,
-            ),
+            SinkSpec::PerWorker(make) => {
+                let taken = make(self.worker).and_then(|sink| match sink.takes(node.row_kind()) {
+                    true => Ok(sink),
+                    false => Err(SinkError::Setup(refused_by_sink(&self.layout.nodes, node))),
+                });
+                HeldSink::Own(taken.map_err(|error| RunError::Sink { site: Site::of(node), error })?)
+            }
         };
         let immediate = self.control.mode == Mode::Continuous;
-        let mut context = SinkContext::new(&self.layout.query, output_mode, immediate)
+        let mut context = SinkContext::new(&self.layout.query, node.row_kind(), immediate)
             .on_worker(self.worker, self.control.peers.total())
             .of_sink(&Site::of(node).to_string(), self.control.groups + node.id.0 as u64)
             .with_clock(self.control.clock.clone())

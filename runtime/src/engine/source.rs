@@ -421,7 +421,7 @@ impl Reading {
         if self.turns.must_wait() {
             return Ok((Found::Paused, 0));
         }
-        let cloner = self.node.outputs.first().copied().flatten();
+        let cloner = self.node.outputs.first().and_then(|output| output.cloner);
         let mut session = self.output.activate();
         let readers = self.readers.as_mut().map_or(&mut [][..], Vec::as_mut_slice);
         if self.sliced {

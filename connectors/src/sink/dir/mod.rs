@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use tidemill_operators::{Committed, Epoch, OutputMode, Prepared, Sink, SinkContext, SinkError};
+use tidemill_operators::{Committed, Epoch, Prepared, RowKind, Sink, SinkContext, SinkError};
 
 use super::encode::RowFormat;
 use super::non_finite::NonFinite;
@@ -44,6 +44,9 @@ use parts::Parts;
 /// that it was finished. So are finished files that are newer than the checkpoint. A query with
 /// a new checkpoint begins at the beginning, and would write once more what an earlier one has written; so it is refused
 /// where there are files of an earlier run, unless the sink is told to [add to them](DirSink::add_to_existing).
+///
+/// It takes inserts only, as finished files are not written again. [`as_inserts`](tidemill_operators::Stream::as_inserts) makes a
+/// log of versions of upserts.
 #[derive(Debug)]
 pub struct DirSink {
     parts: Parts,
@@ -56,12 +59,12 @@ pub struct DirSink {
 ///
 /// ```
 /// use tidemill_connectors::json_lines_dir;
-/// use tidemill_operators::{Epoch, OutputMode, Sink, SinkContext};
+/// use tidemill_operators::{Epoch, RowKind, Sink, SinkContext};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// # let dir = dir.path().join("counts");
 /// let mut sink = json_lines_dir(&dir).roll_every_epoch();
-/// # Sink::<u32>::open(&mut sink, &SinkContext::new("example", OutputMode::Append, false))?;
+/// # Sink::<u32>::open(&mut sink, &SinkContext::new("example", RowKind::Insert, false))?;
 /// sink.write(Epoch(0), &mut vec![1, 2])?;
 /// # Sink::<u32>::prepare(&mut sink, Epoch(0))?;
 /// Sink::<u32>::commit(&mut sink, Epoch(0))?;
@@ -164,14 +167,12 @@ impl<T: Serialize + Send + 'static> Sink<T> for DirSink {
         Some(self.parts.place())
     }
 
+    /// Rows are added to files that are finished and never written again.
+    fn takes(&self, kind: RowKind) -> bool {
+        kind == RowKind::Insert
+    }
+
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
-        if context.output_mode == OutputMode::Complete {
-            return Err(SinkError::Setup(format!(
-                "rows cannot be added to {}: every epoch outputs the complete table, which replaces the last one; \
-                 write it to a single file, or output updates",
-                self.name
-            )));
-        }
         self.parts.open(context)
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{Epoch, OutputMode, Prepared, ProcessingTime, SinkContext, SinkError, files};
+use tidemill_operators::{Epoch, Prepared, ProcessingTime, RowKind, SinkContext, SinkError, files};
 
 use super::super::claim::{self, Claim, Output, Sharing};
 use super::super::disk;
@@ -119,7 +119,7 @@ impl Parts {
             claim: None,
             roll: Roll { at: 64 << 20, every: Duration::from_secs(60) },
             adds: false,
-            context: SinkContext::new("", OutputMode::Append, false),
+            context: SinkContext::new("", RowKind::Insert, false),
             extension,
             execution: 0,
             next: 0,

@@ -105,7 +105,7 @@ fn a_file_is_finished_when_it_is_large_or_old_and_its_epoch_commits() {
     let clock = Arc::clone(&now);
     let clock = Clock::new(move || ProcessingTime(clock.load(Ordering::Relaxed)));
     let mut sink = json_lines_dir(dir).roll_at(6).roll_every(Duration::from_secs(1));
-    let context = SinkContext::new("test", OutputMode::Append, true).with_clock(clock);
+    let context = SinkContext::new("test", RowKind::Insert, true).with_clock(clock);
     Sink::<u64>::open(&mut sink, &context).unwrap();
     let commit = |sink: &mut DirSink, epoch| Sink::<u64>::commit(sink, Epoch(epoch)).unwrap();
     write(&mut sink, 0, vec![10_u64]);
@@ -131,7 +131,7 @@ fn a_file_is_finished_when_it_is_large_or_old_and_its_epoch_commits() {
 fn without_a_checkpoint_an_abort_shows_what_was_committed_and_nothing_else() {
     let scratch = scratch();
     let mut sink = json_lines_dir(scratch.path());
-    open::<u64>(&mut sink, OutputMode::Append, false);
+    open::<u64>(&mut sink, RowKind::Insert, false);
     write(&mut sink, 0, vec![1_u64, 2]);
     Sink::<u64>::commit(&mut sink, Epoch(0)).unwrap();
     write(&mut sink, 1, vec![3_u64]);
@@ -146,7 +146,7 @@ fn another_run_adds_files_and_writes_over_none() {
     let scratch = scratch();
     for row in [1_u64, 2] {
         let mut sink = json_lines_dir(scratch.path());
-        open::<u64>(&mut sink, OutputMode::Append, false);
+        open::<u64>(&mut sink, RowKind::Insert, false);
         write(&mut sink, 0, vec![row]);
         Sink::<u64>::commit(&mut sink, Epoch(0)).unwrap();
         Sink::<u64>::close(&mut sink).unwrap();
@@ -156,7 +156,7 @@ fn another_run_adds_files_and_writes_over_none() {
 
 /// The context of a run with that number, of the query with that id, whose first epoch is `first`.
 fn context(id: &str, execution: u64, first: u64) -> SinkContext {
-    let context = SinkContext::new(id, OutputMode::Append, false).durable(execution);
+    let context = SinkContext::new(id, RowKind::Insert, false).durable(execution);
     let context = context.identified(identity(id, execution)).of_sink("sink", 1);
     match first.checked_sub(1) {
         Some(committed) => context.after_commit(Epoch(committed)),
@@ -395,7 +395,7 @@ fn every_csv_file_has_its_header() {
     }
     let scratch = scratch();
     let mut sink = csv_dir(scratch.path()).roll_every_epoch();
-    open::<Count>(&mut sink, OutputMode::Update, false);
+    open::<Count>(&mut sink, RowKind::Insert, false);
     for epoch in 0..2 {
         write(&mut sink, epoch, vec![Count { count: epoch }, Count { count: epoch + 10 }]);
         Sink::<Count>::commit(&mut sink, Epoch(epoch)).unwrap();
@@ -406,11 +406,11 @@ fn every_csv_file_has_its_header() {
 }
 
 #[test]
-fn an_error_names_the_file_and_a_complete_table_is_refused() {
+fn directory_error_names_file_and_only_inserts_are_taken() {
     let scratch = scratch();
     let file = scratch.path().join("file");
     fs::write(&file, "").unwrap();
-    let context = SinkContext::new("test", OutputMode::Append, false);
+    let context = SinkContext::new("test", RowKind::Insert, false);
     let error = Sink::<u64>::open(&mut json_lines_dir(file.join("out")), &context).unwrap_err();
     assert!(error.to_string().contains("file/out"), "{error}");
 
@@ -421,8 +421,8 @@ fn an_error_names_the_file_and_a_complete_table_is_refused() {
     let error = sink.write(Epoch(0), &mut vec![1_u64]).unwrap_err();
     assert!(error.to_string().contains(".part-0-0-000000.jsonl.pending"), "{error}");
 
-    let complete = SinkContext::new("test", OutputMode::Complete, false);
-    assert!(matches!(Sink::<u64>::open(&mut json_lines_dir(&dir), &complete), Err(SinkError::Setup(_))));
+    let kinds = [RowKind::Insert, RowKind::Upsert, RowKind::Snapshot];
+    assert_eq!(kinds.map(|kind| Sink::<u64>::takes(&json_lines_dir(&dir), kind)), [true, false, false]);
 }
 
 #[test]
