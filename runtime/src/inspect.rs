@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tidemill_operators::{Difference, Epoch, EventTime, Mode, ProcessingTime};
 
-use crate::checkpoint::format::{FILE_HEAD, FrameReader, Kind, Step};
+use crate::checkpoint::format::{FILE_HEAD, FrameReader, Kind, NextFrame};
 use crate::checkpoint::loader::{fold, pieces};
 use crate::checkpoint::log::{CURRENT, History, ReadLog, log_name, read_current, read_log};
 use crate::checkpoint::records::{CommitRecord, Current};
@@ -247,7 +247,7 @@ fn walk(name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
         return Ok(());
     }
     let mut reader = FrameReader::new(name, bytes, Kind::Source)?;
-    while let Step::Frame(..) = reader.step()? {}
+    while let NextFrame::Frame(..) = reader.step()? {}
     Ok(())
 }
 

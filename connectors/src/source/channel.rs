@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::{SendError, TrySendError};
 use tidemill_operators::{PlanLimits, Poll, Reader, ReaderContext, Source, SourceError};
 
-use super::handover::{Feed, Gauge, Intake, handover};
+use super::handover::{Consumer, Gauge, Producer, handover};
 use crate::lock;
 
 /// Sends records into a query. Cheap to clone; the source ends when the last clone is dropped.
 pub struct ChannelSender<T> {
-    feed: Feed<T>,
+    producer: Producer<T>,
 }
 
 impl<T> Clone for ChannelSender<T> {
     fn clone(&self) -> Self {
-        ChannelSender { feed: self.feed.clone() }
+        ChannelSender { producer: self.producer.clone() }
     }
 }
 
@@ -26,8 +26,8 @@ impl<T> ChannelSender<T> {
     ///
     /// Gives the record back if the query has ended.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        self.feed.push(value)?;
-        self.feed.ring();
+        self.producer.push(value)?;
+        self.producer.ring();
         Ok(())
     }
 
@@ -37,8 +37,8 @@ impl<T> ChannelSender<T> {
     ///
     /// Gives the record back if the channel is full or the query has ended.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        self.feed.try_push(value)?;
-        self.feed.ring();
+        self.producer.try_push(value)?;
+        self.producer.ring();
         Ok(())
     }
 }
@@ -60,7 +60,7 @@ impl<T> ChannelSender<T> {
 /// assert!(!source.is_replayable());
 /// ```
 pub struct ChannelSource<T> {
-    intake: Mutex<Option<Intake<T>>>,
+    consumer: Mutex<Option<Consumer<T>>>,
     gauge: Arc<Gauge>,
     /// A capacity that no channel can have.
     refused: Option<usize>,
@@ -73,9 +73,9 @@ const MAX_CAPACITY: usize = 1 << 24;
 /// starts.
 pub fn channel<T: Send + 'static>(capacity: usize) -> (ChannelSender<T>, ChannelSource<T>) {
     let is_valid = (1..=MAX_CAPACITY).contains(&capacity);
-    let (feed, intake, gauge) = handover(if is_valid { capacity } else { 1 });
+    let (producer, consumer, gauge) = handover(if is_valid { capacity } else { 1 });
     let refused = (!is_valid).then_some(capacity);
-    (ChannelSender { feed }, ChannelSource { intake: Mutex::new(Some(intake)), gauge, refused })
+    (ChannelSender { producer }, ChannelSource { consumer: Mutex::new(Some(consumer)), gauge, refused })
 }
 
 impl<T: Send + 'static> Source for ChannelSource<T> {
@@ -107,20 +107,20 @@ impl<T: Send + 'static> Source for ChannelSource<T> {
         from: &u64,
         context: ReaderContext,
     ) -> Result<ChannelReader<T>, SourceError> {
-        let mut intake = lock(&self.intake).take().ok_or_else(|| {
+        let mut consumer = lock(&self.consumer).take().ok_or_else(|| {
             SourceError::Setup(format!(
                 "the {} has a reader already: it can be read only once",
                 self.describe()
             ))
         })?;
-        intake.open(*from, context.waker);
-        Ok(ChannelReader { intake })
+        consumer.open(*from, context.waker);
+        Ok(ChannelReader { consumer })
     }
 }
 
 /// Reads a [`ChannelSource`].
 pub struct ChannelReader<T> {
-    intake: Intake<T>,
+    consumer: Consumer<T>,
 }
 
 impl<T: Send + 'static> Reader for ChannelReader<T> {
@@ -128,14 +128,14 @@ impl<T: Send + 'static> Reader for ChannelReader<T> {
     type Offset = u64;
 
     fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<T>) -> Result<Poll, SourceError> {
-        self.intake.poll(until, max, |value| {
+        self.consumer.poll(until, max, |value| {
             out.push(value);
             Ok(())
         })
     }
 
     fn offset(&self) -> u64 {
-        self.intake.offset()
+        self.consumer.offset()
     }
 
     fn seek(&mut self, offset: &u64) -> Result<(), SourceError> {

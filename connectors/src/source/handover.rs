@@ -16,7 +16,7 @@ use tidemill_operators::{Poll, SourceError, Waker};
 pub(super) struct Gauge {
     /// Records sent. Counted after the sending, so it never promises what cannot be received yet.
     sent: AtomicU64,
-    feeds: AtomicUsize,
+    producers: AtomicUsize,
     waiting: AtomicBool,
     waker: OnceLock<Waker>,
     /// The offset of the first record that was sent.
@@ -47,22 +47,22 @@ impl Gauge {
     }
 
     fn could_read(&self, from: u64) -> u64 {
-        let closed = self.feeds.load(Ordering::Acquire) == 0;
+        let closed = self.producers.load(Ordering::Acquire) == 0;
         let sent = self.base.get().unwrap_or(&from).saturating_add(self.sent.load(Ordering::Acquire));
         if closed && sent <= from { from.saturating_add(1) } else { sent.max(from) }
     }
 }
 
 /// The sending end. The reader learns of the end when the last one is dropped.
-pub(super) struct Feed<T> {
+pub(super) struct Producer<T> {
     // Dropped in this order: when the bell rings for the last time, the channel is closed already.
     sender: Sender<T>,
     bell: Bell,
 }
 
-impl<T> Clone for Feed<T> {
+impl<T> Clone for Producer<T> {
     fn clone(&self) -> Self {
-        Feed { sender: self.sender.clone(), bell: self.bell.clone() }
+        Producer { sender: self.sender.clone(), bell: self.bell.clone() }
     }
 }
 
@@ -70,7 +70,7 @@ struct Bell(Arc<Gauge>);
 
 impl Bell {
     fn new(gauge: &Arc<Gauge>) -> Self {
-        gauge.feeds.fetch_add(1, Ordering::Relaxed);
+        gauge.producers.fetch_add(1, Ordering::Relaxed);
         Bell(Arc::clone(gauge))
     }
 }
@@ -83,13 +83,13 @@ impl Clone for Bell {
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        self.0.feeds.fetch_sub(1, Ordering::AcqRel);
+        self.0.producers.fetch_sub(1, Ordering::AcqRel);
         self.0.ring();
     }
 }
 
-impl<T> Feed<T> {
-    /// Sends without waking the reader: for several records in a row, with a [`Feed::ring`] after them. Where the
+impl<T> Producer<T> {
+    /// Sends without waking the reader: for several records in a row, with a [`Producer::ring`] after them. Where the
     /// channel is full it wakes the reader and waits.
     pub(super) fn push(&self, value: T) -> Result<(), SendError<T>> {
         self.push_batch(value, 1)
@@ -123,7 +123,7 @@ impl<T> Feed<T> {
 }
 
 /// The receiving end.
-pub(super) struct Intake<T> {
+pub(super) struct Consumer<T> {
     receiver: Receiver<T>,
     gauge: Arc<Gauge>,
     /// The offset of the next record.
@@ -131,18 +131,18 @@ pub(super) struct Intake<T> {
 }
 
 /// A channel with room for `capacity` records (at least one).
-pub(super) fn handover<T>(capacity: usize) -> (Feed<T>, Intake<T>, Arc<Gauge>) {
+pub(super) fn handover<T>(capacity: usize) -> (Producer<T>, Consumer<T>, Arc<Gauge>) {
     let (sender, receiver) = crossbeam_channel::bounded(capacity.max(1));
     let gauge = Arc::new(Gauge::default());
-    let feed = Feed { sender, bell: Bell::new(&gauge) };
-    (feed, Intake { receiver, gauge: Arc::clone(&gauge), at: 0 }, gauge)
+    let producer = Producer { sender, bell: Bell::new(&gauge) };
+    (producer, Consumer { receiver, gauge: Arc::clone(&gauge), at: 0 }, gauge)
 }
 
-impl<T> Intake<T> {
+impl<T> Consumer<T> {
     /// Says what the offset of the first record is, and whom to wake.
     pub(super) fn open(&mut self, from: u64, waker: Waker) {
         self.at = from;
-        // An intake is opened once.
+        // An consumer is opened once.
         let _ = self.gauge.base.set(from);
         let _ = self.gauge.waker.set(waker);
     }

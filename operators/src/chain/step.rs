@@ -1,7 +1,7 @@
 //! A chain with one more step.
 
 use super::feed::Rows;
-use super::{Chain, Edge, Tap, WatermarkSpec};
+use super::{Chain, FromEdge, ObservedWatermark, WatermarkSpec};
 use crate::EventTime;
 
 /// What a stateless step makes of a record: any number of records, which have its event time. Implemented only here, as
@@ -32,15 +32,20 @@ impl<P: Chain, S: Step<P::Out>> Chain for Then<P, S> {
     type Out = S::Out;
     type Time = P::Time;
     type Feed = P::Feed;
-    type Closed = Edge<Self::Out, Self::Time>;
+    type Closed = FromEdge<Self::Out, Self::Time>;
 
     fn closed() -> Self::Closed {
-        Edge::new()
+        FromEdge::new()
     }
 
     #[inline(always)]
-    fn run<N: Rows<P::In>, E: FnMut(EventTime, S::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
-        self.previous.run(rows, tap, &mut |time, record| self.step.apply(record, |out| emit(time, out)));
+    fn run<N: Rows<P::In>, E: FnMut(EventTime, S::Out)>(
+        &self,
+        rows: N,
+        observed: &mut ObservedWatermark,
+        emit: &mut E,
+    ) {
+        self.previous.run(rows, observed, &mut |time, record| self.step.apply(record, |out| emit(time, out)));
     }
 
     fn watermark(&self) -> Option<WatermarkSpec> {

@@ -10,7 +10,7 @@ use either::Either;
 
 use crate::buffers::{chunk_capacity, give_back, grow, with_room, write_capacity};
 use crate::chain::feed::{Rows, incoming};
-use crate::chain::{Chain, Tap, TimeDomain};
+use crate::chain::{Chain, ObservedWatermark, TimeDomain};
 use crate::sink::{Committed, Prepared, Sink, SinkContext, SinkError};
 use crate::{Batch, Epoch, RowKind};
 
@@ -79,7 +79,7 @@ impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
         let mut chunk = room::<FEW, _>(rows.at_most());
         let mut writing = Writing::<S, FEW> { sink: &mut self.sink, epoch, count: 0, outcome: Ok(()), next };
         // What the rows justify as a watermark is nobody's: a chain that assigns one stays an operator of its own.
-        self.chain.run(rows, &mut Tap::new(), &mut |_, row| {
+        self.chain.run(rows, &mut ObservedWatermark::new(), &mut |_, row| {
             // Only where there is room: so the vector stays in registers through the loop.
             if chunk.len() < chunk.capacity() {
                 chunk.push(row);
@@ -104,7 +104,7 @@ impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
         next: &mut dyn FnMut(Whose),
     ) -> Result<u64, SinkError> {
         let (sink, mut count, mut outcome) = (&mut self.sink, 0, Ok(()));
-        self.chain.run(rows, &mut Tap::new(), &mut |_, row| {
+        self.chain.run(rows, &mut ObservedWatermark::new(), &mut |_, row| {
             count += 1;
             // The chain cannot be stopped; what it yields after an error is dropped.
             if outcome.is_ok() {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 pub use self::explain::Plan;
 pub use self::node::{
     GroupedSpec, Input, Make, Node, NodeId, NodeKind, OperatorSpec, Output, Partition, Place, Route,
-    SinkSpec, Step,
+    SinkSpec, StepInfo,
 };
 pub use self::row_kind::refused_by_sink;
 pub use self::validate::{GraphError, Problem};
@@ -151,7 +151,7 @@ impl Port {
 
     /// The kind that rows had before [`as_inserts`](crate::Stream::as_inserts) made them inserts, in steps that follow this
     /// output or in front of it.
-    pub(crate) fn made_inserts_of(&self, steps: &[Step]) -> Option<RowKind> {
+    pub(crate) fn made_inserts_of(&self, steps: &[StepInfo]) -> Option<RowKind> {
         let inner = self.graph.lock();
         row_kind::made_inserts_of(&inner.nodes, self, steps)
     }

@@ -164,7 +164,7 @@ pub enum NodeKind {
 
 /// A stateless step inside a chain.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct StepInfo {
     /// The method: `map`.
     pub op: &'static str,
     /// The name that the user gave it.
@@ -175,9 +175,9 @@ pub struct Step {
     pub(crate) on_kind: OnKind,
 }
 
-impl Step {
+impl StepInfo {
     pub(crate) fn new(op: &'static str, location: &'static Location<'static>) -> Self {
-        Step { op, name: None, location, on_kind: OnKind::Keeps }
+        StepInfo { op, name: None, location, on_kind: OnKind::Keeps }
     }
 
     pub(super) fn label(&self) -> &str {
@@ -206,7 +206,7 @@ pub struct Node {
     /// The identity that follows from its place in the graph, for a node that has been given none.
     pub derived_uid: String,
     /// The stateless steps that are fused into it, in front of its own work.
-    pub steps: Vec<Step>,
+    pub steps: Vec<StepInfo>,
     /// Its inputs.
     pub inputs: Vec<Input>,
     /// Its outputs.
@@ -233,7 +233,7 @@ pub struct Output {
 pub(crate) struct NodeSpec {
     pub(crate) kind: NodeKind,
     pub(crate) op: &'static str,
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<StepInfo>,
     pub(crate) inputs: Vec<Input>,
     pub(crate) outputs: usize,
     pub(crate) location: &'static Location<'static>,
@@ -284,7 +284,7 @@ impl Node {
             (None, "chain") => None,
             (None, op) => Some(op),
         };
-        let parts: Vec<&str> = self.steps.iter().map(Step::label).chain(own).collect();
+        let parts: Vec<&str> = self.steps.iter().map(StepInfo::label).chain(own).collect();
         // A chain without steps is there only to take event times off.
         if parts.is_empty() { "pass".to_owned() } else { parts.join(" → ") }
     }

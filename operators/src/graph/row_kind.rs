@@ -6,7 +6,7 @@
 //! [`as_inserts`]: crate::Stream::as_inserts
 
 use super::Port;
-use super::node::{Input, Node, NodeId, NodeKind, NodeSpec, Route, Step, at};
+use super::node::{Input, Node, NodeId, NodeKind, NodeSpec, Route, StepInfo, at};
 use crate::RowKind;
 
 /// What a stateless step does with the kind of its rows.
@@ -42,12 +42,12 @@ impl Emitted {
 }
 
 /// The kind of rows behind steps.
-pub(crate) fn after(steps: &[Step], kind: RowKind) -> RowKind {
+pub(crate) fn after(steps: &[StepInfo], kind: RowKind) -> RowKind {
     if steps.iter().any(|step| step.on_kind == OnKind::MakesInserts) { RowKind::Insert } else { kind }
 }
 
 /// See [`Port::made_inserts_of`].
-pub(super) fn made_inserts_of(nodes: &[Node], port: &Port, steps: &[Step]) -> Option<RowKind> {
+pub(super) fn made_inserts_of(nodes: &[Node], port: &Port, steps: &[StepInfo]) -> Option<RowKind> {
     let output = nodes.get(port.node.0)?.outputs.get(port.output)?;
     let former = if after(steps, output.row_kind) == output.row_kind {
         // The node that made inserts of its input, or one whose results are inserts.

@@ -13,7 +13,7 @@ use super::holder::Intake;
 use super::{Front, Late, Outbox};
 use crate::arrival;
 use crate::chain::feed::{Rows, incoming};
-use crate::chain::{Chain, Tap};
+use crate::chain::{Chain, ObservedWatermark};
 use crate::state::{GroupState, is_wide};
 use crate::stream::Keying;
 use crate::{Aggregate, Batch, Context, EventTime, OperatorError};
@@ -40,12 +40,12 @@ where
     ) where
         A: Aggregate<In = Y::Value>,
         S: GroupState<Y::Key, A>,
-        Z: Shape<Y::Key, S::Place, A::Out>,
+        Z: Shape<Y::Key, S::Scope, A::Out>,
     {
         let closed = if emission.drops_late() { context.watermark() } else { EventTime::MIN };
         let mut outbox: Outbox<Late<Y::Value>> = Outbox::new(1);
         let mut late_rows = 0;
-        let mut tap = Tap::new();
+        let mut observed = ObservedWatermark::new();
         let Emission { aggregate, state, .. } = &mut *emission;
         if A::ORDERED {
             arrival::enter(context, Some(origin), state.is_one_place());
@@ -72,7 +72,7 @@ where
                 }
                 ahead.moved(state.reach());
             };
-            chain.run(rows, &mut tap, &mut |time, record| {
+            chain.run(rows, &mut observed, &mut |time, record| {
                 keying.each(record, &mut |hash, key, value| {
                     if ahead.put(hash, key.to_owned(), time, value) {
                         settle(&mut ahead);
@@ -81,7 +81,7 @@ where
             });
             settle(&mut ahead);
         } else if lends {
-            chain.run(rows, &mut tap, &mut |time, record| {
+            chain.run(rows, &mut observed, &mut |time, record| {
                 keying.each(record, &mut |hash, key, value| {
                     if state.turns_away(aggregate, hash, key, time, &value, closed) {
                         late(Some(value), time);
@@ -89,7 +89,7 @@ where
                 });
             });
         } else {
-            chain.run(rows, &mut tap, &mut |time, record| {
+            chain.run(rows, &mut observed, &mut |time, record| {
                 keying.each(record, &mut |hash, key, value| {
                     late(state.offer(aggregate, hash, key, time, value, closed), time);
                 });
@@ -101,8 +101,8 @@ where
         emission.relieve();
         outbox.send(context);
         context.count_late(late_rows);
-        if tap.seen {
-            context.observe(origin, tap.watermark);
+        if observed.seen {
+            context.observe(origin, observed.watermark);
         }
     }
 }
@@ -113,7 +113,7 @@ where
     Y: Keying<P::Out>,
     A: Aggregate<In = Y::Value>,
     S: GroupState<Y::Key, A>,
-    Z: Shape<Y::Key, S::Place, A::Out>,
+    Z: Shape<Y::Key, S::Scope, A::Out>,
 {
     fn take(
         &mut self,

@@ -87,7 +87,7 @@ pub(crate) struct Emission<K, A: Aggregate, S, Z> {
     marker: PhantomData<fn() -> (K, Z)>,
 }
 
-impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Place, A::Out>> Emission<K, A, S, Z> {
+impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Scope, A::Out>> Emission<K, A, S, Z> {
     pub(crate) fn new(aggregate: A, state: S, emit: Emit, schema: Arc<StateSchema>) -> Self {
         Emission { aggregate, state, emit, due: false, schema, marker: PhantomData }
     }

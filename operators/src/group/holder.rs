@@ -34,7 +34,7 @@ where
     K: Key,
     A: Aggregate,
     S: GroupState<K, A>,
-    Z: Shape<K, S::Place, A::Out>,
+    Z: Shape<K, S::Scope, A::Out>,
 {
     fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
         self.intake.take(batch, &mut self.emission, context)

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use either::Either;
 
-use super::{Dealer, Front, Late, Outbox, Partial};
+use super::{Front, KeyRouter, Late, Outbox, Partial};
 use crate::aggregate::kept;
 use crate::arrival;
 use crate::chain::feed::{Rows, incoming};
-use crate::chain::{Chain, Tap};
+use crate::chain::{Chain, ObservedWatermark};
 use crate::keeping::keep;
 use crate::state::{PartialState, is_wide};
 use crate::stream::Keying;
@@ -62,7 +62,7 @@ impl<P, Y, A: Aggregate, S> Local<P, Y, A, S> {
     where
         S: PartialState<K, A>,
     {
-        let mut out = Dealer::<Partial<K, S::Slot, A::Acc>>::new(0, context.workers());
+        let mut out = KeyRouter::<Partial<K, S::Slot, A::Acc>>::new(0, context.workers());
         self.state.drain(&mut |hash, key, slot, acc| out.push(Partial { hash, key, slot, acc }, context));
         out.send(context);
         self.added = 0;
@@ -81,13 +81,13 @@ where
         let closed = self.closed(context);
         let mut late: Outbox<Late<Y::Value>> = Outbox::new(1);
         let (mut late_rows, mut taken) = (0u64, 0u64);
-        let mut tap = Tap::new();
+        let mut observed = ObservedWatermark::new();
         let (state, aggregate) = (&mut self.state, &self.aggregate);
         if A::ORDERED {
             arrival::enter(context, Some(origin), state.is_one_place());
         }
         if const { is_wide::<Y::Value>() } {
-            self.front.chain.run(rows, &mut tap, &mut |time, record| {
+            self.front.chain.run(rows, &mut observed, &mut |time, record| {
                 self.front.keying.each(record, &mut |hash, key, value| {
                     taken += 1;
                     if state.turns_away(aggregate, hash, key, time, &value, closed) {
@@ -98,7 +98,7 @@ where
             });
         } else {
             state.begin(closed);
-            self.front.chain.run(rows, &mut tap, &mut |time, record| {
+            self.front.chain.run(rows, &mut observed, &mut |time, record| {
                 self.front.keying.each(record, &mut |hash, key, value| {
                     taken += 1;
                     if let Some(value) = state.offer(aggregate, hash, key, time, value, closed) {
@@ -110,7 +110,7 @@ where
             state.end();
         }
         self.added += taken - late_rows;
-        told(&tap, late, late_rows, origin, context);
+        told(&observed, late, late_rows, origin, context);
     }
 
     /// Sends every row as it is.
@@ -118,13 +118,13 @@ where
         let closed = self.closed(context);
         let mut late: Outbox<Late<Y::Value>> = Outbox::new(1);
         let (mut late_rows, mut taken) = (0u64, 0u64);
-        let mut tap = Tap::new();
+        let mut observed = ObservedWatermark::new();
         let (state, aggregate) = (&mut self.state, &self.aggregate);
         if A::ORDERED {
             arrival::enter(context, Some(origin), state.is_one_place());
         }
-        let mut out = Dealer::<Partial<Y::Key, S::Slot, A::Acc>>::new(0, context.workers());
-        self.front.chain.run(rows, &mut tap, &mut |time, record| {
+        let mut out = KeyRouter::<Partial<Y::Key, S::Slot, A::Acc>>::new(0, context.workers());
+        self.front.chain.run(rows, &mut observed, &mut |time, record| {
             self.front.keying.each(record, &mut |hash, key, value| {
                 if state.is_late(time, &value, closed) {
                     late_rows += 1;
@@ -140,7 +140,7 @@ where
         });
         out.send(context);
         self.aside = if A::SHRINKS { self.aside.saturating_sub(taken) } else { u64::MAX };
-        told(&tap, late, late_rows, origin, context);
+        told(&observed, late, late_rows, origin, context);
     }
 
     /// The watermark by which rows are late.
@@ -151,7 +151,7 @@ where
 
 /// After the rows: hands over those that were late, and what the others justify.
 fn told<V: Send + 'static>(
-    tap: &Tap,
+    observed: &ObservedWatermark,
     mut late: Outbox<Late<V>>,
     late_rows: u64,
     origin: u32,
@@ -159,8 +159,8 @@ fn told<V: Send + 'static>(
 ) {
     late.send(context);
     context.count_late(late_rows);
-    if tap.seen {
-        context.observe(origin, tap.watermark);
+    if observed.seen {
+        context.observe(origin, observed.watermark);
     }
 }
 

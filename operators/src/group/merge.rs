@@ -18,7 +18,7 @@ where
     K: Key,
     A: Aggregate,
     S: GroupState<K, A>,
-    Z: Shape<K, S::Place, A::Out>,
+    Z: Shape<K, S::Scope, A::Out>,
 {
     fn take(
         &mut self,

@@ -10,6 +10,7 @@ mod emission;
 mod holder;
 mod local;
 mod merge;
+mod outbox;
 mod running;
 mod shortcuts;
 mod total;
@@ -19,7 +20,6 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
 pub use self::running::RunningAggregate;
 pub use self::total::TotalAggregate;
@@ -27,13 +27,13 @@ pub use self::windowed::{WindowedAggregate, WindowedStream};
 
 use self::emission::{Emission, Emit, Shape};
 use self::holder::Holder;
-use crate::buffers::{batch_capacity, grow, with_room};
+use self::outbox::{KeyRouter, Outbox};
 use crate::chain::Chain;
-use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Setting, Step};
+use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Setting, StepInfo};
 use crate::schema::{Schema, StateSchema};
 use crate::state::{GroupState, PartialState};
 use crate::stream::Keying;
-use crate::{Aggregate, Batch, Data, EventTime, KeyGroup};
+use crate::{Aggregate, EventTime};
 
 /// What one worker has aggregated of a key, on its way to the worker that holds the key.
 #[derive(Clone, Serialize, Deserialize)]
@@ -50,34 +50,11 @@ pub(crate) struct Front<P, Y> {
     keying: Y,
 }
 
-/// Partials on their way to the workers that hold their keys: dealt out as they are made.
-pub(crate) struct Dealer<R> {
-    parts: SmallVec<[Outbox<R>; 4]>,
-}
-
-impl<K: Data, S: Data, A: Data> Dealer<Partial<K, S, A>> {
-    pub(crate) fn new(output: usize, workers: usize) -> Self {
-        Dealer { parts: (0..workers).map(|worker| Outbox { worker, ..Outbox::new(output) }).collect() }
-    }
-
-    #[inline]
-    pub(crate) fn push(&mut self, partial: Partial<K, S, A>, context: &mut crate::Context) {
-        let worker = KeyGroup::of(partial.hash).worker(self.parts.len());
-        if let Some(part) = self.parts.get_mut(worker) {
-            part.push(partial, context);
-        }
-    }
-
-    pub(crate) fn send(&mut self, context: &mut crate::Context) {
-        self.parts.iter_mut().for_each(|part| part.send(context));
-    }
-}
-
 /// Everything that makes up an aggregation node.
 pub(crate) struct Grouping<P, Y, A, N, L> {
     pub(crate) port: Port,
     pub(crate) front: Front<P, Y>,
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<StepInfo>,
     pub(crate) aggregate: A,
     /// Makes an empty state.
     pub(crate) state: N,
@@ -105,7 +82,7 @@ where
         L: Fn() -> F + Send + Sync + 'static,
         S: GroupState<Y::Key, A>,
         F: PartialState<Y::Key, A, Slot = S::Slot>,
-        Z: Shape<Y::Key, S::Place, A::Out>,
+        Z: Shape<Y::Key, S::Scope, A::Out>,
     {
         let watermark = self.front.chain.watermark();
         let name = self.aggregate.describe();
@@ -183,47 +160,6 @@ fn emit_name(emit: Emit) -> &'static str {
         Emit::Append => "append",
         Emit::Update { .. } => "update",
         Emit::Complete => "complete",
-    }
-}
-
-/// Rows for an output, handed over a batch at a time.
-pub(crate) struct Outbox<R> {
-    rows: Vec<R>,
-    output: usize,
-    worker: usize,
-}
-
-impl<R: Send + 'static> Outbox<R> {
-    pub(crate) fn new(output: usize) -> Self {
-        Outbox { rows: Vec::new(), output, worker: 0 }
-    }
-
-    #[inline]
-    pub(crate) fn push(&mut self, row: R, context: &mut crate::Context) {
-        if self.rows.len() == self.rows.capacity() {
-            self.make_room(context);
-        }
-        self.rows.push(row);
-    }
-
-    /// Hands a full batch over. The first one begins small: most of the time only few rows come.
-    #[inline(never)]
-    fn make_room(&mut self, context: &mut crate::Context) {
-        let capacity = const { batch_capacity::<R>() };
-        if self.rows.len() >= capacity {
-            let full = std::mem::replace(&mut self.rows, with_room(capacity));
-            context.send(self.output, Batch::from_vec(full).for_worker(self.worker));
-        } else {
-            let rows = (self.rows.len() * 4).clamp(4, capacity);
-            grow(&mut self.rows, rows);
-        }
-    }
-
-    pub(crate) fn send(&mut self, context: &mut crate::Context) {
-        if !self.rows.is_empty() {
-            let rows = std::mem::take(&mut self.rows);
-            context.send(self.output, Batch::from_vec(rows).for_worker(self.worker));
-        }
     }
 }
 

@@ -205,9 +205,9 @@ fn as_sets(told: &Told) -> Vec<Row> {
 fn results<A, S>(state: &mut S, aggregate: &A, output: Output, told: &mut Told)
 where
     A: Aggregate<Out = Vec<u32>>,
-    S: GroupState<u8, A, Place: About>,
+    S: GroupState<u8, A, Scope: About>,
 {
-    let mut emit = |key, place: S::Place, ids| told.push((key, place.window(), ids));
+    let mut emit = |key, place: S::Scope, ids| told.push((key, place.window(), ids));
     match output {
         Output::Append => {}
         Output::Update => state.changed(aggregate, &mut emit),
@@ -220,7 +220,7 @@ where
 fn check<A, S>(aggregate: &A, make: impl Fn() -> S, kind: Kind, output: Output, steps: &[Step])
 where
     A: Aggregate<In = Record, Out = Vec<u32>>,
-    S: GroupState<u8, A, Place: About>,
+    S: GroupState<u8, A, Scope: About>,
 {
     let mut naive = Naive::new();
     let mut plain = Held { workers: vec![make()], chain: vec![] };
@@ -284,7 +284,7 @@ where
                 }
                 let told = [&mut plain, &mut written, &mut moved].map(|held| {
                     held.each(|state, told| {
-                        let mut emit = |key, place: S::Place, ids| told.push((key, place.window(), ids));
+                        let mut emit = |key, place: S::Scope, ids| told.push((key, place.window(), ids));
                         state.close(aggregate, EventTime(to), &mut emit);
                     })
                 });

@@ -142,7 +142,7 @@ pub trait PartialState<K: Key, A: Aggregate>: Intake<K, A> {
 /// The accumulators of the keys that a worker holds, and what is said of them.
 pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
     /// What a result is about: nothing but its key, or a window.
-    type Place: Copy;
+    type Scope: Copy;
 
     /// What a snapshot writes for a key and slot.
     type Stored: Data;
@@ -164,7 +164,7 @@ pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
     fn closes(&self, watermark: EventTime) -> bool;
 
     /// Forgets every window that has closed by `watermark`, in order of their ends, handing the results over.
-    fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Self::Place, A::Out));
+    fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Self::Scope, A::Out));
 
     /// As [`close`](Self::close), for those who have been told all results before: nothing is handed over.
     fn forget(&mut self, aggregate: &A, watermark: EventTime) {
@@ -172,10 +172,10 @@ pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
     }
 
     /// The results that have changed since the last call (only where changes are tracked, see [`Mark`]).
-    fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Self::Place, A::Out));
+    fn changed(&mut self, aggregate: &A, emit: &mut impl FnMut(K, Self::Scope, A::Out));
 
     /// All results.
-    fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, Self::Place, A::Out));
+    fn all(&self, aggregate: &A, emit: &mut impl FnMut(K, Self::Scope, A::Out));
 
     /// Memory is short: every accumulator that can keep what it holds elsewhere does so.
     fn relieve(&mut self, aggregate: &A);
@@ -202,7 +202,7 @@ pub trait Windowing<V>: Clone + Send + Sync + 'static {
     type Slot: Copy + Data;
 
     /// The state for a key, an aggregate over `V`, and changes tracked or not.
-    type State<K: Key, A: Aggregate<In = V>, M: Mark>: GroupState<K, A, Slot = Self::Slot, Place = Window>;
+    type State<K: Key, A: Aggregate<In = V>, M: Mark>: GroupState<K, A, Slot = Self::Slot, Scope = Window>;
 
     /// What a worker that aggregates its own records before they are exchanged keeps them in.
     type Partials<K: Key, A: Aggregate<In = V>>: PartialState<K, A, Slot = Self::Slot>;

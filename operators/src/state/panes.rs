@@ -376,7 +376,7 @@ impl<K: Key, A: Aggregate, M: Mark> PartialState<K, A> for PaneState<K, A, M> {
 }
 
 impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
-    type Place = Window;
+    type Scope = Window;
     type Stored = A::Acc;
 
     /// The watermark by which panes have closed.

@@ -123,7 +123,7 @@ impl<K: Key, A: Aggregate, M: Mark> PartialState<K, A> for RunningState<K, A, M>
 }
 
 impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
-    type Place = ();
+    type Scope = ();
     type Stored = A::Acc;
 
     #[inline]

@@ -331,7 +331,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> Intake<K, A> for SessionState
 }
 
 impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionState<K, A, M, G> {
-    type Place = Window;
+    type Scope = Window;
     type Stored = Vec<(Window, A::Acc)>;
 
     #[inline]

@@ -4,7 +4,7 @@ use std::panic::Location;
 
 use super::Stream;
 use crate::chain::Chain;
-use crate::graph::{OnKind, Step};
+use crate::graph::{OnKind, StepInfo};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Treats each row as an insert, whatever its [kind](crate::RowKind) is.
@@ -28,7 +28,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// ```
     #[track_caller]
     pub fn as_inserts(mut self) -> Self {
-        self.steps.push(Step::new("as_inserts", Location::caller()));
+        self.steps.push(StepInfo::new("as_inserts", Location::caller()));
         self.on_kind(OnKind::MakesInserts)
     }
 }

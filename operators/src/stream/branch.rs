@@ -7,7 +7,7 @@ use either::Either;
 
 use super::Stream;
 use crate::chain::feed::{Rows, incoming};
-use crate::chain::{Chain, Edge, Tap, TimeDomain};
+use crate::chain::{Chain, FromEdge, ObservedWatermark, TimeDomain};
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec};
 use crate::{Batch, Context, Operator, OperatorError};
 
@@ -27,7 +27,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// # Ok::<(), &str>(())
     /// ```
     #[track_caller]
-    pub fn branch<F, const N: usize>(self, predicates: [F; N]) -> Vec<Stream<T, Edge<T, P::Time>>>
+    pub fn branch<F, const N: usize>(self, predicates: [F; N]) -> Vec<Stream<T, FromEdge<T, P::Time>>>
     where
         F: Fn(&T) -> bool + Send + Sync + 'static,
     {
@@ -59,8 +59,8 @@ impl<P: Chain, F: Fn(&P::Out) -> bool, const N: usize> Branch<P, F, N> {
     fn deal(&self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
         let (chain, predicates) = &*self.shared;
         let mut branches: Vec<Vec<_>> = (0..=N).map(|_| Vec::new()).collect();
-        let mut tap = Tap::new();
-        chain.run(rows, &mut tap, &mut |time, value| {
+        let mut observed = ObservedWatermark::new();
+        chain.run(rows, &mut observed, &mut |time, value| {
             let chosen = predicates.iter().position(|accepts| accepts(&value)).unwrap_or(N);
             if let Some(branch) = branches.get_mut(chosen) {
                 branch.push(P::Time::pack(time, value));
@@ -69,8 +69,8 @@ impl<P: Chain, F: Fn(&P::Out) -> bool, const N: usize> Branch<P, F, N> {
         for (output, branch) in branches.into_iter().enumerate() {
             context.send(output, Batch::from_vec(branch).with_origin(origin));
         }
-        if tap.seen {
-            context.observe(origin, tap.watermark);
+        if observed.seen {
+            context.observe(origin, observed.watermark);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::panic::Location;
 
 use super::Stream;
 use crate::chain::Chain;
-use crate::graph::{Port, Step};
+use crate::graph::{Port, StepInfo};
 use crate::{Key, hash_key};
 
 /// A stream whose records have a key: what aggregates, windows and joins work on.
@@ -18,7 +18,7 @@ pub struct KeyedStream<K, V, P, Y> {
     pub(crate) port: Port,
     pub(crate) chain: P,
     pub(crate) keying: Y,
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<StepInfo>,
     pub(crate) marker: PhantomData<fn() -> (K, V)>,
 }
 
@@ -258,7 +258,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         keying: Y,
     ) -> KeyedStream<K, V, P, Y> {
         let mut steps = self.steps;
-        steps.push(Step::new(op, location));
+        steps.push(StepInfo::new(op, location));
         KeyedStream { port: self.port, chain: self.chain, keying, steps, marker: PhantomData }
     }
 }

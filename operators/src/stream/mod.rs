@@ -26,12 +26,12 @@ pub use self::inspect::Inspect;
 pub use self::key_by::{FlatKeyBy, KeyBy, KeyedStream, Keying, Keys, KeysBy, KeysOf, Unkeyed};
 pub use self::map::Map;
 pub use self::watermark::{AssignTime, Punctuated};
-pub use crate::chain::{Chain, Edge, FromSource, HasEventTime, Then, TimeDomain, Timed, Untimed};
+pub use crate::chain::{Chain, FromEdge, FromSource, HasEventTime, Then, TimeDomain, Timed, Untimed};
 
 pub(crate) use self::terminal::ChainOperator;
 
 use crate::Source;
-use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpec, Port, Step};
+use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpec, Port, StepInfo};
 
 /// A stream of records of type `T`: a handle on a place in a [`Graph`].
 ///
@@ -43,21 +43,26 @@ use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpe
 /// method `clone`, or says that a `Stream<T, Then<…>>` is not the `Stream<T>` (or [`EventStream<T>`]) that was to be returned or
 /// stored, `.boxed()` before it is what is missing.
 #[must_use = "a stream does nothing until it ends in a sink"]
-pub struct Stream<T, P = Edge<T>> {
+pub struct Stream<T, P = FromEdge<T>> {
     pub(crate) port: Port,
     pub(crate) chain: P,
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<StepInfo>,
     pub(crate) marker: PhantomData<fn() -> T>,
 }
 
 /// A [`Stream`] whose records have an event time, closed and nameable.
-pub type EventStream<T> = Stream<T, Edge<T, Timed>>;
+pub type EventStream<T> = Stream<T, FromEdge<T, Timed>>;
 
 /// A second consumer of the same records.
-impl<T: Clone + Send + 'static, M: TimeDomain<Row<T>: Clone>> Clone for Stream<T, Edge<T, M>> {
+impl<T: Clone + Send + 'static, M: TimeDomain<Row<T>: Clone>> Clone for Stream<T, FromEdge<T, M>> {
     fn clone(&self) -> Self {
         self.port.set_cloner(crate::cloner::<M::Row<T>>());
-        Stream { port: self.port.clone(), chain: Edge::new(), steps: self.steps.clone(), marker: PhantomData }
+        Stream {
+            port: self.port.clone(),
+            chain: FromEdge::new(),
+            steps: self.steps.clone(),
+            marker: PhantomData,
+        }
     }
 }
 
@@ -83,9 +88,9 @@ impl<T, P> std::fmt::Debug for Stream<T, P> {
     }
 }
 
-impl<T: Send + 'static, M: TimeDomain> Stream<T, Edge<T, M>> {
+impl<T: Send + 'static, M: TimeDomain> Stream<T, FromEdge<T, M>> {
     pub(crate) fn at(port: Port) -> Self {
-        Stream { port, chain: Edge::new(), steps: Vec::new(), marker: PhantomData }
+        Stream { port, chain: FromEdge::new(), steps: Vec::new(), marker: PhantomData }
     }
 }
 
@@ -98,7 +103,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         step: impl FnOnce(P) -> Q,
     ) -> Stream<U, Q> {
         let mut steps = self.steps;
-        steps.push(Step::new(op, location));
+        steps.push(StepInfo::new(op, location));
         Stream { port: self.port, chain: step(self.chain), steps, marker: PhantomData }
     }
 
@@ -138,7 +143,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
 
     /// Closes the chain: its steps become one operator, and the stream's type can be named again.
     #[track_caller]
-    pub fn boxed(self) -> Stream<T, Edge<T, P::Time>> {
+    pub fn boxed(self) -> Stream<T, FromEdge<T, P::Time>> {
         if self.steps.is_empty() {
             // No steps: the chain is the edge itself.
             return Stream::at(self.port);

@@ -4,7 +4,7 @@ use std::panic::Location;
 
 use super::Stream;
 use crate::Data;
-use crate::chain::{Chain, Edge, TimeDomain};
+use crate::chain::{Chain, FromEdge, TimeDomain};
 use crate::graph::{Input, NodeKind, NodeSpec, Route};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
@@ -16,7 +16,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// workers, a source whose partitions are slices of one sequence, as those of files are), the query is refused. So are
     /// [upserts](crate::RowKind::Upsert): the last row of a key need not be its newest value behind this.
     #[track_caller]
-    pub fn rebalance(self) -> Stream<T, Edge<T, P::Time>>
+    pub fn rebalance(self) -> Stream<T, FromEdge<T, P::Time>>
     where
         T: Data,
     {
@@ -25,7 +25,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
 
     /// Sends every record to every worker.
     #[track_caller]
-    pub fn broadcast(self) -> Stream<T, Edge<T, P::Time>>
+    pub fn broadcast(self) -> Stream<T, FromEdge<T, P::Time>>
     where
         T: Data + Clone,
         <P::Time as TimeDomain>::Row<T>: Clone,
@@ -44,7 +44,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         op: &'static str,
         location: &'static Location<'static>,
         route: Route,
-    ) -> Stream<T, Edge<T, P::Time>> {
+    ) -> Stream<T, FromEdge<T, P::Time>> {
         let closed = self.boxed();
         let inputs = vec![Input::by(closed.node(), closed.port.output, route)];
         Stream::at(closed.graph().add(NodeSpec {

@@ -8,12 +8,12 @@ use super::Stream;
 use super::terminal::StripTime;
 use crate::chain::Chain;
 use crate::erased::ErasedSink;
-use crate::graph::{Input, NodeKind, NodeSpec, OnKind, OperatorSpec, Route, SinkSpec, Step, after};
+use crate::graph::{Input, NodeKind, NodeSpec, OnKind, OperatorSpec, Route, SinkSpec, StepInfo, after};
 use crate::sink::Sink;
 use crate::{Data, SinkError};
 
 /// Whether there is no step that does something with a row.
-fn is_bare(steps: &[Step]) -> bool {
+fn is_bare(steps: &[StepInfo]) -> bool {
     steps.iter().all(|step| step.on_kind == OnKind::MakesInserts)
 }
 

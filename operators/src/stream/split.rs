@@ -7,7 +7,7 @@ use either::Either;
 
 use super::Stream;
 use crate::chain::feed::{Rows, incoming};
-use crate::chain::{Chain, Edge, Tap, TimeDomain};
+use crate::chain::{Chain, FromEdge, ObservedWatermark, TimeDomain};
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec};
 use crate::{Batch, Context, Operator, OperatorError};
 
@@ -28,7 +28,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// assert_eq!(outputs(parsed), [0, 2]);
     /// ```
     #[track_caller]
-    pub fn split<L, R, F>(self, function: F) -> (Stream<L, Edge<L, P::Time>>, Stream<R, Edge<R, P::Time>>)
+    pub fn split<L, R, F>(
+        self,
+        function: F,
+    ) -> (Stream<L, FromEdge<L, P::Time>>, Stream<R, FromEdge<R, P::Time>>)
     where
         L: Send + 'static,
         R: Send + 'static,
@@ -69,15 +72,15 @@ impl<P: Chain, F> Split<P, F> {
     {
         let (chain, function) = &*self.shared;
         let (mut left, mut right) = (Vec::new(), Vec::new());
-        let mut tap = Tap::new();
-        chain.run(rows, &mut tap, &mut |time, value| match function(value) {
+        let mut observed = ObservedWatermark::new();
+        chain.run(rows, &mut observed, &mut |time, value| match function(value) {
             Either::Left(value) => left.push(P::Time::pack(time, value)),
             Either::Right(value) => right.push(P::Time::pack(time, value)),
         });
         context.send(0, Batch::from_vec(left).with_origin(origin));
         context.send(1, Batch::from_vec(right).with_origin(origin));
-        if tap.seen {
-            context.observe(origin, tap.watermark);
+        if observed.seen {
+            context.observe(origin, observed.watermark);
         }
     }
 }

@@ -6,7 +6,7 @@ use either::Either;
 
 use crate::buffers::{batch_capacity, give_back, grow, with_room};
 use crate::chain::feed::{Rows, incoming};
-use crate::chain::{Chain, Tap, TimeDomain};
+use crate::chain::{Chain, ObservedWatermark, TimeDomain};
 use crate::{Batch, Context, EventTime, Operator, OperatorError};
 
 /// Runs a chain and sends what it yields.
@@ -51,8 +51,8 @@ fn run<P: Chain, N: Rows<P::In>, R: Send + 'static>(
     // What a feed becomes waits for the next operator; it should not leave the cache till then.
     rows.limit(2 * batch_capacity::<R>());
     let mut out: Vec<R> = with_room(rows.at_most().min(batch_capacity::<R>()));
-    let mut tap = Tap::new();
-    chain.run(rows, &mut tap, &mut |time, value| {
+    let mut observed = ObservedWatermark::new();
+    chain.run(rows, &mut observed, &mut |time, value| {
         // Only where there is room: so the vector stays in registers through the loop.
         if out.len() < out.capacity() {
             out.push(pack(time, value));
@@ -61,8 +61,8 @@ fn run<P: Chain, N: Rows<P::In>, R: Send + 'static>(
         }
     });
     context.send(0, Batch::from_vec(fitting(out)).with_origin(origin));
-    if tap.seen {
-        context.observe(origin, tap.watermark);
+    if observed.seen {
+        context.observe(origin, observed.watermark);
     }
 }
 

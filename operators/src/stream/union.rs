@@ -4,7 +4,7 @@
 use std::panic::Location;
 
 use super::Stream;
-use crate::chain::{Chain, Edge};
+use crate::chain::{Chain, FromEdge};
 use crate::graph::{Input, NodeKind, NodeSpec, Route};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
@@ -17,7 +17,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// # let _ = both;
     /// ```
     #[track_caller]
-    pub fn union<Q>(self, other: Stream<T, Q>) -> Stream<T, Edge<T, P::Time>>
+    pub fn union<Q>(self, other: Stream<T, Q>) -> Stream<T, FromEdge<T, P::Time>>
     where
         Q: Chain<Out = T, Time = P::Time>,
     {

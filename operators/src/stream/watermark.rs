@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Stream;
 use crate::EventTime;
 use crate::chain::feed::Rows;
-use crate::chain::{Chain, Edge, Tap, Timed, Untimed, WatermarkSpec};
+use crate::chain::{Chain, FromEdge, ObservedWatermark, Timed, Untimed, WatermarkSpec};
 use crate::graph::OnKind;
 
 /// The chain of [`Stream::with_watermark`].
@@ -98,17 +98,22 @@ impl<P: Chain<Time = Untimed>, F: Fn(&P::Out) -> EventTime + Send + Sync + 'stat
     type Out = P::Out;
     type Time = Timed;
     type Feed = P::Feed;
-    type Closed = Edge<Self::Out, Self::Time>;
+    type Closed = FromEdge<Self::Out, Self::Time>;
 
     fn closed() -> Self::Closed {
-        Edge::new()
+        FromEdge::new()
     }
 
     #[inline(always)]
-    fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
+    fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(
+        &self,
+        rows: N,
+        observed: &mut ObservedWatermark,
+        emit: &mut E,
+    ) {
         let mut latest = EventTime::MIN;
         let mut seen = false;
-        let mut inner = Tap::new();
+        let mut inner = ObservedWatermark::new();
         self.previous.run(rows, &mut inner, &mut |_, value| {
             let time = (self.event_time)(&value);
             latest = latest.max(time);
@@ -116,8 +121,8 @@ impl<P: Chain<Time = Untimed>, F: Fn(&P::Out) -> EventTime + Send + Sync + 'stat
             emit(time, value);
         });
         if seen {
-            tap.seen = true;
-            tap.watermark = tap.watermark.max(latest - self.delay);
+            observed.seen = true;
+            observed.watermark = observed.watermark.max(latest - self.delay);
         }
     }
 
@@ -144,15 +149,20 @@ where
     type Out = P::Out;
     type Time = Timed;
     type Feed = P::Feed;
-    type Closed = Edge<Self::Out, Self::Time>;
+    type Closed = FromEdge<Self::Out, Self::Time>;
 
     fn closed() -> Self::Closed {
-        Edge::new()
+        FromEdge::new()
     }
 
     #[inline(always)]
-    fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(&self, rows: N, tap: &mut Tap, emit: &mut E) {
-        let mut inner = Tap::new();
+    fn run<N: Rows<P::In>, E: FnMut(EventTime, P::Out)>(
+        &self,
+        rows: N,
+        observed: &mut ObservedWatermark,
+        emit: &mut E,
+    ) {
+        let mut inner = ObservedWatermark::new();
         let (mut said, mut seen) = (EventTime::MIN, false);
         self.previous.run(rows, &mut inner, &mut |_, value| {
             seen = true;
@@ -161,8 +171,8 @@ where
             }
             emit((self.event_time)(&value), value);
         });
-        tap.seen |= seen;
-        tap.watermark = tap.watermark.max(said);
+        observed.seen |= seen;
+        observed.watermark = observed.watermark.max(said);
     }
 
     fn watermark(&self) -> Option<WatermarkSpec> {

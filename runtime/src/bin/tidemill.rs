@@ -28,7 +28,7 @@ enum Tool {
 }
 
 #[derive(Args)]
-struct Place {
+struct CheckpointArgs {
     /// The directory of the checkpoint.
     directory: PathBuf,
     /// Print JSON.
@@ -41,12 +41,12 @@ enum Command {
     /// The epochs that can be restored.
     List {
         #[command(flatten)]
-        place: Place,
+        checkpoint: CheckpointArgs,
     },
     /// An epoch: offsets, watermarks, state by operator.
     Show {
         #[command(flatten)]
-        place: Place,
+        checkpoint: CheckpointArgs,
         /// The epoch; the last one, if none is given.
         #[arg(long)]
         epoch: Option<u64>,
@@ -54,12 +54,12 @@ enum Command {
     /// Reads everything, and names the first bytes that are not as they were written.
     Verify {
         #[command(flatten)]
-        place: Place,
+        checkpoint: CheckpointArgs,
     },
     /// How many entries of each operator differ between two epochs.
     Diff {
         #[command(flatten)]
-        place: Place,
+        checkpoint: CheckpointArgs,
         /// The earlier epoch.
         earlier: u64,
         /// The later epoch.
@@ -68,7 +68,7 @@ enum Command {
     /// Forgets all epochs but the last ones. The query must not be running.
     Prune {
         #[command(flatten)]
-        place: Place,
+        checkpoint: CheckpointArgs,
         /// How many epochs to keep, at least one.
         #[arg(long)]
         keep: NonZeroUsize,
@@ -91,42 +91,44 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<String, CheckpointError> {
-    let open = |place: &Place| LocalDirectory::existing(&place.directory);
+    let open = |checkpoint: &CheckpointArgs| LocalDirectory::existing(&checkpoint.directory);
     match command {
-        Command::List { place } => said(&place, &inspect::list(&open(&place)?)?, overview),
-        Command::Show { place, epoch } => {
-            said(&place, &inspect::show(&open(&place)?, epoch.map(Epoch))?, epoch_text)
+        Command::List { checkpoint } => said(&checkpoint, &inspect::list(&open(&checkpoint)?)?, overview),
+        Command::Show { checkpoint, epoch } => {
+            said(&checkpoint, &inspect::show(&open(&checkpoint)?, epoch.map(Epoch))?, epoch_text)
         }
-        Command::Verify { place } => said(&place, &inspect::verify(&open(&place)?)?, |verified| {
-            let (epochs, files, bytes) = (verified.epochs.len(), verified.files, verified.bytes);
-            let logs = match verified.logs {
-                0 => String::new(),
-                logs => format!(", {logs} logs of sources"),
-            };
-            format!("{epochs} epochs, {files} files of state, {bytes} bytes{logs}: as they were written")
-        }),
-        Command::Diff { place, earlier, later } => {
-            let differences = inspect::diff(&open(&place)?, Epoch(earlier), Epoch(later))?;
-            said(&place, &differences, |differences| {
+        Command::Verify { checkpoint } => {
+            said(&checkpoint, &inspect::verify(&open(&checkpoint)?)?, |verified| {
+                let (epochs, files, bytes) = (verified.epochs.len(), verified.files, verified.bytes);
+                let logs = match verified.logs {
+                    0 => String::new(),
+                    logs => format!(", {logs} logs of sources"),
+                };
+                format!("{epochs} epochs, {files} files of state, {bytes} bytes{logs}: as they were written")
+            })
+        }
+        Command::Diff { checkpoint, earlier, later } => {
+            let differences = inspect::diff(&open(&checkpoint)?, Epoch(earlier), Epoch(later))?;
+            said(&checkpoint, &differences, |differences| {
                 let row = |(uid, d): (&String, &inspect::OperatorDifference)| {
                     format!("{uid}: {} added, {} changed, {} removed", d.added, d.changed, d.removed)
                 };
                 differences.iter().map(row).collect::<Vec<_>>().join("\n")
             })
         }
-        Command::Prune { place, keep } => {
-            let storage: Arc<dyn Storage> = Arc::new(open(&place)?);
-            said(&place, &inspect::prune(&storage, keep.get())?, overview)
+        Command::Prune { checkpoint, keep } => {
+            let storage: Arc<dyn Storage> = Arc::new(open(&checkpoint)?);
+            said(&checkpoint, &inspect::prune(&storage, keep.get())?, overview)
         }
     }
 }
 
 fn said<T: Serialize>(
-    place: &Place,
+    checkpoint: &CheckpointArgs,
     what: &T,
     text: impl FnOnce(&T) -> String,
 ) -> Result<String, CheckpointError> {
-    if place.json {
+    if checkpoint.json {
         return serde_json::to_string_pretty(what)
             .map_err(|error| CheckpointError::Io { what: "cannot print".to_owned(), error: error.into() });
     }

@@ -149,7 +149,7 @@ pub(crate) struct FrameReader<'a> {
 
 /// What comes next in a file.
 #[derive(Debug)]
-pub(crate) enum Step<'a> {
+pub(crate) enum NextFrame<'a> {
     /// A frame: its payload, and where that is.
     Frame(&'a [u8], Range<usize>),
     /// The end.
@@ -195,40 +195,40 @@ impl<'a> FrameReader<'a> {
     /// # Errors
     ///
     /// [`CheckpointError::Damaged`].
-    pub(crate) fn step(&mut self) -> Result<Step<'a>, CheckpointError> {
+    pub(crate) fn step(&mut self) -> Result<NextFrame<'a>, CheckpointError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         if rest.is_empty() {
-            return Ok(Step::End);
+            return Ok(NextFrame::End);
         }
         // A crash of the machine may leave a file longer, but empty, where something was about to be written.
         let Some((head, rest)) =
             rest.split_first_chunk::<FRAME_HEAD>().filter(|_| rest.iter().any(|b| *b != 0))
         else {
-            return Ok(Step::Torn);
+            return Ok(NextFrame::Torn);
         };
         let [a, b, c, d, e, f, g, h, checksum @ ..] = *head;
         let (length, check) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
         let seed = seed(self.kind, self.number, length);
         if check != seed as u32 {
             if self.is_empty_within(FRAME_HEAD) {
-                return Ok(Step::Torn);
+                return Ok(NextFrame::Torn);
             }
             let reason = format!("the head of frame {} is not as it was written", self.number);
             return Err(CheckpointError::damaged(self.file, self.at..self.at + FRAME_HEAD, reason));
         }
         let begin = self.at + FRAME_HEAD;
-        let Some(payload) = rest.get(..length as usize) else { return Ok(Step::Torn) };
+        let Some(payload) = rest.get(..length as usize) else { return Ok(NextFrame::Torn) };
         let range = begin..begin + payload.len();
         if xxh3_64_with_seed(payload, seed) != u64::from_le_bytes(checksum) {
             if self.is_empty_within(FRAME_HEAD + payload.len()) {
-                return Ok(Step::Torn);
+                return Ok(NextFrame::Torn);
             }
             let reason = format!("frame {} does not match its checksum", self.number);
             return Err(CheckpointError::damaged(self.file, self.at..range.end, reason));
         }
         self.at = range.end;
         self.number += 1;
-        Ok(Step::Frame(payload, range))
+        Ok(NextFrame::Frame(payload, range))
     }
 
     /// Whether the next `length` bytes have been written up to the end of a block of the disk only, and the file is empty
@@ -242,8 +242,8 @@ impl<'a> FrameReader<'a> {
     /// The next frame of a file that was written as a whole and must have it.
     pub(crate) fn frame(&mut self) -> Result<(&'a [u8], Range<usize>), CheckpointError> {
         match self.step()? {
-            Step::Frame(payload, range) => Ok((payload, range)),
-            Step::End | Step::Torn => {
+            NextFrame::Frame(payload, range) => Ok((payload, range)),
+            NextFrame::End | NextFrame::Torn => {
                 Err(CheckpointError::damaged(self.file, self.at..self.bytes.len(), "the file breaks off"))
             }
         }
@@ -258,7 +258,7 @@ impl<'a> FrameReader<'a> {
     /// That nothing follows.
     pub(crate) fn end(&mut self) -> Result<(), CheckpointError> {
         match self.step()? {
-            Step::End => Ok(()),
+            NextFrame::End => Ok(()),
             _ => Err(CheckpointError::damaged(self.file, self.at..self.bytes.len(), "more than was written")),
         }
     }
@@ -295,12 +295,12 @@ mod tests {
         let mut payloads = vec![];
         loop {
             match reader.step()? {
-                Step::Frame(payload, range) => {
+                NextFrame::Frame(payload, range) => {
                     assert_eq!(payload, &bytes[range]);
                     payloads.push(payload.to_vec());
                 }
-                Step::End => return Ok((payloads, false)),
-                Step::Torn => return Ok((payloads, true)),
+                NextFrame::End => return Ok((payloads, false)),
+                NextFrame::Torn => return Ok((payloads, true)),
             }
         }
     }

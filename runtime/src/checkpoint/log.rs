@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tidemill_operators::{Epoch, Mode};
 
-use super::format::{FrameReader, FrameWriter, Kind, Step, decode};
+use super::format::{FrameReader, FrameWriter, Kind, NextFrame, decode};
 use super::records::{CommitRecord, Current, LogMark, Opening, PlanRecord, Record, Reserved};
 use super::{CheckpointError, Log, Storage};
 
@@ -176,8 +176,8 @@ pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<ReadLog, CheckpointError
             reader.frame()?
         } else {
             match reader.step()? {
-                Step::Frame(payload, range) => (payload, range),
-                Step::End | Step::Torn => break,
+                NextFrame::Frame(payload, range) => (payload, range),
+                NextFrame::End | NextFrame::Torn => break,
             }
         };
         let record: Record = decode(name, payload, range.clone())?;

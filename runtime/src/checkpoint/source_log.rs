@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tidemill_operators::{SourceError, SourceLog, turn};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::format::{FrameReader, FrameWriter, Kind, Step, checksum};
+use super::format::{FrameReader, FrameWriter, Kind, NextFrame, checksum};
 use super::records::LogMark;
 use super::{CheckpointError, Log, Storage};
 
@@ -141,7 +141,7 @@ fn parse<'a>(name: &'a str, bytes: &'a [u8]) -> Result<Kept<'a>, CheckpointError
     }
     let mut reader = FrameReader::new(name, bytes, Kind::Source)?;
     let mut entries = Vec::new();
-    while let Step::Frame(payload, _) = reader.step()? {
+    while let NextFrame::Frame(payload, _) = reader.step()? {
         entries.push(payload);
     }
     let length = if entries.is_empty() { 0 } else { reader.offset() as u64 };

@@ -35,7 +35,7 @@ struct Head {
 }
 
 /// Where a section is: operator, group, place of its changes.
-type Place = (u32, u16, Range<u64>);
+type SectionEntry = (u32, u16, Range<u64>);
 
 /// How many bytes of a section come before its changes.
 const SECTION_HEAD: usize = 6;
@@ -102,7 +102,7 @@ impl StateWriter {
         let committed = self.committed.load(Ordering::Acquire).checked_sub(1).map(Epoch);
         let head = Head { epoch, execution: self.execution, worker, base, uids, sections: count, committed };
         writer.value(&head)?;
-        let mut index: Vec<Place> = Vec::with_capacity(sections.len());
+        let mut index: Vec<SectionEntry> = Vec::with_capacity(sections.len());
         for Section { uid, group, bytes } in sections {
             let operator = head.uids.binary_search_by(|known| known.as_str().cmp(uid)).unwrap_or_default();
             let operator = u32::try_from(operator).map_err(too_many)?;
@@ -127,7 +127,7 @@ pub(crate) struct StateFile {
     pub(crate) name: String,
     bytes: Vec<u8>,
     uids: Vec<String>,
-    sections: Vec<Place>,
+    sections: Vec<SectionEntry>,
 }
 
 /// A section of a file that has been read.
@@ -171,14 +171,18 @@ impl StateFile {
     }
 }
 
-fn parse(name: &str, bytes: &[u8], file: &FileRef) -> Result<(Vec<String>, Vec<Place>), CheckpointError> {
+fn parse(
+    name: &str,
+    bytes: &[u8],
+    file: &FileRef,
+) -> Result<(Vec<String>, Vec<SectionEntry>), CheckpointError> {
     let mut reader = FrameReader::new(name, bytes, Kind::State)?;
     let head: Head = reader.value()?;
     if (head.epoch, head.worker, head.base) != (file.epoch, file.worker, file.base) {
         let reason = "it is the state of another epoch or worker";
         return Err(CheckpointError::damaged(name, 0..reader.offset(), reason));
     }
-    let mut sections: Vec<Place> = Vec::new();
+    let mut sections: Vec<SectionEntry> = Vec::new();
     for _ in 0..head.sections {
         let (payload, range) = reader.frame()?;
         let damaged = |reason: &str| CheckpointError::damaged(name, range.clone(), reason);
@@ -193,7 +197,7 @@ fn parse(name: &str, bytes: &[u8], file: &FileRef) -> Result<(Vec<String>, Vec<P
         sections.push((operator, group, end - changes.len() as u64..end));
     }
     let at = reader.offset();
-    if reader.value::<Vec<Place>>()? != sections {
+    if reader.value::<Vec<SectionEntry>>()? != sections {
         return Err(CheckpointError::damaged(name, at..bytes.len(), "the index is not that of the sections"));
     }
     reader.end()?;

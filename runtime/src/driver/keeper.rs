@@ -8,7 +8,7 @@ use tidemill_operators::graph::NodeId;
 use tidemill_operators::schema::Shape;
 use tidemill_operators::{DynSource, Epoch, ErasedOffset, Mode, Prepared, ProcessingTime};
 
-use super::Feed;
+use super::SourcePlan;
 use super::flight::Flight;
 use crate::RunError;
 use crate::checkpoint::records::{
@@ -138,15 +138,15 @@ impl Keeper {
     pub(super) fn plan(
         &mut self,
         plan: &EpochPlan,
-        sources: &[Feed],
+        sources: &[SourcePlan],
         layout: &Layout,
         control: &Control,
     ) -> Result<(), RunError> {
-        let ranges = sources.iter().filter_map(|feed| {
-            let ends = plan.ends.get(&feed.node)?;
-            let ranges = feed.from.iter().zip(ends);
+        let ranges = sources.iter().filter_map(|planned| {
+            let ends = plan.ends.get(&planned.node)?;
+            let ranges = planned.from.iter().zip(ends);
             let ranges = ranges.map(|(from, to)| (Json(from.clone()), Json(to.clone()))).collect();
-            Some((layout.nodes.get(feed.node.0)?.uid().to_owned(), ranges))
+            Some((layout.nodes.get(planned.node.0)?.uid().to_owned(), ranges))
         });
         let watermarks = layout.domains().into_iter().enumerate().filter_map(|(domain, node)| {
             Some((node?.uid().to_owned(), control.ledger.record(domain, plan.epoch, false).0))

@@ -40,7 +40,7 @@ pub(crate) struct Driver {
     layout: Arc<Layout>,
     control: Arc<Control>,
     options: Options,
-    sources: Vec<Feed>,
+    sources: Vec<SourcePlan>,
     source_instances: usize,
     sink_instances: usize,
     /// The next epoch to be planned or called.
@@ -68,7 +68,7 @@ pub(crate) struct Driver {
 }
 
 /// A source as the planner sees it.
-struct Feed {
+struct SourcePlan {
     node: NodeId,
     source: Arc<dyn DynSource>,
     /// The next record to be planned, by partition.
@@ -80,7 +80,7 @@ struct Feed {
     asked_for_end: Option<Vec<ErasedOffset>>,
 }
 
-impl Feed {
+impl SourcePlan {
     /// Whether a reader may be at an end that it has not reported: that of a source whose `latest` does not go beyond it.
     fn may_be_at_end(&self) -> bool {
         self.ended.contains(&false)
@@ -130,11 +130,11 @@ impl Driver {
             }
             let ended = vec![false; from.len()];
             let committed = from.clone();
-            sources.push(Feed { node, source, from, committed, ended, asked_for_end: None });
+            sources.push(SourcePlan { node, source, from, committed, ended, asked_for_end: None });
         }
-        control
-            .schedule
-            .set_starts(sources.iter().map(|feed: &Feed| (feed.node, feed.from.clone())).collect());
+        control.schedule.set_starts(
+            sources.iter().map(|planned: &SourcePlan| (planned.node, planned.from.clone())).collect(),
+        );
         let first = control.resume.first();
         let sink_instances = layout.sink_instances(control.peers.total());
         let source_instances = sources.len() * control.peers.total();
@@ -142,7 +142,7 @@ impl Driver {
             Mode::MicroBatch => due_from(now, options.trigger),
             Mode::Continuous => now + options.checkpoint_interval,
         };
-        let partitions = sources.iter().map(|feed| feed.from.len()).sum();
+        let partitions = sources.iter().map(|planned| planned.from.len()).sum();
         let pace = if control.reports.timers.is_stepped() { Pace::stepped() } else { Pace::new(partitions) };
         let mut driver = Driver {
             progress: Progress { name: layout.query.clone(), mode: options.mode, ..Progress::default() },
@@ -180,9 +180,9 @@ impl Driver {
     }
 
     fn freeze(&self, now: ProcessingTime) -> Result<(), RunError> {
-        for feed in &self.sources {
-            code_of(feed.node, || feed.source.freeze(now))
-                .map_err(|error| source_error(&self.layout, feed.node, error))?;
+        for planned in &self.sources {
+            code_of(planned.node, || planned.source.freeze(now))
+                .map_err(|error| source_error(&self.layout, planned.node, error))?;
         }
         Ok(())
     }
@@ -259,9 +259,9 @@ impl Driver {
         match report {
             Report::Read { epoch, source, rows, partitions } => {
                 self.summary.input_rows += rows;
-                if let Some(feed) = self.sources.iter_mut().find(|f| f.node == source) {
+                if let Some(planned) = self.sources.iter_mut().find(|planned| planned.node == source) {
                     for read in &partitions {
-                        if let Some(slot) = feed.ended.get_mut(read.partition as usize) {
+                        if let Some(slot) = planned.ended.get_mut(read.partition as usize) {
                             *slot |= read.has_ended;
                         }
                     }
@@ -336,9 +336,9 @@ impl Driver {
 
     fn finish_epoch(&mut self, epoch: Epoch, flight: Flight, now: ProcessingTime) {
         self.summary.epochs += 1;
-        for feed in &mut self.sources {
-            for (partition, offset) in flight.offsets.get(&feed.node).into_iter().flatten() {
-                if let Some(slot) = feed.committed.get_mut(*partition as usize) {
+        for planned in &mut self.sources {
+            for (partition, offset) in flight.offsets.get(&planned.node).into_iter().flatten() {
+                if let Some(slot) = planned.committed.get_mut(*partition as usize) {
                     slot.clone_from(offset);
                 }
             }
@@ -375,19 +375,19 @@ impl Driver {
 
     /// Tells the sources what nobody will ask for again: with a checkpoint, what is before the oldest epoch kept.
     fn tell_sources(&self, flight: &Flight) {
-        for feed in &self.sources {
+        for planned in &self.sources {
             let offsets: Vec<(u32, &ErasedOffset)> = match &self.keeper {
                 None => {
-                    flight.offsets.get(&feed.node).into_iter().flatten().map(|(p, at)| (*p, at)).collect()
+                    flight.offsets.get(&planned.node).into_iter().flatten().map(|(p, at)| (*p, at)).collect()
                 }
                 Some(keeper) => {
-                    let oldest = keeper.oldest().and_then(|oldest| oldest.get(&feed.node));
+                    let oldest = keeper.oldest().and_then(|oldest| oldest.get(&planned.node));
                     oldest.into_iter().flatten().enumerate().map(|(p, at)| (p as u32, at)).collect()
                 }
             };
             for (partition, offset) in offsets {
-                if let Err(error) = code_of(feed.node, || feed.source.committed(partition, offset)) {
-                    self.control.fail(source_error(&self.layout, feed.node, error));
+                if let Err(error) = code_of(planned.node, || planned.source.committed(partition, offset)) {
+                    self.control.fail(source_error(&self.layout, planned.node, error));
                 }
             }
         }
@@ -496,16 +496,17 @@ impl Driver {
         if let Some(mut plan) =
             self.keeper.as_mut().and_then(|keeper| keeper.planned(self.next, &self.layout))
         {
-            for feed in &self.sources {
-                let known = code_of(feed.node, || feed.source.refresh(&limits));
-                known.map_err(|error| source_error(&self.layout, feed.node, error))?;
+            for planned in &self.sources {
+                let known = code_of(planned.node, || planned.source.refresh(&limits));
+                known.map_err(|error| source_error(&self.layout, planned.node, error))?;
                 // A source that is new since then takes no part yet.
-                let ends = plan.ends.entry(feed.node).or_default();
-                ends.extend(feed.from.iter().skip(ends.len()).cloned());
+                let ends = plan.ends.entry(planned.node).or_default();
+                ends.extend(planned.from.iter().skip(ends.len()).cloned());
                 // The source learns how far the plan goes: what it offers next is beyond that, whatever the limits are now.
                 for (partition, end) in ends.iter().enumerate() {
-                    let known = code_of(feed.node, || feed.source.latest(partition as u32, end, &limits));
-                    known.map_err(|error| source_error(&self.layout, feed.node, error))?;
+                    let known =
+                        code_of(planned.node, || planned.source.latest(partition as u32, end, &limits));
+                    known.map_err(|error| source_error(&self.layout, planned.node, error))?;
                 }
             }
             self.publish(plan, now);
@@ -513,33 +514,33 @@ impl Driver {
         }
         let mut ends = BTreeMap::new();
         let (mut news, mut asks) = (wanted || (self.options.trigger == Trigger::Once), false);
-        for feed in &self.sources {
+        for planned in &self.sources {
             let mut source_ends = Vec::new();
             let ask = || -> Result<(), tidemill_operators::SourceError> {
-                feed.source.refresh(&limits)?;
-                for (partition, from) in feed.from.iter().enumerate() {
-                    let over = feed.ended.get(partition).copied().unwrap_or(false);
+                planned.source.refresh(&limits)?;
+                for (partition, from) in planned.from.iter().enumerate() {
+                    let over = planned.ended.get(partition).copied().unwrap_or(false);
                     source_ends.push(if over {
                         from.clone()
                     } else {
-                        feed.source.latest(partition as u32, from, &limits)?
+                        planned.source.latest(partition as u32, from, &limits)?
                     });
                 }
                 Ok(())
             };
-            code_of(feed.node, ask).map_err(|error| source_error(&self.layout, feed.node, error))?;
-            news |= source_ends != feed.from;
-            ends.insert(feed.node, source_ends);
+            code_of(planned.node, ask).map_err(|error| source_error(&self.layout, planned.node, error))?;
+            news |= source_ends != planned.from;
+            ends.insert(planned.node, source_ends);
         }
-        for feed in self.sources.iter_mut().filter(|feed| !news && feed.may_be_at_end()) {
-            feed.asked_for_end = Some(feed.from.clone());
+        for planned in self.sources.iter_mut().filter(|planned| !news && planned.may_be_at_end()) {
+            planned.asked_for_end = Some(planned.from.clone());
             asks = true;
         }
         if !news && !asks {
             return Ok(false);
         }
         let begins_run = !std::mem::replace(&mut self.has_planned, true);
-        let ended = self.sources.iter().map(|feed| (feed.node, feed.ended_partitions()));
+        let ended = self.sources.iter().map(|planned| (planned.node, planned.ended_partitions()));
         let ended = ended.filter(|(_, partitions)| !partitions.is_empty()).collect();
         let plan = EpochPlan { epoch: self.next, now, ends, begins_run, ended };
         if let Some(keeper) = &mut self.keeper {
@@ -551,9 +552,9 @@ impl Driver {
 
     /// Has an epoch read.
     fn publish(&mut self, plan: EpochPlan, now: ProcessingTime) {
-        for feed in &mut self.sources {
-            if let Some(ends) = plan.ends.get(&feed.node) {
-                feed.from.clone_from(ends);
+        for planned in &mut self.sources {
+            if let Some(ends) = plan.ends.get(&planned.node) {
+                planned.from.clone_from(ends);
             }
         }
         let mut flight = Flight::new(now);

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::store::{Store, group, records};
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::format::Step;
+use crate::checkpoint::format::NextFrame;
 
 /// What has been read back.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) fn load<T: DeserializeOwned>(
     let mut loaded = Loaded { records: VecDeque::new(), ended: false };
     // Behind `head` somebody may be writing just now.
     while at < head && !loaded.ended {
-        let Step::Frame(payload, range) = reader.step()? else { break };
+        let NextFrame::Frame(payload, range) = reader.step()? else { break };
         let (about, rows) = group(&name, payload, range.clone())?;
         if let Some(shape) = &about.shape {
             reading = store.reading(&name, shape)?;

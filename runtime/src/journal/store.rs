@@ -11,7 +11,7 @@ use tidemill_operators::schema::{Fit, Refusal, Schema, Shape, encode_many, take_
 
 use tidemill_operators::turn;
 
-use crate::checkpoint::format::{FILE_HEAD, FrameReader, FrameWriter, Kind, Step, decode};
+use crate::checkpoint::format::{FILE_HEAD, FrameReader, FrameWriter, Kind, NextFrame, decode};
 use crate::checkpoint::{CheckpointError, JOURNALS, Log, Storage};
 use crate::kill;
 
@@ -202,14 +202,14 @@ impl Writer {
         let (mut end, mut offset, mut shape) = (opening.first, opening.offset, opening.shape);
         let is_torn = loop {
             match reader.step()? {
-                Step::Frame(payload, range) => {
+                NextFrame::Frame(payload, range) => {
                     let (head, _) = group(&name, payload, range)?;
                     end += head.numbers();
                     offset = Some(head.offset);
                     shape = head.shape.unwrap_or(shape);
                 }
-                Step::End => break false,
-                Step::Torn => break true,
+                NextFrame::End => break false,
+                NextFrame::Torn => break true,
             }
         };
         let (frames, length) = (reader.number(), reader.offset() as u64);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tidemill_operators::Epoch;
 
 use super::store::{group, open_segment, segment_prefix};
-use crate::checkpoint::format::Step;
+use crate::checkpoint::format::NextFrame;
 use crate::checkpoint::{CheckpointError, JOURNALS, Storage};
 
 /// A record that an epoch resumes from or replays, if the source is journaled.
@@ -75,7 +75,7 @@ fn ends_early(segment: &Segment, needs: &str) -> CheckpointError {
 fn read(name: &str, bytes: &[u8]) -> Result<(String, u32, Segment), CheckpointError> {
     let (mut reader, opening) = open_segment(name, bytes)?;
     let mut end = opening.first;
-    while let Step::Frame(payload, range) = reader.step()? {
+    while let NextFrame::Frame(payload, range) = reader.step()? {
         end += group(name, payload, range)?.0.numbers();
     }
     let segment = Segment { name: name.to_owned(), bytes: bytes.len(), first: opening.first, end };

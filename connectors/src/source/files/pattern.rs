@@ -34,32 +34,32 @@ pub(super) struct Listing {
 }
 
 /// What a pattern stands for.
-enum Place<'a> {
+enum Target<'a> {
     File(Metadata),
     /// The names in a directory that match a glob.
     Names(&'a Path, &'a str),
 }
 
-fn place(pattern: &str) -> Result<Place<'_>, SourceError> {
+fn target(pattern: &str) -> Result<Target<'_>, SourceError> {
     let path = Path::new(pattern);
     match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => Ok(Place::Names(path, "*")),
-        Ok(metadata) => Ok(Place::File(metadata)),
+        Ok(metadata) if metadata.is_dir() => Ok(Target::Names(path, "*")),
+        Ok(metadata) => Ok(Target::File(metadata)),
         Err(error) => {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if !name.contains(['*', '?']) {
                 return Err(missing(pattern, path, None, error));
             }
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            Ok(Place::Names(parent.unwrap_or(Path::new(".")), name))
+            Ok(Target::Names(parent.unwrap_or(Path::new(".")), name))
         }
     }
 }
 
 /// Returns the directory that a pattern lists, and the glob of names; nothing if it is a file.
 pub(super) fn directory(pattern: &str) -> Option<(PathBuf, String)> {
-    match place(pattern) {
-        Ok(Place::Names(directory, glob)) => Some((directory.to_owned(), glob.to_owned())),
+    match target(pattern) {
+        Ok(Target::Names(directory, glob)) => Some((directory.to_owned(), glob.to_owned())),
         _ => None,
     }
 }
@@ -80,9 +80,9 @@ pub(super) fn list(pattern: &str, exclude: &[String]) -> Result<Listing, SourceE
     let path = Path::new(pattern);
     let failed = |error| SourceError::io(format!("cannot list {pattern}"), error);
     let mut listing = Listing::default();
-    let (directory, glob) = match place(pattern)? {
-        Place::Names(directory, glob) => (directory, glob),
-        Place::File(metadata) => {
+    let (directory, glob) = match target(pattern)? {
+        Target::Names(directory, glob) => (directory, glob),
+        Target::File(metadata) => {
             if let Some(kind) = special(&metadata) {
                 return Err(unreadable(path, kind));
             }

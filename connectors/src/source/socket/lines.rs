@@ -101,7 +101,7 @@ impl Reading<'_> {
                 // Of a long line.
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     self.check_patience()?;
-                    self.outlet.feed.ring();
+                    self.outlet.producer.ring();
                     continue;
                 }
                 Err(error) => break Some(error),
@@ -115,7 +115,7 @@ impl Reading<'_> {
                 format!("the connection ended{why} before the line did, after {} bytes of it", half.length);
             self.bad(0, &reason)?;
         }
-        self.outlet.feed.ring();
+        self.outlet.producer.ring();
         match broken {
             None => Ok(()),
             Some(error) => {
@@ -319,7 +319,7 @@ impl Reading<'_> {
             batch.charge = Some(self.outlet.memory.queue(&mut self.share, cost).ok_or(Stopped::Unwanted)?);
             self.outlet.push(batch).map_err(|_| Stopped::Unwanted)?;
         }
-        self.outlet.feed.ring();
+        self.outlet.producer.ring();
         Ok(())
     }
 }
@@ -327,5 +327,5 @@ impl Reading<'_> {
 /// Passes an error on. If the query has ended, it does not matter any more.
 pub(super) fn fail(outlet: &Outlet, error: SourceError) {
     let _ = outlet.push(Batch { failure: Some(error), ..Batch::default() });
-    outlet.feed.ring();
+    outlet.producer.ring();
 }

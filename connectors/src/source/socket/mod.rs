@@ -27,7 +27,7 @@ pub use source::SocketSource;
 
 use self::lines::fail;
 use self::memory::{Charge, Memory};
-use super::handover::{Feed, Gauge, Intake, handover};
+use super::handover::{Consumer, Gauge, Producer, handover};
 use crate::lock;
 
 /// How many batches may wait for the worker.
@@ -47,7 +47,7 @@ struct Batch {
 /// The way to the worker, and the memory that is left for it.
 #[derive(Clone)]
 struct Outlet {
-    feed: Feed<Batch>,
+    producer: Producer<Batch>,
     memory: Arc<Memory>,
 }
 
@@ -55,7 +55,7 @@ impl Outlet {
     /// Sends without waking the worker.
     fn push(&self, batch: Batch) -> Result<(), SendError<Batch>> {
         let records = batch.lines.len() as u64 + u64::from(batch.failure.is_some());
-        self.feed.push_batch(batch, records)
+        self.producer.push_batch(batch, records)
     }
 }
 
@@ -143,7 +143,7 @@ impl Stopper {
 
 /// A running connection: the lines that come in, and what stops the threads when it is dropped.
 struct Connection {
-    intake: Intake<Batch>,
+    consumer: Consumer<Batch>,
     stopper: Arc<Stopper>,
 }
 
@@ -167,11 +167,11 @@ impl Slot {
         start: impl FnOnce(Outlet, Arc<Stopper>) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
         if self.gauge.is_none() {
-            let (feed, intake, gauge) = handover(CAPACITY);
+            let (producer, consumer, gauge) = handover(CAPACITY);
             let memory = Memory::new();
             let stopper = Arc::new(Stopper::new(Arc::clone(&memory)));
-            start(Outlet { feed, memory }, Arc::clone(&stopper))?;
-            self.waiting = Some(Connection { intake, stopper });
+            start(Outlet { producer, memory }, Arc::clone(&stopper))?;
+            self.waiting = Some(Connection { consumer, stopper });
             self.gauge = Some(gauge);
         }
         Ok(())
@@ -194,7 +194,7 @@ impl Slot {
         }
         let mut connection =
             self.waiting.take().ok_or_else(|| SourceError::Setup(format!("{name} is read already")))?;
-        connection.intake.open(from, context.waker);
+        connection.consumer.open(from, context.waker);
         let rest = Vec::new().into_iter();
         Ok(SocketReader { connection, name, at: from, rest, failure: None, charge: None })
     }
@@ -248,7 +248,7 @@ impl Reader for SocketReader {
                 self.at += 1;
                 return Err(error);
             }
-            match self.connection.intake.receive(taken == 0) {
+            match self.connection.consumer.receive(taken == 0) {
                 Ok(batch) => {
                     (self.failure, self.charge) = (batch.failure, batch.charge);
                     self.rest = batch.lines.into_iter();

@@ -1,0 +1,67 @@
+//! Whether the records of a stream have an event time, and what then travels on an edge.
+
+use crate::EventTime;
+
+/// Whether the records of a stream have an event time.
+pub trait TimeDomain: Send + Sync + 'static {
+    /// What travels on an edge.
+    type Row<T: Send + 'static>: Send + 'static;
+    /// Whether that is more than the record itself.
+    const CARRIED: bool;
+    /// Puts a record on an edge.
+    fn pack<T: Send + 'static>(time: EventTime, value: T) -> Self::Row<T>;
+    /// Takes a record from an edge.
+    fn unpack<T: Send + 'static>(row: Self::Row<T>) -> (EventTime, T);
+}
+
+/// What [`Timed`] is and [`Untimed`] is not, so that the compiler can say what is missing:
+///
+/// ```compile_fail
+/// use std::time::Duration;
+/// use tidemill_operators::{Graph, testing::numbers, tumbling};
+///
+/// // "a window needs event time, and this stream has none"
+/// let windows = numbers(&Graph::new("untimed"), 5).window(tumbling(Duration::from_secs(1)));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a window needs event time, and this stream has none",
+    label = "say `.with_watermark(|record| event_time, delay)` on the stream before",
+    note = "before `key_by`, where there is one; what a step behind it yields keeps its record's event time"
+)]
+pub trait HasEventTime: TimeDomain {}
+
+impl HasEventTime for Timed {}
+
+/// Records have an event time: windows are possible.
+#[derive(Debug, Clone, Copy)]
+pub enum Timed {}
+
+/// Records have no event time yet: see [`Stream::with_watermark`](crate::Stream::with_watermark).
+#[derive(Debug, Clone, Copy)]
+pub enum Untimed {}
+
+impl TimeDomain for Timed {
+    type Row<T: Send + 'static> = (EventTime, T);
+    const CARRIED: bool = true;
+    #[inline(always)]
+    fn pack<T: Send + 'static>(time: EventTime, value: T) -> (EventTime, T) {
+        (time, value)
+    }
+    #[inline(always)]
+    fn unpack<T: Send + 'static>(row: (EventTime, T)) -> (EventTime, T) {
+        row
+    }
+}
+
+impl TimeDomain for Untimed {
+    type Row<T: Send + 'static> = T;
+    const CARRIED: bool = false;
+    #[inline(always)]
+    fn pack<T: Send + 'static>(_: EventTime, value: T) -> T {
+        value
+    }
+    #[inline(always)]
+    fn unpack<T: Send + 'static>(row: T) -> (EventTime, T) {
+        (EventTime::MIN, row)
+    }
+}

@@ -1,0 +1,71 @@
+//! Batches of what an aggregation emits: for an output, or for the workers that hold the keys.
+
+use smallvec::SmallVec;
+
+use super::Partial;
+use crate::buffers::{batch_capacity, grow, with_room};
+use crate::{Batch, Context, Data, KeyGroup};
+
+/// Routes partials to the workers that hold their keys, as they are made.
+pub(crate) struct KeyRouter<R> {
+    parts: SmallVec<[Outbox<R>; 4]>,
+}
+
+impl<K: Data, S: Data, A: Data> KeyRouter<Partial<K, S, A>> {
+    pub(crate) fn new(output: usize, workers: usize) -> Self {
+        KeyRouter { parts: (0..workers).map(|worker| Outbox { worker, ..Outbox::new(output) }).collect() }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, partial: Partial<K, S, A>, context: &mut Context) {
+        let worker = KeyGroup::of(partial.hash).worker(self.parts.len());
+        if let Some(part) = self.parts.get_mut(worker) {
+            part.push(partial, context);
+        }
+    }
+
+    pub(crate) fn send(&mut self, context: &mut Context) {
+        self.parts.iter_mut().for_each(|part| part.send(context));
+    }
+}
+
+/// Rows for an output, sent a batch at a time.
+pub(crate) struct Outbox<R> {
+    rows: Vec<R>,
+    output: usize,
+    worker: usize,
+}
+
+impl<R: Send + 'static> Outbox<R> {
+    pub(crate) fn new(output: usize) -> Self {
+        Outbox { rows: Vec::new(), output, worker: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, row: R, context: &mut Context) {
+        if self.rows.len() == self.rows.capacity() {
+            self.make_room(context);
+        }
+        self.rows.push(row);
+    }
+
+    /// Sends a full batch. The first one begins small: most of the time only few rows come.
+    #[inline(never)]
+    fn make_room(&mut self, context: &mut Context) {
+        let capacity = const { batch_capacity::<R>() };
+        if self.rows.len() >= capacity {
+            let full = std::mem::replace(&mut self.rows, with_room(capacity));
+            context.send(self.output, Batch::from_vec(full).for_worker(self.worker));
+        } else {
+            let rows = (self.rows.len() * 4).clamp(4, capacity);
+            grow(&mut self.rows, rows);
+        }
+    }
+
+    pub(crate) fn send(&mut self, context: &mut Context) {
+        if !self.rows.is_empty() {
+            let rows = std::mem::take(&mut self.rows);
+            context.send(self.output, Batch::from_vec(rows).for_worker(self.worker));
+        }
+    }
+}
