@@ -23,7 +23,7 @@ use crate::spill;
 use crate::user_code::{caught, code_of};
 
 /// A graph that has been checked and laid out, and its checkpoint taken.
-pub(crate) struct Prepared {
+pub(crate) struct PreparedRun {
     pub(crate) plan: Arc<Plan>,
     pub(crate) control: Arc<Control>,
     pub(crate) driver: Driver,
@@ -31,14 +31,14 @@ pub(crate) struct Prepared {
     pub(crate) options: Options,
 }
 
-impl Prepared {
+impl PreparedRun {
     /// As [`new`](Self::new), by the clock of the machine. A panic of a source that is asked where it begins is an error.
     pub(crate) fn caught(
         graph: &Graph,
         options: &Options,
         storage: Option<&Arc<dyn Storage>>,
-    ) -> Result<Prepared, RunError> {
-        let new = || Prepared::new(graph, options.clone(), engine_clock(), storage.cloned(), false);
+    ) -> Result<PreparedRun, RunError> {
+        let new = || PreparedRun::new(graph, options.clone(), engine_clock(), storage.cloned(), false);
         caught(&graph.nodes(), None, "the start of the query", new)
     }
 
@@ -49,7 +49,7 @@ impl Prepared {
         mut clock: Clock,
         storage: Option<Arc<dyn Storage>>,
         here: bool,
-    ) -> Result<Prepared, RunError> {
+    ) -> Result<PreparedRun, RunError> {
         graph.validate()?;
         options.check()?;
         for what in options.without_effect() {
@@ -121,7 +121,7 @@ impl Prepared {
             stepped: here,
         }));
         let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), keeper)?;
-        Ok(Prepared { plan, control, driver, events, options })
+        Ok(PreparedRun { plan, control, driver, events, options })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::checkpoint::{self, LocalDirectory, Storage};
 use crate::error::RunError;
 use crate::events::Event;
 use crate::options::Options;
-use crate::prepare::Prepared;
+use crate::prepare::PreparedRun;
 use crate::progress::{Progress, Summary};
 use crate::sim;
 use crate::supervisor::{Notice, Shared, Supervisor};
@@ -94,7 +94,7 @@ impl QueryHandle {
         storage: Option<Arc<dyn Storage>>,
     ) -> Result<QueryHandle, RunError> {
         let storage = storage.map(|storage| Arc::new(Watched(storage)) as Arc<dyn Storage>);
-        let prepared = Prepared::caught(&graph, &options, storage.as_ref())?;
+        let prepared = PreparedRun::caught(&graph, &options, storage.as_ref())?;
         let (sender, notices) = unbounded();
         let shared = Arc::new(Shared::new(sender));
         shared.begin(&prepared);
@@ -160,8 +160,8 @@ impl QueryHandle {
 
     /// Whether the query is over, for others to ask.
     pub(crate) fn over(&self) -> impl Fn() -> bool + Clone + Send + 'static {
-        let ticket = self.thread.ticket();
-        move || ticket.as_ref().is_none_or(sim::Ticket::is_over)
+        let task = self.thread.task();
+        move || task.as_ref().is_none_or(sim::TaskHandle::is_over)
     }
 
     /// The progress as of the last committed epoch.

@@ -14,12 +14,12 @@ use tidemill_operators::{Graph, turn};
 use crate::checkpoint::Storage;
 use crate::control::Control;
 use crate::driver::{Driver, Keeper, SharedDriver};
-use crate::engine::Crew;
+use crate::engine::WorkerThreads;
 use crate::error::{RunError, Site};
 use crate::events::{Event, EventSender};
 use crate::interrupt::Interrupt;
 use crate::options::Options;
-use crate::prepare::Prepared;
+use crate::prepare::PreparedRun;
 use crate::progress::{Progress, Summary};
 use crate::sim::{self, Instant};
 use crate::user_code::{Running, caught};
@@ -65,7 +65,7 @@ impl Shared {
     }
 
     /// An attempt begins.
-    pub(crate) fn begin(&self, prepared: &Prepared) {
+    pub(crate) fn begin(&self, prepared: &PreparedRun) {
         *turn::lock(&self.progress) = prepared.driver.progress().clone();
         *turn::lock(&self.events) = Some(prepared.control.reports.events.clone());
     }
@@ -122,7 +122,7 @@ impl Attempt {
 
 impl Supervisor {
     /// Runs the query to its end.
-    pub(crate) fn run(mut self, first: Prepared) -> Result<Summary, RunError> {
+    pub(crate) fn run(mut self, first: PreparedRun) -> Result<Summary, RunError> {
         let mut lock = None;
         let result = self.run_again_and_again(first, &mut lock);
         // What the user's values do when they are dropped is the user's code too, and may not return.
@@ -161,7 +161,7 @@ impl Supervisor {
     /// Runs the query until no attempt follows; `lock` is then what holds its checkpoint.
     fn run_again_and_again(
         &mut self,
-        first: Prepared,
+        first: PreparedRun,
         lock: &mut Option<Keeper>,
     ) -> Result<Summary, RunError> {
         let interrupt = if self.options.handle_ctrl_c { Interrupt::watch()? } else { Interrupt::none() };
@@ -215,7 +215,7 @@ impl Supervisor {
 
     /// Runs the query once: on a thread of its own, since a source that is asked where it begins may block too. The outer
     /// error is one after which nothing can be started again.
-    fn attempt(&self, first: Option<Prepared>, interrupt: &Interrupt) -> Result<Outcome, RunError> {
+    fn attempt(&self, first: Option<PreparedRun>, interrupt: &Interrupt) -> Result<Outcome, RunError> {
         let attempt = Arc::new(Attempt::default());
         if let Some(prepared) = &first {
             attempt.control.get_or_init(|| Arc::clone(&prepared.control));
@@ -227,7 +227,7 @@ impl Supervisor {
             own.driver.get_or_init(Running::here);
             let prepared = match first {
                 Some(prepared) => Ok(prepared),
-                None => Prepared::caught(&graph, &options, storage.as_ref()).inspect(|prepared| {
+                None => PreparedRun::caught(&graph, &options, storage.as_ref()).inspect(|prepared| {
                     own.control.get_or_init(|| Arc::clone(&prepared.control));
                     shared.begin(prepared);
                 }),
@@ -324,18 +324,19 @@ impl Supervisor {
 }
 
 /// Runs a prepared query to its end. The driver comes back with the lock on its checkpoint.
-fn drive(prepared: Prepared, shared: &Arc<Shared>) -> (Result<Summary, RunError>, Option<Driver>) {
-    let Prepared { plan, control, driver, events, options } = prepared;
+fn drive(prepared: PreparedRun, shared: &Arc<Shared>) -> (Result<Summary, RunError>, Option<Driver>) {
+    let PreparedRun { plan, control, driver, events, options } = prepared;
     let layout = &plan.layout;
     let begun = Instant::now();
     let committed = control.resume.committed.map(|epoch| epoch.0);
     tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, committed, "query starts");
     let driver = Arc::new(SharedDriver::new(driver, events, Arc::clone(&shared.progress)));
     let ticked = Arc::clone(&driver);
-    let crew = match Crew::start(&plan, &control, options.idle, options.pin, move || ticked.after_step()) {
-        Ok(crew) => crew,
-        Err(error) => return (Err(error), driver.take()),
-    };
+    let threads =
+        match WorkerThreads::start(&plan, &control, options.idle, options.pin, move || ticked.after_step()) {
+            Ok(threads) => threads,
+            Err(error) => return (Err(error), driver.take()),
+        };
     let steps = || loop {
         if shared.cancel.load(Ordering::SeqCst) {
             return Err(RunError::Cancelled { after: begun.elapsed(), stop_timeout: None });
@@ -350,7 +351,7 @@ fn drive(prepared: Prepared, shared: &Arc<Shared>) -> (Result<Summary, RunError>
     if let Err(error) = caught(&layout.nodes, None, "the driver", steps) {
         control.fail(error);
     }
-    crew.join();
+    threads.join();
     let failure = control.reports.take_failure();
     let driver = driver.take();
     let summary = driver.as_ref().map(Driver::summary).unwrap_or_default();

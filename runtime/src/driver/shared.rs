@@ -128,7 +128,7 @@ mod tests {
     use crate::checkpoint::{MemoryStorage, Storage};
     use crate::engine::LocalWorker;
     use crate::options::Options;
-    use crate::prepare::Prepared;
+    use crate::prepare::PreparedRun;
     use crate::testing::SimClock;
 
     /// Runs five epochs on a worker that steps, after the driver's own thread has ticked once; returns whether the query ends.
@@ -140,8 +140,8 @@ mod tests {
             options = options.with_allow_loss();
         }
         let clock = SimClock::new().clock();
-        let prepared = Prepared::new(&graph, options, clock, storage, true).unwrap();
-        let Prepared { plan, control, driver, events, .. } = prepared;
+        let prepared = PreparedRun::new(&graph, options, clock, storage, true).unwrap();
+        let PreparedRun { plan, control, driver, events, .. } = prepared;
         let driver = SharedDriver::new(driver, events, Arc::default());
         assert!(!driver.tick_and_wait(Duration::ZERO).unwrap());
         let mut worker = LocalWorker::new(&plan, &control);

@@ -318,7 +318,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::MemoryStorage;
     use crate::options::Options;
-    use crate::prepare::Prepared;
+    use crate::prepare::PreparedRun;
     use crate::testing::SimClock;
 
     #[test]
@@ -355,7 +355,7 @@ mod tests {
         numbers(&graph, 1).key_by(|n| *n).count().update().sink(nowhere());
         let storage = Arc::new(MemoryStorage::new());
         let (options, clock) = (Options::default().with_allow_loss(), SimClock::new().clock());
-        let prepared = Prepared::new(&graph, options, clock, Some(storage), true).unwrap();
+        let prepared = PreparedRun::new(&graph, options, clock, Some(storage), true).unwrap();
         let nodes = graph.nodes();
         let node = nodes.iter().find(|node| node.is_stateful()).unwrap();
         let control = Arc::clone(&prepared.control);

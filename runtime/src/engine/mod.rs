@@ -22,6 +22,6 @@ mod timer_tests;
 mod turns;
 mod worker;
 
-pub(crate) use self::worker::{Crew, LocalWorker};
+pub(crate) use self::worker::{LocalWorker, WorkerThreads};
 
 pub(crate) use self::time::Time;

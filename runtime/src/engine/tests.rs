@@ -17,7 +17,7 @@ use crate::control::Control;
 use crate::ledger::Observed;
 use crate::options::Options;
 use crate::plan::origin;
-use crate::prepare::Prepared;
+use crate::prepare::PreparedRun;
 use crate::testing::{ScriptedSource, SimClock};
 
 /// How many steps are more than enough for whatever there is to do.
@@ -37,7 +37,7 @@ fn first_of_two(shown: EventTime) -> (LocalWorker, Arc<Control>) {
         .append()
         .sink(nowhere());
     let options = Options::default().with_mode(Mode::Continuous).with_workers(2);
-    let prepared = Prepared::new(&graph, options, SimClock::new().clock(), None, true).unwrap();
+    let prepared = PreparedRun::new(&graph, options, SimClock::new().clock(), None, true).unwrap();
     let mut worker = LocalWorker::new(&prepared.plan, &prepared.control);
     for _ in 0..STEPS {
         worker.step();
@@ -91,7 +91,7 @@ fn rows_are_counted_at_the_steps_and_at_the_sink_that_runs_them() {
         let graph = Graph::new("counted");
         numbers(&graph, 3_000).filter(|n| n % 3 == 0).sink_per_worker(|_| Ok(nowhere()));
         let options = Options::default().with_mode(Mode::Continuous).with_workers(workers);
-        let prepared = Prepared::new(&graph, options, SimClock::new().clock(), None, true).unwrap();
+        let prepared = PreparedRun::new(&graph, options, SimClock::new().clock(), None, true).unwrap();
         let mut worker = LocalWorker::new(&prepared.plan, &prepared.control);
         for _ in 0..STEPS {
             worker.step();
@@ -182,7 +182,7 @@ fn a_slow_step_is_not_taken_for_a_costly_flush() {
             }
         }));
     let options = Options::default().with_mode(Mode::Continuous);
-    let prepared = Prepared::new(&graph, options, clock.clock(), None, true).unwrap();
+    let prepared = PreparedRun::new(&graph, options, clock.clock(), None, true).unwrap();
     let mut worker = LocalWorker::new(&prepared.plan, &prepared.control);
     for _ in 0..STEPS {
         worker.step();
@@ -212,7 +212,7 @@ fn with_slow_sink(poll: Poll, pauses: bool) -> (usize, usize) {
             of_sink.1.advance(Duration::from_millis(1));
         }));
     let options = Options::default().with_mode(Mode::Continuous);
-    let prepared = Prepared::new(&graph, options, clock.clock(), None, true).unwrap();
+    let prepared = PreparedRun::new(&graph, options, clock.clock(), None, true).unwrap();
     let mut worker = LocalWorker::new(&prepared.plan, &prepared.control);
     let control = &prepared.control;
     let too_many = usize::try_from(control.sources.flow.bound(0)).unwrap() + 1;

@@ -16,7 +16,7 @@ use crate::driver::Driver;
 use crate::events::EventQueue;
 use crate::options::Options;
 use crate::plan::{Layout, Plan};
-use crate::prepare::Prepared;
+use crate::prepare::PreparedRun;
 use crate::testing::{ScriptedSource, SimClock};
 
 /// What has happened, in words.
@@ -79,8 +79,8 @@ impl Reminders {
         }
         let clock = SimClock::new();
         let options = Options::default().with_mode(mode).with_max_in_flight(1);
-        let Prepared { control, driver, events, .. } =
-            Prepared::new(&graph, options, clock.clock(), None, true).unwrap();
+        let PreparedRun { control, driver, events, .. } =
+            PreparedRun::new(&graph, options, clock.clock(), None, true).unwrap();
         // A chain that does nothing is where such an operator of a user's own would be.
         let log = Log::default();
         let mut nodes = graph.nodes();

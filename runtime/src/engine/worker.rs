@@ -23,13 +23,13 @@ use crate::sim;
 use crate::user_code::{DROP, NOBODY, caught, enter, running, within};
 
 /// The worker threads of a query.
-pub(crate) struct Crew {
+pub(crate) struct WorkerThreads {
     guards: WorkerGuards<()>,
     /// In a simulation: the tasks of the threads.
-    tickets: Vec<sim::Ticket>,
+    tasks: Vec<sim::TaskHandle>,
 }
 
-impl Crew {
+impl WorkerThreads {
     /// Starts a thread for each worker; with `pin` each stays on a core. `after_step` is called after each step of each worker.
     pub(crate) fn start(
         plan: &Arc<Plan>,
@@ -37,31 +37,30 @@ impl Crew {
         idle: Idle,
         pin: bool,
         after_step: impl Fn() + Send + Sync + 'static,
-    ) -> Result<Crew, RunError> {
+    ) -> Result<WorkerThreads, RunError> {
         let threads = control.peers.local().len();
         let cores = if pin { pinning::cores(threads)? } else { Vec::new() };
         let (builders, others) =
             CommunicationConfig::Process(threads).try_build().map_err(RunError::Engine)?;
         check_threads(threads)?;
         let (plan, control) = (Arc::clone(plan), Arc::clone(control));
-        let tickets = sim::tickets("tidemill-worker", threads);
-        let for_workers = tickets.clone();
+        let tasks = sim::tasks("tidemill-worker", threads);
+        let for_workers = tasks.clone();
         let guards = initialize_from(builders, others, move |allocator| {
-            let ticket =
-                control.peers.local_index(allocator.index()).and_then(|local| for_workers.get(local));
-            let _turn = ticket.cloned().map(sim::Ticket::take);
+            let task = control.peers.local_index(allocator.index()).and_then(|local| for_workers.get(local));
+            let _turn = task.cloned().map(sim::TaskHandle::take);
             control.threads.enlist();
             run(allocator, &plan, &control, idle, &cores, &after_step);
             control.threads.discharge();
             control.tell(Report::WorkerDone);
         })
         .map_err(|error| cannot_start(threads, &error))?;
-        Ok(Crew { guards, tickets })
+        Ok(WorkerThreads { guards, tasks })
     }
 
     /// Waits until all threads have ended.
     pub(crate) fn join(self) {
-        self.tickets.iter().for_each(sim::Ticket::wait);
+        self.tasks.iter().for_each(sim::TaskHandle::wait);
         // A worker catches what panics in it, so there is nothing left to report.
         drop(self.guards.join());
     }

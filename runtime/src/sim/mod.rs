@@ -20,7 +20,7 @@ use tidemill_operators::{Clock, ProcessingTime, turn};
 #[cfg(test)]
 use self::scheduler::Outcome;
 pub(crate) use self::scheduler::{BEGIN, END, Random, Scheduler, Settings};
-pub(crate) use self::task::Ticket;
+pub(crate) use self::task::TaskHandle;
 use self::task::{Ready, here};
 
 /// Answers the calls that tasks make of the file system.
@@ -159,26 +159,26 @@ fn receive<T: Send + 'static>(receiver: &Receiver<T>, most: Option<Duration>) ->
 #[derive(Debug)]
 pub(crate) struct JoinHandle<T> {
     thread: Thread<T>,
-    ticket: Option<Ticket>,
+    task: Option<TaskHandle>,
 }
 
 impl<T> JoinHandle<T> {
     /// As [`JoinHandle::join`](std::thread::JoinHandle::join).
     pub(crate) fn join(self) -> std::thread::Result<T> {
-        if let Some(ticket) = self.ticket {
-            ticket.wait();
+        if let Some(task) = self.task {
+            task.wait();
         }
         self.thread.join()
     }
 
     /// The task that it is.
-    pub(crate) fn ticket(&self) -> Option<Ticket> {
-        self.ticket.clone()
+    pub(crate) fn task(&self) -> Option<TaskHandle> {
+        self.task.clone()
     }
 
     /// Whether the thread has ended.
     pub(crate) fn is_finished(&self) -> bool {
-        self.ticket.as_ref().map_or_else(|| self.thread.is_finished(), Ticket::is_over)
+        self.task.as_ref().map_or_else(|| self.thread.is_finished(), TaskHandle::is_over)
     }
 }
 
@@ -187,21 +187,21 @@ pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    let ticket = here().map(|(scheduler, _)| scheduler.register(name));
-    let own = ticket.clone();
+    let task = here().map(|(scheduler, _)| scheduler.register(name));
+    let own = task.clone();
     let run = move || {
-        let _turn = own.map(Ticket::take);
+        let _turn = own.map(TaskHandle::take);
         body()
     };
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-    if let (Err(_), Some(ticket)) = (&thread, &ticket) {
-        ticket.give_up();
+    if let (Err(_), Some(task)) = (&thread, &task) {
+        task.give_up();
     }
-    Ok(JoinHandle { thread: thread?, ticket })
+    Ok(JoinHandle { thread: thread?, task })
 }
 
 /// Tickets for threads that somebody else starts; none outside a simulation.
-pub(crate) fn tickets(name: &str, count: usize) -> Vec<Ticket> {
+pub(crate) fn tasks(name: &str, count: usize) -> Vec<TaskHandle> {
     let Some((scheduler, _)) = here() else { return Vec::new() };
     (0..count).map(|n| scheduler.register(&format!("{name}-{n}"))).collect()
 }

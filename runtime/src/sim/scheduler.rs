@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidemill_operators::ProcessingTime;
 
-use super::task::{self, Baton, Ready, Ticket};
+use super::task::{self, Baton, Ready, TaskHandle};
 use super::{Disk, lock};
 
 /// The simulated time at which every simulation begins: 2024-01-01T00:00:00Z.
@@ -139,8 +139,8 @@ impl Scheduler {
 
     /// Runs `main` as the first task, on this thread, and then all others to their ends.
     pub(crate) fn run<R>(self: &Arc<Self>, main: impl FnOnce() -> R) -> (R, Outcome) {
-        let ticket = self.register("main");
-        let task = ticket.task;
+        let task = self.register("main");
+        let task = task.task;
         // The first turn is this thread's: there is no other task.
         task::enter(self, task);
         lock(&self.state).outcome = Outcome::default();
@@ -207,7 +207,7 @@ impl Scheduler {
     }
 
     /// A task whose thread is about to be started.
-    pub(crate) fn register(self: &Arc<Self>, name: &str) -> Ticket {
+    pub(crate) fn register(self: &Arc<Self>, name: &str) -> TaskHandle {
         let mut state = lock(&self.state);
         let id = state.next;
         state.next += 1;
@@ -223,7 +223,7 @@ impl Scheduler {
         };
         state.tasks.insert(id, task);
         self.tasks.fetch_add(1, Ordering::SeqCst);
-        Ticket { scheduler: Arc::clone(self), task: id, over }
+        TaskHandle { scheduler: Arc::clone(self), task: id, over }
     }
 
     pub(super) fn forget(&self, task: usize) {

@@ -76,19 +76,19 @@ impl Baton {
 
 /// A task before its thread has begun, and for those who wait for its end.
 #[derive(Clone)]
-pub(crate) struct Ticket {
+pub(crate) struct TaskHandle {
     pub(super) scheduler: Arc<Scheduler>,
     pub(super) task: usize,
     pub(super) over: Arc<AtomicBool>,
 }
 
-impl std::fmt::Debug for Ticket {
+impl std::fmt::Debug for TaskHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ticket({})", self.task)
+        write!(f, "TaskHandle({})", self.task)
     }
 }
 
-impl Ticket {
+impl TaskHandle {
     /// Makes this thread the task, and waits for its first turn. The task is over when what is returned is dropped.
     pub(crate) fn take(self) -> Taken {
         enter(&self.scheduler, self.task);
@@ -113,7 +113,7 @@ impl Ticket {
 }
 
 /// A task that runs on this thread.
-pub(crate) struct Taken(Ticket);
+pub(crate) struct Taken(TaskHandle);
 
 impl Drop for Taken {
     fn drop(&mut self) {

@@ -13,7 +13,7 @@ use crate::engine::LocalWorker;
 use crate::error::RunError;
 use crate::events::EventQueue;
 use crate::options::Options;
-use crate::prepare::Prepared;
+use crate::prepare::PreparedRun;
 use crate::progress::{Progress, Summary};
 
 /// How many rounds without news mean that nothing more will happen by itself.
@@ -76,8 +76,8 @@ impl TestDriver {
         }
         // One epoch at a time: a test wants to look between them.
         let options = options.with_max_in_flight(1);
-        let Prepared { plan, control, driver, events, options } =
-            Prepared::new(graph, options, clock.clock(), storage, true)?;
+        let PreparedRun { plan, control, driver, events, options } =
+            PreparedRun::new(graph, options, clock.clock(), storage, true)?;
         let worker = LocalWorker::new(&plan, &control);
         Ok(TestDriver { driver, worker, control, events, clock: clock.clone(), options, over: false })
     }
