@@ -11,20 +11,20 @@ use tidemill_operators::{DynSource, Mode, Operator, SinkContext, SinkError};
 use timely::dataflow::Scope;
 
 use super::Time;
+use super::aligned::{AlignedInput, Role, aligned};
 use super::assigner::{Assigner, Locals};
 use super::host::{Forward, Hosted, enter, within};
-use super::port::Seats;
+use super::hosted_sink::{HeldSink, HostedSink};
+use super::output::HostedSinks;
 use super::route::{Inflow, Router, Routing};
-use super::seat::{HeldSink, Seat};
 use super::sink::sink;
 use super::source::{Setting, SourceStatus, source};
-use super::stateful::{Role, StatefulInput, stateful};
 use super::stateless::{Edge, copies, stateless};
 use super::turns::Rounds;
 use crate::control::Control;
 use crate::error::{RunError, Site};
 use crate::plan::{
-    Layout, Plan, PlannedSink, PlannedSource, Runs, Stateful, Watermarks, stateful_operator_of,
+    Aligned, Layout, Plan, PlannedSink, PlannedSource, Runs, Watermarks, stateful_operator_of,
 };
 
 /// Builds the dataflow of one worker.
@@ -116,7 +116,7 @@ impl<'scope> Building<'_, 'scope> {
                 let edges = stateless(self.scope, &node.label(), inflows, hosted);
                 self.keep(node.id, edges.into_iter().enumerate());
             }
-            (Some(Runs::Stateful(planned)), kind) => {
+            (Some(Runs::Aligned(planned)), kind) => {
                 let operator = self.operator(node, kind);
                 self.whole(node, planned, operator)?;
             }
@@ -128,10 +128,10 @@ impl<'scope> Building<'_, 'scope> {
                 self.two_phases(node, planned, spec)?
             }
             (Some(Runs::Sink { steps }), NodeKind::Sink { sink: spec, .. }) => {
-                let seat = self.seat(node, spec, *steps)?;
+                let hosted = self.hosted_sink(node, spec, *steps)?;
                 let steps = steps.and_then(|steps| self.layout.nodes.get(steps.0));
                 if let Some(inflow) = self.inflows(steps.unwrap_or(node)).pop() {
-                    sink(self.scope, node.label(), inflow, seat, self.worker, Arc::clone(self.control));
+                    sink(self.scope, node.label(), inflow, hosted, self.worker, Arc::clone(self.control));
                 }
             }
             // It runs inside another one.
@@ -159,53 +159,48 @@ impl<'scope> Building<'_, 'scope> {
     }
 
     /// An operator that stands in an epoch, and the only one of its node.
-    fn whole(
-        &mut self,
-        node: &Node,
-        planned: &Stateful,
-        operator: Box<dyn Operator>,
-    ) -> Result<(), RunError> {
-        let seats = self.seats(planned)?;
+    fn whole(&mut self, node: &Node, planned: &Aligned, operator: Box<dyn Operator>) -> Result<(), RunError> {
+        let sinks = self.hosted_sinks(planned)?;
         let hosted = self.host(node, operator, (true, true));
-        let edges = self.stateful(node, planned, hosted, seats);
+        let edges = self.aligned(node, planned, hosted, sinks);
         self.keep(node.id, edges);
         Ok(())
     }
 
-    fn two_phases(&mut self, node: &Node, planned: &Stateful, spec: &GroupedSpec) -> Result<(), RunError> {
-        let seats = self.seats(planned)?;
+    fn two_phases(&mut self, node: &Node, planned: &Aligned, spec: &GroupedSpec) -> Result<(), RunError> {
+        let sinks = self.hosted_sinks(planned)?;
         let hosted = self.host(node, (spec.local)(self.place()), (true, false));
-        let mut edges = self.stateful(node, planned, hosted, Seats::new()).into_iter();
+        let mut edges = self.aligned(node, planned, hosted, HostedSinks::new()).into_iter();
         let (partials, late) = (edges.next(), edges.next());
         let Some((_, partials)) = partials else { return Ok(()) };
         let operator = self.make(node, &spec.merge);
         let hosted = self.host(node, operator, (false, true));
         let router = self.router(Routing::Labelled);
         let input =
-            StatefulInput { inflow: Inflow { edge: partials, router }, domain: self.layout.domain(node.id) };
+            AlignedInput { inflow: Inflow { edge: partials, router }, domain: self.layout.domain(node.id) };
         let sources = self.statuses_of(planned);
-        let merged = stateful(self.scope, &node.label(), vec![input], hosted, Role::Passes, sources, seats);
+        let merged = aligned(self.scope, &node.label(), vec![input], hosted, Role::Passes, sources, sinks);
         let results = merged.into_iter().filter(|(output, _)| *output == 0);
         self.keep(node.id, results.chain(late));
         Ok(())
     }
 
-    fn stateful(
+    fn aligned(
         &mut self,
         node: &Node,
-        planned: &Stateful,
+        planned: &Aligned,
         hosted: Hosted,
-        seats: Seats,
+        sinks: HostedSinks,
     ) -> Vec<(usize, Edge<'scope>)> {
         let role = self.role(node, &planned.watermarks);
         let sources = self.statuses_of(planned);
         let inflows = self.inflows(node).into_iter().zip(&planned.domains);
-        let inputs = inflows.map(|(inflow, domain)| StatefulInput { inflow, domain: *domain }).collect();
-        stateful(self.scope, &node.label(), inputs, hosted, role, sources, seats)
+        let inputs = inflows.map(|(inflow, domain)| AlignedInput { inflow, domain: *domain }).collect();
+        aligned(self.scope, &node.label(), inputs, hosted, role, sources, sinks)
     }
 
     /// The sources that reach an operator without leaving the worker.
-    fn statuses_of(&self, planned: &Stateful) -> Vec<Rc<SourceStatus>> {
+    fn statuses_of(&self, planned: &Aligned) -> Vec<Rc<SourceStatus>> {
         planned.sources.iter().filter_map(|id| self.statuses.get(id).map(Rc::clone)).collect()
     }
 
@@ -224,17 +219,22 @@ impl<'scope> Building<'_, 'scope> {
     }
 
     /// The sinks that an operator writes to itself, by output.
-    fn seats(&self, planned: &Stateful) -> Result<Seats, RunError> {
-        let seat = |PlannedSink { port, sink, steps }: &PlannedSink| {
+    fn hosted_sinks(&self, planned: &Aligned) -> Result<HostedSinks, RunError> {
+        let hosted = |PlannedSink { port, sink, steps }: &PlannedSink| {
             let node = self.layout.nodes.get(sink.0)?;
             let NodeKind::Sink { sink: spec, .. } = &node.kind else { return None };
-            Some(self.seat(node, spec, *steps).map(|seat| (*port, seat)))
+            Some(self.hosted_sink(node, spec, *steps).map(|hosted| (*port, hosted)))
         };
-        planned.sinks.iter().filter_map(seat).collect()
+        planned.sinks.iter().filter_map(hosted).collect()
     }
 
     /// A sink, with the node whose steps it runs before.
-    fn seat(&self, node: &Node, spec: &SinkSpec, steps: Option<NodeId>) -> Result<Seat, RunError> {
+    fn hosted_sink(
+        &self,
+        node: &Node,
+        spec: &SinkSpec,
+        steps: Option<NodeId>,
+    ) -> Result<HostedSink, RunError> {
         let held = match spec {
             SinkSpec::One(shared) if self.worker == 0 => HeldSink::Shared(Arc::clone(shared)),
             SinkSpec::One(_) => HeldSink::Nobody,
@@ -267,7 +267,7 @@ impl<'scope> Building<'_, 'scope> {
             NodeKind::Operator(spec) => Some(self.host(steps, (spec.make)(self.place()), (true, true))),
             _ => None,
         });
-        Ok(Seat::new(node, held, steps, context, Arc::clone(self.control)))
+        Ok(HostedSink::new(node, held, steps, context, Arc::clone(self.control)))
     }
 
     fn place(&self) -> Place {

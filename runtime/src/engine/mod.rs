@@ -1,17 +1,17 @@
 //! Timely dataflow, in one room: the plan is lowered to a dataflow here, and nothing outside names timely.
 
+mod aligned;
 mod assigner;
-mod early;
+mod epoch_buffer;
 mod gather;
 mod host;
+mod hosted_sink;
 mod lower;
+mod output;
 mod parcel;
-mod port;
 mod route;
-mod seat;
 mod sink;
 mod source;
-mod stateful;
 mod stateless;
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,8 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::Time;
 use super::host::{receive, waker};
+use super::hosted_sink::HostedSink;
 use super::route::Inflow;
-use super::seat::Seat;
 use crate::control::Control;
 
 /// Builds the operator.
@@ -17,7 +17,7 @@ pub(crate) fn sink<'scope>(
     scope: Scope<'scope, Time>,
     name: String,
     inflow: Inflow<'scope>,
-    mut seat: Seat,
+    mut hosted: HostedSink,
     worker: usize,
     control: Arc<Control>,
 ) {
@@ -27,13 +27,13 @@ pub(crate) fn sink<'scope>(
     control.wakers.add_sink(waker(scope, &address));
     builder.build_reschedule(move |_capabilities| {
         move |frontiers| {
-            seat.begin();
+            hosted.begin();
             inlet.for_each(|capability, parcel| {
                 let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.epoch));
-                seat.take(epoch, receive(&control, worker, parcel).0);
+                hosted.take(epoch, receive(&control, worker, parcel).0);
             });
             let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();
-            seat.settle(least)
+            hosted.settle(least)
         }
     });
 }

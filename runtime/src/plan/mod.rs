@@ -11,5 +11,5 @@ mod physical;
 pub(crate) use self::layout::Layout;
 pub(crate) use self::origin::{from_origin, is_sliced, origin};
 pub(crate) use self::physical::{
-    Assigns, Plan, PlannedSink, PlannedSource, Runs, Stateful, Watermarks, stateful_operator_of,
+    Aligned, Assigns, Plan, PlannedSink, PlannedSource, Runs, Watermarks, stateful_operator_of,
 };

@@ -23,12 +23,12 @@ pub(crate) enum Runs {
     Source(PlannedSource),
     /// An operator that keeps nothing between batches.
     Stateless,
-    /// An operator that stands in an epoch, and may keep state.
-    Stateful(Stateful),
+    /// An operator aligned by epoch, which may keep state.
+    Aligned(Aligned),
     /// An aggregation in one operator.
-    OnePhase(Stateful),
+    OnePhase(Aligned),
     /// An aggregation in two operators; the sinks are those of the second.
-    TwoPhases(Stateful),
+    TwoPhases(Aligned),
     /// An operator that writes; it first runs the steps of that node.
     Sink { steps: Option<NodeId> },
     /// Inside the operator of another node.
@@ -46,9 +46,9 @@ pub(crate) struct PlannedSource {
     pub(crate) had_read_ahead: bool,
 }
 
-/// What an operator that stands in an epoch is given.
+/// An operator that is aligned by epoch: it is in one epoch, and buffers batches of later ones.
 #[derive(Debug)]
-pub(crate) struct Stateful {
+pub(crate) struct Aligned {
     pub(crate) watermarks: Watermarks,
     /// For each input, the domain of its watermark.
     pub(crate) domains: Vec<Option<DomainId>>,
@@ -165,25 +165,25 @@ impl Planner<'_> {
                 announces: self.announces(node.id),
                 had_read_ahead: self.read_ahead.contains(&node.id),
             }),
-            NodeKind::Forward if has_domain => Runs::Stateful(self.stateful(node)),
+            NodeKind::Forward if has_domain => Runs::Aligned(self.aligned(node)),
             NodeKind::Forward => Runs::Stateless,
             NodeKind::Operator(_) if self.is_in_sink(node.id) => Runs::Inside,
-            NodeKind::Operator(spec) if spec.stateful || has_domain => Runs::Stateful(self.stateful(node)),
+            NodeKind::Operator(spec) if spec.stateful || has_domain => Runs::Aligned(self.aligned(node)),
             NodeKind::Operator(_) => Runs::Stateless,
-            NodeKind::Grouped(_) if self.workers == 1 => Runs::OnePhase(self.stateful(node)),
-            NodeKind::Grouped(_) => Runs::TwoPhases(self.stateful(node)),
+            NodeKind::Grouped(_) if self.workers == 1 => Runs::OnePhase(self.aligned(node)),
+            NodeKind::Grouped(_) => Runs::TwoPhases(self.aligned(node)),
             NodeKind::Sink { .. } if self.writer_of(node).is_some() => Runs::Inside,
             NodeKind::Sink { .. } => Runs::Sink { steps: self.steps_of(node).map(|steps| steps.id) },
         }
     }
 
-    fn stateful(&self, node: &Node) -> Stateful {
+    fn aligned(&self, node: &Node) -> Aligned {
         let sink = |sink: &Node| {
             let (writer, port) = self.writer_of(sink)?;
             let steps = self.steps_of(sink).map(|steps| steps.id);
             (writer == node.id).then_some(PlannedSink { port, sink: sink.id, steps })
         };
-        Stateful {
+        Aligned {
             watermarks: self.watermarks(node),
             domains: node.inputs.iter().map(|input| self.layout.domain(input.from)).collect(),
             sources: self.layout.local_of(node).0,
@@ -282,7 +282,7 @@ mod tests {
             Runs::Source(PlannedSource { announces: Some(_), .. }) => "announcing source",
             Runs::Source(_) => "source",
             Runs::Stateless => "stateless",
-            Runs::Stateful(_) => "stateful",
+            Runs::Aligned(_) => "aligned",
             Runs::OnePhase(it) if it.sinks.is_empty() => "one phase",
             Runs::OnePhase(_) => "one phase and sink",
             Runs::TwoPhases(it) if it.sinks.is_empty() => "two phases",

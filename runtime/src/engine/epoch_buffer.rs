@@ -1,4 +1,4 @@
-//! Batches that have come before their epoch.
+//! Buffers batches of later epochs.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use tidemill_operators::Epoch;
 
 use crate::control::Control;
 
-/// Batches of later epochs, in the order in which they came. Their rows count among those that wait at the worker, which
-/// hold back its sources.
-pub(super) struct Early<T> {
+/// Batches of later epochs, in the order in which they came. Their rows count as buffered at the worker, which pauses its
+/// sources.
+pub(super) struct EpochBuffer<T> {
     control: Arc<Control>,
     worker: usize,
     epochs: BTreeMap<Epoch, Waiting<T>>,
@@ -22,9 +22,9 @@ struct Waiting<T> {
     batches: VecDeque<(i64, T)>,
 }
 
-impl<T> Early<T> {
-    pub(super) fn new(control: &Arc<Control>, worker: usize) -> Early<T> {
-        Early { control: Arc::clone(control), worker, epochs: BTreeMap::new() }
+impl<T> EpochBuffer<T> {
+    pub(super) fn new(control: &Arc<Control>, worker: usize) -> EpochBuffer<T> {
+        EpochBuffer { control: Arc::clone(control), worker, epochs: BTreeMap::new() }
     }
 
     /// Keeps a batch with that number of rows until its epoch begins. A sink has no watermark and passes `i64::MAX`.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{Batch, Committed, DynSink, Epoch, Prepared, SinkContext, SinkError, Whose, turn};
 
-use super::early::Early;
+use super::epoch_buffer::EpochBuffer;
 use super::host::{Hosted, enter};
 use crate::control::Control;
 use crate::error::{RunError, Site};
@@ -38,7 +38,7 @@ impl HeldSink {
 }
 
 /// A sink, with all that it has taken and not committed.
-pub(crate) struct Seat {
+pub(crate) struct HostedSink {
     node: NodeId,
     site: Site,
     worker: usize,
@@ -49,8 +49,8 @@ pub(crate) struct Seat {
     steps: Option<Hosted>,
     epoch: Epoch,
     rows: u64,
-    /// What has come too early, by epoch; the steps have been done.
-    early: Early<Batch>,
+    /// Results of the steps that belong to later epochs.
+    buffer: EpochBuffer<Batch>,
     prepared: VecDeque<Epoch>,
     /// Whether the sink has been opened; one that has refused may be in use by another run of the graph.
     opened: bool,
@@ -61,15 +61,15 @@ pub(crate) struct Seat {
     to_open: Option<(SinkContext, String)>,
 }
 
-impl Seat {
+impl HostedSink {
     pub(crate) fn new(
         node: &Node,
         held: HeldSink,
         steps: Option<Hosted>,
         context: SinkContext,
         control: Arc<Control>,
-    ) -> Seat {
-        Seat {
+    ) -> HostedSink {
+        HostedSink {
             node: node.id,
             site: Site::of(node),
             worker: context.worker,
@@ -78,7 +78,7 @@ impl Seat {
             steps,
             epoch: control.resume.first(),
             rows: 0,
-            early: Early::new(&control, context.worker),
+            buffer: EpochBuffer::new(&control, context.worker),
             prepared: VecDeque::new(),
             opened: false,
             closed: false,
@@ -126,13 +126,13 @@ impl Seat {
             return;
         }
         let Some(steps) = &mut self.steps else {
-            self.early.put(epoch, i64::MAX, batch.len(), batch);
+            self.buffer.put(epoch, i64::MAX, batch.len(), batch);
             return;
         };
         enter(steps.node);
         steps.batch(0, batch);
         for (_, parcel) in steps.sent() {
-            self.early.put(epoch, i64::MAX, parcel.batch.len(), parcel.batch);
+            self.buffer.put(epoch, i64::MAX, parcel.batch.len(), parcel.batch);
         }
         enter(self.node);
     }
@@ -185,7 +185,7 @@ impl Seat {
                 self.control.tell_after_step(Report::Prepared { epoch, rows, sink, worker, prepared });
             }
             self.epoch = self.control.after(epoch);
-            for batch in self.early.take(self.epoch) {
+            for batch in self.buffer.take(self.epoch) {
                 self.write(batch);
             }
         }
@@ -208,7 +208,7 @@ impl Seat {
 }
 
 /// A sink whose query has not ended in order forgets what it was not told to commit.
-impl Drop for Seat {
+impl Drop for HostedSink {
     fn drop(&mut self) {
         if self.opened && !self.clean {
             self.held.with(|sink| sink.abort());

@@ -1,9 +1,9 @@
-//! Hosts an operator that keeps something between batches: state, a watermark, an epoch.
+//! Hosts an operator that is aligned by epoch: it keeps state, a watermark, or both.
 //!
-//! It stands in one epoch. Records of later epochs wait until that one is complete; then its last watermark, by number
-//! from the ledger, is applied, and the operator steps into the next. A frontier that has jumped over several epochs is
-//! followed one epoch at a time. Each output is held by one capability, at the epoch and watermark the operator stands
-//! at; the operator is disconnected from its inputs, so that is all that those below it wait for.
+//! It is in one epoch, and buffers batches of later ones until that one is complete; then it applies the epoch's last
+//! watermark, which the ledger has by number, and enters the next. It follows a frontier that has jumped over several epochs
+//! one epoch at a time. One capability holds each output, at the operator's epoch and watermark; the operator is
+//! disconnected from its inputs, so operators below it wait for nothing else.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use timely::progress::frontier::MutableAntichain;
 
 use super::Time;
 use super::assigner::Assigner;
-use super::early::Early;
+use super::epoch_buffer::EpochBuffer;
 use super::gather::Gather;
 use super::host::{Alarm, Hosted, enter, receive, waker};
-use super::port::{Port, Seats};
+use super::output::{HostedSinks, Output};
 use super::route::{Inflow, Inlet};
 use super::source::SourceStatus;
 use super::stateless::Edge;
@@ -30,7 +30,7 @@ use crate::ledger::{DomainId, Marks, joined};
 const FEW: usize = 16;
 
 /// An input: its edge, and the domain of its watermark if it has event time.
-pub(crate) struct StatefulInput<'scope> {
+pub(crate) struct AlignedInput<'scope> {
     pub(crate) inflow: Inflow<'scope>,
     pub(crate) domain: Option<DomainId>,
 }
@@ -48,19 +48,19 @@ pub(crate) enum Role {
 type Frontiers = [MutableAntichain<Time>];
 
 /// Builds the operator, and the edges of its outputs: not of those that lead straight into a sink.
-pub(crate) fn stateful<'scope>(
+pub(crate) fn aligned<'scope>(
     scope: Scope<'scope, Time>,
     name: &str,
-    inputs: Vec<StatefulInput<'scope>>,
+    inputs: Vec<AlignedInput<'scope>>,
     hosted: Hosted,
     role: Role,
     sources: Vec<Rc<SourceStatus>>,
-    seats: Seats,
+    sinks: HostedSinks,
 ) -> Vec<(usize, Edge<'scope>)> {
     let mut builder = OperatorBuilder::new(name.to_owned(), scope);
     let domains: Vec<Option<DomainId>> = inputs.iter().map(|i| i.domain).collect();
     let mut inlets: Vec<Inlet> = inputs.into_iter().map(|i| i.inflow.connect(&mut builder, false)).collect();
-    let (mut ports, edges) = Port::all(&mut builder, scope, hosted.outputs(), seats, &hosted.control);
+    let (mut outputs, edges) = Output::all(&mut builder, scope, hosted.outputs(), sinks, &hosted.control);
     let address = builder.operator_info().address;
     let alarm = Alarm::new(scope.activator_for(address.clone()));
     let (assigner, joins) = match role {
@@ -75,22 +75,22 @@ pub(crate) fn stateful<'scope>(
         hosted.control.add_timed(waker(scope, &address));
     }
     builder.build_reschedule(move |capabilities| {
-        Port::endow(&mut ports, capabilities);
-        let mut stand = Stand::new(hosted, (assigner, joins), sources, domains, ports, alarm);
+        Output::set_capabilities(&mut outputs, capabilities);
+        let mut running = AlignedOperator::new(hosted, (assigner, joins), sources, domains, outputs, alarm);
         move |frontiers| {
-            stand.begin();
-            enter(stand.hosted.node);
+            running.begin();
+            enter(running.hosted.node);
             for (input, inlet) in inlets.iter_mut().enumerate() {
                 inlet.for_each(|capability, parcel| {
                     let time = capability.stamp().elements().first().copied();
                     let time = time.unwrap_or(Time::new(Epoch(0), EventTime::MIN));
-                    let (batch, ticket) = receive(&stand.hosted.control, stand.hosted.worker(), parcel);
+                    let (batch, ticket) = receive(&running.hosted.control, running.hosted.worker(), parcel);
                     // Only an operator that assigns watermarks has to observe what comes.
-                    let ticket = ticket.filter(|_| stand.assigner.is_some());
-                    stand.take(time, (input, batch, ticket));
+                    let ticket = ticket.filter(|_| running.assigner.is_some());
+                    running.take(time, (input, batch, ticket));
                 });
             }
-            stand.settle(frontiers)
+            running.settle(frontiers)
         }
     });
     edges
@@ -99,8 +99,8 @@ pub(crate) fn stateful<'scope>(
 /// A batch, the input on which it came, and its ticket where it is to be observed.
 type Arrived = (usize, Batch, Option<Arc<Ticket>>);
 
-/// Where the operator stands.
-struct Stand {
+/// An operator with its epoch and watermark.
+struct AlignedOperator {
     hosted: Hosted,
     assigner: Option<Assigner>,
     /// The sources that reach this operator without leaving the worker.
@@ -109,19 +109,19 @@ struct Stand {
     domains: Vec<Option<DomainId>>,
     /// Of the outputs, where streams with different watermarks are joined.
     joins: Option<DomainId>,
-    ports: Vec<Port>,
+    outputs: Vec<Output>,
     alarm: Alarm,
     epoch: Epoch,
     watermark: EventTime,
-    /// What has come too early, by epoch.
-    early: Early<Arrived>,
+    /// Batches of later epochs.
+    buffer: EpochBuffer<Arrived>,
     /// When the operator wants to be called, by the clock.
     wake_at: Option<ProcessingTime>,
     /// Whether it has taken anything since its last flush.
     taken: bool,
     /// How many rows, as far as that is known.
     rows: usize,
-    /// Where it has told the other workers that it stands.
+    /// The epoch that it has reported to the other workers.
     told: Option<Epoch>,
     /// Whether it has told them all that it will ever tell.
     last_word: bool,
@@ -131,15 +131,15 @@ struct Stand {
     finished: bool,
 }
 
-impl Stand {
+impl AlignedOperator {
     fn new(
         hosted: Hosted,
         (assigner, joins): (Option<Assigner>, Option<DomainId>),
         sources: Vec<Rc<SourceStatus>>,
         domains: Vec<Option<DomainId>>,
-        ports: Vec<Port>,
+        outputs: Vec<Output>,
         alarm: Alarm,
-    ) -> Stand {
+    ) -> AlignedOperator {
         let resume = &hosted.control.resume;
         let epoch = resume.first();
         let own = assigner.as_ref().map(|assigner| assigner.domain);
@@ -151,18 +151,18 @@ impl Stand {
         let over = own.into_iter().chain(domains.iter().flatten().copied().filter(|_| own.is_none()));
         let watermark = over.map(start).min().unwrap_or(EventTime::MIN);
         let gather = Gather::new(hosted.control.latency_budget);
-        let early = Early::new(&hosted.control, hosted.worker());
-        Stand {
+        let buffer = EpochBuffer::new(&hosted.control, hosted.worker());
+        AlignedOperator {
             hosted,
             assigner,
             sources,
             domains,
             joins,
-            ports,
+            outputs,
             alarm,
             epoch,
             watermark,
-            early,
+            buffer,
             wake_at: None,
             taken: false,
             rows: 0,
@@ -174,12 +174,12 @@ impl Stand {
         }
     }
 
-    /// Before anything else: takes its stand where the query goes on.
+    /// Before anything else: enters the epoch in which the query resumes.
     fn begin(&mut self) {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
-        self.ports.iter_mut().for_each(Port::begin);
+        self.outputs.iter_mut().for_each(Output::begin);
         enter(self.hosted.node);
         let now = self.hosted.control.now(self.epoch);
         self.hosted.context.enter(self.epoch, self.watermark, now);
@@ -209,7 +209,7 @@ impl Stand {
         if epoch == self.epoch {
             self.work(arrived);
         } else {
-            self.early.put(epoch, time.watermark, arrived.1.len(), arrived);
+            self.buffer.put(epoch, time.watermark, arrived.1.len(), arrived);
         }
     }
 
@@ -263,7 +263,7 @@ impl Stand {
         let mut sent = 0usize;
         for (output, parcel) in self.hosted.sent() {
             sent = sent.saturating_add(parcel.batch.len());
-            if let Some(port) = self.ports.get_mut(output) {
+            if let Some(port) = self.outputs.get_mut(output) {
                 port.send(self.epoch, parcel);
             }
         }
@@ -331,10 +331,10 @@ impl Stand {
     /// Hands over what the activation has brought, and notes what that took.
     fn flush(&mut self) {
         let few = std::mem::take(&mut self.rows).max(self.gather.emitted()) <= FEW;
-        let now = |stand: &Stand| match few {
+        let now = |running: &AlignedOperator| match few {
             // When the first of them came: what they took on their way is no part of the flush.
-            true => stand.hosted.context.now(),
-            false => stand.hosted.control.clock.now(),
+            true => running.hosted.context.now(),
+            false => running.hosted.control.clock.now(),
         };
         let begun = now(self);
         self.hosted.call(|operator, context| operator.flush(context));
@@ -382,7 +382,7 @@ impl Stand {
         control.ledger.all_last_words(assigner.domain)
     }
 
-    /// Tells the other workers where this one stands, if they wait for it.
+    /// Reports this worker's epoch to the other workers, if they wait for it.
     fn stand_in(&mut self, epoch: Epoch) {
         if self.told == Some(epoch) {
             return;
@@ -395,12 +395,12 @@ impl Stand {
         }
     }
 
-    /// Continuous: applies the watermark that holds now in the epoch that the operator stands in.
+    /// Continuous: applies the watermark that holds now in the operator's epoch.
     fn move_watermark(&mut self, frontiers: &Frontiers) {
         let ends = self.has_come(frontiers);
         let watermark = match &mut self.assigner {
             Some(assigner) => {
-                let (watermark, look_again) = assigner.watermark(!self.early.is_empty(), ends);
+                let (watermark, look_again) = assigner.watermark(!self.buffer.is_empty(), ends);
                 if let Some(delay) = look_again {
                     self.alarm.after(self.hosted.control.clock.now(), delay);
                 }
@@ -421,11 +421,11 @@ impl Stand {
         let of_input = |(domain, frontier): (&Option<DomainId>, &MutableAntichain<Time>)| {
             let domain = (*domain)?;
             let frontier = frontier.frontier();
-            let waiting = self.early.watermarks();
+            let waiting = self.buffer.watermarks();
             match frontier.iter().any(|t| t.epoch <= self.epoch.0) {
                 true => {
                     let least = frontier.iter().map(|t| t.watermark).chain(waiting).min().map(EventTime)?;
-                    let is_idle = self.joins.is_some() && self.early.is_empty() && ledger.is_idle(domain);
+                    let is_idle = self.joins.is_some() && self.buffer.is_empty() && ledger.is_idle(domain);
                     Some((least, is_idle))
                 }
                 false => Some(ledger.end_of_interval(domain, self.epoch)),
@@ -459,7 +459,7 @@ impl Stand {
             (Some(assigner), Mode::Continuous) => {
                 let last = everything_came && epoch.next().0 >= self.hosted.control.epochs();
                 Some(match last {
-                    // All workers stand in the last epoch, and their sources have ended: so has time.
+                    // All workers have entered the last epoch, and their sources have ended: so has time.
                     true if ledger.has_ended(assigner.domain) => EventTime::MAX,
                     // Now that all have observed everything: another worker may have done so after the last look.
                     true => assigner.last(),
@@ -501,7 +501,7 @@ impl Stand {
         if self.continuous() {
             self.serve_timer(now);
         }
-        for arrived in self.early.take(self.epoch) {
+        for arrived in self.buffer.take(self.epoch) {
             self.work(arrived);
         }
     }
@@ -545,15 +545,15 @@ impl Stand {
         }
     }
 
-    /// Holds the outputs where the operator stands.
+    /// Holds the outputs at the operator's epoch and watermark.
     fn hold(&mut self) {
         let here = Time::new(self.epoch, self.watermark);
-        self.ports.iter_mut().for_each(|port| port.hold(here));
+        self.outputs.iter_mut().for_each(|port| port.hold(here));
         enter(self.hosted.node);
     }
 
     /// Lets go of the outputs; true while a sink has something left to do.
     fn close(&mut self) -> bool {
-        self.ports.iter_mut().fold(false, |busy, port| port.close() | busy)
+        self.outputs.iter_mut().fold(false, |busy, port| port.close() | busy)
     }
 }
