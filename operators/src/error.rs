@@ -28,7 +28,7 @@ pub enum OperatorError {
         reason: &'static str,
     },
     /// State was put under a key group that there is not: a defect of the operator.
-    #[error("there is no key group {0}: take `KeyGroup::of` the hash of the key")]
+    #[error("there is no key group {0}: take `SnapshotWriter::key_groups().of` the hash of the key")]
     NoSuchGroup(u16),
     /// State that exceeds the memory it may use cannot be kept elsewhere.
     #[error(transparent)]

@@ -4,29 +4,6 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-/// How many key groups the state of an operator is divided in. Fixed, so that a restart with another number of
-/// workers is only another assignment of groups to workers.
-pub const KEY_GROUPS: u16 = 128;
-
-/// One of the [`KEY_GROUPS`] parts of an operator's keyed state.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct KeyGroup(pub u16);
-
-impl KeyGroup {
-    /// The group of a key, by its hash.
-    #[inline]
-    pub fn of(hash: u64) -> KeyGroup {
-        KeyGroup((hash >> (64 - KEY_GROUPS.trailing_zeros())) as u16)
-    }
-
-    /// The worker that holds the group when there are `workers`: contiguous ranges, as even as can be.
-    #[inline]
-    pub fn worker(self, workers: usize) -> usize {
-        self.0 as usize * workers / KEY_GROUPS as usize
-    }
-}
-
 /// The hash of a key: of fixed seed, so that every worker and every run agrees.
 ///
 /// A borrowed form hashes as its owned one does (`str` as `String`).
@@ -75,24 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_worker_count_up_to_the_groups_leaves_no_worker_without_a_group() {
-        for workers in 1..=KEY_GROUPS as usize {
-            let mut groups = vec![0usize; workers];
-            for group in 0..KEY_GROUPS {
-                groups[KeyGroup(group).worker(workers)] += 1;
-            }
-            assert!(groups.iter().all(|n| *n > 0), "{workers} workers: {groups:?}");
-        }
-    }
-
-    #[test]
     fn the_borrowed_key_hashes_as_the_owned_one() {
         assert_eq!(hash_key("tide"), hash_key(&"tide".to_owned()));
-    }
-
-    #[test]
-    fn hashes_spread_over_all_groups() {
-        let groups: std::collections::HashSet<_> = (0u64..4096).map(|k| KeyGroup::of(hash_key(&k))).collect();
-        assert_eq!(groups.len(), KEY_GROUPS as usize);
     }
 }

@@ -23,6 +23,7 @@ mod journal;
 #[doc(hidden)]
 pub mod keeping;
 mod key;
+mod key_groups;
 mod operator;
 mod row_kind;
 pub mod schema;
@@ -52,7 +53,8 @@ pub use error::OperatorError;
 pub use graph::{Graph, GraphError, Plan};
 pub use group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
 pub use journal::JournalSlot;
-pub use key::{Data, KEY_GROUPS, Key, KeyGroup, Keyed, hash_key};
+pub use key::{Data, Key, Keyed, hash_key};
+pub use key_groups::{KeyGroup, KeyGroups};
 pub use operator::{Context, Mode, Operator, rows};
 pub use row_kind::RowKind;
 pub use sink::{Committed, OutputClaim, Prepared, QueryIdentity, Sink, SinkContext, SinkError};

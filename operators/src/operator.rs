@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::OperatorError;
-use crate::{Batch, Epoch, EventTime, KeyGroup, ProcessingTime, SnapshotWriter};
+use crate::{Batch, Epoch, EventTime, KeyGroup, KeyGroups, ProcessingTime, SnapshotWriter};
 
 /// Who decides where an epoch ends, and when output is seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -163,6 +163,7 @@ pub struct Context {
     mode: Mode,
     worker: usize,
     workers: usize,
+    key_groups: KeyGroups,
     epoch: Epoch,
     watermark: EventTime,
     now: ProcessingTime,
@@ -179,6 +180,7 @@ impl Context {
             mode,
             worker,
             workers,
+            key_groups: KeyGroups::default(),
             epoch: Epoch(0),
             watermark: EventTime::MIN,
             now: ProcessingTime(0),
@@ -187,6 +189,13 @@ impl Context {
             outputs: Vec::new(),
             observed: Vec::new(),
         }
+    }
+
+    /// The same with another number of key groups.
+    #[must_use]
+    pub fn with_key_groups(mut self, groups: KeyGroups) -> Self {
+        self.key_groups = groups;
+        self
     }
 
     /// How the graph is run.
@@ -202,6 +211,11 @@ impl Context {
     /// How many workers there are.
     pub fn workers(&self) -> usize {
         self.workers
+    }
+
+    /// Returns the key groups: the worker that holds a key is that of [its group](KeyGroups::of).
+    pub fn key_groups(&self) -> KeyGroups {
+        self.key_groups
     }
 
     /// The epoch whose records are being taken.

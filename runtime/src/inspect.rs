@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tidemill_operators::{Difference, Epoch, EventTime, Mode, ProcessingTime};
+use tidemill_operators::{Difference, Epoch, EventTime, KeyGroups, Mode, ProcessingTime};
 
 use crate::checkpoint::format::{FILE_HEAD, FrameReader, Kind, NextFrame};
 use crate::checkpoint::loader::{fold, pieces};
@@ -26,6 +26,8 @@ pub struct Overview {
     pub query: String,
     /// Which run of the query wrote last, from 1.
     pub execution: u64,
+    /// Into how many key groups the state is divided.
+    pub key_groups: u16,
     /// The epochs that can be restored, the oldest first.
     pub epochs: Vec<EpochOverview>,
     /// Epochs that were planned after the last of them, and not committed.
@@ -133,6 +135,7 @@ pub fn list(storage: &dyn Storage) -> Result<Overview, CheckpointError> {
     Ok(Overview {
         query: current.query,
         execution: current.execution,
+        key_groups: history.key_groups.count(),
         epochs: history.commits.iter().map(overview).collect(),
         planned: history.pending().iter().map(|plan| plan.epoch).collect(),
     })
@@ -153,7 +156,7 @@ pub fn show(storage: &dyn Storage, epoch: Option<Epoch>) -> Result<EpochDetails,
             OperatorDetails { label, location, state_type, rows: record.rows, entries: 0, bytes: 0 };
         operators.insert(uid, details);
     }
-    let files = open_all(storage, commit)?;
+    let files = open_all(storage, commit, history.key_groups)?;
     for ((uid, _), parts) in pieces(&files, |_| true) {
         let operator = operators.entry(uid.to_owned()).or_default();
         operator.bytes += parts.iter().map(|(_, piece)| piece.bytes.len() as u64).sum::<u64>();
@@ -201,7 +204,7 @@ pub fn verify(storage: &dyn Storage) -> Result<Verified, CheckpointError> {
         logs += 1;
     }
     for file in files.values() {
-        let file = [Arc::new(StateFile::open(storage, file)?)];
+        let file = [Arc::new(StateFile::open(storage, file, history.key_groups)?)];
         for parts in pieces(&file, |_| true).values() {
             fold(parts)?;
         }
@@ -267,8 +270,9 @@ pub fn diff(
         )));
     }
     let (_, ReadLog { history, .. }) = read(storage)?;
-    let earlier = open_all(storage, find(storage, &history, Some(earlier))?)?;
-    let later = open_all(storage, find(storage, &history, Some(later))?)?;
+    let groups = history.key_groups;
+    let earlier = open_all(storage, find(storage, &history, Some(earlier))?, groups)?;
+    let later = open_all(storage, find(storage, &history, Some(later))?, groups)?;
     let (earlier, later) = (pieces(&earlier, |_| true), pieces(&later, |_| true));
     let keys: std::collections::BTreeSet<_> = earlier.keys().chain(later.keys()).copied().collect();
     let mut differences: BTreeMap<String, OperatorDifference> = BTreeMap::new();
@@ -338,6 +342,10 @@ fn find<'a>(
     })
 }
 
-fn open_all(storage: &dyn Storage, commit: &CommitRecord) -> Result<Vec<Arc<StateFile>>, CheckpointError> {
-    commit.files.iter().map(|file| StateFile::open(storage, file).map(Arc::new)).collect()
+fn open_all(
+    storage: &dyn Storage,
+    commit: &CommitRecord,
+    groups: KeyGroups,
+) -> Result<Vec<Arc<StateFile>>, CheckpointError> {
+    commit.files.iter().map(|file| StateFile::open(storage, file, groups).map(Arc::new)).collect()
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::Mode;
+use tidemill_operators::{KeyGroups, Mode};
 
 #[cfg(feature = "cli")]
 use self::words::parse_duration;
@@ -49,6 +49,11 @@ pub struct Options {
     /// How many worker threads.
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 1, value_name = "N"))]
     pub workers: usize,
+
+    /// Into how many key groups the state is divided: a power of two, 128 unless a number is given. Each worker holds at
+    /// least one group, so it bounds the number of workers. A checkpoint keeps the number with which it began.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "GROUPS"))]
+    pub key_groups: Option<u16>,
 
     /// At most so many records per source partition and epoch (micro-batch). Without it each epoch reads the input
     /// available when it is planned, but no more than is committed about 12 ms later, or twice as long as a commit takes.
@@ -156,6 +161,7 @@ impl Default for Options {
             mode: Mode::MicroBatch,
             trigger: Trigger::Asap,
             workers: 1,
+            key_groups: None,
             max_records_per_epoch: None,
             max_in_flight: 2,
             max_queued: 65_536,
@@ -201,6 +207,23 @@ impl Options {
     #[must_use]
     pub fn with_workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Sets into how many key groups the state is divided: a power of two, at most 32 768.
+    ///
+    /// The number bounds how many workers a query can ever have. A checkpoint keeps the one with which it began: later
+    /// starts leave it out, or say the same.
+    ///
+    /// ```
+    /// use tidemill_runtime::Options;
+    ///
+    /// let options = Options::default().with_workers(200).with_key_groups(1024);
+    /// assert_eq!(options.key_groups, Some(1024));
+    /// ```
+    #[must_use]
+    pub fn with_key_groups(mut self, groups: u16) -> Self {
+        self.key_groups = Some(groups);
         self
     }
 
@@ -382,11 +405,9 @@ impl Options {
         if self.workers == 0 {
             return refuse("--workers", "there must be at least one");
         }
-        if self.workers > usize::from(tidemill_operators::KEY_GROUPS) {
-            return refuse(
-                "--workers",
-                "there are 128 key groups, so more than 128 workers would leave some without any",
-            );
+        if let Some(groups) = self.key_groups.filter(|groups| KeyGroups::new(*groups).is_none()) {
+            let problem = format!("must be a power of two, at most {} (got {groups})", KeyGroups::MOST);
+            return Err(RunError::Options { option: "--key-groups", problem });
         }
         if self.pin {
             pinning::check()?;
@@ -439,6 +460,39 @@ impl Options {
 }
 
 impl Options {
+    /// Returns the key groups of a new checkpoint, or of a query without one.
+    pub(crate) fn key_groups(&self) -> KeyGroups {
+        self.key_groups.and_then(KeyGroups::new).unwrap_or_default()
+    }
+
+    /// Refuses more workers than key groups: some would hold no key.
+    pub(crate) fn check_workers(&self, groups: KeyGroups) -> Result<(), RunError> {
+        if self.workers <= usize::from(groups.count()) {
+            return Ok(());
+        }
+        let problem = format!(
+            "{} workers need at least as many key groups, and there are {groups}: use at most {groups} workers, or start \
+             with --key-groups {} (with a new checkpoint: one that has begun keeps its number)",
+            self.workers,
+            self.workers.next_power_of_two()
+        );
+        Err(RunError::Options { option: "--workers", problem })
+    }
+
+    /// Refuses another number of key groups than the checkpoint has, and more workers.
+    pub(crate) fn check_recorded(&self, recorded: KeyGroups) -> Result<(), RunError> {
+        match self.key_groups {
+            Some(asked) if asked != recorded.count() => Err(RunError::Options {
+                option: "--key-groups",
+                problem: format!(
+                    "the checkpoint has begun with {recorded} key groups, and its state cannot be divided into {asked}: \
+                     leave the option out to resume with {recorded}, or begin a new checkpoint to have {asked}"
+                ),
+            }),
+            _ => self.check_workers(recorded),
+        }
+    }
+
     /// Refuses what means nothing in a query without a checkpoint, as far as it can be told from what is so anyway.
     pub(crate) fn check_without_checkpoint(&self) -> Result<(), RunError> {
         let useless = [

@@ -69,6 +69,8 @@ impl PreparedRun {
             None => {
                 journal::attach_all(&nodes, None, &clock);
                 keep_nothing(&layout)?;
+                options.check_workers(options.key_groups())?;
+                resume.key_groups = options.key_groups();
             }
             Some(storage) => {
                 let opened = Opened::open(Arc::clone(&storage), &layout, &options)?;
@@ -80,8 +82,9 @@ impl PreparedRun {
                 resume = opened.resume(&layout);
                 warn_of_ended(&resume, &layout);
                 let (writer, operators) = (opened.writer.clone(), layout.stateful());
-                state =
-                    resume.committed.map(|_| Loader::new(storage, &resume.files).without(&resume.dropped));
+                let load =
+                    |_| Loader::new(storage, &resume.files, resume.key_groups).without(&resume.dropped);
+                state = resume.committed.map(load);
                 saver = Some(match here {
                     true => Saver::here(writer, sender.clone(), operators),
                     false => Saver::start(writer, sender.clone(), operators)?,

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidemill_operators::graph::{Node, NodeId, NodeKind, Place};
 use tidemill_operators::{
-    Epoch, ErasedOffset, EventTime, Mode, Operator, Prepared, ProcessingTime, QueryIdentity, SourceLog,
+    Epoch, ErasedOffset, EventTime, KeyGroups, Mode, Operator, Prepared, ProcessingTime, QueryIdentity,
+    SourceLog,
 };
 
 use self::schema::{Conversions, check_shapes};
@@ -23,7 +24,7 @@ use crate::checkpoint::records::{
 use crate::checkpoint::source_log::KeptLog;
 use crate::checkpoint::state_file::StateWriter;
 use crate::checkpoint::store::{Checkpoint, Recovered, Settings};
-use crate::checkpoint::{CheckpointError, Storage};
+use crate::checkpoint::{CheckpointError, Storage, is_begun};
 use crate::error::Site;
 use crate::ledger::{DomainSpec, PartitionMark};
 use crate::numbers::Numbers;
@@ -50,6 +51,8 @@ pub(crate) struct Resume {
     pub(crate) fork: bool,
     /// Whether the run takes over outputs of another query.
     pub(crate) take_over: bool,
+    /// Into how many groups keys are divided.
+    pub(crate) key_groups: KeyGroups,
     /// The files of the operators' state, the oldest first.
     pub(crate) files: Vec<FileRef>,
     /// The uids whose state in them is given up.
@@ -120,9 +123,17 @@ impl Opened {
         layout: &Layout,
         options: &Options,
     ) -> Result<Opened, RunError> {
-        let settings =
-            Settings { retain: options.retain, take_over: options.take_over, ..Settings::default() };
+        if !is_begun(&*storage)? {
+            options.check_workers(options.key_groups())?;
+        }
+        let settings = Settings {
+            retain: options.retain,
+            take_over: options.take_over,
+            key_groups: options.key_groups(),
+            ..Settings::default()
+        };
         let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), &layout.query, settings)?;
+        options.check_recorded(checkpoint.key_groups())?;
         let Recovered { commit, plans } = recovered.unwrap_or(Recovered { commit: None, plans: Vec::new() });
         let operators = operators(layout, options);
         let mut offsets = BTreeMap::new();
@@ -187,6 +198,7 @@ impl Opened {
             numbers: self.numbers.clone(),
             execution: self.checkpoint.execution(),
             durable: true,
+            key_groups: self.checkpoint.key_groups(),
             ..Resume::default()
         };
         let identity = self.checkpoint.identity();
@@ -512,6 +524,7 @@ mod tests {
             identity: Some(QueryIdentity::new("c0ffee", vec![(1, "one".to_owned()), (2, "two".to_owned())])),
             fork: true,
             take_over: true,
+            key_groups: KeyGroups::new(8).unwrap(),
             files: vec![file],
             dropped: vec!["gone".to_owned()],
             watermarks: vec![None, Some(DomainStart { watermark: EventTime(60), partitions: vec![mark] })],

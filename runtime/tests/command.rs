@@ -48,7 +48,7 @@ fn every_tool_says_what_is_in_a_checkpoint() {
 
     let (well, text) = tidemill("list", place, &[]);
     let lines: Vec<_> = text.lines().collect();
-    assert!(well && lines[0] == "query `counts`, execution 1", "{text}");
+    assert!(well && lines[0] == "query `counts`, execution 1, 128 key groups", "{text}");
     let epochs: Vec<_> = json("list", place, &[])["epochs"].as_array().unwrap().clone();
     assert_eq!(lines.len(), 1 + epochs.len(), "{text}");
     let numbers: Vec<_> = epochs.iter().map(|epoch| epoch["epoch"].as_u64().unwrap()).collect();

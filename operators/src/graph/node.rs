@@ -12,7 +12,7 @@ use crate::chain::{Chain, WatermarkSpec};
 use crate::erased::{DynSink, DynSource};
 use crate::schema::StateSchema;
 use crate::setting::Setting;
-use crate::{Batch, Cloner, Mode, Operator, RowKind, SinkError};
+use crate::{Batch, Cloner, KeyGroups, Mode, Operator, RowKind, SinkError};
 
 /// A node of a graph, by its place in [`Graph::nodes`](crate::Graph::nodes).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
@@ -41,8 +41,11 @@ impl Place {
 /// Makes one instance of an operator, on the worker that will run it.
 pub type Make = Arc<dyn Fn(Place) -> Box<dyn Operator> + Send + Sync>;
 
-/// Deals the rows of a batch out to workers: calls back with each worker that gets something.
-pub type Partition = Arc<dyn Fn(Batch, usize, &mut dyn FnMut(usize, Batch)) + Send + Sync>;
+/// Deals the rows of a batch out to that many workers: calls back with each worker that gets something.
+///
+/// A row goes to the worker of its key's group, `groups.of(hash_key(&key)).worker(workers)`: that worker gets the state of the
+/// group after a restart.
+pub type Partition = Arc<dyn Fn(Batch, KeyGroups, usize, &mut dyn FnMut(usize, Batch)) + Send + Sync>;
 
 /// How rows get from one node to the next.
 #[derive(Clone)]

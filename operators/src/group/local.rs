@@ -62,7 +62,7 @@ impl<P, Y, A: Aggregate, S> Local<P, Y, A, S> {
     where
         S: PartialState<K, A>,
     {
-        let mut out = KeyRouter::<Partial<K, S::Slot, A::Acc>>::new(0, context.workers());
+        let mut out = KeyRouter::<Partial<K, S::Slot, A::Acc>>::new(0, context);
         self.state.drain(&mut |hash, key, slot, acc| out.push(Partial { hash, key, slot, acc }, context));
         out.send(context);
         self.added = 0;
@@ -123,7 +123,7 @@ where
         if A::ORDERED {
             arrival::enter(context, Some(origin), state.is_one_place());
         }
-        let mut out = KeyRouter::<Partial<Y::Key, S::Slot, A::Acc>>::new(0, context.workers());
+        let mut out = KeyRouter::<Partial<Y::Key, S::Slot, A::Acc>>::new(0, context);
         self.front.chain.run(rows, &mut observed, &mut |time, record| {
             self.front.keying.each(record, &mut |hash, key, value| {
                 if state.is_late(time, &value, closed) {

@@ -4,21 +4,23 @@ use smallvec::SmallVec;
 
 use super::Partial;
 use crate::buffers::{batch_capacity, grow, with_room};
-use crate::{Batch, Context, Data, KeyGroup};
+use crate::{Batch, Context, Data, KeyGroups};
 
 /// Routes partials to the workers that hold their keys, as they are made.
 pub(crate) struct KeyRouter<R> {
     parts: SmallVec<[Outbox<R>; 4]>,
+    groups: KeyGroups,
 }
 
 impl<K: Data, S: Data, A: Data> KeyRouter<Partial<K, S, A>> {
-    pub(crate) fn new(output: usize, workers: usize) -> Self {
-        KeyRouter { parts: (0..workers).map(|worker| Outbox { worker, ..Outbox::new(output) }).collect() }
+    pub(crate) fn new(output: usize, context: &Context) -> Self {
+        let parts = (0..context.workers()).map(|worker| Outbox { worker, ..Outbox::new(output) }).collect();
+        KeyRouter { parts, groups: context.key_groups() }
     }
 
     #[inline]
     pub(crate) fn push(&mut self, partial: Partial<K, S, A>, context: &mut Context) {
-        let worker = KeyGroup::of(partial.hash).worker(self.parts.len());
+        let worker = self.groups.of(partial.hash).worker(self.parts.len());
         if let Some(part) = self.parts.get_mut(worker) {
             part.push(partial, context);
         }

@@ -18,11 +18,12 @@ type Keys<'a> = HashMap<&'a [u8], &'a [u8], foldhash::fast::FixedState>;
 /// use tidemill_operators::{Folded, KeyGroup, SnapshotWriter};
 ///
 /// let mut base = SnapshotWriter::new();
-/// base.put(KeyGroup(0), &(), &"a", &1)?;
-/// base.put(KeyGroup(0), &(), &"b", &2)?;
+/// let group = base.key_groups().of(0);
+/// base.put(group, &(), &"a", &1)?;
+/// base.put(group, &(), &"b", &2)?;
 /// let mut delta = SnapshotWriter::new();
-/// delta.put(KeyGroup(0), &(), &"a", &3)?;
-/// delta.remove(KeyGroup(0), &(), &"b")?;
+/// delta.put(group, &(), &"a", &3)?;
+/// delta.remove(group, &(), &"b")?;
 ///
 /// let parts: Vec<_> = base.into_groups().chain(delta.into_groups()).collect();
 /// let mut folded = Folded::new();

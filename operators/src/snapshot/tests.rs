@@ -3,11 +3,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{KEY_GROUPS, KeyGroup, OperatorError};
+use crate::{KeyGroup, KeyGroups, OperatorError};
 
 type Map = BTreeMap<(u8, String), Vec<u8>>;
 
-const GROUP: KeyGroup = KeyGroup(5);
+fn in_group(number: u16) -> KeyGroup {
+    KeyGroups::default().group(number).unwrap()
+}
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -40,21 +42,21 @@ fn run(ops: &[Op]) -> (Vec<Vec<u8>>, Map) {
     for op in ops.iter().chain([&Op::Cut]) {
         match op {
             Op::Put(slot, key, value) => {
-                writer.put(GROUP, slot, key, value).unwrap();
+                writer.put(in_group(5), slot, key, value).unwrap();
                 map.insert((*slot, key.clone()), value.clone());
             }
             Op::Remove(slot, key) => {
-                writer.remove(GROUP, slot, key).unwrap();
+                writer.remove(in_group(5), slot, key).unwrap();
                 map.remove(&(*slot, key.clone()));
             }
             Op::DropSlot(slot) => {
-                writer.drop_slot(GROUP, slot).unwrap();
+                writer.drop_slot(in_group(5), slot).unwrap();
                 map.retain(|(of, _), _| of != slot);
             }
             Op::Cut | Op::Compact => {
                 let written = std::mem::take(&mut writer).into_groups();
                 parts.extend(written.map(|(group, bytes)| {
-                    assert_eq!(group, GROUP);
+                    assert_eq!(group, in_group(5));
                     bytes
                 }));
                 if matches!(op, Op::Compact) {
@@ -146,11 +148,11 @@ proptest! {
 fn a_slot_is_written_when_it_changes_and_not_before() {
     let mut writer = SnapshotWriter::new();
     for (group, slot) in [(0, 1u8), (1, 2), (0, 1), (0, 3), (1, 2)] {
-        writer.put(KeyGroup(group), &slot, &(), &()).unwrap();
+        writer.put(in_group(group), &slot, &(), &()).unwrap();
     }
     let groups: Vec<_> = writer.into_groups().collect();
-    assert_eq!(groups[0], (KeyGroup(0), vec![0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 3, 1, 0, 0]));
-    assert_eq!(groups[1], (KeyGroup(1), vec![0, 1, 2, 1, 0, 0, 1, 0, 0]));
+    assert_eq!(groups[0], (in_group(0), vec![0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 3, 1, 0, 0]));
+    assert_eq!(groups[1], (in_group(1), vec![0, 1, 2, 1, 0, 0, 1, 0, 0]));
 }
 
 #[test]
@@ -158,16 +160,18 @@ fn buffers_are_used_again() {
     let buffer = vec![9u8; 4096];
     let address = buffer.as_ptr();
     let mut writer = SnapshotWriter::reusing(vec![buffer]);
-    writer.put(KeyGroup(3), &(), &1u8, &2u8).unwrap();
+    writer.put(in_group(3), &(), &1u8, &2u8).unwrap();
     let (group, bytes) = writer.into_groups().next().unwrap();
-    assert_eq!((group, bytes.as_ptr()), (KeyGroup(3), address));
+    assert_eq!((group, bytes.as_ptr()), (in_group(3), address));
     assert_eq!(bytes, [0, 0, 1, 1, 1, 1, 2]);
 }
 
 #[test]
 fn a_group_that_there_is_not_is_refused() {
-    let error = SnapshotWriter::new().put(KeyGroup(KEY_GROUPS), &(), &(), &()).unwrap_err();
-    assert!(matches!(error, OperatorError::NoSuchGroup(KEY_GROUPS)), "{error}");
+    let error = SnapshotWriter::new()
+        .put(KeyGroups::new(256).unwrap().group(128).unwrap(), &(), &(), &())
+        .unwrap_err();
+    assert!(matches!(error, OperatorError::NoSuchGroup(128)), "{error}");
 }
 
 #[test]

@@ -6,18 +6,19 @@ use serde::Serialize;
 
 use super::tag;
 use crate::schema::{StateSchema, encode};
-use crate::{KEY_GROUPS, KeyGroup, OperatorError};
+use crate::{KeyGroup, KeyGroups, OperatorError};
 
 /// Where an operator's state goes: changes, each under its key group.
 ///
 /// ```
-/// use tidemill_operators::{Change, KeyGroup, SnapshotReader, SnapshotWriter, decode};
+/// use tidemill_operators::{Change, SnapshotReader, SnapshotWriter, decode, hash_key};
 ///
 /// let mut writer = SnapshotWriter::new();
-/// writer.put(KeyGroup(7), &"orders", &1u64, &"open")?;
-/// writer.remove(KeyGroup(7), &"orders", &2u64)?;
-/// let (group, bytes) = writer.into_groups().next().ok_or("nothing was written")?;
-/// assert_eq!(group, KeyGroup(7));
+/// let group = writer.key_groups().of(hash_key(&1u64));
+/// writer.put(group, &"orders", &1u64, &"open")?;
+/// writer.remove(group, &"orders", &2u64)?;
+/// let (written, bytes) = writer.into_groups().next().ok_or("nothing was written")?;
+/// assert_eq!(written, group);
 ///
 /// let mut reader = SnapshotReader::new(&bytes);
 /// let Some(Change::Put { key, value, .. }) = reader.next_change()? else { return Err("a put".into()) };
@@ -28,6 +29,7 @@ use crate::{KEY_GROUPS, KeyGroup, OperatorError};
 /// ```
 #[derive(Debug, Default)]
 pub struct SnapshotWriter {
+    key_groups: KeyGroups,
     /// By number of the group.
     groups: Vec<Group>,
     /// Buffers to use before new ones are made.
@@ -54,6 +56,19 @@ impl SnapshotWriter {
     /// An empty snapshot that writes into these buffers first. What is in them is lost.
     pub fn reusing(buffers: Vec<Vec<u8>>) -> Self {
         SnapshotWriter { spare: buffers, ..SnapshotWriter::default() }
+    }
+
+    /// The same for another number of key groups.
+    #[must_use]
+    pub fn with_key_groups(mut self, groups: KeyGroups) -> Self {
+        self.key_groups = groups;
+        self
+    }
+
+    /// Returns the key groups of the checkpoint.
+    #[inline]
+    pub fn key_groups(&self) -> KeyGroups {
+        self.key_groups
     }
 
     /// The key has this value from now on.
@@ -136,7 +151,7 @@ impl SnapshotWriter {
 
     /// What was written, by group: only groups that have anything.
     pub fn into_groups(self) -> impl Iterator<Item = (KeyGroup, Vec<u8>)> {
-        let groups = (0..).zip(self.groups).map(|(number, group)| (KeyGroup(number), group.bytes));
+        let groups = self.key_groups.iter().zip(self.groups).map(|(group, written)| (group, written.bytes));
         groups.filter(|(_, bytes)| !bytes.is_empty())
     }
 
@@ -149,12 +164,12 @@ impl SnapshotWriter {
     ) -> Result<&mut Vec<u8>, OperatorError> {
         self.slot.clear();
         push(&mut self.slot, slot)?;
-        let number = usize::from(group.0);
-        if number >= self.groups.len() {
+        let number = usize::from(group.number());
+        if number >= self.groups.len() || group.groups() != self.key_groups {
             self.grow(group)?;
         }
         let Some(Group { bytes, slot: (from, to) }) = self.groups.get_mut(number) else {
-            return Err(OperatorError::NoSuchGroup(group.0));
+            return Err(OperatorError::NoSuchGroup(group.number()));
         };
         if bytes.is_empty() || bytes.get(*from..*to) != Some(self.slot.as_slice()) {
             if bytes.capacity() == 0 {
@@ -172,10 +187,10 @@ impl SnapshotWriter {
 
     #[cold]
     fn grow(&mut self, group: KeyGroup) -> Result<(), OperatorError> {
-        if group.0 >= KEY_GROUPS {
-            return Err(OperatorError::NoSuchGroup(group.0));
+        if group.groups() != self.key_groups {
+            return Err(OperatorError::NoSuchGroup(group.number()));
         }
-        self.groups.resize_with(usize::from(group.0) + 1, Group::default);
+        self.groups.resize_with(usize::from(group.number()) + 1, Group::default);
         Ok(())
     }
 }

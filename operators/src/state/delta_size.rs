@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{GroupState, RunningState, Stamp, Windowing};
 use crate::aggregate::Count;
 use crate::{
-    Change, EventTime, KeyGroup, SnapshotReader, SnapshotWriter, decode, hash_key, session, sliding, tumbling,
+    Change, EventTime, KeyGroups, SnapshotReader, SnapshotWriter, decode, hash_key, session, sliding,
+    tumbling,
 };
 
 const KEYS: u64 = 10_000;
@@ -107,7 +108,8 @@ fn come_and_gone<S: GroupState<u64, Count<()>>>(mut state: S, drops: usize) {
 #[test]
 fn a_window_that_came_and_went_between_two_snapshots_is_not_written() {
     let size = Duration::from_micros(10);
-    let groups: std::collections::BTreeSet<_> = (0..100u64).map(|key| KeyGroup::of(hash_key(&key))).collect();
+    let groups: std::collections::BTreeSet<_> =
+        (0..100u64).map(|key| KeyGroups::default().of(hash_key(&key))).collect();
     come_and_gone(tumbling(size).state::<_, _, ()>(), groups.len());
     come_and_gone(tumbling(size).state::<_, _, Stamp>(), groups.len());
     come_and_gone(sliding(size, size / 2).state::<_, _, ()>(), groups.len());

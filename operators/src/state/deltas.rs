@@ -10,8 +10,8 @@ use super::totals_tests::Retracted;
 use super::{GroupState, PaneState, RunningState, Stamp, Windowing};
 use crate::aggregate::Fold;
 use crate::{
-    Aggregate, EventTime, Folded, KeyGroup, SlidingWindow, SnapshotWriter, Window, hash_key, session,
-    session_by, sliding, tumbling, without_dropped,
+    Aggregate, EventTime, Folded, KeyGroup, KeyGroups, SlidingWindow, SnapshotWriter, Window, hash_key,
+    session, session_by, sliding, tumbling, without_dropped,
 };
 
 /// The numbers of the records, in the order in which they were added.
@@ -84,24 +84,25 @@ type Parts<'a> = BTreeMap<KeyGroup, Vec<&'a [u8]>>;
 /// One state, held by a number of workers, and what was written of it.
 struct Held<S> {
     workers: Vec<S>,
+    groups: KeyGroups,
     chain: Vec<Link>,
 }
 
 type Told = Vec<(u8, Window, Vec<u32>)>;
 
 impl<S> Held<S> {
-    fn new<A: Aggregate>(make: &impl Fn() -> S) -> Self
+    fn new<A: Aggregate>(make: &impl Fn() -> S, groups: KeyGroups) -> Self
     where
         S: GroupState<u8, A>,
     {
         let mut state = make();
         state.track();
-        Held { workers: vec![state], chain: vec![] }
+        Held { workers: vec![state], groups, chain: vec![] }
     }
 
     fn of(&mut self, hash: u64) -> &mut S {
         let workers = self.workers.len();
-        &mut self.workers[KeyGroup::of(hash).worker(workers)]
+        &mut self.workers[self.groups.of(hash).worker(workers)]
     }
 
     fn each(&mut self, mut emit: impl FnMut(&mut S, &mut Told)) -> Told {
@@ -118,8 +119,8 @@ impl<S> Held<S> {
     {
         let mut link = vec![];
         for state in &mut self.workers {
-            link.extend(delta(state, aggregate));
-            assert!(untold || delta(state, aggregate).is_empty(), "written twice");
+            link.extend(delta(state, aggregate, self.groups));
+            assert!(untold || delta(state, aggregate, self.groups).is_empty(), "written twice");
         }
         self.chain.push(link);
     }
@@ -156,14 +157,14 @@ impl<S> Held<S> {
             state.close(aggregate, closed, &mut |_, _, _| {
                 panic!("closed by a watermark that had been applied")
             });
-            assert!(delta(state, aggregate).is_empty(), "what was restored has been written");
+            assert!(delta(state, aggregate, self.groups).is_empty(), "what was restored has been written");
         }
         self.workers = restored;
     }
 }
 
-fn delta<A: Aggregate, S: GroupState<u8, A>>(state: &mut S, aggregate: &A) -> Link {
-    let mut writer = SnapshotWriter::new();
+fn delta<A: Aggregate, S: GroupState<u8, A>>(state: &mut S, aggregate: &A, groups: KeyGroups) -> Link {
+    let mut writer = SnapshotWriter::new().with_key_groups(groups);
     state.snapshot(aggregate, &mut writer).unwrap();
     writer.into_groups().collect()
 }
@@ -223,9 +224,11 @@ where
     S: GroupState<u8, A, Scope: About>,
 {
     let mut naive = Naive::new();
-    let mut plain = Held { workers: vec![make()], chain: vec![] };
-    let mut written = Held::new(&make);
-    let mut moved = Held::new(&make);
+    // Fewer, as many, and more than the default.
+    let groups = KeyGroups::new([1, 8, 128, 1_024][steps.len() % 4]).unwrap();
+    let mut plain = Held { workers: vec![make()], groups, chain: vec![] };
+    let mut written = Held::new(&make, groups);
+    let mut moved = Held::new(&make, groups);
     let mut id = 0;
     let end = if output == Output::Complete { Step::Results } else { Step::Watermark(i64::MAX) };
     for step in steps.iter().chain([&Step::Snapshot, &end, &Step::Snapshot]) {
@@ -300,7 +303,7 @@ where
                     naive.take_changed();
                 }
                 let untold = output == Output::Update && matches!(step, Step::Snapshot);
-                let full = delta(&mut plain.workers[0], aggregate);
+                let full = delta(&mut plain.workers[0], aggregate, groups);
                 for held in [&mut written, &mut moved] {
                     held.snapshot(aggregate, untold);
                     assert_eq!(entries(held.parts()), entries(by_group(&full)), "{step:?}");

@@ -53,8 +53,9 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             return self.write_all(writer);
         }
         // First: a pane of the same name may have been opened again.
+        let all = writer.key_groups();
         for (start, groups) in self.record.gone.drain(..) {
-            for group in groups.iter() {
+            for group in groups.numbers().filter_map(|number| all.group(number)) {
                 writer.drop_slot(group, &Some(start))?;
             }
         }
@@ -67,7 +68,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
                     continue;
                 }
                 let mut write = |hash, key: &K, acc: &A::Acc| {
-                    let group = KeyGroup::of(hash);
+                    let group = writer.key_groups().of(hash);
                     written.insert(group);
                     writer.put(group, &Some(*start), key, acc)
                 };
@@ -83,11 +84,11 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             }
         }
         if self.closed > EventTime::MIN {
-            let groups = self.panes.iter().fold(Groups::default(), |all, pane| all.or(pane.written));
-            for group in groups.without(self.record.told).iter() {
-                writer.put_own(group, &None::<EventTime>, &self.closed)?;
-            }
-            self.record.told = self.record.told.or(groups);
+            let mut untold = Groups::default();
+            self.panes.iter().for_each(|pane| untold.add(&pane.written));
+            untold.subtract(&self.record.told);
+            self.write_closed(&untold, writer)?;
+            self.record.told.add(&untold);
         }
         Ok(())
     }
@@ -102,7 +103,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         }
         for (start, hash) in kept {
             let Some(pane) = find(&mut self.panes, start) else { continue };
-            let group = KeyGroup::of(hash);
+            let group = writer.key_groups().of(hash);
             for entry in pane.table.of_hash_mut(hash) {
                 if entry.mark.take_kept() {
                     pane.written.insert(group);
@@ -117,12 +118,19 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         let mut groups = Groups::default();
         for pane in &self.panes {
             for entry in pane.table.iter() {
-                let group = KeyGroup::of(hash_key(&entry.key));
+                let group = writer.key_groups().of(hash_key(&entry.key));
                 groups.insert(group);
                 writer.put(group, &Some(pane.start), &entry.key, &entry.acc)?;
             }
         }
-        groups.iter().try_for_each(|group| writer.put_own(group, &None::<EventTime>, &self.closed))
+        self.write_closed(&groups, writer)
+    }
+
+    /// Writes in each of these groups by which watermark windows have closed.
+    fn write_closed(&self, groups: &Groups, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        let all = writer.key_groups();
+        let mut groups = groups.numbers().filter_map(|number| all.group(number));
+        groups.try_for_each(|group| writer.put_own(group, &None::<EventTime>, &self.closed))
     }
 
     /// Takes back what was written of a group.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{GroupState, Intake, PartialState, Stamp, Windowing};
 use crate::aggregate::Fold;
 use crate::{
-    Aggregate, Change, EventTime, KeyGroup, SnapshotReader, SnapshotWriter, Window, hash_key, session,
+    Aggregate, Change, EventTime, KeyGroups, SnapshotReader, SnapshotWriter, Window, hash_key, session,
     session_by, sliding, tumbling,
 };
 
@@ -264,9 +264,9 @@ fn undone(bytes: &[u8], drop_slots: bool) -> Vec<u8> {
     let mut reader = SnapshotReader::new(bytes);
     while let Some(Change::Put { slot, key, .. }) = reader.next_change().unwrap() {
         if drop_slots {
-            undone.drop_slot(KeyGroup(0), &Raw(slot)).unwrap();
+            undone.drop_slot(KeyGroups::default().of(0), &Raw(slot)).unwrap();
         } else {
-            undone.remove(KeyGroup(0), &Raw(slot), &Raw(key)).unwrap();
+            undone.remove(KeyGroups::default().of(0), &Raw(slot), &Raw(key)).unwrap();
         }
     }
     undone.into_groups().map(|(_, bytes)| bytes).next().unwrap_or_default()

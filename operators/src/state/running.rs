@@ -67,7 +67,7 @@ impl<K: Key, A: Aggregate, M: Mark> RunningState<K, A, M> {
         for hash in hashes {
             for entry in self.table.of_hash_mut(hash) {
                 if entry.mark.take_kept() {
-                    writer.put(KeyGroup::of(hash), &(), &entry.key, &entry.acc)?;
+                    writer.put(writer.key_groups().of(hash), &(), &entry.key, &entry.acc)?;
                 }
             }
         }
@@ -183,7 +183,7 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for RunningState<K, A, M> {
         if self.tracked && M::TRACKED {
             return self.write_marked(writer);
         }
-        let mut put = |hash, key: &K, acc: &A::Acc| writer.put(KeyGroup::of(hash), &(), key, acc);
+        let mut put = |hash, key: &K, acc: &A::Acc| writer.put(writer.key_groups().of(hash), &(), key, acc);
         if self.tracked {
             return split::settle(aggregate, &mut self.settled, &mut self.table, put);
         }

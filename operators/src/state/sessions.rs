@@ -431,17 +431,17 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
     fn snapshot(&mut self, _aggregate: &A, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
         if !self.tracked {
             return self.table.iter().try_for_each(|Entry { key, acc, .. }| {
-                writer.put(KeyGroup::of(hash_key(key)), &(), key, &Content(acc))
+                writer.put(writer.key_groups().of(hash_key(key)), &(), key, &Content(acc))
             });
         }
         // First: a key may have come again.
         for key in self.gone.drain(..) {
-            writer.remove(KeyGroup::of(hash_key(&key)), &(), &key)?;
+            writer.remove(writer.key_groups().of(hash_key(&key)), &(), &key)?;
         }
         for hash in self.unwritten.drain(..) {
             for entry in self.table.of_hash_mut(hash).filter(|entry| entry.mark.stale) {
                 entry.mark = Written { before: true, stale: false };
-                writer.put(KeyGroup::of(hash), &(), &entry.key, &Content(&entry.acc))?;
+                writer.put(writer.key_groups().of(hash), &(), &entry.key, &Content(&entry.acc))?;
             }
         }
         Ok(())

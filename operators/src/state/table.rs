@@ -139,7 +139,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
 
     /// Removes all entries of a key group, handing their accumulators over.
     pub(super) fn drop_group(&mut self, group: KeyGroup, mut gone: impl FnMut(Acc)) {
-        let of_group = |entry: &mut Entry<K, Acc, M>| KeyGroup::of(hash_key(&entry.key)) == group;
+        let of_group = |entry: &mut Entry<K, Acc, M>| group.contains(hash_key(&entry.key));
         self.entries.extract_if(of_group).for_each(|entry| gone(entry.acc));
     }
 

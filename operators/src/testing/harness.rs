@@ -289,13 +289,13 @@ mod tests {
         /// must be said.
         fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
             for (slot, order) in self.gone.drain(..) {
-                writer.remove(KeyGroup::of(hash_key(&order)), &slot, &order)?;
+                writer.remove(writer.key_groups().of(hash_key(&order)), &slot, &order)?;
             }
             for (order, time) in &self.open {
-                writer.put(KeyGroup::of(hash_key(order)), &0u8, order, time)?;
+                writer.put(writer.key_groups().of(hash_key(order)), &0u8, order, time)?;
             }
             for (order, forget) in &self.paid {
-                writer.put(KeyGroup::of(hash_key(order)), &1u8, order, forget)?;
+                writer.put(writer.key_groups().of(hash_key(order)), &1u8, order, forget)?;
             }
             Ok(())
         }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use super::{Checkpoint, Harness};
 use crate::graph::{NodeKind, Place};
 use crate::stream::Chain;
-use crate::{EventTime, KeyGroup, Mode, Operator, OperatorError, Stream};
+use crate::{EventTime, KeyGroups, Mode, Operator, OperatorError, Stream};
 
 /// The operator behind a stream, for a [`Harness`]: an aggregation with the chain of steps before it, as it runs on one
 /// worker, or the steps behind the last operator.
@@ -118,7 +118,8 @@ impl<T: Clone + Send + 'static> Phases<'_, T> {
             for (rows, watermark) in self.epochs.get(epochs.clone()).unwrap_or_default() {
                 let mut of_epoch = Vec::new();
                 for (worker, instance) in instances.iter_mut().enumerate() {
-                    let of_worker = |row: &&T| KeyGroup::of((self.hash)(row)).worker(*workers) == worker;
+                    let of_worker =
+                        |row: &&T| KeyGroups::default().of((self.hash)(row)).worker(*workers) == worker;
                     instance.batch(0, rows.iter().filter(of_worker).cloned().collect())?;
                     instance.end_epoch(*watermark)?;
                     of_epoch.extend(instance.take::<W>(0));

@@ -136,7 +136,10 @@ fn said<T: Serialize>(
 }
 
 fn overview(overview: &inspect::Overview) -> String {
-    let mut lines = vec![format!("query `{}`, execution {}", overview.query, overview.execution)];
+    let mut lines = vec![format!(
+        "query `{}`, execution {}, {} key groups",
+        overview.query, overview.execution, overview.key_groups
+    )];
     lines.extend(overview.epochs.iter().map(epoch_line));
     lines.extend(overview.planned.iter().map(|epoch| format!("epoch {epoch}: planned")));
     lines.join("\n")

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_operators::{Epoch, KeyGroup};
+use tidemill_operators::{Epoch, KeyGroup, KeyGroups};
 
 use super::loader::{fold, pieces};
 use super::records::FileRef;
@@ -33,6 +33,7 @@ pub(super) fn is_due(chain: &[FileRef]) -> bool {
 pub(crate) struct Compaction {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) writer: StateWriter,
+    pub(super) groups: KeyGroups,
     /// The files of the last commit.
     pub(super) files: Vec<FileRef>,
     /// Its epoch.
@@ -61,7 +62,7 @@ impl Compaction {
         let files: Vec<Arc<StateFile>> = self
             .files
             .iter()
-            .map(|file| StateFile::open(&*self.storage, file).map(Arc::new))
+            .map(|file| StateFile::open(&*self.storage, file, self.groups).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let mut bases = Vec::new();
         for worker in 0..self.workers {

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::CheckpointError;
 
 const MAGIC: [u8; 8] = *b"TIDEMILL";
-/// Changes with the format, and with the number of key groups.
+/// Changes with the format.
 pub(crate) const VERSION: u16 = 2;
 /// How long the head of a file is.
 pub(crate) const FILE_HEAD: usize = 11;

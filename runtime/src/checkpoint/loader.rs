@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use tidemill_operators::{Folded, KeyGroup, OperatorError, SnapshotReader, turn, without_dropped};
+use tidemill_operators::{Folded, KeyGroup, KeyGroups, OperatorError, SnapshotReader, turn, without_dropped};
 
 use super::records::FileRef;
 use super::state_file::{Piece, StateFile};
@@ -14,14 +14,15 @@ use super::{CheckpointError, Storage};
 pub(crate) struct Loader {
     storage: Arc<dyn Storage>,
     files: Vec<(FileRef, Mutex<Option<Arc<StateFile>>>)>,
+    groups: KeyGroups,
     /// Operators whose state is given up.
     without: Vec<String>,
 }
 
 impl Loader {
-    pub(crate) fn new(storage: Arc<dyn Storage>, files: &[FileRef]) -> Loader {
+    pub(crate) fn new(storage: Arc<dyn Storage>, files: &[FileRef], groups: KeyGroups) -> Loader {
         let files = files.iter().map(|file| (file.clone(), Mutex::new(None))).collect();
-        Loader { storage, files, without: Vec::new() }
+        Loader { storage, files, groups, without: Vec::new() }
     }
 
     /// The same, leaving out the state of these operators.
@@ -59,8 +60,10 @@ impl Loader {
         for (file, read) in &self.files {
             // A file without groups is small, and is missed like any other.
             let has_mine = file.groups.is_none_or(|(first, last)| {
-                let workers = KeyGroup(first).worker(workers)..=KeyGroup(last).worker(workers);
-                workers.contains(&worker)
+                let holder = |number| self.groups.group(number).map(|group| group.worker(workers));
+                let (first, last) = (holder(first), holder(last));
+                // A number that there is not is found when the file is read.
+                first.is_none_or(|first| first <= worker) && last.is_none_or(|last| worker <= last)
             });
             if !has_mine {
                 continue;
@@ -68,7 +71,9 @@ impl Loader {
             let mut read = turn::lock(read);
             let file = match &*read {
                 Some(file) => Arc::clone(file),
-                None => Arc::clone(read.insert(Arc::new(StateFile::open(&*self.storage, file)?))),
+                None => {
+                    Arc::clone(read.insert(Arc::new(StateFile::open(&*self.storage, file, self.groups)?)))
+                }
             };
             files.push(file);
         }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_operators::{Epoch, Mode};
+use tidemill_operators::{Epoch, KeyGroups, Mode};
 
 use super::format::{FrameReader, FrameWriter, Kind, NextFrame, decode};
 use super::records::{CommitRecord, Current, LogMark, Opening, PlanRecord, Record, Reserved};
@@ -31,6 +31,8 @@ pub(crate) struct History {
     pub(crate) reserved: Epoch,
     /// What the logs of sources hold at least, by uid.
     pub(crate) sources: BTreeMap<String, LogMark>,
+    /// Of the state, from the beginning of the checkpoint on.
+    pub(crate) key_groups: KeyGroups,
 }
 
 impl History {
@@ -47,6 +49,7 @@ impl History {
             }
             Record::Reserve(Reserved { until, .. }) => self.reserved = until,
             Record::Sources(marks) => self.sources.extend(marks),
+            Record::KeyGroups(groups) => self.key_groups = groups,
         }
     }
 
@@ -84,6 +87,11 @@ impl History {
         self.commits.last().is_some_and(|commit| commit.epoch == epoch)
     }
 
+    /// Returns whether nothing has happened yet.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == History { key_groups: self.key_groups, ..History::default() }
+    }
+
     /// The last commit.
     pub(crate) fn last(&self) -> Option<&CommitRecord> {
         self.commits.last()
@@ -110,6 +118,10 @@ impl History {
         }
         if !self.sources.is_empty() {
             records.push(Record::Sources(self.sources.clone()));
+        }
+        // Programs that know no other number can read a log that has the default one.
+        if self.key_groups != KeyGroups::default() {
+            records.push(Record::KeyGroups(self.key_groups));
         }
         records
     }

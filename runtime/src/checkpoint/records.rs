@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tidemill_operators::schema::Shape;
-use tidemill_operators::{Epoch, EventTime, Mode, ProcessingTime};
+use tidemill_operators::{Epoch, EventTime, KeyGroups, Mode, ProcessingTime};
 
 /// A position in a source. In formats for people it is the JSON that it is; in the log, that JSON as text.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -60,6 +60,8 @@ pub(crate) enum Record {
     Reserve(Reserved),
     /// What the logs of sources hold at least, by uid of the source.
     Sources(BTreeMap<String, LogMark>),
+    /// The number of key groups of the state. A log without this record has the 128 of the format.
+    KeyGroups(KeyGroups),
 }
 
 /// Epoch numbers that a run without plans may show to sinks: the next run begins behind them, or replays plans.

@@ -41,7 +41,7 @@ pub(super) fn copy(
     for commit in &mut history.commits {
         commit.oldest = commit.epoch;
         for file in &commit.files {
-            target.put(&file.name, StateFile::open(source, file)?.bytes())?;
+            target.put(&file.name, StateFile::open(source, file, history.key_groups)?.bytes())?;
         }
     }
     source_log::copy(source, &history.sources, target)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{Epoch, KEY_GROUPS, KeyGroup};
+use tidemill_operators::{Epoch, KeyGroup, KeyGroups};
 
 use super::format::{FRAME_HEAD, FrameReader, FrameWriter, Kind, checksum};
 use super::records::FileRef;
@@ -36,6 +36,9 @@ struct Head {
 
 /// Where a section is: operator, group, place of its changes.
 type SectionEntry = (u32, u16, Range<u64>);
+
+/// The same, with the group checked.
+type CheckedEntry = (u32, KeyGroup, Range<u64>);
 
 /// How many bytes of a section come before its changes.
 const SECTION_HEAD: usize = 6;
@@ -83,7 +86,7 @@ impl StateWriter {
         let ending = if base { "base" } else { "delta" };
         let name = format!("state/{epoch}-{}-{worker}.{ending}", self.execution);
         self.storage.put(&name, &bytes)?;
-        let groups = || sections.iter().map(|section| section.group.0);
+        let groups = || sections.iter().map(|section| section.group.number());
         let groups = groups().min().zip(groups().max());
         let (len, checksum) = (bytes.len() as u64, checksum(&bytes));
         Ok(Some(FileRef { name, len, checksum, epoch, worker, base, groups }))
@@ -107,8 +110,8 @@ impl StateWriter {
             let operator = head.uids.binary_search_by(|known| known.as_str().cmp(uid)).unwrap_or_default();
             let operator = u32::try_from(operator).map_err(too_many)?;
             let begin = (writer.len() + FRAME_HEAD + SECTION_HEAD) as u64;
-            writer.frame(&[&operator.to_le_bytes(), &group.0.to_le_bytes(), bytes])?;
-            index.push((operator, group.0, begin..begin + bytes.len() as u64));
+            writer.frame(&[&operator.to_le_bytes(), &group.number().to_le_bytes(), bytes])?;
+            index.push((operator, group.number(), begin..begin + bytes.len() as u64));
         }
         writer.value(&index)?;
         Ok(writer.into_bytes())
@@ -127,7 +130,7 @@ pub(crate) struct StateFile {
     pub(crate) name: String,
     bytes: Vec<u8>,
     uids: Vec<String>,
-    sections: Vec<SectionEntry>,
+    sections: Vec<CheckedEntry>,
 }
 
 /// A section of a file that has been read.
@@ -142,13 +145,17 @@ pub(crate) struct Piece<'a> {
 
 impl StateFile {
     /// Reads the file that a commit refers to, and checks that it is that one, to the last byte.
-    pub(crate) fn open(storage: &dyn Storage, file: &FileRef) -> Result<StateFile, CheckpointError> {
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        file: &FileRef,
+        groups: KeyGroups,
+    ) -> Result<StateFile, CheckpointError> {
         let name = &file.name;
         let bytes = storage.get(name)?.ok_or_else(|| CheckpointError::Missing {
             file: format!("{name} in {}", storage.describe()),
             needed: "it is part of the state of a committed epoch".to_owned(),
         })?;
-        let (uids, sections) = parse(name, &bytes, file)?;
+        let (uids, sections) = parse(name, &bytes, file, groups)?;
         if (bytes.len() as u64, checksum(&bytes)) != (file.len, file.checksum) {
             let reason = "it is a file of a checkpoint, but not the one that was committed";
             return Err(CheckpointError::damaged(name, 0..bytes.len(), reason));
@@ -166,7 +173,7 @@ impl StateFile {
         self.sections.iter().filter_map(|(operator, group, range)| {
             let uid = self.uids.get(*operator as usize)?;
             let bytes = self.bytes.get(range.start as usize..range.end as usize)?;
-            Some(Piece { uid, group: KeyGroup(*group), bytes, range: range.clone() })
+            Some(Piece { uid, group: *group, bytes, range: range.clone() })
         })
     }
 }
@@ -175,14 +182,15 @@ fn parse(
     name: &str,
     bytes: &[u8],
     file: &FileRef,
-) -> Result<(Vec<String>, Vec<SectionEntry>), CheckpointError> {
+    groups: KeyGroups,
+) -> Result<(Vec<String>, Vec<CheckedEntry>), CheckpointError> {
     let mut reader = FrameReader::new(name, bytes, Kind::State)?;
     let head: Head = reader.value()?;
     if (head.epoch, head.worker, head.base) != (file.epoch, file.worker, file.base) {
         let reason = "it is the state of another epoch or worker";
         return Err(CheckpointError::damaged(name, 0..reader.offset(), reason));
     }
-    let mut sections: Vec<SectionEntry> = Vec::new();
+    let (mut sections, mut index) = (Vec::<CheckedEntry>::new(), Vec::<SectionEntry>::new());
     for _ in 0..head.sections {
         let (payload, range) = reader.frame()?;
         let damaged = |reason: &str| CheckpointError::damaged(name, range.clone(), reason);
@@ -190,14 +198,17 @@ fn parse(
             return Err(damaged("a section without a head"));
         };
         let (operator, group) = (u32::from_le_bytes([a, b, c, d]), u16::from_le_bytes([e, f]));
-        if group >= KEY_GROUPS || operator as usize >= head.uids.len() {
+        let known = groups.group(group).filter(|_| (operator as usize) < head.uids.len());
+        let Some(known) = known else {
             return Err(damaged("a section of a key group or an operator that there is not"));
-        }
+        };
         let end = range.end as u64;
-        sections.push((operator, group, end - changes.len() as u64..end));
+        let place = end - changes.len() as u64..end;
+        sections.push((operator, known, place.clone()));
+        index.push((operator, group, place));
     }
     let at = reader.offset();
-    if reader.value::<Vec<SectionEntry>>()? != sections {
+    if reader.value::<Vec<SectionEntry>>()? != index {
         return Err(CheckpointError::damaged(name, at..bytes.len(), "the index is not that of the sections"));
     }
     reader.end()?;

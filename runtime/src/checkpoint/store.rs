@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_operators::Epoch;
+use tidemill_operators::{Epoch, KeyGroups};
 
 use super::compaction::{self, Compacted, Compaction, Convert};
 use super::identity::{self, Identity};
@@ -27,11 +27,13 @@ pub(crate) struct Settings {
     pub(crate) roll_after: u64,
     /// Whether the commits of the query that made a savepoint count as this one's.
     pub(crate) take_over: bool,
+    /// How many key groups a new checkpoint has.
+    pub(crate) key_groups: KeyGroups,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { retain: 3, at: None, roll_after: 256, take_over: false }
+        Settings { retain: 3, at: None, roll_after: 256, take_over: false, key_groups: KeyGroups::default() }
     }
 }
 
@@ -83,7 +85,7 @@ impl Checkpoint {
             None => {
                 refuse_remains(&*storage)?;
                 let current = Current { query: query.to_owned(), execution: 1, log: 0, frames: 0 };
-                let history = History::default();
+                let history = History { key_groups: settings.key_groups, ..History::default() };
                 if let Some(epoch) = settings.at {
                     return Err(no_such_epoch(&*storage, &history, epoch));
                 }
@@ -126,6 +128,11 @@ impl Checkpoint {
     /// The id of the query, and its runs.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Returns the key groups with which the checkpoint began.
+    pub(crate) fn key_groups(&self) -> KeyGroups {
+        self.history.key_groups
     }
 
     /// The first epoch that no run has committed, planned or shown to a sink.
@@ -195,7 +202,7 @@ impl Checkpoint {
 
     #[cfg(test)]
     pub(crate) fn loader(&self) -> super::loader::Loader {
-        super::loader::Loader::new(Arc::clone(&self.storage), &self.chain)
+        super::loader::Loader::new(Arc::clone(&self.storage), &self.chain, self.key_groups())
     }
 
     /// Writes files of state, from any thread.
@@ -253,6 +260,7 @@ impl Checkpoint {
         Some(Compaction {
             storage: Arc::clone(&self.storage),
             writer: self.writer(),
+            groups: self.history.key_groups,
             files: last.files.clone(),
             epoch: last.epoch,
             workers,
@@ -278,6 +286,7 @@ impl Checkpoint {
         let rewrite = Compaction {
             storage: Arc::clone(&self.storage),
             writer: self.writer(),
+            groups: self.history.key_groups,
             files: last.files.clone(),
             epoch: last.epoch,
             workers,
@@ -457,7 +466,7 @@ fn refuse_remains(storage: &dyn Storage) -> Result<(), CheckpointError> {
         let is_new = name == log_name(0)
             && storage
                 .get(&name)?
-                .is_some_and(|bytes| log::parse(&name, &bytes).is_ok_and(|log| log.frames == 1));
+                .is_some_and(|bytes| log::parse(&name, &bytes).is_ok_and(|log| log.history.is_empty()));
         if !is_new {
             remains.push(name);
         }

@@ -97,10 +97,11 @@ impl Hosted {
         control: Arc<Control>,
         phases: (bool, bool),
     ) -> Hosted {
+        let key_groups = control.resume.key_groups;
         Hosted {
             node: node.id,
             operator,
-            context: Context::new(control.mode, worker, control.peers.total()),
+            context: Context::new(control.mode, worker, control.peers.total()).with_key_groups(key_groups),
             site: Site::of(node),
             memory: control.memory_of(worker).filter(|_| phases.1).cloned(),
             cloners: node.outputs.iter().map(|output| output.cloner).collect(),
@@ -109,7 +110,7 @@ impl Hosted {
             first_phase: phases.0,
             last_phase: phases.1,
             uid: (phases.1 && node.is_stateful()).then(|| Arc::from(node.uid())),
-            changes: SnapshotWriter::new(),
+            changes: SnapshotWriter::new().with_key_groups(key_groups),
             unsaved: 0,
             ahead: ProcessingTime(i64::MIN),
         }
@@ -147,7 +148,8 @@ impl Hosted {
         let (Some(saver), Some(uid)) = (&self.control.saver, &self.uid) else { return };
         match within(self.memory.as_ref(), || self.operator.snapshot(&mut self.changes)) {
             Ok(()) => {
-                let groups = std::mem::take(&mut self.changes).into_groups().collect();
+                let next = SnapshotWriter::new().with_key_groups(self.changes.key_groups());
+                let groups = std::mem::replace(&mut self.changes, next).into_groups().collect();
                 saver.save(epoch, self.worker, Changes { uid: Arc::clone(uid), groups, timer });
             }
             Err(error) => self.control.fail(RunError::Operator { site: self.site.clone(), error }),
@@ -313,7 +315,7 @@ impl Operator for Forward {
 #[cfg(test)]
 mod tests {
     use tidemill_operators::testing::{nowhere, numbers};
-    use tidemill_operators::{Graph, KeyGroup, SnapshotWriter};
+    use tidemill_operators::{Graph, SnapshotWriter};
 
     use super::*;
     use crate::checkpoint::MemoryStorage;
@@ -345,7 +347,7 @@ mod tests {
             AHEAD.start
         }
         fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
-            writer.put(KeyGroup(7), &(), &"key", &"x".repeat(AHEAD_BYTES / 4))
+            writer.put(writer.key_groups().of(0), &(), &"key", &"x".repeat(AHEAD_BYTES / 4))
         }
     }
 

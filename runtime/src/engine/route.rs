@@ -68,7 +68,7 @@ impl Distributor<Parcel> for Router {
         let (control, from) = (&self.control, self.worker);
         match &mut self.routing {
             Routing::ByKey(partition) => {
-                partition(batch, pushers.len(), &mut |worker, part| {
+                partition(batch, control.resume.key_groups, pushers.len(), &mut |worker, part| {
                     Self::deliver(control, from, worker, (part, ticket.clone()), stamp, pushers);
                 });
             }

@@ -17,7 +17,7 @@ fn child() {
     let path = Path::new(&path);
     let storage: Arc<dyn Storage> = Arc::new(LocalDirectory::open(path.join("checkpoint")).unwrap());
     let mut told = vec![];
-    let settings = Settings { retain: 2, at: None, roll_after: 5, take_over: false };
+    let settings = Settings { retain: 2, roll_after: 5, ..Settings::default() };
     for until in 0..=UNTIL {
         drop(run(&storage, settings, 2, until, &mut told).unwrap());
         std::fs::write(path.join("told"), until.to_string()).unwrap();

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_operators::{
-    Change, Epoch, KeyGroup, Mode, ProcessingTime, SnapshotReader, SnapshotWriter, decode, hash_key,
+    Change, Epoch, KeyGroups, Mode, ProcessingTime, SnapshotReader, SnapshotWriter, decode, hash_key,
 };
 
 use super::records::{CommitRecord, FileRef, Json, PlanRecord};
@@ -62,7 +62,7 @@ fn sections(worker: usize, workers: usize, steps: impl IntoIterator<Item = Step>
         let writer = writers.entry(uid).or_default();
         match key {
             Some(key) => {
-                let group = KeyGroup::of(hash_key(&key));
+                let group = writer.key_groups().of(hash_key(&key));
                 if group.worker(workers) == worker {
                     match value {
                         Some(value) => writer.put(group, &slot, &key, &value).unwrap(),
@@ -70,11 +70,11 @@ fn sections(worker: usize, workers: usize, steps: impl IntoIterator<Item = Step>
                     }
                 }
             }
-            None => {
-                (0..128).map(KeyGroup).filter(|group| group.worker(workers) == worker).for_each(|group| {
+            None => KeyGroups::default().iter().filter(|group| group.worker(workers) == worker).for_each(
+                |group| {
                     writer.drop_slot(group, &slot).unwrap();
-                })
-            }
+                },
+            ),
         }
     }
     let of = |(uid, writer): (&str, SnapshotWriter)| {

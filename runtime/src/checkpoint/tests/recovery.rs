@@ -1,17 +1,21 @@
 use std::sync::Arc;
 
+use tidemill_operators::KeyGroups;
+
 use super::*;
 use crate::checkpoint::MemoryStorage;
 use crate::testing::{Break, FaultyStorage};
 
-const SMALL: Settings = Settings { retain: 2, at: None, roll_after: 5, take_over: false };
+fn small() -> Settings {
+    Settings { retain: 2, roll_after: 5, ..Settings::default() }
+}
 
 #[test]
 fn a_query_goes_on_where_it_was_with_any_number_of_workers() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     for (n, workers) in [1, 2, 3, 1, 5, 4, 2].into_iter().enumerate() {
         let until = n as u64 * 4 + 3;
-        let checkpoint = run(&storage, SMALL, workers, until, &mut vec![]).unwrap();
+        let checkpoint = run(&storage, small(), workers, until, &mut vec![]).unwrap();
         assert_eq!(checkpoint.execution(), n as u64 + 1);
         drop(checkpoint);
         for now in [1, 2, 7, 128] {
@@ -40,10 +44,10 @@ fn a_break_at_any_change_loses_no_commit_and_makes_none() {
             // A run that stops in order first, so that its remains are broken into as well.
             let first: Arc<dyn Storage> = Arc::new(memory.clone());
             let mut told = vec![];
-            drop(run(&first, SMALL, 2, 4, &mut told).unwrap());
+            drop(run(&first, small(), 2, 4, &mut told).unwrap());
             let faulty = FaultyStorage::new(memory.clone(), at, how);
             let broken: Arc<dyn Storage> = Arc::new(faulty.clone());
-            let result = run(&broken, SMALL, 3, 21, &mut told);
+            let result = run(&broken, small(), 3, 21, &mut told);
             if !faulty.is_broken() {
                 assert!(result.is_ok() && at > 50, "{at} changes");
                 break;
@@ -57,7 +61,7 @@ fn a_break_at_any_change_loses_no_commit_and_makes_none() {
             let found = check_only(&first, 2).unwrap();
             // A crash after the append, before anybody heard of it, is a commit nobody was told of.
             assert!(found == last || (how == Break::CrashAfter && found == last.next()), "{how:?} at {at}");
-            let checkpoint = run(&first, SMALL, 1, 23, &mut vec![]).unwrap();
+            let checkpoint = run(&first, small(), 1, 23, &mut vec![]).unwrap();
             drop(checkpoint);
             assert_eq!(check(&first, 2).unwrap(), Some(Epoch(23)), "{how:?} at {at}");
         }
@@ -71,10 +75,10 @@ fn a_break_while_the_checkpoint_is_made_leaves_nothing_or_a_beginning() {
             let memory = MemoryStorage::new();
             let mut told = vec![];
             let faulty: Arc<dyn Storage> = Arc::new(FaultyStorage::new(memory.clone(), at, how));
-            drop(run(&faulty, SMALL, 2, 2, &mut told));
+            drop(run(&faulty, small(), 2, 2, &mut told));
             let storage: Arc<dyn Storage> = Arc::new(memory);
             assert!(check_only(&storage, 2) >= told.last().copied(), "{how:?} at {at}");
-            drop(run(&storage, SMALL, 2, 5, &mut told).unwrap());
+            drop(run(&storage, small(), 2, 5, &mut told).unwrap());
             assert_eq!(check(&storage, 1).unwrap(), Some(Epoch(5)));
         }
     }
@@ -83,7 +87,7 @@ fn a_break_while_the_checkpoint_is_made_leaves_nothing_or_a_beginning() {
 #[test]
 fn after_a_failed_write_everything_is_refused() {
     let faulty: Arc<dyn Storage> = Arc::new(FaultyStorage::new(MemoryStorage::new(), 5, Break::DiskFull));
-    let (mut checkpoint, _) = Checkpoint::open(faulty, QUERY, SMALL).unwrap();
+    let (mut checkpoint, _) = Checkpoint::open(faulty, QUERY, small()).unwrap();
     checkpoint.plan(plan(0)).unwrap();
     assert!(matches!(checkpoint.commit(commit(0, 1), vec![], None), Err(CheckpointError::Io { .. })));
     for _ in 0..2 {
@@ -95,14 +99,14 @@ fn after_a_failed_write_everything_is_refused() {
 #[test]
 fn what_was_planned_and_not_committed_is_planned_again_whoever_asks_and_however_often() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-    let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), QUERY, SMALL).unwrap();
+    let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), QUERY, small()).unwrap();
     assert_eq!(recovered, None);
     for epoch in 0..3 {
         checkpoint.plan(plan(epoch)).unwrap();
     }
     drop(checkpoint);
     for execution in 2..9 {
-        let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), QUERY, SMALL).unwrap();
+        let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), QUERY, small()).unwrap();
         assert_eq!(checkpoint.execution(), execution);
         let recovered = recovered.unwrap();
         assert_eq!(recovered.plans.iter().map(|plan| plan.epoch.0).collect::<Vec<_>>(), [0, 1, 2]);
@@ -110,19 +114,38 @@ fn what_was_planned_and_not_committed_is_planned_again_whoever_asks_and_however_
         assert_eq!(recovered.plans[1], PlanRecord { execution: recovered.plans[1].execution, ..plan(1) });
         checkpoint.plan(plan(0)).unwrap();
     }
-    let (mut checkpoint, _) = Checkpoint::open(Arc::clone(&storage), QUERY, SMALL).unwrap();
+    let (mut checkpoint, _) = Checkpoint::open(Arc::clone(&storage), QUERY, small()).unwrap();
     checkpoint.commit(commit(1, 1), vec![], Some(plan(3))).unwrap();
     drop(checkpoint);
-    let (_, recovered) = Checkpoint::open(storage, QUERY, SMALL).unwrap();
+    let (_, recovered) = Checkpoint::open(storage, QUERY, small()).unwrap();
     let plans = recovered.unwrap().plans;
     assert_eq!(plans.iter().map(|plan| plan.epoch.0).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn first_log_without_current_leaves_the_number_of_key_groups_open() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let of = |groups| Settings { key_groups: KeyGroups::new(groups).unwrap(), ..small() };
+    drop(Checkpoint::open(Arc::clone(&storage), QUERY, of(8)).unwrap());
+    // A run that dies here has chosen a number and has not begun.
+    storage.delete("current").unwrap();
+    let (mut checkpoint, _) = Checkpoint::open(Arc::clone(&storage), QUERY, of(16)).unwrap();
+    assert_eq!(checkpoint.key_groups().count(), 16);
+    checkpoint.commit(commit(0, 1), vec![], None).unwrap();
+    drop(checkpoint);
+    // From now on it is that one, in the next log too.
+    for _ in 0..2 {
+        let (mut checkpoint, _) = Checkpoint::open(Arc::clone(&storage), QUERY, of(32)).unwrap();
+        assert_eq!(checkpoint.key_groups().count(), 16);
+        checkpoint.keep(1).unwrap();
+    }
 }
 
 #[test]
 fn numbers_once_used_stay_used_in_logs_and_savepoints() {
     let memory = MemoryStorage::new();
     let storage: Arc<dyn Storage> = Arc::new(memory.clone());
-    let (mut checkpoint, _) = Checkpoint::open(Arc::clone(&storage), QUERY, SMALL).unwrap();
+    let (mut checkpoint, _) = Checkpoint::open(Arc::clone(&storage), QUERY, small()).unwrap();
     checkpoint.plan(plan(4)).unwrap();
     checkpoint.reserve(Epoch(40)).unwrap();
     let continuous = |epoch| CommitRecord { mode: Mode::Continuous, ..commit(epoch, 1) };
@@ -139,7 +162,7 @@ fn numbers_once_used_stay_used_in_logs_and_savepoints() {
         "the log has rolled"
     );
     for copy in [memory, savepoint] {
-        let (mut checkpoint, recovered) = Checkpoint::open(Arc::new(copy), QUERY, SMALL).unwrap();
+        let (mut checkpoint, recovered) = Checkpoint::open(Arc::new(copy), QUERY, small()).unwrap();
         assert_eq!((checkpoint.free(), recovered.unwrap().plans), (Epoch(40), vec![]));
         // A run that ends in order uses no number, and frees those that it has reserved.
         checkpoint.reserve(Epoch(50)).unwrap();
@@ -152,7 +175,7 @@ fn numbers_once_used_stay_used_in_logs_and_savepoints() {
 #[test]
 fn plans_are_void_once_a_later_continuous_run_commits() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-    let open = || Checkpoint::open(Arc::clone(&storage), QUERY, SMALL).unwrap();
+    let open = || Checkpoint::open(Arc::clone(&storage), QUERY, small()).unwrap();
     let plans = |recovered: Option<Recovered>| -> Vec<u64> {
         recovered.into_iter().flat_map(|it| it.plans).map(|plan| plan.epoch.0).collect()
     };
@@ -177,7 +200,7 @@ fn plans_are_void_once_a_later_continuous_run_commits() {
 #[test]
 fn an_epoch_is_neither_planned_nor_committed_twice() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-    let mut checkpoint = run(&storage, SMALL, 1, 4, &mut vec![]).unwrap();
+    let mut checkpoint = run(&storage, small(), 1, 4, &mut vec![]).unwrap();
     for epoch in [3, 4] {
         assert!(matches!(checkpoint.commit(commit(epoch, 1), vec![], None), Err(CheckpointError::Misuse(_))));
         assert!(matches!(checkpoint.plan(plan(epoch)), Err(CheckpointError::Misuse(_))));
@@ -188,7 +211,7 @@ fn an_epoch_is_neither_planned_nor_committed_twice() {
 #[test]
 fn bases_and_changes_are_not_mixed_in_an_epoch() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-    let (mut checkpoint, _) = Checkpoint::open(storage, QUERY, SMALL).unwrap();
+    let (mut checkpoint, _) = Checkpoint::open(storage, QUERY, small()).unwrap();
     let mut files = write(&checkpoint, 0, 1, true).unwrap();
     files.extend(write(&checkpoint, 0, 1, false).unwrap());
     assert!(matches!(checkpoint.commit(commit(0, 1), files, None), Err(CheckpointError::Misuse(_))));
@@ -197,8 +220,8 @@ fn bases_and_changes_are_not_mixed_in_an_epoch() {
 #[test]
 fn a_checkpoint_is_one_query_s() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-    drop(run(&storage, SMALL, 1, 1, &mut vec![]).unwrap());
-    let Err(error) = Checkpoint::open(Arc::clone(&storage), "ebbs", SMALL) else { panic!("foreign") };
+    drop(run(&storage, small(), 1, 1, &mut vec![]).unwrap());
+    let Err(error) = Checkpoint::open(Arc::clone(&storage), "ebbs", small()) else { panic!("foreign") };
     assert_eq!(error.to_string(), "memory holds the checkpoint of query `tides`, not of `ebbs`");
     assert_eq!(check(&storage, 1).unwrap(), Some(Epoch(1)), "and the lock is given back");
 }

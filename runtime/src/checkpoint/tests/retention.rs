@@ -7,7 +7,7 @@ use crate::checkpoint::MemoryStorage;
 use crate::inspect;
 
 fn settings(retain: usize) -> Settings {
-    Settings { retain, at: None, roll_after: 4, take_over: false }
+    Settings { retain, roll_after: 4, ..Settings::default() }
 }
 
 fn memory() -> (MemoryStorage, Arc<dyn Storage>) {
