@@ -517,6 +517,7 @@ fn query_that_takes_over_from_savepoint_has_epochs_of_its_own() {
     let (id, _, rows) = told.recv_timeout(Duration::from_secs(20)).unwrap();
     assert_eq!(rows, ["1"]);
     let savepoint = dir.join("savepoint");
+    common::wait_until(&running, "the commit", |running| running.progress().epoch.is_some());
     running.savepoint(&savepoint).unwrap();
     write(dir, &[("b.txt", "2\n")]);
     let (_, epoch, _) = told.recv_timeout(Duration::from_secs(20)).unwrap();
