@@ -238,8 +238,11 @@
 //!
 //! # Watching a query
 //!
-//! [`Run::start`] gives a [`QueryHandle`]: `progress`, `stop`, `cancel`, `wait`. [`Graph::explain`] prints the plan.
-//! Everything is traced with the `tracing` crate, quietly unless you subscribe.
+//! [`Run::start`] gives a [`QueryHandle`]: `progress`, `stop`, `cancel`, `wait`. Everything is traced with the `tracing` crate, quietly unless you subscribe.
+//!
+//! [`Graph::explain`] prints the graph with your source lines, and [`Run::explain_run`] the plan that it runs as: the operators
+//! of each node, the sinks and steps that run inside them, on which workers they run, what is exchanged, and which streams
+//! share a watermark.
 //!
 //! # Testing a graph
 //!
@@ -260,8 +263,8 @@ pub use tidemill_operators::{
     session, session_by, sliding, tumbling,
 };
 pub use tidemill_runtime::{
-    Durations, Fault, Idle, Journal, Journaled, Options, Progress, QueryHandle, Restart, Run, RunError, Site,
-    SourceProgress, StateProgress, Summary, Trigger, testing,
+    Durations, Fault, Idle, Journal, Journaled, Options, PhysicalPlan, Progress, QueryHandle, Restart, Run,
+    RunError, Site, SourceProgress, StateProgress, Summary, Trigger, testing,
 };
 
 /// Durable checkpoints: where they are kept, and what is in them.

@@ -1,5 +1,6 @@
 //! Running a graph: to its end, or under a handle.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,10 +13,13 @@ use crate::checkpoint::{self, LocalDirectory, Storage};
 use crate::error::RunError;
 use crate::events::Event;
 use crate::options::Options;
+use crate::peers::Peers;
+use crate::plan::{Layout, PhysicalPlan, Plan};
 use crate::prepare::PreparedRun;
 use crate::progress::{Progress, Summary};
 use crate::sim;
 use crate::supervisor::{Notice, Shared, Supervisor};
+use crate::user_code::caught;
 use crate::watched::Watched;
 
 /// Runs graphs. Bring it into scope to call [`run`](Run::run) and [`start`](Run::start) on a [`Graph`].
@@ -42,6 +46,29 @@ pub trait Run {
     ///
     /// As [`start`](Run::start); [`RunError::Checkpoint`] and [`RunError::Restore`] if the checkpoint cannot be used.
     fn start_in(&self, storage: Arc<dyn Storage>, options: Options) -> Result<QueryHandle, RunError>;
+
+    /// Returns the plan with which the graph would run: the operators of each node, what runs inside which, on which workers,
+    /// and the domains of watermarks. [`Graph::explain`] shows the graph itself, with your source lines.
+    ///
+    /// Nothing runs, and no checkpoint is read. A run that resumes has the same operators.
+    ///
+    /// ```
+    /// use tidemill_operators::{Graph, testing::{nowhere, numbers}};
+    /// use tidemill_runtime::{Options, Run};
+    ///
+    /// let graph = Graph::new("digits");
+    /// numbers(&graph, 1_000).key_by(|n| n % 10).count().update().sink(nowhere());
+    /// let one = graph.explain_run(&Options::default())?.to_string();
+    /// let two = graph.explain_run(&Options::default().with_workers(2))?.to_string();
+    /// assert!(one.contains("aggregation in one operator; runs #2 inside it, on worker 0"));
+    /// assert!(two.contains("pre-aggregate, exchange by key, merge, on all 2 workers"));
+    /// # Ok::<(), tidemill_runtime::RunError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Graph`] and [`RunError::Options`] if the graph cannot run so.
+    fn explain_run(&self, options: &Options) -> Result<PhysicalPlan, RunError>;
 }
 
 impl Run for Graph {
@@ -56,6 +83,18 @@ impl Run for Graph {
 
     fn start_in(&self, storage: Arc<dyn Storage>, options: Options) -> Result<QueryHandle, RunError> {
         QueryHandle::start(self.clone(), options, Some(storage))
+    }
+
+    fn explain_run(&self, options: &Options) -> Result<PhysicalPlan, RunError> {
+        self.validate()?;
+        options.check()?;
+        let nodes = self.nodes();
+        caught(&nodes, None, "the plan of the query", || {
+            let layout = Arc::new(Layout::of(self.name(), nodes.clone()));
+            let peers = Peers::in_one_process(options.workers);
+            let plan = Plan::new(&layout, options.mode, peers.total(), &BTreeSet::new());
+            Ok(PhysicalPlan::of(&plan, options.mode, &peers))
+        })
     }
 }
 

@@ -4,10 +4,12 @@
 //! from a commit: which node is an operator of its own, which runs inside another, what is exchanged. `engine/` builds
 //! what the plan says; nothing here knows timely.
 
+mod explain;
 mod layout;
 mod origin;
 mod physical;
 
+pub use self::explain::PhysicalPlan;
 pub(crate) use self::layout::Layout;
 pub(crate) use self::origin::{from_origin, is_sliced, origin};
 pub(crate) use self::physical::{
