@@ -35,7 +35,7 @@ fn graph() -> (Graph, [MemoryTable<Row>; 2]) {
     tumbled
         .map(|r| (r.key, r.window.start.0, r.value))
         .boxed()
-        .union(slid.map(|r| (r.key, r.window.start.0, r.value)).boxed())
+        .union(slid.map(|r| (r.key, r.window.start.0, r.value)).as_inserts().boxed())
         .union(sessions.map(|r| (r.key, r.window.start.0, r.value)).boxed())
         .sink(sink);
     (graph, [table, running])
