@@ -30,6 +30,14 @@ pub enum OperatorError {
     /// State was put under a key group that there is not: a defect of the operator.
     #[error("there is no key group {0}: take `SnapshotWriter::key_groups().of` the hash of the key")]
     NoSuchGroup(u16),
+    /// A state by name is declared in a way that cannot work, or does not fit the checkpoint.
+    #[error("state `{name}`: {problem}")]
+    State {
+        /// The name of the state.
+        name: String,
+        /// What is wrong, and what to do.
+        problem: &'static str,
+    },
     /// State that exceeds the memory it may use cannot be kept elsewhere.
     #[error(transparent)]
     Spill(#[from] crate::spill::SpillError),

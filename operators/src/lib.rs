@@ -24,6 +24,7 @@ mod journal;
 pub mod keeping;
 mod key;
 mod key_groups;
+pub mod named;
 mod operator;
 mod row_kind;
 pub mod schema;

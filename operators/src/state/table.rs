@@ -12,45 +12,45 @@ use crate::{KeyGroup, hash_key};
 
 /// What is kept for a key. As small as its parts: `(u64, u64)` with an untracked mark is 16 bytes.
 #[derive(Clone, Debug)]
-pub(super) struct Entry<K, Acc, M> {
-    pub(super) key: K,
-    pub(super) acc: Acc,
-    pub(super) mark: M,
+pub(crate) struct Entry<K, Acc, M> {
+    pub(crate) key: K,
+    pub(crate) acc: Acc,
+    pub(crate) mark: M,
 }
 
 /// Accumulators by key. Hashes are not kept; [`hash_key`] makes them again when the table grows.
 #[derive(Clone, Debug)]
-pub(super) struct Table<K, Acc, M> {
+pub(crate) struct Table<K, Acc, M> {
     entries: HashTable<Entry<K, Acc, M>>,
 }
 
 /// Tables below this capacity are not worth giving back.
-pub(super) const SMALL: usize = 1024;
+pub(crate) const SMALL: usize = 1024;
 
 impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Table { entries: HashTable::new() }
     }
 
     /// Makes room for that many entries in all.
-    pub(super) fn reserve(&mut self, entries: usize) {
+    pub(crate) fn reserve(&mut self, entries: usize) {
         self.entries.reserve(entries.saturating_sub(self.entries.len()), rehash);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// How to have entries fetched, if the table is large.
     #[inline]
-    pub(super) fn reach(&self) -> Option<Reach> {
+    pub(crate) fn reach(&self) -> Option<Reach> {
         Reach::of(&self.entries)
     }
 
     /// The entry of a key: with an accumulator that `first` makes if the key is new, otherwise passed to `add`. The
     /// key is copied only if it is new, and the copy owns its bytes.
     #[inline]
-    pub(super) fn upsert<Q>(
+    pub(crate) fn upsert<Q>(
         &mut self,
         hash: u64,
         key: &Q,
@@ -75,7 +75,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
 
     /// As [`upsert`](Self::upsert), and marks the entry; says whether it was not marked before.
     #[inline(always)]
-    pub(super) fn bump<Q>(
+    pub(crate) fn bump<Q>(
         &mut self,
         hash: u64,
         key: &Q,
@@ -97,7 +97,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     /// Adds an entry for a key that has none, and marks it; says whether it was not marked before. Out of line, so that
     /// the loop over records that find theirs has nothing else in it.
     #[inline(never)]
-    pub(super) fn insert(&mut self, hash: u64, key: K, acc: Acc) -> bool
+    pub(crate) fn insert(&mut self, hash: u64, key: K, acc: Acc) -> bool
     where
         M: Mark,
     {
@@ -109,7 +109,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
 
     /// The entry of a key after an accumulator was put there, or merged with the one that was there already.
     #[inline]
-    pub(super) fn merge(
+    pub(crate) fn merge(
         &mut self,
         hash: u64,
         key: K,
@@ -127,7 +127,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     }
 
     /// Puts an accumulator in the place of any that was there, which is given back. The entry keeps its mark.
-    pub(super) fn set(&mut self, hash: u64, key: K, acc: Acc) -> Option<Acc> {
+    pub(crate) fn set(&mut self, hash: u64, key: K, acc: Acc) -> Option<Acc> {
         match self.entries.entry(hash, |entry| entry.key == key, rehash) {
             Slot::Occupied(slot) => Some(std::mem::replace(&mut slot.into_mut().acc, acc)),
             Slot::Vacant(slot) => {
@@ -138,13 +138,13 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     }
 
     /// Removes all entries of a key group, handing their accumulators over.
-    pub(super) fn drop_group(&mut self, group: KeyGroup, mut gone: impl FnMut(Acc)) {
+    pub(crate) fn drop_group(&mut self, group: KeyGroup, mut gone: impl FnMut(Acc)) {
         let of_group = |entry: &mut Entry<K, Acc, M>| group.contains(hash_key(&entry.key));
         self.entries.extract_if(of_group).for_each(|entry| gone(entry.acc));
     }
 
     #[inline(always)]
-    pub(super) fn find_mut<Q>(&mut self, hash: u64, key: &Q) -> Option<&mut Entry<K, Acc, M>>
+    pub(crate) fn find_mut<Q>(&mut self, hash: u64, key: &Q) -> Option<&mut Entry<K, Acc, M>>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -152,7 +152,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         self.entries.find_mut(hash, |entry| entry.key.borrow() == key)
     }
 
-    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<&Entry<K, Acc, M>>
+    pub(crate) fn find<Q>(&self, hash: u64, key: &Q) -> Option<&Entry<K, Acc, M>>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -161,32 +161,32 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     }
 
     /// All entries whose key has that hash: nearly always one.
-    pub(super) fn of_hash(&self, hash: u64) -> impl Iterator<Item = &Entry<K, Acc, M>> {
+    pub(crate) fn of_hash(&self, hash: u64) -> impl Iterator<Item = &Entry<K, Acc, M>> {
         self.entries.iter_hash(hash).filter(move |entry| hash_key(&entry.key) == hash)
     }
 
     /// All entries whose key has that hash, and by chance a few others: for those who can tell them from a mark, which
     /// is cheaper than hashing the key again.
-    pub(super) fn near_hash_mut(&mut self, hash: u64) -> impl Iterator<Item = &mut Entry<K, Acc, M>> {
+    pub(crate) fn near_hash_mut(&mut self, hash: u64) -> impl Iterator<Item = &mut Entry<K, Acc, M>> {
         self.entries.iter_hash_mut(hash)
     }
 
     /// All entries whose key has that hash: nearly always one.
-    pub(super) fn of_hash_mut(&mut self, hash: u64) -> impl Iterator<Item = &mut Entry<K, Acc, M>> {
+    pub(crate) fn of_hash_mut(&mut self, hash: u64) -> impl Iterator<Item = &mut Entry<K, Acc, M>> {
         self.entries.iter_hash_mut(hash).filter(move |entry| hash_key(&entry.key) == hash)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<K, Acc, M>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry<K, Acc, M>> {
         self.entries.iter()
     }
 
-    pub(super) fn each_mut(&mut self, mut each: impl FnMut(&mut Acc)) {
+    pub(crate) fn each_mut(&mut self, mut each: impl FnMut(&mut Acc)) {
         self.entries.iter_mut().for_each(|entry| each(&mut entry.acc));
     }
 
     /// One entry of that hash that `is_it`, to be changed or taken out.
     #[inline]
-    pub(super) fn slot(
+    pub(crate) fn slot(
         &mut self,
         hash: u64,
         is_it: impl FnMut(&Entry<K, Acc, M>) -> bool,
@@ -194,14 +194,33 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         self.entries.find_entry(hash, is_it).ok()
     }
 
+    /// Returns the place of a key: its entry, or where that goes.
+    #[inline]
+    pub(crate) fn entry(&mut self, hash: u64, key: &K) -> Slot<'_, Entry<K, Acc, M>> {
+        self.entries.entry(hash, |entry| entry.key == *key, rehash)
+    }
+
+    /// Returns the entry at a place, if it is taken; places are numbered below [`buckets`](Self::buckets). An entry keeps
+    /// its place until the table grows or shrinks.
+    pub(crate) fn bucket(&mut self, bucket: usize) -> Option<OccupiedEntry<'_, Entry<K, Acc, M>>> {
+        self.entries.get_bucket_entry(bucket).ok()
+    }
+
+    /// Gives memory back if the table is much larger than needed; entries then change their places.
+    pub(crate) fn shrink(&mut self) {
+        if self.entries.capacity() > SMALL && self.entries.capacity() / 8 > self.entries.len() {
+            self.entries.shrink_to(2 * self.entries.len(), rehash);
+        }
+    }
+
     /// How many entries there are places for, taken or not: what it costs to go through them.
-    pub(super) fn buckets(&self) -> usize {
+    pub(crate) fn buckets(&self) -> usize {
         self.entries.num_buckets()
     }
 
     /// Goes through all entries and removes those that `is_done`.
     #[inline]
-    pub(super) fn extract_if(
+    pub(crate) fn extract_if(
         &mut self,
         is_done: impl FnMut(&mut Entry<K, Acc, M>) -> bool,
     ) -> impl Iterator<Item = Entry<K, Acc, M>> {
@@ -209,7 +228,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     }
 
     /// Removes one entry of that hash that `is_done`.
-    pub(super) fn remove(
+    pub(crate) fn remove(
         &mut self,
         hash: u64,
         is_done: impl FnMut(&Entry<K, Acc, M>) -> bool,
@@ -220,7 +239,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
 
     /// Empties the table. The memory is kept for as many entries as there were, not for the
     /// most there ever were: emptying costs as much as there is memory.
-    pub(super) fn drain(&mut self, mut emit: impl FnMut(K, Acc)) {
+    pub(crate) fn drain(&mut self, mut emit: impl FnMut(K, Acc)) {
         let used = self.entries.len();
         for Entry { key, acc, .. } in self.entries.drain() {
             emit(key, acc);
@@ -230,7 +249,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
 
     /// Drops all entries, and what removed ones leave behind, which emptying a table without entries would not. The memory
     /// is kept for about so many.
-    pub(super) fn clear(&mut self, expected: usize) {
+    pub(crate) fn clear(&mut self, expected: usize) {
         drop(self.entries.drain());
         self.fit(expected);
     }
@@ -244,7 +263,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
 }
 
 /// Gives the memory of an emptied list away if it is much more than what was used this time.
-pub(super) fn relieve<T>(list: &mut Vec<T>, used: usize) {
+pub(crate) fn relieve<T>(list: &mut Vec<T>, used: usize) {
     if list.capacity() > SMALL && list.capacity() / 8 > used {
         *list = Vec::new();
     }

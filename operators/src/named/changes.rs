@@ -1,0 +1,54 @@
+//! Where the entries are that have changed since the last snapshot.
+
+use crate::state::relieve;
+
+/// Items are told apart by equality; one whose entry has gone in the meantime may stay until there are many.
+#[derive(Debug)]
+pub(super) struct Changes<T>(Vec<T>);
+
+/// A list below this length is not worth tidying.
+const SMALL: usize = 1024;
+
+impl<T: Ord> Changes<T> {
+    pub(super) fn new() -> Self {
+        Changes(Vec::new())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, item: T) {
+        self.0.push(item);
+    }
+
+    /// Whether most items are of entries that have gone, since there are only so many `entries`.
+    #[inline]
+    pub(super) fn is_full(&self, entries: usize) -> bool {
+        self.0.len() > 2 * entries + SMALL
+    }
+
+    /// Drops duplicates and items without a changed entry. At least half of a full list goes, so that a push pays for a
+    /// constant number of look-ups.
+    #[cold]
+    pub(super) fn tidy(&mut self, has_changed: impl FnMut(&T) -> bool) {
+        self.0.sort_unstable();
+        self.0.dedup();
+        self.0.retain(has_changed);
+        let used = self.0.len();
+        relieve(&mut self.0, used);
+    }
+
+    /// Takes the items out; [`recycle`](Self::recycle) gives the memory back.
+    pub(super) fn take(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.0)
+    }
+
+    pub(super) fn recycle(&mut self, mut list: Vec<T>) {
+        let used = list.len();
+        list.clear();
+        relieve(&mut list, used);
+        self.0 = list;
+    }
+}

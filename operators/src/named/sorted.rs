@@ -1,0 +1,289 @@
+//! A sorted map that is small when it has few entries, and fast where keys mostly come in order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::{Bound, RangeBounds};
+
+use either::Either;
+
+/// How far from either end of a run a key may be put before the run becomes a tree.
+const NEAR: usize = 32;
+
+/// Runs below this capacity are not worth giving back.
+const SMALL: usize = 64;
+
+/// Keys with what is kept for them, in order: a run in one piece of memory as long as keys are put near its ends, which
+/// event times and sequence numbers are; otherwise a tree.
+#[derive(Debug)]
+pub(super) enum Sorted<U, T> {
+    /// In order of the keys.
+    Run(VecDeque<(U, T)>),
+    Tree(BTreeMap<U, T>),
+}
+
+impl<U: Ord + Clone, T> Sorted<U, T> {
+    pub(super) fn new() -> Self {
+        Sorted::Run(VecDeque::new())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Sorted::Run(run) => run.len(),
+            Sorted::Tree(tree) => tree.len(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn get(&self, key: &U) -> Option<&T> {
+        match self {
+            Sorted::Run(run) => run.get(position(run, key).ok()?).map(|(_, value)| value),
+            Sorted::Tree(tree) => tree.get(key),
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, key: &U) -> Option<&mut T> {
+        match self {
+            Sorted::Run(run) => {
+                let at = position(run, key).ok()?;
+                run.get_mut(at).map(|(_, value)| value)
+            }
+            Sorted::Tree(tree) => tree.get_mut(key),
+        }
+    }
+
+    /// The greatest key.
+    pub(super) fn last(&self) -> Option<&U> {
+        match self {
+            Sorted::Run(run) => run.back().map(|(key, _)| key),
+            Sorted::Tree(tree) => tree.last_key_value().map(|(key, _)| key),
+        }
+    }
+
+    /// Adds an entry whose key is not there.
+    pub(super) fn insert(&mut self, key: U, value: T) {
+        match self {
+            Sorted::Run(run) => {
+                let (Ok(at) | Err(at)) = position(run, &key);
+                if at.min(run.len() - at) <= NEAR {
+                    if run.capacity() == 0 {
+                        // Most keys of a state have one entry: not the four that a deque begins with.
+                        run.reserve_exact(1);
+                    }
+                    run.insert(at, (key, value));
+                } else {
+                    let mut tree: BTreeMap<U, T> = std::mem::take(run).into_iter().collect();
+                    tree.insert(key, value);
+                    *self = Sorted::Tree(tree);
+                }
+            }
+            Sorted::Tree(tree) => drop(tree.insert(key, value)),
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &U) -> Option<(U, T)> {
+        let removed = match self {
+            Sorted::Run(run) => run.remove(position(run, key).ok()?),
+            Sorted::Tree(tree) => tree.remove_entry(key),
+        };
+        self.fit();
+        removed
+    }
+
+    pub(super) fn range(
+        &self,
+        range: impl RangeBounds<U>,
+    ) -> impl DoubleEndedIterator<Item = (&U, &T)> + Clone {
+        match self {
+            Sorted::Run(run) => {
+                let (from, to) = places(run, &range);
+                Either::Left(run.range(from..to).map(|(key, value)| (key, value)))
+            }
+            // `BTreeMap::range` panics where the bounds are in the wrong order.
+            Sorted::Tree(tree) => {
+                let part = (!is_empty(&range)).then(|| tree.range(range));
+                Either::Right(part.into_iter().flatten())
+            }
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (&U, &T)> + Clone {
+        self.range(..)
+    }
+
+    /// Removes the entries of a range that `keep`, which is asked in order, does not want. They are passed to `gone`: in
+    /// order if no entry of the range stays.
+    pub(super) fn retain_range(
+        &mut self,
+        range: impl RangeBounds<U>,
+        mut keep: impl FnMut(&U, &mut T) -> bool,
+        mut gone: impl FnMut(U, T),
+    ) {
+        match self {
+            Sorted::Run(run) => {
+                let (from, to) = places(run, &range);
+                let mut kept = from;
+                for at in from..to {
+                    let Some((key, value)) = run.get_mut(at) else { break };
+                    if keep(key, value) {
+                        if kept < at {
+                            run.swap(kept, at);
+                        }
+                        kept += 1;
+                    }
+                }
+                run.drain(kept..to).for_each(|(key, value)| gone(key, value));
+            }
+            Sorted::Tree(_) if is_empty(&range) => return,
+            Sorted::Tree(tree) => {
+                let unwanted =
+                    tree.range_mut(range).filter_map(|(key, value)| (!keep(key, value)).then(|| key.clone()));
+                for key in unwanted.collect::<Vec<U>>() {
+                    if let Some((key, value)) = tree.remove_entry(&key) {
+                        gone(key, value);
+                    }
+                }
+            }
+        }
+        self.fit();
+    }
+
+    /// Gives memory back.
+    fn fit(&mut self) {
+        match self {
+            Sorted::Run(run) if run.capacity() > SMALL && run.capacity() / 8 > run.len() => {
+                run.shrink_to(2 * run.len());
+            }
+            Sorted::Tree(tree) if tree.is_empty() => *self = Sorted::new(),
+            _ => {}
+        }
+    }
+}
+
+fn position<U: Ord, T>(run: &VecDeque<(U, T)>, key: &U) -> Result<usize, usize> {
+    match run.back() {
+        Some((last, _)) if last < key => Err(run.len()),
+        _ => run.binary_search_by(|(other, _)| other.cmp(key)),
+    }
+}
+
+/// From where to where the entries of a range are.
+fn places<U: Ord, T>(run: &VecDeque<(U, T)>, range: &impl RangeBounds<U>) -> (usize, usize) {
+    let from = match range.start_bound() {
+        Bound::Unbounded => 0,
+        Bound::Included(start) => run.partition_point(|(key, _)| key < start),
+        Bound::Excluded(start) => run.partition_point(|(key, _)| key <= start),
+    };
+    let to = match range.end_bound() {
+        Bound::Unbounded => run.len(),
+        Bound::Included(end) => run.partition_point(|(key, _)| key <= end),
+        Bound::Excluded(end) => run.partition_point(|(key, _)| key < end),
+    };
+    (from, to.max(from))
+}
+
+/// Whether no key can be in a range.
+fn is_empty<U: Ord>(range: &impl RangeBounds<U>) -> bool {
+    match (range.start_bound(), range.end_bound()) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(start), Bound::Included(end)) => start > end,
+        (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) => {
+            start >= end
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bound() -> impl Strategy<Value = Bound<u16>> {
+        prop_oneof![
+            Just(Bound::Unbounded),
+            (0..300u16).prop_map(Bound::Included),
+            (0..300u16).prop_map(Bound::Excluded)
+        ]
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u16),
+        Append(u16),
+        Remove(u16),
+        Retain(Bound<u16>, Bound<u16>, u16),
+        Range(Bound<u16>, Bound<u16>),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            8 => (0..300u16).prop_map(Step::Insert),
+            8 => (1..3u16).prop_map(Step::Append),
+            4 => (0..300u16).prop_map(Step::Remove),
+            1 => (bound(), bound(), 1..4u16).prop_map(|(from, to, modulo)| Step::Retain(from, to, modulo)),
+            3 => (bound(), bound()).prop_map(|(from, to)| Step::Range(from, to)),
+        ];
+        proptest::collection::vec(step, 1..400)
+    }
+
+    proptest! {
+        #[test]
+        fn sorted_agrees_with_btree_map(steps in steps()) {
+            let (mut sorted, mut map) = (Sorted::new(), BTreeMap::new());
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Insert(key) => {
+                        prop_assert_eq!(sorted.get(&key), map.get(&key));
+                        if map.insert(key, number).is_none() {
+                            sorted.insert(key, number);
+                        } else {
+                            *sorted.get_mut(&key).unwrap() = number;
+                        }
+                    }
+                    Step::Append(by) => {
+                        let key = sorted.last().copied().unwrap_or_default() + by;
+                        prop_assert_eq!(sorted.last(), map.keys().next_back());
+                        map.insert(key, number);
+                        sorted.insert(key, number);
+                    }
+                    Step::Remove(key) => prop_assert_eq!(sorted.remove(&key), map.remove_entry(&key)),
+                    Step::Retain(from, to, modulo) => {
+                        let mut gone = vec![];
+                        sorted.retain_range((from, to), |key, _| key % modulo != 0, |key, value| gone.push((key, value)));
+                        let expected: Vec<_> = map
+                            .iter()
+                            .filter(|(key, _)| (from, to).contains(*key) && *key % modulo == 0)
+                            .map(|(key, value)| (*key, *value))
+                            .collect();
+                        if modulo > 1 {
+                            gone.sort_unstable();
+                        }
+                        prop_assert_eq!(&gone, &expected);
+                        map.retain(|key, _| !gone.iter().any(|(other, _)| other == key));
+                    }
+                    Step::Range(from, to) => {
+                        let expected: Vec<_> = map.iter().filter(|(key, _)| (from, to).contains(*key)).collect();
+                        prop_assert_eq!(sorted.range((from, to)).collect::<Vec<_>>(), expected);
+                    }
+                }
+                prop_assert!(sorted.iter().eq(map.iter()) && sorted.iter().rev().eq(map.iter().rev()));
+                prop_assert_eq!(sorted.len(), map.len());
+            }
+        }
+    }
+
+    #[test]
+    fn keys_near_the_ends_stay_in_one_run() {
+        let mut sorted = Sorted::new();
+        (0..10_000u64).for_each(|key| sorted.insert(key * 2, ()));
+        sorted.insert(1, ());
+        sorted.insert(19_997, ());
+        assert!(matches!(sorted, Sorted::Run(_)));
+        sorted.insert(9_999, ());
+        assert!(matches!(sorted, Sorted::Tree(_)));
+        sorted.retain_range(.., |_, ()| false, |_, ()| ());
+        assert!(matches!(sorted, Sorted::Run(_)));
+    }
+}
