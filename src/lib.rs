@@ -287,7 +287,10 @@ pub mod prelude {
     };
 }
 
-/// The examples of README, compiled and run.
+/// The programs of README and of docs/, compiled and run.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/event-time.md")]
+#[doc = include_str!("../docs/running.md")]
+#[doc = include_str!("../docs/modes.md")]
+struct Documents;
