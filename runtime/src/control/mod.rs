@@ -3,6 +3,7 @@
 //! The driver writes the [`Schedule`], and workers read it. Workers write [`Reports`] and [`Sources`], and the driver reads
 //! them. [`Control`] puts them together: its own methods are those that write in one part and wake another.
 
+mod closing;
 mod counters;
 mod reports;
 mod schedule;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::spill::StateMemory;
 use tidemill_operators::turn;
-use tidemill_operators::{Cancellation, Clock, Epoch, Mode, ProcessingTime, Waker};
+use tidemill_operators::{Cancellation, Clock, Epoch, Mode, ProcessingTime};
 
 pub(crate) use self::counters::{Counters, NodeMetrics};
 use self::reports::Reports;
@@ -272,35 +273,5 @@ impl Control {
         if self.sources.buffered(worker, rows) {
             self.wakers.wake_sources();
         }
-    }
-
-    // ---- what operators with state ask for by a shorter name ----
-
-    pub(crate) fn epochs(&self) -> u64 {
-        self.reports.epochs()
-    }
-
-    pub(crate) fn begins_run(&self, epoch: Epoch) -> bool {
-        self.schedule.begins_run(epoch)
-    }
-
-    pub(crate) fn add_assigner(&self, domain: usize, worker: usize, waker: Waker) {
-        self.wakers.add_assigner(domain, worker, waker);
-    }
-
-    pub(crate) fn wake_assigners(&self, domain: usize, but: usize) {
-        self.wakers.wake_assigners(domain, but);
-    }
-
-    pub(crate) fn add_timed(&self, waker: Waker) {
-        self.wakers.add_timed(waker);
-    }
-
-    pub(crate) fn is_stepped(&self) -> bool {
-        self.reports.timers.is_stepped()
-    }
-
-    pub(crate) fn note_timer(&self, at: ProcessingTime) {
-        self.reports.timers.note(at);
     }
 }

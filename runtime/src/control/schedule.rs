@@ -70,11 +70,6 @@ impl Schedule {
         lock(&self.plans).get(&epoch).cloned()
     }
 
-    /// Micro-batch: returns whether an epoch is the first that a run has planned itself, instead of replaying it.
-    pub(crate) fn begins_run(&self, epoch: Epoch) -> bool {
-        self.plan(epoch).is_some_and(|plan| plan.begins_run)
-    }
-
     /// Micro-batch: returns whether the clock of the last planned epoch has reached a time.
     pub(super) fn has_planned(&self, time: ProcessingTime) -> bool {
         lock(&self.plans).last_key_value().is_some_and(|(_, plan)| plan.now >= time)

@@ -23,7 +23,7 @@ use super::route::{Inflow, Inlet};
 use super::source::SourceStatus;
 use super::stateless::Edge;
 use super::ticket::Ticket;
-use crate::ledger::{DomainId, Marks, joined};
+use crate::ledger::{DomainId, EpochEnds, Marks, joined};
 
 /// A flush of so few rows, which hands over no more than that, is taken for one that costs nothing, and the clock is not
 /// read for it.
@@ -53,7 +53,7 @@ pub(crate) fn aligned<'scope>(
     name: &str,
     inputs: Vec<AlignedInput<'scope>>,
     hosted: Hosted,
-    role: Role,
+    (role, ends): (Role, Arc<dyn EpochEnds>),
     sources: Vec<Rc<SourceStatus>>,
     sinks: HostedSinks,
 ) -> Vec<(usize, Edge<'scope>)> {
@@ -69,14 +69,16 @@ pub(crate) fn aligned<'scope>(
         Role::Joins(domain) => (None, Some(domain)),
     };
     if let Some(domain) = assigner.as_ref().map(|assigner| assigner.domain).or(joins) {
-        hosted.control.add_assigner(domain, hosted.worker(), waker(scope, &address));
+        hosted.control.wakers.add_assigner(domain, hosted.worker(), waker(scope, &address));
     }
-    if hosted.control.is_stepped() {
-        hosted.control.add_timed(waker(scope, &address));
+    ends.register(hosted.worker(), waker(scope, &address));
+    if hosted.control.reports.timers.is_stepped() {
+        hosted.control.wakers.add_timed(waker(scope, &address));
     }
     builder.build_reschedule(move |capabilities| {
         Output::set_capabilities(&mut outputs, capabilities);
-        let mut running = AlignedOperator::new(hosted, (assigner, joins), sources, domains, outputs, alarm);
+        let mut running =
+            AlignedOperator::new((hosted, ends), (assigner, joins), sources, domains, outputs, alarm);
         move |frontiers| {
             running.begin();
             enter(running.hosted.node);
@@ -102,6 +104,8 @@ type Arrived = (usize, Batch, Option<Arc<Ticket>>);
 /// An operator with its epoch and watermark.
 struct AlignedOperator {
     hosted: Hosted,
+    /// Answers how epochs end, perhaps later.
+    ends: Arc<dyn EpochEnds>,
     assigner: Option<Assigner>,
     /// The sources that reach this operator without leaving the worker.
     sources: Vec<Rc<SourceStatus>>,
@@ -122,9 +126,9 @@ struct AlignedOperator {
     /// How many rows, as far as that is known.
     rows: usize,
     /// The epoch that it has reported to the other workers.
-    told: Option<Epoch>,
-    /// Whether it has told them all that it will ever tell.
-    last_word: bool,
+    reported: Option<Epoch>,
+    /// Whether it has reported that it will observe no more.
+    reported_end: bool,
     /// Continuous: when to flush.
     gather: Gather,
     begun: bool,
@@ -133,7 +137,7 @@ struct AlignedOperator {
 
 impl AlignedOperator {
     fn new(
-        hosted: Hosted,
+        (hosted, ends): (Hosted, Arc<dyn EpochEnds>),
         (assigner, joins): (Option<Assigner>, Option<DomainId>),
         sources: Vec<Rc<SourceStatus>>,
         domains: Vec<Option<DomainId>>,
@@ -154,6 +158,7 @@ impl AlignedOperator {
         let buffer = EpochBuffer::new(&hosted.control, hosted.worker());
         AlignedOperator {
             hosted,
+            ends,
             assigner,
             sources,
             domains,
@@ -166,8 +171,8 @@ impl AlignedOperator {
             wake_at: None,
             taken: false,
             rows: 0,
-            told: None,
-            last_word: false,
+            reported: None,
+            reported_end: false,
             gather,
             begun: false,
             finished: false,
@@ -272,7 +277,7 @@ impl AlignedOperator {
             if self.continuous() {
                 let now = self.hosted.control.clock.now();
                 self.alarm.after(now, at.since(now));
-                self.hosted.control.note_timer(at);
+                self.hosted.control.reports.timers.note(at);
             } else {
                 self.hosted.control.request_epoch_at(at);
             }
@@ -295,19 +300,17 @@ impl AlignedOperator {
             if self.continuous() {
                 self.move_watermark(frontiers);
             }
-            self.stand_in(self.epoch);
-            if !self.is_complete(frontiers) || self.hosted.control.has_ended() {
+            self.report_epoch(self.epoch);
+            if !self.has_come(frontiers) || self.hosted.control.has_ended() {
                 break;
             }
-            if everything_came && !self.last_word_everywhere() {
-                break;
-            }
-            self.end_epoch(everything_came);
+            let Some(end) = self.try_close(everything_came) else { break };
+            self.end_epoch(end);
         }
         // An epoch that has come to its end here may still have to wait for the other workers.
-        let over = self.epoch.0 >= self.hosted.control.epochs() || self.hosted.control.has_ended();
+        let over = self.epoch.0 >= self.hosted.control.reports.epochs() || self.hosted.control.has_ended();
         if everything_came && over {
-            self.stand_in(Epoch(u64::MAX));
+            self.report_epoch(Epoch(u64::MAX));
             self.finished = true;
             return self.close();
         }
@@ -350,48 +353,59 @@ impl AlignedOperator {
         self.gather.goes_on(has_backlog, || self.hosted.control.clock.now())
     }
 
-    /// Whether all records of the epoch have come; where watermarks are assigned, on the other workers too: what has
-    /// come there may have been put by, and not yet have shown its times.
-    fn is_complete(&self, frontiers: &Frontiers) -> bool {
-        let ledger = &self.hosted.control.ledger;
-        self.has_come(frontiers)
-            && self.assigner.as_ref().is_none_or(|a| ledger.all_stand_in(a.domain, self.epoch))
-    }
-
     /// Whether all records of the epoch have come to this worker.
     fn has_come(&self, frontiers: &Frontiers) -> bool {
         let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();
         match least {
             Some(least) => least > self.epoch.0,
-            None => self.epoch.0 < self.hosted.control.epochs(),
+            None => self.epoch.0 < self.hosted.control.reports.epochs(),
         }
     }
 
-    /// Continuous: whether all workers have said what their records justify, now that no more will come. Before that the
-    /// last epoch has no last watermark.
-    fn last_word_everywhere(&mut self) -> bool {
-        let control = &self.hosted.control;
-        let (Some(assigner), Mode::Continuous) = (&self.assigner, control.mode) else { return true };
-        if self.epoch.next().0 < control.epochs() {
-            return true;
+    /// Returns the watermark at the end of the epoch, all of whose records have come to this worker; `None` until it is
+    /// known. Where watermarks are assigned it depends on the other workers: they may have buffered records of the epoch,
+    /// which have not shown their times yet.
+    fn try_close(&mut self, everything_came: bool) -> Option<EventTime> {
+        let (worker, epoch, own) = (self.hosted.worker(), self.epoch, self.watermark);
+        if let Some(assigner) = &self.assigner {
+            let domain = assigner.domain;
+            let is_last = everything_came && epoch.next().0 >= self.hosted.control.reports.epochs();
+            if is_last && self.continuous() && !std::mem::replace(&mut self.reported_end, true) {
+                self.ends.observed_all(domain, worker);
+            }
+            return self.ends.try_close(domain, worker, epoch, own);
         }
-        if !std::mem::replace(&mut self.last_word, true) {
-            control.ledger.last_word(assigner.domain, self.hosted.worker());
-            control.wake_assigners(assigner.domain, self.hosted.worker());
+        let mut domains = self.domains.iter().flatten().copied();
+        match (self.hosted.control.mode, self.joins) {
+            (Mode::MicroBatch, Some(domain)) => self.ends.try_close(domain, worker, epoch, own),
+            (Mode::MicroBatch, None) => {
+                let end = |domain| self.ends.try_close(domain, worker, epoch, own);
+                let least = domains.try_fold(None, |least: Option<EventTime>, domain| {
+                    let end = end(domain)?;
+                    Some(Some(least.map_or(end, |least| least.min(end))))
+                })?;
+                // Without event time there is nothing to apply.
+                Some(least.unwrap_or(own))
+            }
+            (Mode::Continuous, joins) => {
+                let inputs = domains.map(|domain| self.ends.ended(domain, epoch));
+                let inputs = inputs.collect::<Option<Vec<_>>>()?;
+                match joins {
+                    Some(_) => Some(joined(inputs.iter().copied())),
+                    None => Some(inputs.iter().map(|(watermark, _)| *watermark).min().unwrap_or(own)),
+                }
+            }
         }
-        control.ledger.all_last_words(assigner.domain)
     }
 
     /// Reports this worker's epoch to the other workers, if they wait for it.
-    fn stand_in(&mut self, epoch: Epoch) {
-        if self.told == Some(epoch) {
+    fn report_epoch(&mut self, epoch: Epoch) {
+        if self.reported == Some(epoch) {
             return;
         }
-        self.told = Some(epoch);
+        self.reported = Some(epoch);
         if let Some(assigner) = &self.assigner {
-            let (control, worker) = (&self.hosted.control, self.hosted.worker());
-            control.ledger.stand(assigner.domain, worker, epoch);
-            control.wake_assigners(assigner.domain, worker);
+            self.ends.enter(assigner.domain, self.hosted.worker(), epoch);
         }
     }
 
@@ -428,7 +442,8 @@ impl AlignedOperator {
                     let is_idle = self.joins.is_some() && self.buffer.is_empty() && ledger.is_idle(domain);
                     Some((least, is_idle))
                 }
-                false => Some(ledger.end_of_interval(domain, self.epoch)),
+                // Until it is known how the epoch ended there, the watermark stays.
+                false => self.ends.ended(domain, self.epoch).or(Some((self.watermark, false))),
             }
         };
         let inputs = self.domains.iter().zip(frontiers).filter_map(of_input);
@@ -447,42 +462,13 @@ impl AlignedOperator {
         }
     }
 
-    /// Ends the epoch with its own watermark and steps into the next.
-    fn end_epoch(&mut self, everything_came: bool) {
+    /// Ends the epoch with its last watermark and steps into the next.
+    fn end_epoch(&mut self, end: EventTime) {
         if !self.taken && !self.continuous() {
             self.read_clock();
         }
-        let ledger = &self.hosted.control.ledger;
         let epoch = self.epoch;
-        let end = match (&self.assigner, self.hosted.control.mode) {
-            (Some(assigner), Mode::MicroBatch) => Some(self.end_of_batch(assigner.domain)),
-            (Some(assigner), Mode::Continuous) => {
-                let last = everything_came && epoch.next().0 >= self.hosted.control.epochs();
-                Some(match last {
-                    // All workers have entered the last epoch, and their sources have ended: so has time.
-                    true if ledger.has_ended(assigner.domain) => EventTime::MAX,
-                    // Now that all have observed everything: another worker may have done so after the last look.
-                    true => assigner.last(),
-                    false => self.watermark,
-                })
-            }
-            (None, Mode::MicroBatch) => {
-                let domains = self.domains.iter().flatten().copied();
-                let domains = domains.filter(|_| self.joins.is_none()).chain(self.joins);
-                domains.map(|domain| self.end_of_batch(domain)).min()
-            }
-            (None, Mode::Continuous) => {
-                let inputs =
-                    self.domains.iter().flatten().map(|domain| ledger.end_of_interval(*domain, epoch));
-                match self.joins {
-                    Some(_) => Some(joined(inputs)),
-                    None => inputs.map(|(watermark, _)| watermark).min(),
-                }
-            }
-        };
-        if let Some(end) = end {
-            self.apply(end);
-        }
+        self.apply(end);
         self.hosted.call(|operator, context| operator.flush(context));
         self.hosted.call(|operator, context| operator.epoch_end(context));
         self.send();
@@ -504,15 +490,6 @@ impl AlignedOperator {
         for arrived in self.buffer.take(self.epoch) {
             self.work(arrived);
         }
-    }
-
-    /// Micro-batch: the watermark at the end of the epoch that the operator is in.
-    fn end_of_batch(&self, domain: DomainId) -> EventTime {
-        let control = &self.hosted.control;
-        control
-            .ledger
-            .end_of_batch(domain, self.epoch, control.now(self.epoch), control.begins_run(self.epoch))
-            .0
     }
 
     /// Notes with which watermark the worker leaves the epoch (continuous); asks for an epoch when time will have changed

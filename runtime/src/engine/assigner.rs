@@ -180,7 +180,7 @@ impl Assigner {
         let advanced = self.control.ledger.advance(self.domain, observed);
         if advanced.fell_idle {
             for union in self.control.ledger.dependents(self.domain) {
-                self.control.wake_assigners(union, usize::MAX);
+                self.control.wakers.wake_assigners(union, usize::MAX);
             }
         }
         self.untold |= advanced.moved;
@@ -188,7 +188,7 @@ impl Assigner {
         if self.untold && self.is_shared {
             let since = now.since(self.told);
             if self.told.0 == i64::MIN || since >= NEWS {
-                self.control.wake_assigners(self.domain, self.worker);
+                self.control.wakers.wake_assigners(self.domain, self.worker);
                 self.told = now;
                 self.untold = false;
             } else {
@@ -198,11 +198,5 @@ impl Assigner {
         }
         self.known = advanced.watermark;
         (advanced.watermark, look_again)
-    }
-
-    /// Continuous: the last watermark of the run, when all workers have observed all that will come.
-    pub(crate) fn last(&self) -> EventTime {
-        let now = if self.has_clock { self.control.clock.now() } else { ProcessingTime(0) };
-        self.control.ledger.last(self.domain, now)
     }
 }

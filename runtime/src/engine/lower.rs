@@ -23,6 +23,7 @@ use super::stateless::{Edge, copies, stateless};
 use super::turns::Rounds;
 use crate::control::Control;
 use crate::error::{RunError, Site};
+use crate::ledger::EpochEnds;
 use crate::plan::{
     Aligned, Layout, Plan, PlannedSink, PlannedSource, Runs, Watermarks, stateful_operator_of,
 };
@@ -33,6 +34,7 @@ pub(super) fn lower<'scope>(
     scope: Scope<'scope, Time>,
     worker: usize,
     control: &Arc<Control>,
+    ends: &Arc<dyn EpochEnds>,
 ) -> Result<(), RunError> {
     let nodes = &plan.layout.nodes;
     let mut consumers: BTreeMap<(NodeId, usize), usize> = BTreeMap::new();
@@ -45,6 +47,7 @@ pub(super) fn lower<'scope>(
         scope,
         worker,
         control,
+        ends,
         consumers,
         edges: BTreeMap::new(),
         statuses: BTreeMap::new(),
@@ -61,6 +64,7 @@ struct Building<'a, 'scope> {
     scope: Scope<'scope, Time>,
     worker: usize,
     control: &'a Arc<Control>,
+    ends: &'a Arc<dyn EpochEnds>,
     /// How many inputs still want each output.
     consumers: BTreeMap<(NodeId, usize), usize>,
     edges: BTreeMap<(NodeId, usize), Edge<'scope>>,
@@ -179,7 +183,8 @@ impl<'scope> Building<'_, 'scope> {
         let input =
             AlignedInput { inflow: Inflow { edge: partials, router }, domain: self.layout.domain(node.id) };
         let sources = self.statuses_of(planned);
-        let merged = aligned(self.scope, &node.label(), vec![input], hosted, Role::Passes, sources, sinks);
+        let role = (Role::Passes, Arc::clone(self.ends));
+        let merged = aligned(self.scope, &node.label(), vec![input], hosted, role, sources, sinks);
         let results = merged.into_iter().filter(|(output, _)| *output == 0);
         self.keep(node.id, results.chain(late));
         Ok(())
@@ -192,7 +197,7 @@ impl<'scope> Building<'_, 'scope> {
         hosted: Hosted,
         sinks: HostedSinks,
     ) -> Vec<(usize, Edge<'scope>)> {
-        let role = self.role(node, &planned.watermarks);
+        let role = (self.role(node, &planned.watermarks), Arc::clone(self.ends));
         let sources = self.statuses_of(planned);
         let inflows = self.inflows(node).into_iter().zip(&planned.domains);
         let inputs = inflows.map(|(inflow, domain)| AlignedInput { inflow, domain: *domain }).collect();

@@ -6,6 +6,8 @@ mod epoch_buffer;
 mod gather;
 mod host;
 mod hosted_sink;
+#[cfg(test)]
+mod late_ends_tests;
 mod lower;
 mod output;
 mod parcel;

@@ -74,7 +74,7 @@ fn a_run_ends_with_the_watermark_that_the_last_word_of_any_worker_justifies() {
                 return;
             };
             observe(&control, at(70));
-            control.ledger.last_word(0, 1);
+            control.ledger.finish(0, 1);
             control.ledger.leave(0, 1, Epoch(0), at(70), crate::ledger::Marks::new());
         }),
     );

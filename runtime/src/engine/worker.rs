@@ -16,6 +16,7 @@ use super::lower::lower;
 use crate::control::Control;
 use crate::error::RunError;
 use crate::events::Report;
+use crate::ledger::EpochEnds;
 use crate::options::Idle;
 use crate::pinning::{self, Core};
 use crate::plan::Plan;
@@ -122,7 +123,8 @@ fn run(
     let mut worker = Worker::new(config(idle), allocator, Some(Instant::now()));
     let index = worker.index();
     guard(index, plan, control, || {
-        build(&mut worker, index, plan, control);
+        let ends: Arc<dyn EpochEnds> = Arc::<Control>::clone(control);
+        build(&mut worker, index, plan, control, &ends);
         // Not before: a thread that a source has started in `build` would have to stay here too.
         let core = control.peers.local_index(index).and_then(|local| cores.get(local));
         if let Some(Err(error)) = core.map(|core| pinning::stay_on(*core)) {
@@ -168,8 +170,8 @@ fn simulated_step(worker: &mut Worker, turn: &mut sim::WorkerTurn, control: &Con
     has_worked
 }
 
-fn build(worker: &mut Worker, index: usize, plan: &Plan, control: &Arc<Control>) {
-    let built = worker.dataflow::<Time, _, _>(|scope| lower(plan, scope, index, control));
+fn build(worker: &mut Worker, index: usize, plan: &Plan, control: &Arc<Control>, ends: &Arc<dyn EpochEnds>) {
+    let built = worker.dataflow::<Time, _, _>(|scope| lower(plan, scope, index, control, ends));
     if let Err(error) = built {
         control.fail(error);
     }
@@ -195,9 +197,19 @@ pub(crate) struct LocalWorker {
 
 impl LocalWorker {
     pub(crate) fn new(plan: &Arc<Plan>, control: &Arc<Control>) -> LocalWorker {
+        let ends: Arc<dyn EpochEnds> = Arc::<Control>::clone(control);
+        LocalWorker::with_ends(plan, control, &ends)
+    }
+
+    /// The same, with another one that answers how epochs end.
+    pub(super) fn with_ends(
+        plan: &Arc<Plan>,
+        control: &Arc<Control>,
+        ends: &Arc<dyn EpochEnds>,
+    ) -> LocalWorker {
         let allocator = Allocator::Thread(Thread::default());
         let mut worker = Worker::new(config(Idle::Park), allocator, Some(Instant::now()));
-        build(&mut worker, 0, plan, control);
+        build(&mut worker, 0, plan, control, ends);
         LocalWorker { worker, plan: Arc::clone(plan), control: Arc::clone(control) }
     }
 

@@ -36,9 +36,9 @@ pub(super) struct Domain {
     /// Continuous: the last watermark of the run.
     pub(super) last: Option<EventTime>,
     /// The epoch that each worker is in; it has dealt with all records of that epoch that have reached it.
-    pub(super) stands: Vec<Epoch>,
+    pub(super) entered: Vec<Epoch>,
     /// Continuous: which workers will observe no more.
-    pub(super) last_words: Vec<bool>,
+    pub(super) finished: Vec<bool>,
 }
 
 /// What rows justify, by partition and rank.
@@ -77,9 +77,14 @@ impl Domain {
             left: vec![BTreeMap::new(); workers],
             unseen_ranks: BTreeMap::new(),
             last: None,
-            stands: vec![Epoch(0); workers],
-            last_words: vec![false; workers],
+            entered: vec![Epoch(0); workers],
+            finished: vec![false; workers],
         }
+    }
+
+    /// Whether all workers are in that epoch or a later one.
+    pub(super) fn all_are_in(&self, epoch: Epoch) -> bool {
+        self.entered.iter().all(|entered| *entered >= epoch)
     }
 
     pub(super) fn partition(&mut self, origin: u32) -> &mut Partition {

@@ -20,6 +20,7 @@
 //! has passed the epoch is not enough: another instance may have received rows of it, and so released the frontier, but
 //! buffered them because it is still in the epoch before.
 
+mod closing;
 mod domain;
 mod ends;
 mod partition;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{Epoch, EventTime, ProcessingTime, turn};
 
+pub(crate) use self::closing::EpochEnds;
 pub(crate) use self::domain::Marks;
 use self::domain::{Domain, Left};
 use self::ends::Ends;
@@ -154,7 +156,7 @@ impl Ledger {
         for (domain, start) in self.domains.iter().zip(starts.iter().map(Some).chain(std::iter::repeat(None)))
         {
             let mut domain = lock(domain);
-            domain.stands.fill(first);
+            domain.entered.fill(first);
             let Some((watermark, marks)) = start.and_then(Option::as_ref) else { continue };
             domain.now = *watermark;
             for mark in marks {
@@ -262,11 +264,6 @@ impl Ledger {
         }
     }
 
-    /// Whether all partitions of the sources that feed a domain have ended.
-    pub(crate) fn has_ended(&self, domain: DomainId) -> bool {
-        self.domain(domain).is_some_and(|domain| self.have_ended(&domain.spec.sources, Ends::all))
-    }
-
     fn have_ended(&self, nodes: &[NodeId], has: impl Fn(&Ends) -> bool) -> bool {
         let sources = lock(&self.sources);
         !nodes.is_empty() && nodes.iter().all(|node| sources.get(node).is_some_and(&has))
@@ -291,23 +288,29 @@ impl Ledger {
         }
     }
 
-    /// Micro-batch: the watermark at the end of an epoch that is complete, and whether the stream is idle. Epochs are
-    /// asked for in order. `now` is the clock of the epoch; `begins_run`: it is the first that a run has planned itself.
+    /// Micro-batch: returns the watermark at the end of an epoch, and whether the stream is idle.
+    ///
+    /// `None` until all workers have entered the epoch: a frontier may have passed it before, but a record that a worker
+    /// has buffered for it has shown nothing yet. Epochs are asked for in order. `clock` is that of the epoch, and whether
+    /// the epoch is the first that a run has planned itself; called once for each epoch.
     pub(crate) fn end_of_batch(
         &self,
         domain: DomainId,
         epoch: Epoch,
-        now: ProcessingTime,
-        begins_run: bool,
-    ) -> (EventTime, bool) {
-        let members: Vec<_> =
-            self.members(domain).iter().map(|it| self.end_of_batch(*it, epoch, now, begins_run)).collect();
-        let Some(mut domain) = self.domain(domain) else { return (EventTime::MIN, false) };
+        clock: &dyn Fn() -> (ProcessingTime, bool),
+    ) -> Option<(EventTime, bool)> {
+        let members = self.members(domain).iter().map(|it| self.end_of_batch(*it, epoch, clock));
+        let members = members.collect::<Option<Vec<_>>>()?;
+        let Some(mut domain) = self.domain(domain) else { return Some((EventTime::MIN, false)) };
         if let Some(known) = domain.closed.get(&epoch) {
-            return *known;
+            return Some(*known);
         }
         if members.is_empty() {
+            if !domain.all_are_in(epoch) {
+                return None;
+            }
             let has_ended = self.have_ended(&domain.spec.sources, |ends| ends.all_by(epoch));
+            let (now, begins_run) = clock();
             domain.close(epoch, now, begins_run, has_ended);
         } else {
             domain.now = joined(members.iter().copied()).max(domain.now);
@@ -315,7 +318,7 @@ impl Ledger {
             let end = (domain.now, domain.is_idle);
             domain.closed.insert(epoch, end);
         }
-        (domain.now, domain.is_idle)
+        Some((domain.now, domain.is_idle))
     }
 
     /// Micro-batch: the instant at which partitions that stay silent will have changed the watermark.
@@ -382,18 +385,38 @@ impl Ledger {
         advanced
     }
 
-    /// Continuous: the last watermark of the run, once all workers have observed all that will come. The first to ask
-    /// decides.
-    pub(crate) fn last(&self, domain: DomainId, now: ProcessingTime) -> EventTime {
-        let Some(mut domain) = self.domain(domain) else { return EventTime::MIN };
-        if let Some(last) = domain.last {
-            return last;
+    /// Continuous: returns the watermark with which a worker leaves an epoch: its `own`, unless the epoch is the last.
+    ///
+    /// `None` until all workers have entered the epoch, and the last one until all have observed all that will come. The
+    /// first to ask then decides the last watermark: the end of time if the sources have ended.
+    pub(crate) fn leaves(
+        &self,
+        domain: DomainId,
+        worker: usize,
+        epoch: Epoch,
+        own: EventTime,
+        clock: &dyn Fn() -> ProcessingTime,
+    ) -> Option<EventTime> {
+        let Some(mut domain) = self.domain(domain) else { return Some(own) };
+        if !domain.all_are_in(epoch) {
+            return None;
         }
-        domain.partitions.values_mut().for_each(Partition::retire_all);
+        if !domain.finished.get(worker).is_some_and(|finished| *finished) {
+            return Some(own);
+        }
+        if !domain.finished.iter().all(|finished| *finished) {
+            return None;
+        }
         let has_ended = self.have_ended(&domain.spec.sources, Ends::all);
-        domain.advance(now, &|_| true, has_ended);
-        domain.last = Some(domain.now);
-        domain.now
+        if has_ended {
+            return Some(EventTime::MAX);
+        }
+        if domain.last.is_none() {
+            domain.partitions.values_mut().for_each(Partition::retire_all);
+            domain.advance(clock(), &|_| true, has_ended);
+            domain.last = Some(domain.now);
+        }
+        domain.last
     }
 
     /// Continuous: whether all partitions of a domain are idle now.
@@ -436,33 +459,22 @@ impl Ledger {
         shown
     }
 
-    /// A worker is in that epoch, and has dealt with everything that had been buffered for it.
-    pub(crate) fn stand(&self, domain: DomainId, worker: usize, epoch: Epoch) {
+    /// A worker is in that epoch, and has observed everything that had been buffered for it.
+    pub(crate) fn enter(&self, domain: DomainId, worker: usize, epoch: Epoch) {
         if let Some(mut domain) = self.domain(domain)
-            && let Some(stands) = domain.stands.get_mut(worker)
+            && let Some(entered) = domain.entered.get_mut(worker)
         {
-            *stands = epoch;
+            *entered = epoch;
         }
-    }
-
-    /// Whether all workers are in that epoch or a later one. Before that the epoch has no end, though a frontier
-    /// may have passed it: a record that a worker has buffered for it has been taken, but has shown nothing yet.
-    pub(crate) fn all_stand_in(&self, domain: DomainId, epoch: Epoch) -> bool {
-        self.domain(domain).is_none_or(|domain| domain.stands.iter().all(|stands| *stands >= epoch))
     }
 
     /// Continuous: a worker has observed all that will come in this run.
-    pub(crate) fn last_word(&self, domain: DomainId, worker: usize) {
+    pub(crate) fn finish(&self, domain: DomainId, worker: usize) {
         if let Some(mut domain) = self.domain(domain)
-            && let Some(last) = domain.last_words.get_mut(worker)
+            && let Some(finished) = domain.finished.get_mut(worker)
         {
-            *last = true;
+            *finished = true;
         }
-    }
-
-    /// Continuous: whether all workers have observed all that will come.
-    pub(crate) fn all_last_words(&self, domain: DomainId) -> bool {
-        self.domain(domain).is_none_or(|domain| domain.last_words.iter().all(|last| *last))
     }
 
     /// Continuous: the watermark at the end of an epoch that every worker has left, and whether the stream was idle. One

@@ -33,7 +33,21 @@ fn batches(idle_after: Option<u64>) -> Ledger {
 
 /// Ends an epoch of the first domain whose clock is so many seconds.
 fn end(ledger: &Ledger, epoch: u64, seconds: i64) -> EventTime {
-    ledger.end_of_batch(0, Epoch(epoch), clock(seconds), epoch == 0).0
+    end_of(ledger, 0, epoch, seconds, epoch == 0).0
+}
+
+/// Ends an epoch of a domain, which all workers have entered.
+fn end_of(
+    ledger: &Ledger,
+    domain: DomainId,
+    epoch: u64,
+    seconds: i64,
+    begins_run: bool,
+) -> (EventTime, bool) {
+    for number in 0..ledger.domains.len() {
+        (0..2).for_each(|worker| ledger.enter(number, worker, Epoch(epoch)));
+    }
+    ledger.end_of_batch(domain, Epoch(epoch), &|| (clock(seconds), begins_run)).unwrap()
 }
 
 /// Nothing is announced here.
@@ -108,7 +122,7 @@ fn downtime_makes_no_partition_idle() {
         |origin, is_idle| PartitionMark { origin, rank: 0, shown: at(5), is_idle, seen: Some(clock(0)) };
     let start = [Some((at(5), vec![mark(A, false), mark(B, true)]))];
     let ledger = batches(Some(10)).resume(Epoch(7), &start);
-    let end = |epoch, seconds, begins_run| ledger.end_of_batch(0, Epoch(epoch), clock(seconds), begins_run);
+    let end = |epoch, seconds, begins_run| end_of(&ledger, 0, epoch, seconds, begins_run);
     assert_eq!(end(7, 9, false), (at(5), false), "a replay decides as the first time");
     ledger.shown(0, Epoch(8), B, at(30));
     assert_eq!(end(8, 1_000, true), (at(5), false), "the other one was not idle, and nobody could read it");
@@ -121,7 +135,7 @@ fn partition_that_was_idle_stays_so_after_restart() {
     let mark = PartitionMark { origin: B, rank: 0, shown: at(5), is_idle: true, seen: Some(clock(0)) };
     let ledger = batches(Some(10)).resume(Epoch(7), &[Some((at(5), vec![mark]))]);
     ledger.shown(0, Epoch(7), A, at(40));
-    assert_eq!(ledger.end_of_batch(0, Epoch(7), clock(2), true), (at(40), false));
+    assert_eq!(end_of(&ledger, 0, 7, 2, true), (at(40), false));
 }
 
 #[test]
@@ -181,7 +195,7 @@ fn replayed_end_of_a_slice_ends_its_sequence_with_the_others() {
 fn idle_stream_does_not_hold_union() {
     let union = DomainSpec { members: vec![0, 1], ..DomainSpec::default() };
     let ledger = of(vec![spec(vec![plain(A)], Some(10)), spec(vec![plain(B)], Some(10)), union], 1, None);
-    let end = |epoch, seconds| ledger.end_of_batch(2, Epoch(epoch), clock(seconds), epoch == 0);
+    let end = |epoch, seconds| end_of(&ledger, 2, epoch, seconds, epoch == 0);
     ledger.shown(0, Epoch(0), A, at(50));
     assert_eq!(end(0, 0), (EventTime::MIN, false));
     ledger.shown(0, Epoch(1), A, at(60));
@@ -303,7 +317,7 @@ fn slices_read_ahead_count_in_epoch_that_reads_what_is_before() {
     let mark = |rank, shown| PartitionMark { origin: A, rank, shown: at(shown), is_idle: false, seen: None };
     let start = [Some((at(10), vec![mark(0, 10), mark(2, 30), mark(4, 50)]))];
     let ledger = of(vec![spec(vec![sequence()], None)], 1, None).resume(Epoch(1), &start);
-    let close = |epoch| ledger.end_of_batch(0, Epoch(epoch), clock(0), false).0;
+    let close = |epoch| end_of(&ledger, 0, epoch, 0, false).0;
     // Both epochs have been read before the first is complete.
     for (epoch, rank) in [(1, 1), (2, 3), (3, 5)] {
         ledger.reach_by(Epoch(epoch), A, 0, 6);
@@ -318,12 +332,36 @@ fn slices_read_ahead_count_in_epoch_that_reads_what_is_before() {
 
 #[test]
 fn epoch_has_no_end_before_all_workers_are_in_it() {
-    let ledger = of(vec![spec(vec![plain(A)], None)], 2, None);
-    assert!(ledger.all_stand_in(0, Epoch(0)));
-    ledger.stand(0, 0, Epoch(1));
-    assert!(!ledger.all_stand_in(0, Epoch(0).next()));
-    ledger.stand(0, 1, Epoch(2));
-    assert!(ledger.all_stand_in(0, Epoch(1)));
+    let union = DomainSpec { members: vec![0, 1], ..DomainSpec::default() };
+    let ledger = of(vec![spec(vec![plain(A)], None), spec(vec![plain(B)], None), union], 2, None);
+    let end = |domain, epoch| ledger.end_of_batch(domain, Epoch(epoch), &|| (clock(0), false));
+    ledger.shown(0, Epoch(1), A, at(10));
+    for domain in 0..2 {
+        assert_eq!(end(domain, 0), Some((EventTime::MIN, false)));
+        ledger.enter(domain, 0, Epoch(1));
+        assert_eq!(end(domain, 1), None);
+    }
+    ledger.enter(0, 1, Epoch(2));
+    assert_eq!(end(0, 1), Some((at(10), false)));
+    assert_eq!(end(2, 1), None, "one of its inputs has no end yet");
+    ledger.enter(1, 1, Epoch(1));
+    assert_eq!(end(2, 1), Some((EventTime::MIN, false)));
+}
+
+#[test]
+fn last_epoch_has_no_end_before_all_workers_have_finished() {
+    let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
+    let leaves = |worker, own| ledger.leaves(0, worker, Epoch(0), at(own), &|| clock(0));
+    assert_eq!(leaves(0, 5), Some(at(5)), "an epoch that is not the last");
+    ledger.finish(0, 0);
+    assert_eq!((leaves(0, 5), leaves(1, 6)), (None, Some(at(6))));
+    advance(&ledger, 0, vec![(A, None, at(70))]);
+    ledger.finish(0, 1);
+    assert_eq!((leaves(0, 5), leaves(1, 6)), (Some(at(70)), Some(at(70))), "it is the same for all");
+    for source in 0..2 {
+        ledger.partition_ended(NodeId(source), if source == 0 { A } else { B }, Epoch(0));
+    }
+    assert_eq!(leaves(1, 6), Some(EventTime::MAX));
 }
 
 #[test]
