@@ -365,11 +365,11 @@ fn ways(records: u64) -> Vec<Options> {
         let limited = options(Mode::MicroBatch, workers).with_max_records_per_epoch(records);
         ways.push(options(Mode::MicroBatch, workers));
         ways.push(limited.clone());
-        ways.push(limited.with_feeds_from(0));
+        ways.push(limited.with_pulls_from(0));
         let continuous = options(Mode::Continuous, workers);
         let cut = continuous.clone().with_checkpoint_interval(Duration::from_micros(300));
         ways.push(cut.clone());
-        ways.push(cut.with_feeds_from(0));
+        ways.push(cut.with_pulls_from(0));
         ways.push(continuous);
     }
     ways.push(

@@ -138,7 +138,7 @@ fn a_sink_is_handed_half_a_batch_at_a_time_though_it_keeps_their_memory() {
         let seen = Seen::default();
         wide(&graph).flat_map(|n| [n.to_string(), "more".to_owned()]).sink(Keeper::new(&seen));
         // One epoch at a time: rows that come before their epoch are kept as whole batches.
-        run_well(&graph, options(mode, 1).with_feeds_from(0).with_max_in_flight(1));
+        run_well(&graph, options(mode, 1).with_pulls_from(0).with_max_in_flight(1));
         assert_eq!(seen.rows().len(), 2 * RECORDS as usize);
         assert_eq!(seen.largest(), 65_536 / size_of::<String>());
     }
@@ -152,7 +152,7 @@ fn a_sink_that_would_have_rows_one_by_one_is_handed_them_so() {
             let seen = Seen::default();
             wide(&graph).flat_map(|n| [n.to_string(), "more".to_owned()]).sink(Keeper::one_by_one(&seen));
             // Rows of an epoch that comes too early are stashed in batches.
-            run_well(&graph, options(mode, 1).with_feeds_from(feeds).with_max_in_flight(1));
+            run_well(&graph, options(mode, 1).with_pulls_from(feeds).with_max_in_flight(1));
             assert_eq!((seen.rows().len(), seen.largest()), (2 * RECORDS as usize, 1));
         }
     }
@@ -171,7 +171,7 @@ fn an_epoch_has_the_same_rows() {
         } else {
             steps.sink_per_worker(sinks)
         }
-        let way = options(Mode::MicroBatch, workers).with_max_records_per_epoch(999).with_feeds_from(feeds);
+        let way = options(Mode::MicroBatch, workers).with_max_records_per_epoch(999).with_pulls_from(feeds);
         run_well(&graph, way);
         let mut epochs: BTreeMap<Epoch, Vec<String>> = BTreeMap::new();
         for (epoch, rows) in std::mem::take(&mut *seen.pieces.lock().unwrap()) {
@@ -246,7 +246,7 @@ fn a_panic_is_the_steps_or_the_sinks() {
         for workers in [1, 2] {
             for feeds in [usize::MAX, 0] {
                 for (single, one_by_one) in [(true, false), (false, false), (true, true), (false, true)] {
-                    let way = options(mode, workers).with_feeds_from(feeds);
+                    let way = options(mode, workers).with_pulls_from(feeds);
                     let site = |graph: &Graph| match run(graph, way.clone()).unwrap_err() {
                         RunError::Panic { site, message, .. } => {
                             assert_eq!(message, "too many");
@@ -326,7 +326,7 @@ fn a_sink_that_fails_amid_the_rows_of_a_chain_is_named_and_is_given_no_more() {
                     Ok(())
                 }))
             });
-            let error = run(&graph, options(Mode::Continuous, workers).with_feeds_from(feeds)).unwrap_err();
+            let error = run(&graph, options(Mode::Continuous, workers).with_pulls_from(feeds)).unwrap_err();
             let RunError::Sink { site, error: SinkError::Other(inner) } = &error else { panic!("{error}") };
             assert_eq!((site.operator.as_str(), inner.to_string().as_str()), ("sink", "enough"));
             assert!(site.location.ends_with(&format!("fused_sinks.rs:{line}")), "{site}");

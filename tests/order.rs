@@ -188,7 +188,7 @@ proptest! {
     fn order_of_arrival_survives_workers_modes_and_epochs(partitions in partitions(5, 120)) {
         let mut spilled = 0;
         for way in ways(&[1], 37) {
-            check(&partitions, &[way.clone().with_feeds_from(usize::MAX)]);
+            check(&partitions, &[way.clone().with_pulls_from(usize::MAX)]);
             let memory = (64 << 10) * way.workers as u64;
             spilled += check(&partitions, &[way.with_state_memory(memory)]);
         }

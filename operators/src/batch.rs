@@ -20,7 +20,7 @@ use std::fmt;
 pub struct Batch {
     rows: Option<Box<dyn Any + Send>>,
     len: usize,
-    is_feed: bool,
+    is_pulled: bool,
     origin: u32,
     worker: u32,
     cloner: Option<Cloner>,
@@ -41,34 +41,34 @@ impl Batch {
     /// Wraps rows for the way to another operator.
     pub fn from_vec<T: Send + 'static>(rows: Vec<T>) -> Self {
         let len = rows.len();
-        Batch { rows: Some(Box::new(rows)), len, is_feed: false, origin: 0, worker: 0, cloner: None }
+        Batch { rows: Some(Box::new(rows)), len, is_pulled: false, origin: 0, worker: 0, cloner: None }
     }
 
     /// A batch whose rows are still to be read from what it holds. Until then it counts as one row.
-    pub(crate) fn feed<F: Send + 'static>(feed: F) -> Self {
-        Batch { rows: Some(Box::new(feed)), len: 1, is_feed: true, origin: 0, worker: 0, cloner: None }
+    pub(crate) fn pulled<F: Send + 'static>(pulled: F) -> Self {
+        Batch { rows: Some(Box::new(pulled)), len: 1, is_pulled: true, origin: 0, worker: 0, cloner: None }
     }
 
     /// Takes out what the rows are to be read from, if there is such a thing.
-    pub(crate) fn take_feed<F: 'static>(&mut self) -> Option<F> {
-        if !self.is_feed {
+    pub(crate) fn take_pulled<F: 'static>(&mut self) -> Option<F> {
+        if !self.is_pulled {
             return None;
         }
         match self.rows.take()?.downcast::<F>() {
-            Ok(feed) => {
-                (self.len, self.is_feed) = (0, false);
-                Some(*feed)
+            Ok(pulled) => {
+                (self.len, self.is_pulled) = (0, false);
+                Some(*pulled)
             }
-            Err(feed) => {
-                self.rows = Some(feed);
+            Err(pulled) => {
+                self.rows = Some(pulled);
                 None
             }
         }
     }
 
-    /// Whether its rows are still in the source, to be read by the operator that takes it; nobody else can.
-    pub fn is_feed(&self) -> bool {
-        self.is_feed
+    /// Whether its rows are still in the source: the operator that takes the batch reads them, and only it can.
+    pub fn is_pulled(&self) -> bool {
+        self.is_pulled
     }
 
     /// Takes the rows out, leaving the batch empty. `None` if the rows are of another type: the graph's own types
@@ -89,7 +89,7 @@ impl Batch {
         }
     }
 
-    /// How many rows there are; one for those that are [still to be read](Self::is_feed).
+    /// How many rows there are; one for those that are [still to be read](Self::is_pulled).
     pub fn len(&self) -> usize {
         self.len
     }
@@ -137,7 +137,7 @@ impl Clone for Batch {
             (Some(rows), Some(cloner)) => Batch {
                 rows: Some(cloner(rows.as_ref())),
                 len: self.len,
-                is_feed: self.is_feed,
+                is_pulled: self.is_pulled,
                 origin: self.origin,
                 worker: self.worker,
                 cloner: self.cloner,

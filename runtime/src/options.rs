@@ -143,14 +143,14 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(skip = true))]
     pub handle_ctrl_c: bool,
 
-    /// How many rows a source must have at once to be read by the chain behind it itself. For the engine's own tests.
+    /// How many rows a source must have at once for the chain behind it to pull them. For the engine's own tests.
     #[doc(hidden)]
-    #[cfg_attr(feature = "cli", arg(skip = FEEDS_FROM))]
-    pub feeds_from: usize,
+    #[cfg_attr(feature = "cli", arg(skip = PULLS_FROM))]
+    pub pulls_from: usize,
 }
 
-/// Fewer rows are handed over as a batch: reading them from within the chain takes a step of the worker more.
-const FEEDS_FROM: usize = 64;
+/// Fewer rows are sent as a batch: pulling them takes one more step of the worker.
+const PULLS_FROM: usize = 64;
 
 /// How many epochs a checkpoint keeps unless it is told otherwise.
 const RETAIN: usize = 3;
@@ -165,7 +165,7 @@ impl Default for Options {
             max_records_per_epoch: None,
             max_in_flight: 2,
             max_queued: 65_536,
-            feeds_from: FEEDS_FROM,
+            pulls_from: PULLS_FROM,
             checkpoint_interval: Duration::from_secs(1),
             checkpoint: None,
             retain: RETAIN,
@@ -263,11 +263,11 @@ impl Options {
         self
     }
 
-    /// The same with sources that are read by the chains behind them from so many rows at once, if only a few.
+    /// Sets from how many rows at once the chain behind a source pulls them.
     #[doc(hidden)]
     #[must_use]
-    pub fn with_feeds_from(mut self, rows: usize) -> Self {
-        self.feeds_from = rows;
+    pub fn with_pulls_from(mut self, rows: usize) -> Self {
+        self.pulls_from = rows;
         self
     }
 

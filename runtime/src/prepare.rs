@@ -114,7 +114,7 @@ impl PreparedRun {
             max_queued: options.max_queued,
             latency_budget: options.latency_budget,
             hops: layout.hops(),
-            feeds_from: options.feeds_from,
+            pulls_from: options.pulls_from,
             events: sender,
             nodes: layout.nodes.len(),
             resume,

@@ -23,12 +23,12 @@ pub(crate) fn available_now(mode: Mode, workers: usize) -> Options {
 
 /// The ways to run a graph whose results must be the same: both modes, 1, 2 and 4 workers, sources read by their chains from
 /// so many rows on, and epochs that end by themselves or after so many records.
-pub(crate) fn ways(feeds: &[usize], records: u64) -> Vec<Options> {
+pub(crate) fn ways(pulls_from: &[usize], records: u64) -> Vec<Options> {
     let mut ways = Vec::new();
     for mode in MODES {
         for workers in [1, 2, 4] {
-            for feeds in feeds {
-                let way = options(mode, workers).with_feeds_from(*feeds);
+            for pulls_from in pulls_from {
+                let way = options(mode, workers).with_pulls_from(*pulls_from);
                 ways.push(way.clone());
                 ways.push(
                     way.with_max_records_per_epoch(records)

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::marker::PhantomData;
 
-use super::feed::{Feed, Rows};
+use super::pull::{PulledRows, Rows};
 use super::{Chain, ObservedWatermark, TimeDomain, Untimed};
 use crate::EventTime;
 use crate::source::Source;
@@ -28,7 +28,7 @@ impl<T: Send + 'static, M: TimeDomain> Chain for FromEdge<T, M> {
     type In = M::Row<T>;
     type Out = T;
     type Time = M;
-    type Feed = Infallible;
+    type Pulled = Infallible;
     type Closed = Self;
 
     fn closed() -> Self {
@@ -74,7 +74,7 @@ impl<S: Source> Chain for FromSource<S> {
     type In = S::Item;
     type Out = S::Item;
     type Time = Untimed;
-    type Feed = Feed<S::Reader>;
+    type Pulled = PulledRows<S::Reader>;
     type Closed = Self;
 
     fn closed() -> Self {

@@ -5,13 +5,13 @@
 //! compiler removes; on the edges between operators such streams do not carry it at all ([`TimeDomain::Row`]).
 
 mod begin;
-pub(crate) mod feed;
+pub(crate) mod pull;
 mod step;
 mod time_domain;
 mod watermark;
 
 pub use self::begin::{FromEdge, FromSource};
-use self::feed::{Pull, Rows};
+use self::pull::{Pull, Rows};
 pub use self::step::{Step, Then};
 pub use self::time_domain::{HasEventTime, TimeDomain, Timed, Untimed};
 pub use self::watermark::{ObservedWatermark, WatermarkSpec};
@@ -28,7 +28,7 @@ pub trait Chain: Send + Sync + 'static {
     type Time: TimeDomain;
     /// How rows come that are still in the source.
     #[doc(hidden)]
-    type Feed: Pull<Self::In>;
+    type Pulled: Pull<Self::In>;
     /// What [`uid`](crate::Stream::uid), which closes a chain, leaves of it: an edge, or a chain without steps itself.
     type Closed: Chain<Out = Self::Out, Time = Self::Time>;
 

@@ -1,6 +1,6 @@
 //! A chain with one more step.
 
-use super::feed::Rows;
+use super::pull::Rows;
 use super::{Chain, FromEdge, ObservedWatermark, WatermarkSpec};
 use crate::EventTime;
 
@@ -31,7 +31,7 @@ impl<P: Chain, S: Step<P::Out>> Chain for Then<P, S> {
     type In = P::In;
     type Out = S::Out;
     type Time = P::Time;
-    type Feed = P::Feed;
+    type Pulled = P::Pulled;
     type Closed = FromEdge<Self::Out, Self::Time>;
 
     fn closed() -> Self::Closed {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use either::Either;
 
 use crate::buffers::{chunk_capacity, give_back, grow, with_room, write_capacity};
-use crate::chain::feed::{Rows, incoming};
+use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark, TimeDomain};
 use crate::sink::{Committed, Prepared, Sink, SinkContext, SinkError};
 use crate::{Batch, Epoch, RowKind};
@@ -205,7 +205,7 @@ impl<S: Sink<P::Out>, P: Chain> DynSink for ErasedSink<S, P> {
         self.sink.open(context)
     }
     fn write(&mut self, epoch: Epoch, mut batch: Batch) -> Result<u64, SinkError> {
-        if self.bare && (P::Time::CARRIED || batch.is_feed()) {
+        if self.bare && (P::Time::CARRIED || batch.is_pulled()) {
             return self.write_through(epoch, batch, &mut |_| {});
         }
         match batch.take::<P::Out>() {
@@ -223,15 +223,15 @@ impl<S: Sink<P::Out>, P: Chain> DynSink for ErasedSink<S, P> {
         let rows = incoming::<P>(batch).map_err(|error| SinkError::Other(Box::new(error)))?;
         if self.sink.one_by_one() {
             return match rows {
-                Either::Right(feed) => self.pass_one_by_one(epoch, feed, next),
+                Either::Right(pulled) => self.pass_one_by_one(epoch, pulled, next),
                 Either::Left(rows) => self.pass_one_by_one(epoch, rows, next),
             };
         }
         match rows {
             // What comes from a source as it is has the widest rows and nothing to hide their cost behind: few at a time,
             // so that they stay in the innermost cache.
-            Either::Right(feed) if self.bare => self.pass::<true>(epoch, feed, next),
-            Either::Right(feed) => self.pass::<false>(epoch, feed, next),
+            Either::Right(pulled) if self.bare => self.pass::<true>(epoch, pulled, next),
+            Either::Right(pulled) => self.pass::<false>(epoch, pulled, next),
             Either::Left(rows) => self.pass::<false>(epoch, rows, next),
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::buffers::{batch_capacity, with_room};
-use crate::chain::feed::{Feed, Shared};
+use crate::chain::pull::{PulledRows, Shared};
 use crate::schema::{Shape, probe_text};
 use crate::source::{
     Offset, PlanLimits, Polled, Reader, ReaderContext, Source, SourceError, SourceLog, Waker,
@@ -66,8 +66,8 @@ pub trait DynReader: Send {
     fn poll(&mut self, max: usize) -> Result<(Batch, Polled), SourceError>;
     /// A batch in which there are no rows yet: the operator that takes it, on the same worker, reads at most `max` from
     /// this reader then. Until [`polled`](Self::polled) says that it has, the reader must be left alone.
-    fn feed(&mut self, max: usize, done: &Waker) -> Batch;
-    /// What became of the last feed, once it has been read.
+    fn pull_batch(&mut self, max: usize, done: &Waker) -> Batch;
+    /// The outcome of the last pull, once it is over.
     fn polled(&mut self) -> Option<Result<Polled, SourceError>>;
     /// See [`Reader::offset`].
     fn offset(&self) -> Result<ErasedOffset, SourceError>;
@@ -184,8 +184,8 @@ impl<R: Reader> DynReader for ErasedReader<R> {
         let batch = if rows.is_empty() { Batch::default() } else { Batch::from_vec(rows) };
         Ok((batch.with_origin(self.origin), polled))
     }
-    fn feed(&mut self, max: usize, done: &Waker) -> Batch {
-        Feed::new(Arc::clone(&self.shared), max, done.clone()).into_batch().with_origin(self.origin)
+    fn pull_batch(&mut self, max: usize, done: &Waker) -> Batch {
+        PulledRows::new(Arc::clone(&self.shared), max, done.clone()).into_batch().with_origin(self.origin)
     }
     fn polled(&mut self) -> Option<Result<Polled, SourceError>> {
         self.shared().polled.take()

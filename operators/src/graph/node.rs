@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::Port;
 use super::row_kind::{self, OnKind};
-use crate::chain::feed::Pull;
+use crate::chain::pull::Pull;
 use crate::chain::{Chain, WatermarkSpec};
 use crate::erased::{DynSink, DynSource};
 use crate::schema::StateSchema;
@@ -84,7 +84,7 @@ pub struct Input {
     pub port: usize,
     /// How rows travel.
     pub route: Route,
-    /// Whether the node can read [feeds](crate::Batch::is_feed) of the source that it comes from.
+    /// Whether the node can [pull](crate::Batch::is_pulled) the rows of the source that it comes from.
     pub pulls: bool,
 }
 
@@ -96,7 +96,7 @@ impl Input {
 
     /// An edge to a node that takes its rows through a chain.
     pub(crate) fn of_chain<P: Chain>(port: &Port) -> Self {
-        let pulls = <P::Feed as Pull<P::In>>::POSSIBLE;
+        let pulls = <P::Pulled as Pull<P::In>>::POSSIBLE;
         Input { from: port.node, port: port.output, route: Route::Local, pulls }
     }
 }

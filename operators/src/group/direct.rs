@@ -12,7 +12,7 @@ use super::emission::{Emission, Shape};
 use super::holder::Intake;
 use super::{Front, Late, Outbox};
 use crate::arrival;
-use crate::chain::feed::{Rows, incoming};
+use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark};
 use crate::state::{GroupState, is_wide};
 use crate::stream::Keying;
@@ -124,7 +124,7 @@ where
         let origin = batch.origin();
         match incoming::<P>(batch)? {
             Either::Left(rows) => self.add(rows, origin, emission, context),
-            Either::Right(feed) => self.add(feed, origin, emission, context),
+            Either::Right(pulled) => self.add(pulled, origin, emission, context),
         }
         Ok(())
     }

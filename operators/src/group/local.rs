@@ -14,7 +14,7 @@ use either::Either;
 use super::{Front, KeyRouter, Late, Outbox, Partial};
 use crate::aggregate::kept;
 use crate::arrival;
-use crate::chain::feed::{Rows, incoming};
+use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark};
 use crate::keeping::keep;
 use crate::state::{PartialState, is_wide};
@@ -175,9 +175,9 @@ where
         let origin = batch.origin();
         match (incoming::<P>(batch)?, self.aside) {
             (Either::Left(rows), 0) => self.add(rows, origin, context),
-            (Either::Right(feed), 0) => self.add(feed, origin, context),
+            (Either::Right(pulled), 0) => self.add(pulled, origin, context),
             (Either::Left(rows), _) => self.pass(rows, origin, context),
-            (Either::Right(feed), _) => self.pass(feed, origin, context),
+            (Either::Right(pulled), _) => self.pass(pulled, origin, context),
         }
         if self.state.len() >= TABLE_LIMIT {
             self.judge::<Y::Key>();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use either::Either;
 
 use super::Stream;
-use crate::chain::feed::{Rows, incoming};
+use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, FromEdge, ObservedWatermark, TimeDomain};
 use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec};
 use crate::{Batch, Context, Operator, OperatorError};
@@ -84,7 +84,7 @@ where
         let origin = batch.origin();
         match incoming::<P>(batch)? {
             Either::Left(rows) => self.deal(rows, origin, context),
-            Either::Right(feed) => self.deal(feed, origin, context),
+            Either::Right(pulled) => self.deal(pulled, origin, context),
         }
         Ok(())
     }

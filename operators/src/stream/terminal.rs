@@ -5,7 +5,7 @@ use std::sync::Arc;
 use either::Either;
 
 use crate::buffers::{batch_capacity, give_back, grow, with_room};
-use crate::chain::feed::{Rows, incoming};
+use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark, TimeDomain};
 use crate::{Batch, Context, EventTime, Operator, OperatorError};
 
@@ -36,7 +36,7 @@ pub(crate) fn run_chain<P: Chain, R: Send + 'static>(
     let origin = batch.origin();
     match incoming::<P>(batch)? {
         Either::Left(rows) => run(chain, rows, origin, context, pack),
-        Either::Right(feed) => run(chain, feed, origin, context, pack),
+        Either::Right(pulled) => run(chain, pulled, origin, context, pack),
     }
     Ok(())
 }
@@ -48,7 +48,7 @@ fn run<P: Chain, N: Rows<P::In>, R: Send + 'static>(
     context: &mut Context,
     pack: impl Fn(EventTime, P::Out) -> R,
 ) {
-    // What a feed becomes waits for the next operator; it should not leave the cache till then.
+    // The results of a pull wait for the next operator, and should not leave the cache before.
     rows.limit(2 * batch_capacity::<R>());
     let mut out: Vec<R> = with_room(rows.at_most().min(batch_capacity::<R>()));
     let mut observed = ObservedWatermark::new();

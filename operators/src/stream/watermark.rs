@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Stream;
 use crate::EventTime;
-use crate::chain::feed::Rows;
+use crate::chain::pull::Rows;
 use crate::chain::{Chain, FromEdge, ObservedWatermark, Timed, Untimed, WatermarkSpec};
 use crate::graph::OnKind;
 
@@ -97,7 +97,7 @@ impl<P: Chain<Time = Untimed>, F: Fn(&P::Out) -> EventTime + Send + Sync + 'stat
     type In = P::In;
     type Out = P::Out;
     type Time = Timed;
-    type Feed = P::Feed;
+    type Pulled = P::Pulled;
     type Closed = FromEdge<Self::Out, Self::Time>;
 
     fn closed() -> Self::Closed {
@@ -148,7 +148,7 @@ where
     type In = P::In;
     type Out = P::Out;
     type Time = Timed;
-    type Feed = P::Feed;
+    type Pulled = P::Pulled;
     type Closed = FromEdge<Self::Out, Self::Time>;
 
     fn closed() -> Self::Closed {

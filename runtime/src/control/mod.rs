@@ -81,7 +81,7 @@ pub(crate) struct ControlSpec {
     /// An upper bound on the operators that a row passes.
     pub(crate) hops: u64,
     pub(crate) latency_budget: Duration,
-    pub(crate) feeds_from: usize,
+    pub(crate) pulls_from: usize,
     pub(crate) events: EventSender,
     pub(crate) nodes: usize,
     /// By worker of this process; none where state may take what it takes.
@@ -110,7 +110,7 @@ impl Control {
             memory: spec.memory,
             schedule: Schedule::new(spec.resume.first()),
             reports: Reports::new(spec.events, counters, Timers::new(spec.stepped)),
-            sources: Sources::new(flow, spec.feeds_from, workers),
+            sources: Sources::new(flow, spec.pulls_from, workers),
             ledger: spec.ledger,
             wakers: Wakers::default(),
             threads: Threads::default(),

@@ -63,11 +63,11 @@ impl Driver {
 
     /// The sources as of the last commit, with the rows that were read in its epoch.
     pub(super) fn sources_with(&self, rows_in: &BTreeMap<NodeId, u64>) -> Vec<SourceProgress> {
-        let sources = self.sources.iter().map(|feed| SourceProgress {
-            description: code_of(feed.node, || feed.source.describe()),
-            num_input_rows: rows_in.get(&feed.node).copied().unwrap_or(0),
-            skipped_rows: self.control.node(feed.node).map_or(0, |m| m.skipped_rows.load(Relaxed)),
-            end_offset: (0..).zip(feed.committed.iter().cloned()).collect(),
+        let sources = self.sources.iter().map(|planned| SourceProgress {
+            description: code_of(planned.node, || planned.source.describe()),
+            num_input_rows: rows_in.get(&planned.node).copied().unwrap_or(0),
+            skipped_rows: self.control.node(planned.node).map_or(0, |m| m.skipped_rows.load(Relaxed)),
+            end_offset: (0..).zip(planned.committed.iter().cloned()).collect(),
         });
         sources.collect()
     }

@@ -219,9 +219,9 @@ impl AlignedOperator {
     }
 
     fn work(&mut self, (input, batch, ticket): Arrived) {
-        // A feed comes only when there have been rows before; alone it may be empty.
+        // Rows are pulled only when there have been rows before; such a batch alone may be empty.
         if !batch.is_empty()
-            && !batch.is_feed()
+            && !batch.is_pulled()
             && let Some(problem) =
                 self.assigner.as_ref().and_then(|assigner| assigner.refuses(self.watermark))
         {
@@ -231,8 +231,8 @@ impl AlignedOperator {
             self.taken = true;
             self.read_clock();
         }
-        // Nobody knows how many are in a feed.
-        self.rows = self.rows.saturating_add(if batch.is_feed() { usize::MAX } else { batch.len() });
+        // How many rows a pull will find is not known.
+        self.rows = self.rows.saturating_add(if batch.is_pulled() { usize::MAX } else { batch.len() });
         self.hosted.batch(input, batch);
         self.observe(ticket);
         self.send();

@@ -172,9 +172,9 @@ impl Hosted {
 
     /// Counts the rows that have come.
     pub(crate) fn count_in(&self, batch: &Batch) {
-        // The rows of a feed are counted by the source, once they have been read.
+        // The source counts pulled rows, once they have been read.
         if self.first_phase
-            && !batch.is_feed()
+            && !batch.is_pulled()
             && let Some(metrics) = self.control.node(self.node)
         {
             metrics.rows_in.fetch_add(batch.len() as u64, Ordering::Relaxed);

@@ -156,8 +156,8 @@ impl HostedSink {
     }
 
     fn write(&mut self, batch: Batch) {
-        // The rows of a feed are counted by the source, once they have been read.
-        let (epoch, counts) = (self.epoch, !batch.is_feed());
+        // The source counts pulled rows, once they have been read.
+        let (epoch, counts) = (self.epoch, !batch.is_pulled());
         let mut rows = 0;
         self.attempt(|sink| sink.write(epoch, batch).map(|written| rows = written));
         self.rows += rows;

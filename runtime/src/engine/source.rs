@@ -5,8 +5,8 @@
 //! worker processes in some milliseconds ([`crate::flow`]), so that what is read flows on before more is read; and nothing
 //! while too much is on its way already.
 //!
-//! Where a partition has much to give and only a chain of steps on this worker takes it, the batch is a feed: the chain
-//! reads the rows itself, in its own loop. Until it has, this operator leaves the reader alone and stays in its epoch.
+//! Where a partition has much to give and only a chain of steps on this worker takes it, the chain pulls the rows: it
+//! reads them in its own loop. Until it has, this operator leaves the reader alone and stays in its epoch.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -40,8 +40,8 @@ use crate::plan::{PlannedSource, is_sliced, origin};
 
 /// How many rows are asked for at once; the reader may make it less for large rows.
 const ROWS: usize = 8_192;
-/// How many rows a feed may be read for.
-const FEED: usize = 2 * ROWS;
+/// How many rows a pull may read.
+const PULL: usize = 2 * ROWS;
 /// The rows of an epoch whose step takes longer than the driver's thread takes to wake up: that plans the next one meanwhile.
 const LARGE: u64 = 4_096;
 
@@ -176,7 +176,7 @@ struct Part {
     had_ended: bool,
     /// Micro-batch: whether the epoch's range has been read.
     done: bool,
-    /// Whether it gave as much as it was asked for, so that a feed is worth while.
+    /// Whether it gave as much as it was asked for, so that a pull pays.
     abundant: bool,
     /// When a batch was last sent, for the operators on this worker.
     sent: Rc<Cell<u64>>,
@@ -208,9 +208,9 @@ struct Reading {
     counted_idle: bool,
     waker: Waker,
     plan: PlannedSource,
-    /// The place of the partition of which a feed is on its way, or being read.
+    /// The index of the partition that is being pulled, or whose batch is on its way.
     lent: Option<usize>,
-    /// Called when a feed has been read.
+    /// Called when a pull is over.
     done: Waker,
     output: OutputBuilder<Time, NoopBuilder<Parcel>>,
     epoch: Epoch,
@@ -222,7 +222,7 @@ struct Reading {
     control: Arc<Control>,
 }
 
-/// Whether a partition that gave so much has enough to be read by a feed.
+/// Whether a partition that gave so much has enough to be pulled.
 fn is_abundant(rows: usize, poll: Poll, control: &Control) -> bool {
     poll == Poll::Ready && rows >= control.sources.lend_from
 }
@@ -252,7 +252,7 @@ enum Found {
     More,
     /// Nothing before that long, or before somebody wakes the source.
     Nothing(Option<Duration>),
-    /// Too much is on its way already, or a feed is; the source is woken when that has changed.
+    /// Too much is on its way already, or a pull is; the source is woken when that has changed.
     Paused,
 }
 
@@ -391,7 +391,7 @@ impl Reading {
         Ok(true)
     }
 
-    /// Takes account of a feed that has been read; false while there is one that has not been.
+    /// Accounts for a pull that is over; false while one is not.
     fn take_back(&mut self) -> Result<bool, SourceError> {
         let Some(place) = self.lent else { return Ok(true) };
         let readers = self.readers.as_mut().map_or(&mut [][..], Vec::as_mut_slice);
@@ -409,7 +409,7 @@ impl Reading {
         }
         self.control.sources.flow.lends(self.worker, false);
         self.reach();
-        self.count(polled.rows, self.plan.fed);
+        self.count(polled.rows, self.plan.pulled_by);
         Ok(true)
     }
 
@@ -449,13 +449,13 @@ impl Reading {
             visits += 1;
             let Some(part) = readers.get_mut(place) else { break };
             let share = self.turns.share(portion, open).min(budget);
-            let feeds = part.abundant && self.plan.fed.is_some();
+            let pulls = part.abundant && self.plan.pulled_by.is_some();
             let (mut rows, mut has_more) = (0, false);
-            if part.ended || part.done || (feeds && self.lent.is_some()) {
+            if part.ended || part.done || (pulls && self.lent.is_some()) {
                 // Not now.
-            } else if feeds && capability.is_some() {
-                let share = share.min(FEED);
-                let (rank, batch) = (part.reader.rank(), part.reader.feed(share, &self.done));
+            } else if pulls && capability.is_some() {
+                let share = share.min(PULL);
+                let (rank, batch) = (part.reader.rank(), part.reader.pull_batch(share, &self.done));
                 send(part, rank, batch, None);
                 self.lent = Some(place);
                 budget -= share;
@@ -502,7 +502,7 @@ impl Reading {
         Ok((found, total))
     }
 
-    /// Counts rows that have been read; those of a feed have not been counted where they were taken.
+    /// Counts rows that have been read; pulled ones have not been counted where they were taken.
     fn count(&mut self, rows: usize, taker: Option<NodeId>) {
         if rows > 0 {
             self.control.sources.flow.read(self.worker, rows);

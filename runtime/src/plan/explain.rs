@@ -102,7 +102,7 @@ impl Explainer<'_> {
             (Some(Runs::Source(planned)), NodeKind::Source(source)) => {
                 let partitions = count(code_of(node.id, || source.partitions()) as usize, "partition");
                 let pulled =
-                    planned.fed.map_or_else(String::new, |by| format!("; #{} may pull its rows", by.0));
+                    planned.pulled_by.map_or_else(String::new, |by| format!("; #{} may pull its rows", by.0));
                 let announces = if planned.announces.is_some() { "; announces its batches" } else { "" };
                 format!("source of {partitions}{pulled}{announces}")
             }

@@ -38,8 +38,8 @@ pub(crate) enum Runs {
 /// How a source reads.
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedSource {
-    /// The node that takes all rows where they are read, in its own loop.
-    pub(crate) fed: Option<NodeId>,
+    /// The node that takes all rows on the worker that reads them, and may pull them.
+    pub(crate) pulled_by: Option<NodeId>,
     /// The domains to which it announces its batches.
     pub(crate) announces: Option<Arc<[DomainId]>>,
     /// Whether the run before had read ahead in a sequence.
@@ -161,7 +161,7 @@ impl Planner<'_> {
         let has_domain = self.layout.domain_of.contains_key(&node.id);
         match &node.kind {
             NodeKind::Source(_) => Runs::Source(PlannedSource {
-                fed: self.reader_of(node.id),
+                pulled_by: self.reader_of(node.id),
                 announces: self.announces(node.id),
                 had_read_ahead: self.read_ahead.contains(&node.id),
             }),

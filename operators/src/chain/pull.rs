@@ -1,9 +1,9 @@
-//! What a chain of steps takes its rows from: a batch of them, or a *feed*, from which it reads them itself.
+//! What a chain of steps takes its rows from: a batch of them, or a reader from which it pulls them.
 //!
-//! A feed stands for rows that are still in the source. The chain behind the source knows the type of its reader, so the
-//! loop that reads and the steps are compiled as one, and a record goes from the reader through all of them without being
-//! laid down. To the engine a feed is a batch like any other. Its source waits until it has been read. It is for rows that
-//! are wide or own memory.
+//! [`PulledRows`] are rows that are still in the source. The chain behind the source knows the type of its reader, so the
+//! loop that reads and the steps are compiled as one, and a record passes through all of them without being materialised.
+//! To the engine they are a batch like any other. The source waits until they have been read. Rows that are wide or own
+//! memory are pulled.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -71,14 +71,14 @@ impl<T> Pull<T> for Infallible {
 }
 
 /// The rows of a batch for a chain: there, or to be read.
-pub(crate) fn incoming<P: Chain>(mut batch: Batch) -> Result<Either<Vec<P::In>, P::Feed>, OperatorError> {
-    match P::Feed::take_from(&mut batch) {
-        Some(feed) => Ok(Either::Right(feed)),
+pub(crate) fn incoming<P: Chain>(mut batch: Batch) -> Result<Either<Vec<P::In>, P::Pulled>, OperatorError> {
+    match P::Pulled::take_from(&mut batch) {
+        Some(pulled) => Ok(Either::Right(pulled)),
         None => rows(batch).map(Either::Left),
     }
 }
 
-/// A reader, how far it may read, and what came of the last feed.
+/// A reader, how far it may read, and the outcome of the last pull.
 pub(crate) struct Shared<R: Reader> {
     pub(crate) reader: R,
     pub(crate) until: Option<R::Offset>,
@@ -92,30 +92,30 @@ impl<R: Reader> Shared<R> {
     }
 }
 
-/// Rows to be read from a source.
-pub struct Feed<R: Reader> {
+/// Rows that the chain reads from the source in its own loop.
+pub struct PulledRows<R: Reader> {
     shared: Arc<Mutex<Shared<R>>>,
     max: usize,
     done: Waker,
 }
 
-impl<R: Reader> Feed<R> {
+impl<R: Reader> PulledRows<R> {
     pub(crate) fn new(shared: Arc<Mutex<Shared<R>>>, max: usize, done: Waker) -> Self {
-        Feed { shared, max, done }
+        PulledRows { shared, max, done }
     }
 
     pub(crate) fn into_batch(self) -> Batch {
-        Batch::feed(self)
+        Batch::pulled(self)
     }
 }
 
-impl<R: Reader> std::fmt::Debug for Feed<R> {
+impl<R: Reader> std::fmt::Debug for PulledRows<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Feed").field("max", &self.max).finish_non_exhaustive()
+        f.debug_struct("PulledRows").field("max", &self.max).finish_non_exhaustive()
     }
 }
 
-impl<R: Reader> Rows<R::Item> for Feed<R> {
+impl<R: Reader> Rows<R::Item> for PulledRows<R> {
     fn at_most(&self) -> usize {
         self.max
     }
@@ -139,16 +139,16 @@ impl<R: Reader> Rows<R::Item> for Feed<R> {
     }
 }
 
-/// Larger rows are better not laid down.
+/// Rows above this size are pulled lazily instead of being materialised.
 const SMALL: usize = 32;
 
-impl<R: Reader> Pull<R::Item> for Feed<R> {
-    /// Small plain rows are better laid down: a loop that only makes them does not wait for what the next one waits for,
-    /// memory and branches that nobody can foretell.
+impl<R: Reader> Pull<R::Item> for PulledRows<R> {
+    /// Small plain rows are materialised: a loop that only reads does not wait for the cache misses and mispredicted branches
+    /// of the steps.
     const POSSIBLE: bool = size_of::<R::Item>() > SMALL || std::mem::needs_drop::<R::Item>();
 
     fn take_from(batch: &mut Batch) -> Option<Self> {
-        if Self::POSSIBLE { batch.take_feed() } else { None }
+        if Self::POSSIBLE { batch.take_pulled() } else { None }
     }
 }
 
@@ -160,15 +160,15 @@ mod tests {
 
     fn read(reader: Counting, until: Option<u64>, max: usize) -> (Vec<u64>, Polled, Counting) {
         let shared = Arc::new(Mutex::new(Shared { reader, until, polled: None }));
-        let feed = Feed::new(Arc::clone(&shared), max, Waker::new(|| {}));
+        let pulled = PulledRows::new(Arc::clone(&shared), max, Waker::new(|| {}));
         let mut rows = Vec::new();
-        Feed::<Counting>::take_from(&mut feed.into_batch()).unwrap().each(|row| rows.push(*row));
+        PulledRows::<Counting>::take_from(&mut pulled.into_batch()).unwrap().each(|row| rows.push(*row));
         let Shared { reader, polled, .. } = Arc::into_inner(shared).unwrap().into_inner().unwrap();
         (rows, polled.unwrap().unwrap(), reader)
     }
 
     #[test]
-    fn a_feed_reads_as_much_as_it_may() {
+    fn pull_reads_up_to_its_limits() {
         for (until, max, end, poll) in [
             (None, 10_000, 3_000, Poll::End),
             (None, 1_234, 1_234, Poll::Ready),
@@ -189,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_not_taken_for_a_feed_nor_a_feed_for_rows() {
-        assert!(Feed::<Counting>::take_from(&mut Batch::from_vec(vec![1u64])).is_none());
+    fn batch_is_either_pulled_or_materialised() {
+        assert!(PulledRows::<Counting>::take_from(&mut Batch::from_vec(vec![1u64])).is_none());
         let shared = Arc::new(Mutex::new(Shared { reader: Counting::to(1), until: None, polled: None }));
-        let mut batch = Feed::new(shared, 1, Waker::new(|| {})).into_batch();
-        assert!(batch.is_feed());
+        let mut batch = PulledRows::new(shared, 1, Waker::new(|| {})).into_batch();
+        assert!(batch.is_pulled());
         assert_eq!((batch.len(), batch.take::<u64>()), (1, None));
-        assert!(Feed::<Counting>::take_from(&mut batch).is_some());
-        assert!(!batch.is_feed());
+        assert!(PulledRows::<Counting>::take_from(&mut batch).is_some());
+        assert!(!batch.is_pulled());
     }
 }

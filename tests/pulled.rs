@@ -1,5 +1,5 @@
-//! A source that has much to give is read by the chain behind it, in the chain's own loop. Nobody may notice: results,
-//! epochs, offsets and errors are those of a source that hands over batches.
+//! The chain behind a source under load pulls its rows, in the chain's own loop. Results, epochs, offsets and errors are those
+//! of a source that sends batches.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod common;
@@ -20,11 +20,11 @@ use tidemill::{
 use common::{MODES, assert_same, end, options, run, run_well, wait_until};
 
 const RECORDS: i64 = 30_000;
-/// All sources hand over batches; those with much are read by their chains; all are, from their first record on.
-const FEEDS: [usize; 3] = [usize::MAX, 64, 0];
+/// No source is pulled; those with many rows are; all are, from their first record on.
+const PULLS_FROM: [usize; 3] = [usize::MAX, 64, 0];
 
 fn ways() -> Vec<Options> {
-    common::ways(&FEEDS, 7_001)
+    common::ways(&PULLS_FROM, 7_001)
 }
 
 /// Wide enough to be read by the chain behind the source.
@@ -169,7 +169,7 @@ fn aggregates_are_the_same() {
 
 #[test]
 fn a_micro_batch_has_the_same_rows() {
-    let epochs = |feeds: usize| {
+    let epochs = |pulls_from: usize| {
         let graph = Graph::new("epochs");
         let rows: Arc<Mutex<Vec<(u64, Vec<i64>)>>> = Arc::default();
         let kept = Arc::clone(&rows);
@@ -177,7 +177,10 @@ fn a_micro_batch_has_the_same_rows() {
             kept.lock().unwrap().push((epoch.epoch.0, epoch.rows.to_vec()));
             Ok::<(), RunError>(())
         }));
-        run_well(&graph, options(Mode::MicroBatch, 1).with_max_records_per_epoch(999).with_feeds_from(feeds));
+        run_well(
+            &graph,
+            options(Mode::MicroBatch, 1).with_max_records_per_epoch(999).with_pulls_from(pulls_from),
+        );
         std::mem::take(&mut *rows.lock().unwrap())
     };
     let expected = epochs(usize::MAX);
@@ -195,11 +198,11 @@ fn a_bad_record_is_named_with_its_line() {
         writeln!(file, "{}", if n == 15_000 { "none".to_owned() } else { n.to_string() }).unwrap();
     }
     for mode in MODES {
-        for feeds in FEEDS {
+        for pulls_from in PULLS_FROM {
             let graph = Graph::new("bad");
             let source = json_lines::<Box<i64>>(path.display().to_string()).bounded();
             graph.source(source).map(|n| *n + 1).sink_per_worker(|_| Ok(discard().0));
-            let error = run(&graph, options(mode, 1).with_feeds_from(feeds)).unwrap_err();
+            let error = run(&graph, options(mode, 1).with_pulls_from(pulls_from)).unwrap_err();
             assert!(matches!(error, RunError::Source { .. }), "{error}");
             assert!(error.to_string().contains("numbers.jsonl, line 15001"), "{error}");
         }
@@ -209,14 +212,14 @@ fn a_bad_record_is_named_with_its_line() {
 #[test]
 fn a_panic_in_a_step_is_the_steps() {
     for mode in MODES {
-        for feeds in FEEDS {
+        for pulls_from in PULLS_FROM {
             let graph = Graph::new("panic");
             let careful = |n: i64| {
                 assert!(n < 20_000, "too many");
                 n
             };
             iterated!(graph).map(narrow).map(careful).name("careful").sink_per_worker(|_| Ok(discard().0));
-            match run(&graph, options(mode, 2).with_feeds_from(feeds)).unwrap_err() {
+            match run(&graph, options(mode, 2).with_pulls_from(pulls_from)).unwrap_err() {
                 RunError::Panic { site, message, .. } => {
                     assert_eq!((site.operator.as_str(), message.as_str()), ("map → careful", "too many"));
                 }
@@ -252,7 +255,7 @@ fn what_was_read_by_a_chain_is_not_read_again_after_a_restart() {
             .with_checkpoint(dir.path())
             .with_checkpoint_interval(Duration::from_millis(1))
             .with_max_records_per_epoch(4_000)
-            .with_feeds_from(0);
+            .with_pulls_from(0);
         let mut runs = 0;
         while totals.lock().unwrap().values().sum::<u64>() < RECORDS as u64 {
             runs += 1;
@@ -279,7 +282,7 @@ fn the_slices_of_a_file_are_read_in_order() {
     }
     drop(file);
     for workers in [1, 2] {
-        for feeds in FEEDS {
+        for pulls_from in PULLS_FROM {
             let graph = Graph::new("slices");
             let (sink, table) = memory_sink();
             graph
@@ -291,9 +294,13 @@ fn the_slices_of_a_file_are_read_in_order() {
                 .append()
                 .map(|row| (row.window.start.0, row.value))
                 .sink(sink);
-            let summary = run_well(&graph, options(Mode::Continuous, workers).with_feeds_from(feeds));
+            let summary = run_well(&graph, options(Mode::Continuous, workers).with_pulls_from(pulls_from));
             let rows = table.snapshot().iter().map(|(_, count)| count).sum::<u64>();
-            assert_eq!((summary.late_rows, rows), (0, LINES), "{workers} workers, feeds from {feeds}");
+            assert_eq!(
+                (summary.late_rows, rows),
+                (0, LINES),
+                "{workers} workers, pulls_from from {pulls_from}"
+            );
         }
     }
 }
