@@ -14,6 +14,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
 use super::Time;
+use super::announcement::Announcement;
 use super::assigner::Assigner;
 use super::epoch_buffer::EpochBuffer;
 use super::gather::Gather;
@@ -22,7 +23,6 @@ use super::output::{HostedSinks, Output};
 use super::route::{Inflow, Inlet};
 use super::source::SourceStatus;
 use super::stateless::Edge;
-use super::ticket::Ticket;
 use crate::ledger::{DomainId, EpochEnds, Marks, joined};
 
 /// A flush of so few rows, which hands over no more than that, is taken for one that costs nothing, and the clock is not
@@ -86,10 +86,11 @@ pub(crate) fn aligned<'scope>(
                 inlet.for_each(|capability, parcel| {
                     let time = capability.stamp().elements().first().copied();
                     let time = time.unwrap_or(Time::new(Epoch(0), EventTime::MIN));
-                    let (batch, ticket) = receive(&running.hosted.control, running.hosted.worker(), parcel);
+                    let (batch, announcement) =
+                        receive(&running.hosted.control, running.hosted.worker(), parcel);
                     // Only an operator that assigns watermarks has to observe what comes.
-                    let ticket = ticket.filter(|_| running.assigner.is_some());
-                    running.take(time, (input, batch, ticket));
+                    let announcement = announcement.filter(|_| running.assigner.is_some());
+                    running.take(time, (input, batch, announcement));
                 });
             }
             running.settle(frontiers)
@@ -98,8 +99,8 @@ pub(crate) fn aligned<'scope>(
     edges
 }
 
-/// A batch, the input on which it came, and its ticket where it is to be observed.
-type Arrived = (usize, Batch, Option<Arc<Ticket>>);
+/// A batch, the input on which it came, and its announcement where it is to be observed.
+type Arrived = (usize, Batch, Option<Arc<Announcement>>);
 
 /// An operator with its epoch and watermark.
 struct AlignedOperator {
@@ -218,7 +219,7 @@ impl AlignedOperator {
         }
     }
 
-    fn work(&mut self, (input, batch, ticket): Arrived) {
+    fn work(&mut self, (input, batch, announcement): Arrived) {
         // Rows are pulled only when there have been rows before; such a batch alone may be empty.
         if !batch.is_empty()
             && !batch.is_pulled()
@@ -234,7 +235,7 @@ impl AlignedOperator {
         // How many rows a pull will find is not known.
         self.rows = self.rows.saturating_add(if batch.is_pulled() { usize::MAX } else { batch.len() });
         self.hosted.batch(input, batch);
-        self.observe(ticket);
+        self.observe(announcement);
         self.send();
     }
 
@@ -249,14 +250,14 @@ impl AlignedOperator {
         }
     }
 
-    fn observe(&mut self, ticket: Option<Arc<Ticket>>) {
+    fn observe(&mut self, announcement: Option<Arc<Announcement>>) {
         let epoch = self.epoch;
         match &mut self.assigner {
             Some(assigner) => {
                 for (origin, watermark) in self.hosted.context.drain_observed() {
-                    assigner.observe(epoch, origin, watermark, ticket.as_ref());
+                    assigner.observe(epoch, origin, watermark, announcement.as_ref());
                 }
-                assigner.retire(ticket);
+                assigner.retire(announcement);
             }
             None => drop(self.hosted.context.drain_observed()),
         }

@@ -12,10 +12,10 @@ use std::time::Duration;
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{Epoch, EventTime, Mode, ProcessingTime};
 
+use super::announcement::Announcement;
 use super::source::SourceStatus;
-use super::ticket::Ticket;
 use crate::control::Control;
-use crate::ledger::{Announced, DomainId, Marks, Observed, Place};
+use crate::ledger::{Announced, DomainId, Marks, Observed, Position};
 use crate::plan::{Assigns, from_origin};
 
 /// How long the other workers may be left without news of the watermark.
@@ -52,8 +52,8 @@ pub(crate) struct Assigner {
     /// Continuous: what has been observed here, by partition and rank.
     marks: Marks,
     /// Continuous: what the ledger has not been told yet.
-    shown: Vec<(u32, Option<Place>, EventTime)>,
-    tickets: Vec<Arc<Ticket>>,
+    shown: Vec<(u32, Option<Position>, EventTime)>,
+    announcements: Vec<Arc<Announcement>>,
     locals: Locals,
     everything_came: bool,
     told: ProcessingTime,
@@ -86,7 +86,7 @@ impl Assigner {
             over,
             marks,
             shown: Vec::new(),
-            tickets: Vec::new(),
+            announcements: Vec::new(),
             locals,
             everything_came: false,
             told: ProcessingTime(i64::MIN),
@@ -120,7 +120,7 @@ impl Assigner {
         epoch: Epoch,
         origin: u32,
         watermark: EventTime,
-        ticket: Option<&Arc<Ticket>>,
+        announcement: Option<&Arc<Announcement>>,
     ) {
         let watermark = watermark.min(LAST_SHOWN);
         if self.control.mode == Mode::MicroBatch {
@@ -128,15 +128,17 @@ impl Assigner {
         }
         // Rows that have been mixed are told apart by the worker on which they were.
         let origin = if origin == 0 { self.worker as u32 } else { origin };
-        let place = ticket.filter(|ticket| ticket.origin() == origin).map(|ticket| ticket.place());
-        let slot = self.marks.entry((origin, place.map_or(0, |(rank, _)| rank))).or_insert(watermark);
+        let position = announcement
+            .filter(|announcement| announcement.origin() == origin)
+            .map(|announcement| announcement.position());
+        let slot = self.marks.entry((origin, position.map_or(0, |(rank, _)| rank))).or_insert(watermark);
         *slot = (*slot).max(watermark);
-        self.shown.push((origin, place, watermark));
+        self.shown.push((origin, position, watermark));
     }
 
     /// A batch has been observed, as far as it came to this worker.
-    pub(crate) fn retire(&mut self, ticket: Option<Arc<Ticket>>) {
-        self.tickets.extend(ticket);
+    pub(crate) fn retire(&mut self, announcement: Option<Arc<Announcement>>) {
+        self.announcements.extend(announcement);
     }
 
     /// Continuous: leaves an epoch with its watermark at that.
@@ -155,7 +157,7 @@ impl Assigner {
     /// the epoch ends, and what has been observed in it counts.
     pub(crate) fn watermark(&mut self, has_buffered: bool, must: bool) -> (EventTime, Option<Duration>) {
         let now = if self.has_clock { self.control.clock.now() } else { ProcessingTime(0) };
-        let has_news = !self.shown.is_empty() || !self.tickets.is_empty();
+        let has_news = !self.shown.is_empty() || !self.announcements.is_empty();
         if self.is_shared && has_news && !must && !self.everything_came {
             let since = now.since(self.asked);
             if since < KEEPS {
@@ -173,7 +175,7 @@ impl Assigner {
             worker: self.worker,
             now,
             shown: &mut self.shown,
-            tickets: &mut self.tickets,
+            announcements: &mut self.announcements,
             everything_came,
             has_arrived: &|origin| everything_came || is_here(origin),
         };

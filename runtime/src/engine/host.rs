@@ -14,8 +14,8 @@ use timely::dataflow::Scope;
 use timely::scheduling::Activator;
 
 use super::Time;
+use super::announcement::Announcement;
 use super::parcel::Parcel;
-use super::ticket::Ticket;
 use crate::control::Control;
 use crate::error::{RunError, Site};
 use crate::saver::Changes;
@@ -291,15 +291,19 @@ pub(crate) fn waker(scope: Scope<'_, Time>, address: &[usize]) -> Waker {
     })
 }
 
-/// Takes a batch off an edge, and off the count of what is queued; with its ticket, which lives as long as the batch may
+/// Takes a batch off an edge, and off the count of what is queued; with its announcement, which lives as long as the batch may
 /// still have something to show.
-pub(crate) fn receive(control: &Control, worker: usize, parcel: &mut Parcel) -> (Batch, Option<Arc<Ticket>>) {
-    let Parcel { batch, crossed, ticket } = std::mem::take(parcel);
+pub(crate) fn receive(
+    control: &Control,
+    worker: usize,
+    parcel: &mut Parcel,
+) -> (Batch, Option<Arc<Announcement>>) {
+    let Parcel { batch, crossed, announcement } = std::mem::take(parcel);
     if crossed {
         control.received(worker, batch.len());
     }
     // It has arrived: where it goes from here is for others to say.
-    (batch.for_worker(0), ticket)
+    (batch.for_worker(0), announcement)
 }
 
 /// An operator that hands on what it gets.

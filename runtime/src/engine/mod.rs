@@ -1,6 +1,7 @@
 //! Timely dataflow, in one room: the plan is lowered to a dataflow here, and nothing outside names timely.
 
 mod aligned;
+mod announcement;
 mod assigner;
 mod epoch_buffer;
 mod gather;
@@ -17,7 +18,6 @@ mod source;
 mod stateless;
 #[cfg(test)]
 mod tests;
-mod ticket;
 mod time;
 #[cfg(test)]
 mod timer_tests;

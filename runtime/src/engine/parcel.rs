@@ -6,7 +6,7 @@ use tidemill_operators::{Batch, Cloner};
 use timely::Accountable;
 use timely::dataflow::channels::ContainerBytes;
 
-use super::ticket::Ticket;
+use super::announcement::Announcement;
 
 /// A batch on a timely edge; labelled with the worker it is for, where the sender decides.
 #[derive(Clone, Default)]
@@ -15,16 +15,16 @@ pub(crate) struct Parcel {
     /// Whether it has come from another worker, and so counts as queued until it is received.
     pub(crate) crossed: bool,
     /// Where the batch has been announced to the ledger.
-    pub(crate) ticket: Option<Arc<Ticket>>,
+    pub(crate) announcement: Option<Arc<Announcement>>,
 }
 
 impl Parcel {
     pub(crate) fn new(batch: Batch) -> Parcel {
-        Parcel { batch, crossed: false, ticket: None }
+        Parcel { batch, crossed: false, announcement: None }
     }
 
-    pub(crate) fn with_ticket(mut self, ticket: Option<Arc<Ticket>>) -> Parcel {
-        self.ticket = ticket;
+    pub(crate) fn with_announcement(mut self, announcement: Option<Arc<Announcement>>) -> Parcel {
+        self.announcement = announcement;
         self
     }
 

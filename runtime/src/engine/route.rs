@@ -15,9 +15,9 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::Stamp;
 
 use super::Time;
+use super::announcement::Announcement;
 use super::parcel::Parcel;
 use super::stateless::Edge;
-use super::ticket::Ticket;
 use crate::control::Control;
 
 /// Where a batch goes.
@@ -42,7 +42,7 @@ impl Router {
         control: &Control,
         from: usize,
         worker: usize,
-        (batch, ticket): (Batch, Option<Arc<Ticket>>),
+        (batch, announcement): (Batch, Option<Arc<Announcement>>),
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
@@ -50,7 +50,7 @@ impl Router {
         if crossed {
             control.sources.sent(from, worker, batch.len());
         }
-        let mut parcel = Parcel { batch, crossed, ticket };
+        let mut parcel = Parcel { batch, crossed, announcement };
         if let Some(pusher) = pushers.get_mut(worker) {
             Message::push_at(&mut parcel, stamp.clone(), pusher);
         }
@@ -64,21 +64,21 @@ impl Distributor<Parcel> for Router {
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
-        let Parcel { batch, ticket, .. } = std::mem::take(parcel);
+        let Parcel { batch, announcement, .. } = std::mem::take(parcel);
         let (control, from) = (&self.control, self.worker);
         match &mut self.routing {
             Routing::ByKey(partition) => {
                 partition(batch, control.resume.key_groups, pushers.len(), &mut |worker, part| {
-                    Self::deliver(control, from, worker, (part, ticket.clone()), stamp, pushers);
+                    Self::deliver(control, from, worker, (part, announcement.clone()), stamp, pushers);
                 });
             }
             Routing::Rebalance(next) => {
                 let worker = *next % pushers.len();
                 *next = worker + 1;
-                Self::deliver(control, from, worker, (batch, ticket), stamp, pushers);
+                Self::deliver(control, from, worker, (batch, announcement), stamp, pushers);
             }
             Routing::Labelled => {
-                Self::deliver(control, from, batch.worker(), (batch, ticket), stamp, pushers);
+                Self::deliver(control, from, batch.worker(), (batch, announcement), stamp, pushers);
             }
         }
     }

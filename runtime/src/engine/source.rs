@@ -27,10 +27,10 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::Time;
+use super::announcement::Announcement;
 use super::host::{Alarm, enter, steps, waker};
 use super::parcel::Parcel;
 use super::stateless::Edge;
-use super::ticket::Ticket;
 use super::turns::{Rounds, Turns};
 use crate::checkpoint::records::Json;
 use crate::control::Control;
@@ -439,10 +439,11 @@ impl Reading {
         let (control, announces) = (&self.control, &self.plan.announces);
         let mut send = |part: &Part, rank: u64, batch: Batch, cloner: Option<Cloner>| {
             let Some(capability) = capability else { return };
-            let ticket =
-                announces.as_ref().map(|domains| Ticket::announce(control, domains, part.origin, rank));
+            let announcement =
+                announces.as_ref().map(|domains| Announcement::announce(control, domains, part.origin, rank));
             part.sent.set(steps());
-            let mut parcel = Parcel::new(batch.with_origin(part.origin)).copyable(cloner).with_ticket(ticket);
+            let mut parcel =
+                Parcel::new(batch.with_origin(part.origin)).copyable(cloner).with_announcement(announcement);
             session.session_with_builder(capability).give_container(&mut parcel);
         };
         while visits < places && budget > 0 {

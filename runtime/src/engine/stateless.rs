@@ -41,10 +41,10 @@ pub(crate) fn stateless<'scope>(
             for (input, inlet) in inlets.iter_mut().enumerate() {
                 inlet.for_each(|capability, parcel| {
                     let worker = hosted.worker();
-                    let (batch, ticket) = receive(&hosted.control, worker, parcel);
+                    let (batch, announcement) = receive(&hosted.control, worker, parcel);
                     hosted.batch(input, batch);
                     for (output, parcel) in hosted.sent() {
-                        let mut parcel = parcel.with_ticket(ticket.clone());
+                        let mut parcel = parcel.with_announcement(announcement.clone());
                         if let Some(session) = sessions.get_mut(output) {
                             session.session_with_builder(&capability).give_container(&mut parcel);
                         }

@@ -12,7 +12,7 @@ use tidemill_operators::{
 };
 
 use super::LocalWorker;
-use super::ticket::Ticket;
+use super::announcement::Announcement;
 use crate::control::Control;
 use crate::ledger::Observed;
 use crate::options::Options;
@@ -51,7 +51,7 @@ fn observe(control: &Control, watermark: EventTime) {
         worker: 1,
         now: control.clock.now(),
         shown: &mut vec![(origin(NodeId(0), 1), None, watermark)],
-        tickets: &mut Vec::<Arc<Ticket>>::new(),
+        announcements: &mut Vec::<Arc<Announcement>>::new(),
         everything_came: false,
         has_arrived: &|_| true,
     };

@@ -39,7 +39,7 @@ pub(crate) use self::domain::Marks;
 use self::domain::{Domain, Left};
 use self::ends::Ends;
 use self::partition::Partition;
-pub(crate) use self::partition::Place;
+pub(crate) use self::partition::Position;
 
 pub(crate) type DomainId = usize;
 
@@ -90,8 +90,8 @@ pub(crate) struct PartitionMark {
 pub(crate) trait Announced {
     /// The partition of the batch, as its rows carry it.
     fn origin(&self) -> u32;
-    /// Its place in the sequence of the partition.
-    fn place(&self) -> Place;
+    /// Its position in the sequence of the partition.
+    fn position(&self) -> Position;
     /// Notes that a domain knows that the batch has been observed.
     fn retired(&mut self, domain: DomainId);
 }
@@ -100,10 +100,10 @@ pub(crate) trait Announced {
 pub(crate) struct Observed<'a, T> {
     pub(crate) worker: usize,
     pub(crate) now: ProcessingTime,
-    /// By partition, and place in its sequence if batches are announced: what rows justify.
-    pub(crate) shown: &'a mut Vec<(u32, Option<Place>, EventTime)>,
+    /// By partition, and position in its sequence if batches are announced: what rows justify.
+    pub(crate) shown: &'a mut Vec<(u32, Option<Position>, EventTime)>,
     /// What travelled with these rows.
-    pub(crate) tickets: &'a mut Vec<Arc<T>>,
+    pub(crate) announcements: &'a mut Vec<Arc<T>>,
     /// Whether nothing will reach this worker any more.
     pub(crate) everything_came: bool,
     /// Where batches are not announced: whether all that was read of a partition has been observed.
@@ -225,8 +225,8 @@ impl Ledger {
         let mut shown: Marks =
             domain.partitions.keys().map(|origin| ((*origin, 0), EventTime::MIN)).collect();
         for left in domain.left.iter().filter_map(|left| left.range(..=epoch).next_back()) {
-            for (place, watermark) in &left.1.shown {
-                let slot = shown.entry(*place).or_insert(EventTime::MIN);
+            for (position, watermark) in &left.1.shown {
+                let slot = shown.entry(*position).or_insert(EventTime::MIN);
                 *slot = (*slot).max(*watermark);
             }
         }
@@ -334,16 +334,16 @@ impl Ledger {
     }
 
     /// Continuous: a batch of a partition is on its way.
-    pub(crate) fn announce(&self, domain: DomainId, origin: u32, place: Place) {
+    pub(crate) fn announce(&self, domain: DomainId, origin: u32, position: Position) {
         if let Some(mut domain) = self.domain(domain) {
-            domain.partition(origin).announce(place);
+            domain.partition(origin).announce(position);
         }
     }
 
     /// Continuous: all that became of a batch has been observed or dropped. Returns whether that moves the watermark of
     /// its partition, so that somebody should look.
-    pub(crate) fn retire(&self, domain: DomainId, origin: u32, place: Place) -> bool {
-        self.domain(domain).is_some_and(|mut domain| domain.partition(origin).retire(place))
+    pub(crate) fn retire(&self, domain: DomainId, origin: u32, position: Position) -> bool {
+        self.domain(domain).is_some_and(|mut domain| domain.partition(origin).retire(position))
     }
 
     /// Continuous: a reader of a slice will announce no row before that rank any more. Returns as `retire`.
@@ -353,21 +353,21 @@ impl Ledger {
 
     /// Continuous: takes up what a worker has observed. Returns the watermark.
     pub(crate) fn advance<T: Announced>(&self, domain: DomainId, observed: Observed<'_, T>) -> Advanced {
-        let Observed { worker, now, shown, tickets, everything_came, has_arrived } = observed;
+        let Observed { worker, now, shown, announcements, everything_came, has_arrived } = observed;
         let Some(mut it) = self.domain(domain) else {
             return Advanced { watermark: EventTime::MIN, moved: false, fell_idle: false, look_again: None };
         };
-        for (origin, place, watermark) in shown.drain(..) {
+        for (origin, position, watermark) in shown.drain(..) {
             let partition = it.partition(origin);
-            partition.show(place, watermark);
+            partition.show(position, watermark);
             partition.seen = Some(now);
         }
         // What they concern elsewhere is dealt with when they are dropped, without this lock.
         let mut retired = Vec::new();
-        for mut ticket in tickets.drain(..).filter_map(Arc::into_inner) {
-            it.partition(ticket.origin()).retire(ticket.place());
-            ticket.retired(domain);
-            retired.push(ticket);
+        for mut announcement in announcements.drain(..).filter_map(Arc::into_inner) {
+            it.partition(announcement.origin()).retire(announcement.position());
+            announcement.retired(domain);
+            retired.push(announcement);
         }
         let mut has_ended = false;
         if everything_came && it.spec.is_mixed && self.have_ended(&it.spec.sources, Ends::all) {

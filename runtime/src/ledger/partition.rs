@@ -13,16 +13,16 @@ use tidemill_operators::{Epoch, EventTime, ProcessingTime};
 use super::ends::Ends;
 
 /// Where a batch stands in the sequence of its partition: the rank of its slice, then the order of announcement.
-pub(crate) type Place = (u64, u64);
+pub(crate) type Position = (u64, u64);
 
 #[derive(Debug)]
 pub(super) struct Partition {
     /// What the rows before the first unseen one justify.
     own: EventTime,
     /// What rows behind an unseen one justify.
-    ahead: BTreeMap<Place, EventTime>,
+    ahead: BTreeMap<Position, EventTime>,
     /// The batches that are announced and not retired.
-    unseen: BTreeSet<Place>,
+    unseen: BTreeSet<Position>,
     /// For each reader of a slice, the least rank of the rows that it has yet to announce.
     next_ranks: BTreeMap<u32, u64>,
     /// The greatest rank that has been announced.
@@ -59,7 +59,7 @@ impl Partition {
 
     /// What rows justify, by the rank of their slice: 0 where nothing before them is unseen.
     pub(super) fn marks(&self) -> impl Iterator<Item = (u64, EventTime)> {
-        let ahead = self.ahead.iter().map(|(place, shown)| (place.0, *shown));
+        let ahead = self.ahead.iter().map(|(position, shown)| (position.0, *shown));
         std::iter::once((0, self.own)).chain(ahead)
     }
 
@@ -70,9 +70,9 @@ impl Partition {
     }
 
     /// A batch is on its way.
-    pub(super) fn announce(&mut self, place: Place) {
-        self.furthest = self.furthest.max(place.0);
-        self.unseen.insert(place);
+    pub(super) fn announce(&mut self, position: Position) {
+        self.furthest = self.furthest.max(position.0);
+        self.unseen.insert(position);
     }
 
     /// A reader will announce nothing before that rank any more. Returns whether the own watermark has moved.
@@ -86,20 +86,20 @@ impl Partition {
         }
     }
 
-    /// Rows justify a watermark: those at a place of the sequence, or the next ones in order.
-    pub(super) fn show(&mut self, place: Option<Place>, shown: EventTime) {
-        match place {
+    /// Rows justify a watermark: those at a position in the sequence, or the next ones in order.
+    pub(super) fn show(&mut self, position: Option<Position>, shown: EventTime) {
+        match position {
             None => self.own = self.own.max(shown),
-            Some(place) => {
-                let slot = self.ahead.entry(place).or_insert(shown);
+            Some(position) => {
+                let slot = self.ahead.entry(position).or_insert(shown);
                 *slot = (*slot).max(shown);
             }
         }
     }
 
     /// All that became of a batch has been observed. Returns whether the own watermark has moved.
-    pub(super) fn retire(&mut self, place: Place) -> bool {
-        self.unseen.remove(&place);
+    pub(super) fn retire(&mut self, position: Position) -> bool {
+        self.unseen.remove(&position);
         self.settle()
     }
 

@@ -51,13 +51,13 @@ fn end_of(
 }
 
 /// Nothing is announced here.
-enum NoTicket {}
+enum NoAnnouncement {}
 
-impl Announced for NoTicket {
+impl Announced for NoAnnouncement {
     fn origin(&self) -> u32 {
         match *self {}
     }
-    fn place(&self) -> Place {
+    fn position(&self) -> Position {
         match *self {}
     }
     fn retired(&mut self, _: DomainId) {
@@ -66,12 +66,12 @@ impl Announced for NoTicket {
 }
 
 /// Reports what worker 0 has observed, at so many seconds.
-fn advance(ledger: &Ledger, seconds: i64, mut shown: Vec<(u32, Option<Place>, EventTime)>) -> Advanced {
+fn advance(ledger: &Ledger, seconds: i64, mut shown: Vec<(u32, Option<Position>, EventTime)>) -> Advanced {
     let observed = Observed {
         worker: 0,
         now: clock(seconds),
         shown: &mut shown,
-        tickets: &mut Vec::<Arc<NoTicket>>::new(),
+        announcements: &mut Vec::<Arc<NoAnnouncement>>::new(),
         everything_came: false,
         has_arrived: &|_| true,
     };
