@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidemill::prelude::*;
-use tidemill::{PlanLimits, Poll, Reader, ReaderContext, Sink, SinkError, Source, SourceError};
+use tidemill::{
+    PlanLimits, Poll, PrepareContext, Reader, ReaderContext, Sink, SinkError, Source, SourceError, SourceInfo,
+};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -58,10 +60,6 @@ impl Source for Thermometers {
         format!("{} thermometers", self.sensors)
     }
 
-    fn partitions(&self) -> u32 {
-        self.sensors
-    }
-
     fn is_bounded(&self) -> bool {
         true
     }
@@ -70,8 +68,9 @@ impl Source for Thermometers {
         true
     }
 
-    fn start(&self, _sensor: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    /// Each thermometer is a partition, which begins with its first reading. What cannot be read is an error here.
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(self.sensors, |_| 0))
     }
 
     /// Where the next epoch may read to: as far as the limits allow. It does no harm to name more than there are, the

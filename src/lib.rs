@@ -256,11 +256,12 @@ pub use tidemill_operators::abomonate;
 pub use tidemill_operators::{
     Aggregate, Batch, Cancellation, Chain, Change, Clock, Committed, Context, Data, Either, Epoch,
     EventStream, EventTime, Graph, GraphError, JournalSlot, Key, KeyGroup, KeyGroups, KeyedStream, Keys,
-    Mode, Offset, Operator, OperatorError, OutputClaim, ParseTimeError, Plan, PlanLimits, Poll, Prepared,
-    ProcessingTime, QueryIdentity, Reader, ReaderContext, RowKind, RunningAggregate, Sink, SinkContext,
-    SinkError, SnapshotReader, SnapshotWriter, Source, SourceError, SourceLog, Stream, Timed, TotalAggregate,
-    Untimed, Waker, Window, WindowResult, WindowedAggregate, WindowedStream, aggregate, codec, decode, rows,
-    session, session_by, sliding, tumbling,
+    Mode, Offset, Operator, OperatorError, OutputClaim, ParseTimeError, Plan, PlanLimits, Poll,
+    PrepareContext, Prepared, ProcessingTime, QueryIdentity, Reader, ReaderContext, RowKind,
+    RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
+    SourceInfo, SourceLog, Stream, Timed, TotalAggregate, Untimed, Waker, Window, WindowResult,
+    WindowedAggregate, WindowedStream, WrapSource, aggregate, codec, decode, rows, session, session_by,
+    sliding, tumbling,
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Journal, Journaled, Options, PhysicalPlan, Progress, QueryHandle, Restart, Run,

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tidemill::checkpoint::MemoryStorage;
 use tidemill::connectors::{channel, discard, memory_sink, rate};
 use tidemill::{
-    EventTime, Graph, Journal, Mode, Options, PlanLimits, Poll, Reader, ReaderContext, Run, Source,
-    SourceError, Trigger, tumbling,
+    EventTime, Graph, Journal, Mode, Options, PlanLimits, Poll, PrepareContext, Reader, ReaderContext, Run,
+    Source, SourceError, SourceInfo, Trigger, tumbling,
 };
 
 use common::{MODES, end, options, wait_until};
@@ -37,17 +37,14 @@ impl Source for Ends {
     fn describe(&self) -> String {
         "ends".to_owned()
     }
-    fn partitions(&self) -> u32 {
-        2
-    }
     fn is_bounded(&self) -> bool {
         true
     }
     fn is_replayable(&self) -> bool {
         true
     }
-    fn start(&self, _: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(2, |_| 0))
     }
     fn latest(&self, _: u32, from: &u64, _: &PlanLimits) -> Result<u64, SourceError> {
         Ok((from + 10).min(ROWS))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill::prelude::*;
-use tidemill::{Clock, Poll, ProcessingTime, Reader, ReaderContext, Source, Waker};
+use tidemill::{Clock, Poll, PrepareContext, ProcessingTime, Reader, ReaderContext, Source, Waker};
 use tidemill_runtime::checkpoint::LocalDirectory;
 use tidemill_runtime::journal::{JournalReader, attach};
 
@@ -59,6 +59,7 @@ fn read(
         let _ = ring.try_send(());
     });
     let clock = Clock::new(|| ProcessingTime(0));
+    source.prepare(&PrepareContext::default())?;
     let mut reader = source.open(0, &from, ReaderContext::new(waker, clock))?;
     let mut lines = Vec::new();
     while lines.len() < count {
@@ -95,7 +96,11 @@ fn what_a_channel_and_a_socket_have_said_is_there_in_the_next_process() {
     std::io::Write::write_all(&mut peer, b"four\nfive\n").unwrap();
     assert_eq!(read(&source, 1, 4).unwrap(), ["two", "three", "four", "five"]);
     attached(source.journal());
-    assert_eq!(source.start(0).unwrap(), 0, "nothing was committed");
+    assert_eq!(
+        source.prepare(&PrepareContext::default()).unwrap().start(0),
+        Some(&0),
+        "nothing was committed"
+    );
     assert_eq!(read(&source, 3, 2).unwrap(), ["four", "five"]);
 }
 

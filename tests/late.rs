@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use tidemill::checkpoint::MemoryStorage;
 use tidemill::connectors::{MemorySource, memory_sink, text_files};
 use tidemill::{
-    EventTime, Graph, Mode, PlanLimits, Poll, Reader, ReaderContext, Run, Source, SourceError, tumbling,
+    EventTime, Graph, Mode, PlanLimits, Poll, PrepareContext, Reader, ReaderContext, Run, Source,
+    SourceError, SourceInfo, tumbling,
 };
 
 use common::{MODES, end, options, run_well, wait_until};
@@ -167,17 +168,11 @@ impl Source for Dealt {
     fn describe(&self) -> String {
         "dealt".to_owned()
     }
-    fn partitions(&self) -> u32 {
-        2
-    }
-    fn watermark_partition(&self, _: u32) -> u32 {
-        0
-    }
     fn is_replayable(&self) -> bool {
         true
     }
-    fn start(&self, _: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(2, |_| 0).in_one_sequence())
     }
     fn latest(&self, _: u32, from: &u64, _: &PlanLimits) -> Result<u64, SourceError> {
         Ok((from + 1).min(DEALT))

@@ -14,8 +14,8 @@ use tidemill::connectors::{
     json_lines_sink, memory, memory_sink, rate, socket, text_files,
 };
 use tidemill::{
-    EventTime, Fault, Graph, Journal, Options, PlanLimits, ReaderContext, Restart, Run, RunError, Source,
-    SourceError, SourceLog, tumbling,
+    EventTime, Fault, Graph, Journal, Options, Restart, Run, RunError, Source, SourceError, WrapSource,
+    tumbling,
 };
 
 use common::{MODES, run};
@@ -26,7 +26,10 @@ fn options(dir: &Path) -> Options {
 
 fn write(dir: &Path, files: &[(&str, &str)]) {
     for (name, text) in files {
-        std::fs::write(dir.join(name), text).unwrap();
+        // A source that looks now and then must not find half a file.
+        let hidden = dir.join(format!(".{name}"));
+        std::fs::write(&hidden, text).unwrap();
+        std::fs::rename(hidden, dir.join(name)).unwrap();
     }
 }
 
@@ -142,34 +145,25 @@ struct Away<S> {
     starts: AtomicU64,
 }
 
-impl<S: Source> Source for Away<S> {
+impl<S: Source> WrapSource for Away<S> {
+    type Inner = S;
     type Item = S::Item;
-    type Offset = S::Offset;
     type Reader = S::Reader;
 
-    fn describe(&self) -> String {
-        self.source.describe()
+    fn inner(&self) -> &S {
+        &self.source
     }
-    fn is_bounded(&self) -> bool {
-        self.source.is_bounded()
+    fn inner_mut(&mut self) -> &mut S {
+        &mut self.source
     }
-    fn is_replayable(&self) -> bool {
-        self.source.is_replayable()
-    }
-    fn start(&self, partition: u32) -> Result<S::Offset, SourceError> {
-        self.source.start(partition)
-    }
-    fn latest(&self, p: u32, from: &S::Offset, limits: &PlanLimits) -> Result<S::Offset, SourceError> {
-        self.source.latest(p, from, limits)
-    }
-    fn open(&self, p: u32, from: &S::Offset, context: ReaderContext) -> Result<S::Reader, SourceError> {
-        self.source.open(p, from, context)
-    }
-    fn keep(&self, _log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
+    fn check(&self) -> Result<(), SourceError> {
         match self.starts.fetch_add(1, Ordering::SeqCst) {
             1 => Err(SourceError::io("cannot look", std::io::ErrorKind::HostUnreachable.into())),
             _ => Ok(()),
         }
+    }
+    fn wrap(&self, _partition: u32, reader: S::Reader) -> Result<S::Reader, SourceError> {
+        Ok(reader)
     }
 }
 

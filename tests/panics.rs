@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidemill::checkpoint::{CheckpointError, Lock, Log, MemoryStorage, Storage};
 use tidemill::connectors::{channel, for_each, memory, memory_sink};
 use tidemill::{
-    Graph, Journal, Mode, Options, PlanLimits, Poll, QueryHandle, Reader, ReaderContext, Restart, Run,
-    RunError, Source, SourceError,
+    Graph, Journal, Mode, Options, PlanLimits, Poll, PrepareContext, QueryHandle, Reader, ReaderContext,
+    Restart, Run, RunError, Source, SourceError, SourceInfo,
 };
 
 use common::{MODES, alone, end, no_thread_is_left, options, wait_until};
@@ -86,9 +86,9 @@ impl Source for Fickle {
     fn is_replayable(&self) -> bool {
         true
     }
-    fn start(&self, _: u32) -> Result<At, SourceError> {
-        self.0.burn("start");
-        Ok(At(0, Some(self.0.clone())))
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<At>, SourceError> {
+        self.0.burn("prepare");
+        Ok(SourceInfo::new(1, |_| At(0, Some(self.0.clone()))))
     }
     fn refresh(&self, _: &PlanLimits) -> Result<(), SourceError> {
         self.0.burn("refresh");
@@ -178,7 +178,7 @@ fn panic_in_source_function_ends_query_and_frees_checkpoint() {
 fn panic_while_query_is_set_up_is_error_with_site() {
     let _alone = alone();
     for mode in MODES {
-        for function in ["start", "serialize"] {
+        for function in ["prepare", "serialize"] {
             let graph = Graph::new("panics");
             graph.source(Fickle(Fuse::new(function, 0))).sink(memory_sink().0);
             let storage = Arc::new(MemoryStorage::new());

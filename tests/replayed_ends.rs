@@ -11,8 +11,8 @@ use std::time::Duration;
 use tidemill::checkpoint::{MemoryStorage, inspect};
 use tidemill::connectors::{EpochRows, for_each_epoch};
 use tidemill::{
-    Epoch, EventTime, Graph, Journal, Mode, Options, PlanLimits, Poll, Reader, ReaderContext, Run, RunError,
-    Source, SourceError, tumbling,
+    Epoch, EventTime, Graph, Journal, Mode, Options, PlanLimits, Poll, PrepareContext, Reader, ReaderContext,
+    Run, RunError, Source, SourceError, SourceInfo, tumbling,
 };
 
 use common::{end, options, sorted};
@@ -45,17 +45,14 @@ impl Source for Numbers {
     fn describe(&self) -> String {
         "numbers".to_owned()
     }
-    fn partitions(&self) -> u32 {
-        self.0.len() as u32
-    }
     fn is_bounded(&self) -> bool {
         true
     }
     fn is_replayable(&self) -> bool {
         true
     }
-    fn start(&self, _: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(self.0.len() as u32, |_| 0))
     }
     fn latest(&self, partition: u32, from: &u64, _: &PlanLimits) -> Result<u64, SourceError> {
         Ok((from + STEP).min(self.0[partition as usize] + 1).max(from + 1))

@@ -10,8 +10,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tidemill::checkpoint::{CheckpointError, Lock, Log, MemoryStorage, Owner, Storage};
 use tidemill::connectors::{channel_sink, discard, for_each, iterate, memory, memory_sink, rate};
 use tidemill::{
-    Fault, Graph, Mode, Options, PlanLimits, Poll, QueryHandle, Reader, ReaderContext, Run, RunError, Source,
-    SourceError,
+    Fault, Graph, Mode, Options, PlanLimits, Poll, PrepareContext, QueryHandle, Reader, ReaderContext, Run,
+    RunError, Source, SourceError, SourceInfo,
 };
 
 use common::{MODES, alone, end, no_thread_is_left, options, wait_until};
@@ -147,8 +147,8 @@ impl Source for Blocks {
     fn is_replayable(&self) -> bool {
         true
     }
-    fn start(&self, _: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(1, |_| 0))
     }
     fn refresh(&self, _: &PlanLimits) -> Result<(), SourceError> {
         if self.place == "refresh" {

@@ -61,7 +61,8 @@ pub use row_kind::RowKind;
 pub use sink::{Committed, OutputClaim, Prepared, QueryIdentity, Sink, SinkContext, SinkError};
 pub use snapshot::{Change, Difference, Folded, SnapshotReader, SnapshotWriter, decode, without_dropped};
 pub use source::{
-    Clock, Offset, PlanLimits, Poll, Polled, Reader, ReaderContext, Source, SourceError, SourceLog, Waker,
+    Clock, Offset, PlanLimits, Poll, Polled, PrepareContext, Reader, ReaderContext, Source, SourceError,
+    SourceInfo, SourceLog, Waker, WrapSource,
 };
 pub use stream::{Chain, EventStream, HasEventTime, KeyedStream, Keys, Stream, Timed, Untimed};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime};

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemill_operators::graph::NodeId;
-use tidemill_operators::{Clock, DynSource, Graph, Mode, SourceError};
+use tidemill_operators::{Clock, Graph, Mode};
 
 use crate::checkpoint::Storage;
 use crate::checkpoint::loader::Loader;
@@ -17,10 +16,10 @@ use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::plan::{Layout, Plan};
-use crate::recovery::{DomainStart, Opened, Resume, keep_nothing, refuse_types, warn_of_ended};
+use crate::recovery::{DomainStart, Opened, Resume, prepare_sources, refuse_types, warn_of_ended};
 use crate::saver::Saver;
 use crate::spill;
-use crate::user_code::{caught, code_of};
+use crate::user_code::caught;
 
 /// A graph that has been checked and laid out, and its checkpoint taken.
 pub(crate) struct PreparedRun {
@@ -59,7 +58,7 @@ impl PreparedRun {
         if storage.is_none() {
             options.check_without_checkpoint()?;
         }
-        let layout = Arc::new(Layout::of(graph.name(), nodes.clone()));
+        let mut layout = Layout::of(graph.name(), nodes.clone());
         refuse_too_many(&layout)?;
         refuse_types(&nodes, storage.is_some(), options.state_memory.is_some())?;
         let (sender, events) = event_queue();
@@ -68,17 +67,19 @@ impl PreparedRun {
         match storage {
             None => {
                 journal::attach_all(&nodes, None, &clock);
-                keep_nothing(&layout)?;
+                layout.learn(prepare_sources(&layout, |_| Ok(None))?);
                 options.check_workers(options.key_groups())?;
                 resume.key_groups = options.key_groups();
             }
             Some(storage) => {
-                let opened = Opened::open(Arc::clone(&storage), &layout, &options)?;
+                let mut opened = Opened::open(Arc::clone(&storage), &layout, &options)?;
                 if let Some(last) = opened.last_clock().filter(|_| !here) {
                     clock = not_before(clock, last);
                 }
                 journal::attach_all(&nodes, Some(&storage), &clock);
                 journal::refuse_loss(&nodes, options.allow_loss)?;
+                layout.learn(opened.prepare_sources(&*storage, &layout)?);
+                opened.rewrite(options.workers)?;
                 resume = opened.resume(&layout);
                 warn_of_ended(&resume, &layout);
                 let (writer, operators) = (opened.writer.clone(), layout.stateful());
@@ -93,10 +94,9 @@ impl PreparedRun {
             }
         }
         let sources = layout.sources();
-        let partitions = |(node, source): &(NodeId, Arc<dyn DynSource>)| {
-            (*node, code_of(*node, || source.partitions()) as usize)
-        };
-        let partitions: Vec<_> = sources.iter().map(partitions).collect();
+        let partitions = |node| (node, layout.source_info(node).partitions() as usize);
+        let partitions: Vec<_> = sources.into_iter().map(|(node, _)| partitions(node)).collect();
+        let layout = Arc::new(layout);
         let peers = Peers::in_one_process(options.workers);
         let plan = Arc::new(Plan::new(&layout, options.mode, peers.total(), &resume.read_ahead()));
         let specs = plan.domains();
@@ -128,10 +128,10 @@ impl PreparedRun {
     }
 }
 
-/// The most nodes of a graph, and the most partitions of a source: their numbers share 32 bits.
+/// The most nodes of a graph: the number of one and that of a partition share 32 bits. A source refuses more partitions itself.
 const MOST: usize = 1 << 16;
 
-/// A graph with more nodes or partitions than there are numbers for.
+/// A graph with more nodes than there are numbers for.
 fn refuse_too_many(layout: &Layout) -> Result<(), RunError> {
     if layout.nodes.len() >= MOST {
         return Err(RunError::Engine(format!(
@@ -139,14 +139,5 @@ fn refuse_too_many(layout: &Layout) -> Result<(), RunError> {
             layout.nodes.len()
         )));
     }
-    match layout.sources().iter().find(|(_, source)| source.partitions() as usize > MOST) {
-        None => Ok(()),
-        Some((node, source)) => Err(RunError::Source {
-            site: layout.site(*node),
-            error: SourceError::Setup(format!(
-                "a source can have at most {MOST} partitions (got {}): give it fewer",
-                source.partitions()
-            )),
-        }),
-    }
+    Ok(())
 }

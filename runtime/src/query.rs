@@ -17,6 +17,7 @@ use crate::peers::Peers;
 use crate::plan::{Layout, PhysicalPlan, Plan};
 use crate::prepare::PreparedRun;
 use crate::progress::{Progress, Summary};
+use crate::recovery::known_sources;
 use crate::sim;
 use crate::supervisor::{Notice, Shared, Supervisor};
 use crate::user_code::caught;
@@ -50,7 +51,8 @@ pub trait Run {
     /// Returns the plan with which the graph would run: the operators of each node, what runs inside which, on which workers,
     /// and the domains of watermarks. [`Graph::explain`] shows the graph itself, with your source lines.
     ///
-    /// Nothing runs, and no checkpoint is read. A run that resumes has the same operators.
+    /// Nothing runs, and no checkpoint is read. A run that resumes has the same operators. Sources that no run has prepared yet
+    /// are asked what they have to read.
     ///
     /// ```
     /// use tidemill_operators::{Graph, testing::{nowhere, numbers}};
@@ -67,7 +69,7 @@ pub trait Run {
     ///
     /// # Errors
     ///
-    /// [`RunError::Graph`] and [`RunError::Options`] if the graph cannot run so.
+    /// [`RunError::Graph`] and [`RunError::Options`] if the graph cannot run so; [`RunError::Source`] if a source cannot be read.
     fn explain_run(&self, options: &Options) -> Result<PhysicalPlan, RunError>;
 }
 
@@ -90,7 +92,9 @@ impl Run for Graph {
         options.check()?;
         let nodes = self.nodes();
         caught(&nodes, None, "the plan of the query", || {
-            let layout = Arc::new(Layout::of(self.name(), nodes.clone()));
+            let mut layout = Layout::of(self.name(), nodes.clone());
+            layout.learn(known_sources(&layout)?);
+            let layout = Arc::new(layout);
             let peers = Peers::in_one_process(options.workers);
             let plan = Plan::new(&layout, options.mode, peers.total(), &BTreeSet::new());
             Ok(PhysicalPlan::of(&plan, options.mode, &peers))

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidemill_operators::graph::{Node, NodeId, NodeKind, Place};
 use tidemill_operators::{
-    Epoch, ErasedOffset, EventTime, KeyGroups, Mode, Operator, Prepared, ProcessingTime, QueryIdentity,
-    SourceLog,
+    DynSource, Epoch, ErasedOffset, EventTime, KeyGroups, Mode, Operator, PrepareContext, Prepared,
+    ProcessingTime, QueryIdentity, SourceError, SourceInfo, SourceLog,
 };
 
 use self::schema::{Conversions, check_shapes};
@@ -108,6 +108,8 @@ pub(crate) struct Opened {
     pub(crate) logs: BTreeMap<String, Arc<KeptLog>>,
     /// Where each source goes on; shorter than its partitions, or empty, where it begins.
     pub(crate) offsets: BTreeMap<NodeId, Vec<ErasedOffset>>,
+    /// The state whose types have evolved.
+    conversions: Conversions,
     /// The operators that keep state, as commits name them.
     pub(crate) operators: BTreeMap<String, OperatorRecord>,
     /// What is given up of the commit, by uid: whoever has that uid now begins anew.
@@ -132,11 +134,11 @@ impl Opened {
             key_groups: options.key_groups(),
             ..Settings::default()
         };
-        let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), &layout.query, settings)?;
+        let (checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), &layout.query, settings)?;
         options.check_recorded(checkpoint.key_groups())?;
         let Recovered { commit, plans } = recovered.unwrap_or(Recovered { commit: None, plans: Vec::new() });
         let operators = operators(layout, options);
-        let mut offsets = BTreeMap::new();
+        let (mut conversions, mut offsets) = (Conversions::default(), BTreeMap::new());
         refuse_unknown(commit.as_ref(), layout, options)?;
         if let Some(commit) = &commit {
             let fits = check_operators(commit, &operators, layout, options).and_then(|conversions| {
@@ -144,25 +146,12 @@ impl Opened {
                 check_sinks(commit, layout, options)?;
                 Ok((conversions, source_offsets(commit, layout, options)?))
             });
-            let conversions;
             (conversions, offsets) = fits.map_err(|error| with_all_lost(error, commit, layout, options))?;
-            let rewritten = checkpoint.rewrite(&options.drop_state, conversions, options.workers as u32);
-            rewritten.map_err(|error| located(error, &operators))?;
         }
         let plans = if replays(&plans, options) { plans } else { Vec::new() };
         let replayed = plans.iter().map(|plan| plan.epoch).collect();
         let numbers = Numbers::new(replayed, checkpoint.free());
-        let mut logs = BTreeMap::new();
-        for (node, source) in layout.sources() {
-            let uid = layout.nodes.get(node.0).map(|node| node.uid().to_owned()).unwrap_or_default();
-            // A source that begins anew relies on nothing.
-            let mark = checkpoint.sources().get(&uid).filter(|_| !options.drop_state.contains(&uid));
-            let log = KeptLog::open(&*storage, &uid, mark)?;
-            let kept: Arc<dyn SourceLog> = Arc::clone(&log) as Arc<dyn SourceLog>;
-            code_of(node, || source.keep(Some(kept)))
-                .map_err(|error| RunError::Source { site: layout.site(node), error })?;
-            logs.insert(uid, log);
-        }
+        let logs = BTreeMap::new();
         let writer = checkpoint.writer();
         let dropped = options.drop_state.clone();
         for uid in dropped.iter().filter(|_| commit.is_some()) {
@@ -179,11 +168,41 @@ impl Opened {
             numbers,
             logs,
             offsets,
+            conversions,
             operators,
             dropped,
             take_over,
             writer,
         })
+    }
+
+    /// Has every source find out what there is to read, with the log that the checkpoint keeps for it.
+    pub(crate) fn prepare_sources(
+        &mut self,
+        storage: &dyn Storage,
+        layout: &Layout,
+    ) -> Result<SourceInfos, RunError> {
+        let infos = prepare_sources(layout, |uid| {
+            // A source that begins anew relies on nothing.
+            let mark = self.checkpoint.sources().get(uid).filter(|_| !self.dropped.contains(uid));
+            let log = KeptLog::open(storage, uid, mark)?;
+            self.logs.insert(uid.clone(), Arc::clone(&log));
+            Ok(Some(log as Arc<dyn SourceLog>))
+        })?;
+        for (node, info) in &infos {
+            if let Some(offsets) = self.offsets.get(node) {
+                refuse_other_partitions(layout, *node, offsets.len(), info)?;
+            }
+        }
+        Ok(infos)
+    }
+
+    /// Gives up the state that is to be dropped, and rewrites that whose types have evolved. It comes after all that
+    /// refuses the checkpoint, since it writes files.
+    pub(crate) fn rewrite(&mut self, workers: usize) -> Result<(), RunError> {
+        let conversions = std::mem::take(&mut self.conversions);
+        let rewritten = self.checkpoint.rewrite(&self.dropped, conversions, workers as u32);
+        rewritten.map_err(|error| located(error, &self.operators))
     }
 
     /// The latest time that the checkpoint has logged.
@@ -245,13 +264,38 @@ pub(crate) fn warn_of_ended(resume: &Resume, layout: &Layout) {
     }
 }
 
-/// A query without a checkpoint keeps nothing.
-pub(crate) fn keep_nothing(layout: &Layout) -> Result<(), RunError> {
+/// What sources have found out.
+pub(crate) type SourceInfos = BTreeMap<NodeId, SourceInfo<ErasedOffset>>;
+
+/// Has every source find out what there is to read, with the log of its uid.
+pub(crate) fn prepare_sources(
+    layout: &Layout,
+    log: impl FnMut(&String) -> Result<Option<Arc<dyn SourceLog>>, RunError>,
+) -> Result<SourceInfos, RunError> {
+    ask_sources(layout, log, |source, context| source.prepare(context))
+}
+
+fn ask_sources(
+    layout: &Layout,
+    mut log: impl FnMut(&String) -> Result<Option<Arc<dyn SourceLog>>, RunError>,
+    ask: impl Fn(&Arc<dyn DynSource>, &PrepareContext) -> Result<SourceInfo<ErasedOffset>, SourceError>,
+) -> Result<SourceInfos, RunError> {
+    let mut infos = BTreeMap::new();
     for (node, source) in layout.sources() {
-        code_of(node, || source.keep(None))
-            .map_err(|error| RunError::Source { site: layout.site(node), error })?;
+        let uid = layout.nodes.get(node.0).map(|node| node.uid().to_owned()).unwrap_or_default();
+        let context = PrepareContext::new(log(&uid)?);
+        let info = code_of(node, || ask(&source, &context));
+        infos.insert(node, info.map_err(|error| RunError::Source { site: layout.site(node), error })?);
     }
-    Ok(())
+    Ok(infos)
+}
+
+/// What the sources have found out; those that no run has prepared find it out now. A run that uses them is left alone.
+pub(crate) fn known_sources(layout: &Layout) -> Result<SourceInfos, RunError> {
+    let known = |source: &Arc<dyn DynSource>, context: &PrepareContext| {
+        source.known().map_or_else(|| source.prepare(context), Ok)
+    };
+    ask_sources(layout, |_| Ok(None), known)
 }
 
 /// Whether epochs that were planned and not committed are replayed: in micro-batch, whichever mode made the last commit. In
@@ -477,21 +521,31 @@ fn source_offsets(
                 ),
             });
         }
-        if at.len() != source.partitions() as usize {
-            return Err(RunError::Restore {
-                site: Site::of(node),
-                problem: format!(
-                    "it had {} partitions in the checkpoint and has {} now. Keep the number: with another one, rows would \
-                     be read twice or not at all. To read everything again, take a new checkpoint and new outputs: with \
-                     --drop-state {uid} alone, windows, state and outputs get the rows that they already have once more",
-                    at.len(),
-                    source.partitions()
-                ),
-            });
-        }
         offsets.insert(node.id, at.iter().map(|offset| offset.0.clone()).collect());
     }
     Ok(offsets)
+}
+
+/// Refuses a source that has another number of partitions than its checkpoint, unless those that are new may be.
+fn refuse_other_partitions(
+    layout: &Layout,
+    node: NodeId,
+    was: usize,
+    info: &SourceInfo<ErasedOffset>,
+) -> Result<(), RunError> {
+    if info.fits(was) {
+        return Ok(());
+    }
+    let is = info.partitions();
+    let uid = layout.nodes.get(node.0).map_or("", Node::uid);
+    Err(RunError::Restore {
+        site: layout.site(node),
+        problem: format!(
+            "it had {was} partitions in the checkpoint and has {is} now. Keep the number: with another one, rows would be \
+             read twice or not at all. To read everything again, take a new checkpoint and new outputs: with --drop-state \
+             {uid} alone, windows, state and outputs get the rows that they already have once more"
+        ),
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
-use tidemill::{PlanLimits, Poll, Reader, ReaderContext, Source, SourceError};
+use tidemill::{PlanLimits, Poll, PrepareContext, Reader, ReaderContext, Source, SourceError, SourceInfo};
 
 use crate::input::Event;
 
@@ -153,8 +153,8 @@ impl Source for Feed {
         true
     }
 
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(1, |_| 0))
     }
 
     fn latest(&self, _partition: u32, from: &u64, _limits: &PlanLimits) -> Result<u64, SourceError> {

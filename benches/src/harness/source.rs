@@ -5,7 +5,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidemill::{Clock, PlanLimits, Poll, Reader, ReaderContext, Source, SourceError, Waker};
+use tidemill::{
+    Clock, PlanLimits, Poll, PrepareContext, Reader, ReaderContext, Source, SourceError, SourceInfo, Waker,
+};
 
 use super::lateness::Lateness;
 use super::run::Setting;
@@ -110,10 +112,6 @@ impl<T: Emitted> Source for OpenLoop<T> {
         format!("open loop {}/s", self.schedule.load().rate)
     }
 
-    fn partitions(&self) -> u32 {
-        self.schedule.partitions() as u32
-    }
-
     fn is_bounded(&self) -> bool {
         true
     }
@@ -122,8 +120,9 @@ impl<T: Emitted> Source for OpenLoop<T> {
         true
     }
 
-    fn start(&self, partition: u32) -> Result<u64, SourceError> {
-        Ok(self.schedule.first(u64::from(partition)))
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        let first = |partition| self.schedule.first(u64::from(partition));
+        Ok(SourceInfo::new(self.schedule.partitions() as u32, first))
     }
 
     fn latest(&self, partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
@@ -258,8 +257,9 @@ mod tests {
     fn an_epoch_ends_where_it_was_planned_to_and_the_last_one_with_the_end() {
         let late = source(Load { events: 11, ..Load::open(10, 1.0) }, 2, true);
         let limits = PlanLimits::new(Some(2), ProcessingTime(0));
+        let info = late.prepare(&PrepareContext::default()).unwrap();
         for (partition, events) in [(0, 6_usize), (1, 5)] {
-            let mut reader = late.open(partition, &late.start(partition).unwrap(), context()).unwrap();
+            let mut reader = late.open(partition, info.start(partition).unwrap(), context()).unwrap();
             let mut all = Vec::new();
             let mut epochs = 0;
             loop {

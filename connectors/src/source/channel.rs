@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{SendError, TrySendError};
-use tidemill_operators::{PlanLimits, Poll, Reader, ReaderContext, Source, SourceError};
+use tidemill_operators::{
+    PlanLimits, Poll, PrepareContext, Reader, ReaderContext, Source, SourceError, SourceInfo,
+};
 
 use super::handover::{Consumer, Gauge, Producer, handover};
 use crate::lock;
@@ -87,13 +89,13 @@ impl<T: Send + 'static> Source for ChannelSource<T> {
         format!("channel of {}", std::any::type_name::<T>())
     }
 
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
         if let Some(capacity) = self.refused {
             return Err(SourceError::Setup(format!(
                 "a channel's capacity must be from 1 to {MAX_CAPACITY} records (got {capacity})"
             )));
         }
-        Ok(0)
+        Ok(SourceInfo::new(1, |_| 0))
     }
 
     fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
@@ -248,9 +250,9 @@ mod tests {
     fn channel_without_a_possible_capacity_is_refused_at_start() {
         for capacity in [0, MAX_CAPACITY + 1, usize::MAX] {
             let (_sender, source) = channel::<u64>(capacity);
-            let error = source.start(0).unwrap_err().to_string();
+            let error = source.prepare(&PrepareContext::default()).unwrap_err().to_string();
             assert!(error.contains(&format!("(got {capacity})")), "{error}");
         }
-        assert!(channel::<u64>(1).1.start(0).is_ok());
+        assert!(channel::<u64>(1).1.prepare(&PrepareContext::default()).is_ok());
     }
 }

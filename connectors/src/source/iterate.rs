@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tidemill_operators::{PlanLimits, Poll, Reader, ReaderContext, Source, SourceError};
+use tidemill_operators::{
+    PlanLimits, Poll, PrepareContext, Reader, ReaderContext, Source, SourceError, SourceInfo,
+};
 
 use super::room;
 
@@ -17,13 +19,14 @@ const RESERVE: usize = 1 << 16;
 ///
 /// ```
 /// use tidemill_connectors::{iterate, iterate_partitions};
-/// use tidemill_operators::Source;
+/// use tidemill_operators::{PrepareContext, Source, SourceError};
 ///
 /// let squares = iterate(|| (0u64..).map(|n| n * n));
-/// assert_eq!(squares.partitions(), 1);
+/// assert_eq!(squares.prepare(&PrepareContext::default())?.partitions(), 1);
 /// // Partition 0 yields 0, 4, 8 …; partition 1 yields 1, 5, 9 …
 /// let numbers = iterate_partitions(4, |partition| (u64::from(partition)..1_000_000).step_by(4));
-/// assert_eq!(numbers.partitions(), 4);
+/// assert_eq!(numbers.prepare(&PrepareContext::default())?.partitions(), 4);
+/// # Ok::<(), SourceError>(())
 /// ```
 pub struct IterSource<I> {
     factory: Arc<dyn Fn(u32) -> I + Send + Sync>,
@@ -75,10 +78,6 @@ where
         "iterator".to_owned()
     }
 
-    fn partitions(&self) -> u32 {
-        self.partitions
-    }
-
     /// An iterator may end. One that does not is merely very long.
     fn is_bounded(&self) -> bool {
         true
@@ -88,8 +87,8 @@ where
         true
     }
 
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(self.partitions, |_| 0))
     }
 
     fn latest(&self, _partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {

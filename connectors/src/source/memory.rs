@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tidemill_operators::{PlanLimits, Poll, Reader, ReaderContext, Source, SourceError};
+use tidemill_operators::{
+    PlanLimits, Poll, PrepareContext, Reader, ReaderContext, Source, SourceError, SourceInfo,
+};
 
 use super::room;
 
@@ -10,10 +12,12 @@ use super::room;
 ///
 /// ```
 /// use tidemill_connectors::{MemorySource, memory};
-/// use tidemill_operators::Source;
+/// use tidemill_operators::{PrepareContext, Source, SourceError};
 ///
-/// assert_eq!(memory(vec!["a", "b"]).partitions(), 1);
-/// assert_eq!(MemorySource::partitioned([vec![1, 3], vec![2, 4]]).partitions(), 2);
+/// let context = PrepareContext::default();
+/// assert_eq!(memory(vec!["a", "b"]).prepare(&context)?.partitions(), 1);
+/// assert_eq!(MemorySource::partitioned([vec![1, 3], vec![2, 4]]).prepare(&context)?.partitions(), 2);
+/// # Ok::<(), SourceError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct MemorySource<T> {
@@ -46,10 +50,6 @@ impl<T: Clone + Send + Sync + 'static> Source for MemorySource<T> {
         format!("memory, {} records", self.partitions.iter().map(|records| records.len()).sum::<usize>())
     }
 
-    fn partitions(&self) -> u32 {
-        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
-    }
-
     fn is_bounded(&self) -> bool {
         true
     }
@@ -58,8 +58,9 @@ impl<T: Clone + Send + Sync + 'static> Source for MemorySource<T> {
         true
     }
 
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        let partitions = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX);
+        Ok(SourceInfo::new(partitions, |_| 0))
     }
 
     fn latest(&self, partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {

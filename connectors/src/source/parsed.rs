@@ -1,12 +1,9 @@
 //! Records from the lines of any other source: of a socket, of a channel, of your own.
 
 use std::ops::Deref;
-use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use tidemill_operators::{
-    JournalSlot, PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, Source, SourceError, SourceLog,
-};
+use tidemill_operators::{Poll, Reader, Source, SourceError, WrapSource};
 
 use super::files::{BadRecord, BadRecords, Checked, Json, Parse, Routed, json_line};
 
@@ -130,84 +127,34 @@ impl<T: DeserializeOwned + Send + 'static> LineFormat for Routed<Json<T>> {
     }
 }
 
-impl<S: Source, F: LineFormat> Source for ParsedLines<S, F>
+impl<S: Source, F: LineFormat> WrapSource for ParsedLines<S, F>
 where
     S::Item: Deref<Target = str>,
 {
+    type Inner = S;
     type Item = F::Item;
-    type Offset = S::Offset;
     type Reader = ParsedReader<S::Reader, F>;
 
-    fn describe(&self) -> String {
+    fn inner(&self) -> &S {
+        &self.lines
+    }
+
+    fn inner_mut(&mut self) -> &mut S {
+        &mut self.lines
+    }
+
+    fn title(&self) -> String {
         format!("{} of {}", <Json<()> as Parse>::NAME, self.lines.describe())
     }
 
-    fn partitions(&self) -> u32 {
-        self.lines.partitions()
-    }
-
-    fn watermark_partition(&self, partition: u32) -> u32 {
-        self.lines.watermark_partition(partition)
-    }
-
-    fn is_bounded(&self) -> bool {
-        self.lines.is_bounded()
-    }
-
-    fn is_replayable(&self) -> bool {
-        self.lines.is_replayable()
-    }
-
-    fn start(&self, partition: u32) -> Result<S::Offset, SourceError> {
-        self.lines.start(partition)
-    }
-
-    fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
-        self.lines.refresh(limits)
-    }
-
-    fn latest(
-        &self,
-        partition: u32,
-        from: &S::Offset,
-        limits: &PlanLimits,
-    ) -> Result<S::Offset, SourceError> {
-        self.lines.latest(partition, from, limits)
-    }
-
-    fn open(
-        &self,
-        partition: u32,
-        from: &S::Offset,
-        context: ReaderContext,
-    ) -> Result<Self::Reader, SourceError> {
+    fn wrap(&self, _partition: u32, lines: S::Reader) -> Result<Self::Reader, SourceError> {
         Ok(ParsedReader {
-            lines: self.lines.open(partition, from, context)?,
+            lines,
             format: self.format.clone(),
             name: self.lines.describe(),
             read: Vec::new(),
             skipped: 0,
         })
-    }
-
-    fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError> {
-        self.lines.freeze(now)
-    }
-
-    fn committed(&self, partition: u32, offset: &S::Offset) -> Result<(), SourceError> {
-        self.lines.committed(partition, offset)
-    }
-
-    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
-        self.lines.keep(log)
-    }
-
-    fn journal(&self) -> Option<&JournalSlot> {
-        self.lines.journal()
-    }
-
-    fn skip_bad_records(&mut self, skip: bool) {
-        self.lines.skip_bad_records(skip);
     }
 }
 
@@ -319,6 +266,9 @@ mod tests {
     fn a_source_around_a_source_says_what_that_one_says() {
         let source = socket("nowhere").json::<u64>();
         assert!(!source.is_bounded() && !source.is_replayable() && source.journal().is_none());
-        assert!(source.keep(None).is_err(), "the address has no port");
+        assert!(
+            source.prepare(&tidemill_operators::PrepareContext::default()).is_err(),
+            "the address has no port"
+        );
     }
 }

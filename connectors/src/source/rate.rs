@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use tidemill_operators::{
-    Clock, EventTime, PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, Source, SourceError,
+    Clock, EventTime, PlanLimits, Poll, PrepareContext, ProcessingTime, Reader, ReaderContext, Source,
+    SourceError, SourceInfo,
 };
 
 use crate::lock;
@@ -164,10 +165,6 @@ impl Source for RateSource {
         format!("rate {}/s", self.schedule.rate)
     }
 
-    fn partitions(&self) -> u32 {
-        self.schedule.partitions
-    }
-
     fn is_bounded(&self) -> bool {
         self.schedule.rows.is_some()
     }
@@ -176,18 +173,17 @@ impl Source for RateSource {
         true
     }
 
-    fn start(&self, partition: u32) -> Result<RateOffset, SourceError> {
-        if partition == 0 {
-            // A new query: its clock has not started.
-            *lock(&self.start) = None;
-            *lock(&self.frozen) = None;
-        }
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<RateOffset>, SourceError> {
+        // The clock of a query that begins has not started; that of another one is in its offsets.
+        *lock(&self.start) = None;
+        *lock(&self.frozen) = None;
         if self.schedule.rate == 0 {
             return Err(SourceError::Setup(
                 "a rate source needs a rate of at least 1 row a second".to_owned(),
             ));
         }
-        Ok(RateOffset { start: None, index: 0, rate: 0 })
+        let start = RateOffset { start: None, index: 0, rate: 0 };
+        Ok(SourceInfo::new(self.schedule.partitions, |_| start))
     }
 
     fn latest(
@@ -345,7 +341,8 @@ mod tests {
         let mut again = Drive::resume(rate(10).partitions(2), &begin).unwrap();
         assert_eq!(again.epoch_until(&until).unwrap(), first);
         // Also where the first epoch is the one that is replayed.
-        let start: Vec<_> = (0..2).map(|p| rate(10).partitions(2).start(p).unwrap()).collect();
+        let info = rate(10).partitions(2).prepare(&PrepareContext::default()).unwrap();
+        let start: Vec<_> = (0..2).map(|p| *info.start(p).unwrap()).collect();
         let mut again = Drive::resume(rate(10).partitions(2), &start).unwrap();
         let all = again.epoch_until(&until).unwrap();
         assert!(all[0].ends_with(&first[0]) && all[1].ends_with(&first[1]), "{all:?} {first:?}");

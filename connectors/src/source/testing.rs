@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use tidemill_operators::{
-    Clock, PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, Source, SourceError, Waker,
+    Clock, PlanLimits, Poll, PrepareContext, ProcessingTime, Reader, ReaderContext, Source, SourceError,
+    SourceLog, Waker,
 };
 
 /// A source with its readers, one worker and a clock that the test sets.
@@ -25,9 +26,18 @@ fn kept<O: tidemill_operators::Offset>(offset: &O) -> O {
     serde_json::from_value(serde_json::to_value(offset).unwrap()).unwrap()
 }
 
+/// Where the partitions of a source begin.
+pub(crate) fn starts<S: Source>(
+    source: &S,
+    log: Option<Arc<dyn SourceLog>>,
+) -> Result<Vec<S::Offset>, SourceError> {
+    let info = source.prepare(&PrepareContext::new(log))?;
+    Ok((0..info.partitions()).map(|partition| info.start(partition).unwrap().clone()).collect())
+}
+
 impl<S: Source> Drive<S> {
     pub(crate) fn new(source: S) -> Result<Self, SourceError> {
-        let starts = (0..source.partitions()).map(|p| source.start(p)).collect::<Result<Vec<_>, _>>()?;
+        let starts = starts(&source, None)?;
         Self::resume(source, &starts)
     }
 

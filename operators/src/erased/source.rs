@@ -6,7 +6,7 @@ use crate::buffers::{batch_capacity, with_room};
 use crate::chain::pull::{PulledRows, Shared};
 use crate::schema::{Shape, probe_text};
 use crate::source::{
-    Offset, PlanLimits, Polled, Reader, ReaderContext, Source, SourceError, SourceLog, Waker,
+    Offset, PlanLimits, Polled, PrepareContext, Reader, ReaderContext, Source, SourceError, SourceInfo, Waker,
 };
 use crate::turn;
 use crate::{Batch, JournalSlot, ProcessingTime};
@@ -18,14 +18,14 @@ pub type ErasedOffset = serde_json::Value;
 pub trait DynSource: Send + Sync {
     /// See [`Source::describe`].
     fn describe(&self) -> String;
-    /// See [`Source::partitions`].
-    fn partitions(&self) -> u32;
+    /// See [`Source::prepare`]. A source with too many partitions is refused.
+    fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<ErasedOffset>, SourceError>;
+    /// What the source has found out when it was last prepared; none before. A run may be using it.
+    fn known(&self) -> Option<SourceInfo<ErasedOffset>>;
     /// See [`Source::is_bounded`].
     fn is_bounded(&self) -> bool;
     /// See [`Source::is_replayable`].
     fn is_replayable(&self) -> bool;
-    /// See [`Source::start`].
-    fn start(&self, partition: u32) -> Result<ErasedOffset, SourceError>;
     /// See [`Source::refresh`].
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError>;
     /// See [`Source::latest`].
@@ -44,12 +44,8 @@ pub trait DynSource: Send + Sync {
     ) -> Result<Box<dyn DynReader>, SourceError>;
     /// See [`Source::freeze`].
     fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError>;
-    /// See [`Source::watermark_partition`].
-    fn watermark_partition(&self, partition: u32) -> u32;
     /// See [`Source::committed`].
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError>;
-    /// See [`Source::keep`].
-    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError>;
     /// The shape of its offsets as JSON, where that can be found out.
     fn offset_shape(&self) -> Option<Shape>;
     /// See [`Source::journal`].
@@ -86,26 +82,38 @@ fn decode<O: Offset>(offset: &ErasedOffset) -> Result<O, SourceError> {
 }
 
 /// Hides the types of a source.
-pub(crate) struct ErasedSource<S>(pub(crate) S);
+pub(crate) struct ErasedSource<S> {
+    source: S,
+    /// What it has found out last.
+    known: Mutex<Option<SourceInfo<ErasedOffset>>>,
+}
+
+impl<S> ErasedSource<S> {
+    pub(crate) fn new(source: S) -> Self {
+        ErasedSource { source, known: Mutex::new(None) }
+    }
+}
 
 impl<S: Source> DynSource for ErasedSource<S> {
     fn describe(&self) -> String {
-        self.0.describe()
+        self.source.describe()
     }
-    fn partitions(&self) -> u32 {
-        self.0.partitions()
+    fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<ErasedOffset>, SourceError> {
+        let info = self.source.prepare(context)?.try_map(|_, start| encode(&start))?;
+        *turn::lock(&self.known) = Some(info.clone());
+        Ok(info)
+    }
+    fn known(&self) -> Option<SourceInfo<ErasedOffset>> {
+        turn::lock(&self.known).clone()
     }
     fn is_bounded(&self) -> bool {
-        self.0.is_bounded()
+        self.source.is_bounded()
     }
     fn is_replayable(&self) -> bool {
-        self.0.is_replayable()
-    }
-    fn start(&self, partition: u32) -> Result<ErasedOffset, SourceError> {
-        encode(&self.0.start(partition)?)
+        self.source.is_replayable()
     }
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
-        self.0.refresh(limits)
+        self.source.refresh(limits)
     }
     fn latest(
         &self,
@@ -113,7 +121,7 @@ impl<S: Source> DynSource for ErasedSource<S> {
         from: &ErasedOffset,
         limits: &PlanLimits,
     ) -> Result<ErasedOffset, SourceError> {
-        encode(&self.0.latest(partition, &decode(from)?, limits)?)
+        encode(&self.source.latest(partition, &decode(from)?, limits)?)
     }
     fn open(
         &self,
@@ -121,42 +129,34 @@ impl<S: Source> DynSource for ErasedSource<S> {
         from: &ErasedOffset,
         context: ReaderContext,
     ) -> Result<Box<dyn DynReader>, SourceError> {
-        let reader = self.0.open(partition, &decode(from)?, context)?;
-        let origin = self.0.watermark_partition(partition);
-        Ok(Box::new(ErasedReader::new(reader, origin)))
+        let reader = self.source.open(partition, &decode(from)?, context)?;
+        Ok(Box::new(ErasedReader::new(reader)))
     }
     fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError> {
-        self.0.freeze(now)
-    }
-    fn watermark_partition(&self, partition: u32) -> u32 {
-        self.0.watermark_partition(partition)
+        self.source.freeze(now)
     }
     fn committed(&self, partition: u32, offset: &ErasedOffset) -> Result<(), SourceError> {
-        self.0.committed(partition, &decode(offset)?)
-    }
-    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
-        self.0.keep(log)
+        self.source.committed(partition, &decode(offset)?)
     }
     fn offset_shape(&self) -> Option<Shape> {
         probe_text::<S::Offset>().ok()
     }
     fn journal(&self) -> Option<&JournalSlot> {
-        self.0.journal()
+        self.source.journal()
     }
 }
 
 /// A reader that the operator behind it may read as well, in turn.
 struct ErasedReader<R: Reader> {
     shared: Arc<Mutex<Shared<R>>>,
-    origin: u32,
     /// Whether the last poll brought a good part of a batch.
     filled: bool,
 }
 
 impl<R: Reader> ErasedReader<R> {
-    fn new(reader: R, origin: u32) -> Self {
+    fn new(reader: R) -> Self {
         let shared = Arc::new(Mutex::new(Shared { reader, until: None, polled: None }));
-        ErasedReader { shared, origin, filled: false }
+        ErasedReader { shared, filled: false }
     }
 
     /// Never waits: whoever reads is on this thread, or has gone.
@@ -182,10 +182,10 @@ impl<R: Reader> DynReader for ErasedReader<R> {
         self.filled = polled.rows >= max / 2;
         // Whoever waits for a record asks again and again, and needs no memory for that.
         let batch = if rows.is_empty() { Batch::default() } else { Batch::from_vec(rows) };
-        Ok((batch.with_origin(self.origin), polled))
+        Ok((batch, polled))
     }
     fn pull_batch(&mut self, max: usize, done: &Waker) -> Batch {
-        PulledRows::new(Arc::clone(&self.shared), max, done.clone()).into_batch().with_origin(self.origin)
+        PulledRows::new(Arc::clone(&self.shared), max, done.clone()).into_batch()
     }
     fn polled(&mut self) -> Option<Result<Polled, SourceError>> {
         self.shared().polled.take()

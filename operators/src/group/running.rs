@@ -65,6 +65,8 @@ where
     ///
     /// After a restart from a checkpoint nothing is said until something changes. So who keeps a table of these rows elsewhere
     /// keeps it as long as the checkpoint, or makes it anew from what the sink has written, not from what a new run says.
+    ///
+    /// Its rows are [upserts](crate::RowKind), which not every operator takes.
     pub fn update(self) -> Stream<(K, A::Out)> {
         self.build::<Stamp>(Emit::Update { every: None })
     }
@@ -76,7 +78,7 @@ where
         self.build::<Stamp>(Emit::Update { every: Some(every) })
     }
 
-    /// The whole table at the end of every epoch.
+    /// The whole table at the end of every epoch. Its rows are [snapshots](crate::RowKind).
     pub fn complete(self) -> Stream<(K, A::Out)> {
         self.build::<()>(Emit::Complete)
     }

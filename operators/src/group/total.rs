@@ -54,6 +54,8 @@ impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<
     ///
     /// After a restart from a checkpoint nothing is said until something changes. So who keeps a table of these rows elsewhere
     /// keeps it as long as the checkpoint, or makes it anew from what the sink has written, not from what a new run says.
+    ///
+    /// Its rows are [upserts](crate::RowKind), which not every operator takes.
     pub fn update(self) -> Stream<A::Out> {
         self.build::<Stamp>(Emit::Update { every: None })
     }
@@ -74,7 +76,7 @@ impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<
         self.build::<Stamp>(Emit::Update { every: Some(every) })
     }
 
-    /// The value at the end of every epoch, changed or not.
+    /// The value at the end of every epoch, changed or not. Its rows are [snapshots](crate::RowKind).
     pub fn complete(self) -> Stream<A::Out> {
         self.build::<()>(Emit::Complete)
     }

@@ -131,6 +131,8 @@ where
     ///
     /// After a restart from a checkpoint nothing is said until something changes. So who keeps a table of these rows elsewhere
     /// keeps it as long as the checkpoint, or makes it anew from what the sink has written, not from what a new run says.
+    ///
+    /// Its rows are [upserts](crate::RowKind), which not every operator takes.
     pub fn update(self) -> Results<K, A> {
         self.update_with_late().0
     }
@@ -148,7 +150,7 @@ where
     }
 
     /// All windows at the end of every epoch. No record is late, no window is ever forgotten: for data that ends, or
-    /// small tables.
+    /// small tables. Its rows are [snapshots](crate::RowKind).
     pub fn complete(self) -> Results<K, A> {
         self.build::<()>(Emit::Complete).0
     }

@@ -1,11 +1,16 @@
 //! Where records come from: the traits that every source implements, ours and yours.
 //!
-//! A [`Source`] is a description that any thread may ask: how many partitions, where they begin, how far one could
-//! read now. A [`Reader`] reads one partition, on the worker that owns it. Both modes use the same two: in
+//! A [`Source`] is a description that any thread may ask: which partitions there are and where they begin
+//! ([`Source::prepare`], once when a query starts), how far one could read now. A [`Reader`] reads one partition, on the worker that owns it. Both modes use the same two: in
 //! micro-batch the planner asks [`Source::latest`] and the reader stops there; in continuous the reader simply reads.
 
 #[cfg(test)]
 pub(crate) mod counting;
+mod info;
+mod wrap;
+
+pub use self::info::{PrepareContext, SourceInfo};
+pub use self::wrap::WrapSource;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,16 +39,15 @@ pub trait Source: Send + Sync + 'static {
     /// What the source is, for plans, progress and errors: `files data/*.txt`, `socket localhost:9999`.
     fn describe(&self) -> String;
 
-    /// How many partitions there are.
-    fn partitions(&self) -> u32 {
-        1
-    }
-
-    /// The watermark partition that a read partition counts as. Partitions that are slices of one ordered sequence
-    /// (blocks of one file) name the same one; by default each stands for itself.
-    fn watermark_partition(&self, partition: u32) -> u32 {
-        partition
-    }
+    /// Finds out what there is to read: the partitions, and where each begins in a query without a checkpoint.
+    ///
+    /// Called once whenever a query starts or resumes, before anything else and before anything runs. What cannot work is
+    /// an error here: it names the source and its line in the program. A query that resumes begins where its checkpoint
+    /// says, and must find as many partitions as that has, or more where they [may grow](SourceInfo::may_grow).
+    ///
+    /// The [log](PrepareContext::log) is for what offsets refer to and the outside world does not keep, such as the order in
+    /// which files were found.
+    fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<Self::Offset>, SourceError>;
 
     /// Whether every partition ends one day. When all have, the watermark goes to the end of time and every open
     /// window closes.
@@ -56,10 +60,6 @@ pub trait Source: Send + Sync + 'static {
     fn is_replayable(&self) -> bool {
         false
     }
-
-    /// Where a partition begins in a query that has no checkpoint. Asked once for each partition, in their order, when
-    /// a query starts.
-    fn start(&self, partition: u32) -> Result<Self::Offset, SourceError>;
 
     /// Called once before the partitions of an epoch are planned: look at the outside world here (list a directory,
     /// ask a broker), and say in `latest` what was found.
@@ -98,12 +98,6 @@ pub trait Source: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called before anything else whenever a query starts: the log that the query's checkpoint keeps for the source,
-    /// or none. For what offsets refer to and the outside world does not keep: the order in which files were found.
-    fn keep(&self, _log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
-        Ok(())
-    }
-
     /// Where the runtime says where a journal is to be kept, if the source keeps one: it writes down what it receives
     /// before it hands it over.
     fn journal(&self) -> Option<&JournalSlot> {
@@ -117,7 +111,7 @@ pub trait Source: Send + Sync + 'static {
     fn skip_bad_records(&mut self, _skip: bool) {}
 }
 
-/// A log of a source's own, kept with the checkpoint of the query. See [`Source::keep`].
+/// A log of a source's own, kept with the checkpoint of the query. See [`PrepareContext::log`].
 pub trait SourceLog: Send + Sync {
     /// Appends an entry; it is durable when this returns.
     fn append(&self, entry: &[u8]) -> Result<(), SourceError>;

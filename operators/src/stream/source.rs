@@ -12,7 +12,7 @@ impl Graph {
     /// A stream of what a source reads.
     #[track_caller]
     pub fn source<S: Source>(&self, source: S) -> Stream<S::Item, FromSource<S>> {
-        let source: Arc<dyn DynSource> = Arc::new(ErasedSource(source));
+        let source: Arc<dyn DynSource> = Arc::new(ErasedSource::new(source));
         let detail = source.describe();
         Stream::from_source(self.add(NodeSpec {
             kind: NodeKind::Source(source),

@@ -5,8 +5,8 @@ use crate::chain::Chain;
 use crate::graph::{Node, NodeId, NodeKind, Place};
 use crate::stream::TimeDomain;
 use crate::{
-    Batch, Clock, Context, Epoch, EventTime, Graph, Mode, Operator, PlanLimits, Poll, ProcessingTime, Reader,
-    ReaderContext, Sink, SinkError, Source, SourceError, Stream, Waker,
+    Batch, Clock, Context, Epoch, EventTime, Graph, Mode, Operator, PlanLimits, Poll, PrepareContext,
+    ProcessingTime, Reader, ReaderContext, Sink, SinkError, Source, SourceError, SourceInfo, Stream, Waker,
 };
 
 /// A stream of the numbers from 0, `count` of them.
@@ -65,9 +65,11 @@ fn evaluate(nodes: &[Node], id: NodeId, output: usize) -> Result<Vec<Batch>, Fai
     let operator: Box<dyn Operator> = match &node.kind {
         NodeKind::Source(source) => {
             let mut batches = Vec::new();
-            for partition in 0..source.partitions() {
+            let info = source.prepare(&PrepareContext::default())?;
+            for partition in 0..info.partitions() {
                 let context = ReaderContext::new(Waker::new(|| {}), Clock::new(|| ProcessingTime(0)));
-                let mut reader = source.open(partition, &source.start(partition)?, context)?;
+                let start = info.start(partition).ok_or("no such partition")?;
+                let mut reader = source.open(partition, start, context)?;
                 loop {
                     let (batch, polled) = reader.poll(1_024)?;
                     batches.push(batch);
@@ -132,8 +134,8 @@ impl<T: Clone + Send + Sync + 'static> Source for Items<T> {
     fn is_bounded(&self) -> bool {
         true
     }
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(1, |_| 0))
     }
     fn latest(&self, _partition: u32, _from: &u64, _limits: &PlanLimits) -> Result<u64, SourceError> {
         Ok(self.0.len() as u64)

@@ -113,13 +113,12 @@ impl Driver {
         let now = control.clock.now();
         let mut sources = Vec::new();
         for (node, source) in layout.sources() {
-            let from: Result<Vec<_>, _> = (0..source.partitions())
-                .map(|p| {
-                    let kept = keeper.as_ref().and_then(|keeper| keeper.offset(node, p));
-                    kept.map_or_else(|| code_of(node, || source.start(p)), Ok)
-                })
-                .collect();
-            let from = from.map_err(|error| source_error(&layout, node, error))?;
+            let info = layout.source_info(node);
+            let start = |p| {
+                let kept = keeper.as_ref().and_then(|keeper| keeper.offset(node, p));
+                kept.or_else(|| info.start(p).cloned()).unwrap_or_default()
+            };
+            let from: Vec<_> = (0..info.partitions()).map(start).collect();
             if keeper.is_some() {
                 // A source that is gone on with learns where it stands before it is asked for more.
                 let limits = PlanLimits::new(options.max_records_per_epoch, now);

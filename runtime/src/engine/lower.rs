@@ -157,7 +157,8 @@ impl<'scope> Building<'_, 'scope> {
         self.statuses.insert(node.id, Rc::clone(&status));
         let (hops, rounds) = (self.layout.hops(), Rc::clone(&self.rounds));
         let plan = planned.clone();
-        let setting = Setting { node, source: from, worker: self.worker, status, hops, plan, rounds };
+        let info = self.layout.source_info(node.id);
+        let setting = Setting { node, source: from, info, worker: self.worker, status, hops, plan, rounds };
         let edge = source(self.scope, setting, Arc::clone(self.control));
         self.keep(node.id, [(0, edge)]);
     }

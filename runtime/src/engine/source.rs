@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{
-    Batch, Cloner, DynReader, DynSource, Epoch, EventTime, Mode, Poll, Polled, ReaderContext, SourceError,
-    Waker,
+    Batch, Cloner, DynReader, DynSource, Epoch, ErasedOffset, EventTime, Mode, Poll, Polled, ReaderContext,
+    SourceError, SourceInfo, Waker,
 };
 use timely::container::NoopBuilder;
 use timely::dataflow::Scope;
@@ -36,7 +36,7 @@ use crate::checkpoint::records::Json;
 use crate::control::Control;
 use crate::error::{RunError, Site};
 use crate::events::{PartitionRead, Report};
-use crate::plan::{PlannedSource, is_sliced, origin};
+use crate::plan::{PlannedSource, origin};
 
 /// How many rows are asked for at once; the reader may make it less for large rows.
 const ROWS: usize = 8_192;
@@ -91,6 +91,8 @@ fn is_long_ago(since: u64, hops: u64) -> bool {
 pub(crate) struct Setting<'a> {
     pub(crate) node: &'a Node,
     pub(crate) source: &'a Arc<dyn DynSource>,
+    /// Its partitions.
+    pub(crate) info: Arc<SourceInfo<ErasedOffset>>,
     pub(crate) worker: usize,
     pub(crate) status: Rc<SourceStatus>,
     /// An upper bound on the operators that a row passes.
@@ -106,7 +108,7 @@ pub(crate) fn source<'scope>(
     setting: Setting<'_>,
     control: Arc<Control>,
 ) -> Edge<'scope> {
-    let Setting { node, source, worker, status, hops, plan, rounds } = setting;
+    let Setting { node, source, info, worker, status, hops, plan, rounds } = setting;
     let mut builder = OperatorBuilder::new(node.label(), scope);
     let (output, stream) = builder.new_output::<Parcel>();
     let address = builder.operator_info().address;
@@ -124,12 +126,13 @@ pub(crate) fn source<'scope>(
         })
     };
     let first = control.resume.first();
-    let sliced = is_sliced(&**source);
+    let sliced = info.is_sliced();
     let wake = scope.activator_for(address);
     let wake = Box::new(move || wake.activate());
     let reading = Reading {
         node: node.clone(),
         source: Arc::clone(source),
+        info,
         worker,
         status,
         readers: None,
@@ -196,6 +199,7 @@ impl Part {
 struct Reading {
     node: Node,
     source: Arc<dyn DynSource>,
+    info: Arc<SourceInfo<ErasedOffset>>,
     worker: usize,
     status: Rc<SourceStatus>,
     readers: Option<Vec<Part>>,
@@ -282,13 +286,13 @@ impl Reading {
 
     fn open(&self) -> Result<Vec<Part>, SourceError> {
         let is_mine = |partition: &u32| self.control.peers.placement(*partition) == self.worker;
-        let mine = (0..self.source.partitions()).filter(is_mine);
+        let mine = (0..self.info.partitions()).filter(is_mine);
         mine.map(|partition| {
             let context = ReaderContext::new(self.waker.clone(), self.control.clock.clone())
                 .with_cancellation(self.control.cancellation.clone());
             let start = self.control.schedule.start_of(self.node.id, partition).unwrap_or_default();
             let reader = self.source.open(partition, &start, context)?;
-            let origin = origin(self.node.id, self.source.watermark_partition(partition));
+            let origin = origin(self.node.id, self.info.watermark_partition(partition));
             let abundant = self.control.sources.lend_from == 0;
             let (sent, rank) = (self.status.sent(origin), None);
             Ok(Part {

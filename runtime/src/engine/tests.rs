@@ -7,8 +7,8 @@ use std::time::Duration;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::testing::{nowhere, numbers};
 use tidemill_operators::{
-    Epoch, EventTime, Graph, Mode, PlanLimits, Poll, Reader, ReaderContext, Sink, SinkError, Source,
-    SourceError, Waker, tumbling,
+    Epoch, EventTime, Graph, Mode, PlanLimits, Poll, PrepareContext, Reader, ReaderContext, Sink, SinkError,
+    Source, SourceError, SourceInfo, Waker, tumbling,
 };
 
 use super::LocalWorker;
@@ -115,8 +115,8 @@ impl Source for OneByOne {
     fn describe(&self) -> String {
         "one by one".to_owned()
     }
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(1, |_| 0))
     }
     fn latest(&self, _partition: u32, from: &u64, _limits: &PlanLimits) -> Result<u64, SourceError> {
         Ok(from + 1)

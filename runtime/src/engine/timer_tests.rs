@@ -103,7 +103,7 @@ impl Reminders {
                 watermark: None,
             });
         }
-        let layout = Arc::new(Layout::of(graph.name(), nodes));
+        let layout = Arc::new(Layout::of(graph.name(), nodes).learned());
         let plan = Arc::new(Plan::new(&layout, mode, 1, &BTreeSet::new()));
         let worker = LocalWorker::new(&plan, &control);
         Reminders { driver, worker, control, events, clock, log }

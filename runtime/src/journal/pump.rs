@@ -24,6 +24,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(super) struct Pump<S: Source> {
     source: Arc<S>,
     partition: u32,
+    /// Where the source begins if the journal is empty.
+    start: S::Offset,
     clock: Clock,
     /// Opened when it is first asked.
     reader: Option<S::Reader>,
@@ -57,7 +59,7 @@ where
 {
     pub(super) fn new(
         source: Arc<S>,
-        partition: u32,
+        (partition, start): (u32, S::Offset),
         clock: Clock,
         writer: Option<Writer>,
         queue: Arc<Queue<S::Item>>,
@@ -66,6 +68,7 @@ where
         Pump {
             source,
             partition,
+            start,
             clock,
             reader: None,
             writer,
@@ -195,7 +198,7 @@ where
     /// Where the journal says that the source was; at its start if there is nothing.
     fn open(&self) -> Result<S::Reader, SourceError> {
         let from = match self.writer.as_ref().and_then(Writer::offset) {
-            None => self.source.start(self.partition)?,
+            None => self.start.clone(),
             Some(offset) => serde_json::from_str(offset).map_err(|error| {
                 let name = self.writer.as_ref().map_or_else(String::new, Writer::describe);
                 let reason = format!("{name} has `{offset}` as the position of its source: {error}");

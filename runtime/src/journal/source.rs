@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tidemill_operators::schema::Schema;
 use tidemill_operators::{
-    Clock, Data, JournalSlot, PlanLimits, ProcessingTime, ReaderContext, Source, SourceError, SourceLog, turn,
+    Clock, Data, JournalSlot, PlanLimits, PrepareContext, ProcessingTime, ReaderContext, Source, SourceError,
+    SourceInfo, turn,
 };
 
 use super::Attachment;
@@ -29,6 +30,8 @@ pub struct Journaled<S: Source> {
 struct Runs<S: Source> {
     attachment: Option<Arc<Attachment>>,
     frozen: bool,
+    /// What the source within has found out.
+    info: Option<SourceInfo<S::Offset>>,
     partitions: BTreeMap<u32, Partition<S>>,
 }
 
@@ -46,7 +49,7 @@ where
     S::Item: Data,
 {
     pub(super) fn new(source: S) -> Self {
-        let runs = Runs { attachment: None, frozen: false, partitions: BTreeMap::new() };
+        let runs = Runs { attachment: None, frozen: false, info: None, partitions: BTreeMap::new() };
         Journaled {
             source: Arc::new(source),
             slot: JournalSlot::of::<S::Item>(),
@@ -92,6 +95,7 @@ impl<S: Source> Journaled<S> {
         if !same {
             runs.attachment = now;
             runs.frozen = false;
+            runs.info = None;
             runs.partitions.values_mut().for_each(|partition| {
                 partition.pump = None;
                 partition.is_old = true;
@@ -117,14 +121,21 @@ where
                 format!("{} has a reader already: it is read by one query at a time", self.describe());
             return Err(SourceError::Setup(problem));
         }
+        let start = runs.info.as_ref().and_then(|info| info.start(number)).cloned();
+        let start = start.ok_or_else(|| self.no_partition(number))?;
         let store = self.store(runs.attachment.as_deref(), number).map_err(other)?.map(Arc::new);
         let writer =
             store.as_ref().map(|store| Writer::open(Arc::clone(store))).transpose().map_err(other)?;
         let head = writer.as_ref().map_or(0, Writer::end);
         let queue = Arc::new(Queue::new(head, self.buffer, runs.frozen));
-        let pump = Pump::new(Arc::clone(&self.source), number, clock.clone(), writer, Arc::clone(&queue));
+        let pump =
+            Pump::new(Arc::clone(&self.source), (number, start), clock.clone(), writer, Arc::clone(&queue));
         runs.partitions.insert(number, Partition { queue, store, pump: Some(pump), is_old: false });
-        runs.partitions.get_mut(&number).ok_or_else(|| SourceError::Setup("no partition".to_owned()))
+        runs.partitions.get_mut(&number).ok_or_else(|| self.no_partition(number))
+    }
+
+    fn no_partition(&self, number: u32) -> SourceError {
+        SourceError::Setup(format!("{} has no partition {number}", self.describe()))
     }
 
     fn store(&self, attachment: Option<&Attachment>, number: u32) -> Result<Option<Store>, CheckpointError> {
@@ -150,12 +161,18 @@ where
         format!("journal of {}", self.source.describe())
     }
 
-    fn partitions(&self) -> u32 {
-        self.source.partitions()
-    }
-
-    fn watermark_partition(&self, partition: u32) -> u32 {
-        self.source.watermark_partition(partition)
+    /// Each partition begins with the oldest record in the journal: what was received and never committed is not lost. The
+    /// positions of the source within are in the journal.
+    fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        let info = self.source.prepare(context)?;
+        let attachment = self.attachment();
+        let oldest = |partition, _| {
+            let store = self.store(attachment.as_deref(), partition).map_err(other)?;
+            Ok(store.and_then(|store| store.first()).unwrap_or(0))
+        };
+        let own = info.clone().try_map(oldest)?;
+        self.runs().info = Some(info);
+        Ok(own)
     }
 
     fn is_bounded(&self) -> bool {
@@ -167,23 +184,12 @@ where
         self.attachment().is_some_and(|attachment| attachment.storage.is_some())
     }
 
-    /// The oldest record in the journal: what was received and never committed is not lost.
-    fn start(&self, partition: u32) -> Result<u64, SourceError> {
-        let store = self.store(self.attachment().as_deref(), partition).map_err(other)?;
-        Ok(store.and_then(|store| store.first()).unwrap_or(0))
-    }
-
-    /// Kept by the source within, whose positions are in the journal.
-    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
-        self.source.keep(log)
-    }
-
     /// Receives what is there, as long as no thread does: so the first epoch has it.
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
         self.source.refresh(limits)?;
         let mut runs = self.runs();
         let Some(attachment) = runs.attachment.clone() else { return Ok(()) };
-        for number in 0..self.source.partitions() {
+        for number in 0..runs.info.as_ref().map_or(0, SourceInfo::partitions) {
             if runs.partitions.get(&number).is_none_or(|partition| partition.is_old) {
                 self.begin(&mut runs, number, &attachment.clock)?;
             }
@@ -226,7 +232,7 @@ where
             let pump = own.pump.take()?;
             Some((own, pump))
         }) else {
-            return Err(SourceError::Setup(format!("{} has no partition {partition}", self.describe())));
+            return Err(self.no_partition(partition));
         };
         let (queue, store) = (Arc::clone(&own.queue), own.store.clone());
         drop(runs);

@@ -9,7 +9,6 @@ use tidemill_operators::graph::{Input, Node, NodeId, NodeKind, Route, SinkSpec};
 
 use super::{Plan, Runs, Watermarks};
 use crate::peers::Peers;
-use crate::user_code::code_of;
 
 /// What each node of a graph runs as, in a mode and with a number of workers: see
 /// [`Run::explain_run`](crate::Run::explain_run). Prints as text, and as [JSON](PhysicalPlan::json).
@@ -99,8 +98,9 @@ impl Explainer<'_> {
 
     fn runs(&self, node: &Node) -> String {
         let what = match (self.plan.runs(node.id), &node.kind) {
-            (Some(Runs::Source(planned)), NodeKind::Source(source)) => {
-                let partitions = count(code_of(node.id, || source.partitions()) as usize, "partition");
+            (Some(Runs::Source(planned)), _) => {
+                let partitions =
+                    count(self.plan.layout.source_info(node.id).partitions() as usize, "partition");
                 let pulled =
                     planned.pulled_by.map_or_else(String::new, |by| format!("; #{} may pull its rows", by.0));
                 let announces = if planned.announces.is_some() { "; announces its batches" } else { "" };
@@ -129,8 +129,8 @@ impl Explainer<'_> {
 
     fn workers_of(&self, node: &Node) -> Vec<usize> {
         match &node.kind {
-            NodeKind::Source(source) => {
-                let partitions = 0..code_of(node.id, || source.partitions());
+            NodeKind::Source(_) => {
+                let partitions = 0..self.plan.layout.source_info(node.id).partitions();
                 let readers: BTreeSet<usize> =
                     partitions.map(|partition| self.peers.placement(partition)).collect();
                 readers.into_iter().collect()
@@ -232,7 +232,7 @@ mod tests {
             .append()
             .sink_per_worker(|_| Ok(nowhere()));
         numbers(&graph, 3).map(|n| n + 1).sink(nowhere());
-        let layout = Arc::new(Layout::of(graph.name(), graph.nodes()));
+        let layout = Arc::new(Layout::of(graph.name(), graph.nodes()).learned());
         let plan = Plan::new(&layout, mode, workers, &BTreeSet::new());
         PhysicalPlan::of(&plan, mode, &Peers::in_one_process(workers)).to_string()
     }

@@ -1,16 +1,18 @@
-//! What follows from the graph alone: domains of watermarks, and which sources reach what.
+//! What follows from the graph and its sources: domains of watermarks, and which sources reach what.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemill_operators::DynSource;
+#[cfg(test)]
+use tidemill_operators::PrepareContext;
 use tidemill_operators::graph::{Node, NodeId, NodeKind, Route, SinkSpec};
+use tidemill_operators::{DynSource, ErasedOffset, SourceInfo};
 
 use super::origin::partitions_of;
 use crate::error::Site;
 use crate::ledger::{DomainId, DomainSpec};
 
-/// What follows from the graph alone, worked out once and shared by all workers.
+/// What follows from the graph and from the partitions of its sources, worked out once and shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) query: String,
@@ -26,6 +28,8 @@ pub(crate) struct Layout {
     reach: Vec<(BTreeMap<NodeId, usize>, bool)>,
     /// For each node, the sources that reach it without leaving the worker; `None` if anything comes from elsewhere.
     local_sources: Vec<(BTreeSet<NodeId>, bool)>,
+    /// What the sources have found out for this run.
+    sources: BTreeMap<NodeId, Arc<SourceInfo<ErasedOffset>>>,
 }
 
 impl Layout {
@@ -37,6 +41,7 @@ impl Layout {
             specs: Vec::new(),
             reach: Vec::new(),
             local_sources: Vec::new(),
+            sources: BTreeMap::new(),
             nodes: Vec::new(),
         };
         let mut sources: Vec<BTreeSet<NodeId>> = Vec::new();
@@ -47,7 +52,7 @@ impl Layout {
                 from.insert(node.id);
             }
             let reach = layout.reach_of(node);
-            let domain = layout.new_domain(node, &from, &reach, &nodes);
+            let domain = layout.new_domain(node, &from, &reach);
             layout.domains.push(domain);
             let (mut local, mut way) = (layout.local_of(node), reach);
             match &node.kind {
@@ -70,6 +75,39 @@ impl Layout {
         layout
     }
 
+    /// Learns the partitions of the sources.
+    pub(crate) fn learn(&mut self, sources: BTreeMap<NodeId, SourceInfo<ErasedOffset>>) {
+        self.sources = sources.into_iter().map(|(node, info)| (node, Arc::new(info))).collect();
+        let assigns: Vec<_> = self.domain_of.iter().map(|(node, domain)| (*node, *domain)).collect();
+        for (node, domain) in assigns {
+            let Some(node) = self.nodes.get(node.0).filter(|node| node.watermark().is_some()) else {
+                continue;
+            };
+            let (reach, _) = self.reach_of(node);
+            let partitions = |id: &NodeId| Some(partitions_of(*id, self.sources.get(id)?));
+            let partitions = reach.keys().filter_map(partitions).flatten().collect();
+            if let Some(spec) = self.specs.get_mut(domain) {
+                spec.partitions = partitions;
+            }
+        }
+    }
+
+    /// The same with what the sources find out without a checkpoint.
+    #[cfg(test)]
+    pub(crate) fn learned(mut self) -> Layout {
+        let prepare = |(node, source): (NodeId, Arc<dyn DynSource>)| {
+            (node, source.prepare(&PrepareContext::default()).unwrap())
+        };
+        self.learn(self.sources().into_iter().map(prepare).collect());
+        self
+    }
+
+    /// What a source has found out for this run.
+    pub(crate) fn source_info(&self, source: NodeId) -> Arc<SourceInfo<ErasedOffset>> {
+        let nothing = || Arc::new(SourceInfo::new(0, |_| ErasedOffset::Null));
+        self.sources.get(&source).map_or_else(nothing, Arc::clone)
+    }
+
     /// The sources whose rows come to a node with their partition known, and whether others do.
     pub(super) fn reach_of(&self, node: &Node) -> (BTreeMap<NodeId, usize>, bool) {
         let mut reach = (BTreeMap::new(), false);
@@ -88,13 +126,11 @@ impl Layout {
         node: &Node,
         from: &BTreeSet<NodeId>,
         reach: &(BTreeMap<NodeId, usize>, bool),
-        nodes: &[Node],
     ) -> Option<DomainId> {
         let of_inputs: BTreeSet<DomainId> =
             node.inputs.iter().filter_map(|i| self.domains.get(i.from.0).copied().flatten()).collect();
         let mut spec = DomainSpec { sources: from.iter().copied().collect(), ..DomainSpec::default() };
         if let Some(watermark) = node.watermark() {
-            spec.partitions = reach.0.keys().flat_map(|id| partitions_of(*id, nodes)).collect();
             (spec.is_mixed, spec.idle_after) = (reach.1, watermark.idle_after);
         } else if of_inputs.len() > 1 {
             spec.members = of_inputs.into_iter().collect();

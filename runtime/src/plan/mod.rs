@@ -11,7 +11,7 @@ mod physical;
 
 pub use self::explain::PhysicalPlan;
 pub(crate) use self::layout::Layout;
-pub(crate) use self::origin::{from_origin, is_sliced, origin};
+pub(crate) use self::origin::{from_origin, origin};
 pub(crate) use self::physical::{
     Aligned, Assigns, Plan, PlannedSink, PlannedSource, Runs, Watermarks, stateful_operator_of,
 };

@@ -276,7 +276,7 @@ mod tests {
 
     /// What the nodes of a graph run as.
     fn planned(graph: &Graph, mode: Mode, workers: usize) -> Vec<&'static str> {
-        let layout = Arc::new(Layout::of(graph.name(), graph.nodes()));
+        let layout = Arc::new(Layout::of(graph.name(), graph.nodes()).learned());
         let plan = Plan::new(&layout, mode, workers, &BTreeSet::new());
         let words = |node: &Node| match plan.runs(node.id).unwrap() {
             Runs::Source(PlannedSource { announces: Some(_), .. }) => "announcing source",

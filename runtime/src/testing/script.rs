@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_operators::{
-    Clock, EventStream, EventTime, Graph, PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, Source,
-    SourceError,
+    Clock, EventStream, EventTime, Graph, PlanLimits, Poll, PrepareContext, ProcessingTime, Reader,
+    ReaderContext, Source, SourceError, SourceInfo,
 };
 
 /// Rows with event times, watermarks, and what else can happen to a source, in the order of the script.
@@ -151,17 +151,14 @@ impl<T: Clone + Send + Sync + 'static> Source for ScriptedSource<T> {
     fn describe(&self) -> String {
         "script".to_owned()
     }
-    fn partitions(&self) -> u32 {
-        self.partitions.len() as u32
-    }
     fn is_bounded(&self) -> bool {
         self.partitions.iter().all(|script| matches!(script.last(), Some(Step::End)))
     }
     fn is_replayable(&self) -> bool {
         true
     }
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(self.partitions.len() as u32, |_| 0))
     }
     fn latest(&self, partition: u32, from: &u64, _limits: &PlanLimits) -> Result<u64, SourceError> {
         let script = self.partitions.get(partition as usize).map_or(&[][..], Vec::as_slice);

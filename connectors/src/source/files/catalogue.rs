@@ -166,11 +166,6 @@ impl Catalogue {
         }
     }
 
-    /// The same query from its beginning.
-    pub(super) fn again(&self, settings: &Settings) -> Result<Self, SourceError> {
-        Catalogue::open(self.log.clone(), settings)
-    }
-
     /// How many blocks there are.
     pub(super) fn total(&self) -> u64 {
         self.total
@@ -493,16 +488,15 @@ fn count(
 mod tests {
     use super::super::text_files;
     use super::*;
-    use crate::source::testing::warnings;
+    use crate::source::testing::{starts, warnings};
 
     #[cfg(unix)]
     #[test]
     fn pipe_or_proc_file_is_refused_or_named() {
-        use tidemill_operators::Source;
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let start = |pattern: &Path| text_files(pattern.display().to_string()).bounded().start(0);
+        let start = |pattern: &Path| starts(&text_files(pattern.display().to_string()).bounded(), None);
         let mut refused = vec![(pipe, "a pipe (FIFO)"), (PathBuf::from("/dev/null"), "a character device")];
         if cfg!(target_os = "linux") {
             refused.push((PathBuf::from("/proc/self/status"), "a length of 0 bytes"));

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tidemill_operators::{PlanLimits, ProcessingTime, Source, SourceError, SourceLog};
 
 use super::{FileOffset, TextFiles, text_files};
-use crate::source::testing::{Drive, warnings};
+use crate::source::testing::{Drive, starts, warnings};
 
 #[derive(Default)]
 struct Log(Mutex<Vec<Vec<u8>>>);
@@ -38,15 +38,17 @@ struct Query {
 impl Query {
     fn source(&self) -> TextFiles {
         let source = text_files(self.pattern.display().to_string()).partitions(self.partitions).follow();
-        source.keep(Some(Arc::clone(&self.log) as Arc<dyn SourceLog>)).unwrap();
-        source.block_size(16)
+        let source = source.block_size(16);
+        starts(&source, Some(Arc::clone(&self.log) as Arc<dyn SourceLog>)).unwrap();
+        source
     }
 
     fn start(pattern: PathBuf, partitions: u32, continuous: bool) -> Query {
         let log = Arc::new(Log::default());
         let source = text_files(pattern.display().to_string()).partitions(partitions).follow();
-        source.keep(Some(Arc::clone(&log) as Arc<dyn SourceLog>)).unwrap();
-        let drive = Drive::new(source.block_size(16)).unwrap();
+        let source = source.block_size(16);
+        let begin = starts(&source, Some(Arc::clone(&log) as Arc<dyn SourceLog>)).unwrap();
+        let drive = Drive::resume(source, &begin).unwrap();
         Query { pattern, partitions, continuous, log, drive, seconds: 0, rows: Vec::new() }
     }
 

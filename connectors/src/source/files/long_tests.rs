@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use tidemill_operators::{Reader, Source, SourceError};
+use tidemill_operators::{Reader, SourceError};
 
 use super::tests::{path, write};
 use super::*;
-use crate::source::testing::Drive;
+use crate::source::testing::{Drive, starts};
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Row {
@@ -166,8 +166,8 @@ fn excluded_names_are_not_read_and_paths_are_refused() {
         write(dir.path(), "app.log.3.gz", 5, b"\xff\n");
         assert!(drive.read().unwrap().concat().is_empty());
     }
-    let error = text_files(&*pattern).exclude("old/*.gz").start(0).unwrap_err().to_string();
+    let error = starts(&text_files(&*pattern).exclude("old/*.gz"), None).unwrap_err().to_string();
     assert!(error.contains("cannot exclude `old/*.gz`"), "{error}");
-    let error = text_blocks(&*pattern).max_line(7).start(0).unwrap_err().to_string();
+    let error = starts(&text_blocks(&*pattern).max_line(7), None).unwrap_err().to_string();
     assert!(error.contains("takes no `max_line`"), "{error}");
 }

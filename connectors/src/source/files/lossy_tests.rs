@@ -6,7 +6,7 @@ use tidemill_operators::{PlanLimits, ProcessingTime, Reader, Source};
 use super::tests::{Order, order, path, write};
 use super::*;
 use crate::Text;
-use crate::source::testing::Drive;
+use crate::source::testing::{Drive, starts};
 
 /// Characters of several lengths, and what is none, up to the beginning of one that does not go on.
 const PARTS: [&[u8]; 9] =
@@ -63,10 +63,10 @@ proptest! {
         prop_assert_eq!(&placed(&read), &expected);
         // Where a call takes a single line, positions lie within pieces.
         let source = source().partitions(1);
-        let begin = source.start(0).unwrap();
+        let begin = starts(&source, None).unwrap();
         let look = PlanLimits::new(None, ProcessingTime(0));
         source.refresh(&look).unwrap();
-        let mut drive = Drive::resume(source, &[begin]).unwrap();
+        let mut drive = Drive::resume(source, &begin).unwrap();
         let mut read = Vec::new();
         for _ in 0..200 {
             let before = drive.readers[0].offset();

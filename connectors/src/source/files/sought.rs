@@ -225,11 +225,11 @@ const ANEW: &str = "to begin anew give the source another uid (`.uid(\"…\")`) 
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use tidemill_operators::{Source, SourceLog};
+    use tidemill_operators::SourceLog;
 
     use super::super::{FileOffset, FileSource, Format, csv_files, text_files};
     use super::*;
-    use crate::source::testing::{Drive, warnings};
+    use crate::source::testing::{Drive, starts, warnings};
 
     #[derive(Default)]
     struct Log(Mutex<Vec<Vec<u8>>>);
@@ -250,11 +250,9 @@ mod tests {
         log: &Arc<Log>,
         from: &mut Option<Vec<FileOffset>>,
     ) -> Result<Vec<F::Item>, SourceError> {
-        source.keep(Some(Arc::clone(log) as Arc<dyn SourceLog>))?;
-        let mut drive = match from.take() {
-            None => Drive::new(source.partitions(2))?,
-            Some(offsets) => Drive::resume(source.partitions(2), &offsets)?,
-        };
+        let source = source.partitions(2);
+        let begin = starts(&source, Some(Arc::clone(log) as Arc<dyn SourceLog>))?;
+        let mut drive = Drive::resume(source, &from.take().unwrap_or(begin))?;
         let rows = drive.epoch(None)?.into_iter().flatten().collect();
         *from = Some(drive.offsets());
         Ok(rows)

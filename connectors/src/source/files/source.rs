@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_operators::{PlanLimits, ProcessingTime, ReaderContext, Source, SourceError, SourceLog};
+use tidemill_operators::{
+    PlanLimits, PrepareContext, ProcessingTime, ReaderContext, Source, SourceError, SourceInfo,
+};
 
 use super::catalogue::{Catalogue, Position, Settings};
 use super::csv_format::Csv;
@@ -323,15 +325,6 @@ impl<F: Format> Source for FileSource<F> {
         format!("{} {}", F::NAME, self.settings.pattern)
     }
 
-    fn partitions(&self) -> u32 {
-        self.settings.partitions
-    }
-
-    /// The partitions are slices of one sequence.
-    fn watermark_partition(&self, _partition: u32) -> u32 {
-        0
-    }
-
     fn is_bounded(&self) -> bool {
         self.settings.bounded
     }
@@ -340,7 +333,7 @@ impl<F: Format> Source for FileSource<F> {
         true
     }
 
-    fn start(&self, partition: u32) -> Result<FileOffset, SourceError> {
+    fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<FileOffset>, SourceError> {
         let Settings { follow, bounded, splitting, max_line, exclude, .. } = &*self.settings;
         if *splitting == Splitting::Blocks && *max_line < usize::MAX {
             return Err(SourceError::Setup(format!(
@@ -367,17 +360,12 @@ impl<F: Format> Source for FileSource<F> {
             )));
         }
         let mut catalogue = lock(&self.catalogue);
-        if partition == 0 {
-            // A new query looks anew.
-            *catalogue = catalogue.again(&self.settings)?;
-        }
+        *catalogue = Catalogue::open(context.log.clone(), &self.settings)?;
         catalogue.ensure_listed(&self.settings)?;
-        Ok(FileOffset { block: u64::from(partition), byte: 0, file: String::new(), read: None })
-    }
-
-    fn keep(&self, log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
-        *lock(&self.catalogue) = Catalogue::open(log, &self.settings)?;
-        Ok(())
+        let start =
+            |partition| FileOffset { block: u64::from(partition), byte: 0, file: String::new(), read: None };
+        // The partitions are slices of one sequence.
+        Ok(SourceInfo::new(self.settings.partitions, start).in_one_sequence())
     }
 
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {

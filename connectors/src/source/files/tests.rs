@@ -9,7 +9,7 @@ use tidemill_operators::{Poll, ProcessingTime, Reader, Source, SourceError};
 
 use super::*;
 use crate::Text;
-use crate::source::testing::Drive;
+use crate::source::testing::{Drive, starts};
 
 /// Writes a file as one that is `age` seconds younger than the oldest.
 pub(super) fn write(dir: &Path, name: &str, age: u64, text: impl AsRef<[u8]>) {
@@ -56,7 +56,7 @@ fn a_partition_that_has_ended_does_not_say_that_the_others_have() {
     let limits = tidemill_operators::PlanLimits::new(Some(3), ProcessingTime(0));
     let source = || text_files(path(&dir)).partitions(3).bounded();
     let first = source();
-    let mut from: Vec<FileOffset> = (0..3).map(|partition| first.start(partition).unwrap()).collect();
+    let mut from: Vec<FileOffset> = starts(&first, None).unwrap();
     let mut rows = 0;
     for epoch in 0..7 {
         // In each epoch another run, which learns from the positions how far the last one was.
@@ -206,8 +206,8 @@ fn what_is_missing_or_makes_no_sense_is_said_at_the_start() {
         let error = Drive::new(text_files(dir.path().join(pattern).display().to_string())).err().unwrap();
         assert!(error.to_string().contains("last part of a path only"), "{error}");
     }
-    assert!(text_files(path(&dir)).bounded().follow().start(0).is_err());
-    assert!(csv_files::<Order>(path(&dir)).follow().start(0).is_err());
+    assert!(starts(&text_files(path(&dir)).bounded().follow(), None).is_err());
+    assert!(starts(&csv_files::<Order>(path(&dir)).follow(), None).is_err());
 }
 
 #[test]

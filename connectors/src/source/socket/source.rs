@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tidemill_operators::{PlanLimits, ReaderContext, Source, SourceError, SourceLog};
+use tidemill_operators::{PlanLimits, PrepareContext, ReaderContext, Source, SourceError, SourceInfo};
 
 use super::client::Client;
 use super::lines::Lines;
@@ -121,14 +121,9 @@ impl<S: Side> Source for SocketSource<S> {
         self.side.describe()
     }
 
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
         self.side.check()?;
-        Ok(0)
-    }
-
-    /// Keeps nothing; but it is called before anything else, also where a query resumes.
-    fn keep(&self, _log: Option<Arc<dyn SourceLog>>) -> Result<(), SourceError> {
-        self.side.check()
+        Ok(SourceInfo::new(1, |_| 0))
     }
 
     fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidemill_operators::{
-    Graph, PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, Source, SourceError, Waker,
+    Graph, PlanLimits, Poll, PrepareContext, ProcessingTime, Reader, ReaderContext, Source, SourceError,
+    SourceInfo, Waker,
 };
 
-use super::{Peer, Rig, Say, attach, attached, clock, limits};
+use super::{Peer, Rig, Say, attach, attached, clock, limits, oldest};
 use crate::checkpoint::{LocalDirectory, MemoryStorage, Storage};
 use crate::journal::{Journal, refuse_loss};
 use crate::testing::{Break, FaultyStorage};
@@ -33,6 +34,7 @@ fn the_first_epoch_has_what_was_there_and_each_goes_as_far_as_the_journal_is_dur
     peer.rows(0..10);
     let source = attached(peer.clone().journaled(), &storage);
     assert!(source.is_replayable());
+    source.prepare(&PrepareContext::default()).unwrap();
     source.refresh(&limits()).unwrap();
     assert_eq!(source.latest(0, &0, &limits()).unwrap(), 10);
     assert_eq!(source.latest(0, &0, &PlanLimits::new(Some(4), ProcessingTime(0))).unwrap(), 4);
@@ -79,6 +81,7 @@ fn a_full_buffer_stops_receiving_until_the_graph_has_taken_some() {
     let (peer, storage) = (Peer::default(), MemoryStorage::new());
     let source = attached(peer.clone().journaled().with_buffer(3), &storage);
     peer.rows(0..10);
+    source.prepare(&PrepareContext::default()).unwrap();
     source.refresh(&limits()).unwrap();
     assert_eq!((source.latest(0, &0, &limits()).unwrap(), peer.left()), (3, 7));
     let mut rig = Rig::open(source, 0).unwrap();
@@ -98,8 +101,8 @@ impl Source for Large {
     fn describe(&self) -> String {
         "large".to_owned()
     }
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(1, |_| 0))
     }
     fn latest(&self, _partition: u32, from: &u64, _limits: &PlanLimits) -> Result<u64, SourceError> {
         Ok(*from)
@@ -134,6 +137,7 @@ fn large_records_stop_receiving_by_their_bytes() {
     for storage in [None, Some(Arc::new(MemoryStorage::new()) as Arc<dyn Storage>)] {
         let source = Large.journaled();
         attach(source.journal().unwrap(), storage, "large", clock());
+        source.prepare(&PrepareContext::default()).unwrap();
         source.refresh(&limits()).unwrap();
         let received = source.latest(0, &0, &limits()).unwrap();
         assert!((8..=10).contains(&received), "{received} MiB");
@@ -214,7 +218,7 @@ fn what_is_committed_is_removed_file_by_file_and_no_number_comes_twice() {
     assert!(files().len() > 5, "{:?}", files());
     assert_eq!(files().iter().filter(|name| **name == "journal/orders%2fin%20%232-0-0.log").count(), 1);
     rig.source.committed(0, &20).unwrap();
-    let oldest = rig.source.start(0).unwrap();
+    let oldest = oldest(&rig.source).unwrap();
     assert!((10..=20).contains(&oldest), "{oldest}");
     rig.commit();
     assert_eq!(files().len(), 1, "{:?}", files());

@@ -1,10 +1,10 @@
 //! Dies at every change of the storage, and looks what the next run makes of it.
 
-use super::{Peer, Rig, Say, attached};
+use super::{Peer, Rig, Say, attached, oldest};
 use crate::checkpoint::MemoryStorage;
 use crate::journal::Journal;
 use crate::testing::{Break, FaultyStorage};
-use tidemill_operators::{Reader, Source, SourceError};
+use tidemill_operators::{Reader, SourceError};
 
 const ROUNDS: u64 = 24;
 const ALL: u64 = ROUNDS * 3;
@@ -19,7 +19,7 @@ struct Seen {
 /// Three records at a time, a commit every few rounds, small segments.
 fn run(peer: &Peer, storage: &FaultyStorage, seen: &mut Seen) -> Result<(), SourceError> {
     let source = attached(peer.clone().journaled().with_segment_size(60), storage);
-    let from = source.start(0)?;
+    let from = oldest(&source)?;
     let mut rig = Rig::open(source, from)?;
     for round in 0..ROUNDS {
         peer.rows((0..3).map(|n| round * 3 + n));
@@ -38,7 +38,7 @@ fn run(peer: &Peer, storage: &FaultyStorage, seen: &mut Seen) -> Result<(), Sour
 fn run_again(peer: &Peer, memory: &MemoryStorage, seen: &Seen) -> Vec<(u64, u64)> {
     let replay = |storage: &MemoryStorage| {
         let source = attached(peer.clone().journaled().with_segment_size(60), storage);
-        let from = seen.committed.unwrap_or_else(|| source.start(0).unwrap());
+        let from = seen.committed.unwrap_or_else(|| oldest(&source).unwrap());
         let mut rig = Rig::open(source, from).unwrap();
         let rows: Vec<_> = (from..).zip(rig.read_to_end().unwrap()).collect();
         assert_eq!(rig.reader.offset(), from + rows.len() as u64 + 1, "the end has a number");

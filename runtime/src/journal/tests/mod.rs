@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use tidemill_operators::{
-    Clock, PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, Source, SourceError, Waker,
+    Clock, PlanLimits, Poll, PrepareContext, ProcessingTime, Reader, ReaderContext, Source, SourceError,
+    SourceInfo, Waker,
 };
 
 use super::{JournalReader, Journaled, attach};
@@ -78,8 +79,8 @@ impl Source for Peer {
     fn describe(&self) -> String {
         "peer".to_owned()
     }
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(1, |_| 0))
     }
     fn latest(&self, _partition: u32, _from: &u64, _limits: &PlanLimits) -> Result<u64, SourceError> {
         panic!("a journal knows by itself how far one may read")
@@ -173,12 +174,19 @@ pub(super) fn limits() -> PlanLimits {
     PlanLimits::new(None, ProcessingTime(0))
 }
 
+/// Where the journal begins.
+pub(super) fn oldest(source: &Journaled<Peer>) -> Result<u64, SourceError> {
+    let info = source.prepare(&PrepareContext::default())?;
+    Ok(*info.start(0).unwrap())
+}
+
 impl Rig {
     pub(super) fn open(source: Journaled<Peer>, from: u64) -> Result<Rig, SourceError> {
         let (ring, woken) = crossbeam_channel::unbounded();
         let waker = Waker::new(move || {
             let _ = ring.send(());
         });
+        source.prepare(&PrepareContext::default())?;
         let reader = source.open(0, &from, ReaderContext::new(waker, clock()))?;
         Ok(Rig { source, reader, woken })
     }

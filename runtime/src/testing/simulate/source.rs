@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill_operators::{
-    Clock, Data, PlanLimits, Poll, ProcessingTime, Reader, ReaderContext, Source, SourceError, turn,
+    Clock, Data, PlanLimits, Poll, PrepareContext, ProcessingTime, Reader, ReaderContext, Source,
+    SourceError, SourceInfo, turn,
 };
 
 use super::Breach;
@@ -83,10 +84,6 @@ impl<T: Data + Clone + Sync> Source for SimSource<T> {
         "simulated".to_owned()
     }
 
-    fn partitions(&self) -> u32 {
-        self.partitions.len() as u32
-    }
-
     fn is_bounded(&self) -> bool {
         self.ends
     }
@@ -95,8 +92,8 @@ impl<T: Data + Clone + Sync> Source for SimSource<T> {
         self.gone.is_none()
     }
 
-    fn start(&self, _partition: u32) -> Result<u64, SourceError> {
-        Ok(0)
+    fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
+        Ok(SourceInfo::new(self.partitions.len() as u32, |_| 0))
     }
 
     fn latest(&self, partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
