@@ -38,7 +38,7 @@ use crate::recovery::Resume;
 use crate::saver::Saver;
 
 /// The next number for nodes of runs; 0 is for those who are in none.
-static GROUPS: AtomicU64 = AtomicU64::new(1);
+static NODE_NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// Shared by the driver, the workers and the user's handle.
 pub(crate) struct Control {
@@ -49,7 +49,7 @@ pub(crate) struct Control {
     /// The longest time between flushes of an operator (continuous).
     pub(crate) latency_budget: Duration,
     /// The first of as many numbers as there are nodes, which no other run in this process has.
-    pub(crate) groups: u64,
+    pub(crate) node_numbers: u64,
     /// What the state of each worker of this process may take; none where there is no limit.
     pub(crate) memory: Vec<Arc<StateMemory>>,
     /// Where this run begins.
@@ -106,7 +106,7 @@ impl Control {
             peers: spec.peers,
             clock: spec.clock,
             latency_budget: spec.latency_budget,
-            groups: GROUPS.fetch_add(spec.nodes as u64, Ordering::Relaxed),
+            node_numbers: NODE_NUMBERS.fetch_add(spec.nodes as u64, Ordering::Relaxed),
             memory: spec.memory,
             schedule: Schedule::new(spec.resume.first()),
             reports: Reports::new(spec.events, counters, Timers::new(spec.stepped)),

@@ -255,7 +255,7 @@ impl<'scope> Building<'_, 'scope> {
         let immediate = self.control.mode == Mode::Continuous;
         let mut context = SinkContext::new(&self.layout.query, node.row_kind(), immediate)
             .on_worker(self.worker, self.control.peers.total())
-            .of_sink(&Site::of(node).to_string(), self.control.groups + node.id.0 as u64)
+            .of_sink(&Site::of(node).to_string(), self.control.node_numbers + node.id.0 as u64)
             .with_clock(self.control.clock.clone())
             .with_cancellation(self.control.cancellation.clone());
         let resume = &self.control.resume;
