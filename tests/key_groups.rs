@@ -91,7 +91,7 @@ fn few_and_many_key_groups_rescale_with_the_same_results() {
     graph(&straight).run(options(1)).unwrap();
     let expected = rows(&straight);
     assert!(expected.len() > 500, "{}", expected.len());
-    for groups in [4, 8, 1_024] {
+    for groups in [4, 8, 256] {
         let output = dir.path().join(format!("{groups}"));
         let storage = Arc::new(MemoryStorage::new());
         let (mut workers, mut ends) = ([1, 2, 4, 3, 1].into_iter().cycle(), 0);
@@ -111,7 +111,7 @@ fn few_and_many_key_groups_rescale_with_the_same_results() {
 #[test]
 fn restart_with_another_number_is_refused_with_both() {
     let dir = tempfile::tempdir().unwrap();
-    for (begun, asked) in [(Some(8), 16), (None, 64), (Some(1_024), 128)] {
+    for (begun, asked) in [(Some(8), 16), (None, 64), (Some(256), 128)] {
         let storage = Arc::new(MemoryStorage::new());
         let first = begun.map_or(options(2), |groups| options(2).with_key_groups(groups));
         run_a_while(&graph(&dir.path().join(format!("{asked}"))), &storage, first);
