@@ -8,7 +8,7 @@ use crate::checkpoint::Storage;
 use crate::checkpoint::loader::Loader;
 use crate::clock::{engine_clock, not_before};
 use crate::control::{Control, ControlSpec};
-use crate::driver::{Driver, Keeper};
+use crate::driver::{CommitCoordinator, Driver};
 use crate::error::RunError;
 use crate::events::{EventQueue, event_queue};
 use crate::journal;
@@ -62,7 +62,7 @@ impl PreparedRun {
         refuse_too_many(&layout)?;
         refuse_types(&nodes, storage.is_some(), options.state_memory.is_some())?;
         let (sender, events) = event_queue();
-        let (mut resume, mut keeper) = (Resume::default(), None);
+        let (mut resume, mut coordinator) = (Resume::default(), None);
         let (mut state, mut saver) = (None, None);
         match storage {
             None => {
@@ -90,7 +90,7 @@ impl PreparedRun {
                     true => Saver::here(writer, sender.clone(), operators),
                     false => Saver::start(writer, sender.clone(), operators)?,
                 });
-                keeper = Some(Keeper::new(opened, &layout, graph.fingerprint(), &options));
+                coordinator = Some(CommitCoordinator::new(opened, &layout, graph.fingerprint(), &options));
             }
         }
         let sources = layout.sources();
@@ -123,7 +123,7 @@ impl PreparedRun {
             memory,
             stepped: here,
         }));
-        let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), keeper)?;
+        let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), coordinator)?;
         Ok(PreparedRun { plan, control, driver, events, options })
     }
 }

@@ -13,7 +13,7 @@ use tidemill_operators::{Graph, turn};
 
 use crate::checkpoint::Storage;
 use crate::control::Control;
-use crate::driver::{Driver, Keeper, SharedDriver};
+use crate::driver::{CommitCoordinator, Driver, SharedDriver};
 use crate::engine::WorkerThreads;
 use crate::error::{RunError, Site};
 use crate::events::{Event, EventSender};
@@ -44,7 +44,7 @@ pub(crate) struct Outcome {
     /// Whether its checkpoint has gone on.
     committed: bool,
     /// What holds the checkpoint locked.
-    lock: Option<Keeper>,
+    lock: Option<CommitCoordinator>,
 }
 
 /// What the handle of a query, its driver and its supervisor share.
@@ -162,7 +162,7 @@ impl Supervisor {
     fn run_again_and_again(
         &mut self,
         first: PreparedRun,
-        lock: &mut Option<Keeper>,
+        lock: &mut Option<CommitCoordinator>,
     ) -> Result<Summary, RunError> {
         let interrupt = if self.options.handle_ctrl_c { Interrupt::watch()? } else { Interrupt::none() };
         let begun = Instant::now();

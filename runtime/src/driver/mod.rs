@@ -6,8 +6,8 @@
 //! the rest is the same. Epochs are committed in order, each when every sink has prepared it and, with a checkpoint, every
 //! worker has saved its state.
 
+mod coordinator;
 mod flight;
-mod keeper;
 mod pace;
 mod report;
 mod shared;
@@ -19,8 +19,8 @@ use std::time::Duration;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{DynSource, Epoch, ErasedOffset, Mode, PlanLimits, ProcessingTime};
 
+pub(crate) use self::coordinator::CommitCoordinator;
 use self::flight::Flight;
-pub(crate) use self::keeper::Keeper;
 use self::pace::Pace;
 use self::shared::QUICK;
 pub(crate) use self::shared::SharedDriver;
@@ -64,7 +64,7 @@ pub(crate) struct Driver {
     /// Whether this run has planned an epoch itself.
     has_planned: bool,
     /// The checkpoint, if there is one.
-    keeper: Option<Keeper>,
+    coordinator: Option<CommitCoordinator>,
 }
 
 /// A source as the planner sees it.
@@ -108,18 +108,18 @@ impl Driver {
         layout: Arc<Layout>,
         control: Arc<Control>,
         options: Options,
-        keeper: Option<Keeper>,
+        coordinator: Option<CommitCoordinator>,
     ) -> Result<Driver, RunError> {
         let now = control.clock.now();
         let mut sources = Vec::new();
         for (node, source) in layout.sources() {
             let info = layout.source_info(node);
             let start = |p| {
-                let kept = keeper.as_ref().and_then(|keeper| keeper.offset(node, p));
+                let kept = coordinator.as_ref().and_then(|coordinator| coordinator.offset(node, p));
                 kept.or_else(|| info.start(p).cloned()).unwrap_or_default()
             };
             let from: Vec<_> = (0..info.partitions()).map(start).collect();
-            if keeper.is_some() {
+            if coordinator.is_some() {
                 // A source that is gone on with learns where it stands before it is asked for more.
                 let limits = PlanLimits::new(options.max_records_per_epoch, now);
                 for (partition, from) in from.iter().enumerate() {
@@ -166,7 +166,7 @@ impl Driver {
             summary: Summary::default(),
             plans_ahead: false,
             has_planned: false,
-            keeper,
+            coordinator,
         };
         driver.progress.sources = driver.sources_with(&BTreeMap::new());
         if matches!(driver.options.trigger, Trigger::AvailableNow | Trigger::Once) {
@@ -196,17 +196,17 @@ impl Driver {
     }
 
     /// Ends, once no state is being written any more; returns what holds the checkpoint locked.
-    pub(crate) fn end(mut self) -> Option<Keeper> {
+    pub(crate) fn end(mut self) -> Option<CommitCoordinator> {
         // Its thread calls nothing else than the storage.
         within(STORAGE, || self.control.saver.iter().for_each(Saver::close));
-        let keeper = self.keeper.take();
+        let coordinator = self.coordinator.take();
         within(DROP, || drop(self));
-        keeper
+        coordinator
     }
 
     /// Whether this run has written a commit into its checkpoint.
     pub(crate) fn has_committed(&self) -> bool {
-        self.keeper.as_ref().is_some_and(Keeper::has_committed)
+        self.coordinator.as_ref().is_some_and(CommitCoordinator::has_committed)
     }
 
     pub(crate) fn summary(&self) -> Summary {
@@ -231,13 +231,13 @@ impl Driver {
         match event {
             Event::Report(report) => return self.note(report),
             Event::Compacted(result) => {
-                if let Some(keeper) = &mut self.keeper {
-                    keeper.compacted(result);
+                if let Some(coordinator) = &mut self.coordinator {
+                    coordinator.compacted(result);
                 }
             }
             Event::Savepoint { directory, reply } => {
-                let result = match &self.keeper {
-                    Some(keeper) => keeper.savepoint(directory),
+                let result = match &self.coordinator {
+                    Some(coordinator) => coordinator.savepoint(directory),
                     None => Err(RunError::Options {
                         option: "--checkpoint",
                         problem: "a savepoint is a copy of a checkpoint, and this query has none".to_owned(),
@@ -277,8 +277,8 @@ impl Driver {
             }
             Report::Prepared { epoch, rows, sink, worker, prepared } => {
                 self.summary.output_rows += rows;
-                if let Some(keeper) = &mut self.keeper {
-                    keeper.prepared(epoch, sink, worker, prepared);
+                if let Some(coordinator) = &mut self.coordinator {
+                    coordinator.prepared(epoch, sink, worker, prepared);
                 }
                 let flight = self.flights.entry(epoch).or_insert_with(|| Flight::new(now));
                 flight.prepared(rows, now);
@@ -299,8 +299,8 @@ impl Driver {
                 self.asked = ASK_AGAIN.0;
             }
             Report::Saved(saved) => {
-                if let Some(keeper) = &mut self.keeper {
-                    keeper.saved(saved);
+                if let Some(coordinator) = &mut self.coordinator {
+                    coordinator.saved(saved);
                 }
                 self.commit_what_is_prepared();
             }
@@ -316,18 +316,18 @@ impl Driver {
                 return;
             };
             let epoch = *epoch;
-            if let Some(keeper) = &mut self.keeper {
-                if self.control.has_ended() || !keeper.is_saved(epoch) {
+            if let Some(coordinator) = &mut self.coordinator {
+                if self.control.has_ended() || !coordinator.is_saved(epoch) {
                     return;
                 }
                 let now = self.control.clock.now();
                 if self.control.mode == Mode::Continuous {
-                    keeper.reserve_with_next(self.next.max(epoch.next()));
+                    coordinator.reserve_with_next(self.next.max(epoch.next()));
                 }
-                if let Err(error) = keeper.commit(epoch, flight, &self.layout, &self.control, now) {
+                if let Err(error) = coordinator.commit(epoch, flight, &self.layout, &self.control, now) {
                     return self.control.fail(error);
                 }
-                keeper.compact(self.control.peers.total(), &self.control.reports.events);
+                coordinator.compact(self.control.peers.total(), &self.control.reports.events);
             }
             self.control.commit(epoch);
         }
@@ -375,12 +375,12 @@ impl Driver {
     /// Tells the sources what nobody will ask for again: with a checkpoint, what is before the oldest epoch kept.
     fn tell_sources(&self, flight: &Flight) {
         for planned in &self.sources {
-            let offsets: Vec<(u32, &ErasedOffset)> = match &self.keeper {
+            let offsets: Vec<(u32, &ErasedOffset)> = match &self.coordinator {
                 None => {
                     flight.offsets.get(&planned.node).into_iter().flatten().map(|(p, at)| (*p, at)).collect()
                 }
-                Some(keeper) => {
-                    let oldest = keeper.oldest().and_then(|oldest| oldest.get(&planned.node));
+                Some(coordinator) => {
+                    let oldest = coordinator.oldest().and_then(|oldest| oldest.get(&planned.node));
                     oldest.into_iter().flatten().enumerate().map(|(p, at)| (p as u32, at)).collect()
                 }
             };
@@ -412,8 +412,8 @@ impl Driver {
             self.control.schedule.committed() >= self.last_epoch.map_or(0, |e| e.0.saturating_add(1));
         if all_sources_done && committed_all && self.flights.is_empty() {
             self.control.close();
-            if let Some(keeper) = &mut self.keeper {
-                keeper.close();
+            if let Some(coordinator) = &mut self.coordinator {
+                coordinator.close();
             }
             return Ok(Next::Over);
         }
@@ -439,8 +439,8 @@ impl Driver {
 
     /// Calls the next epoch. Sinks may see rows of it at once, so its number is reserved first.
     fn call(&mut self, now: ProcessingTime) -> Result<(), RunError> {
-        if let Some(keeper) = &mut self.keeper {
-            keeper.reserve(self.next)?;
+        if let Some(coordinator) = &mut self.coordinator {
+            coordinator.reserve(self.next)?;
         }
         self.flights.entry(self.next).or_insert_with(|| Flight::new(now));
         self.control.set_target(self.next);
@@ -462,7 +462,7 @@ impl Driver {
         if (!self.read && !self.plans_ahead) || self.flights.len() >= most {
             return Ok(Duration::from_millis(100));
         }
-        let replays = self.keeper.as_ref().is_some_and(Keeper::has_plans);
+        let replays = self.coordinator.as_ref().is_some_and(CommitCoordinator::has_plans);
         if now < self.due && !replays {
             return Ok(self.due.since(now));
         }
@@ -472,7 +472,7 @@ impl Driver {
         let wanted = gives_up || timer.is_some_and(|at| at <= now);
         let has_planned = self.plan(now, wanted)?;
         let took = self.control.clock.now().since(now);
-        self.control.schedule.let_workers_tick(self.keeper.is_none() && took <= QUICK);
+        self.control.schedule.let_workers_tick(self.coordinator.is_none() && took <= QUICK);
         if has_planned {
             self.asked = ASK_AGAIN.0;
             return self.tick_micro_batch(now);
@@ -493,7 +493,7 @@ impl Driver {
         let enough = if whole { PlanLimits::ENOUGH } else { self.pace.enough() };
         let limits = PlanLimits::new(self.max_records(), now).with_enough(enough).whole(whole);
         if let Some(mut plan) =
-            self.keeper.as_mut().and_then(|keeper| keeper.planned(self.next, &self.layout))
+            self.coordinator.as_mut().and_then(|coordinator| coordinator.planned(self.next, &self.layout))
         {
             for planned in &self.sources {
                 let known = code_of(planned.node, || planned.source.refresh(&limits));
@@ -542,8 +542,8 @@ impl Driver {
         let ended = self.sources.iter().map(|planned| (planned.node, planned.ended_partitions()));
         let ended = ended.filter(|(_, partitions)| !partitions.is_empty()).collect();
         let plan = EpochPlan { epoch: self.next, now, ends, begins_run, ended };
-        if let Some(keeper) = &mut self.keeper {
-            keeper.plan(&plan, &self.sources, &self.layout, &self.control)?;
+        if let Some(coordinator) = &mut self.coordinator {
+            coordinator.plan(&plan, &self.sources, &self.layout, &self.control)?;
         }
         self.publish(plan, now);
         Ok(true)

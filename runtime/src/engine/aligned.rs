@@ -83,11 +83,11 @@ pub(crate) fn aligned<'scope>(
             running.begin();
             enter(running.hosted.node);
             for (input, inlet) in inlets.iter_mut().enumerate() {
-                inlet.for_each(|capability, parcel| {
+                inlet.for_each(|capability, edge_batch| {
                     let time = capability.stamp().elements().first().copied();
                     let time = time.unwrap_or(Time::new(Epoch(0), EventTime::MIN));
                     let (batch, announcement) =
-                        receive(&running.hosted.control, running.hosted.worker(), parcel);
+                        receive(&running.hosted.control, running.hosted.worker(), edge_batch);
                     // Only an operator that assigns watermarks has to observe what comes.
                     let announcement = announcement.filter(|_| running.assigner.is_some());
                     running.take(time, (input, batch, announcement));
@@ -267,10 +267,10 @@ impl AlignedOperator {
     fn send(&mut self) -> usize {
         let node = self.hosted.node;
         let mut sent = 0usize;
-        for (output, parcel) in self.hosted.sent() {
-            sent = sent.saturating_add(parcel.batch.len());
+        for (output, edge_batch) in self.hosted.sent() {
+            sent = sent.saturating_add(edge_batch.batch.len());
             if let Some(port) = self.outputs.get_mut(output) {
-                port.send(self.epoch, parcel);
+                port.send(self.epoch, edge_batch);
             }
         }
         enter(node);

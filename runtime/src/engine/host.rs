@@ -15,7 +15,7 @@ use timely::scheduling::Activator;
 
 use super::Time;
 use super::announcement::Announcement;
-use super::parcel::Parcel;
+use super::edge_batch::EdgeBatch;
 use crate::control::Control;
 use crate::error::{RunError, Site};
 use crate::saver::Changes;
@@ -201,7 +201,7 @@ impl Hosted {
     }
 
     /// Everything that the operator has sent, ready for the edges.
-    pub(crate) fn sent(&mut self) -> impl Iterator<Item = (usize, Parcel)> {
+    pub(crate) fn sent(&mut self) -> impl Iterator<Item = (usize, EdgeBatch)> {
         let late = self.context.take_late_rows();
         let metrics = self.control.node(self.node);
         if late > 0
@@ -217,7 +217,7 @@ impl Hosted {
             {
                 metrics.rows_out.fetch_add(batch.len() as u64, Ordering::Relaxed);
             }
-            (output, Parcel::new(batch).copyable(cloners.get(output).copied().flatten()))
+            (output, EdgeBatch::new(batch).copyable(cloners.get(output).copied().flatten()))
         })
     }
 
@@ -296,9 +296,9 @@ pub(crate) fn waker(scope: Scope<'_, Time>, address: &[usize]) -> Waker {
 pub(crate) fn receive(
     control: &Control,
     worker: usize,
-    parcel: &mut Parcel,
+    edge_batch: &mut EdgeBatch,
 ) -> (Batch, Option<Arc<Announcement>>) {
-    let Parcel { batch, crossed, announcement } = std::mem::take(parcel);
+    let EdgeBatch { batch, crossed, announcement } = std::mem::take(edge_batch);
     if crossed {
         control.received(worker, batch.len());
     }

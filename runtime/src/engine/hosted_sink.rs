@@ -131,8 +131,8 @@ impl HostedSink {
         };
         enter(steps.node);
         steps.batch(0, batch);
-        for (_, parcel) in steps.sent() {
-            self.buffer.put(epoch, i64::MAX, parcel.batch.len(), parcel.batch);
+        for (_, edge_batch) in steps.sent() {
+            self.buffer.put(epoch, i64::MAX, edge_batch.batch.len(), edge_batch.batch);
         }
         enter(self.node);
     }

@@ -3,6 +3,7 @@
 mod aligned;
 mod announcement;
 mod assigner;
+mod edge_batch;
 mod epoch_buffer;
 mod gather;
 mod host;
@@ -11,7 +12,6 @@ mod hosted_sink;
 mod late_ends_tests;
 mod lower;
 mod output;
-mod parcel;
 mod route;
 mod sink;
 mod source;

@@ -13,9 +13,9 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::Time;
+use super::edge_batch::EdgeBatch;
 use super::host::waker;
 use super::hosted_sink::HostedSink;
-use super::parcel::Parcel;
 use super::stateless::Edge;
 use crate::control::Control;
 
@@ -25,7 +25,7 @@ pub(crate) type HostedSinks = Vec<(usize, HostedSink)>;
 /// An output of an operator that depends only on what that holds, not on its inputs.
 pub(crate) enum Output {
     /// On an edge, held by the capability while anything may come.
-    Edge { output: OutputBuilder<Time, NoopBuilder<Parcel>>, capability: Option<Capability<Time>> },
+    Edge { output: OutputBuilder<Time, NoopBuilder<EdgeBatch>>, capability: Option<Capability<Time>> },
     /// Into a sink.
     Sink(Box<HostedSink>),
 }
@@ -46,7 +46,7 @@ impl Output {
                 control.wakers.add_sink(waker(scope, &address));
                 return Output::Sink(Box::new(sinks.swap_remove(at).1));
             }
-            let (output, edge) = builder.new_output_connection::<Parcel, _>([]);
+            let (output, edge) = builder.new_output_connection::<EdgeBatch, _>([]);
             edges.push((port, edge));
             Output::Edge { output: OutputBuilder::from(output), capability: None }
         });
@@ -70,13 +70,13 @@ impl Output {
     }
 
     /// Sends what belongs to the time at which the port is held, which is in that epoch.
-    pub(crate) fn send(&mut self, epoch: Epoch, mut parcel: Parcel) {
+    pub(crate) fn send(&mut self, epoch: Epoch, mut edge_batch: EdgeBatch) {
         match self {
             Output::Edge { output, capability: Some(capability) } => {
-                output.activate().session_with_builder(capability).give_container(&mut parcel);
+                output.activate().session_with_builder(capability).give_container(&mut edge_batch);
             }
             Output::Edge { capability: None, .. } => {}
-            Output::Sink(hosted) => hosted.take(epoch, parcel.batch.for_worker(0)),
+            Output::Sink(hosted) => hosted.take(epoch, edge_batch.batch.for_worker(0)),
         }
     }
 

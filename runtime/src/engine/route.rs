@@ -16,7 +16,7 @@ use timely::progress::Stamp;
 
 use super::Time;
 use super::announcement::Announcement;
-use super::parcel::Parcel;
+use super::edge_batch::EdgeBatch;
 use super::stateless::Edge;
 use crate::control::Control;
 
@@ -38,7 +38,7 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    fn deliver<T: Clone, P: Push<Message<T, Parcel>>>(
+    fn deliver<T: Clone, P: Push<Message<T, EdgeBatch>>>(
         control: &Control,
         from: usize,
         worker: usize,
@@ -50,21 +50,21 @@ impl Router {
         if crossed {
             control.sources.sent(from, worker, batch.len());
         }
-        let mut parcel = Parcel { batch, crossed, announcement };
+        let mut edge_batch = EdgeBatch { batch, crossed, announcement };
         if let Some(pusher) = pushers.get_mut(worker) {
-            Message::push_at(&mut parcel, stamp.clone(), pusher);
+            Message::push_at(&mut edge_batch, stamp.clone(), pusher);
         }
     }
 }
 
-impl Distributor<Parcel> for Router {
-    fn partition<T: Clone, P: Push<Message<T, Parcel>>>(
+impl Distributor<EdgeBatch> for Router {
+    fn partition<T: Clone, P: Push<Message<T, EdgeBatch>>>(
         &mut self,
-        parcel: &mut Parcel,
+        edge_batch: &mut EdgeBatch,
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
-        let Parcel { batch, announcement, .. } = std::mem::take(parcel);
+        let EdgeBatch { batch, announcement, .. } = std::mem::take(edge_batch);
         let (control, from) = (&self.control, self.worker);
         match &mut self.routing {
             Routing::ByKey(partition) => {
@@ -83,7 +83,7 @@ impl Distributor<Parcel> for Router {
         }
     }
 
-    fn flush<T: Clone, P: Push<Message<T, Parcel>>>(&mut self, _stamp: &Stamp<T>, _pushers: &mut [P]) {}
+    fn flush<T: Clone, P: Push<Message<T, EdgeBatch>>>(&mut self, _stamp: &Stamp<T>, _pushers: &mut [P]) {}
 }
 
 /// An edge that leads into an operator, and how batches change workers on it.
@@ -111,16 +111,16 @@ impl<'scope> Inflow<'scope> {
     }
 }
 
-type Handle<P> = InputHandleCore<Time, Parcel, LogPuller<P>>;
+type Handle<P> = InputHandleCore<Time, EdgeBatch, LogPuller<P>>;
 
 /// An input of an operator.
 pub(crate) enum Inlet {
-    Local(Handle<ThreadPuller<Message<Time, Parcel>>>),
-    Exchanged(Handle<Box<dyn Pull<Message<Time, Parcel>>>>),
+    Local(Handle<ThreadPuller<Message<Time, EdgeBatch>>>),
+    Exchanged(Handle<Box<dyn Pull<Message<Time, EdgeBatch>>>>),
 }
 
 impl Inlet {
-    pub(crate) fn for_each(&mut self, take: impl FnMut(InputCapability<Time>, &mut Parcel)) {
+    pub(crate) fn for_each(&mut self, take: impl FnMut(InputCapability<Time>, &mut EdgeBatch)) {
         match self {
             Inlet::Local(handle) => handle.for_each(take),
             Inlet::Exchanged(handle) => handle.for_each(take),

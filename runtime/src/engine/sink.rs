@@ -28,9 +28,9 @@ pub(crate) fn sink<'scope>(
     builder.build_reschedule(move |_capabilities| {
         move |frontiers| {
             hosted.begin();
-            inlet.for_each(|capability, parcel| {
+            inlet.for_each(|capability, edge_batch| {
                 let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.epoch));
-                hosted.take(epoch, receive(&control, worker, parcel).0);
+                hosted.take(epoch, receive(&control, worker, edge_batch).0);
             });
             let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();
             hosted.settle(least)

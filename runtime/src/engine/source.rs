@@ -28,8 +28,8 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::Time;
 use super::announcement::Announcement;
+use super::edge_batch::EdgeBatch;
 use super::host::{Alarm, enter, steps, waker};
-use super::parcel::Parcel;
 use super::stateless::Edge;
 use super::turns::{Rounds, Turns};
 use crate::checkpoint::records::Json;
@@ -110,7 +110,7 @@ pub(crate) fn source<'scope>(
 ) -> Edge<'scope> {
     let Setting { node, source, info, worker, status, hops, plan, rounds } = setting;
     let mut builder = OperatorBuilder::new(node.label(), scope);
-    let (output, stream) = builder.new_output::<Parcel>();
+    let (output, stream) = builder.new_output::<EdgeBatch>();
     let address = builder.operator_info().address;
     let alarm = Alarm::new(scope.activator_for(address.clone()));
     let own = waker(scope, &address);
@@ -216,7 +216,7 @@ struct Reading {
     lent: Option<usize>,
     /// Called when a pull is over.
     done: Waker,
-    output: OutputBuilder<Time, NoopBuilder<Parcel>>,
+    output: OutputBuilder<Time, NoopBuilder<EdgeBatch>>,
     epoch: Epoch,
     /// The last epoch that it has read.
     left: Option<Epoch>,
@@ -446,9 +446,10 @@ impl Reading {
             let announcement =
                 announces.as_ref().map(|domains| Announcement::announce(control, domains, part.origin, rank));
             part.sent.set(steps());
-            let mut parcel =
-                Parcel::new(batch.with_origin(part.origin)).copyable(cloner).with_announcement(announcement);
-            session.session_with_builder(capability).give_container(&mut parcel);
+            let mut edge_batch = EdgeBatch::new(batch.with_origin(part.origin))
+                .copyable(cloner)
+                .with_announcement(announcement);
+            session.session_with_builder(capability).give_container(&mut edge_batch);
         };
         while visits < places && budget > 0 {
             visits += 1;

@@ -6,12 +6,12 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
 
 use super::Time;
+use super::edge_batch::EdgeBatch;
 use super::host::{Hosted, enter, receive};
-use super::parcel::Parcel;
 use super::route::{Inflow, Inlet};
 
-pub(crate) type Edge<'scope> = Stream<'scope, Time, Parcel>;
-type Out = OutputBuilder<Time, NoopBuilder<Parcel>>;
+pub(crate) type Edge<'scope> = Stream<'scope, Time, EdgeBatch>;
+type Out = OutputBuilder<Time, NoopBuilder<EdgeBatch>>;
 
 /// Builds the operator.
 pub(crate) fn stateless<'scope>(
@@ -26,7 +26,7 @@ pub(crate) fn stateless<'scope>(
     let mut outputs: Vec<Out> = Vec::new();
     let mut streams = Vec::new();
     for _ in 0..hosted.outputs() {
-        let (output, stream) = builder.new_output::<Parcel>();
+        let (output, stream) = builder.new_output::<EdgeBatch>();
         outputs.push(OutputBuilder::from(output));
         streams.push(stream);
     }
@@ -39,14 +39,14 @@ pub(crate) fn stateless<'scope>(
             enter(hosted.node);
             let mut sessions: Vec<_> = outputs.iter_mut().map(OutputBuilder::activate).collect();
             for (input, inlet) in inlets.iter_mut().enumerate() {
-                inlet.for_each(|capability, parcel| {
+                inlet.for_each(|capability, edge_batch| {
                     let worker = hosted.worker();
-                    let (batch, announcement) = receive(&hosted.control, worker, parcel);
+                    let (batch, announcement) = receive(&hosted.control, worker, edge_batch);
                     hosted.batch(input, batch);
-                    for (output, parcel) in hosted.sent() {
-                        let mut parcel = parcel.with_announcement(announcement.clone());
+                    for (output, edge_batch) in hosted.sent() {
+                        let mut edge_batch = edge_batch.with_announcement(announcement.clone());
                         if let Some(session) = sessions.get_mut(output) {
-                            session.session_with_builder(&capability).give_container(&mut parcel);
+                            session.session_with_builder(&capability).give_container(&mut edge_batch);
                         }
                     }
                 });
@@ -65,14 +65,14 @@ pub(crate) fn copies<'scope>(
 ) -> Edge<'scope> {
     let mut builder = OperatorBuilder::new("copies".to_owned(), scope);
     let mut inlet = Inflow { edge, router: None }.connect(&mut builder, true);
-    let (output, stream) = builder.new_output::<Parcel>();
+    let (output, stream) = builder.new_output::<EdgeBatch>();
     let mut output = Out::from(output);
     builder.build(move |capabilities| {
         drop(capabilities);
         move |_frontiers| {
             let mut session = output.activate();
-            inlet.for_each(|capability, parcel| {
-                let original = std::mem::take(parcel).copyable(Some(cloner));
+            inlet.for_each(|capability, edge_batch| {
+                let original = std::mem::take(edge_batch).copyable(Some(cloner));
                 for worker in 0..workers {
                     let mut copy = original.clone();
                     copy.batch = copy.batch.for_worker(worker);

@@ -1,4 +1,4 @@
-//! The driver's hand on the checkpoint: plans before epochs are read, commits once everything about them is durable.
+//! Writes the checkpoint for the driver: plans before epochs are read, commits once all parts of an epoch are durable.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -28,7 +28,8 @@ use crate::user_code::caught;
 /// How many epochs are reserved at a time, beyond those that are needed soon.
 const BLOCK: u64 = 32;
 
-pub(crate) struct Keeper {
+/// Collects what belongs to a commit, from workers, sinks and savers, and appends it.
+pub(crate) struct CommitCoordinator {
     checkpoint: Checkpoint,
     /// Plans of the last run that it did not get to commit.
     plans: VecDeque<PlanRecord>,
@@ -51,9 +52,14 @@ pub(crate) struct Keeper {
     prepared: BTreeMap<Epoch, BTreeMap<(NodeId, usize), Prepared>>,
 }
 
-impl Keeper {
-    pub(crate) fn new(opened: Opened, layout: &Layout, fingerprint: u64, options: &Options) -> Keeper {
-        Keeper {
+impl CommitCoordinator {
+    pub(crate) fn new(
+        opened: Opened,
+        layout: &Layout,
+        fingerprint: u64,
+        options: &Options,
+    ) -> CommitCoordinator {
+        CommitCoordinator {
             checkpoint: opened.checkpoint,
             plans: opened.plans,
             ahead: options.max_in_flight.max(2) as u64 + 1,

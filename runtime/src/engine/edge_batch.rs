@@ -8,9 +8,9 @@ use timely::dataflow::channels::ContainerBytes;
 
 use super::announcement::Announcement;
 
-/// A batch on a timely edge; labelled with the worker it is for, where the sender decides.
+/// A batch on a timely edge, labelled with its receiver where the sender decides.
 #[derive(Clone, Default)]
-pub(crate) struct Parcel {
+pub(crate) struct EdgeBatch {
     pub(crate) batch: Batch,
     /// Whether it has come from another worker, and so counts as queued until it is received.
     pub(crate) crossed: bool,
@@ -18,23 +18,23 @@ pub(crate) struct Parcel {
     pub(crate) announcement: Option<Arc<Announcement>>,
 }
 
-impl Parcel {
-    pub(crate) fn new(batch: Batch) -> Parcel {
-        Parcel { batch, crossed: false, announcement: None }
+impl EdgeBatch {
+    pub(crate) fn new(batch: Batch) -> EdgeBatch {
+        EdgeBatch { batch, crossed: false, announcement: None }
     }
 
-    pub(crate) fn with_announcement(mut self, announcement: Option<Arc<Announcement>>) -> Parcel {
+    pub(crate) fn with_announcement(mut self, announcement: Option<Arc<Announcement>>) -> EdgeBatch {
         self.announcement = announcement;
         self
     }
 
-    pub(crate) fn copyable(mut self, cloner: Option<Cloner>) -> Parcel {
+    pub(crate) fn copyable(mut self, cloner: Option<Cloner>) -> EdgeBatch {
         self.batch.set_cloner(cloner);
         self
     }
 }
 
-impl Accountable for Parcel {
+impl Accountable for EdgeBatch {
     fn record_count(&self) -> i64 {
         self.batch.len() as i64
     }
@@ -42,7 +42,7 @@ impl Accountable for Parcel {
 
 /// Workers are threads of one process and hand batches over as they are, so nothing is ever turned into bytes.
 #[allow(clippy::unreachable, reason = "timely asks for these even where it never calls them")]
-impl ContainerBytes for Parcel {
+impl ContainerBytes for EdgeBatch {
     fn from_bytes(_bytes: timely::bytes::arc::Bytes) -> Self {
         unreachable!("workers of one process exchange batches, not bytes")
     }
