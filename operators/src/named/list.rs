@@ -102,3 +102,73 @@ impl<K: Key, V: Data> NamedState for ListState<K, V> {
         written::schema::<(K, u64), V>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ProcessingTime, SnapshotWriter};
+
+    fn delta(state: &mut ListState<u32, u32>) -> usize {
+        let mut writer = SnapshotWriter::new();
+        state.snapshot("it", &mut writer).unwrap();
+        writer.len()
+    }
+
+    #[test]
+    fn element_added_to_long_list_is_written_alone() {
+        let (mut state, key) = (ListState::<u32, u32>::new(), HashedKey::of(&7));
+        state.track();
+        (0..100_000).for_each(|n| state.push(key, n));
+        assert_eq!(state.unsaved(), 100_000);
+        assert!(delta(&mut state) > 100_000);
+        state.push(key, 1);
+        assert_eq!(state.unsaved(), 1);
+        assert!(delta(&mut state) < 30);
+        state.retain(key, |n| *n != 50_000);
+        assert_eq!((state.unsaved(), state.len()), (1, 100_000));
+        assert!(delta(&mut state) < 30);
+    }
+
+    #[test]
+    fn elements_expire_one_by_one_by_when_they_were_pushed() {
+        let (mut state, key) =
+            (ListState::<u32, u32>::with_ttl(Duration::from_micros(10)), HashedKey::of(&7));
+        for n in 0..1_000 {
+            state.set_now(ProcessingTime(i64::from(n)));
+            state.push(key, n);
+            assert!(state.get(key).eq((n.saturating_sub(9)..=n).collect::<Vec<_>>().iter()));
+            assert!(state.rows() < 30, "{}", state.rows());
+        }
+        state.set_now(ProcessingTime(1_009));
+        assert!(state.is_empty() && state.drain(key).is_empty());
+    }
+
+    #[test]
+    fn call_of_expire_looks_at_bounded_number_of_elements_of_one_key() {
+        let (mut state, key) =
+            (ListState::<u32, u32>::with_ttl(Duration::from_micros(10)), HashedKey::of(&7));
+        (0..10_000).for_each(|n| state.push(key, n));
+        state.set_now(ProcessingTime(10));
+        let mut rows = state.rows();
+        while rows > 0 {
+            state.expire();
+            assert!(rows - state.rows() <= 256);
+            rows = state.rows();
+        }
+    }
+
+    #[test]
+    fn key_without_elements_takes_no_memory() {
+        let mut state = ListState::<u32, u32>::new();
+        state.track();
+        (0..1_000).for_each(|key| state.push(HashedKey::of(&key), 1));
+        delta(&mut state);
+        (0..1_000).for_each(|key| state.remove(HashedKey::of(&key)));
+        assert_eq!((state.rows(), state.0.keys()), (0, 1_000));
+        delta(&mut state);
+        assert_eq!(state.0.keys(), 0);
+        (0..1_000).for_each(|key| state.push(HashedKey::of(&key), 1));
+        (0..1_000).for_each(|key| state.remove(HashedKey::of(&key)));
+        assert_eq!(state.0.keys(), 0);
+    }
+}

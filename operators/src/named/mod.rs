@@ -45,6 +45,7 @@
 mod changes;
 mod flat;
 mod hashed;
+mod index;
 mod life;
 mod list;
 mod map;

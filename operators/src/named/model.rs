@@ -1,24 +1,36 @@
 //! All kinds of state and both kinds of timers against a naive model, with snapshots and restarts between any two steps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{HashedKey, ListState, MapState, ReducingState, SharedState, States, Timer, Timers, ValueState};
 use crate::{EventTime, Folded, KeyGroup, KeyGroups, ProcessingTime, SnapshotWriter, hash_key};
 
 type Link = Vec<(KeyGroup, Vec<u8>)>;
 
+/// A key whose hash others share.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+struct Id(u8);
+
+impl Hash for Id {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0 % 4).hash(state);
+    }
+}
+
 /// What an operator keeps on one worker.
 struct Operator {
-    value: ValueState<u8, u32>,
-    total: ReducingState<u8, u32>,
-    list: ListState<u8, u32>,
-    map: MapState<u8, i64, u32>,
+    value: ValueState<Id, u32>,
+    total: ReducingState<Id, u32>,
+    list: ListState<Id, u32>,
+    map: MapState<Id, i64, u32>,
     shared: SharedState<String, u32>,
-    timers: Timers<u8>,
+    timers: Timers<Id>,
 }
 
 impl Operator {
@@ -80,26 +92,26 @@ enum Clock {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Insert(u8, u32),
-    Update(u8, u32),
-    Upsert(u8, u32),
-    Remove(u8),
-    Add(u8, u32),
-    RemoveTotal(u8),
-    Push(u8, u32),
-    Retain(u8, u32),
-    Drain(u8),
-    RemoveList(u8),
-    Put(u8, i64, u32),
-    UpdateEntry(u8, i64, u32),
-    RemoveEntry(u8, i64),
-    RetainRange(u8, Bound<i64>, Bound<i64>, u32),
-    DrainRange(u8, Bound<i64>, Bound<i64>),
+    Insert(Id, u32),
+    Update(Id, u32),
+    Upsert(Id, u32),
+    Remove(Id),
+    Add(Id, u32),
+    RemoveTotal(Id),
+    Push(Id, u32),
+    Retain(Id, u32),
+    Drain(Id),
+    RemoveList(Id),
+    Put(Id, i64, u32),
+    UpdateEntry(Id, i64, u32),
+    RemoveEntry(Id, i64),
+    RetainRange(Id, Bound<i64>, Bound<i64>, u32),
+    DrainRange(Id, Bound<i64>, Bound<i64>),
     Share(u8, u32),
     Unshare(u8),
     RetainShared(u32),
-    Set(Clock, u8, i64),
-    Delete(Clock, u8, i64),
+    Set(Clock, Id, i64),
+    Delete(Clock, Id, i64),
     /// Timers that fire set others.
     Advance(Clock, i64),
     Expire,
@@ -112,7 +124,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     use Step::*;
-    let key = || 0..6u8;
+    let key = || (0..6u8).prop_map(Id);
     let number = || 0..9u32;
     let user = || -4..40i64;
     let bound = || {
@@ -143,8 +155,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (key(), user()).prop_map(|(key, user)| RemoveEntry(key, user)),
         1 => (key(), bound(), bound(), 1..4u32).prop_map(|(key, from, to, n)| RetainRange(key, from, to, n)),
         1 => (key(), bound(), bound()).prop_map(|(key, from, to)| DrainRange(key, from, to)),
-        2 => (key(), number()).prop_map(|(key, n)| Share(key, n)),
-        1 => key().prop_map(Unshare),
+        2 => (0..6u8, number()).prop_map(|(user, n)| Share(user, n)),
+        1 => (0..6u8).prop_map(Unshare),
         1 => (1..4u32).prop_map(RetainShared),
     ];
     let timers = prop_oneof![
@@ -170,13 +182,13 @@ struct Model {
     ttl: Option<u64>,
     now: i64,
     watermark: i64,
-    value: BTreeMap<u8, Written<u32>>,
-    total: BTreeMap<u8, Written<u32>>,
-    list: BTreeMap<u8, Vec<Written<u32>>>,
-    map: BTreeMap<(u8, i64), Written<u32>>,
+    value: BTreeMap<Id, Written<u32>>,
+    total: BTreeMap<Id, Written<u32>>,
+    list: BTreeMap<Id, Vec<Written<u32>>>,
+    map: BTreeMap<(Id, i64), Written<u32>>,
     shared: BTreeMap<String, Written<u32>>,
-    event: BTreeSet<(i64, u64, u8)>,
-    processing: BTreeSet<(i64, u64, u8)>,
+    event: BTreeSet<(i64, u64, Id)>,
+    processing: BTreeSet<(i64, u64, Id)>,
 }
 
 impl Model {
@@ -193,7 +205,7 @@ impl Model {
         self.list.retain(|_, list| !list.is_empty());
     }
 
-    fn timers(&mut self, clock: Clock) -> &mut BTreeSet<(i64, u64, u8)> {
+    fn timers(&mut self, clock: Clock) -> &mut BTreeSet<(i64, u64, Id)> {
         match clock {
             Clock::Event => &mut self.event,
             Clock::Processing => &mut self.processing,
@@ -201,7 +213,7 @@ impl Model {
     }
 
     /// Fires what has been reached, in order.
-    fn fire(&mut self, clock: Clock, limit: i64) -> Vec<(i64, u8)> {
+    fn fire(&mut self, clock: Clock, limit: i64) -> Vec<(i64, Id)> {
         let (mut fired, mut held) = (vec![], vec![]);
         let timers = self.timers(clock);
         while let Some(first) = timers.first().copied().filter(|first| first.0 <= limit) {
@@ -220,8 +232,8 @@ impl Model {
 }
 
 /// What a timer sets when it fires: often a later one, at times an earlier one or itself.
-fn next_timer(time: i64, key: u8) -> Option<i64> {
-    match (time + i64::from(key)).rem_euclid(6) {
+fn next_timer(time: i64, key: Id) -> Option<i64> {
+    match (time + i64::from(key.0)).rem_euclid(6) {
         0 | 1 => Some(time + 4),
         2 => Some(time - 3),
         3 => Some(time),
@@ -236,7 +248,7 @@ struct Held {
 }
 
 impl Held {
-    fn of(&mut self, key: u8) -> &mut Operator {
+    fn of(&mut self, key: Id) -> &mut Operator {
         let workers = self.workers.len();
         &mut self.workers[KeyGroups::default().of(hash_key(&key)).worker(workers)]
     }
@@ -372,7 +384,7 @@ fn apply(model: &mut Model, held: &mut Held, step: &Step) {
         }
         Step::DrainRange(key, from, to) => {
             let drained = held.of(key).map.drain_range(HashedKey::of(&key), (from, to));
-            let is_in = |(of, user): &(u8, i64)| *of == key && contains((from, to), *user);
+            let is_in = |(of, user): &(Id, i64)| *of == key && contains((from, to), *user);
             let expected =
                 model.map.iter().filter(|(at, _)| is_in(at)).map(|(at, written)| (at.1, written.1));
             assert!(expected.eq(drained));
@@ -423,9 +435,14 @@ fn apply(model: &mut Model, held: &mut Held, step: &Step) {
             for (number, worker) in held.workers.iter_mut().enumerate() {
                 worker.set_now(now);
                 let fired = fire(&mut worker.timers, clock, limit);
-                let is_here = |key: &u8| KeyGroups::default().of(hash_key(key)).worker(workers) == number;
-                let here = expected.iter().filter(|(_, key)| is_here(key)).copied();
-                assert_eq!(fired, here.collect::<Vec<_>>());
+                let is_here = |key: &Id| KeyGroups::default().of(hash_key(key)).worker(workers) == number;
+                let place = |(time, key): &(i64, Id)| (*time, hash_key(key));
+                assert!(fired.is_sorted_by_key(place), "{fired:?}");
+                // Keys of one hash fire in any order.
+                let [mut fired, mut here] = [fired, expected.clone()];
+                here.retain(|(_, key)| is_here(key));
+                fired.sort_by_key(|timer| (place(timer), timer.1));
+                assert_eq!(fired, here);
             }
         }
         Step::Expire => held.workers.iter_mut().for_each(|worker| worker.set_now(now)),
@@ -443,7 +460,7 @@ fn contains((from, to): (Bound<i64>, Bound<i64>), user: i64) -> bool {
     (from, to).contains(&user)
 }
 
-fn fire(timers: &mut Timers<u8>, clock: Clock, limit: i64) -> Vec<(i64, u8)> {
+fn fire(timers: &mut Timers<Id>, clock: Clock, limit: i64) -> Vec<(i64, Id)> {
     let mut fired = vec![];
     loop {
         let next = match clock {
@@ -467,7 +484,7 @@ fn fire(timers: &mut Timers<u8>, clock: Clock, limit: i64) -> Vec<(i64, u8)> {
 /// Everything that can be read.
 fn compare(model: &Model, held: &mut Held) {
     let (mut values, mut totals) = (BTreeMap::new(), BTreeMap::new());
-    let (mut list, mut map) = (BTreeMap::<u8, Vec<u32>>::new(), BTreeMap::new());
+    let (mut list, mut map) = (BTreeMap::<Id, Vec<u32>>::new(), BTreeMap::new());
     let mut timers = 0;
     for worker in &mut held.workers {
         values.extend(worker.value.iter().map(|(key, value)| (*key, *value)));
@@ -491,14 +508,14 @@ fn compare(model: &Model, held: &mut Held) {
     let expected = model.list.iter().map(|(key, list)| (*key, list.iter().map(|w| w.1).collect::<Vec<_>>()));
     assert!(list.into_iter().eq(expected));
     assert_eq!(timers, model.event.len() + model.processing.len());
-    for key in 0..6u8 {
+    for key in (0..6).map(Id) {
         let hashed = HashedKey::of(&key);
         let worker = held.of(key);
         assert_eq!(worker.value.get(hashed), values.get(&key));
         assert_eq!(worker.total.get(hashed), totals.get(&key));
         let here = worker.map.range(hashed, ..).map(|(user, value)| (*user, *value));
         assert!(here.eq(map.range((key, i64::MIN)..=(key, i64::MAX)).map(|(at, value)| (at.1, *value))));
-        let of = |set: &BTreeSet<(i64, u64, u8)>| -> Vec<i64> {
+        let of = |set: &BTreeSet<(i64, u64, Id)>| -> Vec<i64> {
             set.iter().filter(|timer| timer.2 == key).map(|timer| timer.0).collect()
         };
         let expected = of(&model.event).into_iter().map(|time| Timer::Event(EventTime(time)));

@@ -14,7 +14,7 @@ use super::store::Store;
 use super::sweep::{STEPS_PER_CALL, STEPS_PER_ENTRY, Sweep};
 use super::written::{dropped, read_value, value};
 use crate::keeping::keep;
-use crate::state::{Entry, Table, relieve};
+use crate::state::{Entry, Reach, Table, relieve};
 use crate::{Change, Data, Key, OperatorError, ProcessingTime, SnapshotWriter, decode, hash_key};
 
 /// What an entry of a key must be told apart by.
@@ -191,6 +191,11 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
         Some(entry.key.clone())
     }
 
+    /// How to have the entries of keys fetched, if there are many.
+    pub(super) fn reach(&self) -> Option<Reach> {
+        self.table.reach()
+    }
+
     /// How many keys of that hash have the entry.
     pub(super) fn count_of_hash(&self, hash: u64, user: &U) -> usize {
         self.table.of_hash(hash).filter(|entry| entry.acc.get(user).is_some()).count()
@@ -274,6 +279,12 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
             let live = entry.acc.iter().filter(|(_, cell)| !self.ttl.is_expired(cell.life));
             live.map(|(user, cell)| (&entry.key, user, &cell.value))
         })
+    }
+
+    /// How many keys are in the table.
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> usize {
+        self.table.len()
     }
 
     /// How many entries have not expired.

@@ -11,10 +11,12 @@ const NEAR: usize = 32;
 /// Runs below this capacity are not worth giving back.
 const SMALL: usize = 64;
 
-/// Keys with what is kept for them, in order: a run in one piece of memory as long as keys are put near its ends, which
-/// event times and sequence numbers are; otherwise a tree.
+/// Keys with what is kept for them, in order. One entry is kept in place; more are a run in one piece of memory as long
+/// as keys are put near its ends, as event times and sequence numbers are; otherwise a tree.
 #[derive(Debug)]
 pub(super) enum Sorted<U, T> {
+    Empty,
+    One((U, T)),
     /// In order of the keys.
     Run(VecDeque<(U, T)>),
     Tree(BTreeMap<U, T>),
@@ -22,11 +24,13 @@ pub(super) enum Sorted<U, T> {
 
 impl<U: Ord + Clone, T> Sorted<U, T> {
     pub(super) fn new() -> Self {
-        Sorted::Run(VecDeque::new())
+        Sorted::Empty
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
+            Sorted::Empty => 0,
+            Sorted::One(_) => 1,
             Sorted::Run(run) => run.len(),
             Sorted::Tree(tree) => tree.len(),
         }
@@ -36,15 +40,21 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
         self.len() == 0
     }
 
+    #[inline]
     pub(super) fn get(&self, key: &U) -> Option<&T> {
         match self {
+            Sorted::Empty => None,
+            Sorted::One((other, value)) => (other == key).then_some(value),
             Sorted::Run(run) => run.get(position(run, key).ok()?).map(|(_, value)| value),
             Sorted::Tree(tree) => tree.get(key),
         }
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, key: &U) -> Option<&mut T> {
         match self {
+            Sorted::Empty => None,
+            Sorted::One((other, value)) => (other == key).then_some(value),
             Sorted::Run(run) => {
                 let at = position(run, key).ok()?;
                 run.get_mut(at).map(|(_, value)| value)
@@ -54,23 +64,30 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
     }
 
     /// The greatest key.
+    #[inline]
     pub(super) fn last(&self) -> Option<&U> {
         match self {
+            Sorted::Empty => None,
+            Sorted::One((key, _)) => Some(key),
             Sorted::Run(run) => run.back().map(|(key, _)| key),
             Sorted::Tree(tree) => tree.last_key_value().map(|(key, _)| key),
         }
     }
 
     /// Adds an entry whose key is not there.
+    #[inline]
     pub(super) fn insert(&mut self, key: U, value: T) {
         match self {
+            Sorted::Empty => *self = Sorted::One((key, value)),
+            Sorted::One(_) => {
+                if let Some(one) = self.take_one() {
+                    let new = (key, value);
+                    *self = Sorted::Run(if one.0 < new.0 { [one, new] } else { [new, one] }.into());
+                }
+            }
             Sorted::Run(run) => {
                 let (Ok(at) | Err(at)) = position(run, &key);
                 if at.min(run.len() - at) <= NEAR {
-                    if run.capacity() == 0 {
-                        // Most keys of a state have one entry: not the four that a deque begins with.
-                        run.reserve_exact(1);
-                    }
                     run.insert(at, (key, value));
                 } else {
                     let mut tree: BTreeMap<U, T> = std::mem::take(run).into_iter().collect();
@@ -82,8 +99,12 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
         }
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, key: &U) -> Option<(U, T)> {
         let removed = match self {
+            Sorted::Empty => return None,
+            Sorted::One((other, _)) if other != key => return None,
+            Sorted::One(_) => return self.take_one(),
             Sorted::Run(run) => run.remove(position(run, key).ok()?),
             Sorted::Tree(tree) => tree.remove_entry(key),
         };
@@ -91,14 +112,19 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
         removed
     }
 
+    #[inline]
     pub(super) fn range(
         &self,
         range: impl RangeBounds<U>,
     ) -> impl DoubleEndedIterator<Item = (&U, &T)> + Clone {
         match self {
+            Sorted::Empty | Sorted::One(_) => {
+                let one = self.one().filter(|(key, _)| range.contains(key));
+                Either::Left(Either::Left(one.into_iter().map(|(key, value)| (key, value))))
+            }
             Sorted::Run(run) => {
                 let (from, to) = places(run, &range);
-                Either::Left(run.range(from..to).map(|(key, value)| (key, value)))
+                Either::Left(Either::Right(run.range(from..to).map(|(key, value)| (key, value))))
             }
             // `BTreeMap::range` panics where the bounds are in the wrong order.
             Sorted::Tree(tree) => {
@@ -121,6 +147,16 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
         mut gone: impl FnMut(U, T),
     ) {
         match self {
+            Sorted::Empty => return,
+            Sorted::One((key, value)) => {
+                if range.contains(key)
+                    && !keep(key, value)
+                    && let Some((key, value)) = self.take_one()
+                {
+                    gone(key, value);
+                }
+                return;
+            }
             Sorted::Run(run) => {
                 let (from, to) = places(run, &range);
                 let mut kept = from;
@@ -149,13 +185,27 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
         self.fit();
     }
 
+    fn one(&self) -> Option<&(U, T)> {
+        match self {
+            Sorted::One(one) => Some(one),
+            _ => None,
+        }
+    }
+
+    fn take_one(&mut self) -> Option<(U, T)> {
+        match std::mem::replace(self, Sorted::Empty) {
+            Sorted::One(one) => Some(one),
+            _ => None,
+        }
+    }
+
     /// Gives memory back.
     fn fit(&mut self) {
         match self {
             Sorted::Run(run) if run.capacity() > SMALL && run.capacity() / 8 > run.len() => {
                 run.shrink_to(2 * run.len());
             }
-            Sorted::Tree(tree) if tree.is_empty() => *self = Sorted::new(),
+            Sorted::Tree(tree) if tree.is_empty() => *self = Sorted::Run(VecDeque::new()),
             _ => {}
         }
     }
@@ -285,5 +335,10 @@ mod tests {
         assert!(matches!(sorted, Sorted::Tree(_)));
         sorted.retain_range(.., |_, ()| false, |_, ()| ());
         assert!(matches!(sorted, Sorted::Run(_)));
+    }
+
+    #[test]
+    fn small_entry_takes_no_more_than_a_run() {
+        assert_eq!(size_of::<Sorted<u64, (u64, u64)>>(), size_of::<VecDeque<()>>());
     }
 }

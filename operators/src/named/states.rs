@@ -168,3 +168,121 @@ impl States<'_> {
         unsaved
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::named::{HashedKey, ListState, MapState, ReducingState, SharedState, Timers, ValueState};
+    use crate::{EventTime, KeyGroup};
+
+    fn written(declare: impl FnOnce(&mut States<'_>)) -> Vec<(KeyGroup, Vec<u8>)> {
+        let mut writer = SnapshotWriter::new();
+        States::snapshot(declare, &mut writer, |_| None).unwrap();
+        writer.into_groups().collect()
+    }
+
+    #[test]
+    fn states_are_described_with_shapes_that_can_be_recorded() {
+        let infos = States::describe(|states| {
+            states.add("value", &mut ValueState::<String, Option<u32>>::with_ttl(Duration::from_secs(1)));
+            states.add("reducing", &mut ReducingState::<u8, u64>::new(|sum, n| *sum += n));
+            states.add("list", &mut ListState::<u8, (String, f64)>::new());
+            states.add("map", &mut MapState::<u8, EventTime, Vec<u8>>::new());
+            states.add("shared", &mut SharedState::<String, f64>::new());
+            states.add("timers", &mut Timers::<String>::new());
+        });
+        let infos = infos.unwrap();
+        let kinds: Vec<_> =
+            infos.iter().map(|info| (info.name.as_str(), info.kind, info.is_shared)).collect();
+        let expected = ["value", "reducing", "list", "map", "shared", "timers"];
+        assert_eq!(kinds, expected.map(|kind| (kind, kind, kind == "shared")));
+        for info in &infos {
+            assert!(info.schema.key.shape().is_ok() && info.schema.value.shape().is_ok(), "{info:?}");
+            assert!(!info.schema.is_partial(), "{info:?}");
+        }
+        assert_eq!(infos[0].ttl, Some(Duration::from_secs(1)));
+        assert_eq!(infos[3].schema.key.shape().unwrap().to_string(), "(u8, i64)");
+    }
+
+    #[test]
+    fn wrong_declaration_is_refused_by_name() {
+        let problem = |name: &str, ttl: u64| {
+            let (mut a, mut b) =
+                (Timers::<u8>::new(), ValueState::<u8, u8>::with_ttl(Duration::from_secs(ttl)));
+            let infos = States::describe(|states| {
+                states.add("a", &mut a);
+                states.add(name, &mut b);
+            });
+            infos.unwrap_err().to_string()
+        };
+        assert_eq!(problem("a", 1), "state `a`: another state has this name: give each its own");
+        assert_eq!(problem("b", 0), "state `b`: its TTL must be at least a microsecond");
+        assert!(problem("", 1).contains("must not be empty") && problem("b/c", 1).starts_with("state `b/c`"));
+    }
+
+    #[test]
+    fn state_added_later_starts_empty_and_unknown_one_is_refused() {
+        let (mut old, mut new) = (ValueState::<u8, u8>::new(), ListState::<u8, u8>::new());
+        old.insert(HashedKey::of(&1), 2);
+        let groups = written(|states| states.add("old", &mut old));
+        let mut back = ValueState::<u8, u8>::new();
+        let both = |states: &mut States<'_>| {
+            states.add("new", &mut new);
+            states.add("old", &mut back);
+        };
+        States::restore(both, &groups[0].1, true).unwrap();
+        assert_eq!((back.get(HashedKey::of(&1)), new.len()), (Some(&2), 0));
+        let error = States::restore(|states| states.add("new", &mut new), &groups[0].1, true).unwrap_err();
+        assert!(error.to_string().starts_with("state `old`: the checkpoint holds this state"), "{error}");
+    }
+
+    #[test]
+    fn shared_state_is_written_by_one_worker_and_restored_on_all() {
+        let mut workers = [(); 2].map(|()| (SharedState::<u8, u8>::new(), ValueState::<u8, u8>::new()));
+        let mut groups = vec![];
+        for (number, (shared, value)) in workers.iter_mut().enumerate() {
+            let mut declare = |states: &mut States<'_>| {
+                states.add("shared", shared);
+                states.add("value", value);
+            };
+            States::set_writer(&mut declare, number == 0);
+            States::track(&mut declare);
+            shared.insert(1, 10);
+            shared.insert(2, 20);
+            shared.remove(&2);
+            let mut declare = |states: &mut States<'_>| states.add("shared", shared);
+            groups.extend(written(&mut declare));
+            assert_eq!(States::unsaved(&mut declare), 0);
+        }
+        assert_eq!(groups.iter().map(|(group, _)| group.number()).collect::<Vec<_>>(), [0]);
+        // A value of group 0 on the same worker is of no use to the others.
+        let mut writer = SnapshotWriter::new();
+        writer.put(writer.key_groups().of(0), "value", &9u8, &(0u64, 9u8)).unwrap();
+        groups.extend(writer.into_groups());
+        for is_owned in [true, false] {
+            let (mut shared, mut value) = (SharedState::<u8, u8>::new(), ValueState::<u8, u8>::new());
+            let mut declare = |states: &mut States<'_>| {
+                states.add("value", &mut value);
+                states.add("shared", &mut shared);
+            };
+            groups.iter().for_each(|(_, bytes)| States::restore(&mut declare, bytes, is_owned).unwrap());
+            assert_eq!(States::rows(&mut declare), 1 + usize::from(is_owned));
+            assert!(shared.iter().eq([(&1, &10)]));
+        }
+    }
+
+    #[test]
+    fn changes_that_are_not_of_the_state_are_refused() {
+        let mut value = ValueState::<u8, u8>::new();
+        let mut writer = SnapshotWriter::new();
+        writer.drop_slot(writer.key_groups().of(0), "value").unwrap();
+        let (_, bytes) = writer.into_groups().next().unwrap();
+        let restored = States::restore(|states| states.add("value", &mut value), &bytes, true);
+        assert!(matches!(restored, Err(OperatorError::Changes { .. })));
+        let mut list = ListState::<u8, String>::new();
+        list.push(HashedKey::of(&1), "long".to_owned());
+        let groups = written(|states| states.add("value", &mut list));
+        let restored = States::restore(|states| states.add("value", &mut value), &groups[0].1, true);
+        assert!(matches!(restored, Err(OperatorError::Codec(_))));
+    }
+}

@@ -1,10 +1,8 @@
 //! Timers by key, in event time and in processing time, that survive a restart.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use serde::{Deserialize, Serialize};
 
+use super::index::{Index, Item};
 use super::life::Ttl;
 use super::nested::Nested;
 use super::store::{Held, Store};
@@ -62,8 +60,8 @@ impl<K: Key> Timers<K> {
     pub fn new() -> Self {
         Timers {
             set: Nested::new(Ttl::none()),
-            event: Index::default(),
-            processing: Index::default(),
+            event: Index::in_advances(),
+            processing: Index::in_order(),
             is_indexed: true,
             is_closing: false,
             dropped: 0,
@@ -90,7 +88,7 @@ impl<K: Key> Timers<K> {
     pub fn delete_event(&mut self, key: HashedKey<'_, K>, time: EventTime) -> bool {
         self.index();
         let was_set = self.set.remove(key, &Timer::Event(time)).is_some();
-        self.event.stale += usize::from(was_set);
+        self.event.deleted(was_set);
         was_set
     }
 
@@ -98,7 +96,7 @@ impl<K: Key> Timers<K> {
     pub fn delete_processing(&mut self, key: HashedKey<'_, K>, time: ProcessingTime) -> bool {
         self.index();
         let was_set = self.set.remove(key, &Timer::Processing(time)).is_some();
-        self.processing.stale += usize::from(was_set);
+        self.processing.deleted(was_set);
         was_set
     }
 
@@ -112,6 +110,7 @@ impl<K: Key> Timers<K> {
     #[inline]
     pub fn next_event(&mut self, watermark: EventTime) -> Option<(EventTime, u64, K)> {
         self.index();
+        self.event.advance(watermark.0, || self.set.reach());
         let take = |item: Item| self.set.take_of_hash(item.1, &event(item).1);
         let ((time, hash), key) = self.event.next(watermark.0, take)?;
         Some((EventTime(time), hash, key))
@@ -181,11 +180,11 @@ impl<K: Key> Timers<K> {
 
     #[cold]
     fn index_all(&mut self) {
-        (self.event, self.processing) = (Index::default(), Index::default());
+        (self.event, self.processing) = (Index::in_advances(), Index::in_order());
         for (key, timer, ()) in self.set.iter() {
             match timer {
-                Timer::Event(time) => self.event.heap.push(Reverse((time.0, hash_key(key)))),
-                Timer::Processing(time) => self.processing.heap.push(Reverse((time.0, hash_key(key)))),
+                Timer::Event(time) => self.event.add((time.0, hash_key(key))),
+                Timer::Processing(time) => self.processing.add((time.0, hash_key(key))),
             }
         }
         self.is_indexed = true;
@@ -203,84 +202,6 @@ fn processing((time, hash): Item) -> (u64, Timer) {
 /// How many keys of that hash have the timer.
 fn count<K: Key>(set: &Nested<K, Timer, ()>, (hash, timer): (u64, Timer)) -> usize {
     set.count_of_hash(hash, &timer)
-}
-
-/// When to look for a timer, and the hash of its key.
-type Item = (i64, u64);
-
-/// The timers of one clock in order. A deleted timer stays until its time, or until there are many.
-#[derive(Default)]
-struct Index {
-    heap: BinaryHeap<Reverse<Item>>,
-    /// How many items in the heap are of deleted timers.
-    stale: usize,
-    /// The last timer that has fired in the advance that is under way.
-    fired: Option<Item>,
-    /// What was set in this advance for a time before that one.
-    held: Vec<Item>,
-}
-
-/// Fewer deleted timers than these are not worth looking for.
-const SMALL: usize = 1024;
-
-impl Index {
-    #[inline]
-    fn set(&mut self, item: Item, count: impl Fn(Item) -> usize) {
-        if self.stale > self.heap.len() / 2 + SMALL {
-            self.tidy(count);
-        }
-        if self.fired.is_some_and(|fired| item <= fired) {
-            self.held.push(item);
-        } else {
-            self.heap.push(Reverse(item));
-        }
-    }
-
-    /// Drops the items of deleted timers, which are more than half.
-    #[cold]
-    fn tidy(&mut self, count: impl Fn(Item) -> usize) {
-        let mut items = std::mem::take(&mut self.heap).into_vec();
-        items.sort_unstable();
-        items.dedup();
-        let live =
-            items.into_iter().flat_map(|Reverse(item)| std::iter::repeat_n(Reverse(item), count(item)));
-        self.heap = live.collect();
-        self.stale = 0;
-    }
-
-    fn next<K>(&mut self, limit: i64, mut take: impl FnMut(Item) -> Option<K>) -> Option<(Item, K)> {
-        while let Some(Reverse(item)) = self.heap.peek().copied()
-            && item.0 <= limit
-        {
-            self.heap.pop();
-            match take(item) {
-                Some(key) => {
-                    self.fired = Some(item);
-                    return Some((item, key));
-                }
-                None => self.stale = self.stale.saturating_sub(1),
-            }
-        }
-        self.fired = None;
-        self.heap.extend(self.held.drain(..).map(Reverse));
-        None
-    }
-
-    fn earliest(&mut self, is_set: impl Fn(Item) -> bool) -> Option<i64> {
-        while let Some(Reverse(item)) = self.heap.peek().copied() {
-            if is_set(item) {
-                return Some(item.0);
-            }
-            self.heap.pop();
-            self.stale = self.stale.saturating_sub(1);
-        }
-        None
-    }
-
-    fn take_all(&mut self) -> impl Iterator<Item = Item> + use<> {
-        let Index { heap, held, .. } = std::mem::take(self);
-        heap.into_iter().map(|Reverse(item)| item).chain(held)
-    }
 }
 
 impl<K: Key> Held for Timers<K> {
@@ -305,5 +226,149 @@ impl<K: Key> NamedState for Timers<K> {
     fn restore(&mut self, change: Change<'_>) -> Result<(), OperatorError> {
         self.is_indexed = false;
         self.set.restore(change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fire(timers: &mut Timers<u32>, watermark: i64) -> Vec<(i64, u32)> {
+        let mut fired = vec![];
+        while let Some((time, _, key)) = timers.next_event(EventTime(watermark)) {
+            fired.push((time.0, key));
+        }
+        fired
+    }
+
+    fn set(timers: &mut Timers<u32>, key: u32, time: i64) {
+        timers.set_event(HashedKey::of(&key), EventTime(time));
+    }
+
+    #[test]
+    fn timer_that_is_set_twice_fires_once() {
+        let mut timers = Timers::new();
+        (0..3).for_each(|_| set(&mut timers, 7, 5));
+        assert_eq!((timers.len(), fire(&mut timers, 5)), (1, vec![(5, 7)]));
+        assert!(timers.is_empty() && fire(&mut timers, 9).is_empty());
+    }
+
+    #[test]
+    fn timer_at_or_before_watermark_fires_at_next_advance() {
+        let mut timers = Timers::new();
+        assert!(fire(&mut timers, 10).is_empty());
+        [10, 3, 11].into_iter().for_each(|time| set(&mut timers, 1, time));
+        assert_eq!(fire(&mut timers, 10), [(3, 1), (10, 1)]);
+        assert_eq!(fire(&mut timers, 11), [(11, 1)]);
+    }
+
+    #[test]
+    fn timers_at_one_time_fire_by_hash() {
+        let mut timers = Timers::new();
+        (0..100).for_each(|key| set(&mut timers, key, i64::from(key) % 2));
+        let fired = fire(&mut timers, 1);
+        assert!(fired.is_sorted_by_key(|(time, key)| (*time, hash_key(key))) && fired.len() == 100);
+    }
+
+    #[test]
+    fn periodic_timer_fires_for_each_period_of_an_advance() {
+        let mut timers = Timers::new();
+        set(&mut timers, 1, 10);
+        set(&mut timers, 2, 25);
+        let mut fired = vec![];
+        while let Some((time, hash, key)) = timers.next_event(EventTime(40)) {
+            fired.push((time.0, key));
+            if key == 1 {
+                timers.set_event(HashedKey { hash, key: &key }, EventTime(time.0 + 10));
+            }
+        }
+        assert_eq!(fired, [(10, 1), (20, 1), (25, 2), (30, 1), (40, 1)]);
+        assert_eq!(timers.of(HashedKey::of(&1)).collect::<Vec<_>>(), [Timer::Event(EventTime(50))]);
+    }
+
+    #[test]
+    fn timer_set_behind_the_one_that_fires_waits_for_next_advance() {
+        let mut timers = Timers::new();
+        set(&mut timers, 1, 10);
+        let mut fired = vec![];
+        while let Some((time, hash, key)) = timers.next_event(EventTime(20)) {
+            fired.push(time.0);
+            let key = HashedKey { hash, key: &key };
+            timers.set_event(key, time);
+            timers.set_event(key, EventTime(4));
+        }
+        assert_eq!((fired, fire(&mut timers, 20)), (vec![10], vec![(4, 1), (10, 1)]));
+    }
+
+    #[test]
+    fn periodic_timers_end_while_closing_and_are_counted() {
+        let mut timers = Timers::new();
+        set(&mut timers, 1, 10);
+        set(&mut timers, 2, i64::MAX);
+        timers.closing(true);
+        while let Some((time, hash, key)) = timers.next_event(EventTime::MAX) {
+            let key = HashedKey { hash, key: &key };
+            timers.set_event(key, EventTime(time.0.saturating_add(10)));
+            timers.set_processing(key, ProcessingTime(1));
+        }
+        assert_eq!((timers.take_dropped(), timers.take_dropped(), timers.len()), (4, 0, 0));
+        timers.closing(false);
+        set(&mut timers, 1, 10);
+        assert_eq!((timers.len(), timers.take_dropped()), (1, 0));
+    }
+
+    #[test]
+    fn pending_processing_timers_can_be_dropped_alone() {
+        let mut timers = Timers::new();
+        for key in 0..5u32 {
+            timers.set_processing(HashedKey::of(&key), ProcessingTime(i64::from(key)));
+            set(&mut timers, key, 1);
+        }
+        timers.delete_processing(HashedKey::of(&3), ProcessingTime(3));
+        timers.drop_processing();
+        assert_eq!((timers.take_dropped(), timers.len()), (4, 5));
+        assert_eq!((timers.earliest_processing(), timers.next_processing(ProcessingTime(99))), (None, None));
+        assert_eq!(fire(&mut timers, 1).len(), 5);
+    }
+
+    #[test]
+    fn earliest_processing_timer_is_one_that_is_set() {
+        let mut timers = Timers::<u32>::new();
+        let key = HashedKey::of(&1);
+        [30, 10, 20].into_iter().for_each(|time| timers.set_processing(key, ProcessingTime(time)));
+        assert_eq!(timers.earliest_processing(), Some(ProcessingTime(10)));
+        assert!(timers.delete_processing(key, ProcessingTime(10)));
+        assert!(!timers.delete_processing(key, ProcessingTime(10)));
+        assert_eq!(timers.earliest_processing(), Some(ProcessingTime(20)));
+    }
+
+    #[test]
+    fn timers_that_move_on_with_each_record_take_no_memory() {
+        let mut timers = Timers::<u32>::new();
+        for time in 0..50_000i64 {
+            let key = time as u32 % 10;
+            let key = HashedKey::of(&key);
+            timers.delete_event(key, EventTime(time + 1_000_000 - 10));
+            timers.set_event(key, EventTime(time + 1_000_000));
+            timers.delete_processing(key, ProcessingTime(time + 1_000_000 - 10));
+            timers.set_processing(key, ProcessingTime(time + 1_000_000));
+        }
+        assert_eq!(timers.len(), 20);
+        assert!(timers.event.len() < 3_000 && timers.processing.len() < 3_000);
+        assert_eq!(fire(&mut timers, i64::MAX).len(), 10);
+    }
+
+    #[test]
+    fn timer_held_back_stays_so_while_many_are_deleted() {
+        let mut timers = Timers::<u32>::new();
+        set(&mut timers, 1, 10);
+        let (time, hash, key) = timers.next_event(EventTime(20)).unwrap();
+        timers.set_event(HashedKey { hash, key: &key }, time);
+        for later in 100..10_000 {
+            set(&mut timers, 2, later);
+            timers.delete_event(HashedKey::of(&2), EventTime(later));
+        }
+        assert_eq!(timers.next_event(EventTime(20)), None);
+        assert_eq!(fire(&mut timers, 20), [(10, 1)]);
     }
 }

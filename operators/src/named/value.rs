@@ -104,3 +104,167 @@ impl<K: Key, V: Data> NamedState for ValueState<K, V> {
         written::schema::<K, V>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::named::States;
+    use crate::{ProcessingTime, SnapshotWriter};
+
+    fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    fn delta(state: &mut ValueState<u64, u32>) -> Vec<Vec<u8>> {
+        let mut writer = SnapshotWriter::new();
+        States::snapshot(|states| states.add("it", state), &mut writer, |_| None).unwrap();
+        writer.into_groups().map(|(_, bytes)| bytes).collect()
+    }
+
+    fn restore(mut state: ValueState<u64, u32>, chain: &[Vec<u8>]) -> ValueState<u64, u32> {
+        state.track();
+        for bytes in chain {
+            States::restore(|states| states.add("it", &mut state), bytes, true).unwrap();
+        }
+        state
+    }
+
+    /// A state that wrote 1 at 100 and 2 at 105.
+    fn written(mut state: ValueState<u64, u32>) -> Vec<Vec<u8>> {
+        state.track();
+        for (key, now) in [(1, 100), (2, 105)] {
+            state.set_now(ProcessingTime(now));
+            state.insert(HashedKey::of(&key), 0);
+        }
+        delta(&mut state)
+    }
+
+    fn keys(state: &mut ValueState<u64, u32>, now: i64) -> Vec<u64> {
+        state.set_now(ProcessingTime(now));
+        let mut keys: Vec<u64> = state.iter().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn read_does_not_prolong_life_and_write_does() {
+        let mut state = ValueState::<u64, u32>::with_ttl(micros(10));
+        let key = HashedKey::of(&1);
+        state.insert(key, 5);
+        state.set_now(ProcessingTime(9));
+        assert_eq!(state.get(key), Some(&5));
+        state.set_now(ProcessingTime(10));
+        assert_eq!((state.get(key), state.len(), state.rows()), (None, 0, 1));
+        assert_eq!(state.get_mut(key), None);
+        assert_eq!(state.insert(key, 6), None);
+        state.set_now(ProcessingTime(19));
+        *state.get_mut(key).unwrap() += 1;
+        state.set_now(ProcessingTime(28));
+        assert_eq!(state.remove(key), Some(7));
+    }
+
+    #[test]
+    fn expired_value_starts_anew() {
+        let mut state = ValueState::<u64, u32>::with_ttl(micros(10));
+        *state.get_or_insert_with(HashedKey::of(&1), || 40) += 2;
+        state.set_now(ProcessingTime(10));
+        assert_eq!(*state.get_or_insert_with(HashedKey::of(&1), || 7), 7);
+    }
+
+    #[test]
+    fn expiry_survives_restart() {
+        let chain = written(ValueState::with_ttl(micros(10)));
+        let mut state = restore(ValueState::with_ttl(micros(10)), &chain);
+        assert_eq!(keys(&mut state, 109), [1, 2]);
+        assert_eq!(keys(&mut state, 110), [2]);
+        state.expire();
+        assert_eq!(state.rows(), 1);
+        assert_eq!(restore(ValueState::with_ttl(micros(10)), &[chain, delta(&mut state)].concat()).rows(), 1);
+    }
+
+    #[test]
+    fn changed_ttl_holds_for_values_written_before() {
+        let chain = written(ValueState::with_ttl(micros(10)));
+        let mut longer = restore(ValueState::with_ttl(micros(20)), &chain);
+        assert_eq!((keys(&mut longer, 119), keys(&mut longer, 120)), (vec![1, 2], vec![2]));
+        let mut shorter = restore(ValueState::with_ttl(micros(3)), &chain);
+        assert_eq!((keys(&mut shorter, 105), keys(&mut shorter, 108)), (vec![2], vec![]));
+        let mut none = restore(ValueState::new(), &chain);
+        assert_eq!(keys(&mut none, i64::MAX), [1, 2]);
+    }
+
+    #[test]
+    fn added_ttl_counts_from_restart() {
+        let mut chain = written(ValueState::new());
+        let mut state = restore(ValueState::with_ttl(micros(10)), &chain);
+        state.set_now(ProcessingTime(1_000));
+        state.expire();
+        assert_eq!((keys(&mut state, 1_009), keys(&mut state, 1_010)), (vec![1, 2], vec![]));
+        // The time that it began to count is written.
+        chain.extend(delta(&mut state));
+        let mut state = restore(ValueState::with_ttl(micros(20)), &chain);
+        assert_eq!((keys(&mut state, 1_019), keys(&mut state, 1_020)), (vec![1, 2], vec![]));
+    }
+
+    #[test]
+    fn memory_is_flat_over_a_day_of_expiring_keys() {
+        let mut state = ValueState::<u64, u32>::with_ttl(Duration::from_secs(3_600));
+        state.track();
+        let (mut most, mut key) = (0, 0);
+        for minute in 0..24 * 60 {
+            state.set_now(ProcessingTime(minute * 60_000_000));
+            state.expire();
+            for _ in 0..500 {
+                key = (key + 1) % 100_000;
+                state.insert(HashedKey::of(&key), 0);
+            }
+            if minute % 10 == 0 {
+                delta(&mut state);
+            }
+            if minute == 600 {
+                assert_eq!(state.len(), 30_000);
+            }
+            most = most.max(state.rows());
+        }
+        // 30,000 have not expired, and a pass takes a quarter of the hour and some more.
+        assert!(most < 50_000, "{most}");
+        state.set_now(ProcessingTime(25 * 3_600_000_000));
+        while state.rows() > 0 {
+            state.expire();
+        }
+        assert!(state.is_empty());
+    }
+
+    #[test]
+    fn call_of_expire_looks_at_bounded_number_of_values() {
+        let mut state = ValueState::<u64, u32>::with_ttl(micros(10));
+        for key in 0..10_000 {
+            state.insert(HashedKey::of(&key), 0);
+        }
+        state.set_now(ProcessingTime(10));
+        let mut rows = state.rows();
+        while rows > 0 {
+            state.expire();
+            assert!(rows - state.rows() <= 256);
+            rows = state.rows();
+        }
+    }
+
+    #[test]
+    fn key_that_comes_and_goes_is_noted_few_times() {
+        let mut state = ValueState::<u64, u32>::new();
+        state.track();
+        for value in 0..20_000 {
+            state.insert(HashedKey::of(&1), value);
+            state.remove(HashedKey::of(&1));
+        }
+        assert!(state.unsaved() < 3_000);
+        assert!(delta(&mut state).is_empty());
+        state.insert(HashedKey::of(&1), 1);
+        assert_eq!(delta(&mut state).len(), 1);
+        state.remove(HashedKey::of(&1));
+        state.insert(HashedKey::of(&1), 2);
+        state.remove(HashedKey::of(&1));
+        assert_eq!(restore(ValueState::new(), &delta(&mut state)).rows(), 0);
+    }
+}

@@ -9,11 +9,11 @@ use super::table::relieve;
 use crate::EventTime;
 
 /// An instant, and whose it is.
-pub(super) type Timer = (EventTime, u64);
+pub(crate) type Timer = (EventTime, u64);
 
 /// Timers by how far ahead they are.
 #[derive(Debug)]
-pub(super) struct Timers {
+pub(crate) struct Timers {
     /// How far the timers have been taken out.
     now: EventTime,
     /// Under 0 what is due already, under `n` what differs from the present in bit `n - 1` and in none above.
@@ -24,7 +24,7 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Timers {
             now: EventTime::MIN,
             buckets: std::array::from_fn(|_| Vec::new()),
@@ -35,7 +35,7 @@ impl Timers {
 
     /// Sets a timer, even for an instant that has been.
     #[inline]
-    pub(super) fn set(&mut self, time: EventTime, hash: u64) {
+    pub(crate) fn set(&mut self, time: EventTime, hash: u64) {
         if let Some(bucket) = self.buckets.get_mut(place(self.now, time)) {
             if bucket.capacity() == 0 {
                 std::mem::swap(bucket, &mut self.spare);
@@ -46,7 +46,7 @@ impl Timers {
 
     /// Moves the present on and takes out what is due, in no order. Who has seen to it [gives the list
     /// back](Self::recycle).
-    pub(super) fn take_due(&mut self, now: EventTime) -> Vec<Timer> {
+    pub(crate) fn take_due(&mut self, now: EventTime) -> Vec<Timer> {
         let highest = place(self.now, now);
         self.now = self.now.max(now);
         let now = self.now;
@@ -73,27 +73,32 @@ impl Timers {
     }
 
     /// How far the timers have been taken out.
-    pub(super) fn now(&self) -> EventTime {
+    pub(crate) fn now(&self) -> EventTime {
         self.now
     }
 
     /// Whether anything may be due at an instant: surely if it is, and hardly if it is not.
-    pub(super) fn may_be_due(&self, now: EventTime) -> bool {
+    pub(crate) fn may_be_due(&self, now: EventTime) -> bool {
         let highest = place(self.now, now);
         self.buckets.iter().take(highest + 1).any(|bucket| !bucket.is_empty())
     }
 
     /// Takes the list's memory back, unless it is much more than was needed this time.
-    pub(super) fn recycle(&mut self, mut due: Vec<Timer>) {
+    pub(crate) fn recycle(&mut self, mut due: Vec<Timer>) {
         let used = due.len();
         due.clear();
         relieve(&mut due, used);
         self.due = due;
     }
 
+    /// Takes all timers out, due or not, in no order.
+    pub(crate) fn take_all(&mut self) -> Vec<Timer> {
+        self.buckets.iter_mut().flat_map(std::mem::take).collect()
+    }
+
     /// How many are set.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.buckets.iter().map(Vec::len).sum()
     }
 }
