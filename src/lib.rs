@@ -268,6 +268,19 @@ pub use tidemill_runtime::{
     RunError, Site, SourceProgress, StateProgress, Summary, Trigger, testing,
 };
 
+/// Operators of your own: see [`Graph::operator`].
+pub mod operator {
+    pub use tidemill_operators::build::{
+        Append, ByKey, Dealt, Events, InputRows, Inputs, OperatorBuilder, Output, OutputPlace, Outputs, Rows,
+        StatefulOperator, Takes, To, Whole,
+    };
+    pub use tidemill_operators::graph::Place;
+    pub use tidemill_operators::named::{
+        HashedKey, ListState, MapState, NamedState, ReducingState, SharedState, States, Timer, Timers,
+        UserKey, ValueState,
+    };
+}
+
 /// Durable checkpoints: where they are kept, and what is in them.
 pub mod checkpoint {
     pub use tidemill_runtime::checkpoint::*;

@@ -10,6 +10,7 @@ mod arrival;
 mod assigners;
 mod batch;
 mod buffers;
+pub mod build;
 mod cancellation;
 pub mod chain;
 pub mod codec;

@@ -90,9 +90,20 @@ pub trait Operator: 'static {
         Ok(())
     }
 
+    /// Whether every worker has all of a [named](SnapshotWriter::named) state: it is written by the worker of key group 0 and restored
+    /// on all.
+    fn is_shared(&mut self, _name: &str) -> bool {
+        false
+    }
+
+    /// As [`restore`](Operator::restore), for what was written of a [named](SnapshotWriter::named) state.
+    fn restore_named(&mut self, _name: &str, _group: KeyGroup, _bytes: &[u8]) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
     /// About how many entries the next [`snapshot`](Operator::snapshot) will write, where that is tracked. Whoever runs
     /// the operator may take some of them in between, so that not all are left for the end of the epoch.
-    fn unsaved(&self) -> usize {
+    fn unsaved(&mut self) -> usize {
         0
     }
 
@@ -144,6 +155,14 @@ impl<O: Operator + ?Sized> Operator for Box<O> {
         (**self).restore(group, bytes)
     }
 
+    fn is_shared(&mut self, name: &str) -> bool {
+        (**self).is_shared(name)
+    }
+
+    fn restore_named(&mut self, name: &str, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+        (**self).restore_named(name, group, bytes)
+    }
+
     fn state_rows(&self) -> usize {
         (**self).state_rows()
     }
@@ -152,7 +171,7 @@ impl<O: Operator + ?Sized> Operator for Box<O> {
         (**self).state_type()
     }
 
-    fn unsaved(&self) -> usize {
+    fn unsaved(&mut self) -> usize {
         (**self).unsaved()
     }
 }
@@ -168,6 +187,7 @@ pub struct Context {
     watermark: EventTime,
     now: ProcessingTime,
     late_rows: u64,
+    dropped_timers: u64,
     wake_at: Option<ProcessingTime>,
     outputs: Vec<(usize, Batch)>,
     observed: Vec<(u32, EventTime)>,
@@ -185,6 +205,7 @@ impl Context {
             watermark: EventTime::MIN,
             now: ProcessingTime(0),
             late_rows: 0,
+            dropped_timers: 0,
             wake_at: None,
             outputs: Vec::new(),
             observed: Vec::new(),
@@ -253,6 +274,11 @@ impl Context {
         self.late_rows += rows;
     }
 
+    /// Counts timers that were set while those of the end of time came, and will never come.
+    pub fn count_dropped_timers(&mut self, timers: u64) {
+        self.dropped_timers += timers;
+    }
+
     /// Reports the watermark that rows of a source partition justify. Only operators that assign watermarks do.
     pub fn observe(&mut self, origin: u32, watermark: EventTime) {
         self.observed.push((origin, watermark));
@@ -293,6 +319,11 @@ impl Context {
     /// Late rows counted since the last call. For those who drive an operator.
     pub fn take_late_rows(&mut self) -> u64 {
         std::mem::take(&mut self.late_rows)
+    }
+
+    /// Dropped timers counted since the last call. For those who drive an operator.
+    pub fn take_dropped_timers(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped_timers)
     }
 }
 

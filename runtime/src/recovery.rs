@@ -2,6 +2,7 @@
 
 mod schema;
 mod settings;
+mod states;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use self::schema::{Conversions, check_shapes};
 pub(crate) use self::schema::{refuse_types, schema_of, shapes_of};
 use self::settings::check_settings;
 pub(crate) use self::settings::recorded;
+pub(crate) use self::states::{state_uid, states_of};
 use crate::RunError;
 use crate::checkpoint::records::{
     CommitRecord, FileRef, OperatorRecord, PartitionRecord, PlanRecord, WatermarkRecord,
@@ -140,6 +142,14 @@ impl Opened {
         let operators = operators(layout, options);
         let (mut conversions, mut offsets) = (Conversions::default(), BTreeMap::new());
         refuse_unknown(commit.as_ref(), layout, options)?;
+        let recorded = commit.as_ref().map(|commit| &commit.operators);
+        let options = &Options {
+            drop_state: recorded.map_or_else(
+                || options.drop_state.clone(),
+                |recorded| states::with_states(&options.drop_state, recorded),
+            ),
+            ..options.clone()
+        };
         if let Some(commit) = &commit {
             let fits = check_operators(commit, &operators, layout, options).and_then(|conversions| {
                 check_watermarks(commit, layout, options)?;
@@ -332,22 +342,27 @@ fn domain(record: &WatermarkRecord, assigner: &Node, layout: &Layout) -> DomainS
 fn operators(layout: &Layout, options: &Options) -> BTreeMap<String, OperatorRecord> {
     let place = Place::new(0, options.workers, options.mode);
     let stateful = layout.nodes.iter().filter(|node| node.is_stateful());
-    stateful
-        .map(|node| {
-            let Site { operator, location } = Site::of(node);
-            let state_type = stateful_operator_of(node, place).map(|it| it.state_type()).unwrap_or_default();
-            let settings = recorded(&node.settings);
-            let (key, value) = shapes_of(node);
-            let record =
-                OperatorRecord { label: operator, location, state_type, settings, key, value, rows: 0 };
-            (node.uid().to_owned(), record)
-        })
-        .collect()
+    let states = stateful.clone().flat_map(states::records);
+    let whole = stateful.map(|node| {
+        let Site { operator, location } = Site::of(node);
+        let state_type = stateful_operator_of(node, place).map(|it| it.state_type()).unwrap_or_default();
+        let settings = recorded(&node.settings);
+        let (key, value) = shapes_of(node);
+        let record = OperatorRecord { label: operator, location, state_type, settings, key, value, rows: 0 };
+        (node.uid().to_owned(), record)
+    });
+    whole.chain(states).collect()
 }
 
 /// A uid that nothing has is a mistyped one, and what was to be given up would stay.
 fn refuse_unknown(commit: Option<&CommitRecord>, layout: &Layout, options: &Options) -> Result<(), RunError> {
+    let states: Vec<String> = layout
+        .nodes
+        .iter()
+        .flat_map(|node| states_of(node).iter().map(|state| state_uid(node, &state.name)))
+        .collect();
     let mut known: BTreeSet<&str> = layout.nodes.iter().map(Node::uid).collect();
+    known.extend(states.iter().map(String::as_str));
     if let Some(commit) = commit {
         known.extend(commit.operators.keys().chain(commit.watermarks.keys()).map(String::as_str));
         known.extend(commit.offsets.keys().chain(commit.sinks.keys()).map(String::as_str));
@@ -406,18 +421,31 @@ fn check_operators(
         let Some(is) = now.get(uid) else {
             return Err(RunError::Restore {
                 site: Site { operator: was.label.clone(), location: was.location.clone() },
-                problem: format!(
+                problem: lost_state(uid, was, now).unwrap_or_else(|| format!(
                     "the checkpoint holds its state (uid `{uid}`), but the graph has no such operator any more: \
                      give its successor that uid, or give the state up with --drop-state {uid}"
-                ),
+                )),
             });
         };
         let site = Site { operator: is.label.clone(), location: is.location.clone() };
         check_settings("its state", uid, &site, &was.settings, &is.settings)?;
-        let schema = layout.nodes.iter().find(|node| node.uid() == uid).and_then(schema_of);
+        let of_node = layout.nodes.iter().find(|node| node.uid() == uid).and_then(schema_of);
+        let schema =
+            of_node.or_else(|| states::state_with_uid(&layout.nodes, uid).map(|state| &state.schema));
         conversions.extend(check_shapes(uid, &site, was, is, schema)?.map(|convert| (uid.clone(), convert)));
     }
     Ok(conversions)
+}
+
+/// What to say of a state whose operator is there and has no state of that name any more.
+fn lost_state(uid: &str, was: &OperatorRecord, now: &BTreeMap<String, OperatorRecord>) -> Option<String> {
+    let (owner, name) = states::owner(uid, was)?;
+    now.contains_key(owner).then(|| {
+        format!(
+            "the checkpoint holds its state `{name}` (uid `{uid}`), but the operator has no state of this name any more: \
+             give the state its name back, or give up what it holds with --drop-state {uid}"
+        )
+    })
 }
 
 /// Names the operator whose state cannot be converted.

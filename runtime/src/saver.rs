@@ -19,7 +19,8 @@ use crate::user_code::caught;
 /// What an operator saves of an epoch.
 pub(crate) struct Changes {
     pub(crate) uid: Arc<str>,
-    pub(crate) groups: Vec<(KeyGroup, Vec<u8>)>,
+    /// By the uid under which it is kept: the operator's, or that of a state with a name.
+    pub(crate) groups: Vec<(Arc<str>, KeyGroup, Vec<u8>)>,
     pub(crate) timer: Option<ProcessingTime>,
 }
 
@@ -102,13 +103,8 @@ impl Saver {
         };
         for Changes { uid, groups, timer } in complete {
             job.timers.extend(timer.map(|at| (Arc::clone(&uid), worker as u32, at)));
-            job.sections.extend(
-                groups.into_iter().filter(|(_, bytes)| !bytes.is_empty()).map(|(group, bytes)| Section {
-                    uid: Arc::clone(&uid),
-                    group,
-                    bytes,
-                }),
-            );
+            let changed = groups.into_iter().filter(|(_, _, bytes)| !bytes.is_empty());
+            job.sections.extend(changed.map(|(uid, group, bytes)| Section { uid, group, bytes }));
         }
         match &self.desk {
             Desk::Thread { to, .. } => {

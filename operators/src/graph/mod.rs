@@ -3,16 +3,17 @@
 mod explain;
 mod node;
 mod row_kind;
+mod state_spec;
 mod validate;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use self::explain::Plan;
 pub use self::node::{
-    GroupedSpec, Input, Make, Node, NodeId, NodeKind, OperatorSpec, Output, Partition, Place, Route,
-    SinkSpec, StepInfo,
+    GroupedSpec, Input, Make, Node, NodeId, NodeKind, OperatorSpec, Output, Place, Route, SinkSpec, StepInfo,
 };
 pub use self::row_kind::refused_by_sink;
+pub use self::state_spec::StateSpec;
 pub use self::validate::{GraphError, Problem};
 
 pub(crate) use self::node::NodeSpec;

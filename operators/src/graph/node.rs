@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::Port;
+use super::StateSpec;
 use super::row_kind::{self, OnKind};
 use crate::chain::pull::Pull;
 use crate::chain::{Chain, WatermarkSpec};
 use crate::erased::{DynSink, DynSource};
 use crate::schema::StateSchema;
 use crate::setting::Setting;
-use crate::{Batch, Cloner, KeyGroups, Mode, Operator, RowKind, SinkError};
+use crate::{Cloner, Mode, Operator, RowKind, SinkError};
 
 /// A node of a graph, by its place in [`Graph::nodes`](crate::Graph::nodes).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
@@ -41,19 +42,13 @@ impl Place {
 /// Makes one instance of an operator, on the worker that will run it.
 pub type Make = Arc<dyn Fn(Place) -> Box<dyn Operator> + Send + Sync>;
 
-/// Deals the rows of a batch out to that many workers: calls back with each worker that gets something.
-///
-/// A row goes to the worker of its key's group, `groups.of(hash_key(&key)).worker(workers)`: that worker gets the state of the
-/// group after a restart.
-pub type Partition = Arc<dyn Fn(Batch, KeyGroups, usize, &mut dyn FnMut(usize, Batch)) + Send + Sync>;
-
 /// How rows get from one node to the next.
 #[derive(Clone)]
 pub enum Route {
     /// They stay on their worker.
     Local,
-    /// To the worker that holds their key's state.
-    ByKey(Partition),
+    /// To the worker that holds their key's state: whoever sends a batch has [labelled](crate::Batch::for_worker) it.
+    ByKey,
     /// To all workers in turn, batch by batch.
     Rebalance,
     /// To every worker.
@@ -67,7 +62,7 @@ impl Route {
     pub fn describe(&self) -> &'static str {
         match self {
             Route::Local => "local",
-            Route::ByKey(_) => "by key",
+            Route::ByKey => "by key",
             Route::Rebalance => "rebalance",
             Route::Broadcast(_) => "broadcast",
             Route::Single => "to one worker",
@@ -110,6 +105,8 @@ pub struct OperatorSpec {
     pub stateful: bool,
     /// How it assigns watermarks, if it does.
     pub watermark: Option<WatermarkSpec>,
+    /// Its states that have names.
+    pub states: Vec<StateSpec>,
 }
 
 /// An aggregation by key, in the three parts from which a run chooses.

@@ -76,7 +76,7 @@ where
         self.emission.state.len()
     }
 
-    fn unsaved(&self) -> usize {
+    fn unsaved(&mut self) -> usize {
         self.emission.state.unsaved()
     }
 

@@ -63,7 +63,8 @@ impl<P, Y, A: Aggregate, S> Local<P, Y, A, S> {
         S: PartialState<K, A>,
     {
         let mut out = KeyRouter::<Partial<K, S::Slot, A::Acc>>::new(0, context);
-        self.state.drain(&mut |hash, key, slot, acc| out.push(Partial { hash, key, slot, acc }, context));
+        self.state
+            .drain(&mut |hash, key, slot, acc| out.push(hash, Partial { hash, key, slot, acc }, context));
         out.send(context);
         self.added = 0;
     }
@@ -134,7 +135,7 @@ where
                     let slot = state.slot(time, &value);
                     let acc = kept::create(aggregate, &value);
                     let key = keep(|| std::borrow::ToOwned::to_owned(key));
-                    out.push(Partial { hash, key, slot, acc }, context);
+                    out.push(hash, Partial { hash, key, slot, acc }, context);
                 }
             });
         });

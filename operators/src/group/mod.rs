@@ -27,7 +27,8 @@ pub use self::windowed::{WindowedAggregate, WindowedStream};
 
 use self::emission::{Emission, Emit, Shape};
 use self::holder::Holder;
-use self::outbox::{KeyRouter, Outbox};
+pub(crate) use self::outbox::KeyRouter;
+use self::outbox::Outbox;
 use crate::chain::Chain;
 use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Setting, StepInfo};
 use crate::schema::{Schema, StateSchema};

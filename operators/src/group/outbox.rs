@@ -1,28 +1,28 @@
-//! Batches of what an aggregation emits: for an output, or for the workers that hold the keys.
+//! Batches of what an operator emits: for an output, or for the workers that hold the keys.
 
 use smallvec::SmallVec;
 
-use super::Partial;
 use crate::buffers::{batch_capacity, grow, with_room};
-use crate::{Batch, Context, Data, KeyGroups};
+use crate::{Batch, Context, KeyGroups};
 
-/// Routes partials to the workers that hold their keys, as they are made.
+/// Routes rows to the workers that hold their keys, as they are made: the one keyed exchange that there is.
 pub(crate) struct KeyRouter<R> {
     parts: SmallVec<[Outbox<R>; 4]>,
     groups: KeyGroups,
 }
 
-impl<K: Data, S: Data, A: Data> KeyRouter<Partial<K, S, A>> {
+impl<R: Send + 'static> KeyRouter<R> {
     pub(crate) fn new(output: usize, context: &Context) -> Self {
         let parts = (0..context.workers()).map(|worker| Outbox { worker, ..Outbox::new(output) }).collect();
         KeyRouter { parts, groups: context.key_groups() }
     }
 
+    /// Sends a row to the worker that holds the key of that hash.
     #[inline]
-    pub(crate) fn push(&mut self, partial: Partial<K, S, A>, context: &mut Context) {
-        let worker = self.groups.of(partial.hash).worker(self.parts.len());
+    pub(crate) fn push(&mut self, hash: u64, row: R, context: &mut Context) {
+        let worker = self.groups.of(hash).worker(self.parts.len());
         if let Some(part) = self.parts.get_mut(worker) {
-            part.push(partial, context);
+            part.push(row, context);
         }
     }
 

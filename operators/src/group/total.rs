@@ -102,21 +102,20 @@ impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::{Phases, numbers, operator_of, three_phases};
+    use crate::testing::{EpochInput, numbers, operator_of, three_phases};
     use crate::{EventTime, Graph, Mode, hash_key};
 
     #[test]
     fn nobody_can_tell_a_restart_from_the_totals() {
-        let epochs: Vec<_> =
-            [vec![1u64, 2], vec![], vec![3], vec![4, 5, 6]].map(|rows| (rows, EventTime::MIN)).into();
+        let epochs = [vec![1u64, 2], vec![], vec![3], vec![4, 5, 6]]
+            .map(|rows| EpochInput::until(EventTime::MIN).by_key(0, rows, |_| hash_key(&())));
         for mode in [Mode::MicroBatch, Mode::Continuous] {
-            let phases = Phases { mode, epochs: &epochs, hash: &|_: &u64| hash_key(&()) };
             let graph = Graph::new("totals");
             let sum = |graph: &Graph| numbers(graph, 0).sum(|n| *n);
             let changed = [vec![3u64], vec![], vec![6], vec![21]];
-            three_phases(&phases, operator_of(sum(&graph).update()), |row: u64| row, &changed);
+            three_phases(mode, &epochs, operator_of(sum(&graph).update()), |it| it.take::<u64>(0), &changed);
             let whole = [vec![3u64], vec![3], vec![6], vec![21]];
-            three_phases(&phases, operator_of(sum(&graph).complete()), |row: u64| row, &whole);
+            three_phases(mode, &epochs, operator_of(sum(&graph).complete()), |it| it.take::<u64>(0), &whole);
         }
     }
 }

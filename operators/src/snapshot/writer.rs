@@ -1,5 +1,6 @@
 //! Writing changes down.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -38,6 +39,8 @@ pub struct SnapshotWriter {
     slot: Vec<u8>,
     /// What every entry completes: the schema of a type that rejects made-up values.
     learning: Option<Arc<StateSchema>>,
+    /// What is written of states with a name of their own.
+    named: BTreeMap<String, SnapshotWriter>,
 }
 
 #[derive(Debug, Default)]
@@ -139,9 +142,22 @@ impl SnapshotWriter {
         Ok(())
     }
 
+    /// Where a state with a name of its own is written.
+    pub fn named(&mut self, name: &str) -> &mut SnapshotWriter {
+        let groups = self.key_groups;
+        let make = || SnapshotWriter::new().with_key_groups(groups);
+        self.named.entry(name.to_owned()).or_insert_with(make)
+    }
+
+    /// Takes out what was written of states with names of their own.
+    pub fn take_named(&mut self) -> BTreeMap<String, SnapshotWriter> {
+        std::mem::take(&mut self.named)
+    }
+
     /// How many bytes have been written.
     pub fn len(&self) -> usize {
-        self.groups.iter().map(|group| group.bytes.len()).sum()
+        let own: usize = self.groups.iter().map(|group| group.bytes.len()).sum();
+        own + self.named.values().map(SnapshotWriter::len).sum::<usize>()
     }
 
     /// Whether nothing has been written.

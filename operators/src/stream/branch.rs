@@ -39,6 +39,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 make: Arc::new(move |_| Box::new(Branch { shared: Arc::clone(&shared) })),
                 stateful: false,
                 watermark,
+                states: Vec::new(),
             }),
             op: "branch",
             steps: self.steps,

@@ -98,6 +98,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                     make: Arc::new(move |_| Box::new(StripTime::new(Arc::clone(&chain)))),
                     stateful: false,
                     watermark,
+                    states: Vec::new(),
                 }),
                 op: "chain",
                 location: self.steps.first().map_or(location, |s| s.location),

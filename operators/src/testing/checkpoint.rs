@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Epoch, EventTime, Folded, KeyGroup, OperatorError, ProcessingTime};
+use crate::{Epoch, EventTime, Folded, KeyGroup, Operator, OperatorError, ProcessingTime, SnapshotWriter};
 
 /// A chain of snapshots in memory: what the instances of an operator have written at the end of every epoch, by
 /// [`Harness::snapshot`](super::Harness::snapshot), and from which
@@ -30,14 +30,18 @@ use crate::{Epoch, EventTime, Folded, KeyGroup, OperatorError, ProcessingTime};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    groups: BTreeMap<KeyGroup, Vec<Vec<u8>>>,
+    /// By state, where a state has a name.
+    groups: BTreeMap<(String, KeyGroup), Vec<Vec<u8>>>,
     /// Where the instances stand: the epoch after the last that is in here, the watermark and the clock.
     pub(super) stand: (Epoch, EventTime, ProcessingTime),
+    /// When one of the instances wanted to be called, as they stand there.
+    pub(super) wake_at: Option<ProcessingTime>,
 }
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        Checkpoint { groups: BTreeMap::new(), stand: (Epoch(0), EventTime::MIN, ProcessingTime(0)) }
+        let stand = (Epoch(0), EventTime::MIN, ProcessingTime(0));
+        Checkpoint { groups: BTreeMap::new(), stand, wake_at: None }
     }
 }
 
@@ -47,14 +51,57 @@ impl Checkpoint {
         Checkpoint::default()
     }
 
-    /// Appends changes of a group.
-    pub fn push(&mut self, group: KeyGroup, changes: Vec<u8>) {
-        self.groups.entry(group).or_default().push(changes);
+    /// An instance stands there, and wants to be called at that time.
+    pub(super) fn stand_at(
+        &mut self,
+        stand: (Epoch, EventTime, ProcessingTime),
+        wake_at: Option<ProcessingTime>,
+    ) {
+        let of_others = self.wake_at.filter(|_| self.stand.0 == stand.0);
+        self.wake_at = of_others.into_iter().chain(wake_at).min();
+        self.stand = stand;
     }
 
-    /// The changes by group, the oldest first.
+    /// Appends changes of a group.
+    pub fn push(&mut self, group: KeyGroup, changes: Vec<u8>) {
+        self.push_of("", group, changes);
+    }
+
+    /// Appends changes of a group in a [state](SnapshotWriter::named).
+    pub(super) fn push_of(&mut self, state: &str, group: KeyGroup, changes: Vec<u8>) {
+        self.groups.entry((state.to_owned(), group)).or_default().push(changes);
+    }
+
+    /// Appends all that has been written.
+    pub(super) fn push_all(&mut self, mut writer: SnapshotWriter) {
+        for (state, written) in writer.take_named() {
+            for (group, bytes) in written.into_groups() {
+                self.push_of(&state, group, bytes);
+            }
+        }
+        for (group, bytes) in writer.into_groups() {
+            self.push(group, bytes);
+        }
+    }
+
+    /// The changes by group, the oldest first; also those of states with names.
     pub fn changes(&self) -> impl Iterator<Item = (KeyGroup, &[u8])> {
-        self.groups.iter().flat_map(|(group, parts)| parts.iter().map(|bytes| (*group, bytes.as_slice())))
+        self.states().map(|(_, group, bytes)| (group, bytes))
+    }
+
+    /// The changes by state and group, the oldest first.
+    pub(super) fn states(&self) -> impl Iterator<Item = (&str, KeyGroup, &[u8])> {
+        self.groups.iter().flat_map(|((state, group), parts)| {
+            parts.iter().map(|bytes| (state.as_str(), *group, bytes.as_slice()))
+        })
+    }
+
+    /// Gives an operator all that is in here.
+    pub(super) fn restore(&self, operator: &mut impl Operator) -> Result<(), OperatorError> {
+        self.states().try_for_each(|(state, group, bytes)| match state {
+            "" => operator.restore(group, bytes),
+            state => operator.restore_named(state, group, bytes),
+        })
     }
 
     /// How many bytes of changes there are.

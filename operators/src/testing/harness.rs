@@ -70,9 +70,12 @@ impl<O: Operator> Harness<O> {
     ) -> Result<Self, OperatorError> {
         let mut harness = Harness::at(place, move || make(place));
         let mut own = Checkpoint::new();
-        own.stand = checkpoint.stand;
-        for (group, bytes) in checkpoint.changes().filter(|(g, _)| g.worker(place.workers) == place.worker) {
-            own.push(group, bytes.to_vec());
+        (own.stand, own.wake_at) = (checkpoint.stand, checkpoint.wake_at);
+        for (state, group, bytes) in checkpoint.states() {
+            let is_shared = group.number() == 0 && !state.is_empty() && harness.operator.is_shared(state);
+            if is_shared || group.worker(place.workers) == place.worker {
+                own.push_of(state, group, bytes.to_vec());
+            }
         }
         harness.written = Some(own);
         harness.reset()?;
@@ -84,9 +87,8 @@ impl<O: Operator> Harness<O> {
         let Some(written) = &self.written else { return Ok(()) };
         self.operator = (self.make)();
         self.operator.track();
-        for (group, bytes) in written.changes() {
-            self.operator.restore(group, bytes)?;
-        }
+        written.restore(&mut self.operator)?;
+        self.wake_at = written.wake_at;
         let (epoch, watermark, now) = written.stand;
         self.context.enter(epoch, watermark, now);
         if watermark > EventTime::MIN {
@@ -106,22 +108,28 @@ impl<O: Operator> Harness<O> {
         let mut writer = SnapshotWriter::new();
         self.operator.snapshot(&mut writer)?;
         let stand = (self.context.epoch(), self.context.watermark(), self.context.now());
-        checkpoint.stand = stand;
-        for (group, bytes) in writer.into_groups() {
+        checkpoint.stand_at(stand, self.wake_at);
+        let mut last = Checkpoint::new();
+        last.push_all(writer);
+        for (state, group, bytes) in last.states() {
             if let Some(written) = &mut self.written {
-                written.push(group, bytes.clone());
+                written.push_of(state, group, bytes.to_vec());
             }
-            checkpoint.push(group, bytes);
+            checkpoint.push_of(state, group, bytes.to_vec());
         }
         if let Some(written) = &mut self.written {
-            written.stand = stand;
+            (written.stand, written.wake_at) = (stand, self.wake_at);
         }
         Ok(())
     }
 
     /// Hands rows to an input. In continuous mode that is an activation, so a flush follows.
     pub fn batch<T: Send + 'static>(&mut self, input: usize, rows: Vec<T>) -> Result<(), OperatorError> {
-        self.operator.batch(input, Batch::from_vec(rows), &mut self.context)?;
+        self.take_batch(input, Batch::from_vec(rows))
+    }
+
+    pub(super) fn take_batch(&mut self, input: usize, batch: Batch) -> Result<(), OperatorError> {
+        self.operator.batch(input, batch, &mut self.context)?;
         if self.context.mode() == Mode::Continuous {
             self.operator.flush(&mut self.context)?;
         }
@@ -172,10 +180,7 @@ impl<O: Operator> Harness<O> {
             return self.reset();
         }
         self.operator = (self.make)();
-        for (group, bytes) in checkpoint.changes() {
-            self.operator.restore(group, bytes)?;
-        }
-        Ok(())
+        checkpoint.restore(&mut self.operator)
     }
 
     /// What was sent to an output since the last call. Rows of another type are left alone.

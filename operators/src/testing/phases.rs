@@ -1,11 +1,13 @@
 //! The test that every operator with state has to pass: that nobody can tell a restart from its results.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use super::{Checkpoint, Harness};
+use crate::build::Dealt;
 use crate::graph::{NodeKind, Place};
 use crate::stream::Chain;
-use crate::{EventTime, KeyGroups, Mode, Operator, OperatorError, Stream};
+use crate::{Batch, EventTime, KeyGroups, Mode, Operator, OperatorError, ProcessingTime, Stream};
 
 /// The operator behind a stream, for a [`Harness`]: an aggregation with the chain of steps before it, as it runs on one
 /// worker, or the steps behind the last operator.
@@ -26,64 +28,125 @@ pub fn operator_of<T: Send + 'static, P: Chain<Out = T>>(
     move |place| make(place)
 }
 
-/// What an operator with one input is given, and how: see [`three_phases`].
-pub struct Phases<'a, T> {
-    /// How the graph is run.
-    pub mode: Mode,
-    /// The rows of each epoch, and the watermark with which it ends.
-    pub epochs: &'a [(Vec<T>, EventTime)],
-    /// The hash of a row's key, by [`hash_key`](crate::hash_key): a row goes to the worker that holds the key.
-    pub hash: &'a dyn Fn(&T) -> u64,
+/// What the instances of an operator are given in one epoch: see [`three_phases`].
+pub struct EpochInput {
+    inputs: Vec<InputRows>,
+    watermark: EventTime,
+    now: Option<ProcessingTime>,
+}
+
+/// The rows of an input for the instance at a place.
+type InputRows = (usize, Box<dyn Fn(Place) -> Batch>);
+
+impl EpochInput {
+    /// An epoch without rows that ends with this watermark.
+    pub fn until(watermark: EventTime) -> Self {
+        EpochInput { inputs: Vec::new(), watermark, now: None }
+    }
+
+    /// The clock stands there when the epoch begins.
+    #[must_use]
+    pub fn at(mut self, now: ProcessingTime) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    /// An input by key: each row goes to the worker that holds the key whose [hash](crate::hash_key) `hash` returns.
+    #[must_use]
+    pub fn by_key<T>(self, input: usize, rows: Vec<T>, hash: impl Fn(&T) -> u64 + 'static) -> Self
+    where
+        T: Clone + Send + 'static,
+    {
+        self.input(input, move |place| {
+            let is_mine = |row: &&T| KeyGroups::default().of(hash(row)).worker(place.workers) == place.worker;
+            rows.iter().filter(is_mine).cloned().collect()
+        })
+    }
+
+    /// An input of an [operator of one's own](crate::build) that is keyed.
+    #[must_use]
+    pub fn keyed<K, T>(self, input: usize, rows: Vec<Dealt<K, T>>) -> Self
+    where
+        K: Clone + Send + 'static,
+        T: Clone + Send + 'static,
+    {
+        self.by_key(input, rows, |row| row.hash)
+    }
+
+    /// An input that every worker gets all of.
+    #[must_use]
+    pub fn broadcast<T: Clone + Send + 'static>(self, input: usize, rows: Vec<T>) -> Self {
+        self.input(input, move |_| rows.clone())
+    }
+
+    /// An input that the first worker gets.
+    #[must_use]
+    pub fn single<T: Clone + Send + 'static>(self, input: usize, rows: Vec<T>) -> Self {
+        self.input(input, move |place| if place.worker == 0 { rows.clone() } else { Vec::new() })
+    }
+
+    fn input<T: Send + 'static>(mut self, input: usize, rows: impl Fn(Place) -> Vec<T> + 'static) -> Self {
+        self.inputs.push((input, Box::new(move |place| Batch::from_vec(rows(place)))));
+        self
+    }
+}
+
+impl Debug for EpochInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let inputs: Vec<usize> = self.inputs.iter().map(|(input, _)| *input).collect();
+        f.debug_struct("EpochInput")
+            .field("inputs", &inputs)
+            .field("watermark", &self.watermark)
+            .field("now", &self.now)
+            .finish()
+    }
 }
 
 /// Runs an operator three times: straight on one worker; then with a restart in the middle, of which the first half is
 /// on one worker and the second on three; then with restarts onto three, two and one. Before a restart there has been a
-/// snapshot at the end of every epoch; it is restored from the chain of them, as it is or folded. Each time the rows of
-/// output 0 must be what is `expected` of the epoch, in any order.
+/// snapshot at the end of every epoch; it is restored from the chain of them, as it is or folded. Each time the results must
+/// be what is `expected` of the epoch, in any order.
 ///
-/// `make` makes an instance, `view` says what of a row matters. `tidemill_operators::testing::operator_of` gives a
-/// `make` for aggregations.
+/// `make` makes an instance, `results` takes what an instance has emitted and says what of it matters.
+/// `tidemill_operators::testing::operator_of` gives a `make` for aggregations and for operators of one's own.
 ///
 /// ```
-/// use tidemill_operators::testing::{Phases, numbers, operator_of, three_phases};
+/// use tidemill_operators::testing::{EpochInput, numbers, operator_of, three_phases};
 /// use tidemill_operators::{EventTime, Graph, Mode, hash_key};
 ///
 /// let sums = operator_of(numbers(&Graph::new("sums"), 0).key_by(|n| n % 2).sum(|n| *n).update());
-/// let epochs: Vec<_> = [[1u64, 2], [3, 4], [5, 6], [7, 8]].map(|rows| (rows.to_vec(), EventTime::MIN)).into();
-/// let phases = Phases { mode: Mode::MicroBatch, epochs: &epochs, hash: &|n: &u64| hash_key(&(n % 2)) };
+/// let epochs = [[1u64, 2], [3, 4], [5, 6], [7, 8]]
+///     .map(|rows| EpochInput::until(EventTime::MIN).by_key(0, rows.to_vec(), |n| hash_key(&(n % 2))));
 /// let expected = [[(0, 2), (1, 1)], [(0, 6), (1, 4)], [(0, 12), (1, 9)], [(0, 20), (1, 16)]];
-/// three_phases(&phases, sums, |row: (u64, u64)| row, &expected.map(Vec::from));
+/// three_phases(Mode::MicroBatch, &epochs, sums, |it| it.take::<(u64, u64)>(0), &expected.map(Vec::from));
 /// ```
 ///
 /// # Panics
 ///
 /// If the results are others, or the operator fails: this is for tests.
 #[allow(clippy::panic, reason = "a test's failure is a panic")]
-pub fn three_phases<T, O, W, R>(
-    phases: &Phases<'_, T>,
+pub fn three_phases<O, R>(
+    mode: Mode,
+    epochs: &[EpochInput],
     make: impl Fn(Place) -> O + Clone + 'static,
-    view: impl Fn(W) -> R,
+    results: impl Fn(&mut Harness<O>) -> Vec<R>,
     expected: &[Vec<R>],
 ) where
-    T: Clone + Send + 'static,
     O: Operator,
-    W: Send + 'static,
     R: Ord + Debug,
 {
-    let (half, third) = (phases.epochs.len() / 2, phases.epochs.len() / 3);
-    let all = phases.epochs.len();
+    let (half, third, all) = (epochs.len() / 2, epochs.len() / 3, epochs.len());
     for (way, workers) in [
         ("straight", vec![(0..all, 1)]),
         ("restarted", vec![(0..half, 1), (half..all, 3)]),
         ("restarted twice", vec![(0..third, 3), (third..2 * third, 2), (2 * third..all, 1)]),
     ] {
-        let rows = match phases.run(&make, &workers, workers.len() > 1) {
+        let rows = match run(mode, epochs, &make, &results, &workers) {
             Ok(rows) => rows,
             Err(error) => panic!("{way}: the operator failed: {error}"),
         };
         assert_eq!(rows.len(), expected.len(), "as many epochs as there are expectations");
-        for (epoch, (rows, expected)) in rows.into_iter().zip(expected).enumerate() {
-            let mut rows: Vec<R> = rows.into_iter().map(&view).collect();
+        for (epoch, (mut rows, expected)) in rows.into_iter().zip(expected).enumerate() {
             rows.sort();
             let mut expected: Vec<&R> = expected.iter().collect();
             expected.sort();
@@ -92,50 +155,47 @@ pub fn three_phases<T, O, W, R>(
     }
 }
 
-impl<T: Clone + Send + 'static> Phases<'_, T> {
-    /// The rows of output 0, by epoch. Each phase is a range of epochs and a number of workers.
-    fn run<O: Operator, W: Send + 'static>(
-        &self,
-        make: &(impl Fn(Place) -> O + Clone + 'static),
-        phases: &[(std::ops::Range<usize>, usize)],
-        tracked: bool,
-    ) -> Result<Vec<Vec<W>>, OperatorError> {
-        let mut checkpoint = Checkpoint::new();
-        let mut results = Vec::new();
-        for (number, (epochs, workers)) in phases.iter().enumerate() {
-            if number % 2 == 1 {
-                checkpoint.fold()?;
-            }
-            let place = |worker| Place::new(worker, *workers, self.mode);
-            let harness = |worker| match tracked {
-                true => Harness::restored(place(worker), make.clone(), &checkpoint),
-                false => Ok(Harness::new(self.mode, {
-                    let make = make.clone();
-                    move || make(Place::new(0, 1, Mode::MicroBatch))
-                })),
-            };
-            let mut instances = (0..*workers).map(harness).collect::<Result<Vec<Harness<O>>, _>>()?;
-            for (rows, watermark) in self.epochs.get(epochs.clone()).unwrap_or_default() {
-                let mut of_epoch = Vec::new();
-                for (worker, instance) in instances.iter_mut().enumerate() {
-                    let of_worker =
-                        |row: &&T| KeyGroups::default().of((self.hash)(row)).worker(*workers) == worker;
-                    instance.batch(0, rows.iter().filter(of_worker).cloned().collect())?;
-                    instance.end_epoch(*watermark)?;
-                    of_epoch.extend(instance.take::<W>(0));
-                    if tracked {
-                        instance.snapshot(&mut checkpoint)?;
-                    }
-                }
-                results.push(of_epoch);
-            }
+/// The results, by epoch. Each phase is a range of epochs and a number of workers.
+fn run<O: Operator, R>(
+    mode: Mode,
+    epochs: &[EpochInput],
+    make: &(impl Fn(Place) -> O + Clone + 'static),
+    results: &impl Fn(&mut Harness<O>) -> Vec<R>,
+    phases: &[(Range<usize>, usize)],
+) -> Result<Vec<Vec<R>>, OperatorError> {
+    let is_tracked = phases.len() > 1;
+    let mut checkpoint = Checkpoint::new();
+    let mut all = Vec::new();
+    for (number, (range, workers)) in phases.iter().enumerate() {
+        if number % 2 == 1 {
+            checkpoint.fold()?;
         }
-        Ok(results)
+        let place = |worker| Place::new(worker, *workers, mode);
+        let harness = |worker| match is_tracked {
+            true => Harness::restored(place(worker), make.clone(), &checkpoint),
+            false => Ok(Harness::new(mode, {
+                let make = make.clone();
+                move || make(Place::new(0, 1, Mode::MicroBatch))
+            })),
+        };
+        let mut instances = (0..*workers).map(harness).collect::<Result<Vec<Harness<O>>, _>>()?;
+        for epoch in epochs.get(range.clone()).unwrap_or_default() {
+            let mut of_epoch = Vec::new();
+            for (worker, instance) in instances.iter_mut().enumerate() {
+                if let Some(now) = epoch.now {
+                    instance.advance_to(now)?;
+                }
+                for (input, rows) in &epoch.inputs {
+                    instance.take_batch(*input, rows(place(worker)))?;
+                }
+                instance.end_epoch(epoch.watermark)?;
+                of_epoch.extend(results(instance));
+                if is_tracked {
+                    instance.snapshot(&mut checkpoint)?;
+                }
+            }
+            all.push(of_epoch);
+        }
     }
-}
-
-impl<T> Debug for Phases<'_, T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Phases").field("mode", &self.mode).finish_non_exhaustive()
-    }
+    Ok(all)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Phases, operator_of, source_of, three_phases};
+use super::{EpochInput, operator_of, source_of, three_phases};
 use crate::aggregate::{Collect, Count, Fold, InOrder, Sum};
 use crate::graph::Place;
 use crate::state::Windowing;
@@ -181,14 +181,18 @@ impl<F: Family> Trial<'_, F> {
         for (mode, output) in
             modes.iter().flat_map(|mode| F::OUTPUTS.iter().map(move |output| (*mode, *output)))
         {
-            let phases =
-                Phases { mode, epochs: self.epochs, hash: &|reading: &Reading| hash_key(&reading.key) };
+            let input = |(readings, watermark): &(Vec<Reading>, EventTime)| {
+                let hash = |reading: &Reading| hash_key(&reading.key);
+                EpochInput::until(*watermark).by_key(0, readings.clone(), hash)
+            };
+            let epochs: Vec<EpochInput> = self.epochs.iter().map(input).collect();
             let view = |row: F::Row<A::Out>| {
                 let (key, window, out) = F::view(row);
                 (key, window, matters(out))
             };
             let make = self.family.operator(aggregate.clone(), output);
-            three_phases(&phases, make, view, &naive(self.kind, output, self.epochs, &value));
+            let expected = naive(self.kind, output, self.epochs, &value);
+            three_phases(mode, &epochs, make, |it| it.take(0).into_iter().map(view).collect(), &expected);
         }
     }
 }

@@ -32,16 +32,22 @@ impl Loader {
         self
     }
 
-    /// Calls `each` with the uid, the group and the changes of every group that `worker` of `workers` holds: one group
+    /// Calls `each` with the uid, the group and the changes of every group that `worker` of `workers` holds, and of the first
+    /// group of what `is_shared` by all workers: one group
     /// after the other, and those of a group the oldest first. Slots that were dropped later are left out.
     pub(crate) fn load<E: From<CheckpointError>>(
         &self,
         worker: usize,
         workers: usize,
+        is_shared: &dyn Fn(&str) -> bool,
         mut each: impl FnMut(&str, KeyGroup, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let files = self.files_of(worker, workers)?;
-        for ((uid, group), parts) in pieces(&files, |group| group.worker(workers) == worker) {
+        let is_mine = |group: KeyGroup| group.worker(workers) == worker;
+        for ((uid, group), parts) in pieces(&files, |group| group.number() == 0 || is_mine(group)) {
+            if !is_mine(group) && !is_shared(uid) {
+                continue;
+            }
             if self.without.iter().any(|without| without == uid) {
                 continue;
             }
@@ -59,11 +65,14 @@ impl Loader {
         let mut files = Vec::new();
         for (file, read) in &self.files {
             // A file without groups is small, and is missed like any other.
+            // The first group may have what all workers share.
             let has_mine = file.groups.is_none_or(|(first, last)| {
                 let holder = |number| self.groups.group(number).map(|group| group.worker(workers));
-                let (first, last) = (holder(first), holder(last));
+                let holders = (holder(first), holder(last));
                 // A number that there is not is found when the file is read.
-                first.is_none_or(|first| first <= worker) && last.is_none_or(|last| worker <= last)
+                let is_mine = holders.0.is_none_or(|first| first <= worker)
+                    && holders.1.is_none_or(|last| worker <= last);
+                first == 0 || is_mine
             });
             if !has_mine {
                 continue;

@@ -1,6 +1,7 @@
 //! What both kinds of hosted operator have in common.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::announcement::Announcement;
 use super::edge_batch::EdgeBatch;
 use crate::control::Control;
 use crate::error::{RunError, Site};
+use crate::recovery::{state_uid, states_of};
 use crate::saver::Changes;
 pub(crate) use crate::user_code::enter;
 
@@ -81,6 +83,8 @@ pub(crate) struct Hosted {
     first_phase: bool,
     /// Under which uid its state is saved, if it is.
     uid: Option<Arc<str>>,
+    /// Under which uids its states with names are saved.
+    states: BTreeMap<String, Arc<str>>,
     /// What has been written of the state since the last epoch ended.
     changes: SnapshotWriter,
     /// How much there was to be written after the last flush.
@@ -110,6 +114,10 @@ impl Hosted {
             first_phase: phases.0,
             last_phase: phases.1,
             uid: (phases.1 && node.is_stateful()).then(|| Arc::from(node.uid())),
+            states: states_of(node)
+                .iter()
+                .map(|it| (it.name.clone(), state_uid(node, &it.name).into()))
+                .collect(),
             changes: SnapshotWriter::new().with_key_groups(key_groups),
             unsaved: 0,
             ahead: ProcessingTime(i64::MIN),
@@ -149,7 +157,13 @@ impl Hosted {
         match within(self.memory.as_ref(), || self.operator.snapshot(&mut self.changes)) {
             Ok(()) => {
                 let next = SnapshotWriter::new().with_key_groups(self.changes.key_groups());
-                let groups = std::mem::replace(&mut self.changes, next).into_groups().collect();
+                let mut changes = std::mem::replace(&mut self.changes, next);
+                let states = changes.take_named().into_iter();
+                let states = states.filter_map(|(name, written)| Some((self.states.get(&name)?, written)));
+                let groups = states.chain([(uid, changes)]).flat_map(|(uid, written)| {
+                    written.into_groups().map(|(group, bytes)| (Arc::clone(uid), group, bytes))
+                });
+                let groups = groups.collect();
                 saver.save(epoch, self.worker, Changes { uid: Arc::clone(uid), groups, timer });
             }
             Err(error) => self.control.fail(RunError::Operator { site: self.site.clone(), error }),
@@ -202,6 +216,14 @@ impl Hosted {
 
     /// Everything that the operator has sent, ready for the edges.
     pub(crate) fn sent(&mut self) -> impl Iterator<Item = (usize, EdgeBatch)> {
+        let dropped = self.context.take_dropped_timers();
+        if dropped > 0 {
+            tracing::warn!(
+                operator = %self.site,
+                timers = dropped,
+                "timers that were set at the end of time are dropped: no time comes after it"
+            );
+        }
         let late = self.context.take_late_rows();
         let metrics = self.control.node(self.node);
         if late > 0
@@ -347,7 +369,7 @@ mod tests {
         fn batch(&mut self, _: usize, _: Batch, _: &mut Context) -> Result<(), OperatorError> {
             Ok(())
         }
-        fn unsaved(&self) -> usize {
+        fn unsaved(&mut self) -> usize {
             AHEAD.start
         }
         fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {

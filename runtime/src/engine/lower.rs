@@ -27,6 +27,7 @@ use crate::ledger::EpochEnds;
 use crate::plan::{
     Aligned, Layout, Plan, PlannedSink, PlannedSource, Runs, Watermarks, stateful_operator_of,
 };
+use crate::recovery::{state_uid, states_of};
 
 /// Builds the dataflow of one worker.
 pub(super) fn lower<'scope>(
@@ -81,20 +82,32 @@ impl<'scope> Building<'_, 'scope> {
         let Some(state) = &self.control.state else { return Ok(()) };
         let place = self.place();
         let memory = self.control.memory_of(self.worker);
-        let mut by_uid: BTreeMap<&str, (&Node, Box<dyn Operator>)> = BTreeMap::new();
+        let mut operators: BTreeMap<NodeId, (&Node, Box<dyn Operator>)> = BTreeMap::new();
+        // Whose state is under a uid, which of its states, and whether all workers have all of it.
+        let mut owners: BTreeMap<String, (NodeId, Option<&str>, bool)> = BTreeMap::new();
         for node in &self.layout.nodes {
             if let Some(mut operator) = stateful_operator_of(node, place) {
                 operator.track();
-                by_uid.insert(node.uid(), (node, operator));
+                owners.insert(node.uid().to_owned(), (node.id, None, false));
+                for named in states_of(node) {
+                    let owner = (node.id, Some(named.name.as_str()), operator.is_shared(&named.name));
+                    owners.insert(state_uid(node, &named.name), owner);
+                }
+                operators.insert(node.id, (node, operator));
             }
         }
-        state.load(self.worker, self.control.peers.total(), |uid, group, bytes| {
-            enter(by_uid.get(uid).map_or(NodeId(usize::MAX), |(node, _)| node.id));
-            let Some((node, operator)) = by_uid.get_mut(uid) else { return Ok(()) };
-            within(memory, || operator.restore(group, bytes))
-                .map_err(|error| RunError::Operator { site: Site::of(node), error })
+        let is_shared = |uid: &str| owners.get(uid).is_some_and(|(_, _, is_shared)| *is_shared);
+        state.load(self.worker, self.control.peers.total(), &is_shared, |uid, group, bytes| {
+            let Some((owner, name, _)) = owners.get(uid) else { return Ok(()) };
+            let Some((node, operator)) = operators.get_mut(owner) else { return Ok(()) };
+            enter(node.id);
+            within(memory, || match name {
+                Some(name) => operator.restore_named(name, group, bytes),
+                None => operator.restore(group, bytes),
+            })
+            .map_err(|error| RunError::Operator { site: Site::of(node), error })
         })?;
-        self.restored = by_uid.into_values().map(|(node, operator)| (node.id, operator)).collect();
+        self.restored = operators.into_values().map(|(node, operator)| (node.id, operator)).collect();
         Ok(())
     }
 
@@ -300,11 +313,8 @@ impl<'scope> Building<'_, 'scope> {
         }
         Some(match &input.route {
             Route::Local => Inflow { edge, router: None },
-            Route::ByKey(partition) => {
-                Inflow { edge, router: self.router(Routing::ByKey(Arc::clone(partition))) }
-            }
             Route::Rebalance => Inflow { edge, router: self.router(Routing::Rebalance(self.worker)) },
-            Route::Single => Inflow { edge, router: self.router(Routing::Labelled) },
+            Route::ByKey | Route::Single => Inflow { edge, router: self.router(Routing::Labelled) },
             Route::Broadcast(cloner) => Inflow {
                 edge: copies(self.scope, edge, *cloner, self.control.peers.total()),
                 router: self.router(Routing::Labelled),

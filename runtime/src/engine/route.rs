@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tidemill_operators::Batch;
-use tidemill_operators::graph::Partition;
 use timely::communication::allocator::thread::ThreadPuller;
 use timely::communication::{Pull, Push};
 use timely::dataflow::channels::Message;
@@ -22,8 +21,6 @@ use crate::control::Control;
 
 /// Where a batch goes.
 pub(crate) enum Routing {
-    /// Each row to the worker that holds its key.
-    ByKey(Partition),
     /// To all workers in turn.
     Rebalance(usize),
     /// To the worker on the label.
@@ -67,11 +64,6 @@ impl Distributor<EdgeBatch> for Router {
         let EdgeBatch { batch, announcement, .. } = std::mem::take(edge_batch);
         let (control, from) = (&self.control, self.worker);
         match &mut self.routing {
-            Routing::ByKey(partition) => {
-                partition(batch, control.resume.key_groups, pushers.len(), &mut |worker, part| {
-                    Self::deliver(control, from, worker, (part, announcement.clone()), stamp, pushers);
-                });
-            }
             Routing::Rebalance(next) => {
                 let worker = *next % pushers.len();
                 *next = worker + 1;

@@ -101,6 +101,7 @@ impl Reminders {
                 }),
                 stateful: true,
                 watermark: None,
+                states: Vec::new(),
             });
         }
         let layout = Arc::new(Layout::of(graph.name(), nodes).learned());

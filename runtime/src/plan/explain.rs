@@ -167,7 +167,7 @@ impl Explainer<'_> {
         let way = match &input.route {
             _ if !self.plan.crosses(input) => "stays on its worker",
             Route::Local => "stays on its worker",
-            Route::ByKey(_) => "exchanged by key",
+            Route::ByKey => "exchanged by key",
             Route::Rebalance => "exchanged round-robin",
             Route::Broadcast(_) => "copied to every worker",
             Route::Single => "exchanged to worker 0",

@@ -20,7 +20,7 @@ pub(crate) fn refuse_types(nodes: &[Node], has_checkpoint: bool, spills: bool) -
         let mut check = |what: &str, schema: &Schema| {
             let refused = schema.shape().map(drop).and_then(|()| match &node.kind {
                 // A restart finds the fields by name, once the type has been put right.
-                NodeKind::Grouped(_) if has_checkpoint => Ok(()),
+                NodeKind::Grouped(_) | NodeKind::Operator(_) if has_checkpoint => Ok(()),
                 _ => schema.check_order(),
             });
             if let Err(refusal) = refused {
@@ -39,6 +39,16 @@ pub(crate) fn refuse_types(nodes: &[Node], has_checkpoint: bool, spills: bool) -
             }
             NodeKind::Grouped(spec) if spills && spec.schema.spills => {
                 check("its state, whose rows may be spilled (`--state-memory`):", &spec.schema.value);
+            }
+            NodeKind::Operator(spec) if has_checkpoint => {
+                for state in &spec.states {
+                    let name = &state.name;
+                    check(
+                        &format!("the key of its state `{name}`, which the checkpoint keeps:"),
+                        &state.schema.key,
+                    );
+                    check(&format!("its state `{name}`, which the checkpoint keeps:"), &state.schema.value);
+                }
             }
             NodeKind::Source(source) if has_checkpoint => {
                 if let Some(records) = source.journal().and_then(|slot| slot.records()) {

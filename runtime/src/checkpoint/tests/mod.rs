@@ -89,7 +89,7 @@ pub(super) fn load(checkpoint: &Checkpoint, workers: usize) -> Result<State, Che
     let mut state = State::new();
     let loader = checkpoint.loader();
     for worker in 0..workers {
-        loader.load::<CheckpointError>(worker, workers, |uid, group, bytes| {
+        loader.load::<CheckpointError>(worker, workers, &|_| false, |uid, group, bytes| {
             assert_eq!(group.worker(workers), worker);
             for change in SnapshotReader::new(bytes) {
                 match change? {

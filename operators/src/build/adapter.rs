@@ -1,0 +1,327 @@
+//! What an operator of one's own implements, and how the engine drives it.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::vec::Drain;
+
+use super::{Inputs, Outputs};
+use crate::graph::Place;
+use crate::graph::StateSpec;
+use crate::named::{HashedKey, NamedState, StateInfo, States, Timer, Timers};
+use crate::schema::StateSchema;
+use crate::{
+    Batch, Context, Epoch, EventTime, Key, KeyGroup, Mode, Operator, OperatorError, ProcessingTime,
+    SnapshotReader, SnapshotWriter,
+};
+
+/// The name under which the timers of an operator are kept.
+const TIMERS: &str = "timers";
+
+/// An operator with state, timers, and any number of inputs and outputs: one instance, on one worker. For each of its inputs
+/// it implements [`Takes`]; [`Graph::operator`](crate::Graph::operator) brings it into a graph.
+///
+/// Calls come in this order within each epoch: rows of the inputs, watermarks that have advanced, timers that are due; then,
+/// when all rows of the epoch have come, its last watermark and [`on_epoch_end`](Self::on_epoch_end). State as it is then is
+/// what a checkpoint keeps. Only rows that have been given to [`To::out`] and state that has been
+/// [named](Self::state) outlive the call.
+pub trait StatefulOperator: Sized + 'static {
+    /// The key of keyed inputs, state and timers; `()` where there is none.
+    type Key: Key;
+    /// The outputs: a tuple of [`Rows`](super::Rows) and [`Events`](super::Events).
+    type Outputs: Outputs;
+
+    /// Names the states, each time in the same way. What is not named is lost at a restart.
+    fn state(&mut self, _states: &mut States<'_>) {}
+
+    /// A timer is due. Timers come in the order of their times; one in event time once the watermark has reached it.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the query: [`OperatorError::User`] for those of your own.
+    fn on_timer(
+        &mut self,
+        _key: HashedKey<'_, Self::Key>,
+        _timer: Timer,
+        _to: &mut To<'_, Self>,
+    ) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// The watermark has advanced, and the timers up to it have come. At [`EventTime::MAX`] all inputs have ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_timer`](Self::on_timer).
+    fn on_watermark(&mut self, _to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// Emit what was gathered: at the end of an activation in continuous mode, at the end of the epoch in micro-batch. Rows
+    /// that are given to [`To::out`] at once need no flush.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_timer`](Self::on_timer).
+    fn on_flush(&mut self, _to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// All rows of the epoch have come, and its last watermark.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_timer`](Self::on_timer).
+    fn on_epoch_end(&mut self, _to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        Ok(())
+    }
+}
+
+/// Takes the rows of an input, by its number.
+pub trait Takes<const INPUT: usize>: StatefulOperator {
+    /// A row: [`Dealt`](super::Dealt) of a keyed input, `(EventTime, T)` of another.
+    type Row;
+
+    /// Takes rows of the current epoch, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`StatefulOperator::on_timer`].
+    fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError>;
+}
+
+/// What an operator emits to and may ask during a call.
+pub struct To<'a, O: StatefulOperator> {
+    /// The outputs.
+    pub out: &'a mut O::Outputs,
+    /// The timers of all keys of this instance.
+    pub timers: &'a mut Timers<O::Key>,
+    context: &'a mut Context,
+}
+
+impl<O: StatefulOperator> To<'_, O> {
+    /// The event time before which nothing is expected any more, the least over all inputs. Inside a micro-batch epoch it
+    /// stays at the value with which the epoch began.
+    pub fn watermark(&self) -> EventTime {
+        self.context.watermark()
+    }
+
+    /// Processing time: one reading per epoch in micro-batch, one per activation in continuous.
+    pub fn now(&self) -> ProcessingTime {
+        self.context.now()
+    }
+
+    /// The epoch whose rows are being taken.
+    pub fn epoch(&self) -> Epoch {
+        self.context.epoch()
+    }
+
+    /// How the graph is run.
+    pub fn mode(&self) -> Mode {
+        self.context.mode()
+    }
+
+    /// Counts rows that came too late.
+    pub fn count_late(&mut self, rows: u64) {
+        self.context.count_late(rows);
+    }
+}
+
+impl<O: StatefulOperator> std::fmt::Debug for To<'_, O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("To").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+/// An operator of one's own as the engine drives it.
+pub(super) struct Adapter<O: StatefulOperator, I> {
+    operator: O,
+    timers: Timers<O::Key>,
+    out: O::Outputs,
+    /// What the states were last told.
+    now: ProcessingTime,
+    /// The call that has been asked for.
+    wake_at: Option<ProcessingTime>,
+    /// The types of states that are completed from what is written.
+    learning: Vec<(String, Arc<StateSchema>)>,
+    /// How many entries the states had at the last end of an epoch.
+    rows: usize,
+    marker: PhantomData<fn() -> I>,
+}
+
+impl<O: StatefulOperator, I> Adapter<O, I> {
+    pub(super) fn new(operator: O) -> Self {
+        Adapter {
+            operator,
+            timers: Timers::new(),
+            out: O::Outputs::default(),
+            now: ProcessingTime(i64::MIN),
+            wake_at: None,
+            learning: Vec::new(),
+            rows: 0,
+            marker: PhantomData,
+        }
+    }
+
+    /// The same, on the worker that will run it, with its states as the graph knows them.
+    pub(super) fn at(mut self, place: Place, states: &[StateSpec]) -> Self {
+        // The first key group is that of the first worker.
+        self.each(|_, state| state.set_writer(place.worker == 0));
+        let partial = states.iter().filter(|state| state.schema.is_partial());
+        self.learning = partial.map(|state| (state.name.clone(), Arc::clone(&state.schema))).collect();
+        self
+    }
+
+    /// Calls with each state and its name; the timers are the last.
+    fn each(&mut self, call: impl FnMut(&str, &mut dyn NamedState)) {
+        let Adapter { operator, timers, .. } = self;
+        States::visit(|states| declare(operator, timers, states), call);
+    }
+
+    /// The states, or what is wrong with them.
+    pub(super) fn states(mut self) -> Result<Vec<StateSpec>, OperatorError> {
+        let Adapter { operator, timers, .. } = &mut self;
+        let infos = States::describe(|states| declare(operator, timers, states))?;
+        let spec =
+            |info: StateInfo| StateSpec { name: info.name, kind: info.kind, schema: Arc::new(info.schema) };
+        Ok(infos.into_iter().map(spec).collect())
+    }
+
+    fn call(
+        &mut self,
+        context: &mut Context,
+        call: impl FnOnce(&mut O, &mut To<'_, O>) -> Result<(), OperatorError>,
+    ) -> Result<(), OperatorError> {
+        let now = context.now();
+        if now != self.now {
+            self.now = now;
+            self.each(|_, state| state.set_now(now));
+        }
+        call(&mut self.operator, &mut To { out: &mut self.out, timers: &mut self.timers, context })
+    }
+
+    /// After a call: sends what was emitted, and asks to be called for the next timer.
+    fn settle(&mut self, context: &mut Context) {
+        self.out.send(context);
+        if let Some(at) = self.timers.earliest_processing()
+            && self.wake_at.is_none_or(|asked| at < asked)
+        {
+            self.wake_at = Some(at);
+            context.wake_at(at);
+        }
+    }
+}
+
+impl<O: StatefulOperator, I: Inputs<O>> Operator for Adapter<O, I> {
+    fn batch(&mut self, input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        self.call(context, |operator, to| I::take(operator, input, batch, to))?;
+        self.settle(context);
+        Ok(())
+    }
+
+    fn watermark(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        let watermark = context.watermark();
+        self.timers.closing(watermark == EventTime::MAX);
+        while let Some((time, hash, key)) = self.timers.next_event(watermark) {
+            let key = HashedKey { hash, key: &key };
+            self.call(context, |operator, to| operator.on_timer(key, Timer::Event(time), to))?;
+        }
+        self.call(context, O::on_watermark)?;
+        if watermark == EventTime::MAX {
+            self.timers.drop_processing();
+        }
+        context.count_dropped_timers(self.timers.take_dropped());
+        self.settle(context);
+        Ok(())
+    }
+
+    fn processing_time(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.wake_at = None;
+        let now = context.now();
+        while let Some((time, hash, key)) = self.timers.next_processing(now) {
+            let key = HashedKey { hash, key: &key };
+            self.call(context, |operator, to| operator.on_timer(key, Timer::Processing(time), to))?;
+        }
+        self.settle(context);
+        Ok(())
+    }
+
+    fn flush(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.call(context, O::on_flush)?;
+        self.settle(context);
+        Ok(())
+    }
+
+    fn epoch_end(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.call(context, O::on_epoch_end)?;
+        self.settle(context);
+        let mut rows = 0;
+        self.each(|_, state| {
+            state.expire();
+            rows += state.rows();
+        });
+        self.rows = rows;
+        Ok(())
+    }
+
+    fn track(&mut self) {
+        self.each(|_, state| state.track());
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        let learning = std::mem::take(&mut self.learning);
+        let mut outcome = Ok(());
+        self.each(|name, state| {
+            if outcome.is_ok() {
+                let schema = learning.iter().find(|(of, _)| of == name).map(|(_, schema)| Arc::clone(schema));
+                let writer = writer.named(name);
+                writer.learn(schema);
+                outcome = state.snapshot(name, writer);
+            }
+        });
+        self.learning = learning;
+        outcome
+    }
+
+    fn is_shared(&mut self, name: &str) -> bool {
+        let mut is_shared = false;
+        self.each(|of, state| is_shared |= of == name && state.is_shared());
+        is_shared
+    }
+
+    fn restore_named(&mut self, name: &str, _group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
+        let mut outcome = Ok(());
+        let mut rows = 0;
+        self.each(|of, state| {
+            if outcome.is_ok() && of == name {
+                outcome = restore(state, bytes);
+            }
+            rows += state.rows();
+        });
+        self.rows = rows;
+        outcome
+    }
+
+    fn unsaved(&mut self) -> usize {
+        let mut unsaved = 0;
+        self.each(|_, state| unsaved += state.unsaved());
+        unsaved
+    }
+
+    fn state_rows(&self) -> usize {
+        self.rows
+    }
+}
+
+/// Names the states of an operator, and its timers.
+fn declare<O: StatefulOperator>(operator: &mut O, timers: &mut Timers<O::Key>, states: &mut States<'_>) {
+    operator.state(states);
+    states.add(TIMERS, timers);
+}
+
+fn restore(state: &mut dyn NamedState, bytes: &[u8]) -> Result<(), OperatorError> {
+    let mut reader = SnapshotReader::new(bytes);
+    while let Some(change) = reader.next_change()? {
+        state.restore(change)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! The keyed exchange of operators with state: takes the key of every row, hashes it once, and deals the rows out.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use either::Either;
+use serde::{Deserialize, Serialize};
+
+use crate::chain::pull::{Rows, incoming};
+use crate::chain::{Chain, ObservedWatermark};
+use crate::group::KeyRouter;
+use crate::named::HashedKey;
+use crate::{Batch, Context, EventTime, Key, Operator, OperatorError, hash_key};
+
+/// A row with its key, on the worker that holds the key's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dealt<K, T> {
+    /// The hash of the key, from [`hash_key`].
+    pub hash: u64,
+    /// The key.
+    pub key: K,
+    /// The row's event time; [`EventTime::MIN`] where the stream has none.
+    pub time: EventTime,
+    /// The row.
+    pub value: T,
+}
+
+impl<K: Key, T> Dealt<K, T> {
+    /// A row with its key.
+    pub fn new(key: K, time: EventTime, value: T) -> Self {
+        Dealt { hash: hash_key(&key), key, time, value }
+    }
+
+    /// The key with its hash: what states and timers ask for.
+    #[inline]
+    pub fn hashed(&self) -> HashedKey<'_, K> {
+        HashedKey { hash: self.hash, key: &self.key }
+    }
+}
+
+/// How keys are taken from rows.
+pub(super) struct KeyFn<K, F> {
+    function: F,
+    marker: PhantomData<fn() -> K>,
+}
+
+impl<K, F> KeyFn<K, F> {
+    pub(super) fn new(function: F) -> Self {
+        KeyFn { function, marker: PhantomData }
+    }
+}
+
+/// Output 0: [`Dealt`] rows, labelled with the worker that they are for. State: none.
+pub(super) struct Deal<P, K, F> {
+    shared: Arc<(P, KeyFn<K, F>)>,
+}
+
+impl<P, K, F> Deal<P, K, F> {
+    pub(super) fn new(shared: Arc<(P, KeyFn<K, F>)>) -> Self {
+        Deal { shared }
+    }
+}
+
+impl<P, K, F> Deal<P, K, F>
+where
+    P: Chain<Out: crate::Data>,
+    K: Key,
+    F: Fn(&P::Out) -> K + Send + Sync + 'static,
+{
+    fn deal(&self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
+        let (chain, key) = &*self.shared;
+        let mut out = KeyRouter::new(0, context);
+        let mut observed = ObservedWatermark::new();
+        chain.run(rows, &mut observed, &mut |time, value| {
+            let row = Dealt::new((key.function)(&value), time, value);
+            out.push(row.hash, row, context);
+        });
+        out.send(context);
+        if observed.seen {
+            context.observe(origin, observed.watermark);
+        }
+    }
+}
+
+impl<P, K, F> Operator for Deal<P, K, F>
+where
+    P: Chain<Out: crate::Data>,
+    K: Key,
+    F: Fn(&P::Out) -> K + Send + Sync + 'static,
+{
+    fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        let origin = batch.origin();
+        match incoming::<P>(batch)? {
+            Either::Left(rows) => self.deal(rows, origin, context),
+            Either::Right(feed) => self.deal(feed, origin, context),
+        }
+        Ok(())
+    }
+}

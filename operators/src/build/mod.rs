@@ -1,0 +1,258 @@
+//! Operators of your own, with any number of inputs and outputs, state by name and timers.
+//!
+//! [`Graph::operator`] begins one; each input says how its rows travel, and [`stateful`](OperatorBuilder::stateful) ends it. The
+//! operator itself implements [`StatefulOperator`], and [`Takes`] once for each input. This is how the engine's own joins and
+//! process functions enter a graph too.
+
+mod adapter;
+mod deal;
+mod input;
+mod output;
+
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::Arc;
+
+pub use self::adapter::{StatefulOperator, Takes, To};
+pub use self::deal::Dealt;
+pub use self::input::{Append, ByKey, InputRows, Inputs, Whole};
+pub use self::output::{Events, Output, OutputPlace, Outputs, Rows};
+
+use self::adapter::Adapter;
+use self::deal::{Deal, KeyFn};
+use crate::chain::{Chain, TimeDomain};
+use crate::graph::{
+    Graph, Input, Make, NodeKind, NodeSpec, OnKind, OperatorSpec, Place, Port, Route, StepInfo,
+};
+use crate::{Data, Key, Stream};
+
+/// An operator on its way into a graph: see [`Graph::operator`].
+#[must_use = "an operator enters the graph with `.stateful(…)`"]
+pub struct OperatorBuilder<I> {
+    graph: Graph,
+    name: &'static str,
+    location: &'static Location<'static>,
+    inputs: Vec<(Port, Route)>,
+    /// Whether an input belongs to another graph.
+    is_foreign: bool,
+    marker: PhantomData<fn() -> I>,
+}
+
+impl Graph {
+    /// Begins an operator of your own. `name` is what plans, errors and metrics call it.
+    ///
+    /// Inputs are numbered from 0 in the order in which they are added. An order is matched with its payment here, by number;
+    /// one that has not been paid within a minute of event time comes out of the second output:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use std::vec::Drain;
+    ///
+    /// use tidemill_operators::build::{Dealt, Rows, StatefulOperator, Takes, To};
+    /// use tidemill_operators::named::{HashedKey, States, Timer, ValueState};
+    /// use tidemill_operators::testing::{outputs, source_of};
+    /// use tidemill_operators::{EventTime, Graph, OperatorError};
+    ///
+    /// struct Match {
+    ///     open: ValueState<u64, EventTime>,
+    /// }
+    ///
+    /// impl StatefulOperator for Match {
+    ///     type Key = u64;
+    ///     type Outputs = (Rows<(u64, i64)>, Rows<u64>);
+    ///
+    ///     fn state(&mut self, states: &mut States<'_>) {
+    ///         states.add("open", &mut self.open);
+    ///     }
+    ///
+    ///     fn on_timer(
+    ///         &mut self,
+    ///         order: HashedKey<'_, u64>,
+    ///         _: Timer,
+    ///         to: &mut To<'_, Self>,
+    ///     ) -> Result<(), OperatorError> {
+    ///         if self.open.remove(order).is_some() {
+    ///             to.out.1.push(*order.key);
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// impl Takes<0> for Match {
+    ///     type Row = Dealt<u64, u64>;
+    ///
+    ///     fn take(&mut self, orders: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+    ///         for order in orders {
+    ///             self.open.insert(order.hashed(), order.time);
+    ///             to.timers.set_event(order.hashed(), order.time + Duration::from_secs(60));
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// impl Takes<1> for Match {
+    ///     type Row = Dealt<u64, (u64, i64)>;
+    ///
+    ///     fn take(&mut self, payments: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+    ///         for payment in payments {
+    ///             if self.open.remove(payment.hashed()).is_some() {
+    ///                 to.out.0.push(payment.value);
+    ///             }
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let graph = Graph::new("payments");
+    /// let at = |_: &u64| EventTime::from_secs(0);
+    /// let orders = source_of(&graph, vec![1, 2]).with_watermark(at, Duration::ZERO);
+    /// let payments = source_of(&graph, vec![(2, 99)]);
+    /// let (paid, overdue) = graph
+    ///     .operator("match")
+    ///     .keyed(orders, |order| *order)
+    ///     .keyed(payments, |payment| payment.0)
+    ///     .stateful(|_| Match { open: ValueState::new() });
+    /// assert_eq!(outputs(paid), [(2, 99)]);
+    /// assert_eq!(outputs(overdue), [1]);
+    /// ```
+    #[track_caller]
+    pub fn operator(&self, name: &'static str) -> OperatorBuilder<()> {
+        OperatorBuilder {
+            graph: self.clone(),
+            name,
+            location: Location::caller(),
+            inputs: Vec::new(),
+            is_foreign: false,
+            marker: PhantomData,
+        }
+    }
+}
+
+impl<I> OperatorBuilder<I> {
+    /// Adds an input whose rows go to the worker that holds their key's state, and come there as [`Dealt`], with the key and
+    /// its hash. It takes [inserts](crate::RowKind::Insert) only.
+    #[track_caller]
+    pub fn keyed<K, T, P, F>(self, stream: Stream<T, P>, key: F) -> OperatorBuilder<I::All>
+    where
+        K: Key,
+        T: Data,
+        P: Chain<Out = T>,
+        F: Fn(&T) -> K + Send + Sync + 'static,
+        I: Append<ByKey<K, T>>,
+    {
+        let mut steps = stream.steps;
+        steps.push(StepInfo { on_kind: OnKind::TakesInserts, ..StepInfo::new("key_by", Location::caller()) });
+        let location = steps.first().map_or(self.location, |step| step.location);
+        let watermark = stream.chain.watermark();
+        let shared = Arc::new((stream.chain, KeyFn::new(key)));
+        let inputs = vec![Input::of_chain::<P>(&stream.port)];
+        let port = stream.port.graph.add(NodeSpec {
+            kind: NodeKind::Operator(OperatorSpec {
+                make: Arc::new(move |_| Box::new(Deal::new(Arc::clone(&shared)))),
+                stateful: false,
+                watermark,
+                states: Vec::new(),
+            }),
+            op: "chain",
+            steps,
+            inputs,
+            outputs: 1,
+            location,
+            detail: String::new(),
+        });
+        self.with(port, Route::ByKey)
+    }
+
+    /// Adds an input whose rows stay on the worker on which they are.
+    #[track_caller]
+    pub fn local<T, P>(self, stream: Stream<T, P>) -> OperatorBuilder<I::All>
+    where
+        T: Send + 'static,
+        P: Chain<Out = T>,
+        I: Append<Whole<T, P::Time>>,
+    {
+        let port = stream.boxed().port;
+        self.with(port, Route::Local)
+    }
+
+    /// Adds an input whose rows go to every worker: rules, say, that all of them apply. What is kept of them belongs in a
+    /// [`SharedState`](crate::named::SharedState).
+    #[track_caller]
+    pub fn broadcast<T, P>(self, stream: Stream<T, P>) -> OperatorBuilder<I::All>
+    where
+        T: Data + Clone,
+        P: Chain<Out = T>,
+        <P::Time as TimeDomain>::Row<T>: Clone,
+        I: Append<Whole<T, P::Time>>,
+    {
+        let port = stream.boxed().port;
+        self.with(port, Route::Broadcast(crate::cloner::<<P::Time as TimeDomain>::Row<T>>()))
+    }
+
+    /// Adds an input whose rows all go to the first worker. What is kept of them belongs in a
+    /// [`SharedState`](crate::named::SharedState).
+    #[track_caller]
+    pub fn single<T, P>(self, stream: Stream<T, P>) -> OperatorBuilder<I::All>
+    where
+        T: Data,
+        P: Chain<Out = T>,
+        I: Append<Whole<T, P::Time>>,
+    {
+        let port = stream.boxed().port;
+        self.with(port, Route::Single)
+    }
+
+    fn with<J>(mut self, port: Port, route: Route) -> OperatorBuilder<J> {
+        self.is_foreign |= !self.graph.is(&port.graph);
+        self.inputs.push((port, route));
+        let OperatorBuilder { graph, name, location, inputs, is_foreign, .. } = self;
+        OperatorBuilder { graph, name, location, inputs, is_foreign, marker: PhantomData }
+    }
+
+    /// Adds the operator to the graph. `make` makes an instance for each worker, and one more, with which the graph is
+    /// built: its [states](StatefulOperator::state) are what a checkpoint keeps.
+    ///
+    /// Returns a stream for each output, in a tuple; for one output just that.
+    pub fn stateful<O, F>(self, make: F) -> <O::Outputs as Outputs>::Streams
+    where
+        O: StatefulOperator,
+        I: Inputs<O>,
+        F: Fn(Place) -> O + Send + Sync + 'static,
+    {
+        let states = Adapter::<O, I>::new(make(Place::new(0, 1, crate::Mode::default()))).states();
+        let (states, problem) = match states {
+            Ok(states) => (states, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        let of_instance = states.clone();
+        let make: Make =
+            Arc::new(move |place| Box::new(Adapter::<O, I>::new(make(place)).at(place, &of_instance)));
+        let inputs = self.inputs.iter().map(|(port, route)| Input::by(port.node, port.output, route.clone()));
+        let port = self.graph.add(NodeSpec {
+            kind: NodeKind::Operator(OperatorSpec { make, stateful: true, watermark: None, states }),
+            op: self.name,
+            steps: Vec::new(),
+            inputs: inputs.collect(),
+            outputs: O::Outputs::COUNT,
+            location: self.location,
+            detail: String::new(),
+        });
+        if self.is_foreign {
+            let problem = "its inputs belong to different graphs: build all of them on one `Graph`";
+            self.graph.problem(port.node, problem);
+        }
+        if let Some(problem) = problem {
+            self.graph.problem(port.node, problem);
+        }
+        O::Outputs::streams(&OutputPlace::first_of(port))
+    }
+}
+
+impl<I> std::fmt::Debug for OperatorBuilder<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OperatorBuilder")
+            .field("name", &self.name)
+            .field("inputs", &self.inputs.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,173 @@
+//! The outputs of an operator: rows gathered while it runs, and the streams that they become.
+
+use crate::buffers::{batch_capacity, grow, with_room};
+use crate::chain::{FromEdge, Timed};
+use crate::graph::Port;
+use crate::{Batch, Context, EventTime, Stream};
+
+/// An output whose rows have no event time of their own.
+#[derive(Debug)]
+pub struct Rows<T> {
+    rows: Vec<T>,
+    full: Vec<Vec<T>>,
+}
+
+impl<T> Default for Rows<T> {
+    fn default() -> Self {
+        Rows { rows: Vec::new(), full: Vec::new() }
+    }
+}
+
+impl<T> Rows<T> {
+    /// Emits a row.
+    #[inline]
+    pub fn push(&mut self, row: T)
+    where
+        T: 'static,
+    {
+        if self.rows.len() == self.rows.capacity() {
+            self.make_room();
+        }
+        self.rows.push(row);
+    }
+
+    #[inline(never)]
+    fn make_room(&mut self)
+    where
+        T: 'static,
+    {
+        let capacity = const { batch_capacity::<T>() };
+        if self.rows.len() >= capacity {
+            let full = std::mem::replace(&mut self.rows, with_room(capacity));
+            self.full.push(full);
+        } else {
+            let rows = (self.rows.len() * 4).clamp(4, capacity);
+            grow(&mut self.rows, rows);
+        }
+    }
+}
+
+/// An output whose rows have an event time: the stream is one on which windows and joins are possible.
+#[derive(Debug)]
+pub struct Events<T> {
+    rows: Rows<(EventTime, T)>,
+}
+
+impl<T> Default for Events<T> {
+    fn default() -> Self {
+        Events { rows: Rows::default() }
+    }
+}
+
+impl<T: 'static> Events<T> {
+    /// Emits a row with its event time.
+    #[inline]
+    pub fn push(&mut self, time: EventTime, row: T) {
+        self.rows.push((time, row));
+    }
+}
+
+/// An output of a node, on its way to becoming a stream.
+#[derive(Clone)]
+pub struct OutputPlace {
+    port: Port,
+}
+
+impl OutputPlace {
+    pub(super) fn first_of(port: Port) -> Self {
+        OutputPlace { port }
+    }
+
+    fn at(&self, output: usize) -> Self {
+        OutputPlace { port: self.port.sibling(output) }
+    }
+}
+
+impl std::fmt::Debug for OutputPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OutputPlace").field("output", &self.port.output).finish_non_exhaustive()
+    }
+}
+
+/// One of the outputs of an operator. Named in types, implemented only here.
+pub trait Output: Default + 'static {
+    /// What it becomes in the graph.
+    type Stream;
+
+    /// The stream of an output.
+    #[doc(hidden)]
+    fn stream(place: OutputPlace) -> Self::Stream;
+
+    /// Sends what has been emitted.
+    #[doc(hidden)]
+    fn send(&mut self, output: usize, context: &mut Context);
+}
+
+impl<T: Send + 'static> Output for Rows<T> {
+    type Stream = Stream<T>;
+
+    fn stream(place: OutputPlace) -> Stream<T> {
+        Stream::at(place.port)
+    }
+
+    fn send(&mut self, output: usize, context: &mut Context) {
+        for full in self.full.drain(..) {
+            context.send(output, Batch::from_vec(full));
+        }
+        if !self.rows.is_empty() {
+            context.send(output, Batch::from_vec(std::mem::take(&mut self.rows)));
+        }
+    }
+}
+
+impl<T: Send + 'static> Output for Events<T> {
+    type Stream = Stream<T, FromEdge<T, Timed>>;
+
+    fn stream(place: OutputPlace) -> Self::Stream {
+        Stream::at(place.port)
+    }
+
+    fn send(&mut self, output: usize, context: &mut Context) {
+        self.rows.send(output, context);
+    }
+}
+
+/// The outputs of an operator: a tuple of [`Rows`] and [`Events`]. Implemented for one to six.
+pub trait Outputs: Default + 'static {
+    /// The streams that they become: a tuple, or for one output its stream.
+    type Streams;
+    /// How many there are.
+    const COUNT: usize;
+
+    /// The streams of a node's outputs.
+    #[doc(hidden)]
+    fn streams(first: &OutputPlace) -> Self::Streams;
+
+    /// Sends what has been emitted.
+    #[doc(hidden)]
+    fn send(&mut self, context: &mut Context);
+}
+
+macro_rules! outputs {
+    ($count:literal: $($name:ident $number:tt),*; $streams:ty) => {
+        impl<$($name: Output),*> Outputs for ($($name,)*) {
+            type Streams = $streams;
+            const COUNT: usize = $count;
+
+            fn streams(first: &OutputPlace) -> Self::Streams {
+                ($($name::stream(first.at($number))),*)
+            }
+
+            fn send(&mut self, context: &mut Context) {
+                $(self.$number.send($number, context);)*
+            }
+        }
+    };
+}
+
+outputs!(1: A 0; A::Stream);
+outputs!(2: A 0, B 1; (A::Stream, B::Stream));
+outputs!(3: A 0, B 1, C 2; (A::Stream, B::Stream, C::Stream));
+outputs!(4: A 0, B 1, C 2, D 3; (A::Stream, B::Stream, C::Stream, D::Stream));
+outputs!(5: A 0, B 1, C 2, D 3, E 4; (A::Stream, B::Stream, C::Stream, D::Stream, E::Stream));
+outputs!(6: A 0, B 1, C 2, D 3, E 4, F 5; (A::Stream, B::Stream, C::Stream, D::Stream, E::Stream, F::Stream));
