@@ -73,7 +73,7 @@ fn slow_function_delays_neither_commits_nor_stop() {
         in_time(&graph, way.clone(), "behind an exchange");
 
         let graph = Graph::new("chains");
-        let keyed = graph.source(iterate(|| 0u64..)).key_by(|n| *n % 7).count().update();
+        let keyed = graph.source(iterate(|| 0u64..)).key_by(|n| *n % 7).count().update().as_inserts();
         keyed.map(|(key, count)| slow(key + count)).rebalance().map(|n| n + 1).sink(discard().0);
         in_time(&graph, way.clone(), "behind two exchanges");
 

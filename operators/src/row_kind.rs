@@ -14,7 +14,7 @@ use std::fmt;
 /// | `map`, `filter`, `flat_map`, `inspect`, `split`, `branch`, `broadcast` | yes | yes | yes |
 /// | `rebalance`, which does not keep the order of a key's rows | yes | no | yes |
 /// | `union` | with inserts | with upserts | with snapshots |
-/// | an aggregate, by key, by window or of all records | yes | no | no |
+/// | an aggregate, by key, by window or of all records; an operator with state | yes | no | no |
 /// | `with_watermark`, `with_punctuated_watermark` | yes | no | no |
 /// | a sink | by its [`takes`](crate::Sink::takes) | | |
 ///

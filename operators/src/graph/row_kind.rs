@@ -69,6 +69,7 @@ pub(super) fn emitted(id: NodeId, spec: &NodeSpec, before: &[Node]) -> Vec<Emitt
         NodeKind::Grouped(grouped) if output == 0 => Emitted { kind: grouped.emits, by: id },
         // Late rows are those of the input, which are inserts.
         NodeKind::Grouped(_) => inserts,
+        NodeKind::Operator(operator) if operator.stateful => inserts,
         _ => kept,
     };
     (0..spec.outputs).map(of_output).collect()
@@ -100,7 +101,9 @@ pub(super) fn check(nodes: &[Node], problems: &mut Vec<(NodeId, String)>) {
 /// Why the node's own work cannot take rows, if so.
 fn own(nodes: &[Node], node: &Node, input: &Input, rows: Emitted) -> Option<String> {
     match &node.kind {
-        NodeKind::Grouped(_) if rows.kind != RowKind::Insert => {
+        NodeKind::Grouped(_) | NodeKind::Operator(_)
+            if node.is_stateful() && rows.kind != RowKind::Insert =>
+        {
             Some(refusal(nodes, rows, "it would count each of them as one more row"))
         }
         NodeKind::Forward if matches!(input.route, Route::Rebalance) && rows.kind == RowKind::Upsert => {
@@ -156,6 +159,7 @@ fn refusal(nodes: &[Node], rows: Emitted, why: &str) -> String {
 mod tests {
     use std::time::Duration;
 
+    use super::super::node::OperatorSpec;
     use super::*;
     use crate::testing::{nowhere, numbers};
     use crate::{Epoch, EventTime, Graph, Sink, SinkError, Stream, tumbling};
@@ -285,6 +289,31 @@ mod tests {
             right.count().update().sink(nowhere());
         };
         assert_eq!(refused(split), [true; 2]);
+    }
+
+    #[test]
+    fn operator_with_state_takes_and_emits_inserts() {
+        let stateful = |rows: Stream<(u64, u64)>| -> Stream<(u64, u64)> {
+            let port = rows.graph().add(NodeSpec {
+                kind: NodeKind::Operator(OperatorSpec {
+                    make: std::sync::Arc::new(|_| unreachable!("nothing runs")),
+                    stateful: true,
+                    watermark: None,
+                }),
+                op: "deduplicate",
+                steps: rows.steps.clone(),
+                inputs: vec![Input::by(rows.node(), 0, Route::Local)],
+                outputs: 1,
+                location: std::panic::Location::caller(),
+                detail: String::new(),
+            });
+            Stream::at(port)
+        };
+        for rows in [counts as fn(&Graph) -> Stream<(u64, u64)>, tables] {
+            let after = |rows: Stream<(u64, u64)>| stateful(rows).count().update().sink(nowhere());
+            assert_eq!(said(|graph| after(rows(graph))).len(), 1);
+            assert_eq!(said(|graph| after(rows(graph).as_inserts())), [""; 0]);
+        }
     }
 
     #[test]
