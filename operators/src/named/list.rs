@@ -106,6 +106,7 @@ impl<K: Key, V: Data> NamedState for ListState<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::named::sweep::STEPS_PER_CALL;
     use crate::{ProcessingTime, SnapshotWriter};
 
     fn delta(state: &mut ListState<u32, u32>) -> usize {
@@ -152,7 +153,7 @@ mod tests {
         let mut rows = state.rows();
         while rows > 0 {
             state.expire();
-            assert!(rows - state.rows() <= 256);
+            assert!(rows - state.rows() <= STEPS_PER_CALL);
             rows = state.rows();
         }
     }

@@ -31,9 +31,12 @@ struct Cell<V> {
 /// Whether the list of removed entries refers to the key, which then has to stay until the snapshot.
 type Pinned = bool;
 
+type Keys<K, U, V> = Table<K, Sorted<U, Cell<V>>, Pinned>;
+type KeyEntry<K, U, V> = Entry<K, Sorted<U, Cell<V>>, Pinned>;
+
 /// A table of sorted maps whose entries are tracked and expire one by one.
 pub(super) struct Nested<K, U, V> {
-    table: Table<K, Sorted<U, Cell<V>>, Pinned>,
+    table: Keys<K, U, V>,
     /// How many entries there are in all.
     rows: usize,
     /// Where every entry is that has changed, if changes are tracked.
@@ -97,13 +100,7 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
     #[inline]
     pub(super) fn insert(&mut self, key: HashedKey<'_, K>, user: U, value: V) -> Option<V> {
         self.do_chores();
-        let sorted = match self.table.entry(key.hash, key.key) {
-            Slot::Occupied(slot) => &mut slot.into_mut().acc,
-            Slot::Vacant(slot) => {
-                let key = keep(|| key.key.clone());
-                &mut slot.insert(Entry { key, acc: Sorted::new(), mark: false }).into_mut().acc
-            }
-        };
+        let sorted = &mut Self::entry(&mut self.table, key).acc;
         if let Some(cell) = sorted.get_mut(&user) {
             let old = std::mem::replace(&mut cell.value, value);
             let was_expired = self.ttl.is_expired(cell.life);
@@ -127,13 +124,7 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
     #[inline]
     pub(super) fn add(&mut self, key: HashedKey<'_, K>, user: U, value: V) -> bool {
         self.do_chores();
-        let entry = match self.table.entry(key.hash, key.key) {
-            Slot::Occupied(slot) => slot.into_mut(),
-            Slot::Vacant(slot) => {
-                let key = keep(|| key.key.clone());
-                slot.insert(Entry { key, acc: Sorted::new(), mark: false }).into_mut()
-            }
-        };
+        let entry = Self::entry(&mut self.table, key);
         if entry.acc.get(&user).is_some() {
             return false;
         }
@@ -151,8 +142,29 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
     /// Adds an entry after all others of its key, under what `next` makes of the last one's name.
     #[inline]
     pub(super) fn push(&mut self, key: HashedKey<'_, K>, value: V, next: impl FnOnce(Option<&U>) -> U) {
-        let user = next(self.of(key).and_then(Sorted::last));
-        self.insert(key, user, value);
+        self.do_chores();
+        let entry = Self::entry(&mut self.table, key);
+        let user = next(entry.acc.last());
+        let mut life = Life::default();
+        self.ttl.write(&mut life);
+        if self.is_tracked {
+            self.changes.push((key.hash, user.clone()));
+        }
+        entry.acc.insert(user, Cell { life, value });
+        self.rows += 1;
+        self.debt += STEPS_PER_ENTRY;
+    }
+
+    /// The entries of a key, which is added if it has none.
+    #[inline]
+    fn entry<'t>(table: &'t mut Keys<K, U, V>, key: HashedKey<'_, K>) -> &'t mut KeyEntry<K, U, V> {
+        match table.entry(key.hash, key.key) {
+            Slot::Occupied(slot) => slot.into_mut(),
+            Slot::Vacant(slot) => {
+                let key = keep(|| key.key.clone());
+                slot.insert(Entry { key, acc: Sorted::new(), mark: false }).into_mut()
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, key: HashedKey<'_, K>, user: &U) -> Option<V> {
@@ -171,12 +183,11 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
         (!self.ttl.is_expired(cell.life)).then_some(cell.value)
     }
 
-    /// Removes one entry of that name of any key with that hash, and returns the key.
+    /// Removes one entry of that name of any key with that hash, and returns the key. Which one, where two keys have the
+    /// hash and the entry, does not matter to timers.
     #[inline]
     pub(super) fn take_of_hash(&mut self, hash: u64, user: &U) -> Option<K> {
-        let is_it = |entry: &Entry<K, Sorted<U, Cell<V>>, Pinned>| {
-            entry.acc.get(user).is_some() && hash_key(&entry.key) == hash
-        };
+        let is_it = |entry: &KeyEntry<K, U, V>| entry.acc.get(user).is_some() && hash_key(&entry.key) == hash;
         let mut slot = self.table.slot(hash, is_it)?;
         let entry = slot.get_mut();
         let (user, cell) = entry.acc.remove(user)?;
@@ -377,9 +388,7 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
         }
         for (hash, _) in &removed {
             self.table.of_hash_mut(*hash).for_each(|entry| entry.mark = false);
-            let is_vacant = |entry: &Entry<K, Sorted<U, Cell<V>>, Pinned>| {
-                entry.acc.is_empty() && hash_key(&entry.key) == *hash
-            };
+            let is_vacant = |entry: &KeyEntry<K, U, V>| entry.acc.is_empty() && hash_key(&entry.key) == *hash;
             while self.table.remove(*hash, is_vacant).is_some() {}
         }
         let gone = removed.len();

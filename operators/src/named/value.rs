@@ -109,6 +109,7 @@ impl<K: Key, V: Data> NamedState for ValueState<K, V> {
 mod tests {
     use super::*;
     use crate::named::States;
+    use crate::named::sweep::STEPS_PER_CALL;
     use crate::{ProcessingTime, SnapshotWriter};
 
     fn micros(micros: u64) -> Duration {
@@ -245,7 +246,7 @@ mod tests {
         let mut rows = state.rows();
         while rows > 0 {
             state.expire();
-            assert!(rows - state.rows() <= 256);
+            assert!(rows - state.rows() <= STEPS_PER_CALL);
             rows = state.rows();
         }
     }
