@@ -188,6 +188,7 @@ pub struct Context {
     now: ProcessingTime,
     late_rows: u64,
     dropped_timers: u64,
+    output_watermark: Option<EventTime>,
     wake_at: Option<ProcessingTime>,
     outputs: Vec<(usize, Batch)>,
     observed: Vec<(u32, EventTime)>,
@@ -206,6 +207,7 @@ impl Context {
             now: ProcessingTime(0),
             late_rows: 0,
             dropped_timers: 0,
+            output_watermark: None,
             wake_at: None,
             outputs: Vec::new(),
             observed: Vec::new(),
@@ -277,6 +279,17 @@ impl Context {
     /// Counts timers that were set while those of the end of time came, and will never come.
     pub fn count_dropped_timers(&mut self, timers: u64) {
         self.dropped_timers += timers;
+    }
+
+    /// Reports the watermark of the outputs: no row that is sent from now on is older. For operators that
+    /// [derive](crate::build::StatefulOperator::DERIVES_WATERMARK) one.
+    pub fn set_output_watermark(&mut self, watermark: EventTime) {
+        self.output_watermark = Some(watermark);
+    }
+
+    /// The watermark of the outputs that was last reported, if any was. For those who drive an operator.
+    pub fn output_watermark(&self) -> Option<EventTime> {
+        self.output_watermark
     }
 
     /// Reports the watermark that rows of a source partition justify. Only operators that assign watermarks do.

@@ -20,7 +20,7 @@ use crate::input::{DELAY, Event, Sums, WINDOW, events, micros, partitions, sessi
 /// A row of a window: key, start, count, sum.
 pub(crate) type Row = (u8, i64, u64, i64);
 
-fn rows(sums: &Sums) -> Vec<Row> {
+pub(crate) fn rows(sums: &Sums) -> Vec<Row> {
     sums.iter().map(|((key, start), (count, sum))| (*key, *start, *count, *sum)).collect()
 }
 
@@ -52,7 +52,7 @@ fn compare<T: Ord + Clone + std::fmt::Debug>(shown: &[T], wanted: &[T], is_last:
     Ok(())
 }
 
-fn timed(stream: Stream<Event>) -> EventStream<Event> {
+pub(crate) fn timed(stream: Stream<Event>) -> EventStream<Event> {
     stream.with_watermark(time, DELAY).boxed()
 }
 
@@ -138,7 +138,7 @@ impl Windows {
     }
 }
 
-fn row(result: WindowResult<u8, (u64, i64)>) -> Row {
+pub(crate) fn row(result: WindowResult<u8, (u64, i64)>) -> Row {
     (result.key, result.window.start.0, result.value.0, result.value.1)
 }
 
@@ -206,7 +206,7 @@ impl Scenario for Windows {
     }
 }
 
-fn check(
+pub(crate) fn check(
     results: &SimSink<Row>,
     late: &SimSink<Event>,
     wanted: &[Row],

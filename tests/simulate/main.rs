@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod graphs;
+mod held;
 mod input;
 
 use std::ops::Range;
@@ -15,6 +16,7 @@ use tidemill::Mode;
 use tidemill::testing::simulate::{Report, Scenario, Simulation, World, simulate};
 
 use graphs::{Files, Paces, Running, TwoSinks, Windows};
+use held::Held;
 
 /// The seeds of a graph: as many as the environment says, or a few.
 fn seeds() -> Range<u64> {
@@ -58,6 +60,11 @@ fn sliding_windows_are_exactly_once() {
 #[test]
 fn sessions_are_exactly_once() {
     run(Windows::sessions);
+}
+
+#[test]
+fn derived_watermarks_make_no_row_late() {
+    run(Held::new);
 }
 
 #[test]

@@ -30,6 +30,18 @@ pub trait StatefulOperator: Sized + 'static {
     /// The outputs: a tuple of [`Rows`](super::Rows) and [`Events`](super::Events).
     type Outputs: Outputs;
 
+    /// Whether the outputs have a watermark of their own, [`output_watermark`](Self::output_watermark): for an operator that
+    /// emits rows older than the watermark of its inputs, such as a join that emits a row with its own time when the watermark
+    /// has passed it. Otherwise the watermark of the inputs is that of the outputs, and older rows are late behind them.
+    const DERIVES_WATERMARK: bool = false;
+
+    /// Returns the watermark of the outputs on this worker: no row that is emitted from now on is older. Asked for after each
+    /// call; `watermark` is that of the inputs. The least over all workers is the watermark of the outputs; it does not go
+    /// back, is never beyond `watermark`, and is [`EventTime::MAX`] once the inputs have ended.
+    fn output_watermark(&self, watermark: EventTime) -> EventTime {
+        watermark
+    }
+
     /// Names the states, each time in the same way. What is not named is lost at a restart.
     fn state(&mut self, _states: &mut States<'_>) {}
 
@@ -201,6 +213,9 @@ impl<O: StatefulOperator, I> Adapter<O, I> {
 
     /// After a call: sends what was emitted, and asks to be called for the next timer.
     fn settle(&mut self, context: &mut Context) {
+        if O::DERIVES_WATERMARK {
+            context.set_output_watermark(self.operator.output_watermark(context.watermark()));
+        }
         self.out.send(context);
         if let Some(at) = self.timers.earliest_processing()
             && self.wake_at.is_none_or(|asked| at < asked)

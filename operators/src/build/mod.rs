@@ -151,6 +151,7 @@ impl<I> OperatorBuilder<I> {
                 make: Arc::new(move |_| Box::new(Deal::new(Arc::clone(&shared)))),
                 stateful: false,
                 watermark,
+                derives_watermark: false,
                 states: Vec::new(),
             }),
             op: "chain",
@@ -229,7 +230,13 @@ impl<I> OperatorBuilder<I> {
             Arc::new(move |place| Box::new(Adapter::<O, I>::new(make(place)).at(place, &of_instance)));
         let inputs = self.inputs.iter().map(|(port, route)| Input::by(port.node, port.output, route.clone()));
         let port = self.graph.add(NodeSpec {
-            kind: NodeKind::Operator(OperatorSpec { make, stateful: true, watermark: None, states }),
+            kind: NodeKind::Operator(OperatorSpec {
+                make,
+                stateful: true,
+                watermark: None,
+                derives_watermark: O::DERIVES_WATERMARK,
+                states,
+            }),
             op: self.name,
             steps: Vec::new(),
             inputs: inputs.collect(),

@@ -105,6 +105,8 @@ pub struct OperatorSpec {
     pub stateful: bool,
     /// How it assigns watermarks, if it does.
     pub watermark: Option<WatermarkSpec>,
+    /// Whether its outputs have a watermark of their own, derived from that of the inputs.
+    pub derives_watermark: bool,
     /// Its states that have names.
     pub states: Vec<StateSpec>,
 }
@@ -304,6 +306,11 @@ impl Node {
             NodeKind::Sink { row_kind, .. } => *row_kind,
             _ => self.outputs.first().map_or(RowKind::Insert, |output| output.row_kind),
         }
+    }
+
+    /// Whether the outputs of the node have a watermark of their own, derived from that of its inputs.
+    pub fn derives_watermark(&self) -> bool {
+        matches!(&self.kind, NodeKind::Operator(operator) if operator.derives_watermark)
     }
 
     /// How the node assigns watermarks, if it does.

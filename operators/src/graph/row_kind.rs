@@ -299,6 +299,8 @@ mod tests {
                     make: std::sync::Arc::new(|_| unreachable!("nothing runs")),
                     stateful: true,
                     watermark: None,
+                    derives_watermark: false,
+                    states: Vec::new(),
                 }),
                 op: "deduplicate",
                 steps: rows.steps.clone(),

@@ -39,6 +39,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 make: Arc::new(move |_| Box::new(Branch { shared: Arc::clone(&shared) })),
                 stateful: false,
                 watermark,
+                derives_watermark: false,
                 states: Vec::new(),
             }),
             op: "branch",

@@ -158,6 +158,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 }),
                 stateful: false,
                 watermark,
+                derives_watermark: false,
                 states: Vec::new(),
             }),
             op: "chain",

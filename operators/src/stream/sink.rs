@@ -98,6 +98,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                     make: Arc::new(move |_| Box::new(StripTime::new(Arc::clone(&chain)))),
                     stateful: false,
                     watermark,
+                    derives_watermark: false,
                     states: Vec::new(),
                 }),
                 op: "chain",

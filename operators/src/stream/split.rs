@@ -45,6 +45,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 make: Arc::new(move |_| Box::new(Split { shared: Arc::clone(&shared) })),
                 stateful: false,
                 watermark,
+                derives_watermark: false,
                 states: Vec::new(),
             }),
             op: "split",

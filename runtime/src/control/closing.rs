@@ -1,6 +1,6 @@
 //! Answers how epochs end, where all workers share the ledger.
 
-use tidemill_operators::{Epoch, EventTime, Mode, Waker};
+use tidemill_operators::{Epoch, EventTime, Mode, ProcessingTime, Waker};
 
 use super::Control;
 use crate::ledger::{DomainId, EpochEnds};
@@ -23,17 +23,26 @@ impl EpochEnds for Control {
     fn try_close(&self, domain: DomainId, worker: usize, epoch: Epoch, own: EventTime) -> Option<EventTime> {
         match self.mode {
             Mode::MicroBatch => {
-                let clock = || match self.schedule.plan(epoch) {
-                    Some(plan) => (plan.now, plan.begins_run),
-                    None => (self.clock.now(), false),
-                };
-                self.ledger.end_of_batch(domain, epoch, &clock).map(|(watermark, _)| watermark)
+                let end = self.ledger.end_of_batch(domain, epoch, &|| clock_of(self, epoch));
+                end.map(|(watermark, _)| watermark)
             }
             Mode::Continuous => self.ledger.leaves(domain, worker, epoch, own, &|| self.clock.now()),
         }
     }
 
+    fn try_close_inputs(&self, derived: DomainId, epoch: Epoch) -> Option<EventTime> {
+        self.ledger.end_of_inputs(derived, epoch, &|| clock_of(self, epoch))
+    }
+
     fn ended(&self, domain: DomainId, epoch: Epoch) -> Option<(EventTime, bool)> {
         Some(self.ledger.end_of_interval(domain, epoch))
+    }
+}
+
+/// The clock of an epoch, and whether the epoch is the first that a run has planned itself.
+fn clock_of(control: &Control, epoch: Epoch) -> (ProcessingTime, bool) {
+    match control.schedule.plan(epoch) {
+        Some(plan) => (plan.now, plan.begins_run),
+        None => (control.clock.now(), false),
     }
 }

@@ -23,7 +23,7 @@ use super::output::{HostedSinks, Output};
 use super::route::{Inflow, Inlet};
 use super::source::SourceStatus;
 use super::stateless::Edge;
-use crate::ledger::{DomainId, EpochEnds, Marks, joined};
+use crate::ledger::{DomainId, EpochEnds, Marks, inputs_of, joined};
 
 /// A flush of so few rows, which hands over no more than that, is taken for one that costs nothing, and the clock is not
 /// read for it.
@@ -43,6 +43,8 @@ pub(crate) enum Role {
     Assigns(Box<Assigner>),
     /// It joins streams whose watermarks differ: the result is a domain of its own.
     Joins(DomainId),
+    /// It derives them from those of its inputs: a domain of its own.
+    Derives(DomainId),
 }
 
 type Frontiers = [MutableAntichain<Time>];
@@ -66,9 +68,10 @@ pub(crate) fn aligned<'scope>(
     let (assigner, joins) = match role {
         Role::Passes => (None, None),
         Role::Assigns(assigner) => (Some(*assigner), None),
-        Role::Joins(domain) => (None, Some(domain)),
+        Role::Joins(domain) => (None, Some(OutputDomain { domain, is_derived: false })),
+        Role::Derives(domain) => (None, Some(OutputDomain { domain, is_derived: true })),
     };
-    if let Some(domain) = assigner.as_ref().map(|assigner| assigner.domain).or(joins) {
+    if let Some(domain) = assigner.as_ref().map(|assigner| assigner.domain).or(joins.map(|own| own.domain)) {
         hosted.control.wakers.add_assigner(domain, hosted.worker(), waker(scope, &address));
     }
     ends.register(hosted.worker(), waker(scope, &address));
@@ -102,6 +105,14 @@ pub(crate) fn aligned<'scope>(
 /// A batch, the input on which it came, and its announcement where it is to be observed.
 type Arrived = (usize, Batch, Option<Arc<Announcement>>);
 
+/// A domain of an operator's outputs that has the domains of its inputs as members.
+#[derive(Clone, Copy)]
+struct OutputDomain {
+    domain: DomainId,
+    /// Whether the operator derives the watermark of its outputs; otherwise it is that of its inputs, joined.
+    is_derived: bool,
+}
+
 /// An operator with its epoch and watermark.
 struct AlignedOperator {
     hosted: Hosted,
@@ -112,8 +123,10 @@ struct AlignedOperator {
     sources: Vec<Rc<SourceStatus>>,
     /// Of each input, if it has event time.
     domains: Vec<Option<DomainId>>,
-    /// Of the outputs, where streams with different watermarks are joined.
-    joins: Option<DomainId>,
+    /// Of the outputs, where they have a domain of their own.
+    joins: Option<OutputDomain>,
+    /// The watermark of the outputs, where the operator derives it.
+    derived: EventTime,
     outputs: Vec<Output>,
     alarm: Alarm,
     epoch: Epoch,
@@ -139,7 +152,7 @@ struct AlignedOperator {
 impl AlignedOperator {
     fn new(
         (hosted, ends): (Hosted, Arc<dyn EpochEnds>),
-        (assigner, joins): (Option<Assigner>, Option<DomainId>),
+        (assigner, joins): (Option<Assigner>, Option<OutputDomain>),
         sources: Vec<Rc<SourceStatus>>,
         domains: Vec<Option<DomainId>>,
         outputs: Vec<Output>,
@@ -152,9 +165,14 @@ impl AlignedOperator {
             let start = resume.watermarks.get(domain).and_then(Option::as_ref);
             start.map_or(EventTime::MIN, |start| start.watermark)
         };
-        let own = own.or(joins);
+        let own = own.or(joins.map(|own| own.domain));
         let over = own.into_iter().chain(domains.iter().flatten().copied().filter(|_| own.is_none()));
-        let watermark = over.map(start).min().unwrap_or(EventTime::MIN);
+        let mut watermark = over.map(start).min().unwrap_or(EventTime::MIN);
+        let derived = watermark;
+        if let Some(OutputDomain { domain, is_derived: true }) = joins {
+            let start = resume.watermarks.get(domain).and_then(Option::as_ref);
+            watermark = start.map_or(EventTime::MIN, |start| inputs_of(&start.partitions));
+        }
         let gather = Gather::new(hosted.control.latency_budget);
         let buffer = EpochBuffer::new(&hosted.control, hosted.worker());
         AlignedOperator {
@@ -164,6 +182,7 @@ impl AlignedOperator {
             sources,
             domains,
             joins,
+            derived,
             outputs,
             alarm,
             epoch,
@@ -378,7 +397,10 @@ impl AlignedOperator {
         }
         let mut domains = self.domains.iter().flatten().copied();
         match (self.hosted.control.mode, self.joins) {
-            (Mode::MicroBatch, Some(domain)) => self.ends.try_close(domain, worker, epoch, own),
+            (Mode::MicroBatch, Some(OutputDomain { domain, is_derived: true })) => {
+                self.ends.try_close_inputs(domain, epoch)
+            }
+            (Mode::MicroBatch, Some(joins)) => self.ends.try_close(joins.domain, worker, epoch, own),
             (Mode::MicroBatch, None) => {
                 let end = |domain| self.ends.try_close(domain, worker, epoch, own);
                 let least = domains.try_fold(None, |least: Option<EventTime>, domain| {
@@ -475,6 +497,7 @@ impl AlignedOperator {
         self.send();
         self.hosted.save(epoch, self.wake_at);
         self.hosted.report_state();
+        self.derive();
         self.leave_watermark(epoch);
         self.taken = false;
         if let Some(at) = self.wake_at.filter(|_| !self.continuous()) {
@@ -504,13 +527,17 @@ impl AlignedOperator {
                 }
             }
             (Some(assigner), Mode::Continuous) => assigner.leave(epoch, self.watermark),
-            (None, Mode::Continuous) => {
-                if let Some(domain) = self.joins {
-                    let worker = self.hosted.worker();
-                    control.ledger.leave(domain, worker, epoch, self.watermark, Marks::new());
+            (None, mode) => match self.joins {
+                Some(OutputDomain { domain, is_derived: true }) => {
+                    let inputs = Marks::from([((0, 0), self.watermark)]);
+                    control.ledger.leave(domain, self.hosted.worker(), epoch, self.derived, inputs);
                 }
-            }
-            (None, Mode::MicroBatch) => {}
+                Some(joins) if mode == Mode::Continuous => {
+                    let worker = self.hosted.worker();
+                    control.ledger.leave(joins.domain, worker, epoch, self.watermark, Marks::new());
+                }
+                _ => {}
+            },
         }
     }
 
@@ -523,9 +550,21 @@ impl AlignedOperator {
         }
     }
 
-    /// Holds the outputs at the operator's epoch and watermark.
+    /// Asks the operator for the watermark of its outputs, if it derives one. It does not go back.
+    fn derive(&mut self) {
+        let reported = self.hosted.context.output_watermark().unwrap_or(EventTime::MIN);
+        // What has not ended may end later; what has, ends for those below too.
+        let derived = if self.watermark == EventTime::MAX { EventTime::MAX } else { reported };
+        self.derived = self.derived.max(derived.min(self.watermark));
+    }
+
+    /// Holds the outputs at the operator's epoch and their watermark.
     fn hold(&mut self) {
-        let here = Time::new(self.epoch, self.watermark);
+        let is_derived = self.joins.is_some_and(|own| own.is_derived);
+        if is_derived {
+            self.derive();
+        }
+        let here = Time::new(self.epoch, if is_derived { self.derived } else { self.watermark });
         self.outputs.iter_mut().for_each(|port| port.hold(here));
         enter(self.hosted.node);
     }

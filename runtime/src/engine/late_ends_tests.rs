@@ -54,6 +54,10 @@ impl EpochEnds for Late {
         if self.answers(domain, epoch) { self.control.try_close(domain, worker, epoch, own) } else { None }
     }
 
+    fn try_close_inputs(&self, derived: DomainId, epoch: Epoch) -> Option<EventTime> {
+        if self.answers(derived, epoch) { self.control.try_close_inputs(derived, epoch) } else { None }
+    }
+
     fn ended(&self, domain: DomainId, epoch: Epoch) -> Option<(EventTime, bool)> {
         if self.answers(domain, epoch) { self.control.ended(domain, epoch) } else { None }
     }

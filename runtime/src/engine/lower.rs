@@ -227,6 +227,7 @@ impl<'scope> Building<'_, 'scope> {
         match watermarks {
             Watermarks::Passes => Role::Passes,
             Watermarks::Joins(domain) => Role::Joins(*domain),
+            Watermarks::Derives(domain) => Role::Derives(*domain),
             Watermarks::Assigns(assigns) => {
                 let status = |id: &NodeId| self.statuses.get(id).map(|status| (*id, Rc::clone(status)));
                 let statuses = assigns.silent.iter().filter_map(status).collect();

@@ -101,6 +101,7 @@ impl Reminders {
                 }),
                 stateful: true,
                 watermark: None,
+                derives_watermark: false,
                 states: Vec::new(),
             });
         }

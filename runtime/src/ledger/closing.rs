@@ -24,6 +24,10 @@ pub(crate) trait EpochEnds: Send + Sync {
     /// that one.
     fn try_close(&self, domain: DomainId, worker: usize, epoch: Epoch, own: EventTime) -> Option<EventTime>;
 
+    /// Micro-batch: returns the watermark of the inputs at the end of an epoch, for an operator that derives the watermark of its
+    /// outputs, `derived`.
+    fn try_close_inputs(&self, derived: DomainId, epoch: Epoch) -> Option<EventTime>;
+
     /// Continuous: returns the watermark at the end of an epoch that every worker has left, and whether the stream was idle.
     fn ended(&self, domain: DomainId, epoch: Epoch) -> Option<(EventTime, bool)>;
 }

@@ -27,6 +27,8 @@ pub(super) struct Domain {
     pub(super) changes_at: Option<ProcessingTime>,
     /// The watermark now: in micro-batch, at the end of the latest closed epoch.
     pub(super) now: EventTime,
+    /// Micro-batch, where an operator derives the watermark: that of its inputs.
+    pub(super) inputs: EventTime,
     /// Whether all partitions are idle.
     pub(super) is_idle: bool,
     /// Continuous: the watermark with which each worker left an epoch.
@@ -73,6 +75,7 @@ impl Domain {
             records: BTreeMap::new(),
             changes_at: None,
             now: EventTime::MIN,
+            inputs: EventTime::MIN,
             is_idle: false,
             left: vec![BTreeMap::new(); workers],
             unseen_ranks: BTreeMap::new(),
@@ -89,6 +92,12 @@ impl Domain {
 
     pub(super) fn partition(&mut self, origin: u32) -> &mut Partition {
         self.partitions.entry(origin).or_insert_with(|| Partition::new(1, &[], None))
+    }
+
+    /// The least of what the workers have reported at the end of an epoch; `None` until all have.
+    pub(super) fn reported(&self, epoch: Epoch) -> Option<EventTime> {
+        let reported = self.left.iter().map(|left| Some(left.get(&epoch)?.watermark));
+        Some(reported.collect::<Option<Vec<_>>>()?.into_iter().min().unwrap_or(EventTime::MIN))
     }
 
     /// The watermark with some partitions idle, and whether all are; never less than it is.

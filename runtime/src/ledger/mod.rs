@@ -52,8 +52,11 @@ pub(crate) struct DomainSpec {
     /// Whether rows come that no longer belong to a partition of a source: from an aggregation, say.
     pub(crate) is_mixed: bool,
     pub(crate) idle_after: Option<Duration>,
-    /// The domains of the streams that are joined here; empty where watermarks are assigned.
+    /// The domains of the streams that are joined here, or that the watermark is derived from; empty where watermarks are
+    /// assigned.
     pub(crate) members: Vec<DomainId>,
+    /// Whether an operator derives the watermark: its instances report it at the end of each epoch.
+    pub(crate) is_derived: bool,
 }
 
 /// A partition of a domain's watermark.
@@ -128,6 +131,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     turn::lock(mutex)
 }
 
+/// What of its inputs an operator had applied that derives the watermark of its outputs: it is recorded as its only mark.
+pub(crate) fn inputs_of(marks: &[PartitionMark]) -> EventTime {
+    marks.iter().find(|mark| mark.origin == 0).map_or(EventTime::MIN, |mark| mark.shown)
+}
+
 /// The watermark of a union, from the watermarks of its inputs and whether they are idle: the least of those that are not;
 /// the greatest if all are; the end of time when all have ended.
 pub(crate) fn joined(inputs: impl Iterator<Item = (EventTime, bool)> + Clone) -> EventTime {
@@ -159,6 +167,7 @@ impl Ledger {
             domain.entered.fill(first);
             let Some((watermark, marks)) = start.and_then(Option::as_ref) else { continue };
             domain.now = *watermark;
+            domain.inputs = inputs_of(marks);
             for mark in marks {
                 // One that is there no more, such as rows mixed on another worker, must not hold the others.
                 let Some(partition) = domain.partitions.get_mut(&mark.origin) else { continue };
@@ -215,9 +224,10 @@ impl Ledger {
         epoch: Epoch,
         continuous: bool,
     ) -> (EventTime, Vec<PartitionMark>) {
-        let watermark = if continuous { self.end_of_interval(domain, epoch).0 } else { EventTime::MIN };
+        let is_reported = continuous || self.domain(domain).is_some_and(|domain| domain.spec.is_derived);
+        let watermark = if is_reported { self.end_of_interval(domain, epoch).0 } else { EventTime::MIN };
         let Some(domain) = self.domain(domain) else { return (watermark, Vec::new()) };
-        if !continuous {
+        if !is_reported {
             let watermark = domain.closed.get(&epoch).map_or(domain.now, |(watermark, _)| *watermark);
             return (watermark, domain.records.get(&epoch).cloned().unwrap_or_default());
         }
@@ -305,7 +315,13 @@ impl Ledger {
         if let Some(known) = domain.closed.get(&epoch) {
             return Some(*known);
         }
-        if members.is_empty() {
+        if domain.spec.is_derived {
+            let end = domain.reported(epoch)?;
+            domain.now = end.max(domain.now);
+            domain.is_idle = members.iter().all(|(_, is_idle)| *is_idle);
+            let end = (domain.now, domain.is_idle);
+            domain.closed.insert(epoch, end);
+        } else if members.is_empty() {
             if !domain.all_are_in(epoch) {
                 return None;
             }
@@ -319,6 +335,21 @@ impl Ledger {
             domain.closed.insert(epoch, end);
         }
         Some((domain.now, domain.is_idle))
+    }
+
+    /// Micro-batch: returns the watermark of the inputs of an operator that derives that of its outputs, at the end of an
+    /// epoch. `None` until it is known. It is the same on all workers, and does not go back.
+    pub(crate) fn end_of_inputs(
+        &self,
+        derived: DomainId,
+        epoch: Epoch,
+        clock: &dyn Fn() -> (ProcessingTime, bool),
+    ) -> Option<EventTime> {
+        let members = self.members(derived).iter().map(|it| self.end_of_batch(*it, epoch, clock));
+        let members = members.collect::<Option<Vec<_>>>()?;
+        let mut domain = self.domain(derived)?;
+        domain.inputs = joined(members.iter().copied()).max(domain.inputs);
+        Some(domain.inputs)
     }
 
     /// Micro-batch: the instant at which partitions that stay silent will have changed the watermark.

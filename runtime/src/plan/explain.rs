@@ -151,9 +151,10 @@ impl Explainer<'_> {
         let role = match self.plan.runs(node.id) {
             Some(Runs::Aligned(it) | Runs::OnePhase(it) | Runs::TwoPhases(it)) => match &it.watermarks {
                 Watermarks::Assigns(_) => ", assigned here".to_owned(),
-                Watermarks::Joins(_) => {
+                of @ (Watermarks::Joins(_) | Watermarks::Derives(_)) => {
                     let joined: BTreeSet<_> = it.domains.iter().flatten().map(ToString::to_string).collect();
-                    format!(", joins {}", joined.into_iter().collect::<Vec<_>>().join(", "))
+                    let how = if matches!(of, Watermarks::Joins(_)) { "joins" } else { "derived from" };
+                    format!(", {how} {}", joined.into_iter().collect::<Vec<_>>().join(", "))
                 }
                 Watermarks::Passes => String::new(),
             },

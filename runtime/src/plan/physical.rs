@@ -77,6 +77,8 @@ pub(crate) enum Watermarks {
     Assigns(Assigns),
     /// It joins streams whose watermarks differ: the result is a domain of its own.
     Joins(DomainId),
+    /// It derives them from those of its inputs: a domain of its own.
+    Derives(DomainId),
 }
 
 #[derive(Clone, Debug)]
@@ -193,6 +195,9 @@ impl Planner<'_> {
 
     fn watermarks(&self, node: &Node) -> Watermarks {
         let Some(domain) = self.layout.domain_of.get(&node.id).copied() else { return Watermarks::Passes };
+        if node.derives_watermark() {
+            return Watermarks::Derives(domain);
+        }
         if node.watermark().is_none() {
             return Watermarks::Joins(domain);
         }
@@ -210,8 +215,9 @@ impl Planner<'_> {
             self.layout.reach_of(node).0.get(&source).map(|ways| (*domain, *ways))
         };
         let domains: Vec<_> = self.layout.domain_of.iter().filter_map(reached).collect();
-        let is_joined =
-            |domain: &DomainId| self.layout.specs.iter().any(|spec| spec.members.contains(domain));
+        let is_joined = |domain: &DomainId| {
+            self.layout.specs.iter().any(|spec| spec.members.len() > 1 && spec.members.contains(domain))
+        };
         let must = self.workers > 1
             || self.read_ahead.contains(&source)
             || domains.iter().any(|(domain, ways)| *ways > 1 || is_joined(domain));
