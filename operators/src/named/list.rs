@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn call_of_expire_looks_at_bounded_number_of_elements_of_one_key() {
+    fn call_of_expire_looks_at_bounded_number_of_elements() {
         let (mut state, key) =
             (ListState::<u32, u32>::with_ttl(Duration::from_micros(10)), HashedKey::of(&7));
         (0..10_000).for_each(|n| state.push(key, n));

@@ -123,7 +123,7 @@ fn what_was_planned_and_not_committed_is_planned_again_whoever_asks_and_however_
 }
 
 #[test]
-fn first_log_without_current_leaves_the_number_of_key_groups_open() {
+fn log_without_current_leaves_number_of_key_groups_open() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let of = |groups| Settings { key_groups: KeyGroups::new(groups).unwrap(), ..small() };
     drop(Checkpoint::open(Arc::clone(&storage), QUERY, of(8)).unwrap());
