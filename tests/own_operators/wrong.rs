@@ -76,15 +76,20 @@ fn error_of_operator_ends_query_with_its_line() {
 
 #[test]
 fn upserts_are_refused_by_keyed_inputs() {
-    let graph = Graph::new("upserts");
-    let counts = graph.source(memory(0..10u64)).key_by(|n| n % 2).count().update();
-    graph
-        .operator("twice")
-        .keyed(counts.map(|(key, _)| key), |n| *n)
-        .stateful(|_| Twice::new(["a", "b"], false))
-        .sink(memory_sink().0);
-    let error = graph.validate().unwrap_err().to_string();
-    assert!(error.contains("emits upserts"), "{error}");
+    let validated = |as_inserts: bool| {
+        let graph = Graph::new("upserts");
+        let counts = graph.source(memory(0..10u64)).key_by(|n| n % 2).count().update();
+        let keys = counts.map(|(key, _)| key);
+        let keys = if as_inserts { keys.as_inserts() } else { keys };
+        let twice = graph.operator("twice").keyed(keys, |n| *n);
+        twice.stateful(|_| Twice::new(["a", "b"], false)).sink(memory_sink().0);
+        graph.validate().map_err(|error| error.problems)
+    };
+    let problems = validated(false).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].message.contains("emits upserts"), "{problems:?}");
+    assert_eq!(problems[0].operator, "twice");
+    assert_eq!(validated(true), Ok(()));
 }
 
 #[test]

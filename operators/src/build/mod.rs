@@ -21,9 +21,7 @@ pub use self::output::{Events, Output, OutputPlace, Outputs, Rows};
 use self::adapter::Adapter;
 use self::deal::{Deal, KeyFn};
 use crate::chain::{Chain, TimeDomain};
-use crate::graph::{
-    Graph, Input, Make, NodeKind, NodeSpec, OnKind, OperatorSpec, Place, Port, Route, StepInfo,
-};
+use crate::graph::{Graph, Input, Make, NodeKind, NodeSpec, OperatorSpec, Place, Port, Route, StepInfo};
 use crate::{Data, Key, Stream};
 
 /// An operator on its way into a graph: see [`Graph::operator`].
@@ -141,7 +139,7 @@ impl<I> OperatorBuilder<I> {
         I: Append<ByKey<K, T>>,
     {
         let mut steps = stream.steps;
-        steps.push(StepInfo { on_kind: OnKind::TakesInserts, ..StepInfo::new("key_by", Location::caller()) });
+        steps.push(StepInfo::new("key_by", Location::caller()));
         let location = steps.first().map_or(self.location, |step| step.location);
         let watermark = stream.chain.watermark();
         let shared = Arc::new((stream.chain, KeyFn::new(key)));
