@@ -18,6 +18,7 @@ use crate::checkpoint::state_file::StateFile;
 use crate::checkpoint::store::{Checkpoint, Settings};
 use crate::checkpoint::{CheckpointError, Storage, identity, source_log};
 use crate::journal::{self, NeededRecord};
+use crate::recovery::owner;
 
 /// A checkpoint at a glance.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -82,7 +83,8 @@ pub struct OperatorDetails {
     pub location: String,
     /// The types of the state, in words.
     pub state_type: String,
-    /// How many rows of state the operator said it had.
+    /// The rows of state that the operator reported. Of a state with a name, its entries; of the operator that has such
+    /// states, the entries of all of them.
     pub rows: u64,
     /// How many entries there are, all changes applied.
     pub entries: u64,
@@ -162,6 +164,7 @@ pub fn show(storage: &dyn Storage, epoch: Option<Epoch>) -> Result<EpochDetails,
         operator.bytes += parts.iter().map(|(_, piece)| piece.bytes.len() as u64).sum::<u64>();
         operator.entries += fold(&parts)?.len() as u64;
     }
+    count_named(commit, &mut operators);
     let values = |offsets: &[crate::checkpoint::records::Json]| {
         offsets.iter().map(|offset| offset.0.clone()).collect()
     };
@@ -179,6 +182,24 @@ pub fn show(storage: &dyn Storage, epoch: Option<Epoch>) -> Result<EpochDetails,
         operators,
         files: commit.files.iter().map(file).collect(),
     })
+}
+
+/// Counts the rows of states with names, which no operator reports, from the entries in the files.
+fn count_named(commit: &CommitRecord, operators: &mut BTreeMap<String, OperatorDetails>) {
+    let mut of_owners: BTreeMap<&str, u64> = BTreeMap::new();
+    for (uid, record) in &commit.operators {
+        if let Some((owner, _)) = owner(uid, record)
+            && let Some(state) = operators.get_mut(uid)
+        {
+            state.rows = state.entries;
+            *of_owners.entry(owner).or_default() += state.entries;
+        }
+    }
+    for (owner, entries) in of_owners {
+        if let Some(operator) = operators.get_mut(owner) {
+            operator.rows = entries;
+        }
+    }
 }
 
 /// Reads everything that any epoch needs: state, logs of sources and journals. The first damage is the error, with its file

@@ -22,7 +22,7 @@ use self::fits::{
 use self::schema::Conversions;
 pub(crate) use self::schema::{refuse_types, schema_of, shapes_of};
 pub(crate) use self::settings::recorded;
-pub(crate) use self::states::{state_uid, states_of};
+pub(crate) use self::states::{owner, state_uid, states_of};
 use crate::RunError;
 use crate::checkpoint::records::{
     CommitRecord, FileRef, OperatorRecord, PartitionRecord, PlanRecord, WatermarkRecord,

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::vec::Drain;
 
+use tidemill::checkpoint::{LocalDirectory, inspect};
 use tidemill::connectors::{memory_sink, text_files};
 use tidemill::operator::{
     Dealt, ListState, Rows, SharedState, StatefulOperator, States, Takes, To, ValueState,
@@ -155,6 +156,28 @@ fn new_state_begins_empty_and_lost_one_is_refused() {
 }
 
 #[test]
+fn inspected_states_have_the_rows_of_their_epoch() {
+    let place = tempfile::tempdir().unwrap();
+    for (run, workers) in [2, 3].into_iter().enumerate() {
+        run_once::<u64>(place.path(), run, WITH_OTHER, workers, &[], Mode::MicroBatch).unwrap();
+        let storage = LocalDirectory::existing(place.path().join("checkpoint")).unwrap();
+        let details = inspect::show(&storage, None).unwrap();
+        let rows: Vec<_> = details.operators.iter().map(|(uid, it)| (uid.as_str(), it.rows)).collect();
+        let elements = 40 * (run as u64 + 1);
+        let wanted = [
+            ("counts", 10 + elements),
+            ("counts/counts", 10),
+            ("counts/other", elements),
+            ("counts/timers", 0),
+        ];
+        assert_eq!(rows, wanted, "{workers} workers");
+        let other = &details.operators["counts/other"];
+        assert_eq!((other.entries, other.label.as_str()), (elements, "counts (state `other`)"));
+        assert!(other.location.contains("restarts.rs:") && other.bytes > 0);
+    }
+}
+
+#[test]
 fn renamed_state_is_a_lost_and_a_new_one() {
     let place = tempfile::tempdir().unwrap();
     let run =
@@ -253,6 +276,9 @@ fn broadcast_state_is_restored_on_every_worker() {
         table.snapshot()
     };
     run(3, 0..10, 0..0);
+    let storage = LocalDirectory::existing(place.path().join("checkpoint")).unwrap();
+    let operators = inspect::show(&storage, None).unwrap().operators;
+    assert_eq!((operators["apply"].rows, operators["apply/rules"].rows), (10, 10), "kept once");
     let rows = run(4, 10..10, 100..200);
     assert_eq!(sorted(rows), (100..200).map(|n| (n, 45)).collect::<Vec<_>>());
     let rows = run(2, 10..10, 200..300);

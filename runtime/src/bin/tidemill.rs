@@ -163,8 +163,12 @@ fn epoch_text(details: &inspect::EpochDetails) -> String {
     }
     lines.extend(details.watermarks.iter().map(|(uid, watermark)| format!("watermark {uid}: {watermark}")));
     for (uid, operator) in &details.operators {
-        let inspect::OperatorDetails { label, location, entries, bytes, .. } = operator;
-        lines.push(format!("state {uid} ({label}, {location}): {entries} entries, {bytes} bytes"));
+        let inspect::OperatorDetails { label, location, entries, bytes, rows, .. } = operator;
+        let holds = match bytes {
+            0 if *rows > 0 => format!("{rows} entries in states with names"),
+            _ => format!("{entries} entries, {bytes} bytes"),
+        };
+        lines.push(format!("state {uid} ({label}, {location}): {holds}"));
     }
     lines.join("\n")
 }

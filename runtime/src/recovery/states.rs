@@ -51,7 +51,7 @@ pub(super) fn state_with_uid<'a>(nodes: &'a [Node], uid: &str) -> Option<&'a Sta
 }
 
 /// The operator whose state that is, and the name of the state; nothing where it is the state of an operator itself.
-pub(super) fn owner<'a>(uid: &'a str, record: &'a OperatorRecord) -> Option<(&'a str, &'a str)> {
+pub(crate) fn owner<'a>(uid: &'a str, record: &'a OperatorRecord) -> Option<(&'a str, &'a str)> {
     let (_, owner) = record.settings.iter().find(|(name, _)| name == OWNER)?;
     Some((owner.as_str(), uid.strip_prefix(owner.as_str())?.trim_start_matches('/')))
 }
