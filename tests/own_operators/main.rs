@@ -6,4 +6,5 @@
 mod common;
 mod restarts;
 mod results;
+mod timers;
 mod wrong;
