@@ -25,7 +25,11 @@ pub(crate) fn rows(sums: &Sums) -> Vec<Row> {
 }
 
 /// Whether what is shown are these rows and no others, once each; or a part of them, before the end.
-fn compare<T: Ord + Clone + std::fmt::Debug>(shown: &[T], wanted: &[T], is_last: bool) -> Result<(), String> {
+pub(crate) fn compare<T: Ord + Clone + std::fmt::Debug>(
+    shown: &[T],
+    wanted: &[T],
+    is_last: bool,
+) -> Result<(), String> {
     let (mut shown, mut wanted) = (shown.to_vec(), wanted.to_vec());
     shown.sort();
     wanted.sort();

@@ -7,6 +7,7 @@
 mod graphs;
 mod held;
 mod input;
+mod operator;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,17 +18,26 @@ use tidemill::testing::simulate::{Report, Scenario, Simulation, World, simulate}
 
 use graphs::{Files, Paces, Running, TwoSinks, Windows};
 use held::Held;
+use operator::OwnOperator;
 
 /// The seeds of a graph: as many as the environment says, or a few.
 fn seeds() -> Range<u64> {
+    seeds_or(0..12)
+}
+
+fn seeds_or(few: Range<u64>) -> Range<u64> {
     let given = std::env::var("TIDEMILL_SEEDS").ok();
-    let (first, end) = given.as_deref().and_then(|range| range.split_once("..")).unwrap_or(("0", "12"));
-    first.parse().unwrap()..end.parse().unwrap()
+    let given = given.as_deref().and_then(|range| range.split_once(".."));
+    given.map_or(few, |(first, end)| first.parse().unwrap()..end.parse().unwrap())
 }
 
 /// Runs a graph in both modes, with changes between them; in one where the environment says so.
 fn run<S: Scenario>(make: impl Fn(&mut World) -> S) {
-    let both = Simulation::new(seeds());
+    run_seeds(seeds(), make);
+}
+
+fn run_seeds<S: Scenario>(seeds: Range<u64>, make: impl Fn(&mut World) -> S) {
+    let both = Simulation::new(seeds);
     let simulation = match std::env::var("TIDEMILL_SEED_MODE").as_deref() {
         Ok("micro-batch") => both.with_mode(Mode::MicroBatch),
         Ok("continuous") => both.with_mode(Mode::Continuous),
@@ -85,12 +95,19 @@ fn two_sinks_have_every_row_once() {
 }
 
 #[test]
+fn own_operator_with_timers_and_state_is_exactly_once() {
+    // In the 25th, rows of a stream that has ended are on their way while the other inputs go on.
+    run_seeds(seeds_or(0..30), OwnOperator::new);
+}
+
+#[test]
 fn graphs_without_checkpoint_show_every_row_once() {
     // Workers then tick the driver between their steps.
     let bare = || Simulation::new(seeds()).with_mode(Mode::MicroBatch).without_checkpoint();
     for graph in [Windows::sliding, Windows::sessions, Windows::union] {
         simulate(bare(), graph).unwrap_or_else(|violation| panic!("{violation}"));
     }
+    simulate(bare(), OwnOperator::new).unwrap_or_else(|violation| panic!("{violation}"));
 }
 
 #[test]

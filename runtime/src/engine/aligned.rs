@@ -462,7 +462,10 @@ impl AlignedOperator {
             match frontier.iter().any(|t| t.epoch <= self.epoch.0) {
                 true => {
                     let least = frontier.iter().map(|t| t.watermark).chain(waiting).min().map(EventTime)?;
-                    let is_idle = self.joins.is_some() && self.buffer.is_empty() && ledger.is_idle(domain);
+                    // Rows that were observed before the stream fell idle may still be on their way from another worker:
+                    // they hold the frontier below the stream's watermark.
+                    let is_idle =
+                        self.joins.is_some() && self.buffer.is_empty() && ledger.is_idle_by(domain, least);
                     Some((least, is_idle))
                 }
                 // Until it is known how the epoch ended there, the watermark stays.

@@ -460,6 +460,19 @@ impl Ledger {
         }
     }
 
+    /// Continuous: whether all partitions of a domain are idle now, and its watermark does not pass that one.
+    pub(crate) fn is_idle_by(&self, domain: DomainId, watermark: EventTime) -> bool {
+        self.is_idle(domain) && self.now(domain) <= watermark
+    }
+
+    /// Continuous: the watermark of a domain now.
+    fn now(&self, domain: DomainId) -> EventTime {
+        match self.members(domain) {
+            [] => self.domain(domain).map_or(EventTime::MIN, |domain| domain.now),
+            members => joined(members.iter().map(|member| (self.now(*member), self.is_idle(*member)))),
+        }
+    }
+
     /// Continuous: a worker leaves an epoch with its watermark at that, having observed what `marks` say. Returns the marks
     /// that count from here on: ranks do so only as long as rows before them are unseen.
     pub(crate) fn leave(

@@ -221,6 +221,25 @@ fn partition_is_idle_only_when_it_has_been_silent_long_enough() {
 }
 
 #[test]
+fn idle_stream_holds_union_until_its_rows_have_come() {
+    let union = DomainSpec { members: vec![0], ..DomainSpec::default() };
+    let ledger = of(vec![spec(vec![plain(A)], Some(10)), union], 1, Some(clock(0)));
+    advance(&ledger, 1, vec![(A, None, at(10))]);
+    assert!(advance(&ledger, 20, Vec::new()).fell_idle);
+    for domain in [0, 1] {
+        assert!(!ledger.is_idle_by(domain, at(9)), "rows sent under 9 are on their way");
+        assert!(ledger.is_idle_by(domain, at(10)));
+    }
+    advance(&ledger, 21, vec![(A, None, at(30))]);
+    assert!(!ledger.is_idle_by(0, at(30)), "it is not idle");
+    // Both end: whoever waits for their rows waits until the frontier has nothing left.
+    ledger.partition_ended(NodeId(0), A, Epoch(0));
+    ledger.partition_ended(NodeId(1), B, Epoch(0));
+    assert_eq!(advance(&ledger, 22, Vec::new()).watermark, EventTime::MAX);
+    assert!(ledger.is_idle(0) && !ledger.is_idle_by(0, at(30)) && ledger.is_idle_by(0, EventTime::MAX));
+}
+
+#[test]
 fn partition_with_unseen_rows_is_not_idle() {
     let ledger = of(vec![spec(vec![plain(A), plain(B)], Some(10))], 2, Some(clock(0)));
     ledger.announce(0, B, (0, 1));
