@@ -65,6 +65,8 @@ pub(crate) struct Resume {
     pub(crate) dropped: Vec<String>,
     /// For each domain: its watermark and what that came from.
     pub(crate) watermarks: Vec<Option<DomainStart>>,
+    /// The processing time that the last committed epoch saw.
+    pub(crate) clock: ProcessingTime,
     /// When an operator wants to be called, by uid.
     pub(crate) timers: BTreeMap<String, ProcessingTime>,
     /// What the sinks have prepared for the last committed epoch, by uid.
@@ -240,6 +242,7 @@ impl Opened {
         let Some(commit) = &self.commit else { return resume };
         resume.fork = commit.execution < identity.since;
         resume.committed = Some(commit.epoch);
+        resume.clock = commit.clock;
         resume.files = self.checkpoint.files().to_vec();
         resume.dropped.clone_from(&self.dropped);
         let is_kept = |uid: &str| !self.dropped.iter().any(|dropped| dropped == uid);

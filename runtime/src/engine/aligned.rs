@@ -206,7 +206,7 @@ impl AlignedOperator {
         }
         self.outputs.iter_mut().for_each(Output::begin);
         enter(self.hosted.node);
-        let now = self.hosted.control.now(self.epoch);
+        let now = self.clock_on_entry(self.hosted.control.resume.clock);
         self.hosted.context.enter(self.epoch, self.watermark, now);
         self.hold();
         if self.watermark > EventTime::MIN {
@@ -267,6 +267,12 @@ impl AlignedOperator {
         if !self.continuous() {
             self.serve_timer(now);
         }
+    }
+
+    /// The clock with which the operator enters an epoch. In micro-batch it stays at that of the epoch `before` until the
+    /// first reading: an epoch that is replayed may not be planned yet, and has an earlier clock than the present.
+    fn clock_on_entry(&self, before: ProcessingTime) -> ProcessingTime {
+        if self.continuous() { self.hosted.control.clock.now() } else { before }
     }
 
     fn observe(&mut self, announcement: Option<Arc<Announcement>>) {
@@ -508,7 +514,7 @@ impl AlignedOperator {
         }
 
         self.epoch = self.hosted.control.after(epoch);
-        let now = self.hosted.control.now(self.epoch);
+        let now = self.clock_on_entry(self.hosted.context.now());
         self.hosted.context.enter(self.epoch, self.watermark, now);
         self.hold();
         if self.continuous() {
