@@ -19,14 +19,14 @@ use crate::input::{Event, WINDOW, events, micros, partitions};
 /// A window of a key: its end, the sums of both inputs, and the sum of the rules that were given before its end.
 type Closed = (u8, i64, i64, i64, i64);
 
-/// What the alarms of a key have come to: set, fired, the sum of the numbers that fired, cancelled.
+/// What the alarms of a key have come to: set, fired, the sum of the times that fired, cancelled.
 type Tally = (u64, u64, u64, u64);
 
 /// What the second output has.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Note {
-    /// The alarm of that number has fired.
-    Alarm { key: u8, number: u64 },
+    /// The alarm for that time has fired.
+    Alarm { key: u8, at: i64 },
     /// The input has ended: the first event time of the key, the sum of its values, and its alarms.
     Ended { key: u8, first: i64, sum: i64, tally: Tally, pending: u64 },
 }
@@ -38,8 +38,8 @@ const TTL: Duration = Duration::from_millis(3);
 const END: EventTime = EventTime(1 << 40);
 
 /// Sums both inputs of a key by window. Sets an alarm of processing time for each row of the first; some rows of the second
-/// cancel one. Its results do not depend on the order in which the inputs come; which alarms fire depends on the clock, but
-/// each fires once, in its turn.
+/// cancel one. Nothing depends on the order in which the rows of an epoch come. Which alarms fire depends on the clock, but
+/// each fires once.
 struct Watch {
     life: Life,
     first: ValueState<u8, i64>,
@@ -47,8 +47,10 @@ struct Watch {
     left: MapState<u8, (i64, i64), ()>,
     right: ListState<u8, (i64, i64)>,
     rules: SharedState<(i64, i64), ()>,
-    /// The numbers of alarms that are set, by their times.
-    alarms: MapState<u8, i64, u64>,
+    /// The alarms that are set, by their times.
+    alarms: MapState<u8, i64, ()>,
+    /// The keys that cancel an alarm at the end of the epoch.
+    cancels: Vec<u8>,
     tally: ReducingState<u8, Tally>,
     /// When the last row of the first input was taken, and the same in a value that expires.
     taken: ValueState<u8, i64>,
@@ -65,6 +67,7 @@ impl Watch {
             right: ListState::new(),
             rules: SharedState::new(),
             alarms: MapState::new(),
+            cancels: Vec::new(),
             tally: ReducingState::new(|sum: &mut Tally, new| {
                 *sum = (sum.0 + new.0, sum.1 + new.1, sum.2 + new.2, sum.3 + new.3);
             }),
@@ -98,8 +101,7 @@ impl Watch {
             at += 1;
         }
         self.tally.add(key, (1, 0, 0, 0));
-        let number = self.tally.get(key).map_or(0, |tally| tally.0);
-        self.alarms.insert(key, at, number);
+        self.alarms.insert(key, at, ());
         to.timers.set_processing(key, ProcessingTime(at));
     }
 
@@ -125,16 +127,27 @@ impl Watch {
     }
 
     fn alarm(&mut self, key: HashedKey<'_, u8>, at: ProcessingTime, to: &mut To<'_, Self>) {
-        let Some(number) = self.alarms.remove(key, &at.0) else {
+        if self.alarms.remove(key, &at.0).is_none() {
             return self.violated("alarms", format!("an alarm of key {} at {at:?} was not set", key.key));
-        };
+        }
         if at > to.now() {
             self.violated("alarms", format!("an alarm for {at:?} came at {:?}", to.now()));
         }
-        self.tally.add(key, (0, 1, number, 0));
-        to.out.1.push(Note::Alarm { key: *key.key, number });
-        if number % 3 == 0 {
+        self.tally.add(key, (0, 1, at.0 as u64, 0));
+        to.out.1.push(Note::Alarm { key: *key.key, at: at.0 });
+        if at.0 % 3 == 0 {
             self.arm(key, 700, to);
+        }
+        self.check_timers(key, to);
+    }
+
+    /// Cancels the earliest alarm of a key.
+    fn cancel(&mut self, key: HashedKey<'_, u8>, to: &mut To<'_, Self>) {
+        let Some(at) = self.alarms.iter_of(key).next().map(|(at, ())| *at) else { return };
+        self.alarms.remove(key, &at);
+        self.tally.add(key, (0, 0, 0, 1));
+        if !to.timers.delete_processing(key, ProcessingTime(at)) {
+            self.violated("timers", format!("key {} has no timer at {at}", key.key));
         }
         self.check_timers(key, to);
     }
@@ -197,6 +210,9 @@ impl StatefulOperator for Watch {
     }
 
     fn on_epoch_end(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        for key in std::mem::take(&mut self.cancels) {
+            self.cancel(HashedKey::of(&key), to);
+        }
         // No alarm that is due is passed over: in micro-batch those of an epoch fire before its rows come.
         let due = self.alarms.iter().find(|(_, at, _)| **at <= to.now().0);
         if to.mode() == tidemill::Mode::MicroBatch
@@ -236,15 +252,8 @@ impl Takes<1> for Watch {
             self.check_expiry(key, to);
             self.seen(key, event, to);
             self.right.push(key, (event.time, event.value));
-            let earliest = self.alarms.iter_of(key).next().map(|(at, _)| *at);
-            if event.value % 3 == 0
-                && let Some(at) = earliest
-            {
-                self.alarms.remove(key, &at);
-                self.tally.add(key, (0, 0, 0, 1));
-                if !to.timers.delete_processing(key, ProcessingTime(at)) {
-                    self.violated("timers", format!("key {} has no timer at {at}", key.key));
-                }
+            if event.value % 3 == 0 {
+                self.cancels.push(row.key);
             }
             self.check_timers(key, to);
         }
@@ -312,8 +321,8 @@ impl OwnOperator {
         let mut tallies = BTreeMap::new();
         for note in self.notes.shown() {
             match note {
-                Note::Alarm { key, number } if !alarms.insert((key, number)) => {
-                    return Err(format!("alarm {number} of key {key} is there twice"));
+                Note::Alarm { key, at } if !alarms.insert((key, at)) => {
+                    return Err(format!("the alarm of key {key} for {at} is there twice"));
                 }
                 Note::Alarm { .. } => {}
                 Note::Ended { key, first, sum, tally, pending } => {
@@ -324,12 +333,12 @@ impl OwnOperator {
         }
         compare(&totals, &self.totals.clone().into_iter().collect::<Vec<_>>(), is_last)?;
         for (key, (tally, pending)) in tallies {
-            let numbers: Vec<u64> = alarms.range((key, 0)..=(key, u64::MAX)).map(|(_, n)| *n).collect();
+            let times: Vec<i64> = alarms.range((key, 0)..=(key, i64::MAX)).map(|(_, at)| *at).collect();
             let (set, fired, sum, cancelled) = tally;
-            let seen = (numbers.len() as u64, numbers.iter().sum::<u64>());
+            let seen = (times.len() as u64, times.iter().sum::<i64>() as u64);
             if (fired, sum) != seen || set != fired + cancelled + pending {
                 return Err(format!(
-                    "key {key} has alarms {numbers:?}, and the operator says {tally:?}, {pending} pending"
+                    "key {key} has alarms {times:?}, and the operator says {tally:?}, {pending} pending"
                 ));
             }
         }

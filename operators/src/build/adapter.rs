@@ -89,6 +89,10 @@ pub trait StatefulOperator: Sized + 'static {
 }
 
 /// Takes the rows of an input, by its number.
+///
+/// Rows of different inputs, and those that come from different workers, mix in another order each time. Micro-batch replays
+/// an epoch with the same rows and the same clock, and sinks may rely on the same results: so what is emitted in an epoch
+/// must not depend on that order. Decide in timers or in [`on_epoch_end`](StatefulOperator::on_epoch_end) where it would.
 pub trait Takes<const INPUT: usize>: StatefulOperator {
     /// A row: [`Dealt`](super::Dealt) of a keyed input, `(EventTime, T)` of another.
     type Row;
