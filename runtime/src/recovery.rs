@@ -395,6 +395,7 @@ mod tests {
             files: vec![file],
             dropped: vec!["gone".to_owned()],
             watermarks: vec![None, Some(DomainStart { watermark: EventTime(60), partitions: vec![mark] })],
+            clock: ProcessingTime(7),
             timers: BTreeMap::from([("reminders".to_owned(), ProcessingTime(-5))]),
             sinks: BTreeMap::from([("out".to_owned(), vec![Prepared::from(vec![0, 255])])]),
         };
