@@ -210,7 +210,10 @@ impl<O: StatefulOperator, I> Adapter<O, I> {
         let now = context.now();
         if now != self.now {
             self.now = now;
-            self.each(|_, state| state.set_now(now));
+            self.each(|_, state| {
+                state.set_now(now);
+                state.expire();
+            });
         }
         call(&mut self.operator, &mut To { out: &mut self.out, timers: &mut self.timers, context })
     }

@@ -1,15 +1,18 @@
 //! The states of an operator by name: how those who run it get at them.
 
+#[cfg(test)]
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::NamedState;
+use crate::OperatorError;
 use crate::schema::StateSchema;
-use crate::{OperatorError, ProcessingTime, SnapshotReader, SnapshotWriter, decode};
+#[cfg(test)]
+use crate::{ProcessingTime, SnapshotReader, SnapshotWriter, decode};
 
 /// What an operator names its states to.
 ///
-/// The operator calls [`add`](Self::add) for each of its states, always the same ones under the same names. All other
+/// The operator calls [`add`](Self::add) for each of its states, always the same ones under the same names. The other
 /// functions are for those who run it: they take such a method of the operator as `declare`.
 pub struct States<'a> {
     each: &'a mut dyn FnMut(&str, &mut dyn NamedState),
@@ -70,19 +73,24 @@ impl States<'_> {
         });
         problem.map_or(Ok(infos), Err)
     }
+}
 
+/// What the adapter does with each state apart, for tests of the states themselves: all of them in one writer, told apart by
+/// their slots.
+#[cfg(test)]
+impl States<'_> {
     /// [Tracks](NamedState::track) changes of all states.
-    pub fn track(declare: impl FnOnce(&mut States<'_>)) {
+    pub(crate) fn track(declare: impl FnOnce(&mut States<'_>)) {
         States::visit(declare, |_, state| state.track());
     }
 
     /// Says whether this worker owns key group 0, and so [writes](NamedState::set_writer) what is shared.
-    pub fn set_writer(declare: impl FnOnce(&mut States<'_>), writes: bool) {
+    pub(crate) fn set_writer(declare: impl FnOnce(&mut States<'_>), writes: bool) {
         States::visit(declare, |_, state| state.set_writer(writes));
     }
 
     /// [Moves the clock](NamedState::set_now) of all states, and [removes](NamedState::expire) some of what has expired.
-    pub fn set_now(declare: impl FnOnce(&mut States<'_>), now: ProcessingTime) {
+    pub(crate) fn set_now(declare: impl FnOnce(&mut States<'_>), now: ProcessingTime) {
         States::visit(declare, |_, state| {
             state.set_now(now);
             state.expire();
@@ -95,7 +103,7 @@ impl States<'_> {
     /// # Errors
     ///
     /// [`OperatorError`] if something cannot be serialized.
-    pub fn snapshot(
+    pub(crate) fn snapshot(
         declare: impl FnOnce(&mut States<'_>),
         writer: &mut SnapshotWriter,
         mut schema: impl FnMut(&str) -> Option<Arc<StateSchema>>,
@@ -117,7 +125,7 @@ impl States<'_> {
     /// # Errors
     ///
     /// [`OperatorError::State`] for a state that the operator does not name; others if the changes do not fit the state.
-    pub fn restore(
+    pub(crate) fn restore(
         mut declare: impl FnMut(&mut States<'_>),
         bytes: &[u8],
         is_owned: bool,
@@ -155,14 +163,14 @@ impl States<'_> {
     }
 
     /// Returns how many entries of all states are in memory.
-    pub fn rows(declare: impl FnOnce(&mut States<'_>)) -> usize {
+    pub(crate) fn rows(declare: impl FnOnce(&mut States<'_>)) -> usize {
         let mut rows = 0;
         States::visit(declare, |_, state| rows += state.rows());
         rows
     }
 
     /// Returns about how many entries the next snapshot will write.
-    pub fn unsaved(declare: impl FnOnce(&mut States<'_>)) -> usize {
+    pub(crate) fn unsaved(declare: impl FnOnce(&mut States<'_>)) -> usize {
         let mut unsaved = 0;
         States::visit(declare, |_, state| unsaved += state.unsaved());
         unsaved
