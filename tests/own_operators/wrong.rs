@@ -3,7 +3,7 @@
 use std::vec::Drain;
 
 use tidemill::connectors::{memory, memory_sink};
-use tidemill::operator::{Dealt, Rows, StatefulOperator, States, Takes, To, ValueState};
+use tidemill::operator::{Dealt, Rows, StatefulOperator, States, Takes, Timers, To, ValueState};
 use tidemill::{Graph, OperatorError, Run};
 
 use crate::common::{MODES, options, run};
@@ -62,6 +62,36 @@ fn names_of_states_are_checked_when_the_graph_is_built() {
         assert!(error.contains(problem) && error.contains("wrong.rs:"), "{error}");
     }
     graph(["a", "b"], false).validate().unwrap();
+}
+
+/// Keeps timers itself, which nobody would fire.
+struct OwnTimers(Timers<u64>);
+
+impl StatefulOperator for OwnTimers {
+    type Key = u64;
+    type Outputs = (Rows<u64>,);
+
+    fn state(&mut self, states: &mut States<'_>) {
+        states.add("mine", &mut self.0);
+    }
+}
+
+impl Takes<0> for OwnTimers {
+    type Row = Dealt<u64, u64>;
+
+    fn take(&mut self, rows: Drain<'_, Self::Row>, _: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        rows.for_each(|row| self.0.set_event(row.hashed(), row.time));
+        Ok(())
+    }
+}
+
+#[test]
+fn timers_that_an_operator_keeps_itself_are_refused() {
+    let graph = Graph::new("timers");
+    let source = graph.source(memory(0..10u64));
+    graph.operator("own").keyed(source, |n| *n).stateful(|_| OwnTimers(Timers::new())).sink(memory_sink().0);
+    let error = graph.validate().unwrap_err().to_string();
+    assert!(error.contains("`mine`") && error.contains("To::timers"), "{error}");
 }
 
 #[test]

@@ -51,7 +51,8 @@ pub fn json_lines_sink(path: impl Into<PathBuf>) -> FileSink {
     FileSink::new(path.into(), RowFormat::JsonLines(NonFinite::Error))
 }
 
-/// A sink into a CSV file at `path`. Structs give a header with the names of their fields. [`FileSink`] says when rows are to
+/// A sink into a CSV file at `path`. Structs give a header with the names of their fields; a field that is a struct or a tuple
+/// itself is an error, so `.map` such rows to a flat struct. [`FileSink`] says when rows are to
 /// be seen.
 ///
 /// ```

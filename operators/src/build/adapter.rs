@@ -93,6 +93,14 @@ pub trait StatefulOperator: Sized + 'static {
 /// Rows of different inputs, and those that come from different workers, mix in another order each time. Micro-batch replays
 /// an epoch with the same rows and the same clock, and sinks may rely on the same results: so what is emitted in an epoch
 /// must not depend on that order. Decide in timers or in [`on_epoch_end`](StatefulOperator::on_epoch_end) where it would.
+///
+/// Late rows come like all others: compare a row's time with [`To::watermark`], and count those that are dropped with
+/// [`To::count_late`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no input {INPUT}",
+    note = "the builder was given an input of this number, counting from 0: implement `Takes<{INPUT}>` for it. `Row` is \
+            `Dealt<K, T>` for a keyed input, with the operator's own `Key`, and `(EventTime, T)` for the others"
+)]
 pub trait Takes<const INPUT: usize>: StatefulOperator {
     /// A row: [`Dealt`](super::Dealt) of a keyed input, `(EventTime, T)` of another.
     type Row;
@@ -196,6 +204,20 @@ impl<O: StatefulOperator, I> Adapter<O, I> {
     /// The states, or what is wrong with them.
     pub(super) fn states(mut self) -> Result<Vec<StateSpec>, OperatorError> {
         let Adapter { operator, timers, .. } = &mut self;
+        let mut own = None;
+        States::visit(
+            |states| operator.state(states),
+            |name, state| {
+                if state.kind() == timers.kind() || name == TIMERS {
+                    own.get_or_insert_with(|| name.to_owned());
+                }
+            },
+        );
+        if let Some(name) = own {
+            let problem = "an operator has timers without naming any, `To::timers`, which are kept as the state `timers`. Those that \
+                           it keeps itself would never fire";
+            return Err(OperatorError::State { name, problem });
+        }
         let infos = States::describe(|states| declare(operator, timers, states))?;
         let spec =
             |info: StateInfo| StateSpec { name: info.name, kind: info.kind, schema: Arc::new(info.schema) };

@@ -1,8 +1,8 @@
-//! Operators of your own, with any number of inputs and outputs, state by name and timers.
+//! Operators of your own, with up to six inputs and six outputs, state by name and timers.
 //!
 //! [`Graph::operator`] begins one; each input says how its rows travel, and [`stateful`](OperatorBuilder::stateful) ends it. The
-//! operator itself implements [`StatefulOperator`], and [`Takes`] once for each input. This is how the engine's own joins and
-//! process functions enter a graph too.
+//! operator itself implements [`StatefulOperator`], and [`Takes`] once for each input. Operators of
+//! the engine with several inputs enter a graph the same way.
 
 mod adapter;
 mod deal;

@@ -47,7 +47,7 @@ impl<T> Rows<T> {
     }
 }
 
-/// An output whose rows have an event time: the stream is one on which windows and joins are possible.
+/// An output whose rows have an event time: the stream is one on which windows are possible.
 #[derive(Debug)]
 pub struct Events<T> {
     rows: Rows<(EventTime, T)>,

@@ -4,25 +4,25 @@
 //!
 //! ```
 //! use tidemill_operators::EventTime;
-//! use tidemill_operators::named::{HashedKey, MapState, States, Timers, ValueState};
+//! use tidemill_operators::named::{MapState, States, ValueState};
 //!
 //! struct Join {
 //!     left: MapState<u64, EventTime, String>,
 //!     matches: ValueState<u64, u32>,
-//!     timers: Timers<u64>,
 //! }
 //!
 //! impl Join {
 //!     fn state(&mut self, states: &mut States<'_>) {
 //!         states.add("left", &mut self.left);
 //!         states.add("matches", &mut self.matches);
-//!         states.add("timers", &mut self.timers);
 //!     }
 //! }
-//! # let mut join = Join { left: MapState::new(), matches: ValueState::new(), timers: Timers::new() };
-//! # assert_eq!(States::describe(|states| join.state(states))?.len(), 3);
+//! # let mut join = Join { left: MapState::new(), matches: ValueState::new() };
+//! # assert_eq!(States::describe(|states| join.state(states))?.len(), 2);
 //! # Ok::<(), tidemill_operators::OperatorError>(())
 //! ```
+//!
+//! Timers need not be named: an operator has them in [`To::timers`](crate::build::To::timers).
 //!
 //! | state | for each key | after |
 //! |---|---|---|

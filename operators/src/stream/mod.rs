@@ -40,7 +40,7 @@ use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpe
 /// returned; [`boxed`](Stream::boxed) gets there from any chain.
 ///
 /// Only a closed stream can be cloned, that is, consumed twice; so no step ever runs twice unseen. Where the compiler finds no
-/// method `clone`, or says that a `Stream<T, Then<…>>` is not the `Stream<T>` (or [`EventStream<T>`]) that was to be returned or
+/// method `clone`, or says that a `Stream<T, Then<…>>` or (after `with_watermark`) a `Stream<T, AssignTime<…>>` is not the `Stream<T>` (or [`EventStream<T>`]) that was to be returned or
 /// stored, `.boxed()` before it is what is missing.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct Stream<T, P = FromEdge<T>> {
@@ -133,7 +133,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
 
     /// Fixes the identity of the operator that this stream comes from, under which its state is kept: with it, the
     /// graph around the operator may change between runs. It goes to the last operator: right after `.append()` or
-    /// `.update()` to the aggregation, after a further `map` to that. On a stream with open steps it closes the chain.
+    /// `.update()` to the aggregation, after a further `map` to that. Of an operator with several
+    /// outputs it is given on any one of them. On a stream with open steps it closes the chain.
     #[track_caller]
     pub fn uid(self, uid: &str) -> Stream<T, P::Closed> {
         let port = if self.steps.is_empty() { self.port } else { self.boxed().port };

@@ -183,7 +183,8 @@ impl<O: Operator> Harness<O> {
         checkpoint.restore(&mut self.operator)
     }
 
-    /// What was sent to an output since the last call. Rows of another type are left alone.
+    /// What was sent to an output since the last call. Rows are as they travel: `(EventTime, T)` where the output has event time
+    /// (windows, [`Events`](crate::build::Events)), `T` where it has none. Rows of another type are left alone.
     pub fn take<R: Send + 'static>(&mut self, output: usize) -> Vec<R> {
         let mut rows = Vec::new();
         for (to, batch) in &mut self.sent {

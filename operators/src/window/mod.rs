@@ -29,7 +29,9 @@ impl Window {
     }
 }
 
-/// The result of a window for a key. Every format has it as one row of four fields: `start`, `end`, `key` and `value`.
+/// The result of a window for a key. Every format has it as one row of four fields: `start`, `end`, `key` and `value`. CSV cannot
+/// hold a tuple or a struct in a field: where the value of an aggregate is one, `.map` the result to a flat struct before a CSV
+/// sink.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Deserialize)]
 #[serde(from = "Fields<K, V>")]
 pub struct WindowResult<K, V> {

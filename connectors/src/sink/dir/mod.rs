@@ -76,7 +76,8 @@ pub fn json_lines_dir(dir: impl Into<PathBuf>) -> DirSink {
 }
 
 /// A sink into CSV files in the directory `dir`, which is made if need be. Structs give every file a header with the
-/// names of their fields. [`DirSink`] says when rows are to be seen and what happens after a crash.
+/// names of their fields; a field that is a struct or a tuple itself is an error, so `.map` such rows to a flat struct.
+/// [`DirSink`] says when rows are to be seen and what happens after a crash.
 ///
 /// ```
 /// use std::time::Duration;
