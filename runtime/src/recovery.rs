@@ -21,7 +21,7 @@ use self::fits::{
 };
 use self::schema::Conversions;
 pub(crate) use self::schema::{refuse_types, schema_of, shapes_of};
-pub(crate) use self::settings::recorded;
+pub(crate) use self::settings::{of_derived, recorded};
 pub(crate) use self::states::{owner, state_uid, states_of};
 use crate::RunError;
 use crate::checkpoint::records::{
@@ -32,7 +32,7 @@ use crate::checkpoint::state_file::StateWriter;
 use crate::checkpoint::store::{Checkpoint, Recovered, Settings};
 use crate::checkpoint::{Storage, is_begun};
 use crate::error::Site;
-use crate::ledger::{DomainSpec, PartitionMark};
+use crate::ledger::{DomainSpec, PartitionMark, inputs_of};
 use crate::numbers::Numbers;
 use crate::options::Options;
 use crate::plan::{Layout, from_origin, origin, stateful_operator_of};
@@ -342,7 +342,12 @@ fn domain(record: &WatermarkRecord, assigner: &Node, layout: &Layout) -> DomainS
         };
         Some(PartitionMark { origin, rank: *rank, shown: *shown, is_idle: *is_idle, seen: *seen })
     });
-    DomainStart { watermark: record.watermark, partitions: partitions.collect() }
+    let partitions: Vec<PartitionMark> = partitions.collect();
+    match record.settings == of_derived() && !assigner.derives_watermark() {
+        // The operator derives nothing any more: what it had applied of its inputs is the watermark of its outputs.
+        true => DomainStart { watermark: inputs_of(record.watermark, &partitions), partitions: Vec::new() },
+        false => DomainStart { watermark: record.watermark, partitions },
+    }
 }
 
 /// The operators that keep state, by uid.

@@ -208,6 +208,149 @@ fn changed_type_of_state_is_refused_with_its_name() {
     }
 }
 
+/// Says at which watermark each row came.
+struct Marks<const DERIVES: bool>;
+
+impl<const DERIVES: bool> StatefulOperator for Marks<DERIVES> {
+    type Key = i64;
+    type Outputs = (Rows<(i64, i64)>,);
+    const DERIVES_WATERMARK: bool = DERIVES;
+
+    fn output_watermark(&self, watermark: tidemill::EventTime) -> tidemill::EventTime {
+        watermark - std::time::Duration::from_micros(40)
+    }
+}
+
+impl<const DERIVES: bool> Takes<1> for Marks<DERIVES> {
+    type Row = Dealt<i64, i64>;
+
+    fn take(&mut self, rows: Drain<'_, Self::Row>, _: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        rows.for_each(drop);
+        Ok(())
+    }
+}
+
+impl<const DERIVES: bool> Takes<0> for Marks<DERIVES> {
+    type Row = Dealt<i64, i64>;
+
+    fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        rows.for_each(|row| to.out.0.push((row.value, to.watermark().as_micros())));
+        Ok(())
+    }
+}
+
+/// One run over the times in a new file, in micro-batch: the times, each with the watermark at which it came.
+fn marks<const DERIVES: bool>(place: &Path, times: std::ops::Range<i64>) -> Vec<(i64, i64)> {
+    let input = place.join("in");
+    fs::create_dir_all(&input).unwrap();
+    let lines: String = times.clone().map(|n| format!("{n}\n")).collect();
+    fs::write(input.join(format!("{:04}", times.end)), lines).unwrap();
+    let graph = Graph::new("marks");
+    let (sink, table) = memory_sink();
+    let timed = |uid: &str| {
+        let numbers = graph.source(text_files(input.display().to_string())).uid(&format!("{uid}-in"));
+        let numbers = numbers.map(|line| line.parse::<i64>().unwrap());
+        numbers.with_watermark(|n| tidemill::EventTime(*n), std::time::Duration::ZERO).uid(uid)
+    };
+    graph
+        .operator("marks")
+        .keyed(timed("left"), |n| *n % 3)
+        .keyed(timed("right"), |n| *n % 3)
+        .stateful(|_| Marks::<DERIVES>)
+        .uid("marks")
+        .sink(sink);
+    let options = Options::default()
+        .without_ctrl_c()
+        .with_workers(2)
+        .with_checkpoint(place.join("checkpoint"))
+        .with_trigger(Trigger::AvailableNow);
+    graph.run(options).unwrap();
+    table.snapshot()
+}
+
+#[test]
+fn operator_keeps_watermark_of_inputs_whether_it_derives_or_not() {
+    let place = tempfile::tempdir().unwrap();
+    for (run, derives) in [false, true, true, false, true].into_iter().enumerate() {
+        let first = 100 * run as i64;
+        let rows = match derives {
+            true => marks::<true>(place.path(), first..first + 100),
+            false => marks::<false>(place.path(), first..first + 100),
+        };
+        let last = if run == 0 { i64::MIN } else { first - 1 };
+        // The rows of the first epoch come at the watermark with which the run before ended.
+        let least = rows.iter().map(|(_, at)| *at).min();
+        assert_eq!((rows.len(), least), (100, Some(last)), "run {run}");
+    }
+}
+
+#[test]
+fn state_of_another_kind_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |is_list: bool| {
+        let input = place.path().join("in");
+        fs::create_dir_all(&input).unwrap();
+        fs::write(input.join(is_list.to_string()), "1\n2\n").unwrap();
+        let graph = Graph::new("kinds");
+        let (sink, _) = memory_sink();
+        let numbers = graph.source(text_files(input.display().to_string())).uid("in");
+        let numbers = numbers.map(|line| line.parse::<u64>().unwrap());
+        graph
+            .operator("kind")
+            .keyed(numbers, |n| *n)
+            .stateful(move |_| Kind::new(is_list))
+            .uid("kind")
+            .sink(sink);
+        let options = Options::default()
+            .without_ctrl_c()
+            .with_checkpoint(place.path().join("checkpoint"))
+            .with_trigger(Trigger::AvailableNow);
+        graph.run(options).map(drop).map_err(|error| error.to_string())
+    };
+    run(false).unwrap();
+    let refused = run(true).unwrap_err();
+    for part in ["kind/kept", "kind value → list", "--drop-state kind/kept"] {
+        assert!(refused.contains(part), "{part} is not in: {refused}");
+    }
+}
+
+/// A value or a list under one name.
+struct Kind {
+    value: ValueState<u64, u64>,
+    list: ListState<u64, u64>,
+    is_list: bool,
+}
+
+impl Kind {
+    fn new(is_list: bool) -> Self {
+        Kind { value: ValueState::new(), list: ListState::new(), is_list }
+    }
+}
+
+impl StatefulOperator for Kind {
+    type Key = u64;
+    type Outputs = (Rows<u64>,);
+
+    fn state(&mut self, states: &mut States<'_>) {
+        match self.is_list {
+            true => states.add("kept", &mut self.list),
+            false => states.add("kept", &mut self.value),
+        }
+    }
+}
+
+impl Takes<0> for Kind {
+    type Row = Dealt<u64, u64>;
+
+    fn take(&mut self, rows: Drain<'_, Self::Row>, _: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        for row in rows {
+            self.list.push(row.hashed(), row.value);
+            self.value.insert(row.hashed(), row.value);
+        }
+        Ok(())
+    }
+}
+
 /// Rules that every worker has.
 struct Rules {
     rules: SharedState<u64, u64>,

@@ -21,8 +21,8 @@ const TIMERS: &str = "timers";
 /// it implements [`Takes`]; [`Graph::operator`](crate::Graph::operator) brings it into a graph.
 ///
 /// Calls come in this order within each epoch: rows of the inputs, watermarks that have advanced, timers that are due; then,
-/// when all rows of the epoch have come, its last watermark and [`on_epoch_end`](Self::on_epoch_end). State as it is then is
-/// what a checkpoint keeps. Only rows that have been given to [`To::out`] and state that has been
+/// when all rows of the epoch have come, its last watermark and [`on_epoch_end`](Self::on_epoch_end). A checkpoint keeps the
+/// state after that call. Only rows that have been given to [`To::out`] and state that has been
 /// [named](Self::state) outlive the call.
 pub trait StatefulOperator: Sized + 'static {
     /// The key of keyed inputs, state and timers; `()` where there is none.

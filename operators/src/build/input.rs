@@ -7,7 +7,7 @@ use crate::buffers::give_back;
 use crate::chain::TimeDomain;
 use crate::{Batch, EventTime, OperatorError, rows};
 
-/// An input by key: its rows are [`Dealt`].
+/// A keyed input: its rows are [`Dealt`].
 #[derive(Debug)]
 pub struct ByKey<K, T>(PhantomData<fn() -> (K, T)>);
 

@@ -47,7 +47,7 @@ pub type Make = Arc<dyn Fn(Place) -> Box<dyn Operator> + Send + Sync>;
 pub enum Route {
     /// They stay on their worker.
     Local,
-    /// To the worker that holds their key's state: whoever sends a batch has [labelled](crate::Batch::for_worker) it.
+    /// To the worker that holds their key's state: the sender has [labelled](crate::Batch::for_worker) each batch with it.
     ByKey,
     /// To all workers in turn, batch by batch.
     Rebalance,

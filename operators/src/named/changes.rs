@@ -2,7 +2,7 @@
 
 use crate::state::relieve;
 
-/// Items are told apart by equality; one whose entry has gone in the meantime may stay until there are many.
+/// Equal items are one. An item whose entry has been removed stays until there are many such items.
 #[derive(Debug)]
 pub(super) struct Changes<T>(Vec<T>);
 
@@ -23,7 +23,7 @@ impl<T: Ord> Changes<T> {
         self.0.push(item);
     }
 
-    /// Whether most items are of entries that have gone, since there are only so many `entries`.
+    /// Whether most items are of entries that have been removed: there are more than twice as many items as `entries`.
     #[inline]
     pub(super) fn is_full(&self, entries: usize) -> bool {
         self.0.len() > 2 * entries + SMALL

@@ -106,7 +106,7 @@ impl<K: Key> Timers<K> {
     }
 
     /// Takes out the next timer of event time that has been reached, with its time, and the hash and the key that it is
-    /// of. `None` ends the advance; whoever advances the watermark calls until then.
+    /// of. Who advances the watermark calls until it returns `None`.
     #[inline]
     pub fn next_event(&mut self, watermark: EventTime) -> Option<(EventTime, u64, K)> {
         self.index();

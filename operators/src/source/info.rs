@@ -50,7 +50,7 @@ impl<O> SourceInfo<O> {
     /// The most partitions that a source can have: their numbers have 16 bits beside that of the source.
     pub const MOST: u32 = 1 << 16;
 
-    /// Returns the description of a source with so many partitions, each of which begins at `start` in a query without a
+    /// Returns the description of a source with that number of partitions, each of which begins at `start` in a query without a
     /// checkpoint.
     pub fn new(partitions: u32, start: impl FnMut(u32) -> O) -> Self {
         let starts = (0..partitions.min(Self::MOST)).map(start).collect();
@@ -73,7 +73,7 @@ impl<O> SourceInfo<O> {
         self
     }
 
-    /// Returns whether a query can resume that has read from so many partitions.
+    /// Returns whether a query can resume whose checkpoint has that number of partitions.
     pub fn fits(&self, partitions: usize) -> bool {
         let now = self.partitions as usize;
         partitions == now || (self.may_grow && partitions < now)

@@ -51,7 +51,7 @@ impl EpochInput {
         self
     }
 
-    /// An input by key: each row goes to the worker that holds the key whose [hash](crate::hash_key) `hash` returns.
+    /// A keyed input: `hash` returns the [hash](crate::hash_key) of a row's key, and the row goes to the worker that holds it.
     #[must_use]
     pub fn by_key<T>(self, input: usize, rows: Vec<T>, hash: impl Fn(&T) -> u64 + 'static) -> Self
     where

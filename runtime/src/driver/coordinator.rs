@@ -22,7 +22,7 @@ use crate::events::{Event, EventSender, Saved};
 use crate::ledger::PartitionMark;
 use crate::options::Options;
 use crate::plan::{Layout, from_origin};
-use crate::recovery::{Opened, recorded, schema_of, shapes_of};
+use crate::recovery::{Opened, of_derived, recorded, schema_of, shapes_of};
 use crate::user_code::caught;
 
 /// How many epochs are reserved at a time, beyond those that are needed soon.
@@ -333,7 +333,11 @@ fn watermarks(epoch: Epoch, layout: &Layout, control: &Control) -> BTreeMap<Stri
         let record = WatermarkRecord {
             watermark,
             partitions: partitions.collect(),
-            settings: node.watermark().map(|spec| recorded(&spec.settings())).unwrap_or_default(),
+            settings: match node.watermark() {
+                Some(spec) => recorded(&spec.settings()),
+                None if node.derives_watermark() => of_derived(),
+                None => Vec::new(),
+            },
         };
         records.insert(node.uid().to_owned(), record);
     }

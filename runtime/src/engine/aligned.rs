@@ -171,7 +171,7 @@ impl AlignedOperator {
         let derived = watermark;
         if let Some(OutputDomain { domain, is_derived: true }) = joins {
             let start = resume.watermarks.get(domain).and_then(Option::as_ref);
-            watermark = start.map_or(EventTime::MIN, |start| inputs_of(&start.partitions));
+            watermark = start.map_or(EventTime::MIN, |start| inputs_of(start.watermark, &start.partitions));
         }
         let gather = Gather::new(hosted.control.latency_budget);
         let buffer = EpochBuffer::new(&hosted.control, hosted.worker());

@@ -131,9 +131,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     turn::lock(mutex)
 }
 
-/// What of its inputs an operator had applied that derives the watermark of its outputs: it is recorded as its only mark.
-pub(crate) fn inputs_of(marks: &[PartitionMark]) -> EventTime {
-    marks.iter().find(|mark| mark.origin == 0).map_or(EventTime::MIN, |mark| mark.shown)
+/// The watermark of its inputs that an operator had applied which derives that of its outputs: recorded as its only mark. One
+/// that did not derive it before has none: the two were the same.
+pub(crate) fn inputs_of(watermark: EventTime, marks: &[PartitionMark]) -> EventTime {
+    marks.iter().find(|mark| mark.origin == 0).map_or(watermark, |mark| mark.shown)
 }
 
 /// The watermark of a union, from the watermarks of its inputs and whether they are idle: the least of those that are not;
@@ -167,7 +168,7 @@ impl Ledger {
             domain.entered.fill(first);
             let Some((watermark, marks)) = start.and_then(Option::as_ref) else { continue };
             domain.now = *watermark;
-            domain.inputs = inputs_of(marks);
+            domain.inputs = inputs_of(*watermark, marks);
             for mark in marks {
                 // One that is there no more, such as rows mixed on another worker, must not hold the others.
                 let Some(partition) = domain.partitions.get_mut(&mark.origin) else { continue };

@@ -6,11 +6,11 @@ use tidemill_operators::graph::{Node, NodeId, NodeKind};
 use tidemill_operators::{ErasedOffset, SourceInfo};
 
 use super::schema::{Conversions, check_shapes, schema_of};
-use super::settings::{check_settings, recorded};
+use super::settings::{check_settings, of_derived, recorded};
 use super::states::{self, state_uid, states_of};
 use crate::RunError;
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::records::{CommitRecord, OperatorRecord};
+use crate::checkpoint::records::{CommitRecord, OperatorRecord, WatermarkRecord};
 use crate::error::Site;
 use crate::options::Options;
 use crate::plan::Layout;
@@ -142,8 +142,10 @@ pub(super) fn check_watermarks(
 ) -> Result<(), RunError> {
     let assigners = layout.domains();
     let is_there = |uid: &String| assigners.iter().flatten().any(|node| node.uid() == uid);
-    // That of a union has no partitions, and follows from the others.
-    let assigned = commit.watermarks.iter().filter(|(_, record)| !record.partitions.is_empty());
+    // That of a union has no partitions, and follows from the others; so does one that an operator derived.
+    let is_assigned =
+        |record: &WatermarkRecord| !record.partitions.is_empty() && record.settings != of_derived();
+    let assigned = commit.watermarks.iter().filter(|(_, record)| is_assigned(record));
     match assigned.map(|(uid, _)| uid).find(|uid| !options.drop_state.contains(uid) && !is_there(uid)) {
         None => {
             for node in assigners.iter().copied().flatten() {

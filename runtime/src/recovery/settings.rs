@@ -7,6 +7,11 @@ use crate::RunError;
 use crate::checkpoint::records::Settings;
 use crate::error::Site;
 
+/// The settings of a watermark that an operator derives from that of its inputs.
+pub(crate) fn of_derived() -> Settings {
+    recorded(&[("watermark", "derived".to_owned())])
+}
+
 /// The settings of a node as a commit records them.
 pub(crate) fn recorded(settings: &[(&'static str, String)]) -> Settings {
     settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
