@@ -301,10 +301,5 @@ pub mod prelude {
     };
 }
 
-/// The programs of README and of docs/, compiled and run.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-#[doc = include_str!("../docs/event-time.md")]
-#[doc = include_str!("../docs/running.md")]
-#[doc = include_str!("../docs/modes.md")]
-struct Documents;
+mod guide;
