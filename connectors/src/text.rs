@@ -19,7 +19,7 @@ use tidemill_operators::keeping;
 /// should keep a `String` made from it.
 ///
 /// ```
-/// use tidemill_connectors::Text;
+/// use tidemill::prelude::*;
 ///
 /// let block = Text::from("to be or not");
 /// let word = block.slice(3..5);
@@ -75,7 +75,7 @@ impl Text {
     /// elsewhere, a deserialized one too. [`BadRecord::of`](crate::BadRecord::of) finds the line.
     ///
     /// ```
-    /// assert_eq!(tidemill_connectors::Text::from("not read").place(), None);
+    /// assert_eq!(tidemill::connectors::Text::from("not read").place(), None);
     /// ```
     pub fn place(&self) -> Option<(&Path, u64)> {
         self.block.origin.as_ref().map(|origin| (&*origin.file, self.byte_of_file(0)))
@@ -92,8 +92,7 @@ impl Text {
     /// [`keys_by`](tidemill_operators::Stream::keys_by) takes.
     ///
     /// ```
-    /// use tidemill_connectors::{Text, text_files};
-    /// use tidemill_operators::Graph;
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("words");
     /// let counts = graph.source(text_files("books/*.txt")).keys_by(Text::words).count().update();

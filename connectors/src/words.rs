@@ -17,7 +17,7 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 /// of [`str::split_whitespace`], found several times as fast where the text is mostly ASCII.
 ///
 /// ```
-/// use tidemill_connectors::words;
+/// use tidemill::connectors::words;
 ///
 /// let found: Vec<&str> = words(" to be,\tor\u{2003}not\n").collect();
 /// assert_eq!(found, ["to", "be,", "or", "not"]);

@@ -9,7 +9,7 @@ use std::fmt;
 /// A `Vec<T>` whose `T` is known to the operator that made it and the one that takes it.
 ///
 /// ```
-/// use tidemill_operators::Batch;
+/// use tidemill::Batch;
 ///
 /// let mut batch = Batch::from_vec(vec![1u64, 2, 3]);
 /// assert_eq!(batch.len(), 3);

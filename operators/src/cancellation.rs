@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Tells whether a query has been cancelled or has failed. Cheap to clone; looking costs a load.
 ///
 /// ```
-/// use tidemill_operators::Cancellation;
+/// use tidemill::Cancellation;
 ///
 /// let cancellation = Cancellation::new();
 /// let seen_by_a_sink = cancellation.clone();

@@ -16,7 +16,7 @@ use crate::turn;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use tidemill_operators::JournalSlot;
+/// use tidemill::JournalSlot;
 ///
 /// let slot = JournalSlot::default();
 /// assert!(slot.get::<String>().is_none());

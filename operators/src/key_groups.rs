@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 /// workers.
 ///
 /// ```
-/// use tidemill_operators::{KeyGroups, hash_key};
+/// use tidemill::KeyGroups;
+/// use tidemill::operator::HashedKey;
 ///
 /// let groups = KeyGroups::new(8).ok_or("8 is a power of two")?;
-/// let group = groups.of(hash_key("tide"));
-/// assert!(group.number() < 8 && group.contains(hash_key("tide")));
+/// let hash = HashedKey::of(&"tide").hash;
+/// let group = groups.of(hash);
+/// assert!(group.number() < 8 && group.contains(hash));
 /// assert!(KeyGroups::new(10).is_none());
 /// # Ok::<(), &str>(())
 /// ```

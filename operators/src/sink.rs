@@ -40,7 +40,8 @@ use crate::{Cancellation, Clock, Epoch, ProcessingTime, RowKind};
 /// whatever was not written down, and needs no `recover`.
 ///
 /// ```
-/// use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+/// use tidemill::prelude::*;
+/// use tidemill::{Sink, SinkContext, SinkError};
 ///
 /// /// Adds up what it is given, an epoch at a time.
 /// #[derive(Default)]
@@ -73,7 +74,8 @@ pub trait Sink<T>: Send + 'static {
     ///
     /// ```
     /// # use std::path::PathBuf;
-    /// # use tidemill_operators::{Epoch, Graph, Sink, SinkError, testing::numbers};
+    /// use tidemill::prelude::*;
+    /// # use tidemill::{Sink, SinkError};
     /// struct Table { file: PathBuf }
     ///
     /// impl Sink<u64> for Table {
@@ -86,8 +88,8 @@ pub trait Sink<T>: Send + 'static {
     /// }
     ///
     /// let graph = Graph::new("tables");
-    /// numbers(&graph, 3).sink(Table { file: "numbers.table".into() });
-    /// numbers(&graph, 4).sink(Table { file: "numbers.table".into() });
+    /// graph.source(memory(0..3u64)).sink(Table { file: "numbers.table".into() });
+    /// graph.source(memory(0..4u64)).sink(Table { file: "numbers.table".into() });
     /// assert!(graph.validate().is_err());
     /// ```
     fn place(&self) -> Option<PathBuf> {
@@ -100,7 +102,8 @@ pub trait Sink<T>: Send + 'static {
     /// [`SinkContext::row_kind`] tells the sink which kind comes.
     ///
     /// ```
-    /// # use tidemill_operators::{Epoch, Graph, RowKind, Sink, SinkError, testing::numbers};
+    /// use tidemill::prelude::*;
+    /// # use tidemill::{RowKind, Sink, SinkError};
     /// struct Log;
     ///
     /// impl Sink<u64> for Log {
@@ -113,7 +116,7 @@ pub trait Sink<T>: Send + 'static {
     /// }
     ///
     /// let graph = Graph::new("counts");
-    /// numbers(&graph, 3).count().update().sink(Log);
+    /// graph.source(memory(0..3u64)).count().update().sink(Log);
     /// assert!(graph.validate().is_err());
     /// ```
     fn takes(&self, kind: RowKind) -> bool {
@@ -230,7 +233,7 @@ impl SinkContext {
     /// A context, for those who drive a sink themselves: one worker, no checkpoint, a clock that stands still.
     ///
     /// ```
-    /// use tidemill_operators::{RowKind, SinkContext};
+    /// use tidemill::{RowKind, SinkContext};
     ///
     /// let context = SinkContext::new("words", RowKind::Insert, false).on_worker(1, 4).durable(2);
     /// assert_eq!((context.worker, context.execution), (1, 2));
@@ -309,7 +312,8 @@ impl SinkContext {
     /// The same for a run that goes on after that epoch.
     ///
     /// ```
-    /// use tidemill_operators::{Epoch, RowKind, SinkContext};
+    /// use tidemill::prelude::*;
+    /// use tidemill::{RowKind, SinkContext};
     ///
     /// let context = SinkContext::new("words", RowKind::Insert, false).durable(3).after_commit(Epoch(17));
     /// assert_eq!(context.committed, Some(Epoch(17)));
@@ -323,7 +327,7 @@ impl SinkContext {
     /// The same for the sink with that name and line, whose instances have that number in common.
     ///
     /// ```
-    /// use tidemill_operators::{RowKind, SinkContext};
+    /// use tidemill::{RowKind, SinkContext};
     ///
     /// let context = SinkContext::new("words", RowKind::Insert, false).of_sink("`sink` at src/main.rs:7", 1);
     /// assert_eq!(context.group, 1);

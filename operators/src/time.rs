@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 /// in others, such as checkpoints, it is the number.
 ///
 /// ```
-/// use tidemill_operators::EventTime;
+/// use tidemill::prelude::*;
 /// use std::time::Duration;
 ///
 /// let noon: EventTime = "2026-03-01T12:00:00Z".parse()?;
 /// assert_eq!((noon + Duration::from_secs(90)).to_string(), "2026-03-01T12:01:30Z");
-/// # Ok::<(), tidemill_operators::ParseTimeError>(())
+/// # Ok::<(), tidemill::ParseTimeError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EventTime(pub i64);

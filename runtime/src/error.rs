@@ -115,8 +115,7 @@ pub enum RunError {
     /// the usual end, takes it for one:
     ///
     /// ```
-    /// use tidemill_runtime::{Options, Run, RunError};
-    /// # use tidemill_operators::Graph;
+    /// use tidemill::prelude::*;
     /// # fn service(graph: Graph, options: Options) -> Result<(), RunError> {
     /// match graph.run(options) {
     ///     Ok(summary) => println!("all sources have ended: {summary}"),

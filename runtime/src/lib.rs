@@ -2,14 +2,13 @@
 //! business of `tidemill-operators`.
 //!
 //! ```
-//! use tidemill_operators::{Graph, testing::{nowhere, numbers}};
-//! use tidemill_runtime::{Options, Run};
+//! use tidemill::prelude::*;
 //!
 //! let graph = Graph::new("count");
-//! numbers(&graph, 1_000).filter(|n| n % 2 == 0).sink(nowhere());
+//! graph.source(memory(0..1_000u64)).filter(|n| n % 2 == 0).sink(discard().0);
 //! let summary = graph.run(Options::default())?;
 //! assert_eq!((summary.input_rows, summary.output_rows), (1_000, 500));
-//! # Ok::<(), tidemill_runtime::RunError>(())
+//! # Ok::<(), tidemill::RunError>(())
 //! ```
 
 pub mod checkpoint;

@@ -20,7 +20,7 @@ use crate::{RunError, pinning};
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidemill_runtime::{Mode, Options, Trigger};
+/// use tidemill::prelude::*;
 ///
 /// let options = Options::default()
 ///     .with_mode(Mode::MicroBatch)
@@ -216,7 +216,7 @@ impl Options {
     /// starts leave it out, or say the same.
     ///
     /// ```
-    /// use tidemill_runtime::Options;
+    /// use tidemill::prelude::*;
     ///
     /// let options = Options::default().with_workers(200).with_key_groups(1024);
     /// assert_eq!(options.key_groups, Some(1024));
@@ -245,7 +245,7 @@ impl Options {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidemill_runtime::Options;
+    /// use tidemill::prelude::*;
     ///
     /// let options = Options::default().with_latency_budget(Duration::from_millis(5));
     /// assert_eq!(options.latency_budget.as_millis(), 5);
@@ -282,7 +282,7 @@ impl Options {
     /// files.
     ///
     /// ```
-    /// use tidemill_runtime::Options;
+    /// use tidemill::prelude::*;
     ///
     /// let options = Options::default().with_state_memory(512 << 20).with_spill_dir("/var/tmp");
     /// assert_eq!(options.state_memory, Some(536_870_912));
@@ -328,7 +328,7 @@ impl Options {
     /// new one says this. Files of results then end with what the savepoint has committed.
     ///
     /// ```
-    /// use tidemill_runtime::Options;
+    /// use tidemill::prelude::*;
     ///
     /// let moved = Options::default().with_checkpoint("new").with_savepoint("before-the-move").with_take_over();
     /// assert!(moved.take_over);
@@ -350,7 +350,7 @@ impl Options {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidemill_runtime::Options;
+    /// use tidemill::prelude::*;
     ///
     /// let options = Options::default().with_stop_timeout(Duration::from_secs(60));
     /// assert_eq!(options.stop_timeout.as_secs(), 60);

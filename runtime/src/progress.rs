@@ -128,14 +128,13 @@ pub struct Summary {
 /// In a line, what is nothing left out: `1000 rows in, 500 out, 3 late, 2 epochs, 0.125 s`.
 ///
 /// ```
-/// use tidemill_operators::{Graph, testing::{nowhere, numbers}};
-/// use tidemill_runtime::{Options, Run};
+/// use tidemill::prelude::*;
 ///
 /// let graph = Graph::new("count");
-/// numbers(&graph, 1_000).sink(nowhere());
+/// graph.source(memory(0..1_000u64)).sink(discard().0);
 /// let summary = graph.run(Options::default())?.to_string();
 /// assert!(summary.starts_with("1000 rows in, 1000 out, "));
-/// # Ok::<(), tidemill_runtime::RunError>(())
+/// # Ok::<(), tidemill::RunError>(())
 /// ```
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

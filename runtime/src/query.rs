@@ -55,16 +55,15 @@ pub trait Run {
     /// are asked what they have to read.
     ///
     /// ```
-    /// use tidemill_operators::{Graph, testing::{nowhere, numbers}};
-    /// use tidemill_runtime::{Options, Run};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("digits");
-    /// numbers(&graph, 1_000).key_by(|n| n % 10).count().update().sink(nowhere());
+    /// graph.source(memory(0..1_000u64)).key_by(|n| n % 10).count().update().sink(discard().0);
     /// let one = graph.explain_run(&Options::default())?.to_string();
     /// let two = graph.explain_run(&Options::default().with_workers(2))?.to_string();
     /// assert!(one.contains("aggregation in one operator; runs #2 inside it, on worker 0"));
     /// assert!(two.contains("pre-aggregate, exchange by key, merge, on all 2 workers"));
-    /// # Ok::<(), tidemill_runtime::RunError>(())
+    /// # Ok::<(), tidemill::RunError>(())
     /// ```
     ///
     /// # Errors

@@ -12,8 +12,8 @@ pub struct AtCommit<S>(S);
 /// checkpoint interval at most, and what comes is committed.
 ///
 /// ```
-/// use tidemill_connectors::{at_commit, memory_sink};
-/// use tidemill_operators::{Epoch, RowKind, Sink, SinkContext};
+/// use tidemill::prelude::*;
+/// use tidemill::{RowKind, Sink, SinkContext};
 ///
 /// let (sink, table) = memory_sink();
 /// let mut sink = at_commit(sink);
@@ -22,7 +22,7 @@ pub struct AtCommit<S>(S);
 /// assert!(table.snapshot().is_empty());
 /// sink.commit(Epoch(0))?;
 /// assert_eq!(table.snapshot(), [1, 2]);
-/// # Ok::<(), tidemill_operators::SinkError>(())
+/// # Ok::<(), tidemill::SinkError>(())
 /// ```
 pub fn at_commit<S>(sink: S) -> AtCommit<S> {
     AtCommit(sink)

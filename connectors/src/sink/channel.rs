@@ -21,15 +21,15 @@ const LOOK: Duration = Duration::from_millis(20);
 /// query wait, until it is cancelled; one whose receivers are gone ends it with an error.
 ///
 /// ```
-/// use tidemill_connectors::channel_sink;
-/// use tidemill_operators::{Epoch, Sink};
+/// use tidemill::Sink;
+/// use tidemill::prelude::*;
 ///
 /// let (sender, receiver) = crossbeam_channel::bounded(16);
 /// let mut sink = channel_sink(sender);
 /// sink.write(Epoch(0), &mut vec![1, 2])?;
 /// sink.commit(Epoch(0))?;
 /// assert_eq!(receiver.try_iter().collect::<Vec<i32>>(), [1, 2]);
-/// # Ok::<(), tidemill_operators::SinkError>(())
+/// # Ok::<(), tidemill::SinkError>(())
 /// ```
 pub fn channel_sink<T: Send + 'static>(sender: Sender<T>) -> ChannelSink<T> {
     ChannelSink { pending: Pending::new(), sender, cancellation: Cancellation::new() }

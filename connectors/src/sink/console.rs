@@ -20,8 +20,8 @@ pub struct ConsoleSink {
 /// being printed is not printed later.
 ///
 /// ```
-/// use tidemill_connectors::console;
-/// use tidemill_operators::{Epoch, Sink};
+/// use tidemill::Sink;
+/// use tidemill::prelude::*;
 ///
 /// #[derive(serde::Serialize)]
 /// struct Count { word: &'static str, count: u64 }
@@ -33,7 +33,7 @@ pub struct ConsoleSink {
 /// // word | count
 /// // -----+------
 /// // to   | 2
-/// # Ok::<(), tidemill_operators::SinkError>(())
+/// # Ok::<(), tidemill::SinkError>(())
 /// ```
 pub fn console() -> ConsoleSink {
     ConsoleSink { rows: 20, writer: Box::new(std::io::stdout()), pending: Pending::new() }

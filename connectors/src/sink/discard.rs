@@ -25,13 +25,13 @@ impl DiscardCount {
 /// A sink that drops every row at once, and the count of them.
 ///
 /// ```
-/// use tidemill_connectors::discard;
-/// use tidemill_operators::{Epoch, Sink};
+/// use tidemill::Sink;
+/// use tidemill::prelude::*;
 ///
 /// let (mut sink, count) = discard();
 /// sink.write(Epoch(0), &mut vec!["a", "b"])?;
 /// assert_eq!(count.get(), 2);
-/// # Ok::<(), tidemill_operators::SinkError>(())
+/// # Ok::<(), tidemill::SinkError>(())
 /// ```
 pub fn discard() -> (Discard, DiscardCount) {
     let count = DiscardCount::default();

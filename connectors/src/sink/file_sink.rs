@@ -43,7 +43,7 @@ pub struct FileSink {
 /// A sink into a file of JSON Lines at `path`: a JSON value on each line. [`FileSink`] says when rows are to be seen.
 ///
 /// ```
-/// use tidemill_connectors::json_lines_sink;
+/// use tidemill::prelude::*;
 ///
 /// let sink = json_lines_sink("out/counts.jsonl").append();
 /// ```
@@ -56,7 +56,7 @@ pub fn json_lines_sink(path: impl Into<PathBuf>) -> FileSink {
 /// be seen.
 ///
 /// ```
-/// use tidemill_connectors::csv_sink;
+/// use tidemill::prelude::*;
 ///
 /// let sink = csv_sink("out/counts.csv");
 /// ```

@@ -16,15 +16,15 @@ pub struct ForEach<T> {
 /// calls before the commit is recorded, so that no row is left out after a crash; those of the last epoch may come again.
 ///
 /// ```
-/// use tidemill_connectors::for_each;
-/// use tidemill_operators::{Epoch, Sink};
+/// use tidemill::Sink;
+/// use tidemill::prelude::*;
 ///
 /// let (sender, receiver) = std::sync::mpsc::channel();
 /// let mut sink = for_each(move |row: u32| drop(sender.send(row * 2)));
 /// sink.write(Epoch(0), &mut vec![1, 2])?;
 /// sink.commit(Epoch(0))?;
 /// assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [2, 4]);
-/// # Ok::<(), tidemill_operators::SinkError>(())
+/// # Ok::<(), tidemill::SinkError>(())
 /// ```
 pub fn for_each<T: Send + 'static>(mut call: impl FnMut(T) + Send + 'static) -> ForEach<T> {
     let call = move |row| {
@@ -146,8 +146,8 @@ pub struct EpochRows<T> {
 ///
 /// ```
 /// use std::collections::{BTreeMap, BTreeSet};
-/// use tidemill_connectors::{EpochRows, for_each_epoch};
-/// use tidemill_operators::{Epoch, RowKind, Sink, SinkContext, SinkError};
+/// use tidemill::prelude::*;
+/// use tidemill::{RowKind, Sink, SinkContext, SinkError};
 /// # use std::sync::{Arc, Mutex};
 ///
 /// /// Stands for a database with transactions.

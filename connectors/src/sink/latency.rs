@@ -33,8 +33,9 @@ const DIGITS: u8 = 3;
 /// read while the query runs.
 ///
 /// ```
-/// use tidemill_connectors::{Latency, memory_sink};
-/// use tidemill_operators::{Epoch, RowKind, ProcessingTime, Sink, SinkContext};
+/// use tidemill::connectors::Latency;
+/// use tidemill::prelude::*;
+/// use tidemill::{ProcessingTime, RowKind, Sink, SinkContext};
 ///
 /// let latency = Latency::new();
 /// let (sink, table) = memory_sink();
@@ -42,7 +43,7 @@ const DIGITS: u8 = 3;
 /// sink.open(&SinkContext::new("quick", RowKind::Insert, true))?;
 /// sink.write(Epoch(0), &mut vec![1, 2])?;
 /// assert_eq!((latency.summary().rows, table.snapshot()), (2, vec![1, 2]));
-/// # Ok::<(), tidemill_operators::SinkError>(())
+/// # Ok::<(), tidemill::SinkError>(())
 /// ```
 ///
 /// [`until_commit`]: Latency::until_commit

@@ -35,15 +35,15 @@ impl<T> Clone for MemoryTable<T> {
 /// at once. Where every epoch outputs the complete table, it replaces the one before.
 ///
 /// ```
-/// use tidemill_connectors::memory_sink;
-/// use tidemill_operators::{Epoch, Sink};
+/// use tidemill::Sink;
+/// use tidemill::prelude::*;
 ///
 /// let (mut sink, table) = memory_sink();
 /// sink.write(Epoch(0), &mut vec!["a", "b"])?;
 /// assert!(table.snapshot().is_empty());
 /// sink.commit(Epoch(0))?;
 /// assert_eq!(table.snapshot(), ["a", "b"]);
-/// # Ok::<(), tidemill_operators::SinkError>(())
+/// # Ok::<(), tidemill::SinkError>(())
 /// ```
 pub fn memory_sink<T: Clone + Send + 'static>() -> (MemorySink<T>, MemoryTable<T>) {
     let shown = Shown { epochs: BTreeMap::new(), committed: None };
@@ -60,14 +60,14 @@ impl<T: Clone> MemoryTable<T> {
     /// The last row of each key: what an update stream says now.
     ///
     /// ```
-    /// use tidemill_connectors::memory_sink;
-    /// use tidemill_operators::{Epoch, Sink};
+    /// use tidemill::Sink;
+    /// use tidemill::prelude::*;
     ///
     /// let (mut sink, table) = memory_sink();
     /// sink.write(Epoch(0), &mut vec![("sea", 1), ("tide", 1), ("sea", 2)])?;
     /// sink.commit(Epoch(0))?;
     /// assert_eq!(table.latest_by(|(word, _)| *word)["sea"], ("sea", 2));
-    /// # Ok::<(), tidemill_operators::SinkError>(())
+    /// # Ok::<(), tidemill::SinkError>(())
     /// ```
     pub fn latest_by<K: Hash + Eq>(&self, key: impl Fn(&T) -> K) -> HashMap<K, T> {
         self.snapshot().into_iter().map(|row| (key(&row), row)).collect()

@@ -16,7 +16,8 @@ use serde_json::ser::Formatter;
 /// What a JSON sink does with a NaN or an infinity, for which JSON has no number.
 ///
 /// ```
-/// use tidemill_connectors::{NonFinite, json_lines_sink};
+/// use tidemill::connectors::NonFinite;
+/// use tidemill::prelude::*;
 ///
 /// let sink = json_lines_sink("out/ratios.jsonl").non_finite(NonFinite::Null);
 /// ```

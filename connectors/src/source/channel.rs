@@ -48,8 +48,8 @@ impl<T> ChannelSender<T> {
 /// A source of what [`ChannelSender`]s send. One partition; what has been read cannot be read again.
 ///
 /// ```
-/// use tidemill_connectors::channel;
-/// use tidemill_operators::Source;
+/// use tidemill::Source;
+/// use tidemill::prelude::*;
 ///
 /// let (sender, source) = channel::<u64>(1024);
 /// std::thread::spawn(move || {

@@ -18,8 +18,8 @@ const RESERVE: usize = 1 << 16;
 /// position costs as much as skipping all records before it.
 ///
 /// ```
-/// use tidemill_connectors::{iterate, iterate_partitions};
-/// use tidemill_operators::{PrepareContext, Source, SourceError};
+/// use tidemill::prelude::*;
+/// use tidemill::{PrepareContext, Source, SourceError};
 ///
 /// let squares = iterate(|| (0u64..).map(|n| n * n));
 /// assert_eq!(squares.prepare(&PrepareContext::default())?.partitions(), 1);

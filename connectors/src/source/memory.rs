@@ -11,8 +11,9 @@ use super::room;
 /// A source that reads a collection. It ends, and can be read again from anywhere.
 ///
 /// ```
-/// use tidemill_connectors::{MemorySource, memory};
-/// use tidemill_operators::{PrepareContext, Source, SourceError};
+/// use tidemill::connectors::MemorySource;
+/// use tidemill::prelude::*;
+/// use tidemill::{PrepareContext, Source, SourceError};
 ///
 /// let context = PrepareContext::default();
 /// assert_eq!(memory(vec!["a", "b"]).prepare(&context)?.partitions(), 1);

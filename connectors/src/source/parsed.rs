@@ -23,8 +23,7 @@ where
     /// bad ones too: if one ends the query, a program that has been mended reads it again.
     ///
     /// ```
-    /// use tidemill_connectors::{BadRecords, ParseLines, memory, socket};
-    /// use tidemill_operators::Graph;
+    /// use tidemill::prelude::*;
     ///
     /// #[derive(serde::Deserialize)]
     /// struct Request { path: String, ms: u64 }
@@ -63,8 +62,7 @@ impl<S: Source, T: DeserializeOwned + Send + 'static> ParsedLines<S, Checked<Jso
     /// program to part. Lines that are cut off or too long do not come here: the source of the lines decides what becomes of them.
     ///
     /// ```
-    /// use tidemill_connectors::{ParseLines, memory};
-    /// use tidemill_operators::{Either, Graph};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("numbers");
     /// let lines = graph.source(memory(["1".to_owned(), "one".to_owned()]).json::<u64>().with_bad_records());

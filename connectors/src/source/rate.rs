@@ -27,8 +27,8 @@ pub struct RateRow {
 /// it was down.
 ///
 /// ```
-/// use tidemill_connectors::rate;
-/// use tidemill_operators::Source;
+/// use tidemill::Source;
+/// use tidemill::prelude::*;
 ///
 /// let ticks = rate(1_000).partitions(4).rows(60_000);
 /// assert!(ticks.is_bounded());

@@ -10,8 +10,8 @@ use super::{Aggregate, Exact, Number, Projection, Total};
 /// rounded. So the result does not depend on the order of the records, nor on how workers divide them.
 ///
 /// ```
-/// use tidemill_operators::Aggregate;
-/// use tidemill_operators::aggregate::Average;
+/// use tidemill::aggregate::Average;
+/// use tidemill::prelude::*;
 ///
 /// let average = Average::of(|order: &(&str, u64)| order.1);
 /// let mut acc = average.create(&("tea", 3));
@@ -35,8 +35,8 @@ impl<T, N: Number, F: Fn(&T) -> N> Average<Projection<T, N, F>, f64> {
     /// last digits depend on the order of the records and on the number of workers.
     ///
     /// ```
-    /// use tidemill_operators::Aggregate;
-    /// use tidemill_operators::aggregate::Average;
+    /// use tidemill::aggregate::Average;
+    /// use tidemill::prelude::*;
     ///
     /// let average = Average::naive(|n: &f64| *n);
     /// let mut acc = average.create(&0.1);

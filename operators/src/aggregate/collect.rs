@@ -19,8 +19,8 @@ use crate::spill::Rows;
 /// gives them.
 ///
 /// ```
-/// use tidemill_operators::Aggregate;
-/// use tidemill_operators::aggregate::Collect;
+/// use tidemill::aggregate::Collect;
+/// use tidemill::prelude::*;
 ///
 /// let all = Collect::new();
 /// let mut acc = all.create(&'a');
@@ -42,8 +42,8 @@ impl<T, C> Collect<T, C> {
     /// The same with another codec for records that leave memory.
     ///
     /// ```
-    /// use tidemill_operators::aggregate::Collect;
-    /// use tidemill_operators::codec::Postcard;
+    /// use tidemill::aggregate::Collect;
+    /// use tidemill::codec::Postcard;
     ///
     /// let all = Collect::<u64>::new().with_codec(Postcard);
     /// # let _ = all;

@@ -7,8 +7,8 @@ use super::Aggregate;
 /// How many records there are.
 ///
 /// ```
-/// use tidemill_operators::Aggregate;
-/// use tidemill_operators::aggregate::Count;
+/// use tidemill::aggregate::Count;
+/// use tidemill::prelude::*;
 ///
 /// let count = Count::new();
 /// let mut acc = count.create(&"a");

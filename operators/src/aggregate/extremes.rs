@@ -8,8 +8,8 @@ use crate::keeping::{keep, watch};
 /// does.
 ///
 /// ```
-/// use tidemill_operators::Aggregate;
-/// use tidemill_operators::aggregate::Min;
+/// use tidemill::aggregate::Min;
+/// use tidemill::prelude::*;
 ///
 /// let cheapest = Min::of(|order: &(&str, u64)| order.1);
 /// let mut acc = cheapest.create(&("tea", 3));
@@ -25,8 +25,8 @@ pub struct Min<P> {
 /// that does.
 ///
 /// ```
-/// use tidemill_operators::Aggregate;
-/// use tidemill_operators::aggregate::Max;
+/// use tidemill::aggregate::Max;
+/// use tidemill::prelude::*;
 ///
 /// let dearest = Max::of(|order: &(&str, u64)| order.1);
 /// let mut acc = dearest.create(&("tea", 3));

@@ -12,8 +12,8 @@ use crate::Data;
 /// session and by worker. Where the order matters, [`InOrder`](super::InOrder) keeps it, as the method `fold` of a stream does.
 ///
 /// ```
-/// use tidemill_operators::Aggregate;
-/// use tidemill_operators::aggregate::Fold;
+/// use tidemill::aggregate::Fold;
+/// use tidemill::prelude::*;
 /// use std::collections::BTreeSet;
 ///
 /// let distinct = Fold::new(

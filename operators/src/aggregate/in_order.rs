@@ -19,8 +19,8 @@ use crate::arrival::{self, Run};
 /// windows, and aggregates without windows need one.
 ///
 /// ```
-/// use tidemill_operators::Aggregate;
-/// use tidemill_operators::aggregate::InOrder;
+/// use tidemill::aggregate::InOrder;
+/// use tidemill::prelude::*;
 ///
 /// /// The path through a site.
 /// #[derive(Clone)]

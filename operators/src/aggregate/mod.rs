@@ -40,7 +40,7 @@ use crate::Data;
 /// `(Count::new(), Sum::of(|o: &Order| o.amount))` is computed in one pass.
 ///
 /// ```
-/// use tidemill_operators::Aggregate;
+/// use tidemill::prelude::*;
 ///
 /// /// Whether every order was paid.
 /// #[derive(Clone)]
@@ -92,7 +92,7 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// [`RELIEVES`](Self::RELIEVES) is true too.
     ///
     /// ```
-    /// use tidemill_operators::Aggregate;
+    /// use tidemill::prelude::*;
     ///
     /// /// Whether an odd number of orders was paid.
     /// #[derive(Clone)]
@@ -150,8 +150,8 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// accumulators depend on names them too.
     ///
     /// ```
-    /// use tidemill_operators::Aggregate;
-    /// use tidemill_operators::aggregate::{Count, Max};
+    /// use tidemill::aggregate::{Count, Max};
+    /// use tidemill::prelude::*;
     ///
     /// assert_eq!((Count::new(), Max::of(|n: &u64| *n)).describe(), "count, max");
     /// ```

@@ -7,7 +7,7 @@ use crate::Data;
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
-/// use tidemill_operators::aggregate::Number;
+/// use tidemill::aggregate::Number;
 ///
 /// #[derive(Clone, Serialize, Deserialize)]
 /// struct Cents(u64);

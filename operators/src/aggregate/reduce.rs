@@ -16,8 +16,8 @@ use crate::keeping::{keep, watch};
 /// [`Fold`](super::Fold), which changes them in place.
 ///
 /// ```
-/// use tidemill_operators::Aggregate;
-/// use tidemill_operators::aggregate::Reduce;
+/// use tidemill::aggregate::Reduce;
+/// use tidemill::prelude::*;
 ///
 /// let highest = Reduce::with(|a: (u64, char), b: (u64, char)| if b > a { b } else { a });
 /// let mut acc = highest.create(&(3, 'x'));

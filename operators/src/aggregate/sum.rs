@@ -10,8 +10,8 @@ use super::{Aggregate, Number, Projection, Total};
 /// (floating point), or stops at the end of its range (integers). In between, the number's [`Total`](Number::Total) is exact.
 ///
 /// ```
-/// use tidemill_operators::Aggregate;
-/// use tidemill_operators::aggregate::Sum;
+/// use tidemill::aggregate::Sum;
+/// use tidemill::prelude::*;
 ///
 /// let sum = Sum::of(|order: &(&str, f64)| order.1);
 /// let mut acc = sum.create(&("tea", 1e100));
@@ -36,8 +36,8 @@ impl<T, N: Number, F: Fn(&T) -> N> Sum<Projection<T, N, F>, N> {
     /// so that the result depends on the order of the records and on the number of workers.
     ///
     /// ```
-    /// use tidemill_operators::Aggregate;
-    /// use tidemill_operators::aggregate::Sum;
+    /// use tidemill::aggregate::Sum;
+    /// use tidemill::prelude::*;
     ///
     /// let sum = Sum::naive(|n: &f64| *n);
     /// let mut acc = sum.create(&1e100);

@@ -1,8 +1,8 @@
 //! Several aggregates over the same records, in one pass.
 //!
 //! ```
-//! use tidemill_operators::Aggregate;
-//! use tidemill_operators::aggregate::{Count, Max, Sum};
+//! use tidemill::aggregate::{Count, Max, Sum};
+//! use tidemill::prelude::*;
 //!
 //! let all = (Count::new(), Sum::of(|n: &u64| *n), Max::of(|n: &u64| *n));
 //! let mut acc = all.create(&3);

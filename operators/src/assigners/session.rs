@@ -18,7 +18,7 @@ use crate::{Aggregate, EventTime, Key};
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidemill_operators::{EventTime, session};
+/// use tidemill::prelude::*;
 ///
 /// let visit = session(Duration::from_secs(30));
 /// let alone = visit.span_of(EventTime::from_secs(100));
@@ -60,7 +60,7 @@ pub struct SessionBy<F> {
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidemill_operators::{EventTime, session_by};
+/// use tidemill::prelude::*;
 ///
 /// struct Click {
 ///     is_video: bool,

@@ -18,7 +18,7 @@ use crate::{Aggregate, EventTime, Key};
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidemill_operators::{EventTime, sliding};
+/// use tidemill::prelude::*;
 ///
 /// let last_ten_minutes = sliding(Duration::from_secs(600), Duration::from_secs(300));
 /// let starts: Vec<_> = last_ten_minutes
@@ -26,7 +26,7 @@ use crate::{Aggregate, EventTime, Key};
 ///     .map(|window| window.start.to_string())
 ///     .collect();
 /// assert_eq!(starts, ["2026-03-01T12:05:00Z", "2026-03-01T12:10:00Z"]);
-/// # Ok::<(), tidemill_operators::ParseTimeError>(())
+/// # Ok::<(), tidemill::ParseTimeError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SlidingWindow {
@@ -47,7 +47,7 @@ impl SlidingWindow {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidemill_operators::{EventTime, sliding};
+    /// use tidemill::prelude::*;
     ///
     /// let shifted = sliding(Duration::from_secs(60), Duration::from_secs(60)).offset(Duration::from_secs(15));
     /// let window = shifted.windows_of(EventTime::from_secs(70)).next();

@@ -12,13 +12,13 @@ use crate::{Aggregate, EventTime, Key};
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidemill_operators::{EventTime, tumbling};
+/// use tidemill::prelude::*;
 ///
 /// let ten_minutes = tumbling(Duration::from_secs(600));
 /// let window = ten_minutes.window_of("2026-03-01T12:10:00Z".parse::<EventTime>()?);
 /// assert_eq!(window.start.to_string(), "2026-03-01T12:10:00Z");
 /// assert_eq!(window.end.to_string(), "2026-03-01T12:20:00Z");
-/// # Ok::<(), tidemill_operators::ParseTimeError>(())
+/// # Ok::<(), tidemill::ParseTimeError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TumblingWindow {
@@ -37,12 +37,12 @@ impl TumblingWindow {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidemill_operators::{EventTime, tumbling};
+    /// use tidemill::prelude::*;
     ///
     /// let days_from_six = tumbling(Duration::from_secs(24 * 3600)).offset(Duration::from_secs(6 * 3600));
     /// let window = days_from_six.window_of("2026-03-01T05:00:00Z".parse::<EventTime>()?);
     /// assert_eq!(window.start.to_string(), "2026-02-28T06:00:00Z");
-    /// # Ok::<(), tidemill_operators::ParseTimeError>(())
+    /// # Ok::<(), tidemill::ParseTimeError>(())
     /// ```
     #[must_use]
     pub fn offset(self, offset: Duration) -> Self {

@@ -46,10 +46,9 @@ impl Graph {
     /// use std::time::Duration;
     /// use std::vec::Drain;
     ///
-    /// use tidemill_operators::build::{Dealt, Rows, StatefulOperator, Takes, To};
-    /// use tidemill_operators::named::{HashedKey, States, Timer, ValueState};
-    /// use tidemill_operators::testing::{outputs, source_of};
-    /// use tidemill_operators::{EventTime, Graph, OperatorError};
+    /// use tidemill::OperatorError;
+    /// use tidemill::operator::{Dealt, HashedKey, Rows, StatefulOperator, States, Takes, Timer, To, ValueState};
+    /// use tidemill::prelude::*;
     ///
     /// struct Match {
     ///     open: ValueState<u64, EventTime>,
@@ -103,15 +102,20 @@ impl Graph {
     ///
     /// let graph = Graph::new("payments");
     /// let at = |_: &u64| EventTime::from_secs(0);
-    /// let orders = source_of(&graph, vec![1, 2]).with_watermark(at, Duration::ZERO);
-    /// let payments = source_of(&graph, vec![(2, 99)]);
+    /// let orders = graph.source(memory([1u64, 2])).with_watermark(at, Duration::ZERO);
+    /// let payments = graph.source(memory([(2u64, 99i64)]));
     /// let (paid, overdue) = graph
     ///     .operator("match")
     ///     .keyed(orders, |order| *order)
     ///     .keyed(payments, |payment| payment.0)
     ///     .stateful(|_| Match { open: ValueState::new() });
-    /// assert_eq!(outputs(paid), [(2, 99)]);
-    /// assert_eq!(outputs(overdue), [1]);
+    /// let ((paid_sink, in_time), (overdue_sink, reminders)) = (memory_sink(), memory_sink());
+    /// paid.sink(paid_sink);
+    /// overdue.sink(overdue_sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(in_time.snapshot(), [(2, 99)]);
+    /// assert_eq!(reminders.snapshot(), [1]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn operator(&self, name: &'static str) -> OperatorBuilder<()> {

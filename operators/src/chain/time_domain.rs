@@ -18,10 +18,10 @@ pub trait TimeDomain: Send + Sync + 'static {
 ///
 /// ```compile_fail
 /// use std::time::Duration;
-/// use tidemill_operators::{Graph, testing::numbers, tumbling};
+/// use tidemill::prelude::*;
 ///
 /// // "a window needs event time, and this stream has none"
-/// let windows = numbers(&Graph::new("untimed"), 5).window(tumbling(Duration::from_secs(1)));
+/// let windows = Graph::new("untimed").source(memory(0..5)).window(tumbling(Duration::from_secs(1)));
 /// ```
 #[diagnostic::on_unimplemented(
     message = "a window needs event time, and this stream has none",

@@ -39,7 +39,7 @@ const IN_POSTCARD: u64 = u64::MAX;
 /// Rows as they lie in memory. Only for what this very process reads back; never for a checkpoint or a socket.
 ///
 /// ```
-/// use tidemill_operators::codec::{Abomonated, Codec};
+/// use tidemill::codec::{Abomonated, Codec};
 ///
 /// let mut bytes = Vec::new();
 /// Abomonated::encode(&[(1u64, "tide".to_owned())], &mut bytes)?;
@@ -47,7 +47,7 @@ const IN_POSTCARD: u64 = u64::MAX;
 /// Abomonated::decode(&mut bytes.clone(), &mut rows)?;
 /// assert_eq!(rows, [(1, "tide".to_owned())]);
 /// assert!(<Abomonated as Codec<u64>>::decode(&mut bytes, &mut vec![]).is_err());
-/// # Ok::<(), tidemill_operators::codec::CodecError>(())
+/// # Ok::<(), tidemill::codec::CodecError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Abomonated;
@@ -116,23 +116,23 @@ tuples! { A; A B; A B C; A B C D; A B C D E; A B C D E F; A B C D E F G; A B C D
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
-/// use tidemill_operators::codec::{Abomonated, Codec};
+/// use tidemill::codec::{Abomonated, Codec};
 ///
 /// #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 /// struct Order { customer: String, cents: u64, items: Vec<u32> }
-/// tidemill_operators::abomonate!(Order { customer: String, cents: u64, items: Vec<u32> });
+/// tidemill::abomonate!(Order { customer: String, cents: u64, items: Vec<u32> });
 ///
 /// let orders = vec![Order { customer: "ada".into(), cents: 250, items: vec![7, 9] }];
 /// let (mut bytes, mut read) = (Vec::new(), Vec::<Order>::new());
 /// Abomonated::encode(&orders, &mut bytes)?;
 /// Abomonated::decode(&mut bytes, &mut read)?;
 /// assert_eq!(read, orders);
-/// # Ok::<(), tidemill_operators::codec::CodecError>(())
+/// # Ok::<(), tidemill::codec::CodecError>(())
 /// ```
 ///
 /// ```compile_fail
 /// struct Order { customer: String, cents: u64 }
-/// tidemill_operators::abomonate!(Order { customer: String });
+/// tidemill::abomonate!(Order { customer: String });
 /// ```
 #[macro_export]
 macro_rules! abomonate {

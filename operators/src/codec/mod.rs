@@ -24,14 +24,14 @@ use crate::Data;
 /// A way to write rows down and read them back in the same process. Chosen by type: nothing of it is kept with the rows.
 ///
 /// ```
-/// use tidemill_operators::codec::{Codec, Postcard};
+/// use tidemill::codec::{Codec, Postcard};
 ///
 /// let mut bytes = Vec::new();
 /// Postcard::encode(&[(1u64, "tide".to_owned())], &mut bytes)?;
 /// let mut rows: Vec<(u64, String)> = Vec::new();
 /// Postcard::decode(&mut bytes, &mut rows)?;
 /// assert_eq!(rows, [(1, "tide".to_owned())]);
-/// # Ok::<(), tidemill_operators::codec::CodecError>(())
+/// # Ok::<(), tidemill::codec::CodecError>(())
 /// ```
 pub trait Codec<T: Data>: Send + Sync + 'static {
     /// Appends the rows to the bytes.

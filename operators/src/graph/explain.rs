@@ -10,10 +10,10 @@ use crate::RowKind;
 /// The plan of a graph: prints as text, and as [Mermaid](Plan::mermaid), [DOT](Plan::dot) and [JSON](Plan::json).
 ///
 /// ```
-/// use tidemill_operators::{Graph, testing::{nowhere, numbers}};
+/// use tidemill::prelude::*;
 ///
 /// let graph = Graph::new("even");
-/// numbers(&graph, 9).filter(|n| n % 2 == 0).name("only even").sink(nowhere());
+/// graph.source(memory(0..9u64)).filter(|n| n % 2 == 0).name("only even").sink(discard().0);
 /// let plan = graph.explain();
 /// assert!(plan.to_string().contains("only even"));
 /// assert!(plan.mermaid().starts_with("flowchart TD"));

@@ -28,11 +28,14 @@ use crate::{Cloner, RowKind};
 /// Cheap to clone: all clones are the same graph.
 ///
 /// ```
-/// use tidemill_operators::{Graph, testing::{numbers, outputs}};
+/// use tidemill::prelude::*;
 ///
 /// let graph = Graph::new("squares");
-/// let squares = numbers(&graph, 4).map(|n| n * n);
-/// assert_eq!(outputs(squares), [0, 1, 4, 9]);
+/// let (sink, table) = memory_sink();
+/// graph.source(memory(0..4u64)).map(|n| n * n).sink(sink);
+/// graph.run(Options::default())?;
+/// assert_eq!(table.snapshot(), [0, 1, 4, 9]);
+/// # Ok::<(), RunError>(())
 /// ```
 #[derive(Clone)]
 pub struct Graph {

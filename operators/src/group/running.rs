@@ -38,13 +38,18 @@ where
     /// Aggregates everything that each key shows. Shorter forms: [`count`](Self::count), [`sum`](Self::sum) and so on.
     ///
     /// ```
-    /// use tidemill_operators::{Graph, aggregate::{Count, Sum}, testing::{numbers, outputs}};
+    /// use tidemill::aggregate::{Count, Sum};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("totals");
-    /// let totals = numbers(&graph, 5).key_by(|n| n % 2).aggregate((Count::new(), Sum::of(|n: &u64| *n))).update();
-    /// let mut rows = outputs(totals);
+    /// let (sink, table) = memory_sink();
+    /// let numbers = graph.source(memory(0..5u64));
+    /// numbers.key_by(|n| n % 2).aggregate((Count::new(), Sum::of(|n: &u64| *n))).update().sink(sink);
+    /// graph.run(Options::default())?;
+    /// let mut rows = table.snapshot();
     /// rows.sort();
     /// assert_eq!(rows, [(0, (3, 6)), (1, (2, 4))]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn aggregate<A: Aggregate<In = V>>(self, aggregate: A) -> RunningAggregate<K, V, P, Y, A> {

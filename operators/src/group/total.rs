@@ -36,11 +36,15 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Before the first record there is no value, and nothing is said: an aggregate is made from its first record.
     ///
     /// ```
-    /// use tidemill_operators::{Graph, aggregate::{Count, Max}, testing::{numbers, outputs}};
+    /// use tidemill::aggregate::{Count, Max};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("totals");
-    /// let totals = numbers(&graph, 5).aggregate((Count::new(), Max::of(|n: &u64| *n))).update();
-    /// assert_eq!(outputs(totals), [(5, 4)]);
+    /// let (sink, table) = memory_sink();
+    /// graph.source(memory(0..5u64)).aggregate((Count::new(), Max::of(|n: &u64| *n))).update().sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [(5, 4)]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn aggregate<A: Aggregate<In = T>>(self, aggregate: A) -> TotalAggregate<T, P, A> {
@@ -66,11 +70,14 @@ impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("how many");
-    /// let counted = numbers(&graph, 5).count().update_every(Duration::from_secs(1));
-    /// assert_eq!(outputs(counted), [5]);
+    /// let (sink, table) = memory_sink();
+    /// graph.source(memory(0..5u64)).count().update_every(Duration::from_secs(1)).sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [5]);
+    /// # Ok::<(), RunError>(())
     /// ```
     pub fn update_every(self, every: Duration) -> Stream<A::Out> {
         self.build::<Stamp>(Emit::Update { every: Some(every) })

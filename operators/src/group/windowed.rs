@@ -40,18 +40,23 @@ where
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidemill_operators::{EventTime, Graph, tumbling, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("by ten seconds");
-    /// let counts = numbers(&graph, 25)
+    /// let (sink, table) = memory_sink();
+    /// graph
+    ///     .source(memory(0..25u64))
     ///     .with_watermark(|n| EventTime::from_secs(*n as i64), Duration::ZERO)
     ///     .key_by(|n| n % 2)
     ///     .window(tumbling(Duration::from_secs(10)))
     ///     .count()
-    ///     .append();
-    /// let rows = outputs(counts);
+    ///     .append()
+    ///     .sink(sink);
+    /// graph.run(Options::default())?;
+    /// let rows = table.snapshot();
     /// assert_eq!(rows.iter().map(|r| r.value).sum::<u64>(), 25);
     /// assert_eq!(rows.len(), 6);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn window<W: Windowing<V>>(self, window: W) -> WindowedStream<K, V, P, Y, W>

@@ -14,7 +14,7 @@ use crate::{Data, Key};
 /// Elements are written and removed one by one: an epoch that adds one to a list of 100,000 writes one.
 ///
 /// ```
-/// use tidemill_operators::named::{HashedKey, ListState};
+/// use tidemill::operator::{HashedKey, ListState};
 ///
 /// let mut waiting = ListState::<u32, String>::new();
 /// let key = HashedKey::of(&7);

@@ -15,8 +15,8 @@ use crate::{Data, Key};
 /// Entries are written and removed one by one. By event time, a range of a map is what a join looks at or evicts.
 ///
 /// ```
-/// use tidemill_operators::EventTime;
-/// use tidemill_operators::named::{HashedKey, MapState};
+/// use tidemill::operator::{HashedKey, MapState};
+/// use tidemill::prelude::*;
 ///
 /// let mut orders = MapState::<u32, EventTime, String>::new();
 /// let key = HashedKey::of(&7);

@@ -3,8 +3,8 @@
 //! An operator holds its states as fields and names them in one method, for [`States`]:
 //!
 //! ```
-//! use tidemill_operators::EventTime;
-//! use tidemill_operators::named::{MapState, States, ValueState};
+//! use tidemill::operator::{MapState, States, ValueState};
+//! use tidemill::prelude::*;
 //!
 //! struct Join {
 //!     left: MapState<u64, EventTime, String>,
@@ -19,7 +19,7 @@
 //! }
 //! # let mut join = Join { left: MapState::new(), matches: ValueState::new() };
 //! # assert_eq!(States::describe(|states| join.state(states))?.len(), 2);
-//! # Ok::<(), tidemill_operators::OperatorError>(())
+//! # Ok::<(), tidemill::OperatorError>(())
 //! ```
 //!
 //! Timers need not be named: an operator has them in [`To::timers`](crate::build::To::timers).

@@ -15,7 +15,7 @@ use crate::{Data, Key};
 /// the default `F` takes a closure that captures nothing.
 ///
 /// ```
-/// use tidemill_operators::named::{HashedKey, ReducingState};
+/// use tidemill::operator::{HashedKey, ReducingState};
 ///
 /// let mut highest = ReducingState::<u32, i64>::new(|old, new| *old = new.max(*old));
 /// for (sensor, level) in [(1, 5), (2, 7), (1, 3)] {

@@ -16,7 +16,7 @@ use crate::schema::StateSchema;
 /// worker that owns key group 0 writes it; a restart restores it on every worker.
 ///
 /// ```
-/// use tidemill_operators::named::SharedState;
+/// use tidemill::operator::SharedState;
 ///
 /// let mut rates = SharedState::<String, f64>::new();
 /// rates.insert("EUR".to_owned(), 1.0);

@@ -26,8 +26,8 @@ pub enum Timer {
 /// so does a timer that is set while timers fire, for a time before the one that fires.
 ///
 /// ```
-/// use tidemill_operators::EventTime;
-/// use tidemill_operators::named::{HashedKey, Timers};
+/// use tidemill::operator::{HashedKey, Timers};
+/// use tidemill::prelude::*;
 ///
 /// let mut timers = Timers::<String>::new();
 /// let key = "ann".to_owned();

@@ -14,7 +14,7 @@ use crate::{Data, Key};
 /// A look-up costs one probe of a hash table, an update of a key that is there no more than that.
 ///
 /// ```
-/// use tidemill_operators::named::{HashedKey, ValueState};
+/// use tidemill::operator::{HashedKey, ValueState};
 ///
 /// let mut visits = ValueState::<String, u64>::new();
 /// for user in ["ann", "bob", "ann"].map(String::from) {

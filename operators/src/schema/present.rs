@@ -18,21 +18,6 @@ use super::shape::{At, Leaf, Node, Shape, Variant};
 /// # Errors
 ///
 /// [`SchemaError`] names the path that does not fit.
-///
-/// ```
-/// use tidemill_operators::schema::{decode_as, encode, probe};
-///
-/// #[derive(serde::Serialize, serde::Deserialize)]
-/// struct Old { low: u32, high: u32 }
-/// #[derive(serde::Serialize, serde::Deserialize)]
-/// struct New { high: u32, #[serde(default)] count: u64, low: u32 }
-///
-/// let mut bytes = Vec::new();
-/// encode(&Old { low: 1, high: 9 }, &mut bytes)?;
-/// let new: New = decode_as(&bytes, &probe::<Old>()?)?;
-/// assert_eq!((new.low, new.high, new.count), (1, 9, 0));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 pub fn decode_as<T: DeserializeOwned>(bytes: &[u8], recorded: &Shape) -> Result<T, SchemaError> {
     match take_as(bytes, recorded)? {
         (value, []) => Ok(value),

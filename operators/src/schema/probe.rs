@@ -53,17 +53,6 @@ const BYTES: &[&[u8]] = &[&[], &[0], &[0; 4], &[0; 8], &[0; 16], &[0; 20], &[0; 
 /// # Errors
 ///
 /// [`Refusal`] if values of the type could not be read back.
-///
-/// ```
-/// use tidemill_operators::schema::probe;
-///
-/// #[derive(serde::Serialize, serde::Deserialize)]
-/// struct Order { customer: String, cents: Option<u64> }
-///
-/// assert_eq!(probe::<Order>()?.to_string(), "Order { customer, cents }");
-/// assert!(probe::<serde_json::Value>().is_err());
-/// # Ok::<(), tidemill_operators::schema::Refusal>(())
-/// ```
 pub fn probe<T: Serialize + DeserializeOwned>() -> Result<Shape, Refusal> {
     draft::<T>().map(Draft::into_shape)
 }

@@ -26,7 +26,7 @@ pub struct OutputClaim {
 /// made since, nor the other way round.
 ///
 /// ```
-/// use tidemill_operators::QueryIdentity;
+/// use tidemill::QueryIdentity;
 ///
 /// let first = QueryIdentity::new("4af1", vec![(1, "a0".to_owned())]);
 /// let restarted = QueryIdentity::new("4af1", vec![(1, "a0".to_owned()), (2, "b7".to_owned())]);

@@ -13,11 +13,11 @@ use crate::Epoch;
 /// of a transaction.
 ///
 /// ```
-/// use tidemill_operators::Prepared;
+/// use tidemill::Prepared;
 ///
 /// let prepared = Prepared::of(&("part-7", 4_096_u64))?;
 /// assert_eq!(prepared.read::<(String, u64)>()?, ("part-7".to_owned(), 4_096));
-/// # Ok::<(), tidemill_operators::SinkError>(())
+/// # Ok::<(), tidemill::SinkError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -27,7 +27,7 @@ impl Prepared {
     /// A crash between the record of the commit and the commit needs no care.
     ///
     /// ```
-    /// assert!(tidemill_operators::Prepared::nothing().is_nothing());
+    /// assert!(tidemill::Prepared::nothing().is_nothing());
     /// ```
     pub const fn nothing() -> Self {
         Prepared(Vec::new())
@@ -36,9 +36,9 @@ impl Prepared {
     /// Keeps a value, in postcard's encoding. A value whose shape may change should be an enum of its versions.
     ///
     /// ```
-    /// # use tidemill_operators::Prepared;
+    /// # use tidemill::Prepared;
     /// assert_eq!(Prepared::of(&300_u32)?.as_bytes(), [0xac, 0x02]);
-    /// # Ok::<(), tidemill_operators::SinkError>(())
+    /// # Ok::<(), tidemill::SinkError>(())
     /// ```
     pub fn of(value: &impl Serialize) -> Result<Self, SinkError> {
         match postcard::to_allocvec(value) {
@@ -50,9 +50,9 @@ impl Prepared {
     /// The value that was kept.
     ///
     /// ```
-    /// # use tidemill_operators::Prepared;
+    /// # use tidemill::Prepared;
     /// assert!(Prepared::of(&300_u32)?.read::<String>().is_err());
-    /// # Ok::<(), tidemill_operators::SinkError>(())
+    /// # Ok::<(), tidemill::SinkError>(())
     /// ```
     pub fn read<V: DeserializeOwned>(&self) -> Result<V, SinkError> {
         postcard::from_bytes(&self.0).map_err(|error| SinkError::Recovery {
@@ -64,7 +64,7 @@ impl Prepared {
     /// Whether there is nothing to be known.
     ///
     /// ```
-    /// # use tidemill_operators::Prepared;
+    /// # use tidemill::Prepared;
     /// assert!(!Prepared::from(vec![1]).is_nothing());
     /// ```
     pub fn is_nothing(&self) -> bool {
@@ -74,7 +74,7 @@ impl Prepared {
     /// What the checkpoint writes.
     ///
     /// ```
-    /// # use tidemill_operators::Prepared;
+    /// # use tidemill::Prepared;
     /// assert_eq!(Prepared::from(vec![1, 2]).as_bytes(), [1, 2]);
     /// ```
     pub fn as_bytes(&self) -> &[u8] {
@@ -94,7 +94,8 @@ impl From<Vec<u8>> for Prepared {
 /// given what the former instances `i` with `i % n == w` returned, so that each of those has one heir.
 ///
 /// ```
-/// use tidemill_operators::{Committed, Epoch, Prepared};
+/// use tidemill::prelude::*;
+/// use tidemill::{Committed, Prepared};
 ///
 /// let of_four = [1, 2, 3, 4].map(|byte| Prepared::from(vec![byte]));
 /// let heir = Committed::of_instances(Epoch(9), &of_four, 1, 3);

@@ -13,26 +13,6 @@ use crate::OperatorError;
 type Keys<'a> = HashMap<&'a [u8], &'a [u8], foldhash::fast::FixedState>;
 
 /// The state of one key group after a number of changes.
-///
-/// ```
-/// use tidemill_operators::{Folded, KeyGroup, SnapshotWriter};
-///
-/// let mut base = SnapshotWriter::new();
-/// let group = base.key_groups().of(0);
-/// base.put(group, &(), &"a", &1)?;
-/// base.put(group, &(), &"b", &2)?;
-/// let mut delta = SnapshotWriter::new();
-/// delta.put(group, &(), &"a", &3)?;
-/// delta.remove(group, &(), &"b")?;
-///
-/// let parts: Vec<_> = base.into_groups().chain(delta.into_groups()).collect();
-/// let mut folded = Folded::new();
-/// for (_, bytes) in &parts {
-///     folded.apply(bytes)?;
-/// }
-/// assert_eq!(folded.len(), 1);
-/// # Ok::<(), tidemill_operators::OperatorError>(())
-/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Folded<'a> {
     slots: BTreeMap<&'a [u8], Keys<'a>>,

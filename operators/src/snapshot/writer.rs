@@ -12,10 +12,11 @@ use crate::{KeyGroup, KeyGroups, OperatorError};
 /// Where an operator's state goes: changes, each under its key group.
 ///
 /// ```
-/// use tidemill_operators::{Change, SnapshotReader, SnapshotWriter, decode, hash_key};
+/// use tidemill::operator::HashedKey;
+/// use tidemill::{Change, SnapshotReader, SnapshotWriter, decode};
 ///
 /// let mut writer = SnapshotWriter::new();
-/// let group = writer.key_groups().of(hash_key(&1u64));
+/// let group = writer.key_groups().of(HashedKey::of(&1u64).hash);
 /// writer.put(group, &"orders", &1u64, &"open")?;
 /// writer.remove(group, &"orders", &2u64)?;
 /// let (written, bytes) = writer.into_groups().next().ok_or("nothing was written")?;

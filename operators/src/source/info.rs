@@ -30,7 +30,7 @@ impl fmt::Debug for PrepareContext {
 /// The partitions of a source, and where each begins.
 ///
 /// ```
-/// use tidemill_operators::SourceInfo;
+/// use tidemill::SourceInfo;
 ///
 /// let three = SourceInfo::new(3, |partition| u64::from(partition) * 100);
 /// assert_eq!((three.partitions(), three.start(2)), (3, Some(&200)));

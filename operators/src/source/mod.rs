@@ -147,7 +147,7 @@ impl PlanLimits {
     /// Returns how many records of a partition the epoch may take, of a source that has no limits of its own.
     ///
     /// ```
-    /// use tidemill_operators::{PlanLimits, ProcessingTime};
+    /// use tidemill::{PlanLimits, ProcessingTime};
     ///
     /// let limits = PlanLimits::new(None, ProcessingTime(0)).with_enough(500);
     /// assert_eq!(limits.records(), 500);

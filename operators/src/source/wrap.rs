@@ -11,7 +11,7 @@ use crate::{
 /// positions of its own implements [`Source`].
 ///
 /// ```
-/// use tidemill_operators::{Reader, Source, SourceError, WrapSource};
+/// use tidemill::{Reader, Source, SourceError, WrapSource};
 ///
 /// /// Reads a source whose readers are seen first.
 /// struct Seen<S>(S);

@@ -24,15 +24,6 @@ const SMALL_ONES: usize = 8;
 /// Rows in order, of which some may be elsewhere. Serialized it is a sequence, whole, as a `Vec` would be.
 ///
 /// Where no [`StateMemory`] has been entered it is a `Vec` and nothing else.
-///
-/// ```
-/// use tidemill_operators::codec::Postcard;
-/// use tidemill_operators::spill::Rows;
-///
-/// let mut rows: Rows<char, Postcard> = Rows::of('a');
-/// rows.push('b');
-/// assert_eq!(rows.to_vec(), ['a', 'b']);
-/// ```
 pub struct Rows<T: Data + Clone, C: Codec<T>> {
     tail: Vec<T>,
     /// From the first time that the rows in memory are counted.

@@ -13,21 +13,6 @@ use crate::{
 };
 
 /// One accumulator for each key. Nothing is ever late and nothing closes.
-///
-/// ```
-/// use tidemill_operators::aggregate::Count;
-/// use tidemill_operators::state::{GroupState, Intake, RunningState};
-/// use tidemill_operators::{EventTime, hash_key};
-///
-/// let mut state: RunningState<String, Count<()>, ()> = RunningState::new();
-/// for word in ["tide", "mill", "tide"] {
-///     state.add(&Count::new(), hash_key(word), word, EventTime(0), &());
-/// }
-/// let mut counts = vec![];
-/// state.all(&Count::new(), &mut |word, (), count| counts.push((word, count)));
-/// counts.sort();
-/// assert_eq!(counts, [("mill".to_owned(), 1), ("tide".to_owned(), 2)]);
-/// ```
 pub struct RunningState<K, A: Aggregate, M> {
     /// Everything; if there are no marks to tell what has changed and the state is tracked, only what came since the
     /// last snapshot.

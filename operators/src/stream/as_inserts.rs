@@ -17,14 +17,17 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// what is computed from its versions.
     ///
     /// ```
-    /// use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("versions");
-    /// let counts = numbers(&graph, 5).key_by(|n| n % 2).count().update();
-    /// let versions = counts.as_inserts().key_by(|(key, _)| *key).count().update();
-    /// let mut rows = outputs(versions);
+    /// let counts = graph.source(memory(0..5u64)).key_by(|n| n % 2).count().update();
+    /// let (sink, table) = memory_sink();
+    /// counts.as_inserts().key_by(|(key, _)| *key).count().update().sink(sink);
+    /// graph.run(Options::default())?;
+    /// let mut rows = table.snapshot();
     /// rows.sort();
     /// assert_eq!(rows, [(0, 1), (1, 1)]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn as_inserts(mut self) -> Self {

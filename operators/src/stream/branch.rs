@@ -16,15 +16,18 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// `N` predicates make a `Vec` of `N + 1` streams.
     ///
     /// ```
-    /// # use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
+    ///
     /// let graph = Graph::new("sizes");
     /// let predicate: fn(&u64) -> bool = |n| *n < 3;
-    /// let mut branches = numbers(&graph, 5).branch([predicate]);
+    /// let mut branches = graph.source(memory(0..5u64)).branch([predicate]);
     /// let large = branches.pop().ok_or("two streams")?;
-    /// let small = branches.pop().ok_or("two streams")?;
-    /// assert_eq!(outputs(small), [0, 1, 2]);
+    /// let (sink, table) = memory_sink();
+    /// branches.pop().ok_or("two streams")?.sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [0, 1, 2]);
     /// # let _ = large;
-    /// # Ok::<(), &str>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
     pub fn branch<F, const N: usize>(self, predicates: [F; N]) -> Vec<Stream<T, FromEdge<T, P::Time>>>

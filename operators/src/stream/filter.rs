@@ -13,10 +13,14 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Keeps the records for which `predicate` is true.
     ///
     /// ```
-    /// # use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
+    ///
     /// let graph = Graph::new("even");
-    /// let even = numbers(&graph, 5).filter(|n| n % 2 == 0);
-    /// assert_eq!(outputs(even), [0, 2, 4]);
+    /// let (sink, table) = memory_sink();
+    /// graph.source(memory(0..5u64)).filter(|n| n % 2 == 0).sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [0, 2, 4]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn filter<F>(self, predicate: F) -> Stream<T, Then<P, Filter<F>>>

@@ -13,10 +13,14 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Turns every record into another, or drops it.
     ///
     /// ```
-    /// # use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
+    ///
     /// let graph = Graph::new("halves");
-    /// let halves = numbers(&graph, 5).filter_map(|n| (n % 2 == 0).then_some(n / 2));
-    /// assert_eq!(outputs(halves), [0, 1, 2]);
+    /// let (sink, table) = memory_sink();
+    /// graph.source(memory(0..5u64)).filter_map(|n| (n % 2 == 0).then_some(n / 2)).sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [0, 1, 2]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn filter_map<U, F>(self, function: F) -> Stream<U, Then<P, FilterMap<F>>>

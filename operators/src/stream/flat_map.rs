@@ -13,10 +13,14 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Turns every record into all items of an iterator.
     ///
     /// ```
-    /// # use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
+    ///
     /// let graph = Graph::new("below");
-    /// let below = numbers(&graph, 4).flat_map(|n| 0..n);
-    /// assert_eq!(outputs(below), [0, 0, 1, 0, 1, 2]);
+    /// let (sink, table) = memory_sink();
+    /// graph.source(memory(0..4u64)).flat_map(|n| 0..n).sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [0, 0, 1, 0, 1, 2]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn flat_map<I, F>(self, function: F) -> Stream<I::Item, Then<P, FlatMap<F>>>

@@ -13,10 +13,14 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Calls `function` with every record. After a restart a record may be seen again.
     ///
     /// ```
-    /// # use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
+    ///
     /// let graph = Graph::new("printed");
-    /// let printed = numbers(&graph, 2).inspect(|n| println!("{n}"));
-    /// assert_eq!(outputs(printed), [0, 1]);
+    /// let (sink, table) = memory_sink();
+    /// graph.source(memory(0..2u64)).inspect(|n| println!("{n}")).sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [0, 1]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn inspect<F>(self, function: F) -> Stream<T, Then<P, Inspect<F>>>

@@ -175,13 +175,16 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Gives every record a key. For one value over all records no key is needed: see [`aggregate`](Self::aggregate).
     ///
     /// ```
-    /// use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("parity");
-    /// let counts = numbers(&graph, 5).key_by(|n| n % 2).count().update();
-    /// let mut rows = outputs(counts);
+    /// let (sink, table) = memory_sink();
+    /// graph.source(memory(0..5u64)).key_by(|n| n % 2).count().update().sink(sink);
+    /// graph.run(Options::default())?;
+    /// let mut rows = table.snapshot();
     /// rows.sort();
     /// assert_eq!(rows, [(0, 3), (1, 2)]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn key_by<K, F>(self, function: F) -> KeyedStream<K, T, P, KeyBy<F, K>>
@@ -196,17 +199,21 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// key is copied only when its state is new, so counting words allocates nothing per word.
     ///
     /// ```
-    /// use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("words");
-    /// let counts = numbers(&graph, 2)
-    ///     .map(|n| format!("tide {n}"))
+    /// let (sink, table) = memory_sink();
+    /// graph
+    ///     .source(memory(["tide 0", "tide 1"]))
     ///     .flat_key_by(|line, keys| keys.extend(line.split_whitespace()))
     ///     .count()
-    ///     .update();
-    /// let mut rows = outputs(counts);
+    ///     .update()
+    ///     .sink(sink);
+    /// graph.run(Options::default())?;
+    /// let mut rows = table.snapshot();
     /// rows.sort();
     /// assert_eq!(rows, [("0".to_owned(), 1), ("1".to_owned(), 1), ("tide".to_owned(), 2)]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn flat_key_by<Q, F>(self, function: F) -> KeyedStream<Q::Owned, (), P, FlatKeyBy<F, Q>>
@@ -224,17 +231,21 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     ///
     /// ```
     /// use std::str::SplitWhitespace;
-    /// use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
     ///
     /// fn words(line: &String) -> SplitWhitespace<'_> {
     ///     line.split_whitespace()
     /// }
     ///
     /// let graph = Graph::new("words");
-    /// let counts = numbers(&graph, 2).map(|n| format!("tide {n}")).keys_by(words).count().update();
-    /// let mut rows = outputs(counts);
+    /// let (sink, table) = memory_sink();
+    /// let lines = ["tide 0".to_owned(), "tide 1".to_owned()];
+    /// graph.source(memory(lines)).keys_by(words).count().update().sink(sink);
+    /// graph.run(Options::default())?;
+    /// let mut rows = table.snapshot();
     /// rows.sort();
     /// assert_eq!(rows, [("0".to_owned(), 1), ("1".to_owned(), 1), ("tide".to_owned(), 2)]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn keys_by<Q, F>(self, function: F) -> KeyedStream<Q::Owned, (), P, KeysBy<F, Q>>

@@ -13,10 +13,14 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Turns every record into another.
     ///
     /// ```
-    /// # use tidemill_operators::{Graph, testing::{numbers, outputs}};
+    /// use tidemill::prelude::*;
+    ///
     /// let graph = Graph::new("doubled");
-    /// let doubled = numbers(&graph, 3).map(|n| n * 2);
-    /// assert_eq!(outputs(doubled), [0, 2, 4]);
+    /// let (sink, table) = memory_sink();
+    /// graph.source(memory(0..3u64)).map(|n| n * 2).sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [0, 2, 4]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn map<U, F>(self, function: F) -> Stream<U, Then<P, Map<F>>>

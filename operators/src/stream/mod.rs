@@ -118,9 +118,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Names the last step, for plans, metrics and errors.
     ///
     /// ```
-    /// # use tidemill_operators::{Graph, testing::numbers};
+    /// use tidemill::prelude::*;
+    ///
     /// let graph = Graph::new("orders");
-    /// let doubled = numbers(&graph, 3).map(|n| n * 2).name("double");
+    /// let doubled = graph.source(memory(0..3u64)).map(|n| n * 2).name("double");
     /// # let _ = doubled;
     /// ```
     pub fn name(mut self, name: &str) -> Self {

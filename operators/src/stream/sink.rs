@@ -45,10 +45,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Nothing is exchanged: every worker writes its own rows.
     ///
     /// ```
-    /// use tidemill_operators::{Graph, testing::{nowhere, numbers}};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("evens");
-    /// numbers(&graph, 5).filter(|n| n % 2 == 0).sink_per_worker(|_worker| Ok(nowhere()));
+    /// graph.source(memory(0..5u64)).filter(|n| n % 2 == 0).sink_per_worker(|_worker| Ok(discard().0));
     /// graph.validate()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

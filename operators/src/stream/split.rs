@@ -15,17 +15,20 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Sends what `function` calls left to the first stream and what it calls right to the second.
     ///
     /// ```
-    /// use tidemill_operators::{Either, Graph};
-    /// # use tidemill_operators::testing::{numbers, outputs};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("parsed");
-    /// let lines = numbers(&graph, 3).map(|n| if n == 1 { "one".to_owned() } else { n.to_string() });
+    /// let lines = graph.source(memory(["0", "one", "2"]));
     /// let (parsed, refused) = lines.split(|line| match line.parse::<u64>() {
     ///     Ok(number) => Either::Left(number),
     ///     Err(_) => Either::Right(line),
     /// });
     /// # let _ = refused;
-    /// assert_eq!(outputs(parsed), [0, 2]);
+    /// let (sink, table) = memory_sink();
+    /// parsed.sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [0, 2]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn split<L, R, F>(

@@ -11,9 +11,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// This stream's records and the other's. Both must have rows of one [kind](crate::RowKind).
     ///
     /// ```
-    /// # use tidemill_operators::{Graph, testing::numbers};
+    /// use tidemill::prelude::*;
+    ///
     /// let graph = Graph::new("both");
-    /// let both = numbers(&graph, 3).union(numbers(&graph, 5).map(|n| n + 100));
+    /// let both = graph.source(memory(0..3u64)).union(graph.source(memory(0..5u64)).map(|n| n + 100));
     /// # let _ = both;
     /// ```
     #[track_caller]

@@ -33,10 +33,11 @@ impl<T: Send + 'static, P: Chain<Out = T, Time = Untimed>> Stream<T, P> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidemill_operators::{EventTime, Graph, testing::numbers};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("timed");
-    /// let timed = numbers(&graph, 3)
+    /// let timed = graph
+    ///     .source(memory(0..3u64))
     ///     .with_watermark(|n| EventTime::from_secs(*n as i64), Duration::from_secs(10))
     ///     .idle_after(Duration::from_secs(30));
     /// # let _ = timed;

@@ -9,11 +9,13 @@ use crate::{Epoch, EventTime, Folded, KeyGroup, Operator, OperatorError, Process
 /// [`Harness::restored`](super::Harness::restored) makes instances on any number of workers.
 ///
 /// ```
-/// use tidemill_operators::graph::Place;
-/// use tidemill_operators::testing::{Checkpoint, Harness, numbers, operator_of};
-/// use tidemill_operators::{EventTime, Graph, Mode, OperatorError};
+/// use tidemill::OperatorError;
+/// use tidemill::operator::Place;
+/// use tidemill::prelude::*;
+/// use tidemill::testing::{Checkpoint, Harness, operator_of};
 ///
-/// let count = operator_of(numbers(&Graph::new("even and odd"), 0).key_by(|n| n % 2).count().update());
+/// let numbers = Graph::new("even and odd").source(memory(0..0u64));
+/// let count = operator_of(numbers.key_by(|n| n % 2).count().update());
 /// let mut checkpoint = Checkpoint::new();
 /// let place = Place::new(0, 1, Mode::MicroBatch);
 /// let mut harness = Harness::restored(place, count.clone(), &checkpoint)?;

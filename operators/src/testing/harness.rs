@@ -9,8 +9,9 @@ use crate::{
 /// One operator instance and its world: batches, watermarks, timers and epochs come when the test says so.
 ///
 /// ```
-/// use tidemill_operators::testing::Harness;
-/// use tidemill_operators::{Batch, Context, Mode, Operator, OperatorError, rows};
+/// use tidemill::prelude::*;
+/// use tidemill::testing::Harness;
+/// use tidemill::{Batch, Context, Operator, OperatorError, rows};
 ///
 /// /// Hands on what it gets, doubled.
 /// struct Double;

@@ -108,15 +108,18 @@ impl Debug for EpochInput {
 /// be what is `expected` of the epoch, in any order.
 ///
 /// `make` makes an instance, `results` takes what an instance has emitted and says what of it matters.
-/// `tidemill_operators::testing::operator_of` gives a `make` for aggregations and for operators of one's own.
+/// [`operator_of`] returns a `make` for aggregations and for operators of one's own.
 ///
 /// ```
-/// use tidemill_operators::testing::{EpochInput, numbers, operator_of, three_phases};
-/// use tidemill_operators::{EventTime, Graph, Mode, hash_key};
+/// use tidemill::operator::HashedKey;
+/// use tidemill::prelude::*;
+/// use tidemill::testing::{EpochInput, operator_of, three_phases};
 ///
-/// let sums = operator_of(numbers(&Graph::new("sums"), 0).key_by(|n| n % 2).sum(|n| *n).update());
-/// let epochs = [[1u64, 2], [3, 4], [5, 6], [7, 8]]
-///     .map(|rows| EpochInput::until(EventTime::MIN).by_key(0, rows.to_vec(), |n| hash_key(&(n % 2))));
+/// let numbers = Graph::new("sums").source(memory(0..0u64));
+/// let sums = operator_of(numbers.key_by(|n| n % 2).sum(|n| *n).update());
+/// let epochs = [[1u64, 2], [3, 4], [5, 6], [7, 8]].map(|rows| {
+///     EpochInput::until(EventTime::MIN).by_key(0, rows.to_vec(), |n| HashedKey::of(&(n % 2)).hash)
+/// });
 /// let expected = [[(0, 2), (1, 1)], [(0, 6), (1, 4)], [(0, 12), (1, 9)], [(0, 20), (1, 16)]];
 /// three_phases(Mode::MicroBatch, &epochs, sums, |it| it.take::<(u64, u64)>(0), &expected.map(Vec::from));
 /// ```

@@ -17,7 +17,7 @@ use crate::kill;
 /// A directory for a checkpoint.
 ///
 /// ```
-/// use tidemill_runtime::checkpoint::{LocalDirectory, Storage};
+/// use tidemill::checkpoint::{LocalDirectory, Storage};
 ///
 /// # let directory = tempfile::tempdir()?;
 /// # let path = directory.path().join("orders");

@@ -10,12 +10,12 @@ use super::{CheckpointError, Lock, Log, Owner, Storage};
 /// Memory for a checkpoint. Clones are handles on the same memory.
 ///
 /// ```
-/// use tidemill_runtime::checkpoint::{MemoryStorage, Storage};
+/// use tidemill::checkpoint::{MemoryStorage, Storage};
 ///
 /// let storage = MemoryStorage::new();
 /// storage.put("current", b"1")?;
 /// assert_eq!(storage.clone().get("current")?.as_deref(), Some(&b"1"[..]));
-/// # Ok::<(), tidemill_runtime::checkpoint::CheckpointError>(())
+/// # Ok::<(), tidemill::checkpoint::CheckpointError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStorage {

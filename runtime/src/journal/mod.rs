@@ -52,17 +52,13 @@ where
     /// A source of your own that acknowledges what it was given does so in [`Source::committed`]: it is told as soon as
     /// the journal has a record, on the journal's thread, and is opened again where the journal has got to.
     ///
-    /// ```
-    /// use tidemill_operators::{Graph, testing::nowhere};
-    /// use tidemill_runtime::{Journal, Options, Run};
-    /// # fn socket(_: &str) -> tidemill_runtime::testing::ScriptedSource<u8> {
-    /// #     tidemill_runtime::testing::ScriptedSource::new().end()
-    /// # }
+    /// ```no_run
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("lines");
-    /// graph.source(socket("localhost:9999").journaled()).sink(nowhere());
+    /// graph.source(socket("localhost:9999").journaled()).sink(discard().0);
     /// graph.run(Options::default())?;
-    /// # Ok::<(), tidemill_runtime::RunError>(())
+    /// # Ok::<(), tidemill::RunError>(())
     /// ```
     fn journaled(self) -> Journaled<Self> {
         Journaled::new(self)
@@ -81,22 +77,6 @@ pub(crate) struct Attachment {
 /// Tells a journaled source where its journal is, before each run of its query: in `storage`, if the query has a
 /// checkpoint; under the source's `uid`; and which clock the query goes by. The engine does it; you do where you drive a
 /// source by hand.
-///
-/// ```
-/// use std::sync::Arc;
-/// use tidemill_operators::{Clock, ProcessingTime, Source};
-/// use tidemill_runtime::checkpoint::MemoryStorage;
-/// use tidemill_runtime::testing::ScriptedSource;
-/// use tidemill_runtime::{Journal, journal};
-///
-/// let source = ScriptedSource::<u8>::new().end().journaled();
-/// assert!(!source.is_replayable());
-/// if let Some(slot) = source.journal() {
-///     let clock = Clock::new(|| ProcessingTime(0));
-///     journal::attach(slot, Some(Arc::new(MemoryStorage::new())), "bytes", clock);
-/// }
-/// assert!(source.is_replayable());
-/// ```
 pub fn attach(slot: &JournalSlot, storage: Option<Arc<dyn Storage>>, uid: &str, clock: Clock) {
     slot.set(Some(Arc::new(Attachment { storage, uid: uid.to_owned(), clock })));
 }

@@ -10,8 +10,8 @@ use tidemill_operators::{Clock, ProcessingTime};
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidemill_operators::ProcessingTime;
-/// use tidemill_runtime::testing::SimClock;
+/// use tidemill::ProcessingTime;
+/// use tidemill::testing::SimClock;
 ///
 /// let clock = SimClock::new();
 /// clock.advance(Duration::from_secs(2));

@@ -33,16 +33,15 @@ struct Rows<T> {
 /// A sink and the view of what it has got.
 ///
 /// ```
-/// use tidemill_operators::{Graph, testing::numbers};
-/// use tidemill_runtime::testing::collecting_sink;
-/// use tidemill_runtime::{Options, Run};
+/// use tidemill::prelude::*;
+/// use tidemill::testing::collecting_sink;
 ///
 /// let graph = Graph::new("numbers");
 /// let (sink, rows) = collecting_sink();
-/// numbers(&graph, 3).sink(sink);
+/// graph.source(memory(0..3u64)).sink(sink);
 /// graph.run(Options::default())?;
 /// assert_eq!(rows.committed(), [0, 1, 2]);
-/// # Ok::<(), tidemill_runtime::RunError>(())
+/// # Ok::<(), tidemill::RunError>(())
 /// ```
 pub fn collecting_sink<T: Clone + Send + 'static>() -> (CollectingSink<T>, Collected<T>) {
     let rows = Rows { written: Vec::new(), prepared: Vec::new(), committed: Vec::new(), aborted: false };

@@ -26,15 +26,15 @@ pub enum Break {
 /// of.
 ///
 /// ```
-/// use tidemill_runtime::checkpoint::{MemoryStorage, Storage};
-/// use tidemill_runtime::testing::{Break, FaultyStorage};
+/// use tidemill::checkpoint::{MemoryStorage, Storage};
+/// use tidemill::testing::{Break, FaultyStorage};
 ///
 /// let memory = MemoryStorage::new();
 /// let faulty = FaultyStorage::new(memory.clone(), 2, Break::CrashBefore);
 /// faulty.put("a", b"1")?;
 /// assert!(faulty.put("b", b"2").is_err());
 /// assert_eq!(memory.list("")?, ["a"]);
-/// # Ok::<(), tidemill_runtime::checkpoint::CheckpointError>(())
+/// # Ok::<(), tidemill::checkpoint::CheckpointError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct FaultyStorage {

@@ -10,9 +10,8 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use tidemill_operators::{EventTime, Graph, tumbling};
-//! use tidemill_runtime::testing::{ScriptedSource, SimClock, TestDriver, collecting_sink};
-//! use tidemill_runtime::Options;
+//! use tidemill::prelude::*;
+//! use tidemill::testing::{ScriptedSource, SimClock, TestDriver, collecting_sink};
 //!
 //! let at = EventTime::from_secs;
 //! let script = ScriptedSource::new()
@@ -34,7 +33,7 @@
 //! assert!(counts.committed().is_empty(), "the window is still open");
 //! driver.epoch()?;
 //! assert_eq!(counts.committed(), [3]);
-//! # Ok::<(), tidemill_runtime::RunError>(())
+//! # Ok::<(), tidemill::RunError>(())
 //! ```
 
 mod clock;

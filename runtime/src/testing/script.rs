@@ -100,9 +100,8 @@ impl<T: Clone + Send + Sync + 'static> ScriptedSource<T> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidemill_operators::{EventStream, EventTime, Graph, Stream, tumbling};
-    /// use tidemill_runtime::Options;
-    /// use tidemill_runtime::testing::{ScriptedSource, SimClock, TestDriver, collecting_sink};
+    /// use tidemill::prelude::*;
+    /// use tidemill::testing::{ScriptedSource, SimClock, TestDriver, collecting_sink};
     ///
     /// // The program under test, from the lines on.
     /// fn counts(lines: Stream<String>) -> EventStream<u64> {
@@ -128,7 +127,7 @@ impl<T: Clone + Send + Sync + 'static> ScriptedSource<T> {
     /// let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new())?;
     /// driver.epoch()?;
     /// assert_eq!(counted.committed(), [2], "the line that is 11 closes the first window");
-    /// # Ok::<(), tidemill_runtime::RunError>(())
+    /// # Ok::<(), tidemill::RunError>(())
     /// ```
     #[track_caller]
     pub fn stream(self, graph: &Graph) -> EventStream<T> {

@@ -58,8 +58,8 @@ pub struct DirSink {
 /// be seen and what happens after a crash.
 ///
 /// ```
-/// use tidemill_connectors::json_lines_dir;
-/// use tidemill_operators::{Epoch, RowKind, Sink, SinkContext};
+/// use tidemill::prelude::*;
+/// use tidemill::{RowKind, Sink, SinkContext};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// # let dir = dir.path().join("counts");
@@ -81,7 +81,7 @@ pub fn json_lines_dir(dir: impl Into<PathBuf>) -> DirSink {
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidemill_connectors::csv_dir;
+/// use tidemill::prelude::*;
 ///
 /// let sink = csv_dir("out/counts").roll_at(1 << 20).roll_every(Duration::from_secs(10));
 /// ```
@@ -98,7 +98,7 @@ impl DirSink {
     /// A file of so many bytes is finished when its epoch ends; 64 MiB unless told otherwise.
     ///
     /// ```
-    /// let sink = tidemill_connectors::json_lines_dir("out").roll_at(256 << 20);
+    /// let sink = tidemill::connectors::json_lines_dir("out").roll_at(256 << 20);
     /// ```
     #[must_use]
     pub fn roll_at(mut self, bytes: u64) -> Self {
@@ -110,7 +110,7 @@ impl DirSink {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// let sink = tidemill_connectors::json_lines_dir("out").roll_every(Duration::from_secs(5));
+    /// let sink = tidemill::connectors::json_lines_dir("out").roll_every(Duration::from_secs(5));
     /// ```
     #[must_use]
     pub fn roll_every(mut self, age: Duration) -> Self {
@@ -123,7 +123,7 @@ impl DirSink {
     /// none, adds to what is there in any case.
     ///
     /// ```
-    /// let sink = tidemill_connectors::json_lines_dir("results/all-days").add_to_existing();
+    /// let sink = tidemill::connectors::json_lines_dir("results/all-days").add_to_existing();
     /// ```
     #[must_use]
     pub fn add_to_existing(mut self) -> Self {
@@ -135,7 +135,8 @@ impl DirSink {
     /// has `NaN` and `inf`, whatever is set here.
     ///
     /// ```
-    /// use tidemill_connectors::{NonFinite, json_lines_dir};
+    /// use tidemill::connectors::NonFinite;
+    /// use tidemill::prelude::*;
     ///
     /// let sink = json_lines_dir("out").non_finite(NonFinite::String);
     /// ```
@@ -151,7 +152,7 @@ impl DirSink {
     /// many small files.
     ///
     /// ```
-    /// let sink = tidemill_connectors::json_lines_dir("out").roll_every_epoch();
+    /// let sink = tidemill::connectors::json_lines_dir("out").roll_every_epoch();
     /// ```
     #[must_use]
     pub fn roll_every_epoch(self) -> Self {

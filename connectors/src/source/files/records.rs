@@ -49,8 +49,7 @@ impl BadRecord {
     /// the last one that was numbered: that is for a few lines, not for all.
     ///
     /// ```
-    /// use tidemill_connectors::{BadRecord, text_files};
-    /// use tidemill_operators::{Either, Graph};
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("numbers");
     /// let lines = graph.source(text_files("numbers/*.txt"));

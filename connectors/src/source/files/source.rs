@@ -48,8 +48,8 @@ pub type CsvFiles<T> = FileSource<Checked<Csv<T>>>;
 /// (by `tracing`) of files that it knows and that no longer match, and of any that have grown and are not followed.
 ///
 /// ```
-/// use tidemill_connectors::text_files;
-/// use tidemill_operators::Source;
+/// use tidemill::Source;
+/// use tidemill::prelude::*;
 ///
 /// let directory = tempfile::tempdir()?;
 /// std::fs::write(directory.path().join("a.txt"), "to be\nor not\n")?;
@@ -89,7 +89,7 @@ pub fn text_blocks(pattern: impl Into<String>) -> TextBlocks {
 /// [come out as a row of its own](FileSource::with_bad_records).
 ///
 /// ```
-/// use tidemill_connectors::{BadRecords, json_lines};
+/// use tidemill::prelude::*;
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Request { path: String, ms: u64 }
@@ -106,7 +106,7 @@ pub fn json_lines<T: serde::de::DeserializeOwned + Send + 'static>(
 /// A source of the rows of CSV files, whose first row names the fields. One file is read by one worker.
 ///
 /// ```
-/// use tidemill_connectors::{BadRecords, csv_files};
+/// use tidemill::prelude::*;
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Order {
@@ -203,8 +203,7 @@ impl<F: Format> FileSource<F> {
     /// which another program writes copies, as one that compresses rotated logs. Can be called several times.
     ///
     /// ```
-    /// use tidemill_connectors::text_files;
-    /// use tidemill_operators::Graph;
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("logs");
     /// let lines = graph.source(text_files("logs/app.log*").follow().exclude("*.gz").exclude("*.zst"));
@@ -227,8 +226,7 @@ impl<F: Format> FileSource<F> {
     /// query that has failed for such bytes can be given this and go on from its checkpoint.
     ///
     /// ```
-    /// use tidemill_connectors::text_files;
-    /// use tidemill_operators::Graph;
+    /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("lossy");
     /// let lines = graph.source(text_files("logs/*.log").lossy());

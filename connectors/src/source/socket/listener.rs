@@ -44,11 +44,11 @@ pub struct Listener {
 /// other peers have gone. A warning is logged (by `tracing`) at most once a minute.
 ///
 /// ```
-/// use tidemill_connectors::socket_listener;
+/// use tidemill::prelude::*;
 ///
 /// let lines = socket_listener("127.0.0.1:0")?;
 /// println!("send lines to {}", lines.local_addr());
-/// # Ok::<(), tidemill_operators::SourceError>(())
+/// # Ok::<(), tidemill::SourceError>(())
 /// ```
 ///
 /// # Errors

@@ -55,7 +55,7 @@ pub struct Launch {
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use tidemill_connectors::{BadRecords, OnDisconnect, socket};
+/// use tidemill::prelude::*;
 ///
 /// let lines = socket("localhost:9999")
 ///     .max_line(16 << 10)

@@ -166,7 +166,7 @@ impl Breach {
     /// A breach of the invariant of that name.
     ///
     /// ```
-    /// # use tidemill_runtime::testing::simulate::Breach;
+    /// # use tidemill::testing::simulate::Breach;
     /// let late_rows = 3;
     /// let breach = Breach::new("in time", format!("{late_rows} rows are late"));
     /// ```
@@ -235,9 +235,9 @@ impl std::error::Error for Violation {}
 /// Simulates what `make` makes, for every seed, until something is wrong.
 ///
 /// ```
-/// use tidemill_operators::Graph;
-/// use tidemill_runtime::Summary;
-/// use tidemill_runtime::testing::simulate::{Breach, Scenario, SimSink, SimSource, Simulation, World, simulate};
+/// use tidemill::Summary;
+/// use tidemill::prelude::*;
+/// use tidemill::testing::simulate::{Breach, Scenario, SimSink, SimSource, Simulation, World, simulate};
 ///
 /// /// Doubles numbers.
 /// struct Doubles { numbers: SimSource<u64>, doubles: SimSink<u64>, count: u64 }
@@ -265,7 +265,7 @@ impl std::error::Error for Violation {}
 ///     Doubles { numbers, doubles: world.sink(), count }
 /// })?;
 /// assert_eq!(report.seeds, 10);
-/// # Ok::<(), tidemill_runtime::testing::simulate::Violation>(())
+/// # Ok::<(), tidemill::testing::simulate::Violation>(())
 /// ```
 ///
 /// # Errors
