@@ -1,10 +1,9 @@
 //! README's first program is the example that its first command runs.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[test]
 fn first_program_of_readme_is_its_example() {
-    let (_, example) = include_str!("../examples/page_views.rs").split_once("\n\n").unwrap();
-    let readme = include_str!("../README.md");
+    let (_, example) = include_str!("../../examples/page_views.rs").split_once("\n\n").unwrap();
+    let readme = include_str!("../../README.md");
     let (_, program) = readme.split_once("```rust\n").unwrap();
     assert!(
         program.starts_with(&format!("{example}```\n")),
