@@ -9,6 +9,7 @@ mod deal;
 mod input;
 mod output;
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
@@ -21,7 +22,9 @@ pub use self::output::{Events, Output, OutputPlace, Outputs, Rows};
 use self::adapter::Adapter;
 use self::deal::{Deal, KeyFn};
 use crate::chain::{Chain, TimeDomain};
-use crate::graph::{Graph, Input, Make, NodeKind, NodeSpec, OperatorSpec, Place, Port, Route, StepInfo};
+use crate::graph::{
+    FragmentSpec, Graph, Input, Make, NodeKind, NodeSpec, OperatorSpec, Place, Port, Route, StepInfo,
+};
 use crate::{Data, Key, Stream};
 
 /// An operator on its way into a graph: see [`Graph::operator`].
@@ -230,19 +233,38 @@ impl<I> OperatorBuilder<I> {
         let of_instance = states.clone();
         let make: Make =
             Arc::new(move |place| Box::new(Adapter::<O, I>::new(make(place)).at(place, &of_instance)));
-        let inputs = self.inputs.iter().map(|(port, route)| Input::by(port.node, port.output, route.clone()));
-        let port = self.graph.add(NodeSpec {
-            kind: NodeKind::Operator(OperatorSpec {
+        let port = self.add(
+            NodeKind::Operator(OperatorSpec {
                 make,
                 stateful: true,
                 watermark: None,
                 derives_watermark: O::DERIVES_WATERMARK,
                 states,
             }),
+            O::Outputs::COUNT,
+        );
+        if let Some(problem) = problem {
+            port.graph.problem(port.node, problem);
+        }
+        O::Outputs::streams(&OutputPlace::first_of(port))
+    }
+
+    /// Adds a fragment to the graph, whose inputs and outputs have types and whose inside the engine gets from `lowering`. The
+    /// outputs have the rows of `O`: batches of `T` for [`Rows`], of `(EventTime, T)` for [`Events`].
+    #[doc(hidden)]
+    pub fn fragment<O: Outputs>(self, lowering: Arc<dyn Any + Send + Sync>) -> O::Streams {
+        let port = self.add(NodeKind::Fragment(FragmentSpec { lowering }), O::COUNT);
+        O::streams(&OutputPlace::first_of(port))
+    }
+
+    fn add(self, kind: NodeKind, outputs: usize) -> Port {
+        let inputs = self.inputs.iter().map(|(port, route)| Input::by(port.node, port.output, route.clone()));
+        let port = self.graph.add(NodeSpec {
+            kind,
             op: self.name,
             steps: Vec::new(),
             inputs: inputs.collect(),
-            outputs: O::Outputs::COUNT,
+            outputs,
             location: self.location,
             detail: String::new(),
         });
@@ -250,10 +272,7 @@ impl<I> OperatorBuilder<I> {
             let problem = "its inputs belong to different graphs: build all of them on one `Graph`";
             self.graph.problem(port.node, problem);
         }
-        if let Some(problem) = problem {
-            self.graph.problem(port.node, problem);
-        }
-        O::Outputs::streams(&OutputPlace::first_of(port))
+        port
     }
 }
 

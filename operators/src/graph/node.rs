@@ -1,5 +1,6 @@
 //! What a graph is made of.
 
+use std::any::Any;
 use std::fmt;
 use std::panic::Location;
 use std::path::PathBuf;
@@ -129,6 +130,14 @@ pub struct GroupedSpec {
     pub emits: RowKind,
 }
 
+/// A part of the graph that is typed at its edges and opaque inside: whoever made it lowers it into the engine's dataflow.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct FragmentSpec {
+    /// How it is lowered: a value that only the engine knows.
+    pub lowering: Arc<dyn Any + Send + Sync>,
+}
+
 /// The two ways to place a sink.
 #[derive(Clone)]
 pub enum SinkSpec {
@@ -147,6 +156,9 @@ pub enum NodeKind {
     Operator(OperatorSpec),
     /// Aggregates by key. Output 0 is the result, output 1 the late rows.
     Grouped(GroupedSpec),
+    /// Runs whatever its maker lowers it to.
+    #[doc(hidden)]
+    Fragment(FragmentSpec),
     /// Hands on what comes on any of its inputs.
     Forward,
     /// Writes.
@@ -296,7 +308,7 @@ impl Node {
         match &self.kind {
             NodeKind::Grouped(_) => true,
             NodeKind::Operator(operator) => operator.stateful,
-            NodeKind::Source(_) | NodeKind::Forward | NodeKind::Sink { .. } => false,
+            NodeKind::Source(_) | NodeKind::Fragment(_) | NodeKind::Forward | NodeKind::Sink { .. } => false,
         }
     }
 
@@ -318,7 +330,7 @@ impl Node {
         match &self.kind {
             NodeKind::Operator(operator) => operator.watermark,
             NodeKind::Grouped(grouped) => grouped.watermark,
-            NodeKind::Source(_) | NodeKind::Forward | NodeKind::Sink { .. } => None,
+            NodeKind::Source(_) | NodeKind::Fragment(_) | NodeKind::Forward | NodeKind::Sink { .. } => None,
         }
     }
 }

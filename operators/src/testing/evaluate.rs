@@ -82,6 +82,7 @@ fn evaluate(nodes: &[Node], id: NodeId, output: usize) -> Result<Vec<Batch>, Fai
         }
         NodeKind::Operator(operator) => (operator.make)(place),
         NodeKind::Grouped(grouped) => (grouped.direct)(place),
+        NodeKind::Fragment(_) => return Err("a fragment runs only in a query".into()),
         NodeKind::Forward | NodeKind::Sink { .. } => Box::new(Pass),
     };
     run(nodes, node, operator, output)

@@ -19,6 +19,8 @@ pub(crate) struct NodeMetrics {
 #[derive(Debug)]
 pub(crate) struct Counters {
     nodes: Vec<NodeMetrics>,
+    /// How often a nested scope has run, where that is noted.
+    scopes: AtomicU64,
 }
 
 impl Counters {
@@ -27,7 +29,7 @@ impl Counters {
             state_rows: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             ..NodeMetrics::default()
         };
-        Counters { nodes: (0..nodes).map(metrics).collect() }
+        Counters { nodes: (0..nodes).map(metrics).collect(), scopes: AtomicU64::new(0) }
     }
 
     pub(crate) fn node(&self, node: NodeId) -> Option<&NodeMetrics> {
@@ -38,9 +40,14 @@ impl Counters {
         &self.nodes
     }
 
+    /// Notes that a nested scope runs, in which rows may move without entering or leaving a node.
+    pub(crate) fn note_scope(&self) {
+        self.scopes.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Returns a number that changes when rows move.
     pub(crate) fn activity(&self) -> u64 {
         let of = |m: &NodeMetrics| m.rows_in.load(Ordering::Relaxed) + m.rows_out.load(Ordering::Relaxed);
-        self.nodes.iter().map(of).sum()
+        self.nodes.iter().map(of).sum::<u64>() + self.scopes.load(Ordering::Relaxed)
     }
 }

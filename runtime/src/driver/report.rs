@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tidemill_operators::graph::NodeId;
+use tidemill_operators::graph::{Node, NodeId, NodeKind};
 use tidemill_operators::{Epoch, Mode, ProcessingTime};
 
 use super::Driver;
@@ -20,7 +20,8 @@ impl Driver {
         };
         let whole = now.since(flight.begun);
         let micros = |later: ProcessingTime, earlier: ProcessingTime| later.since(earlier).as_micros() as u64;
-        let states = self.layout.nodes.iter().filter(|n| n.is_stateful()).map(|node| {
+        let keeps = |node: &&Node| node.is_stateful() || matches!(node.kind, NodeKind::Fragment(_));
+        let states = self.layout.nodes.iter().filter(keeps).map(|node| {
             let metrics = self.control.node(node.id);
             StateProgress {
                 operator_name: node.label(),

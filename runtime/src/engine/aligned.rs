@@ -19,7 +19,7 @@ use super::assigner::Assigner;
 use super::epoch_buffer::EpochBuffer;
 use super::gather::Gather;
 use super::host::{Alarm, Hosted, enter, receive, waker};
-use super::output::{HostedSinks, Output};
+use super::output::{Outlets, Output};
 use super::route::{Inflow, Inlet};
 use super::source::SourceStatus;
 use super::stateless::Edge;
@@ -57,12 +57,12 @@ pub(crate) fn aligned<'scope>(
     hosted: Hosted,
     (role, ends): (Role, Arc<dyn EpochEnds>),
     sources: Vec<Rc<SourceStatus>>,
-    sinks: HostedSinks,
+    outlets: Outlets,
 ) -> Vec<(usize, Edge<'scope>)> {
     let mut builder = OperatorBuilder::new(name.to_owned(), scope);
     let domains: Vec<Option<DomainId>> = inputs.iter().map(|i| i.domain).collect();
     let mut inlets: Vec<Inlet> = inputs.into_iter().map(|i| i.inflow.connect(&mut builder, false)).collect();
-    let (mut outputs, edges) = Output::all(&mut builder, scope, hosted.outputs(), sinks, &hosted.control);
+    let (mut outputs, edges) = Output::all(&mut builder, scope, hosted.outputs(), outlets, &hosted.control);
     let address = builder.operator_info().address;
     let alarm = Alarm::new(scope.activator_for(address.clone()));
     let (assigner, joins) = match role {

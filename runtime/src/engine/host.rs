@@ -124,6 +124,12 @@ impl Hosted {
         }
     }
 
+    /// The same with that many outputs, which are not those of the node.
+    pub(crate) fn with_outputs(mut self, outputs: usize) -> Hosted {
+        self.cloners = vec![None; outputs];
+        self
+    }
+
     /// When the operator wanted to be called, at the commit with which this run begins.
     pub(crate) fn restored_timer(&self) -> Option<ProcessingTime> {
         self.control.resume.timers.get(self.uid.as_deref()?).copied()

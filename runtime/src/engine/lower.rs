@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tidemill_operators::graph::{
-    GroupedSpec, Input, Make, Node, NodeId, NodeKind, Place, Route, SinkSpec, refused_by_sink,
+    FragmentSpec, GroupedSpec, Input, Make, Node, NodeId, NodeKind, Place, Route, SinkSpec, refused_by_sink,
 };
 use tidemill_operators::{DynSource, Mode, Operator, SinkContext, SinkError};
 use timely::dataflow::Scope;
@@ -13,9 +13,10 @@ use timely::dataflow::Scope;
 use super::Time;
 use super::aligned::{AlignedInput, Role, aligned};
 use super::assigner::{Assigner, Locals};
+use super::fragment::{FragmentHost, Inside, Lanes, Lowering};
 use super::host::{Forward, Hosted, enter, within};
 use super::hosted_sink::{HeldSink, HostedSink};
-use super::output::HostedSinks;
+use super::output::{HostedSinks, Outlets};
 use super::route::{Inflow, Router, Routing};
 use super::sink::sink;
 use super::source::{Setting, SourceStatus, source};
@@ -144,6 +145,9 @@ impl<'scope> Building<'_, 'scope> {
             (Some(Runs::TwoPhases(planned)), NodeKind::Grouped(spec)) => {
                 self.two_phases(node, planned, spec)?
             }
+            (Some(Runs::Fragment(planned)), NodeKind::Fragment(spec)) => {
+                self.fragment(node, planned, spec)?
+            }
             (Some(Runs::Sink { steps }), NodeKind::Sink { sink: spec, .. }) => {
                 let hosted = self.hosted_sink(node, spec, *steps)?;
                 let steps = steps.and_then(|steps| self.layout.nodes.get(steps.0));
@@ -180,15 +184,32 @@ impl<'scope> Building<'_, 'scope> {
     fn whole(&mut self, node: &Node, planned: &Aligned, operator: Box<dyn Operator>) -> Result<(), RunError> {
         let sinks = self.hosted_sinks(planned)?;
         let hosted = self.host(node, operator, (true, true));
-        let edges = self.aligned(node, planned, hosted, sinks);
+        let edges = self.aligned(node, planned, hosted, Outlets::Timed(sinks));
         self.keep(node.id, edges);
+        Ok(())
+    }
+
+    /// A fragment between its entry and its exit.
+    fn fragment(&mut self, node: &Node, planned: &Aligned, spec: &FragmentSpec) -> Result<(), RunError> {
+        let entry = self.host(node, Box::new(Lanes), (true, false)).with_outputs(node.inputs.len());
+        let inputs = self.aligned(node, planned, entry, Outlets::Fragment);
+        let inside = Inside {
+            scope: self.scope,
+            inputs: inputs.into_iter().map(|(_, edge)| edge).collect(),
+            host: FragmentHost::new(node, self.worker, self.control),
+        };
+        let outputs = Lowering::lower(&*spec.lowering, node, inside)?;
+        let inflows = outputs.into_iter().map(|edge| Inflow { edge, router: None }).collect();
+        let exit = self.host(node, Box::new(Lanes), (false, true));
+        let edges = stateless(self.scope, &node.label(), inflows, exit);
+        self.keep(node.id, edges.into_iter().enumerate());
         Ok(())
     }
 
     fn two_phases(&mut self, node: &Node, planned: &Aligned, spec: &GroupedSpec) -> Result<(), RunError> {
         let sinks = self.hosted_sinks(planned)?;
         let hosted = self.host(node, (spec.local)(self.place()), (true, false));
-        let mut edges = self.aligned(node, planned, hosted, HostedSinks::new()).into_iter();
+        let mut edges = self.aligned(node, planned, hosted, Outlets::Timed(HostedSinks::new())).into_iter();
         let (partials, late) = (edges.next(), edges.next());
         let Some((_, partials)) = partials else { return Ok(()) };
         let operator = self.make(node, &spec.merge);
@@ -198,7 +219,8 @@ impl<'scope> Building<'_, 'scope> {
             AlignedInput { inflow: Inflow { edge: partials, router }, domain: self.layout.domain(node.id) };
         let sources = self.statuses_of(planned);
         let role = (Role::Passes, Arc::clone(self.ends));
-        let merged = aligned(self.scope, &node.label(), vec![input], hosted, role, sources, sinks);
+        let merged =
+            aligned(self.scope, &node.label(), vec![input], hosted, role, sources, Outlets::Timed(sinks));
         let results = merged.into_iter().filter(|(output, _)| *output == 0);
         self.keep(node.id, results.chain(late));
         Ok(())
@@ -209,13 +231,13 @@ impl<'scope> Building<'_, 'scope> {
         node: &Node,
         planned: &Aligned,
         hosted: Hosted,
-        sinks: HostedSinks,
+        outlets: Outlets,
     ) -> Vec<(usize, Edge<'scope>)> {
         let role = (self.role(node, &planned.watermarks), Arc::clone(self.ends));
         let sources = self.statuses_of(planned);
         let inflows = self.inflows(node).into_iter().zip(&planned.domains);
         let inputs = inflows.map(|(inflow, domain)| AlignedInput { inflow, domain: *domain }).collect();
-        aligned(self.scope, &node.label(), inputs, hosted, role, sources, sinks)
+        aligned(self.scope, &node.label(), inputs, hosted, role, sources, outlets)
     }
 
     /// The sources that reach an operator without leaving the worker.

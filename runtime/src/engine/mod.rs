@@ -5,6 +5,13 @@ mod announcement;
 mod assigner;
 mod edge_batch;
 mod epoch_buffer;
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "the engine's tests are the only makers of fragments so far")
+)]
+mod fragment;
+#[cfg(test)]
+mod fragment_tests;
 mod gather;
 mod host;
 mod hosted_sink;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tidemill_operators::Epoch;
+use tidemill_operators::{Epoch, EventTime};
 use timely::container::NoopBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Capability;
@@ -22,10 +22,23 @@ use crate::control::Control;
 /// The sinks that an operator writes to itself, by output.
 pub(crate) type HostedSinks = Vec<(usize, HostedSink)>;
 
+/// Where the outputs of an operator lead.
+pub(crate) enum Outlets {
+    /// Into these sinks, and the others to edges that are held at the operator's watermark.
+    Timed(HostedSinks),
+    /// Into a fragment, by edges that are held at the least watermark.
+    Fragment,
+}
+
 /// An output of an operator that depends only on what that holds, not on its inputs.
 pub(crate) enum Output {
     /// On an edge, held by the capability while anything may come.
-    Edge { output: OutputBuilder<Time, NoopBuilder<EdgeBatch>>, capability: Option<Capability<Time>> },
+    Edge {
+        output: OutputBuilder<Time, NoopBuilder<EdgeBatch>>,
+        capability: Option<Capability<Time>>,
+        /// Whether it is held at the operator's watermark, and not at the least one.
+        is_timed: bool,
+    },
     /// Into a sink.
     Sink(Box<HostedSink>),
 }
@@ -36,9 +49,13 @@ impl Output {
         builder: &mut OperatorBuilder<'scope, Time>,
         scope: Scope<'scope, Time>,
         outputs: usize,
-        mut sinks: HostedSinks,
+        outlets: Outlets,
         control: &Arc<Control>,
     ) -> (Vec<Output>, Vec<(usize, Edge<'scope>)>) {
+        let (mut sinks, is_timed) = match outlets {
+            Outlets::Timed(sinks) => (sinks, true),
+            Outlets::Fragment => (HostedSinks::new(), false),
+        };
         let mut edges = Vec::new();
         let address = builder.operator_info().address;
         let outputs = (0..outputs).map(|port| {
@@ -48,7 +65,7 @@ impl Output {
             }
             let (output, edge) = builder.new_output_connection::<EdgeBatch, _>([]);
             edges.push((port, edge));
-            Output::Edge { output: OutputBuilder::from(output), capability: None }
+            Output::Edge { output: OutputBuilder::from(output), capability: None, is_timed }
         });
         (outputs.collect(), edges)
     }
@@ -72,7 +89,7 @@ impl Output {
     /// Sends what belongs to the time at which the port is held, which is in that epoch.
     pub(crate) fn send(&mut self, epoch: Epoch, mut edge_batch: EdgeBatch) {
         match self {
-            Output::Edge { output, capability: Some(capability) } => {
+            Output::Edge { output, capability: Some(capability), .. } => {
                 output.activate().session_with_builder(capability).give_container(&mut edge_batch);
             }
             Output::Edge { capability: None, .. } => {}
@@ -83,11 +100,15 @@ impl Output {
     /// Holds it at a time: all of the epochs before has been sent.
     pub(crate) fn hold(&mut self, here: Time) {
         match self {
-            Output::Edge { capability: Some(capability), .. } if *capability.time() != here => {
-                // The operator's epoch and watermark only grow, so this cannot fail.
-                let _ = capability.try_downgrade(&here);
+            Output::Edge { capability: Some(capability), is_timed, .. } => {
+                let watermark = if *is_timed { here.watermark } else { EventTime::MIN.0 };
+                let here = Time { watermark, ..here };
+                if *capability.time() != here {
+                    // The operator's epoch and watermark only grow, so this cannot fail.
+                    let _ = capability.try_downgrade(&here);
+                }
             }
-            Output::Edge { .. } => {}
+            Output::Edge { capability: None, .. } => {}
             Output::Sink(hosted) => {
                 hosted.settle(Some(here.epoch));
             }

@@ -114,6 +114,7 @@ impl Explainer<'_> {
             (Some(Runs::TwoPhases(_)), _) => {
                 "aggregation in two operators: pre-aggregate, exchange by key, merge".to_owned()
             }
+            (Some(Runs::Fragment(_)), _) => "fragment".to_owned(),
             (_, NodeKind::Sink { .. }) => "sink".to_owned(),
             (Some(Runs::Inside), _) => "steps".to_owned(),
             _ => "operator".to_owned(),
@@ -149,15 +150,18 @@ impl Explainer<'_> {
             _ => self.plan.layout.domain(node.id),
         }?;
         let role = match self.plan.runs(node.id) {
-            Some(Runs::Aligned(it) | Runs::OnePhase(it) | Runs::TwoPhases(it)) => match &it.watermarks {
-                Watermarks::Assigns(_) => ", assigned here".to_owned(),
-                of @ (Watermarks::Joins(_) | Watermarks::Derives(_)) => {
-                    let joined: BTreeSet<_> = it.domains.iter().flatten().map(ToString::to_string).collect();
-                    let how = if matches!(of, Watermarks::Joins(_)) { "joins" } else { "derived from" };
-                    format!(", {how} {}", joined.into_iter().collect::<Vec<_>>().join(", "))
+            Some(Runs::Aligned(it) | Runs::OnePhase(it) | Runs::TwoPhases(it) | Runs::Fragment(it)) => {
+                match &it.watermarks {
+                    Watermarks::Assigns(_) => ", assigned here".to_owned(),
+                    of @ (Watermarks::Joins(_) | Watermarks::Derives(_)) => {
+                        let joined: BTreeSet<_> =
+                            it.domains.iter().flatten().map(ToString::to_string).collect();
+                        let how = if matches!(of, Watermarks::Joins(_)) { "joins" } else { "derived from" };
+                        format!(", {how} {}", joined.into_iter().collect::<Vec<_>>().join(", "))
+                    }
+                    Watermarks::Passes => String::new(),
                 }
-                Watermarks::Passes => String::new(),
-            },
+            }
             _ => String::new(),
         };
         Some(format!("domain {domain}{role}"))

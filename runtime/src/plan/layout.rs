@@ -62,6 +62,11 @@ impl Layout {
                 }
                 // What comes out of an aggregation counts as exchanged, also with one worker.
                 NodeKind::Grouped(_) => local = (BTreeSet::new(), true),
+                // Rows may change workers inside, and they are others when they come out.
+                NodeKind::Fragment(_) => {
+                    local = (BTreeSet::new(), true);
+                    way = (BTreeMap::new(), true);
+                }
                 _ => {}
             }
             if node.is_stateful() || node.watermark().is_some() {

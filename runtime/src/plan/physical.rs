@@ -29,6 +29,8 @@ pub(crate) enum Runs {
     OnePhase(Aligned),
     /// An aggregation in two operators; the sinks are those of the second.
     TwoPhases(Aligned),
+    /// What the maker of the fragment lowers it to, behind an operator that is aligned by epoch.
+    Fragment(Aligned),
     /// An operator that writes; it first runs the steps of that node.
     Sink { steps: Option<NodeId> },
     /// Inside the operator of another node.
@@ -167,6 +169,7 @@ impl Planner<'_> {
                 announces: self.announces(node.id),
                 had_read_ahead: self.read_ahead.contains(&node.id),
             }),
+            NodeKind::Fragment(_) => Runs::Fragment(self.aligned(node)),
             NodeKind::Forward if has_domain => Runs::Aligned(self.aligned(node)),
             NodeKind::Forward => Runs::Stateless,
             NodeKind::Operator(_) if self.is_in_sink(node.id) => Runs::Inside,
@@ -293,6 +296,7 @@ mod tests {
             Runs::OnePhase(_) => "one phase and sink",
             Runs::TwoPhases(it) if it.sinks.is_empty() => "two phases",
             Runs::TwoPhases(_) => "two phases and sink",
+            Runs::Fragment(_) => "fragment",
             Runs::Sink { steps: None } => "sink",
             Runs::Sink { steps: Some(_) } => "steps and sink",
             Runs::Inside => "inside",

@@ -1,0 +1,205 @@
+//! Hosts a fragment: a part of the dataflow that its maker builds, between two operators of the engine.
+//!
+//! The *entry* has all inputs of the fragment. It is aligned by epoch, like an operator with state: it passes batches on epoch
+//! by epoch, and decides with which watermark an epoch ends. Its outputs are held at the least watermark, so the inside sees
+//! times that differ in the epoch only. A nested scope may therefore have a timestamp without a watermark: timely derives the
+//! time at which a message was consumed from the one inside, and one that had entered under a watermark would be reported as
+//! consumed at a time at which none was sent.
+//!
+//! The *exit* counts the rows that leave, at the time at which they leave. An epoch is complete behind it once nothing of it
+//! is left inside, whatever the inside consists of; its watermark is in the ledger, by number. So behind a fragment event time
+//! advances only at the ends of epochs.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tidemill_operators::graph::{Node, NodeId};
+use tidemill_operators::{Batch, Context, Operator, OperatorError};
+use timely::dataflow::Scope;
+use timely::dataflow::channels::pact::DistributorPact;
+use timely::progress::operate::{Connectivity, FrontierInterest, SharedProgress};
+use timely::progress::timestamp::Refines;
+use timely::progress::{Operate, Timestamp};
+use timely::scheduling::Schedule;
+
+use super::Time;
+use super::edge_batch::EdgeBatch;
+use super::host::{enter, receive};
+use super::route::{Router, Routing};
+use super::stateless::Edge;
+use crate::control::Control;
+use crate::error::{RunError, Site};
+
+/// How a fragment is lowered: what its node in the graph holds.
+pub(crate) struct Lowering(Box<dyn Lower>);
+
+/// Builds the inside of a fragment. Called once on each worker, and again at each restart.
+pub(crate) trait Lower: Send + Sync + 'static {
+    /// Returns an edge for each output of the fragment. All workers build the same operators in the same order.
+    ///
+    /// Batches come in at (epoch, least watermark). What comes out must be at such a time too, that of the epoch to which it
+    /// belongs.
+    fn lower<'scope>(&self, inside: Inside<'scope>) -> Vec<Edge<'scope>>;
+}
+
+impl Lowering {
+    /// As the graph holds it.
+    pub(crate) fn shared(lower: impl Lower) -> Arc<dyn Any + Send + Sync> {
+        Arc::new(Lowering(Box::new(lower)))
+    }
+
+    /// Builds the inside of a node's fragment.
+    pub(super) fn lower<'scope>(
+        spec: &(dyn Any + Send + Sync),
+        node: &Node,
+        inside: Inside<'scope>,
+    ) -> Result<Vec<Edge<'scope>>, RunError> {
+        let refused = |problem: String| RunError::Engine(format!("{} {problem}", Site::of(node)));
+        let Some(Lowering(lower)) = spec.downcast_ref() else {
+            return Err(refused("is a fragment that was made for another engine".to_owned()));
+        };
+        let edges = lower.lower(inside);
+        if edges.len() != node.outputs.len() {
+            let (there, outputs) = (edges.len(), node.outputs.len());
+            return Err(refused(format!("is a fragment of {outputs} outputs and was lowered to {there}")));
+        }
+        Ok(edges)
+    }
+}
+
+/// Where a fragment is built.
+pub(crate) struct Inside<'scope> {
+    pub(crate) scope: Scope<'scope, Time>,
+    /// An edge for each input of the fragment.
+    pub(crate) inputs: Vec<Edge<'scope>>,
+    pub(crate) host: FragmentHost,
+}
+
+impl<'scope> Inside<'scope> {
+    /// Builds a nested scope. What panics in it while it runs is taken for code of the fragment's node; an operator outside of
+    /// it [enters](FragmentHost::enter) the node itself.
+    pub(crate) fn scoped<T, R>(&self, name: &str, build: impl FnOnce(Scope<'_, T>) -> R) -> R
+    where
+        T: Timestamp + Refines<Time>,
+    {
+        let (result, subgraph, slot) = self.scope.scoped_raw::<T, R, _>(name, build);
+        let host = self.host.clone();
+        slot.install(Box::new(OfNode { host, operator: Box::new(subgraph) }));
+        result
+    }
+}
+
+/// What the operators inside a fragment have to do with the engine. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct FragmentHost {
+    node: NodeId,
+    site: Site,
+    worker: usize,
+    control: Arc<Control>,
+}
+
+impl FragmentHost {
+    pub(super) fn new(node: &Node, worker: usize, control: &Arc<Control>) -> FragmentHost {
+        FragmentHost { node: node.id, site: Site::of(node), worker, control: Arc::clone(control) }
+    }
+
+    /// Exchanges batches by their [labels](Batch::for_worker), in any scope. What is on its way counts as queued for its
+    /// worker, until it is [received](Self::receive).
+    pub(crate) fn exchange(&self) -> DistributorPact<impl FnOnce(usize) -> Router + use<>> {
+        let control = Arc::clone(&self.control);
+        let router = Router { routing: Routing::Labelled, worker: self.worker, control };
+        DistributorPact(move |_| router)
+    }
+
+    /// Takes a batch off an edge.
+    pub(crate) fn receive(&self, edge_batch: &mut EdgeBatch) -> Batch {
+        receive(&self.control, self.worker, edge_batch).0
+    }
+
+    /// Notes that this thread runs code of the fragment's node from here on.
+    pub(crate) fn enter(&self) {
+        enter(self.node);
+    }
+
+    /// Ends the query with an error of the fragment's node.
+    pub(crate) fn fail(&self, error: OperatorError) {
+        self.control.fail(RunError::Operator { site: self.site.clone(), error });
+    }
+
+    /// Reports how many entries the fragment keeps on this worker.
+    pub(crate) fn report_state(&self, rows: usize) {
+        let metrics = self.control.node(self.node);
+        if let Some(of_worker) = metrics.and_then(|metrics| metrics.state_rows.get(self.worker)) {
+            of_worker.store(rows as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// An operator of timely, a nested scope for one, that runs code of a node.
+struct OfNode {
+    host: FragmentHost,
+    operator: Box<dyn Operate<Time>>,
+}
+
+impl Operate<Time> for OfNode {
+    fn local(&self) -> bool {
+        self.operator.local()
+    }
+
+    fn inputs(&self) -> usize {
+        self.operator.inputs()
+    }
+
+    fn outputs(&self) -> usize {
+        self.operator.outputs()
+    }
+
+    fn initialize(
+        self: Box<Self>,
+    ) -> (Connectivity<()>, Rc<RefCell<SharedProgress<Time>>>, Box<dyn Schedule>) {
+        let OfNode { host, operator } = *self;
+        let (connectivity, progress, schedule) = operator.initialize();
+        (connectivity, progress, Box::new(ScheduleOfNode { host, schedule }))
+    }
+
+    fn notify_me(&self) -> &[FrontierInterest] {
+        self.operator.notify_me()
+    }
+}
+
+struct ScheduleOfNode {
+    host: FragmentHost,
+    schedule: Box<dyn Schedule>,
+}
+
+impl Schedule for ScheduleOfNode {
+    fn name(&self) -> &str {
+        self.schedule.name()
+    }
+
+    fn path(&self) -> &[usize] {
+        self.schedule.path()
+    }
+
+    fn schedule(&mut self) -> bool {
+        self.host.enter();
+        let reports = &self.host.control.reports;
+        if reports.timers.is_stepped() {
+            reports.counters.note_scope();
+        }
+        self.schedule.schedule()
+    }
+}
+
+/// Passes each input on to the output of the same number: both ends of a fragment.
+pub(super) struct Lanes;
+
+impl Operator for Lanes {
+    fn batch(&mut self, input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
+        context.send(input, batch);
+        Ok(())
+    }
+}
