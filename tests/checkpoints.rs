@@ -314,7 +314,7 @@ fn a_changed_graph_goes_on_by_uid_or_says_what_does_not_fit() {
 }
 
 #[test]
-fn a_source_that_cannot_be_read_again_is_refused_and_a_second_query_as_well() {
+fn unreplayable_source_and_second_query_are_refused() {
     let storage = Arc::new(MemoryStorage::new());
     let graph = Graph::new("channel");
     let (sender, source) = channel::<u64>(8);
@@ -385,7 +385,7 @@ fn a_state_that_was_given_up_does_not_come_back() {
 }
 
 #[test]
-fn another_number_of_partitions_and_another_directory_are_refused() {
+fn changed_partitions_and_directory_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     input(&at("in"), 2_000);

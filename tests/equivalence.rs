@@ -473,7 +473,7 @@ proptest! {
     }
 
     #[test]
-    fn windows_and_late_rows_of_every_micro_batch_are_those_of_the_model(
+    fn micro_batch_windows_and_late_rows_match_model(
         input in partitions(),
         by in windows(),
         delay in 0i64..40,

@@ -44,7 +44,7 @@ fn panic_of(graph: &Graph, options: Options) -> (usize, String, String, String) 
 }
 
 #[test]
-fn a_panic_on_one_of_two_workers_ends_the_query_with_the_operator_and_the_line() {
+fn panic_on_one_worker_ends_query_with_operator_and_line() {
     let _alone = alone();
     for mode in MODES {
         let graph = Graph::new("panic");
@@ -208,7 +208,7 @@ fn bytes_that_are_no_text_fail_the_query() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_an_error_or_empty_but_no_hang() {
+fn missing_directory_is_error_or_empty_but_no_hang() {
     let _alone = alone();
     for mode in MODES {
         let graph = Graph::new("nowhere");

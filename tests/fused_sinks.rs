@@ -132,7 +132,7 @@ fn steps_before_a_sink_give_the_same_rows() {
 }
 
 #[test]
-fn a_sink_is_handed_half_a_batch_at_a_time_though_it_keeps_their_memory() {
+fn sink_that_keeps_memory_gets_half_a_batch_at_a_time() {
     for mode in MODES {
         let graph = Graph::new("pieces");
         let seen = Seen::default();
@@ -193,7 +193,7 @@ fn an_epoch_has_the_same_rows() {
 }
 
 #[test]
-fn where_nothing_comes_through_nothing_is_written_and_epochs_end() {
+fn epochs_end_when_all_rows_are_filtered() {
     for way in ways() {
         let graph = Graph::new("nothing");
         let seen = Seen::default();
@@ -308,7 +308,7 @@ impl Sink<i64> for Fussy {
 }
 
 #[test]
-fn a_sink_that_fails_amid_the_rows_of_a_chain_is_named_and_is_given_no_more() {
+fn failing_sink_in_chain_is_named_and_gets_no_more_rows() {
     for workers in [1, 2] {
         for feeds in [usize::MAX, 0] {
             let graph = Graph::new("refuses");

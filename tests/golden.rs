@@ -375,23 +375,23 @@ fn continuous(scenario: &str) {
 }
 
 #[test]
-fn tumbling_windows_in_continuous_mode_follow_from_the_rows_that_are_not_late() {
+fn continuous_tumbling_windows_have_all_rows_in_time() {
     continuous("tumbling_append");
     continuous("static_join");
 }
 
 #[test]
-fn updates_in_continuous_mode_follow_from_the_rows_that_are_not_late() {
+fn continuous_updates_have_all_rows_in_time() {
     continuous("tumbling_update");
 }
 
 #[test]
-fn no_row_of_a_sliding_window_is_late_that_came_in_time_in_continuous_mode() {
+fn continuous_sliding_row_in_time_is_not_late() {
     continuous("sliding_append");
 }
 
 #[test]
-fn sessions_in_continuous_mode_differ_only_where_a_row_may_be_late_by_its_order() {
+fn continuous_sessions_differ_only_by_late_rows() {
     let scenario = "session_append";
     let may_be_late = late_by_row(scenario);
     let by_file: BTreeSet<String> = late_by_file(scenario).into_iter().collect();
@@ -430,7 +430,7 @@ fn sessions_in_continuous_mode_differ_only_where_a_row_may_be_late_by_its_order(
 }
 
 #[test]
-fn an_epoch_of_the_golden_input_is_committed_with_the_watermark_of_its_file() {
+fn golden_epoch_commits_with_watermark_of_its_file() {
     let query = query("tumbling_append");
     run_well(&query.graph, available_now(Mode::MicroBatch, 2));
     let mut watermark = EventTime::MIN;

@@ -9,7 +9,7 @@ use tidemill_runtime::checkpoint::LocalDirectory;
 use tidemill_runtime::journal::{JournalReader, attach};
 
 #[test]
-fn a_journaled_channel_gives_a_graph_all_that_was_sent_in_both_modes() {
+fn journaled_channel_delivers_all_rows_in_both_modes() {
     for mode in [Mode::MicroBatch, Mode::Continuous] {
         let (sender, source) = channel(16);
         let sending = std::thread::spawn(move || (0..20_000u64).for_each(|n| sender.send(n).unwrap()));
@@ -72,7 +72,7 @@ fn read(
 }
 
 #[test]
-fn what_a_channel_and_a_socket_have_said_is_there_in_the_next_process() {
+fn journaled_rows_survive_into_next_process() {
     let directory = tempfile::tempdir().unwrap();
     let storage = || Arc::new(LocalDirectory::open(directory.path()).unwrap());
     let attached = |slot: Option<&tidemill::JournalSlot>| {
@@ -107,7 +107,7 @@ fn what_a_channel_and_a_socket_have_said_is_there_in_the_next_process() {
 /// The end was written down once more by every look at a source that had ended before its reader was opened; the next run then
 /// took such an end for its own, and read nothing.
 #[test]
-fn a_source_that_has_ended_ends_once_and_the_next_run_reads_what_it_has_then() {
+fn ended_source_ends_once_and_next_run_reads_new_rows() {
     for mode in [Mode::MicroBatch, Mode::Continuous] {
         let storage = Arc::new(tidemill::checkpoint::MemoryStorage::new());
         let sent: [&[u64]; 6] = [&[1], &[2], &[], &[], &[3], &[4, 5]];
@@ -126,7 +126,7 @@ fn a_source_that_has_ended_ends_once_and_the_next_run_reads_what_it_has_then() {
 }
 
 #[test]
-fn a_bad_line_from_a_journaled_source_is_there_for_the_program_that_skips_it() {
+fn bad_journaled_line_is_skipped_after_restart() {
     for mode in [Mode::MicroBatch, Mode::Continuous] {
         let storage = Arc::new(tidemill::checkpoint::MemoryStorage::new());
         let query = |lines: &[&str], bad: BadRecords| {

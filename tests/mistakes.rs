@@ -34,7 +34,7 @@ fn write(dir: &Path, files: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_bounded_source_of_files_refuses_a_checkpoint_of_another_pattern_and_says_what_to_do() {
+fn bounded_files_refuse_checkpoint_of_another_pattern() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path();
     write(dir, &[("a.txt", "1\n2\n"), ("b.log", "3\n")]);
@@ -91,7 +91,7 @@ fn again(times: u32) -> Restart {
 }
 
 #[test]
-fn a_query_that_is_given_up_says_how_often_it_was_tried_and_for_how_long() {
+fn final_error_has_attempts_and_time() {
     let graph = Graph::new("fails");
     graph.source(memory([1, 2, 3])).inspect(|n| assert_ne!(*n, 2, "not two")).sink(memory_sink().0);
     for times in [0, 1, 3] {
@@ -114,7 +114,7 @@ fn a_query_that_is_given_up_says_how_often_it_was_tried_and_for_how_long() {
 }
 
 #[test]
-fn a_query_that_is_started_again_gives_state_up_once_and_counts_its_restarts() {
+fn restarted_query_drops_state_once_and_counts_restarts() {
     let storage = Arc::new(MemoryStorage::new());
     let count = |upto: u64, fails_at: u64, options: Options| {
         let graph = Graph::new("counts");
@@ -168,7 +168,7 @@ impl<S: Source> WrapSource for Away<S> {
 }
 
 #[test]
-fn a_source_that_cannot_be_set_up_after_a_failure_is_tried_again() {
+fn source_setup_is_retried_after_failure() {
     for times in [1, 2] {
         let graph = Graph::new("away");
         let (sink, table) = memory_sink();
@@ -190,7 +190,7 @@ fn a_source_that_cannot_be_set_up_after_a_failure_is_tried_again() {
 }
 
 #[test]
-fn a_new_checkpoint_does_not_write_a_directory_of_results_once_more() {
+fn new_checkpoint_refuses_directory_with_results() {
     let place = tempfile::tempdir().unwrap();
     let out = place.path().join("out");
     let numbers = |workers: usize, checkpoint: &str, adds: bool| {
@@ -226,7 +226,7 @@ fn a_new_checkpoint_does_not_write_a_directory_of_results_once_more() {
 }
 
 #[test]
-fn a_graph_that_has_lost_its_sink_is_refused_and_does_not_empty_what_was_written() {
+fn graph_without_its_sink_is_refused_and_keeps_output() {
     let place = tempfile::tempdir().unwrap();
     let out = place.path().join("out.jsonl");
     let numbers = |until: i32, moved: bool, drop_state: &str| {
@@ -255,7 +255,7 @@ fn a_graph_that_has_lost_its_sink_is_refused_and_does_not_empty_what_was_written
 }
 
 #[test]
-fn records_that_come_when_event_time_has_ended_are_refused_and_dropping_the_watermark_lets_them_in() {
+fn records_after_end_of_event_time_need_dropped_watermark() {
     for (mode, workers) in MODES.into_iter().flat_map(|mode| [(mode, 1), (mode, 2)]) {
         for fused in [true, false] {
             let storage = Arc::new(MemoryStorage::new());
@@ -395,7 +395,7 @@ fn a_place_that_another_sink_has_is_refused_when_the_sink_opens() {
 }
 
 #[test]
-fn a_uid_to_be_dropped_that_nothing_has_is_refused_with_those_there_are() {
+fn unknown_uid_to_drop_is_refused_with_known_uids() {
     let place = tempfile::tempdir().unwrap();
     let count = |drop_state: &str| {
         let graph = Graph::new("counts");

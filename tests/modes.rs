@@ -97,7 +97,7 @@ fn a_union_has_the_lesser_watermark_in_continuous_mode() {
 }
 
 #[test]
-fn the_end_of_one_source_of_a_union_leaves_the_watermark_to_the_other() {
+fn ended_source_leaves_union_watermark_to_the_other() {
     for mode in MODES {
         for workers in [1, 2, 4] {
             let graph = Graph::new("union");
@@ -126,7 +126,7 @@ fn the_end_of_one_source_of_a_union_leaves_the_watermark_to_the_other() {
 }
 
 #[test]
-fn windows_over_windows_of_a_source_that_has_long_ended_are_closed_at_the_end() {
+fn nested_windows_of_ended_source_close_at_the_end() {
     for mode in MODES {
         for workers in [1, 2, 4] {
             let graph = Graph::new("windows");
@@ -170,7 +170,7 @@ fn partition_that_shows_nothing_holds_others_until_it_ends() {
 }
 
 #[test]
-fn in_continuous_mode_a_silent_partition_holds_the_others_until_it_is_idle() {
+fn continuous_silent_partition_holds_others_until_idle() {
     for workers in [1, 2, 4] {
         let graph = Graph::new("idle");
         let (one, first) = channel(64);
@@ -339,7 +339,7 @@ fn an_update_says_each_changed_key_once_in_a_micro_batch() {
 }
 
 #[test]
-fn once_is_one_epoch_and_available_now_as_many_as_the_limits_ask_for() {
+fn once_is_one_epoch_and_available_now_follows_limits() {
     for workers in [1, 2, 4] {
         for (trigger, epochs) in [(Trigger::Once, 1), (Trigger::AvailableNow, 10)] {
             let graph = Graph::new("trigger");
@@ -371,7 +371,7 @@ fn an_interval_trigger_brings_all_rows_in_several_epochs() {
 }
 
 #[test]
-fn available_now_ends_with_what_is_there_though_the_source_does_not() {
+fn available_now_ends_though_source_does_not() {
     for mode in MODES {
         for workers in [1, 2, 4] {
             let (sender, source) = channel(2_000);
@@ -438,7 +438,7 @@ fn progress_says_what_was_read_written_kept_and_late() {
 }
 
 #[test]
-fn a_bounded_continuous_query_ends_though_its_last_commit_takes_longer_than_an_interval() {
+fn bounded_query_ends_though_last_commit_exceeds_interval() {
     for workers in [1, 2] {
         let graph = Graph::new("slow");
         let slow = for_each_epoch(|_: EpochRows<i64>| {
@@ -452,7 +452,7 @@ fn a_bounded_continuous_query_ends_though_its_last_commit_takes_longer_than_an_i
 }
 
 #[test]
-fn a_file_that_one_worker_has_read_to_its_end_does_not_hold_the_watermark_of_the_others() {
+fn fully_read_file_does_not_hold_watermark_of_others() {
     // No epoch ends before the test does, so only the watermark can close a window.
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in [("a", "5\n15\n"), ("b", "25\n35\n"), ("c", "45\n55\n")] {

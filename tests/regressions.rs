@@ -7,7 +7,7 @@ use tidemill::prelude::*;
 /// In continuous mode a worker read a block of each of its slices in turn, and took the times of the last one for those
 /// of all: rows of the others, in order in the file, came out late.
 #[test]
-fn a_file_of_many_blocks_in_order_has_no_late_rows_in_either_mode() {
+fn ordered_file_of_many_blocks_has_no_late_rows() {
     let directory = tempfile::tempdir().unwrap();
     let rows = 300_000u64;
     let text: String = (0..rows).map(|n| format!("{n}\n")).collect();

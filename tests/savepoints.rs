@@ -11,7 +11,7 @@ use tidemill::prelude::*;
 mod common;
 
 #[test]
-fn a_savepoint_that_is_asked_for_between_a_failure_and_the_next_start_is_taken() {
+fn savepoint_between_failure_and_restart_is_taken() {
     let directory = tempfile::tempdir().unwrap();
     let (calls, failed) = (AtomicU64::new(0), Arc::new(AtomicBool::new(false)));
     let fails = Arc::clone(&failed);
@@ -42,7 +42,7 @@ fn a_savepoint_that_is_asked_for_between_a_failure_and_the_next_start_is_taken()
 }
 
 #[test]
-fn a_query_that_has_ended_says_so_when_it_is_asked_for_a_savepoint() {
+fn savepoint_of_ended_query_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let graph = Graph::new("short");
     graph.source(memory(0..10u64)).sink(discard().0);

@@ -110,7 +110,7 @@ fn rows_may_leave_memory_as_they_lie_in_it() {
 }
 
 #[test]
-fn sessions_sliding_windows_and_running_groups_are_the_same_in_little_memory() {
+fn results_are_the_same_in_little_memory() {
     type Results = (Vec<(i64, Vec<u64>)>, Vec<(i64, Vec<u64>)>, BTreeMap<u64, Vec<u64>>);
     let results = |options: Options| -> (Results, u64) {
         let graph = Graph::new("all kinds");
@@ -158,7 +158,7 @@ fn sessions_sliding_windows_and_running_groups_are_the_same_in_little_memory() {
 }
 
 #[test]
-fn a_disk_that_fails_ends_the_query_with_an_error_that_names_the_place() {
+fn failing_disk_ends_query_with_error_and_place() {
     for mode in MODES {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("spill");

@@ -62,7 +62,7 @@ fn kept(values: &[i64]) -> Vec<i64> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
-    fn the_last_value_is_that_of_all_records_and_every_other_one_that_of_those_before(
+    fn each_total_covers_all_records_so_far(
         partitions in prop::collection::vec(prop::collection::vec(-1_000i64..1_000, 0..60), 1..4),
     ) {
         let all: Vec<i64> = partitions.iter().flat_map(|values| kept(values)).collect();
@@ -95,7 +95,7 @@ proptest! {
 }
 
 #[test]
-fn in_micro_batch_each_epoch_says_the_total_of_all_epochs_so_far() {
+fn micro_batch_epoch_emits_total_of_all_epochs_so_far() {
     for workers in [1, 2, 4] {
         let graph = Graph::new("epochs");
         let (sink, table) = memory_sink();
@@ -143,7 +143,7 @@ fn every_shortcut_is_there_for_a_whole_stream() {
 }
 
 #[test]
-fn a_total_goes_on_after_a_restart_in_the_other_mode_with_other_workers() {
+fn total_resumes_after_restart_in_other_mode_and_workers() {
     for (first, second) in [(MODES[0], MODES[1]), (MODES[1], MODES[0])] {
         for (before, after) in [(1, 2), (4, 1), (2, 4)] {
             let directory = tempfile::tempdir().unwrap();

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn every_character_separates_or_does_not_as_in_the_standard_library() {
+    fn every_character_separates_as_in_standard_library() {
         // At the end of a chunk a character may lie in two of them.
         for character in (0..=char::MAX as u32).filter_map(char::from_u32) {
             let ascii_or_space = character.is_ascii() || character.is_whitespace();

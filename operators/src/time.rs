@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_and_write_times_as_rfc_3339_and_checkpoints_as_numbers() {
+    fn times_are_rfc_3339_for_people_and_numbers_in_checkpoints() {
         let time: EventTime = "2026-03-01T12:22:13.260535Z".parse().unwrap();
         let json = serde_json::to_string(&time).unwrap();
         assert_eq!(json, "\"2026-03-01T12:22:13.260535Z\"");

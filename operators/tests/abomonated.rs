@@ -98,7 +98,7 @@ fn orders(count: usize) -> Vec<Order> {
 }
 
 #[test]
-fn solid_numbers_come_back_from_every_offset_and_no_truncation_passes() {
+fn numbers_survive_every_offset_and_no_truncation_passes() {
     check::<u8>(&[]);
     check::<u8>(&[1, 2, 3]);
     check(&[u128::MAX, 1]);
@@ -110,7 +110,7 @@ fn solid_numbers_come_back_from_every_offset_and_no_truncation_passes() {
 }
 
 #[test]
-fn solid_strings_and_vectors_come_back_from_every_offset_and_no_truncation_passes() {
+fn strings_survive_every_offset_and_no_truncation_passes() {
     check(&[String::new(), "tide".to_owned(), "é".repeat(40)]);
     check(&[Vec::<u64>::new(), vec![1], vec![2; 9], Vec::with_capacity(5)]);
     check(&[vec![vec![1u32], vec![]], vec![], vec![vec![2; 3], vec![3; 2]]]);
@@ -128,7 +128,7 @@ fn solid_rows_without_size_come_back() {
 }
 
 #[test]
-fn options_tuples_and_padding_come_back_from_every_offset_and_no_truncation_passes() {
+fn padding_survives_every_offset_and_no_truncation_passes() {
     check(&[Some(1u64), None]);
     check(&[None, Some("tide".to_owned()), Some(String::new())]);
     check(&[(1u8, 2u64, true), (3, 4, false)]);
@@ -138,7 +138,7 @@ fn options_tuples_and_padding_come_back_from_every_offset_and_no_truncation_pass
 }
 
 #[test]
-fn nested_structs_come_back_from_every_offset_and_no_truncation_passes() {
+fn structs_survive_every_offset_and_no_truncation_passes() {
     let basket = |n: usize| Basket {
         at: EventTime(n as i64),
         note: (n % 2 == 1).then(|| "n".repeat(n)),
@@ -151,7 +151,7 @@ fn nested_structs_come_back_from_every_offset_and_no_truncation_passes() {
 }
 
 #[test]
-fn a_struct_with_a_text_before_a_vector_is_kept_as_it_lies_in_memory() {
+fn struct_with_text_before_vector_keeps_its_layout() {
     assert!(is_as_in_memory(&block(&orders(100))));
 }
 

@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_is_refused_in_continuous_mode_with_what_to_write_instead() {
+    fn interval_in_continuous_mode_is_refused_with_advice() {
         let every = Options::default().with_trigger(Trigger::Every(Duration::from_millis(250)));
         every.check().unwrap();
         let refused = every.with_mode(Mode::Continuous).check().unwrap_err().to_string();
@@ -553,7 +553,7 @@ mod tests {
 
     #[cfg(feature = "cli")]
     #[test]
-    fn a_command_line_with_continuous_mode_and_an_interval_is_refused() {
+    fn command_line_with_continuous_and_interval_is_refused() {
         use clap::Parser;
 
         #[derive(Parser)]

@@ -76,7 +76,7 @@ fn inside_an_epoch_the_watermark_is_the_one_with_which_it_began() {
 }
 
 #[test]
-fn in_continuous_mode_a_window_closes_as_soon_as_the_watermark_passes() {
+fn continuous_window_closes_when_watermark_passes() {
     let (graph, counted, _) =
         counts(ScriptedSource::new().row(at(1), 1).row(at(2), 2).end_epoch().watermark(at(10)).end_epoch());
     let options = Options::default().with_mode(Mode::Continuous);
@@ -141,7 +141,7 @@ fn a_source_that_fails_ends_the_query_with_its_line() {
 }
 
 #[test]
-fn in_continuous_mode_a_silent_partition_holds_the_watermark_until_it_counts_as_idle() {
+fn continuous_silent_partition_holds_watermark_until_idle() {
     let graph = Graph::new("idle");
     let (sink, rows) = collecting_sink();
     // Two partitions, of which the second never shows anything and never ends.
@@ -172,7 +172,7 @@ fn in_continuous_mode_a_silent_partition_holds_the_watermark_until_it_counts_as_
 }
 
 #[test]
-fn in_continuous_mode_a_jump_of_the_clock_fires_each_timer_at_its_own_time() {
+fn continuous_clock_jump_fires_each_timer_at_its_time() {
     let graph = Graph::new("timers");
     let clock = SimClock::new();
     let said = Arc::new(Mutex::new(Vec::new()));
@@ -232,7 +232,7 @@ fn one_jump_over_all_timers_is_as_good_as_many_steps() {
 }
 
 #[test]
-fn a_record_that_would_have_met_a_session_that_was_said_makes_one_of_its_own() {
+fn record_after_emitted_session_starts_a_new_one() {
     let graph = Graph::new("sessions");
     let (sink, sessions) = collecting_sink();
     ScriptedSource::new()

@@ -12,7 +12,7 @@ use tidemill_runtime::{Options, Run, RunError};
 static SIGNALS: Mutex<()> = Mutex::new(());
 
 #[test]
-fn a_signal_to_stop_commits_what_has_been_read_and_ends_the_query_with_its_own_error() {
+fn stop_signal_commits_read_rows_and_returns_interrupted() {
     let _alone = SIGNALS.lock().unwrap();
     for (mode, signal) in [
         (Mode::MicroBatch, SIGINT),

@@ -8,7 +8,7 @@ use crate::child::Query;
 use crate::parent::{Death, End, World, child, undisturbed};
 
 #[test]
-fn a_full_disk_is_an_error_that_names_the_file_and_the_last_commit_stays() {
+fn full_disk_is_error_with_file_and_keeps_last_commit() {
     let (expected, _) = undisturbed(Query::Windows);
     let mut world = World::new(Query::Windows);
     let mut names = Vec::new();

@@ -147,7 +147,7 @@ fn late_rows_are_late_again_after_a_kill() {
 }
 
 #[test]
-fn a_function_in_continuous_mode_is_told_everything_at_least_once() {
+fn continuous_function_gets_rows_at_least_once() {
     let (expected, time) = undisturbed(Query::Updates);
     updates(&mut Dice(5), 5, time, &expected);
 }

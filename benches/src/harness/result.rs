@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_the_difference_between_slots_with_and_without_a_commit() {
+    fn step_is_difference_of_slots_with_and_without_commit() {
         let (options, load) = (Options::default(), Load::open(1_000, 1.0));
         let mut measured = measured(&options, &load);
         let milli = 1_000_000;

@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_watched_has_ended_when_it_did_and_not_when_somebody_looked() {
+    fn watched_call_ends_at_its_end_not_at_the_look() {
         thread_local! {
             static OVER: std::cell::RefCell<Option<std::sync::mpsc::Sender<()>>> = const { std::cell::RefCell::new(None) };
         }

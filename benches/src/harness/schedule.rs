@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn the_distance_of_the_next_event_decides_how_to_wait_unless_the_user_does() {
+    fn distance_of_next_event_decides_how_to_wait() {
         let (near, far) = (Duration::from_micros(50), Duration::from_millis(1));
         let with = |pace| {
             let load = Load { pace, ..Load::open(1_000, 1.0) };

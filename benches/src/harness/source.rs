@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_ends_where_it_was_planned_to_and_the_last_one_with_the_end() {
+    fn epoch_ends_as_planned_and_last_at_end_of_input() {
         let late = source(Load { events: 11, ..Load::open(10, 1.0) }, 2, true);
         let limits = PlanLimits::new(Some(2), ProcessingTime(0));
         let info = late.prepare(&PrepareContext::default()).unwrap();

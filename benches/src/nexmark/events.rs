@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_generator_makes_the_events_it_made_when_the_checksum_was_taken() {
+    fn generator_repeats_events_of_recorded_checksum() {
         assert_eq!(checksum(), CHECKSUM, "{:#018x}", checksum());
     }
 

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_the_last_of_each_comparison_and_the_mean_of_those() {
+    fn table_has_last_of_each_comparison_and_their_mean() {
         let lines = [
             ratio("windowed-1000", "micro-batch", "timely", 1, 9.0),
             ratio("windowed-1000", "micro-batch", "renoir", 1, 3.0),

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_after_any_step_loses_nothing_repeats_nothing_and_shows_nothing_uncommitted() {
+    fn crash_after_any_step_shows_committed_rows_once() {
         let scratch = scratch();
         for (first, then) in [(1, 1), (2, 1), (1, 3)] {
             for (overlap, abort) in

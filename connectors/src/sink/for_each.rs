@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_checkpoint_the_function_is_called_before_the_commit_is_recorded() {
+    fn with_checkpoint_function_is_called_before_commit_record() {
         let (sender, calls) = crossbeam_channel::unbounded();
         let rows = sender.clone();
         let mut each = for_each(move |row: u8| rows.send(row).unwrap());
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn an_effect_that_notes_its_epoch_is_exactly_once_after_a_crash_in_any_step() {
+    fn effect_that_notes_epoch_is_exactly_once_after_any_crash() {
         let database = Arc::new(Mutex::new(BTreeMap::new()));
         let (write, read) = (Arc::clone(&database), Arc::clone(&database));
         let make = move |_| {
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn in_continuous_mode_an_epoch_is_not_said_to_be_repeatable_however_patient_the_sink() {
+    fn continuous_epoch_is_never_repeatable() {
         let mut sink = at_commit(for_each_epoch(|all: EpochRows<u8>| {
             assert!(!all.repeatable);
             Ok::<(), SinkError>(())

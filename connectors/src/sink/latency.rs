@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_shown_when_it_is_written_or_when_its_epoch_is_committed() {
+    fn row_is_shown_at_write_or_at_commit() {
         let (now, clock) = clock();
         let at_once = Latency::new();
         let (sink, table) = memory_sink();

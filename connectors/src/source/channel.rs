@@ -158,7 +158,7 @@ mod tests {
     use crate::source::testing::Drive;
 
     #[test]
-    fn an_epoch_takes_what_has_been_sent_and_the_next_one_ends_with_the_senders() {
+    fn epoch_takes_sent_rows_and_next_ends_with_senders() {
         let (sender, source) = channel(8);
         let mut drive = Drive::new(source).unwrap();
         sender.send(1).unwrap();

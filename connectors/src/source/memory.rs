@@ -124,7 +124,7 @@ mod tests {
     use crate::source::testing::Drive;
 
     #[test]
-    fn every_epoch_takes_as_many_records_as_it_may_and_the_last_one_ends() {
+    fn each_epoch_takes_its_limit_and_last_one_ends() {
         let mut drive = Drive::new(MemorySource::partitioned([vec![1, 2, 3], vec![4]])).unwrap();
         assert_eq!(drive.epoch(Some(2)).unwrap(), [vec![1, 2], vec![4]]);
         assert!(!drive.ended());

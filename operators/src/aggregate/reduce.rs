@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_associative_function_gives_one_result_however_the_records_are_divided() {
+    fn associative_function_gives_one_result_for_any_division() {
         assert_eq!(over(&Reduce::with(|a: u32, b: u32| a ^ b), &[1, 2, 4, 8]), (15, 15));
     }
 }

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_of_nothing_is_refused_if_fixed_and_a_microsecond_if_of_a_record() {
+    fn zero_gap_is_refused_if_fixed_and_one_microsecond_per_record() {
         assert!(Windowing::<u8>::problem(&session(Duration::ZERO)).unwrap().contains("gap is zero"));
         let none = session_by(|_: &u8| Duration::ZERO);
         assert_eq!(none.span_of(EventTime(7), &0).end, EventTime(8));

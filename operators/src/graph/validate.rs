@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_graph_is_refused_without_a_line_that_it_does_not_have() {
+    fn empty_graph_is_refused_without_a_line() {
         let said = Graph::new("test").validate().unwrap_err().to_string();
         assert!(said.contains("`graph`: no stream ends in a sink"), "{said}");
     }

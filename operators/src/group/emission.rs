@@ -200,7 +200,7 @@ mod tests {
     use crate::{EventTime, Graph, Mode, ProcessingTime, WindowResult, tumbling};
 
     #[test]
-    fn a_watermark_that_closes_nothing_does_not_cut_the_interval_of_an_update_short() {
+    fn watermark_that_closes_no_window_keeps_update_interval() {
         let counts = numbers(&Graph::new("counts"), 0)
             .with_watermark(|n| EventTime(*n as i64), Duration::ZERO)
             .key_by(|_| ())

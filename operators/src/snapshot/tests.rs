@@ -128,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_changes_are_an_error_or_other_changes_but_never_a_panic(ops in ops(), at in any::<prop::sample::Index>(), flip in 1..=255u8) {
+    fn damaged_changes_never_panic(ops in ops(), at in any::<prop::sample::Index>(), flip in 1..=255u8) {
         for part in run(&ops).0.iter().filter(|part| !part.is_empty()) {
             let at = at.index(part.len());
             let mut flipped = part.clone();

@@ -43,14 +43,14 @@ fn a_second_before_1970_is_in_the_ten_seconds_before_1970() {
 }
 
 #[test]
-fn a_record_at_the_window_end_is_counted_in_the_next_window_whose_results_are_of_its_last_microsecond() {
+fn record_at_window_end_belongs_to_next_window() {
     let windows = tumbling(Duration::from_micros(10));
     assert_eq!(counts(&windows, at([9, 10])), [(0, 10, 1), (10, 20, 1)]);
     assert_eq!(windows.window_of(EventTime(9)).last_instant(), EventTime(9));
 }
 
 #[test]
-fn records_exactly_the_gap_apart_are_one_session_and_a_microsecond_more_are_two() {
+fn records_at_gap_join_and_a_microsecond_more_split_session() {
     let sessions = session(Duration::from_micros(10));
     assert_eq!(counts(&sessions, at([0, 10])), [(0, 20, 2)]);
     assert_eq!(counts(&sessions, at([0, 11])), [(0, 10, 1), (11, 21, 1)]);
@@ -107,7 +107,7 @@ fn a_key_has_one_timer_however_many_sessions() {
 }
 
 #[test]
-fn sessions_that_begin_before_others_close_in_order_of_their_ends() {
+fn sessions_close_in_order_of_their_ends() {
     let mut state: SessionState<u64, Count<()>, (), SessionWindow> =
         session(Duration::from_micros(10)).state();
     for number in (0..1_000).rev() {
@@ -158,7 +158,7 @@ fn closed_in_steps<K: Key + ToOwned<Owned = K>>(
 }
 
 #[test]
-fn many_sessions_close_in_order_whether_few_or_nearly_all_keys_are_due() {
+fn many_sessions_close_in_order_with_few_or_most_keys_due() {
     let times: Vec<(u64, i64)> = (0..40_000).map(|n: i64| (hash_key(&n) % 700, n / 5)).collect();
     let mut expected = vec![];
     for key in 0..700 {

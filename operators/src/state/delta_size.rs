@@ -60,7 +60,7 @@ fn three_of_many<S: GroupState<u64, Count<()>>>(mut state: S) {
 }
 
 #[test]
-fn when_three_of_ten_thousand_keys_have_changed_three_are_written() {
+fn three_changed_keys_of_ten_thousand_write_three() {
     let (size, slide) = (Duration::from_micros(100), Duration::from_micros(10));
     three_of_many(RunningState::<_, _, ()>::new());
     three_of_many(RunningState::<_, _, Stamp>::new());
@@ -73,7 +73,7 @@ fn when_three_of_ten_thousand_keys_have_changed_three_are_written() {
 }
 
 #[test]
-fn a_pane_that_began_small_is_written_as_a_whole_once_it_is_large() {
+fn grown_pane_is_written_whole() {
     let mut state = tumbling(Duration::from_micros(100)).state::<u64, Count<()>, ()>();
     state.record.large = 50;
     state.track();
@@ -106,7 +106,7 @@ fn come_and_gone<S: GroupState<u64, Count<()>>>(mut state: S, drops: usize) {
 }
 
 #[test]
-fn a_window_that_came_and_went_between_two_snapshots_is_not_written() {
+fn window_between_two_snapshots_is_not_written() {
     let size = Duration::from_micros(10);
     let groups: std::collections::BTreeSet<_> =
         (0..100u64).map(|key| KeyGroups::default().of(hash_key(&key))).collect();

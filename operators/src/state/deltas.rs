@@ -368,7 +368,7 @@ proptest! {
     }
 
     #[test]
-    fn a_chain_of_sliding_windows_with_running_totals_goes_on_as_the_windows_do(
+    fn sliding_windows_with_running_totals_resume_from_chain(
         (slide, panes) in (1..4u64, 1..14u64),
         rest in 0..4u64,
         steps in steps(),
@@ -379,7 +379,7 @@ proptest! {
     }
 
     #[test]
-    fn a_chain_of_panes_that_are_written_as_a_whole_goes_on_as_the_windows_do(
+    fn windows_with_whole_panes_resume_from_chain(
         (size, slide) in (1..30u64).prop_flat_map(|size| (Just(size), 1..=size)),
         steps in steps(),
     ) {

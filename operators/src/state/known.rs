@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_comes_again_stays_where_it_is_and_one_that_does_not_is_forgotten() {
+    fn repeated_key_keeps_its_place_and_absent_key_is_dropped() {
         let (mut table, mut known) = (Table::new(), Known::new());
         let keys: Vec<String> = (0..2 * MANY).map(|n| format!("key {n}")).collect();
         let address = |table: &Counts, key: &String| table.find(hash_key(key), key).unwrap().key.as_ptr();

@@ -125,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn running_totals_are_to_the_last_bit_what_merging_the_panes_gives(
+    fn running_totals_equal_merged_panes_to_the_last_bit(
         (size, slide) in windows(20),
         offset in 0..40u64,
         numbers in prop_oneof![Just(Numbers::Ends), Just(Numbers::Large), Just(Numbers::Small)],

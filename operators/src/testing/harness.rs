@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_with_two_inputs_and_both_kinds_of_timers_runs_on_the_contract() {
+    fn operator_with_two_inputs_and_all_timers_keeps_contract() {
         let mut harness = Harness::new(Mode::Continuous, Payments::default);
         harness.batch(0, vec![(EventTime(1), 7u64), (EventTime(2), 8), (EventTime(30), 9)]).unwrap();
         harness.batch(1, vec![(EventTime(3), 8u64)]).unwrap();
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_stays_gone_after_a_restart_on_another_number_of_workers() {
+    fn removed_state_stays_removed_after_restart_and_rescale() {
         let mut checkpoint = Checkpoint::new();
         let place = |worker, workers| Place::new(worker, workers, Mode::MicroBatch);
         let make = |_| Payments::default();

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn all_instants_of_a_pane_are_in_the_same_windows_and_those_of_the_next_are_not() {
+    fn pane_is_a_longest_stretch_in_the_same_windows() {
         for (size, slide) in [(12, 5), (10, 5), (7, 7), (9, 4), (5, 1), (7, 6)] {
             let grid = grid(size, slide, 3);
             let windows = |t| (grid.first(EventTime(t)), grid.last(EventTime(t)));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_open_window_is_the_first_that_ends_after_the_watermark() {
+    fn first_open_window_is_first_that_ends_after_watermark() {
         for (size, slide, offset) in [(12, 5, 2), (10, 5, 0), (7, 7, 3)] {
             let grid = grid(size, slide, offset);
             for watermark in -30..30 {

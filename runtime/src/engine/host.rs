@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_fills_at_once_is_not_written_ahead_because_the_last_one_was_larger() {
+    fn window_that_fills_at_once_is_not_written_ahead() {
         assert!(!is_worth_writing(1_000_000, 9_000));
     }
 
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_again_and_again_ahead_of_an_epochs_end_is_bounded() {
+    fn repeated_writes_ahead_of_epoch_end_are_bounded() {
         let graph = Graph::new("restless");
         numbers(&graph, 1).key_by(|n| *n).count().update().sink(nowhere());
         let storage = Arc::new(MemoryStorage::new());

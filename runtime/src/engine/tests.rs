@@ -59,7 +59,7 @@ fn observe(control: &Control, watermark: EventTime) {
 }
 
 #[test]
-fn a_run_ends_with_the_watermark_that_the_last_word_of_any_worker_justifies() {
+fn run_ends_with_watermark_of_last_worker_report() {
     let at = EventTime::from_secs;
     let (mut worker, control) = first_of_two(at(100));
     observe(&control, at(20));

@@ -134,7 +134,7 @@ fn row(moves: u64) -> ScriptedSource<u64> {
 const NOTHING: [&str; 0] = [];
 
 #[test]
-fn in_micro_batch_each_operator_is_called_in_the_first_epoch_whose_clock_has_reached_its_time() {
+fn micro_batch_timer_fires_in_first_epoch_at_or_after_it() {
     let mut query = Reminders::new(Mode::MicroBatch, row(0), &[30, 10, 20, 20]);
     assert_eq!(query.at(0), ["0: row at 0 in 0", "1: row at 0 in 0", "2: row at 0 in 0", "3: row at 0 in 0"]);
     assert_eq!(query.at(9), NOTHING);
@@ -159,7 +159,7 @@ fn a_call_that_is_due_comes_before_the_rows_of_its_epoch() {
 }
 
 #[test]
-fn epochs_that_are_planned_ahead_serve_calls_and_ask_for_none_in_vain() {
+fn epochs_planned_ahead_serve_calls_without_extra_epochs() {
     let script = row(10).row(EventTime(2), 0).end_epoch().row(EventTime(3), 0).end_epoch();
     let mut query = Reminders::new(Mode::MicroBatch, script, &[15, 40]);
     query.driver.plan_ahead(3);

@@ -28,7 +28,7 @@ fn tear(dir: &Path) {
 }
 
 #[test]
-fn a_crash_after_any_step_loses_nothing_repeats_nothing_and_shows_nothing_uncommitted() {
+fn crash_after_any_step_shows_committed_rows_once() {
     let scratch = scratch();
     let dir = scratch.path();
     for roll_at in [0, 25, NEVER] {
@@ -71,7 +71,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn any_number_of_crashes_with_any_numbers_of_workers_comes_to_the_same_rows(
+    fn any_crashes_with_any_workers_give_same_rows(
         runs in prop::collection::vec((1_usize..4, 0_usize..60, any::<bool>()), 0..8),
         last in 1_usize..4,
         roll_at in prop::sample::select(vec![0, 9, 25, NEVER]),
@@ -98,7 +98,7 @@ proptest! {
 }
 
 #[test]
-fn a_file_is_finished_when_it_is_large_or_old_and_its_epoch_commits() {
+fn large_or_old_file_is_finished_when_its_epoch_commits() {
     let scratch = scratch();
     let dir = scratch.path();
     let now = Arc::new(AtomicI64::new(0));
@@ -128,7 +128,7 @@ fn a_file_is_finished_when_it_is_large_or_old_and_its_epoch_commits() {
 }
 
 #[test]
-fn without_a_checkpoint_an_abort_shows_what_was_committed_and_nothing_else() {
+fn abort_without_checkpoint_shows_committed_rows_only() {
     let scratch = scratch();
     let mut sink = json_lines_dir(scratch.path());
     open::<u64>(&mut sink, RowKind::Insert, false);

@@ -33,7 +33,7 @@ fn placed(lines: &[Text]) -> Vec<(u64, String)> {
 
 proptest! {
     #[test]
-    fn however_a_file_is_cut_its_lines_are_replaced_alike_and_keep_their_places(
+    fn lossy_lines_are_alike_however_blocks_are_cut(
         parts in prop::collection::vec(prop::sample::select(PARTS.to_vec()), 0..40),
         block in 1u64..12,
         partitions in 1u32..4,
@@ -85,7 +85,7 @@ proptest! {
 }
 
 #[test]
-fn a_query_that_failed_for_such_bytes_goes_on_when_the_source_is_lossy() {
+fn query_that_failed_for_bad_bytes_resumes_when_lossy() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "a", 0, b"good\nba\xFF\nlast\n");
     let source = || text_files(path(&dir)).partitions(1).block_size(5);
@@ -115,7 +115,7 @@ fn blocks_and_followed_files_can_be_lossy_too() {
 }
 
 #[test]
-fn records_of_lossy_files_are_told_and_found_again_by_bytes_of_the_file() {
+fn lossy_records_are_located_by_bytes_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
     write(
         dir.path(),

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unbounded_source_goes_on_with_another_pattern_and_says_what_no_longer_matches() {
+    fn unbounded_source_resumes_with_another_pattern_and_warns() {
         let dir = directory(&[("a.txt", "1\n"), ("b.txt", "2\n")]);
         let (log, mut from) = (Arc::default(), None);
         let mut go = |pattern: String| {

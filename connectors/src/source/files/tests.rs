@@ -139,7 +139,7 @@ fn an_epoch_keeps_to_its_limits() {
 }
 
 #[test]
-fn a_restart_goes_on_where_the_checkpoint_stands_and_a_replay_reads_the_same() {
+fn restart_resumes_at_checkpoint_and_replay_reads_same() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "a", 0, (0..50).map(|n| format!("{n}\n")).collect::<String>());
     let source = || text_files(path(&dir)).partitions(3).block_size(10);
@@ -223,7 +223,7 @@ fn bytes_that_are_no_utf8_fail_with_file_and_byte() {
 const ORDERS: &str = "{\"id\":1,\"item\":\"ax\"}\n\n{\"id\":2}\r\n{\"id\":3,\"item\":\"öl\"}\nnot json";
 
 #[test]
-fn a_bad_json_line_fails_with_file_and_line_or_is_skipped_and_counted() {
+fn bad_json_line_fails_with_place_or_is_skipped_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "a", 0, ORDERS);
     for block in [1, 7, 1000] {

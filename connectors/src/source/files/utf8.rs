@@ -50,7 +50,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn replaced_text_is_what_the_standard_library_makes_of_it_and_finds_its_bytes(
+        fn replaced_text_equals_standard_library_and_finds_its_bytes(
             parts in prop::collection::vec(
                 prop::sample::select(vec![&b"a"[..], b"\n", "ö".as_bytes(), "€".as_bytes(), b"\xFF", b"\xE2\x82", b"\xF0\x9F\x98", b"\xC3"]),
                 0..20,

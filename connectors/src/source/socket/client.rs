@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_without_their_terminators_and_end_with_the_connection() {
+    fn lines_have_no_terminators_and_end_with_connection() {
         let (listener, source) = server();
         let mut drive = Drive::new(source).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_does_not_end_fails_when_it_is_too_long_and_does_not_gather_in_memory() {
+    fn endless_line_fails_at_limit_and_is_not_kept_in_memory() {
         let (listener, source) = server();
         let mut drive = Drive::new(source.max_line(1 << 20)).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_to_connect_to_is_an_error_that_names_the_address() {
+    fn refused_connection_is_error_with_address() {
         let (listener, source) = server();
         drop(listener);
         let mut drive = Drive::new(source).unwrap();

@@ -136,7 +136,7 @@ fn what_a_crash_left_of_an_append_is_cut_off_once() {
 }
 
 #[test]
-fn a_whole_record_behind_the_end_that_is_not_the_log_s_is_damage() {
+fn foreign_record_behind_end_of_log_is_damage() {
     let mut files = files();
     let again = files[LOG][11..].to_vec();
     files.get_mut(LOG).unwrap().extend_from_slice(&again);

@@ -59,7 +59,7 @@ fn a_directory_holds_a_checkpoint_over_many_runs() {
 }
 
 #[test]
-fn a_second_query_on_a_directory_is_refused_and_what_it_finds_is_left_alone() {
+fn second_query_on_directory_is_refused_and_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let open = || -> Arc<dyn Storage> { Arc::new(LocalDirectory::open(directory.path()).unwrap()) };
     let checkpoint = run(&open(), Settings::default(), 1, 3, &mut vec![]).unwrap();

@@ -69,7 +69,7 @@ fn a_break_at_any_change_loses_no_commit_and_makes_none() {
 }
 
 #[test]
-fn a_break_while_the_checkpoint_is_made_leaves_nothing_or_a_beginning() {
+fn break_while_checkpoint_is_created_leaves_none_or_fresh_one() {
     for how in [Break::CrashBefore, Break::CrashWithin, Break::CrashAfter, Break::DiskFull] {
         for at in 1..12 {
             let memory = MemoryStorage::new();
@@ -97,7 +97,7 @@ fn after_a_failed_write_everything_is_refused() {
 }
 
 #[test]
-fn what_was_planned_and_not_committed_is_planned_again_whoever_asks_and_however_often() {
+fn uncommitted_plan_is_repeated_on_every_restart() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), QUERY, small()).unwrap();
     assert_eq!(recovered, None);

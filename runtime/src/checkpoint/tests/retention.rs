@@ -34,7 +34,7 @@ fn the_last_epochs_can_be_restored_and_nothing_else_is_kept() {
 }
 
 #[test]
-fn going_back_to_a_kept_epoch_forgets_what_came_after_and_plans_it_again() {
+fn rollback_to_kept_epoch_drops_and_replans_later_epochs() {
     for back in [7, 8, 9] {
         let (memory, storage) = memory();
         drop(run(&storage, settings(3), 2, 9, &mut vec![]).unwrap());
@@ -178,7 +178,7 @@ fn a_checkpoint_tells_what_is_in_it() {
 }
 
 #[test]
-fn pruning_keeps_the_last_epochs_and_is_refused_while_the_query_runs() {
+fn pruning_keeps_last_epochs_and_is_refused_while_running() {
     let (memory, storage) = memory();
     let checkpoint = run(&storage, settings(3), 2, 9, &mut vec![]).unwrap();
     assert!(matches!(inspect::prune(&storage, 1), Err(CheckpointError::Locked { .. })));

@@ -14,7 +14,7 @@ use crate::journal::{Journal, refuse_loss};
 use crate::testing::{Break, FaultyStorage};
 
 #[test]
-fn without_a_checkpoint_records_pass_through_and_are_not_replayable() {
+fn without_checkpoint_journal_passes_records_through() {
     let peer = Peer::default();
     let source = peer.clone().journaled();
     peer.rows(0..10);
@@ -29,7 +29,7 @@ fn without_a_checkpoint_records_pass_through_and_are_not_replayable() {
 }
 
 #[test]
-fn the_first_epoch_has_what_was_there_and_each_goes_as_far_as_the_journal_is_durable() {
+fn each_epoch_reads_up_to_the_durable_end_of_journal() {
     let (peer, storage) = (Peer::default(), MemoryStorage::new());
     peer.rows(0..10);
     let source = attached(peer.clone().journaled(), &storage);
@@ -49,7 +49,7 @@ fn the_first_epoch_has_what_was_there_and_each_goes_as_far_as_the_journal_is_dur
 }
 
 #[test]
-fn a_frozen_source_is_read_to_what_was_there_however_small_the_buffer() {
+fn frozen_source_is_read_to_its_end_with_any_buffer() {
     let (peer, storage) = (Peer::default(), MemoryStorage::new());
     let source = attached(peer.clone().journaled().with_buffer(4), &storage);
     source.freeze(ProcessingTime(0)).unwrap();
@@ -153,7 +153,7 @@ fn large_records_stop_receiving_by_their_bytes() {
 }
 
 #[test]
-fn the_end_is_written_down_and_said_again_and_behind_it_the_source_goes_on() {
+fn end_of_source_is_journaled_and_replayed() {
     let (peer, storage) = (Peer { repeats: true, ..Peer::default() }, MemoryStorage::new());
     peer.rows(0..3);
     peer.say([Say::End]);
@@ -200,7 +200,7 @@ fn a_reader_goes_to_any_record_that_is_there_and_on_from_it() {
 }
 
 #[test]
-fn what_is_committed_is_removed_file_by_file_and_no_number_comes_twice() {
+fn committed_records_are_removed_by_file_numbers_are_unique() {
     let directory = tempfile::tempdir().unwrap();
     let open = || Arc::new(LocalDirectory::open(directory.path()).unwrap());
     let peer = Peer::default();
@@ -258,7 +258,7 @@ fn a_panic_of_the_source_is_an_error_and_keeps_what_came_before() {
 }
 
 #[test]
-fn a_full_disk_is_an_error_that_names_the_file_and_says_what_to_do() {
+fn full_disk_is_error_with_file_and_advice() {
     let peer = Peer::default();
     let storage = FaultyStorage::new(MemoryStorage::new(), 2, Break::DiskFull);
     let mut rig = Rig::open(attached(peer.clone().journaled(), &storage), 0).unwrap();
@@ -269,7 +269,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_says_what_to_do() {
 }
 
 #[test]
-fn the_thread_ends_with_the_reader_and_a_second_reader_is_refused_while_there_is_one() {
+fn journal_thread_ends_with_reader_and_second_is_refused() {
     let (peer, storage) = (Peer::default(), MemoryStorage::new());
     let rig = Rig::open(attached(peer.clone().journaled(), &storage), 0).unwrap();
     peer.rows([1]);
@@ -289,7 +289,7 @@ fn the_thread_ends_with_the_reader_and_a_second_reader_is_refused_while_there_is
 }
 
 #[test]
-fn a_source_that_cannot_be_read_again_is_refused_with_a_checkpoint_and_the_user_told_what_to_do() {
+fn unreplayable_source_is_refused_with_advice() {
     let graph = Graph::new("q");
     graph.source(Peer::default()).sink(tidemill_operators::testing::nowhere());
     let nodes = graph.nodes();

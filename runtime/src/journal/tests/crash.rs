@@ -91,19 +91,19 @@ fn crash_everywhere(repeats: bool, how: Break) {
 }
 
 #[test]
-fn what_the_graph_has_seen_comes_again_after_a_crash_just_before_a_change() {
+fn seen_rows_replay_after_crash_before_change() {
     crash_everywhere(false, Break::CrashBefore);
     crash_everywhere(true, Break::CrashBefore);
 }
 
 #[test]
-fn what_the_graph_has_seen_comes_again_after_a_crash_within_a_change() {
+fn seen_rows_replay_after_crash_within_change() {
     crash_everywhere(false, Break::CrashWithin);
     crash_everywhere(true, Break::CrashWithin);
 }
 
 #[test]
-fn what_the_graph_has_seen_comes_again_after_a_crash_just_after_a_change() {
+fn seen_rows_replay_after_crash_after_change() {
     crash_everywhere(false, Break::CrashAfter);
     crash_everywhere(true, Break::CrashAfter);
 }

@@ -38,7 +38,7 @@ fn expected(rows: u64) -> Vec<u64> {
 }
 
 #[test]
-fn an_append_that_breaks_off_is_cut_off_and_its_numbers_are_given_again() {
+fn torn_append_is_cut_off_and_its_numbers_reused() {
     let storage = written();
     let last = names(&storage).pop().unwrap();
     let whole = storage.get(&last).unwrap().unwrap();
@@ -55,7 +55,7 @@ fn an_append_that_breaks_off_is_cut_off_and_its_numbers_are_given_again() {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_an_error_that_names_the_file_and_the_bytes() {
+fn flipped_bit_is_error_with_file_and_bytes() {
     let storage = written();
     let names = names(&storage);
     assert!(names.len() > 3);
@@ -75,7 +75,7 @@ fn a_flipped_bit_anywhere_is_an_error_that_names_the_file_and_the_bytes() {
 }
 
 #[test]
-fn a_segment_that_is_missing_or_too_short_or_another_one_is_an_error() {
+fn missing_short_or_foreign_segment_is_error() {
     let storage = written();
     let names = names(&storage);
     let missing = MemoryStorage::from_files(storage.files());
@@ -96,7 +96,7 @@ fn a_segment_that_is_missing_or_too_short_or_another_one_is_an_error() {
 }
 
 #[test]
-fn a_journal_that_does_not_have_what_the_query_has_read_is_refused() {
+fn journal_without_rows_that_query_has_read_is_refused() {
     let error = |storage: &MemoryStorage, from| {
         let source = attached(Peer::default().journaled(), storage);
         Rig::open(source, from).err().unwrap().to_string()

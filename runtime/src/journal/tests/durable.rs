@@ -55,7 +55,7 @@ impl Log for GatedLog {
 }
 
 #[test]
-fn nothing_is_handed_over_before_it_is_durable_and_what_comes_meanwhile_is_one_append() {
+fn records_are_emitted_once_durable_and_share_one_append() {
     let ((asks, asked), (let_go, may)) = (unbounded(), unbounded());
     let storage = Gated { memory: MemoryStorage::new(), asks, may };
     let peer = Peer::default();
