@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Simulates every graph of tests/simulate: ci/simulate.sh [seeds of each graph] [seconds] [first seed]
-# Takes seeds in pieces until there have been so many, or so many seconds have passed, or one fails.
+# Takes seeds in pieces until there have been this many, or this many seconds have passed, or one fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 most=${1:-2500} seconds=${2:-86400} first=${3:-1000}

@@ -147,7 +147,7 @@ fn kill_and_look(options: Options) -> Result<(), Box<dyn Error>> {
             break;
         }
         if killed == KILLS {
-            return Err("the query failed, though nobody killed it".into());
+            return Err("the query failed without being killed".into());
         }
         killed += 1;
     }

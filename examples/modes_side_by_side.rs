@@ -52,7 +52,7 @@ impl Outcome {
     fn note(&mut self, row: Counted) {
         let (count, newest) = row.value;
         let before = self.counts.insert((row.window, row.key), count).unwrap_or(0);
-        // The count has grown by so many rows: the newest, the one that was due a little before it, and so on.
+        // The count has grown by this many rows: the newest, the one that was due a little before it, and so on.
         let latency = since(newest);
         self.latencies.extend((0_u32..).zip(before..count).map(|(older, _)| latency + older * SPACING));
     }
@@ -126,7 +126,7 @@ fn since(due: EventTime) -> Duration {
     now.saturating_sub(Duration::from_micros(due.as_micros().unsigned_abs()))
 }
 
-/// The least value that is no less than so many percent of them.
+/// The least value that is no less than this many percent of them.
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()

@@ -238,7 +238,7 @@ impl std::fmt::Display for Speed {
     }
 }
 
-/// A text of about so many bytes, always the same: as in every language, the n-th word comes about 1/n as often as
+/// A text of about this many bytes, always the same: as in every language, the n-th word comes about 1/n as often as
 /// the first (Zipf, 1935).
 fn zipf_text(bytes: usize) -> String {
     const VOCABULARY: f64 = 30_000.0;

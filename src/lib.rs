@@ -94,9 +94,8 @@
 //! # Two modes
 //!
 //! [`Mode::MicroBatch`]: a [`Trigger`] cuts the input into epochs; each is processed as one batch and committed whole.
-//! [`Mode::Continuous`]: every record flows on the moment it arrives; epochs only mark checkpoints. The graph is the
-//! same, and so is the result; a record that waits for nobody is answered in microseconds in the one, an epoch that
-//! waits for its trigger costs least per record in the other.
+//! [`Mode::Continuous`]: each record passes through when it arrives; epochs only mark checkpoints. The graph and its
+//! results are the same in both. Continuous mode has the lower latency; large epochs cost least per record.
 //!
 //! # Event time
 //!

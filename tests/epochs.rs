@@ -73,7 +73,7 @@ fn graph(input: &Path, store: &Arc<Mutex<Store>>) -> Graph {
     graph
 }
 
-/// Adds a file with so many of the numbers that follow.
+/// Adds a file with this many of the numbers that follow.
 fn add(input: &Path, total: &mut u64, count: u64) {
     if count == 0 {
         return;

@@ -1,4 +1,4 @@
-//! The steps before a sink run in the sink's own loop where their results would not leave the worker. Nobody may notice:
+//! The steps before a sink run in the sink's own loop where their results would not leave the worker. It must make no difference:
 //! results, epochs, plans, identities and errors are those of steps that are an operator of their own.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -216,7 +216,7 @@ fn rows_with_an_event_time_lose_it_on_the_way_into_a_sink() {
         let graph = Graph::new("timed");
         let seen: [Seen; 3] = Default::default();
         let [records, steps, bare] = seen.clone();
-        // The least delay that makes nobody late: these records are not in order.
+        // The least delay that makes no record late: these records are not in order.
         let timed = || wide(&graph).with_watermark(|n| EventTime(*n), Duration::from_micros(RECORDS as u64));
         let text = |n: i64| n.to_string();
         timed().map(text).sink_per_worker(move |_| Ok(Keeper::new(&records)));

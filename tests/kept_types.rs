@@ -104,7 +104,7 @@ fn refused<T: Kept + Eq + std::hash::Hash>(row: &T, parts: &[&str]) {
     check(kept.map(drop), "a record, which its journal keeps");
     let spills = options(None).with_state_memory(1 << 20);
     check(in_state(row, spills).map(drop), "may be spilled");
-    // What stays in memory is nobody's business.
+    // What stays in memory is not checked.
     assert_eq!(in_state(row, options(None)).unwrap().len(), 3);
     assert_eq!(as_key(row, options(None)).unwrap().pop().unwrap().1, 3);
 }

@@ -35,7 +35,7 @@ fn appear(directory: &Path, name: &str, rows: impl Iterator<Item = i64>) {
     std::fs::rename(hidden, directory.join(name)).unwrap();
 }
 
-/// Files of rows in the order of their times appear, so many milliseconds apart, while a query idles. Returns how many
+/// Files of rows in the order of their times appear, this many milliseconds apart, while a query idles. Returns how many
 /// rows were late.
 fn late_of_files(workers: usize, apart: u64, interval: u64, poll: Duration) -> u64 {
     let directory = tempfile::tempdir().unwrap();

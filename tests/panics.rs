@@ -151,7 +151,7 @@ fn panic_in_source_function_ends_query_and_frees_checkpoint() {
     for mode in MODES {
         for (function, workers) in functions.into_iter().zip([1, 2].into_iter().cycle()) {
             if mode == Mode::Continuous && matches!(function, "refresh" | "latest") {
-                continue; // nobody calls them there, but at a restart
+                continue; // not called there, but at a restart
             }
             let directory = tempfile::tempdir().unwrap();
             let way = fast(mode, workers).with_checkpoint(directory.path().join("checkpoint"));

@@ -29,7 +29,7 @@ fn fast(mode: Mode, workers: usize) -> Options {
     options(mode, workers).with_checkpoint_interval(Duration::from_millis(20))
 }
 
-/// A query whose rows nobody takes, once its channel is full.
+/// A query whose output channel is full and not read.
 fn blocked(options: Options) -> (QueryHandle, Receiver<u64>) {
     let (sender, rows) = bounded(4);
     let graph = Graph::new("blocked");

@@ -1,4 +1,4 @@
-//! A sink that takes all results of an operator with state is written to by that operator. Nobody may notice: results,
+//! A sink that takes all results of an operator with state is written to by that operator. It must make no difference: results,
 //! epochs, late records, errors and recovery are those of a sink that is an operator of its own.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 

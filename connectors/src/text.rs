@@ -137,7 +137,7 @@ impl Text {
 }
 
 impl Origin {
-    /// How many bytes had been read for so many of the text.
+    /// How many bytes had been read for this many of the text.
     fn read(&self, at: usize) -> usize {
         let replaced = self.replaced.as_deref().unwrap_or_default();
         let before = replaced.partition_point(|(text, _)| *text <= at);

@@ -63,7 +63,7 @@ const fn rows_in<T>(bytes: usize, least: usize, most: usize) -> usize {
     }
 }
 
-/// An empty vector with room for so many rows.
+/// An empty vector with room for this many rows.
 pub(crate) fn with_room<T: 'static>(rows: usize) -> Vec<T> {
     let spare = if rows * size_of::<T>() < SMALL { None } else { spare(Vec::pop).flatten() };
     match spare {
@@ -73,7 +73,7 @@ pub(crate) fn with_room<T: 'static>(rows: usize) -> Vec<T> {
     }
 }
 
-/// Moves a vector's rows to where there is room for so many in all.
+/// Moves a vector's rows to where there is room for this many in all.
 ///
 /// The allocator would let it grow in the place where it is, and that place belongs to another thread's memory where the
 /// first small piece of it came from a record that this thread has freed and another had made. Growing there waits for

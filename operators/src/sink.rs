@@ -29,7 +29,7 @@ use crate::{Cancellation, Clock, Epoch, ProcessingTime, RowKind};
 ///
 /// - Not prepared, or prepared and not written down: the epoch is run again. [`recover`](Sink::recover) throws away
 ///   what the sink had written of it.
-/// - Written down, but not (or half) committed: nobody runs that epoch again. `recover` does what `commit` would have
+/// - Written down, but not (or half) committed: that epoch is not run again. `recover` does what `commit` would have
 ///   done, out of the [`Prepared`] that `prepare` returned. A sink that does not implement it may lose that epoch's rows.
 /// - Committed: `recover` finds that there is nothing left to do.
 ///
@@ -131,8 +131,8 @@ pub trait Sink<T>: Send + 'static {
 
     /// Takes rows of an epoch; `rows` may be left empty or full. Rows of several epochs never mix: epochs come in order.
     ///
-    /// How many there are at a time is the engine's choice, and may be few under full load too, if rows are wide: so many
-    /// that they are still in the core's cache.
+    /// How many there are at a time is the engine's choice, and may be few under full load too, if rows are wide: they are
+    /// then still in the core's cache.
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError>;
 
     /// Whether rows had better come one by one, to [`write_one`](Sink::write_one): as soon as the steps before the sink have
@@ -375,7 +375,7 @@ pub enum SinkError {
         /// What is wrong with the row.
         reason: String,
     },
-    /// Nobody takes the rows any more.
+    /// The reader of the rows has gone.
     #[error("{0} has been closed by its reader")]
     Closed(String),
     /// The sink was set up in a way that cannot work.

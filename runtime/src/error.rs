@@ -195,7 +195,7 @@ pub enum Fault {
     User,
     /// The world outside: files, sockets, disks.
     World,
-    /// Nobody's: somebody asked for it.
+    /// No fault: a stop, a cancel or a signal was asked for.
     Nobody,
     /// Tidemill itself.
     Engine,
@@ -239,7 +239,7 @@ impl RunError {
         }
     }
 
-    /// The same of a query that was started again so many times; somebody's wish to end it stays as it is.
+    /// The same of a query that was started again this many times; somebody's wish to end it stays as it is.
     pub(crate) fn given_up(self, restarts: u32, after: Duration, why: &'static str) -> RunError {
         if restarts == 0 || self.fault() == Fault::Nobody {
             return self;

@@ -85,7 +85,7 @@ pub(crate) struct EventSender {
     bell: Sender<()>,
 }
 
-/// The events that nobody has taken.
+/// The events that have not been taken.
 #[derive(Debug)]
 pub(crate) struct EventQueue {
     events: Receiver<Event>,
@@ -108,7 +108,7 @@ impl EventSender {
 
     /// Sends an event without waking the driver's thread: the next thread that ticks the driver handles it.
     pub(crate) fn send_without_waking(&self, event: Event) {
-        // The driver outlives the workers; should it be gone, nobody needs to know any more.
+        // The driver outlives the workers; should it be gone, the event is not needed any more.
         let _ = self.events.send(event);
     }
 

@@ -64,7 +64,7 @@ fn rows(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// How many of these rows fit in `time`, if they took so many microseconds.
+/// How many of these rows fit in `time`, if they took this many microseconds.
 fn fitting(rows: i64, micros: i64, time: Duration) -> i64 {
     let time = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
     rows.saturating_mul(time) / micros.max(1)
@@ -217,7 +217,7 @@ mod tests {
             steps
         }
 
-        /// A step of so many microseconds in which a source reads as many rows.
+        /// A step of this many microseconds in which a source reads as many rows.
         fn step(&mut self, worker: usize, rows: usize, micros: i64) {
             if rows > 0 {
                 self.flow.read(worker, rows);
@@ -226,7 +226,7 @@ mod tests {
             self.flow.ends_step(worker, true, || ProcessingTime(self.now));
         }
 
-        /// As many steps, each with what a source may read, at so many nanoseconds a row.
+        /// As many steps, each with what a source may read, at this many nanoseconds a row.
         fn reads(&mut self, worker: usize, steps: usize, nanos: i64) -> usize {
             for _ in 0..steps {
                 let rows = self.flow.portion(worker).min(8_192);

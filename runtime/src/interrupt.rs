@@ -14,7 +14,7 @@ use crate::error::RunError;
 /// Who watches in this process.
 struct Watchers {
     count: usize,
-    /// Whether nobody does. A handler that was set once stays, and with it nothing would come of a signal: so while this is
+    /// Whether no query handles signals. A handler that was set once stays, and would swallow a signal: so while this is
     /// true, a signal does what it did before.
     none: Option<Arc<AtomicBool>>,
 }

@@ -55,7 +55,7 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_name = "GROUPS"))]
     pub key_groups: Option<u16>,
 
-    /// At most so many records per source partition and epoch (micro-batch). Without it each epoch reads the input
+    /// At most this many records per source partition and epoch (micro-batch). Without it each epoch reads the input
     /// available when it is planned, but no more than is committed about 12 ms later, or twice as long as a commit takes.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub max_records_per_epoch: Option<u64>,
@@ -227,7 +227,7 @@ impl Options {
         self
     }
 
-    /// The same with at most so many records per source partition and epoch.
+    /// The same with at most this many records per source partition and epoch.
     #[must_use]
     pub fn with_max_records_per_epoch(mut self, records: u64) -> Self {
         self.max_records_per_epoch = Some(records);
@@ -278,7 +278,7 @@ impl Options {
         self
     }
 
-    /// The same with so many bytes of memory for the rows kept in state, over all workers; the rest goes to temporary
+    /// The same with this many bytes of memory for the rows kept in state, over all workers; the rest goes to temporary
     /// files.
     ///
     /// ```
@@ -307,7 +307,7 @@ impl Options {
         self
     }
 
-    /// The same with so many of the last epochs kept.
+    /// The same with this many of the last epochs kept.
     #[must_use]
     pub fn with_retain(mut self, epochs: usize) -> Self {
         self.retain = epochs;

@@ -20,7 +20,7 @@ pub(crate) fn check() -> Result<(), RunError> {
     ))
 }
 
-/// The core of each of so many workers: in turn those on which the calling thread may run.
+/// The core of each of this many workers: in turn those on which the calling thread may run.
 #[cfg(feature = "pinning")]
 pub(crate) fn cores(workers: usize) -> Result<Vec<Core>, RunError> {
     let allowed = core_affinity::get_core_ids().filter(|cores| !cores.is_empty());

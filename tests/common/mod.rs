@@ -22,7 +22,7 @@ pub(crate) fn available_now(mode: Mode, workers: usize) -> Options {
 }
 
 /// The ways to run a graph whose results must be the same: both modes, 1, 2 and 4 workers, sources read by their chains from
-/// so many rows on, and epochs that end by themselves or after so many records.
+/// this many rows on, and epochs that end by themselves or after this many records.
 pub(crate) fn ways(pulls_from: &[usize], records: u64) -> Vec<Options> {
     let mut ways = Vec::new();
     for mode in MODES {

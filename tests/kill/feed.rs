@@ -57,7 +57,7 @@ impl Sender {
         Sender { address, shared }
     }
 
-    /// Nobody has asked for a line that was forgotten.
+    /// No line that was forgotten has been asked for.
     pub(crate) fn check(&self) {
         let state = self.shared.state.lock().unwrap();
         assert_eq!(state.complaint, None);

@@ -91,7 +91,7 @@ impl World {
         World { _dir: None, task, sender: None, list, kills: 0, runs: 0 }
     }
 
-    /// Runs the query once more, with so many workers.
+    /// Runs the query once more, with this many workers.
     pub(crate) fn run(&mut self, workers: usize, mode: Mode, death: &Death) -> End {
         self.runs += 1;
         let task = Task { workers, mode, ..self.task.clone() };
@@ -188,7 +188,7 @@ pub(crate) fn child(task: &Task) -> Command {
     command
 }
 
-/// What the query leaves if nobody disturbs it, and how long that takes; counted by a plain loop as well, where that
+/// What the query leaves if it is not disturbed, and how long that takes; counted by a plain loop as well, where that
 /// can be done.
 pub(crate) fn undisturbed(query: Query) -> (Results, Duration) {
     let mut world = World::new(query);

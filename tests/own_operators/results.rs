@@ -184,7 +184,7 @@ fn every_state_and_input_gives_one_result() {
 }
 
 #[test]
-fn nobody_can_tell_a_restart_from_the_results() {
+fn results_do_not_depend_on_restarts() {
     let graph = Graph::new("meters");
     let empty = |_: &Reading| EventTime(0);
     let (totals, silent) = graph

@@ -64,7 +64,7 @@ fn names_of_states_are_checked_when_the_graph_is_built() {
     graph(["a", "b"], false).validate().unwrap();
 }
 
-/// Keeps timers itself, which nobody would fire.
+/// Keeps timers itself, which would never fire.
 struct OwnTimers(Timers<u64>);
 
 impl StatefulOperator for OwnTimers {

@@ -17,7 +17,7 @@ use timely::dataflow::operators::generic::Operator;
 use super::run;
 use super::windowed_count::{Rows, Table, Windowed, WindowedCount, counted};
 
-/// What to count: windows of so many panes.
+/// What to count: windows of this many panes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sliding {
     /// The events, their keys and the workers; its windows are the panes.

@@ -96,7 +96,7 @@ Figures:
   M/s           millions of input records a second in the median round.
   CPU s/M       CPU seconds, user and system, of the whole process for a million records.
   RSS MiB       the largest resident set of the process while the engine ran, with what the allocator kept of earlier runs.
-  times         Tidemill is so many times as fast: the other's time over Tidemill's of the same round, the median over
+  times         Tidemill is this many times as fast: the other's time over Tidemill's of the same round, the median over
                 the rounds. Above 1 Tidemill is faster.
   geometric mean over all jobs, modes and numbers of workers of a peer.
 Targets: against timely 0.95 on each job and 1.0 in the geometric mean; a loop 0.83 (1.2 times its time); Renoir 1.7 and 3;
@@ -140,7 +140,7 @@ struct RatioLine {
     mode: String,
     peer: String,
     workers: usize,
-    /// Tidemill is so many times as fast.
+    /// Tidemill is this many times as fast.
     times: f64,
     target: f64,
     kept: bool,

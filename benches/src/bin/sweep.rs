@@ -220,7 +220,7 @@ impl Sweep {
         self.arguments.seconds.unwrap_or(6.0).max(intervals * least)
     }
 
-    /// One run at a rate; `closed` with so many events instead, as fast as they are taken.
+    /// One run at a rate; `closed` with this many events instead, as fast as they are taken.
     fn run(&mut self, options: &Options, rate: u64, closed: Option<u64>) -> (RunResult, Measured) {
         let seconds = self.seconds(options);
         let keys = self.arguments.keys;
@@ -293,7 +293,7 @@ impl Sweep {
         self.arguments.modes.contains(&mode)
     }
 
-    /// Events a second of those that take part when nobody waits, by turns; 0 of one that does not.
+    /// Events a second of those that take part in a closed loop, by turns; 0 of one that does not.
     fn saturation(&mut self, continuous: Option<&Options>, micro_batch: Option<&Options>) -> (f64, f64) {
         let events = self.arguments.events.unwrap_or(100_000_000);
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());

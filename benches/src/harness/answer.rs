@@ -18,7 +18,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Takes a row into account that speaks of so many events.
+    /// Takes a row into account that speaks of this many events.
     #[inline]
     pub fn add(&mut self, key: u64, window: u64, value: u64, events: u64) {
         self.events += events;
@@ -46,9 +46,9 @@ impl Answer {
 pub enum Question {
     /// Every event that [`mapped`] lets through.
     Mapped,
-    /// The count of each key, or of each key and window of so many microseconds, whenever it has changed.
+    /// The count of each key, or of each key and window of this many microseconds, whenever it has changed.
     Counts(Option<u64>),
-    /// The last count of each key, or of each key and window of so many microseconds.
+    /// The last count of each key, or of each key and window of this many microseconds.
     Totals(Option<u64>),
 }
 

@@ -97,7 +97,7 @@ fn revision(directory: &Path) -> String {
     if dirty { format!("{commit}-dirty") } else { commit }
 }
 
-/// A file of results, one line of JSON each; or none, if nobody wants one.
+/// A file of results, one line of JSON each; or none, if none was asked for.
 #[derive(Debug)]
 pub struct JsonLines {
     provenance: Provenance,

@@ -19,7 +19,7 @@ use super::schedule::Schedule;
 use super::slots::Slots;
 use super::windows::{Window, Windows};
 
-/// How many rows are taken as having come at one instant: the clock is read once for so many.
+/// How many rows are taken as having come at one instant: the clock is read once for this many.
 const AT_ONCE: usize = 256;
 
 /// The most events a second whose latency is measured; of more a share, chosen by a hash, is measured. Recording a latency
@@ -32,7 +32,7 @@ const MEASURED: u64 = 2_000_000;
 pub enum Row {
     /// An event has passed: what has become of it, and when it was due.
     Passed(u64, u64),
-    /// A key has been counted so many times by now, in that window (by its number).
+    /// A key has been counted this many times by now, in that window (by its number).
     Counted(u64, u64, u64),
     /// A window has closed: key, the window's number, count.
     Closed(u64, u64, u64),

@@ -255,7 +255,7 @@ pub fn table(rows: &[RunResult]) -> String {
     text
 }
 
-/// A bar for the progress of a run, or of several; none where nobody would see it.
+/// A bar for the progress of a run, or of several; none where the output is no terminal.
 #[must_use]
 pub fn bar(what: &str) -> ProgressBar {
     let seen = std::io::stderr().is_terminal();

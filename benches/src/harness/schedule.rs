@@ -71,7 +71,7 @@ pub struct Load {
     pub prefill: bool,
     /// How generators wait.
     pub pace: Pace,
-    /// Whether nobody waits: events are emitted as fast as they are taken. Their stamps stay those of the rate, as
+    /// Whether the run is a closed loop: events are emitted as fast as they are taken. Their stamps stay those of the rate, as
     /// event times; no latency can be told from them.
     pub closed: bool,
 }

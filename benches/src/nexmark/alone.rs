@@ -148,7 +148,7 @@ impl Order {
             base,
             answer: outcome.answer,
         };
-        // The process ends; to free millions of strings before it does helps nobody.
+        // The process ends; to free millions of strings before it does is wasted time.
         std::mem::forget(feed);
         Ok(sample)
     }
@@ -171,7 +171,7 @@ impl Order {
 /// What such a process does: runs the order and writes what came of it.
 ///
 /// # Errors
-/// If the order is none, or there is no such query, or nobody reads what is written.
+/// If the order is none, or there is no such query, or the reader of the output has gone.
 pub fn obey(order: &str, out: &mut impl io::Write) -> Result<(), String> {
     let order: Order = serde_json::from_str(order).map_err(|error| format!("not an order: {error}"))?;
     let sample = order.here()?;

@@ -48,7 +48,7 @@ impl Runs {
     }
 }
 
-/// Makes all runs of a query void if two of them gave different answers: nobody knows which was the right one.
+/// Makes all runs of a query void if two of them gave different answers: the right one is unknown.
 pub fn compare<'a>(all: impl Iterator<Item = &'a mut Runs>) {
     let all: Vec<&mut Runs> = all.collect();
     let answers: Vec<&Answer> =
@@ -59,7 +59,7 @@ pub fn compare<'a>(all: impl Iterator<Item = &'a mut Runs>) {
     }
 }
 
-/// The runs of one runner on one query with so many workers.
+/// The runs of one runner on one query with this many workers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
     query: u32,
@@ -96,7 +96,7 @@ impl Line {
     }
 }
 
-/// A line for each of those who ran a query by turns with so many workers. Nobody has a ratio to one without figures.
+/// A line for each of those who ran a query by turns with this many workers. A run without figures has no ratio.
 #[must_use]
 pub fn lines(query: &Entry, settings: Settings, workers: u32, all: &[Runs]) -> Vec<Line> {
     let renoir = all.iter().find(|runs| runs.runner == Runner::Renoir && runs.void.is_none());

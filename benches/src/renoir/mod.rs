@@ -38,7 +38,7 @@ const WATERMARK: u64 = 8192;
 /// A result, or a part of one: key, start of the window, count.
 type Row = (u64, i64, u64);
 
-/// Blocks of so many replicas.
+/// Blocks of this many replicas.
 fn context(workers: usize) -> StreamContext {
     StreamContext::new(RuntimeConfig::local(workers as u64).expect("a number of workers"))
 }

@@ -1,4 +1,4 @@
-//! The figures in the documents, from raw results: a document marks where they go, and nobody types them.
+//! The figures in the documents, from raw results: a document marks where they go, and `report` writes them there.
 //!
 //! A line `<!-- from: DIRECTORY BLOCK -->` begins a place and `<!-- end -->` ends it ([`documents`]). What is between is
 //! made from the files of `benches/results/DIRECTORY` ([`results`]), by the block of that name ([`BLOCKS`]).

@@ -26,7 +26,7 @@ pub fn measured(run: impl FnOnce() -> Outcome) -> (Outcome, Duration, u64) {
     (outcome, cpu, peak_rss().unwrap_or(0))
 }
 
-/// A bar on the standard error for so many runs; nothing is drawn where that is no terminal.
+/// A bar on the standard error for this many runs; nothing is drawn where that is no terminal.
 #[must_use]
 pub fn progress(runs: usize) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(runs as u64), ProgressDrawTarget::stderr());
@@ -81,7 +81,7 @@ impl Cost {
         &self.seconds
     }
 
-    /// In figures, for so many input records a run.
+    /// In figures, for this many input records a run.
     #[must_use]
     pub fn figures(&self, records: u64) -> Figures {
         let (seconds, records) = (median(&self.seconds), records.max(1) as f64);

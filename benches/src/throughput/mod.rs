@@ -34,13 +34,13 @@ pub use included::Included;
 pub enum Job {
     /// The words of a text.
     WordCount,
-    /// Events per key in tumbling windows, of so many keys.
+    /// Events per key in tumbling windows, of this many keys.
     Windowed(u64),
-    /// Events per key in windows of so many panes.
+    /// Events per key in windows of this many panes.
     Sliding(u64),
     /// Events per key and session.
     Session,
-    /// Eight stateless steps over records of so many bytes.
+    /// Eight stateless steps over records of this many bytes.
     Chain(usize),
 }
 
@@ -208,7 +208,7 @@ impl Bench {
         (self.sizes.events, self.times) = (events, 1);
     }
 
-    /// Jobs of so many times the events, in as many times the windows: each window has what it had.
+    /// Jobs of this many times the events, in as many times the windows: each window has what it had.
     pub fn set_longer(&mut self, times: u64) {
         self.sizes.events = self.sizes.events / self.times * times;
         self.times = times;

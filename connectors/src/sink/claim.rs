@@ -253,8 +253,8 @@ pub(super) fn refusal(output: &Output, claim: &OutputClaim, context: &SinkContex
         ", and this run has none"
     };
     SinkError::Setup(format!(
-        "{path} {whose}: this run would destroy its rows. Give the sink another path{take_over}; or, if nobody needs the \
-         rows, delete what is there, with {}",
+        "{path} {whose}: this run would destroy its rows. Give the sink another path{take_over}; or, if the rows are \
+         not needed, delete what is there, with {}",
         output.beside.display()
     ))
 }

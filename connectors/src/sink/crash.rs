@@ -10,7 +10,7 @@ use tidemill_operators::{Committed, Epoch, Prepared, QueryIdentity, RowKind, Sin
 
 use crate::steps;
 
-/// An epoch has so many rows, numbered on from those of the epoch before.
+/// An epoch has this many rows, numbered on from those of the epoch before.
 pub(super) const ROWS: u64 = 5;
 
 type Record = (Epoch, Vec<Prepared>);
@@ -92,7 +92,7 @@ impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
         WATCH.set(watched.then(|| Box::new(watch) as Box<dyn Fn()>));
     }
 
-    /// Runs from the checkpoint, up to the end or until so many steps have been made; true if to the end.
+    /// Runs from the checkpoint, up to the end or until this many steps have been made; true if to the end.
     pub(super) fn run(&self, execution: u64, workers: usize, fuse: Option<usize>) -> bool {
         let mut sinks: Vec<S> = (0..workers).map(|worker| (self.make)(worker)).collect();
         FUSE.set(fuse);

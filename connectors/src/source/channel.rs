@@ -224,7 +224,7 @@ mod tests {
                 (vec![7], Poll::Idle)
             );
         }
-        // Nobody has asked since.
+        // The reader has not polled since.
         sender.send(7).unwrap();
         assert_eq!(rung(), 3);
     }

@@ -21,7 +21,7 @@ pub trait Rows<T> {
     /// How many there may be.
     fn at_most(&self) -> usize;
 
-    /// Takes no more than so many, where the others can stay where they are.
+    /// Takes no more than this many, where the others can stay where they are.
     fn limit(&mut self, _rows: usize) {}
 
     /// Gives every row to `take`.

@@ -295,7 +295,7 @@ fn entomb_all<T: Abomonable>(rows: &[T], bytes: &mut Vec<u8>, start: usize) -> b
     let length = size_of_val(rows);
     bytes.reserve(length);
     let end = bytes.len();
-    // SAFETY: there is room for so many bytes after the end, of other memory than that of the rows. (Padding: above.)
+    // SAFETY: there is room for this many bytes after the end, of other memory than that of the rows. (Padding: above.)
     unsafe {
         rows.as_ptr().cast::<u8>().copy_to_nonoverlapping(bytes.as_mut_ptr().add(end), length);
         bytes.set_len(end + length);
@@ -315,11 +315,11 @@ fn entomb_all<T: Abomonable>(rows: &[T], bytes: &mut Vec<u8>, start: usize) -> b
     true
 }
 
-/// Shows so many rows, which begin at the head of the block's body.
+/// Shows this many rows, which begin at the head of the block's body.
 ///
 /// # Safety
 ///
-/// The body was written by [`entomb_all`] for so many rows of this type, `start` bytes after the beginning of a block,
+/// The body was written by [`entomb_all`] for this many rows of this type, `start` bytes after the beginning of a block,
 /// and begins at an address that is a multiple of [`BLOCK`], as `start` is.
 unsafe fn exhume_all<T: Abomonable>(
     body: &mut [u8],
@@ -331,7 +331,7 @@ unsafe fn exhume_all<T: Abomonable>(
     let (heads, mut rest) = body.split_at_mut_checked(count.checked_mul(size_of::<T>())?)?;
     let first = heads.as_mut_ptr().cast::<T>();
     debug_assert!(first.is_aligned(), "a block is aligned, and its head is a multiple of that");
-    // SAFETY: as the caller says, so many rows begin here, aligned, each with the bytes of a valid one. Their pointers
+    // SAFETY: as the caller says, this many rows begin here, aligned, each with the bytes of a valid one. Their pointers
     // lead nowhere, but none is followed before it is put right. They are only borrowed, so none is dropped.
     let rows = unsafe { std::slice::from_raw_parts_mut(first, count) };
     if std::mem::needs_drop::<T>() {

@@ -78,7 +78,7 @@ impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
     ) -> Result<u64, SinkError> {
         let mut chunk = room::<FEW, _>(rows.at_most());
         let mut writing = Writing::<S, FEW> { sink: &mut self.sink, epoch, count: 0, outcome: Ok(()), next };
-        // What the rows justify as a watermark is nobody's: a chain that assigns one stays an operator of its own.
+        // The watermark that the rows justify is not used: a chain that assigns one stays an operator of its own.
         self.chain.run(rows, &mut ObservedWatermark::new(), &mut |_, row| {
             // Only where there is room: so the vector stays in registers through the loop.
             if chunk.len() < chunk.capacity() {

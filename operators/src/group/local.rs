@@ -21,9 +21,9 @@ use crate::state::{PartialState, is_wide};
 use crate::stream::Keying;
 use crate::{Aggregate, Batch, Context, EventTime, Key, Operator, OperatorError};
 
-/// The table is handed over when it has so many entries.
+/// The table is handed over when it has this many entries.
 const TABLE_LIMIT: usize = 16_384;
-/// Aggregating pays if an entry stands for at least so many records.
+/// Aggregating pays if an entry stands for at least this many records.
 const WORTHWHILE: u64 = 2;
 /// For each entry of a table that did not pay: how many records are sent as they are before aggregating is tried again.
 const STAND_ASIDE: u64 = 64;

@@ -59,7 +59,7 @@ pub(crate) struct Grouping<P, Y, A, N, L> {
     pub(crate) aggregate: A,
     /// Makes an empty state.
     pub(crate) state: N,
-    /// Makes one for the first of two phases, whose changes nobody asks for: they need not be tracked.
+    /// Makes one for the first of two phases, whose changes need not be tracked.
     pub(crate) local_state: L,
     pub(crate) emit: Emit,
     pub(crate) op: &'static str,

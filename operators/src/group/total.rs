@@ -113,7 +113,7 @@ mod tests {
     use crate::{EventTime, Graph, Mode, hash_key};
 
     #[test]
-    fn nobody_can_tell_a_restart_from_the_totals() {
+    fn totals_do_not_depend_on_restarts() {
         let epochs = [vec![1u64, 2], vec![], vec![3], vec![4, 5, 6]]
             .map(|rows| EpochInput::until(EventTime::MIN).by_key(0, rows, |_| hash_key(&())));
         for mode in [Mode::MicroBatch, Mode::Continuous] {

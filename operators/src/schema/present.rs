@@ -72,7 +72,7 @@ impl<'s, 'b> Present<'s, '_, 'b> {
         }
     }
 
-    /// Reads what nobody wants any more.
+    /// Reads and drops a field that the type no longer has.
     fn skip(&mut self) -> Result<(), SchemaError> {
         match self.node() {
             Node::Unknown => return Err(SchemaError::new("its shape has not been recorded")),

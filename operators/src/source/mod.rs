@@ -124,7 +124,7 @@ pub trait SourceLog: Send + Sync {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PlanLimits {
-    /// At most so many records from one partition, where the user said so.
+    /// At most this many records from one partition, where the user said so.
     pub max_records: Option<u64>,
     /// The soft limit of records from one partition, where the user has set none. The engine chooses it so that an epoch is
     /// committed about 12 ms after it was planned, or takes twice as long as a commit where that is longer.
@@ -136,7 +136,7 @@ pub struct PlanLimits {
 }
 
 impl PlanLimits {
-    /// What is [`enough`](Self::enough) where nobody says otherwise. The engine always does.
+    /// What is [`enough`](Self::enough) unless set. The engine always sets it.
     pub const ENOUGH: u64 = 1_000_000;
 
     /// Limits for an epoch that is planned now.
@@ -159,7 +159,7 @@ impl PlanLimits {
         self.max_records.unwrap_or(enough)
     }
 
-    /// The same where so many records of a partition are enough.
+    /// The same where this many records of a partition are enough.
     #[must_use]
     pub fn with_enough(mut self, records: u64) -> Self {
         self.enough = records;
@@ -243,7 +243,7 @@ pub trait Reader: Send + 'static {
 
     /// The least rank of the rows that this reader has yet to read, as far as they exist; [`rank`](Self::rank) unless said.
     /// The watermark waits for rows of that rank while other readers are further on in the sequence. `None` at the end of
-    /// something that grows in place, such as a followed file: nobody waits for rows that nobody has written yet.
+    /// something that grows in place, such as a followed file: the watermark does not wait for rows that have not been written yet.
     fn next_rank(&self) -> Option<u64> {
         Some(self.rank())
     }
@@ -260,7 +260,7 @@ pub enum Poll {
     /// keeps a core busy.
     Soon,
     /// Nothing to read now; the [`Waker`] will tell. Note that the reader waits, look once more, and only then return this:
-    /// otherwise a record that arrives in between wakes nobody.
+    /// otherwise a record that arrives in between wakes no worker.
     Idle,
     /// Nothing to read before that time by the engine's clock.
     IdleUntil(ProcessingTime),

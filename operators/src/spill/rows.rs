@@ -11,9 +11,9 @@ use super::{SpillError, SpillHandle, StateMemory};
 use crate::Data;
 use crate::codec::{Codec, CodecError};
 
-/// So many bytes in memory are worth a block of their own as soon as memory is short.
+/// This many bytes in memory are worth a block of their own as soon as memory is short.
 const BLOCK: usize = 16 << 10;
-/// At most about so many bytes go into a block: so much is in memory twice while it is written or read.
+/// At most about this many bytes go into a block: so much is in memory twice while it is written or read.
 const LARGEST: usize = 256 << 10;
 /// So few are worth no block at all: what there is to know of it takes as much.
 const SMALLEST: usize = 128;
@@ -134,7 +134,7 @@ impl<T: Data + Clone, C: Codec<T>> Rows<T, C> {
         }
     }
 
-    /// All rows in order. If a block cannot be read the query ends, and nobody sees what is missing here.
+    /// All rows in order. If a block cannot be read the query ends, and the missing rows are never emitted.
     pub fn to_vec(&self) -> Vec<T> {
         let mut rows = Vec::with_capacity(self.len());
         self.each_block(|bytes| C::decode(bytes, &mut rows));

@@ -95,7 +95,7 @@ impl Order {
         self.items.iter().filter_map(|index| items.get(*index as usize))
     }
 
-    /// Gives memory back if it is much more than was needed for so many items.
+    /// Gives memory back if it is much more than was needed for this many items.
     pub(super) fn relieve(&mut self, used: usize) {
         relieve(&mut self.places, used);
         relieve(&mut self.items, used);

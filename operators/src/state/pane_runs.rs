@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::EventTime;
 use crate::arrival::{self, Run};
 
-/// Beyond so many panes or partitions all are forgotten, which merely begins more runs than necessary.
+/// Beyond this many panes or partitions all are forgotten, which merely begins more runs than necessary.
 const MOST: usize = 8_192;
 
 /// The run of each pane, and the pane that each partition was in last.

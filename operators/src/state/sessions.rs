@@ -53,7 +53,7 @@ pub struct SessionState<K, A: Aggregate, M, G> {
 struct Written {
     /// Anything: when the last session closes, that must be written.
     before: bool,
-    /// Not its sessions as they are now. Without checkpoints nobody looks at it.
+    /// Not its sessions as they are now. Without checkpoints it is not used.
     stale: bool,
 }
 
@@ -65,7 +65,7 @@ impl Written {
     }
 }
 
-/// Where one timer in so many places of the table is due, the table is gone through.
+/// Where one timer in this many places of the table is due, the table is gone through.
 const MANY: usize = 4;
 
 /// A session that has ended, on its way out.
@@ -203,7 +203,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         }
     }
 
-    /// So many timers are due that going through the table is faster than looking each key up.
+    /// This many timers are due that going through the table is faster than looking each key up.
     fn look_at_all(&mut self, watermark: EventTime) {
         let SessionState { table, timers, ended, over, spare, unwritten, tracked, gone, .. } = self;
         let now = timers.now();

@@ -248,7 +248,7 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     }
 
     /// Drops all entries, and what removed ones leave behind, which emptying a table without entries would not. The memory
-    /// is kept for about so many.
+    /// is kept for about this many.
     pub(crate) fn clear(&mut self, expected: usize) {
         drop(self.entries.drain());
         self.fit(expected);

@@ -108,7 +108,7 @@ fn micros(n: u64) -> Duration {
     Duration::from_micros(n)
 }
 
-/// Sizes and slides of windows with up to so many panes, or twice as many.
+/// Sizes and slides of windows with up to this many panes, or twice as many.
 fn windows(panes: u64) -> impl Strategy<Value = (u64, u64)> {
     (1..5u64, 1..panes, 0..4u64).prop_map(|(slide, panes, rest)| (slide * panes + rest % slide, slide))
 }
@@ -253,7 +253,7 @@ fn told<const RETRACTS: bool>(
     told
 }
 
-/// How many times accumulators are merged or taken back while a window of so many panes closes, all with the same keys.
+/// How many times accumulators are merged or taken back while a window of this many panes closes, all with the same keys.
 fn steps_of_a_window(panes: u64, keys: u64) -> usize {
     let aggregate = Watched::<_, true>::new(Count::<()>::new());
     let mut state: PaneState<u64, _, ()> = sliding(micros(10 * panes), micros(10)).state();

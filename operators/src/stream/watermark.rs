@@ -81,7 +81,7 @@ impl<T: Send + 'static, P, F> Stream<T, AssignTime<P, F>> {
     /// Sets after how long without a record a partition is idle.
     ///
     /// Until then a partition that has nothing to read holds back the watermark of the stream, and without this setting it
-    /// does so until its next record or its end. An idle partition holds back nobody until its next record; a stream whose
+    /// does so until its next record or its end. An idle partition does not hold the watermark until its next record; a stream whose
     /// partitions are all idle does not hold back those that it is joined with in a union. The time is processing time; a
     /// partition that has never had a record counts from the start of the query, and no time passes while no query runs. In
     /// micro-batch the time is the clock of epochs, which is in their plans, so that a replay decides the same: the instant

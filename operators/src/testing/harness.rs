@@ -241,7 +241,7 @@ mod tests {
     use crate::{Change, KeyGroup, SnapshotReader, decode, hash_key, rows};
 
     /// Joins orders (input 0) with payments (input 1) by number. An order that is not paid when the watermark has
-    /// passed its deadline is reported; one that nobody asked about is forgotten a minute of processing time after it
+    /// passed its deadline is reported; one that was not asked for is forgotten a minute of processing time after it
     /// was paid. Two inputs, event-time and processing-time timers, state: all that the contract promises.
     #[derive(Default)]
     struct Payments {

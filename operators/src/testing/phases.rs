@@ -1,4 +1,4 @@
-//! The test that every operator with state has to pass: that nobody can tell a restart from its results.
+//! The test that every operator with state has to pass: that its results do not depend on restarts.
 
 use std::fmt::Debug;
 use std::ops::Range;

@@ -20,7 +20,7 @@ const MOST_DELTAS: usize = 16;
 /// Deltas that come to less than this are not compacted for their size.
 const SMALL: u64 = 64 * 1024;
 
-/// Whether so many and so large deltas are worth a compaction: then what is written for it is at most as much as was
+/// Whether this many deltas of this size are worth a compaction: then what is written for it is at most as much as was
 /// written for the deltas.
 pub(super) fn is_due(chain: &[FileRef]) -> bool {
     let bytes = |base: bool| chain.iter().filter(|file| file.base == base).map(|file| file.len).sum::<u64>();

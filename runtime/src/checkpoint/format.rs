@@ -84,7 +84,7 @@ impl FrameWriter {
         FrameWriter { bytes: Vec::new(), kind, number }
     }
 
-    /// Makes room for so many bytes more.
+    /// Makes room for this many bytes more.
     ///
     /// # Errors
     ///

@@ -281,7 +281,7 @@ impl CommitLog {
     }
 }
 
-/// Writes a log with this history; nobody reads it as long as `current` says otherwise. Says how many frames it has.
+/// Writes a log with this history; it is not read as long as `current` says otherwise. Says how many frames it has.
 pub(super) fn write_log(
     storage: &dyn Storage,
     current: &Current,

@@ -39,7 +39,7 @@ impl MemoryStorage {
         self.shared().files.clone()
     }
 
-    /// Memory with these files in it, taken by nobody.
+    /// Memory with these files in it, locked by no query.
     pub fn from_files(files: BTreeMap<String, Vec<u8>>) -> Self {
         MemoryStorage { shared: Arc::new(Mutex::new(Shared { files, owner: None })) }
     }

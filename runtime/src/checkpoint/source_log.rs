@@ -23,7 +23,7 @@ struct Inner {
     log: Box<dyn Log>,
     /// How many frames the log has; none if not even its head is written.
     frames: Option<u64>,
-    /// Whether an append has failed: nobody knows whether its entry is there, and one written again would count twice.
+    /// Whether an append has failed: it is unknown whether its entry is durable, and one written again would count twice.
     has_failed: bool,
     length: u64,
     /// Of all its bytes.

@@ -2,7 +2,7 @@
 //!
 //! An epoch, in this order: its plan (micro-batch); the files of its state; its commit, which is one append to the log
 //! and the moment at which the epoch has happened; then whatever no kept commit needs is removed. When a write of the log
-//! fails nobody knows what is durable: everything is refused from then on, and a restart finds out.
+//! fails it is unknown what is durable: everything is refused from then on, and a restart finds out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ pub(crate) struct Checkpoint {
     ahead: Epoch,
     /// The files that make up the state, as the next commit will list them, before its own.
     chain: Vec<FileRef>,
-    /// What nobody needs and could not be removed yet.
+    /// Files that are not needed and could not be removed yet.
     doomed: Vec<String>,
     is_compacting: bool,
     is_stopped: bool,
@@ -371,7 +371,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Removes what nobody needs. What cannot be removed now is tried again, or found by the next run.
+    /// Removes files that are not needed. What cannot be removed now is tried again, or found by the next run.
     fn sweep(&mut self) {
         let kept = self.history.commits.iter().flat_map(|commit| &commit.files).chain(&self.chain);
         let kept: std::collections::HashSet<&str> = kept.map(|file| file.name.as_str()).collect();
@@ -475,7 +475,7 @@ fn refuse_remains(storage: &dyn Storage) -> Result<(), CheckpointError> {
         None => Ok(()),
         Some(name) => Err(CheckpointError::Missing {
             file: format!("{CURRENT} in {}", storage.describe()),
-            needed: format!("without it nobody knows whether {name} counts"),
+            needed: format!("without it, it is unknown whether {name} counts"),
         }),
     }
 }

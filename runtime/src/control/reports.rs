@@ -29,7 +29,7 @@ impl Reports {
     /// Sends an event and wakes the driver.
     pub(crate) fn tell(&self, event: Event) {
         turn::point("control.tell");
-        // The driver outlives the workers; should it be gone, nobody needs to know any more.
+        // The driver outlives the workers; should it be gone, the report is not needed any more.
         self.events.send(event);
     }
 

@@ -44,7 +44,7 @@ pub(crate) struct CommitCoordinator {
     kept: VecDeque<BTreeMap<NodeId, Vec<ErasedOffset>>>,
     /// How many workers save something of every epoch.
     savers: usize,
-    /// How many epochs can be called before the next commit: so many at least are reserved.
+    /// How many epochs can be called before the next commit: at least this many are reserved.
     ahead: u64,
     /// What sources keep, by uid.
     logs: BTreeMap<String, Arc<KeptLog>>,
@@ -252,8 +252,8 @@ impl CommitCoordinator {
         Ok(())
     }
 
-    /// Where every source stood at the oldest epoch that the query can go back to, as far as this run knows: nobody will
-    /// ask for what is before.
+    /// Where every source stood at the oldest epoch that the query can go back to, as far as this run knows:
+    /// offsets before it are not needed any more.
     pub(super) fn oldest(&self) -> Option<&BTreeMap<NodeId, Vec<ErasedOffset>>> {
         self.kept.front().filter(|_| self.kept.len() >= self.retain)
     }

@@ -220,7 +220,7 @@ impl Driver {
         summary
     }
 
-    /// From here on, plans up to so many epochs without waiting for any to be read.
+    /// From here on, plans up to this many epochs without waiting for any to be read.
     pub(crate) fn plan_ahead(&mut self, epochs: usize) {
         self.plans_ahead = true;
         self.options.max_in_flight = epochs.max(1);
@@ -372,7 +372,7 @@ impl Driver {
         self.options.max_records_per_epoch.filter(|_| self.options.trigger != Trigger::Once)
     }
 
-    /// Tells the sources what nobody will ask for again: with a checkpoint, what is before the oldest epoch kept.
+    /// Tells the sources which offsets will not be read again: with a checkpoint, what is before the oldest epoch kept.
     fn tell_sources(&self, flight: &Flight) {
         for planned in &self.sources {
             let offsets: Vec<(u32, &ErasedOffset)> = match &self.coordinator {
@@ -404,7 +404,7 @@ impl Driver {
         };
         let all_sources_done = self.done_sources == self.source_instances;
         if all_sources_done {
-            // An epoch that was called when the sources had ended already: nobody takes part in it.
+            // An epoch that was called when the sources had ended already: no worker takes part in it.
             let last = self.last_epoch;
             self.flights.retain(|epoch, _| Some(*epoch) <= last);
         }

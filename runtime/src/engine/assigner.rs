@@ -30,7 +30,7 @@ const KEEPS: Duration = Duration::from_micros(200);
 const LAST_SHOWN: EventTime = EventTime(i64::MAX - 1);
 
 /// The sources whose rows an operator takes on their own worker, so that it knows when they have arrived. Where batches
-/// are announced nobody needs it.
+/// are announced it is not needed.
 #[derive(Default)]
 pub(crate) struct Locals {
     pub(crate) statuses: BTreeMap<NodeId, Rc<SourceStatus>>,

@@ -47,7 +47,7 @@ const AHEAD_AFTER: Duration = Duration::from_millis(10);
 /// close quickly was written so often that a checkpoint held a hundred times the state.
 const AHEAD_BYTES: usize = 8 << 20;
 
-/// Whether so many unsaved changes are worth writing before the epoch ends, when there were `before` after the last flush.
+/// Whether this many unsaved changes are worth writing before the epoch ends, when there were `before` after the last flush.
 /// If they have become fewer, windows have closed, and all that is there now has come since.
 fn is_worth_writing(before: usize, unsaved: usize) -> bool {
     let at_once = unsaved.checked_sub(before).unwrap_or(unsaved);

@@ -24,7 +24,7 @@ pub(crate) enum HeldSink {
     /// This worker's.
     Own(Box<dyn DynSink>),
     /// Another worker writes.
-    Nobody,
+    Elsewhere,
 }
 
 impl HeldSink {
@@ -32,7 +32,7 @@ impl HeldSink {
         Some(match self {
             HeldSink::Shared(shared) => use_it(&mut **turn::lock(shared)),
             HeldSink::Own(own) => use_it(&mut **own),
-            HeldSink::Nobody => return None,
+            HeldSink::Elsewhere => return None,
         })
     }
 }
@@ -179,7 +179,7 @@ impl HostedSink {
             if !self.attempt(|sink| sink.prepare(epoch).map(|to_know| prepared = to_know)) {
                 return false;
             }
-            if !matches!(self.held, HeldSink::Nobody) {
+            if !matches!(self.held, HeldSink::Elsewhere) {
                 self.prepared.push_back(epoch);
                 let (rows, sink, worker) = (std::mem::take(&mut self.rows), self.node, self.worker);
                 self.control.tell_after_step(Report::Prepared { epoch, rows, sink, worker, prepared });

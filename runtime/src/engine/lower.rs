@@ -279,7 +279,7 @@ impl<'scope> Building<'_, 'scope> {
     ) -> Result<HostedSink, RunError> {
         let held = match spec {
             SinkSpec::One(shared) if self.worker == 0 => HeldSink::Shared(Arc::clone(shared)),
-            SinkSpec::One(_) => HeldSink::Nobody,
+            SinkSpec::One(_) => HeldSink::Elsewhere,
             SinkSpec::PerWorker(make) => {
                 let taken = make(self.worker).and_then(|sink| match sink.takes(node.row_kind()) {
                     true => Ok(sink),

@@ -1,7 +1,7 @@
 //! The outputs of an operator: on an edge, or into a sink that it hosts.
 //!
 //! A sink that takes all of an output on the worker where it comes out is no operator of its own: a record is written in
-//! the activation that made it, and nobody is scheduled, or told of a message, in between.
+//! the activation that made it, and no operator is scheduled or woken in between.
 
 use std::sync::Arc;
 

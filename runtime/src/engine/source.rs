@@ -56,12 +56,12 @@ pub(crate) struct SourceStatus {
 }
 
 impl SourceStatus {
-    /// Whether it has had nothing to read for so many steps.
+    /// Whether it has had nothing to read for this many steps.
     fn idle(&self, hops: u64) -> bool {
         self.idle.get().is_some_and(|since| is_long_ago(since, hops))
     }
 
-    /// Whether all batches of a partition were sent at least so many steps ago, and so have arrived everywhere.
+    /// Whether all batches of a partition were sent at least this many steps ago, and so have arrived everywhere.
     pub(crate) fn has_arrived(&self, origin: u32, hops: u64) -> bool {
         self.sent.borrow().get(&origin).is_none_or(|sent| is_long_ago(sent.get(), hops))
     }

@@ -127,7 +127,7 @@ impl Turns {
         }
     }
 
-    /// Notes that the partition at `place` of `places` has given so many rows, and whether it has more at once. Returns
+    /// Notes that the partition at `place` of `places` has given this many rows, and whether it has more at once. Returns
     /// the place to read next; none where the activation should end.
     pub(super) fn took(&mut self, place: usize, places: usize, rows: usize, has_more: bool) -> Option<usize> {
         let left = self.share(0, 1).saturating_sub(rows);
@@ -184,7 +184,7 @@ mod tests {
         Turns::new(Rc::clone(rounds), Epoch(7), (is_fixed, false), Box::new(|| {}))
     }
 
-    /// The order in which partitions with so many rows give them, as runs of (partition, rows).
+    /// The order in which partitions with this many rows give them, as runs of (partition, rows).
     fn order(sizes: &[usize], mut portion: impl FnMut() -> usize) -> Vec<(usize, usize)> {
         let mut turns = turns(&Rc::default(), true);
         let (mut rest, mut order) = (sizes.to_vec(), Vec::<(usize, usize)>::new());

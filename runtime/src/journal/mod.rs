@@ -5,7 +5,7 @@
 //! what has come, appends it to a file in the query's checkpoint, and hands it over when the file is durable. After a
 //! crash the query reads the journal from where it was committed. So each record that was received counts exactly once.
 //!
-//! What has been sent and was not yet received when the process died, nobody can bring back but the sender.
+//! What has been sent and was not yet received when the process died, only the sender can send again.
 
 mod check;
 mod load;

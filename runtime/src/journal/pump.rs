@@ -169,7 +169,7 @@ where
                 polled
             });
             if !has_returned {
-                // Nobody knows where it stands now; what came before is kept.
+                // Its position is unknown now; what came before is kept.
                 self.records.truncate(before);
                 break;
             }

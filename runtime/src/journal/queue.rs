@@ -53,9 +53,9 @@ pub(super) struct State<T> {
     idle: bool,
     /// The thread waits for room.
     blocked: bool,
-    /// Nobody wants what the thread reads.
+    /// The reader has gone: what the thread reads is dropped.
     unwanted: bool,
-    /// There is no thread any more, and nobody writes into the journal.
+    /// The thread has ended, and nothing writes into the journal.
     gone: bool,
     /// The reader has taken everything.
     waiting: bool,

@@ -167,7 +167,7 @@ impl Store {
             };
             kill::point("journal.trim.before");
             if let Err(error) = self.storage.delete(&gone) {
-                tracing::warn!(%error, "a segment of a journal that nobody needs stays");
+                tracing::warn!(%error, "a segment of a journal that is no longer needed stays");
                 return;
             }
             kill::point("journal.trim.done");

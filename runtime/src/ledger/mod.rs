@@ -5,7 +5,7 @@
 //! for each node that assigns watermarks, and one for each node that joins streams of several domains (a union); it is
 //! shared by the instances of the node on all workers.
 //!
-//! A domain knows its partitions, and of each what it has shown and which of its rows nobody has observed yet
+//! A domain knows its partitions, and of each what it has shown and which of its rows no instance has observed yet
 //! ([`partition`]). Its watermark is the least over the partitions that are not idle, and never decreases. A partition is
 //! idle when it has ended, or when `idle_after` has passed since its last record; never while it has unseen rows. When all
 //! are idle, the watermark is the greatest that one of them justifies, as if they had fallen silent one after the other.
@@ -487,7 +487,7 @@ impl Ledger {
         let is_idle = self.is_idle(domain);
         let Some(mut domain) = self.domain(domain) else { return marks };
         if !domain.left.iter().any(|left| left.contains_key(&epoch)) {
-            // Nobody has observed anything of a later epoch yet.
+            // No instance has observed anything of a later epoch yet.
             let ranks = domain.partitions.iter();
             domain.unseen_ranks =
                 ranks.filter_map(|(origin, it)| Some((*origin, it.least_unseen()?))).collect();
@@ -548,7 +548,7 @@ impl Ledger {
         self.domains.iter().zip(&self.members).filter_map(of).min()
     }
 
-    /// Epochs before this one are committed: nobody will ask for them again.
+    /// Epochs before this one are committed: they will not be asked for again.
     pub(crate) fn forget_before(&self, epoch: Epoch) {
         lock(&self.sources).values_mut().for_each(|ends| ends.forget_before(epoch));
         for domain in &self.domains {

@@ -1,4 +1,4 @@
-//! What is known of one partition of a watermark: what it has shown, and which of its rows nobody has observed yet.
+//! What is known of one partition of a watermark: what it has shown, and which of its rows no instance has observed yet.
 //!
 //! A partition is a partition of a source, or a sequence that several readers read in slices (blocks of files). Its own
 //! watermark is what the rows before its first unseen one justify. A row is unseen from the moment at which its source
@@ -37,7 +37,7 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// A partition with so many readers; the readers of slices are named.
+    /// A partition with this many readers; the readers of slices are named.
     pub(super) fn new(readers: usize, slices: &[u32], seen: Option<ProcessingTime>) -> Partition {
         Partition {
             own: EventTime::MIN,
@@ -133,7 +133,7 @@ impl Partition {
         self.least_unannounced().map(|least| announced.map_or(least, |announced| announced.min(least)))
     }
 
-    /// Whether there are rows that nobody has observed: on their way, or in a slice that others have passed.
+    /// Whether there are rows that no instance has observed: on their way, or in a slice that others have passed.
     pub(super) fn has_unseen(&self) -> bool {
         !self.unseen.is_empty() || self.least_unannounced().is_some_and(|least| least < self.furthest)
     }

@@ -31,7 +31,7 @@ fn batches(idle_after: Option<u64>) -> Ledger {
     of(vec![spec(vec![plain(A), plain(B)], idle_after)], 1, None)
 }
 
-/// Ends an epoch of the first domain whose clock is so many seconds.
+/// Ends an epoch of the first domain whose clock is this many seconds.
 fn end(ledger: &Ledger, epoch: u64, seconds: i64) -> EventTime {
     end_of(ledger, 0, epoch, seconds, epoch == 0).0
 }
@@ -65,7 +65,7 @@ impl Announced for NoAnnouncement {
     }
 }
 
-/// Reports what worker 0 has observed, at so many seconds.
+/// Reports what worker 0 has observed, at this many seconds.
 fn advance(ledger: &Ledger, seconds: i64, mut shown: Vec<(u32, Option<Position>, EventTime)>) -> Advanced {
     let observed = Observed {
         worker: 0,
@@ -125,7 +125,7 @@ fn downtime_makes_no_partition_idle() {
     let end = |epoch, seconds, begins_run| end_of(&ledger, 0, epoch, seconds, begins_run);
     assert_eq!(end(7, 9, false), (at(5), false), "a replay decides as the first time");
     ledger.shown(0, Epoch(8), B, at(30));
-    assert_eq!(end(8, 1_000, true), (at(5), false), "the other one was not idle, and nobody could read it");
+    assert_eq!(end(8, 1_000, true), (at(5), false), "the other one was not idle, and had no reader");
     assert_eq!(end(9, 1_009, false), (at(5), false));
     assert_eq!(end(10, 1_010, false), (at(30), true));
 }

@@ -116,7 +116,7 @@ pub enum Restart {
     /// The query ends with the error.
     #[default]
     Never,
-    /// The query goes on from its checkpoint, so many times in all. Needs a checkpoint.
+    /// The query goes on from its checkpoint, this many times in all. Needs a checkpoint.
     Times {
         /// How often.
         times: u32,
@@ -126,7 +126,7 @@ pub enum Restart {
 }
 
 impl Restart {
-    /// How long to wait before the next start, after so many; none if there is to be none.
+    /// How long to wait before the next start, after this many; none if there is to be none.
     pub(crate) fn wait(self, restarts: u32) -> Option<Duration> {
         match self {
             Restart::Times { times, backoff } if restarts < times => {

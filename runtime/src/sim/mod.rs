@@ -213,7 +213,7 @@ pub(crate) struct WorkerTurn {
     idle: u32,
 }
 
-/// After so many steps without work a worker waits: what others sent arrives in the first, and what that activates runs in
+/// After this many steps without work a worker waits: what others sent arrives in the first, and what that activates runs in
 /// the same step; one more for what an operator asks of itself.
 const IDLE_STEPS: u32 = 2;
 
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn time_advances_to_next_timer_when_nobody_can_run() {
+    fn time_advances_to_next_timer_when_no_task_can_run() {
         let scheduler = Scheduler::new(Settings::new(1));
         let (times, _) = scheduler.run(|| {
             let clock = clock().unwrap();

@@ -12,7 +12,7 @@ use super::{Disk, lock};
 
 /// The simulated time at which every simulation begins: 2024-01-01T00:00:00Z.
 pub(crate) const BEGIN: i64 = 1_704_067_200_000_000;
-/// After so many turns the tasks get other weights.
+/// After this many turns the tasks get other weights.
 const WEIGH_AGAIN: u64 = 256;
 
 /// The invariant that every run ends.
@@ -25,9 +25,9 @@ const ALWAYS: [&str; 2] = ["step", "lock"];
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) seed: u64,
-    /// After so many turns the simulation is stuck.
+    /// After this many turns the simulation is stuck.
     pub(crate) most_turns: u64,
-    /// Of so many points a task passes at most one gives its turn away; a step of a worker always does.
+    /// Of this many points a task passes at most one gives its turn away; a step of a worker always does.
     pub(crate) passes: u64,
     /// What a turn takes at most, in simulated microseconds.
     pub(crate) turn_takes: u64,
@@ -195,7 +195,7 @@ impl Scheduler {
         self.work.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Does something after so many further turns, at the first point then reached. Of several only the last.
+    /// Does something after this many further turns, at the first point then reached. Of several only the last.
     pub(crate) fn after_turns(&self, turns: u64, call: impl FnOnce() + Send + 'static) {
         let mut state = lock(&self.state);
         state.alarm = Some((state.outcome.turns + turns, Box::new(call)));

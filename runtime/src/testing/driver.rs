@@ -122,7 +122,7 @@ impl TestDriver {
         self.settle()
     }
 
-    /// Plans so many epochs before any is read (micro-batch), then runs them: a source far ahead of the operators.
+    /// Plans this many epochs before any is read (micro-batch), then runs them: a source far ahead of the operators.
     pub fn epochs_ahead(&mut self, epochs: usize) -> Result<(), RunError> {
         self.driver.plan_ahead(epochs);
         self.settle()

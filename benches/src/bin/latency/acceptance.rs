@@ -21,7 +21,7 @@ use crate::{Arguments, Engine, Kind};
 const REPEATS: usize = 2;
 /// A backlog of so much time, and a latency below it, does not count as growing.
 const SLACK: Duration = Duration::from_millis(20);
-/// Events of the runs in which nobody waits.
+/// Events of the closed-loop runs.
 const SATURATED: u64 = 30_000_000;
 
 /// In microseconds.
@@ -52,7 +52,7 @@ struct Asleep {
     kept: bool,
 }
 
-/// What one graph reaches with one number of workers when nobody waits, in events a second.
+/// What one graph reaches with one number of workers in a closed loop, in events a second.
 #[derive(Serialize)]
 struct Saturation {
     saturation: String,
@@ -203,10 +203,10 @@ impl Grid<'_> {
         right
     }
 
-    /// What the program written by hand reaches when nobody waits, and the generator by itself.
+    /// What the program written by hand reaches in a closed loop, and the generator by itself.
     fn saturation(&mut self, right: &mut bool) -> f64 {
         let Arguments { options, .. } = &self.arguments;
-        // Nobody waits for the other partition, so they drift apart: all events are in one window, however far.
+        // No partition waits for the other, so they drift apart: all events are in one window, however far.
         let job = Job { window: HOUR, ..self.arguments.job() };
         let workers = options.workers;
         let load = Load {
@@ -220,7 +220,7 @@ impl Grid<'_> {
         *right &= measured.is_right();
         let by_hand = measured.throughput(&load);
         println!(
-            "generator alone: {}/s; timely by hand when nobody waits: {}/s, judged up to {}/s",
+            "generator alone: {}/s; timely by hand in a closed loop: {}/s, judged up to {}/s",
             rate(generator),
             rate(by_hand),
             rate(tidemill_benches::harness::grid::JUDGED * by_hand)

@@ -43,7 +43,7 @@ struct Arguments {
     /// What computes it.
     #[arg(long, value_enum, default_value_t = Engine::Tidemill)]
     engine: Engine,
-    /// Run Tidemill and the program written by hand by turns, so many rounds after one that does not count, and say
+    /// Run Tidemill and the program written by hand by turns, this many rounds after one that does not count, and say
     /// the median of the rounds' ratios.
     #[arg(long, value_name = "ROUNDS", default_value_t = 0)]
     compare: usize,
@@ -60,7 +60,7 @@ struct Arguments {
     /// For how long events are due.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Events that are due in the first so many seconds are not in the figures.
+    /// Events that are due in the first this many seconds are not in the figures.
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
     /// Makes this number of events due at once in the middle of the run. Runs continuous and micro-batch asap by turns, as
@@ -133,7 +133,7 @@ Figures:
   ratio     --compare: Tidemill's figure over that of the program written by hand; the median of the rounds. Kept if
             p50 and p99 are at most 1.2; above 100,000 events a second, p50 at most 1.5 and p99 at most 2. A rate that the
             program written by hand cannot keep up with is not judged; with --acceptance, neither is one above 80 % of the
-            events a second that it reaches when nobody waits (its saturation). Of word-count nothing is promised.
+            events a second that it reaches in a closed loop (its saturation). Of word-count nothing is promised.
   repeated  --acceptance: rounds that were measured again, because something else took a core from a run for more than 2 %
             of its time: its threads were ready and waited while other processes ran, or the host ran something else
             (steal). A round is repeated twice at most.

@@ -82,7 +82,7 @@ impl Plot for PercentilePlot {
     }
 }
 
-/// The percentile of which one in so many is beyond: 10 is the 90th.
+/// The percentile of which one in this many is beyond: 10 is the 90th.
 fn percentile(beyond: f64) -> String {
     let nines = beyond.log10().round();
     if (beyond.log10() - nines).abs() > 0.01 {

@@ -95,7 +95,7 @@ impl DirSink {
         DirSink { parts: Parts::new(dir, format.extension()), format, name }
     }
 
-    /// A file of so many bytes is finished when its epoch ends; 64 MiB unless told otherwise.
+    /// A file of this many bytes is finished when its epoch ends; 64 MiB unless told otherwise.
     ///
     /// ```
     /// let sink = tidemill::connectors::json_lines_dir("out").roll_at(256 << 20);

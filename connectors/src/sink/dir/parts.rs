@@ -285,7 +285,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Once this run has committed, nobody asks what earlier ones have shown.
+    /// Once this run has committed, what earlier runs have shown is not needed.
     fn drop_former_markers(&mut self) -> Result<(), SinkError> {
         for marker in self.markers.drain(..std::mem::take(&mut self.former_markers)) {
             disk::delete(&marker.marker_in(&self.dir))?;

@@ -59,7 +59,7 @@ impl Parts {
         Err(SinkError::Setup(format!(
             "{} holds {} unfinished files of an earlier run, such as {name}, while the checkpoint of this query is \
              new: they may have rows that the checkpoint of that run counts as committed. Start the query with that \
-             one; or, if nobody needs them, delete them, or give the sink another directory",
+             one; or, if they are not needed, delete them, or give the sink another directory",
             self.dir.display(),
             parts.len()
         )))

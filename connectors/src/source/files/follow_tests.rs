@@ -488,7 +488,7 @@ proptest! {
                     let old = dir.path().join(format!("app.log.{rotations}"));
                     if matches!(step, Step::Rename) {
                         if !glob {
-                            // Nobody sees a file that is renamed before it has been listed.
+                            // A file that is renamed before it has been listed is not seen.
                             query.read();
                         }
                         fs::rename(&file, &old).unwrap();

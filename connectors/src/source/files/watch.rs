@@ -247,7 +247,7 @@ impl Watch {
                 listing.files.retain(|found| known.get(&found.path) != Some(&(found.len, found.changed)));
                 listing
             });
-            // If the query has ended, nobody wants it.
+            // If the query has ended, it is not needed.
             let _ = sender.send(Listed { changes, files, took });
         };
         let spawned = std::thread::Builder::new().name("tidemill-listing".to_owned()).spawn(run);

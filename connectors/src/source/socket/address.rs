@@ -26,7 +26,7 @@ pub(super) fn check(address: &str) -> Result<(), SourceError> {
         Some((_, port)) if port.ends_with(']') => wrong("it has no port", format!("{address}:9999")),
         Some(("", port)) => wrong("it has no host", format!("localhost:{port}")),
         Some((host, port)) => match port.parse::<u16>() {
-            Ok(0) => wrong("nobody is at port 0", format!("{host}:9999")),
+            Ok(0) => wrong("port 0 accepts no connections", format!("{host}:9999")),
             Ok(_) => Ok(()),
             Err(_) => wrong(
                 &format!("`{port}` is no port, which is a number from 1 to 65535"),

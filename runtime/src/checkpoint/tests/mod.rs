@@ -128,7 +128,7 @@ pub(super) fn commit(epoch: u64, workers: u32) -> CommitRecord {
     }
 }
 
-/// The state of an epoch, written by so many workers: changes, or all of it.
+/// The state of an epoch, written by this many workers: changes, or all of it.
 pub(super) fn write(
     checkpoint: &Checkpoint,
     epoch: u64,

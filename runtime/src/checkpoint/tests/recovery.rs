@@ -59,7 +59,7 @@ fn a_break_at_any_change_loses_no_commit_and_makes_none() {
             drop(result);
             let last = told.last().copied().unwrap();
             let found = check_only(&first, 2).unwrap();
-            // A crash after the append, before anybody heard of it, is a commit nobody was told of.
+            // A crash after the append, before the caller returned, is a commit that no sink was told of.
             assert!(found == last || (how == Break::CrashAfter && found == last.next()), "{how:?} at {at}");
             let checkpoint = run(&first, small(), 1, 23, &mut vec![]).unwrap();
             drop(checkpoint);

@@ -144,7 +144,7 @@ impl Reader for PeerReader {
         self.at
     }
     fn seek(&mut self, _offset: &u64) -> Result<(), SourceError> {
-        panic!("nobody seeks in a connection")
+        panic!("a connection cannot seek")
     }
     fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)

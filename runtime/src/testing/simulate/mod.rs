@@ -81,7 +81,7 @@ impl Simulation {
         Simulation { seeds, bounds, replay, most_turns: 400_000 }
     }
 
-    /// The same with at most so many workers: 4 if nothing is said.
+    /// The same with at most this many workers: 4 if nothing is said.
     #[must_use]
     pub fn with_workers(mut self, most: usize) -> Self {
         self.bounds.workers = most;
@@ -95,7 +95,7 @@ impl Simulation {
         self
     }
 
-    /// The same with at most so many runs, one after the other: 5 if nothing is said.
+    /// The same with at most this many runs, one after the other: 5 if nothing is said.
     #[must_use]
     pub fn with_runs(mut self, most: usize) -> Self {
         self.bounds.runs = most;
@@ -116,7 +116,7 @@ impl Simulation {
         self.without_faults()
     }
 
-    /// The same with at most so many turns for a seed, 400 000 if nothing is said: one that takes more never ends.
+    /// The same with at most this many turns for a seed, 400 000 if nothing is said: one that takes more never ends.
     #[must_use]
     pub fn with_turns(mut self, most: u64) -> Self {
         self.most_turns = most;

@@ -14,9 +14,9 @@ use crate::sim::Random;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variant {
     pub(super) seed: u64,
-    /// At most so many rows of each input.
+    /// At most this many rows of each input.
     pub(super) rows: Option<u64>,
-    /// At most so many workers.
+    /// At most this many workers.
     pub(super) workers: Option<usize>,
     /// The runs that are left out, by number.
     pub(super) without: Vec<usize>,
@@ -70,7 +70,7 @@ pub(super) enum End {
     Complete,
     /// In order, after so much simulated time.
     Stop(Duration),
-    /// The process dies after so many turns.
+    /// The process dies after this many turns.
     Crash(u64),
     /// The disk breaks at that call.
     Disk(u64, Fault),
