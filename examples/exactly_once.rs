@@ -8,7 +8,7 @@
 //!
 //! The query counts visits by page and window into a directory of JSON Lines. It runs in a process of its own, which
 //! this one kills (SIGKILL: the process is not asked) in the midst of its work, looks at what a reader of the directory
-//! would see, and starts the same command again. With `--checkpoint` the query goes on where its last commit ends. All
+//! would see, and starts the same command again. With `--checkpoint` the query resumes at its last commit. All
 //! the while every row that is to be seen is right and there once, and in the end all rows are there.
 
 use std::collections::BTreeMap;

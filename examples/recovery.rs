@@ -1,4 +1,4 @@
-//! A query that fails and goes on by itself, a savepoint of it, and what a checkpoint holds.
+//! A query that fails and restarts by itself, a savepoint of it, and what a checkpoint holds.
 //!
 //! ```sh
 //! cargo run --release --example recovery
@@ -6,7 +6,7 @@
 //!
 //! 1. A function panics now and then. With `--restart 5:10ms` the query starts again from its checkpoint.
 //! 2. While it runs, a savepoint is taken: a copy of the last commit.
-//! 3. Another query goes on from the savepoint, and comes to the same result as the first one.
+//! 3. Another query starts from the savepoint, and comes to the same result as the first one.
 //! 4. What `tidemill checkpoint list` and `show` say of a checkpoint, a program can ask as well.
 
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("    done, with epoch {}", summary.last.epoch.unwrap_or_default());
     check(&table, &expected, "the query that was started again")?;
 
-    println!("\nAnother one goes on from the savepoint:");
+    println!("\nAnother one starts from the savepoint:");
     let (graph, table) = balances(&input, &[]);
     let second = options.with_checkpoint(path("second")).with_savepoint(path("savepoint"));
     let summary = graph.run(second)?;
@@ -107,7 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let details = inspect::show(&LocalDirectory::existing(path("savepoint"))?, None)?;
     for (uid, offsets) in &details.offsets {
         let read: Vec<_> = offsets.iter().map(ToString::to_string).collect();
-        println!("    source {uid} goes on at {}", read.join(" "));
+        println!("    source {uid} resumes at {}", read.join(" "));
     }
     for (uid, operator) in &details.operators {
         println!("    {uid} ({}): {} entries, {} bytes", operator.label, operator.entries, operator.bytes);

@@ -129,7 +129,7 @@ impl Database {
 fn crash_and_look(options: Options) -> Result<(), Box<dyn Error>> {
     if options.checkpoint.is_some() {
         return Err(
-            "the checkpoint belongs to the database, which is made anew each time: leave out --checkpoint"
+            "the checkpoint belongs to the database, which is created for each run: leave out --checkpoint"
                 .into(),
         );
     }

@@ -64,7 +64,7 @@ fn shift(seconds: i64) {
     );
 }
 
-/// Rows, triggers and commits must go on while the clock is set back and forward: within twice their interval.
+/// Rows, triggers and commits must continue while the clock is set back and forward: within twice their interval.
 fn goes_on(options: Options) {
     shift(0);
     let directory = tempfile::tempdir().unwrap();

@@ -130,7 +130,7 @@ fn source_that_ended_before_restart_does_not_hold_union() {
                 .append()
                 .sink(sink);
             let query = graph.start_in(storage.clone(), way.clone().with_allow_loss()).unwrap();
-            // The live side goes on at the same event time: the window before it closes.
+            // The live side continues at the same event time: the window before it closes.
             let window = run as i64 * 1_000 - 500;
             sender.send(window as u64).unwrap();
             wait_until(&query, &what, |_| {

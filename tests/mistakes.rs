@@ -134,7 +134,7 @@ fn restarted_query_drops_state_once_and_counts_restarts() {
         (summary.restarts, table.snapshot().last().map(|(_, count): &(u8, u64)| *count))
     };
     assert_eq!(count(20, u64::MAX, Options::default()), (0, Some(20)));
-    // The count begins anew with the 21st, and goes on from the checkpoint after the failure.
+    // The count restarts at the 21st, and resumes from the checkpoint after the failure.
     let options = Options::default().with_drop_state("counts").with_restart(again(2));
     assert_eq!(count(100, 50, options), (1, Some(80)));
 }

@@ -463,7 +463,7 @@ fn fully_read_file_does_not_hold_watermark_of_others() {
         let lines = text_files(directory.path().display().to_string()).partitions(3);
         let table =
             counts(timed(graph.source(lines).map(|line| line.as_str().parse().unwrap()).boxed(), 100));
-        // The delay keeps every record in time, whichever file is read first; one late file then moves on.
+        // The delay keeps every record in time, whichever file is read first; one late file then advances it.
         let way = options(Mode::Continuous, workers).with_checkpoint_interval(Duration::from_secs(3_600));
         let handle = graph.start(way).unwrap();
         let late = directory.path().join("d");

@@ -116,7 +116,7 @@ impl Found {
     }
 }
 
-/// Runs the graph over the partitions; with several options one run goes on where the one before has ended. Says how many bytes
+/// Runs the graph over the partitions; with several options each run resumes where the one before has ended. Says how many bytes
 /// were spilled.
 fn check(partitions: &[Vec<Record>], runs: &[Options]) -> u64 {
     let mut spilled = 0;

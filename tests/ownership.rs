@@ -149,7 +149,7 @@ fn fork_from_savepoint_leaves_running_query_alone() {
         world.wait_for(&running, "one", "abc");
         running.stop();
         running.wait().unwrap();
-        // Both go on, each with its own.
+        // Both continue, each with its own.
         world.input("d");
         world.run("two", world.options("fork")).unwrap();
         world.run("one", world.options("checkpoint")).unwrap();

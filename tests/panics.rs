@@ -163,7 +163,7 @@ fn panic_in_source_function_ends_query_and_frees_checkpoint() {
             let RunError::Panic { site, message, .. } = &error else { panic!("{what}: {error}") };
             assert_eq!(*message, format!("no luck in {function}"));
             assert!(site.location.ends_with(&format!("panics.rs:{line}")), "{what}: {error}");
-            // The checkpoint is free: a sound source goes on with it.
+            // The checkpoint is free: a sound source resumes from it.
             let graph = Graph::new("panics");
             graph.source(Fickle(Fuse::new("nothing", 0))).sink(memory_sink().0);
             let query = graph.start(way).unwrap();

@@ -17,7 +17,7 @@ use common::{MODES, alone, end, options, wait_until};
 
 const PEERS: usize = 500;
 
-/// For how long the peers go on: `TIDEMILL_PEERS_SECONDS`, or 2. With 60 or more, both modes run with and without a journal.
+/// For how long the peers run: `TIDEMILL_PEERS_SECONDS`, or 2. With 60 or more, both modes run with and without a journal.
 fn seconds() -> u64 {
     std::env::var("TIDEMILL_PEERS_SECONDS").map_or(2, |seconds| seconds.parse().unwrap())
 }

@@ -166,7 +166,7 @@ fn growing_source_reads_new_partitions_after_restart() {
             let growing = |partitions: &[u64]| Numbers { may_grow: true, ..numbers(partitions) };
             let way = || available_now(mode, workers);
             assert_eq!(counts(&storage, growing(&[5, 6]), way()).unwrap(), [(0, 5), (1, 6)].into());
-            // Those that the checkpoint knows go on where they stood.
+            // Those that the checkpoint knows resume at their positions.
             let read = counts(&storage, growing(&[5, 7, 8, 9]), way()).unwrap();
             assert_eq!(read, [(1, 7), (2, 8), (3, 9)].into(), "{mode:?} {workers}");
             let read = counts(&storage, growing(&[6, 7, 8, 9]), way()).unwrap();

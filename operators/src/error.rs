@@ -1,6 +1,6 @@
 //! Why an operator fails.
 
-/// Why an operator cannot go on.
+/// Why an operator has failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum OperatorError {

@@ -24,7 +24,7 @@ use std::fmt;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum RowKind {
-    /// One more row, which is never taken back: a record of a source, the result of a window that has closed.
+    /// One more row, which is never retracted: a record of a source, the result of a window that has closed.
     #[default]
     Insert,
     /// The newest value of a key (and window): it replaces the key's earlier ones.

@@ -124,7 +124,7 @@ pub trait Sink<T>: Send + 'static {
     }
 
     /// Called once, on the worker that will write, before anything else. If it fails, nothing more is called. One of a graph that
-    /// runs twice at a time is called for the second run too: if it refuses that, the first goes on.
+    /// runs twice at a time is called for the second run too: if it refuses that, the first continues.
     fn open(&mut self, _context: &SinkContext) -> Result<(), SinkError> {
         Ok(())
     }
@@ -135,7 +135,7 @@ pub trait Sink<T>: Send + 'static {
     /// then still in the core's cache.
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError>;
 
-    /// Whether rows had better come one by one, to [`write_one`](Sink::write_one): as soon as the steps before the sink have
+    /// Whether the sink prefers row-at-a-time delivery, to [`write_one`](Sink::write_one): as soon as the steps before the sink have
     /// made one, and where these run in the sink's own loop. For a sink that is done with a row at once. What a row owns is
     /// then freed while the allocator still has it at hand, and may be used for the next: of records with a few strings
     /// that made half of the time of a query without steps. Rows that are there already go to [`write`](Sink::write) even
@@ -309,7 +309,7 @@ impl SinkContext {
         self.identity.as_ref().is_some_and(|identity| identity.owns(claim))
     }
 
-    /// The same for a run that goes on after that epoch.
+    /// The same for a run that resumes after that epoch.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -354,7 +354,7 @@ impl SinkContext {
     }
 }
 
-/// Why a sink cannot go on.
+/// Why a sink has failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkError {

@@ -58,7 +58,7 @@ pub enum RunError {
         /// What it said.
         message: String,
     },
-    /// A source cannot go on.
+    /// A source has failed.
     #[error("source {site}: {error}")]
     Source {
         /// The source.
@@ -67,7 +67,7 @@ pub enum RunError {
         #[source]
         error: SourceError,
     },
-    /// A sink cannot go on.
+    /// A sink has failed.
     #[error("sink {site}: {error}")]
     Sink {
         /// The sink.
@@ -76,7 +76,7 @@ pub enum RunError {
         #[source]
         error: SinkError,
     },
-    /// An operator cannot go on.
+    /// An operator has failed.
     #[error("operator {site}: {error}")]
     Operator {
         /// The operator.
@@ -111,7 +111,7 @@ pub enum RunError {
     },
     /// Ctrl-C (SIGINT) or SIGTERM: what had been read was processed and committed, and the query stopped.
     ///
-    /// It is an error so that a program does not go on as if its input had ended. A service, for which being told to stop is
+    /// It is an error so that a program does not continue as if its input had ended. A service, for which being told to stop is
     /// the usual end, takes it for one:
     ///
     /// ```

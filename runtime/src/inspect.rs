@@ -64,7 +64,7 @@ pub struct EpochDetails {
     pub fingerprint: String,
     /// The processing time that the epoch saw.
     pub clock: ProcessingTime,
-    /// Where each partition goes on, by uid of the source.
+    /// Where each partition resumes, by uid of the source.
     pub offsets: BTreeMap<String, Vec<serde_json::Value>>,
     /// The watermarks, by uid of the operator that assigns them.
     pub watermarks: BTreeMap<String, EventTime>,
@@ -334,7 +334,7 @@ fn overview(commit: &CommitRecord) -> EpochOverview {
     }
 }
 
-/// What is written about the checkpoint, read again if the query has gone on to its next log in the meantime.
+/// What is written about the checkpoint, read again if the query has switched to its next log in the meantime.
 fn read(storage: &dyn Storage) -> Result<(Current, ReadLog), CheckpointError> {
     let nothing = || CheckpointError::Missing {
         file: format!("{CURRENT} in {}", storage.describe()),

@@ -74,8 +74,8 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "1s", value_name = "TIME"))]
     pub checkpoint_interval: Duration,
 
-    /// Where to keep the checkpoint. A query that finds one there goes on where that ends; without one, a query that
-    /// ends begins anew.
+    /// Where to keep the checkpoint. A query that finds one there resumes where it ends. Without a checkpoint each run
+    /// starts from the beginning.
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub checkpoint: Option<PathBuf>,
 
@@ -101,7 +101,7 @@ pub struct Options {
     pub latency_budget: Duration,
 
     /// Give up the state of an operator, or the position of a source, that the graph no longer has. What has that uid in
-    /// the graph now begins anew, once: the first commit records it, so leave the flag out of later runs. A uid that neither
+    /// the graph now starts empty, once: the first commit records it, so leave the flag out of later runs. A uid that neither
     /// the graph nor the checkpoint has is an error.
     #[cfg_attr(feature = "cli", arg(long, value_name = "UID"))]
     pub drop_state: Vec<String>,
@@ -324,7 +324,7 @@ impl Options {
     /// The same, taking over the outputs of another query that has stopped.
     ///
     /// A query that begins from a savepoint is a query of its own, and writes to outputs of its own. Where it is to replace
-    /// the one that made the savepoint, and go on in the same files, that one is stopped first, and the first run of the
+    /// the one that made the savepoint, and write to the same files, that one is stopped first, and the first run of the
     /// new one says this. Files of results then end with what the savepoint has committed.
     ///
     /// ```
@@ -416,13 +416,13 @@ impl Options {
             return refuse("--max-in-flight", "there must be at least one epoch under way");
         }
         if self.max_queued == 0 {
-            return refuse("--max-queued", "workers must be able to hand over at least one record");
+            return refuse("--max-queued", "must be at least 1: workers exchange records through this queue");
         }
         if self.max_records_per_epoch == Some(0) {
             return refuse("--max-records-per-epoch", "an epoch must be able to hold a record");
         }
         if self.checkpoint_interval.is_zero() {
-            return refuse("--checkpoint-interval", "must be longer than nothing");
+            return refuse("--checkpoint-interval", "must be greater than zero (got 0s)");
         }
         if self.state_memory.is_some_and(|bytes| bytes / (self.workers as u64) < LEAST_STATE_MEMORY) {
             return refuse("--state-memory", "each worker needs at least 64KiB");
@@ -496,11 +496,11 @@ impl Options {
     /// Refuses what means nothing in a query without a checkpoint, as far as it can be told from what is so anyway.
     pub(crate) fn check_without_checkpoint(&self) -> Result<(), RunError> {
         let useless = [
-            (self.restart != Restart::Never, "--restart", "there is nothing to go on from"),
+            (self.restart != Restart::Never, "--restart", "there is nothing to resume from"),
             (self.retain != RETAIN, "--retain", "no epochs are kept"),
             (!self.drop_state.is_empty(), "--drop-state", "there is no state of an earlier run to give up"),
             (self.take_over, "--take-over", "the outputs of a run belong to no query"),
-            (self.allow_loss, "--allow-loss", "a query begins anew, and nothing is asked of its sources"),
+            (self.allow_loss, "--allow-loss", "each run starts from the beginning, whatever its sources"),
         ];
         match useless.iter().find(|(given, ..)| *given) {
             None => Ok(()),

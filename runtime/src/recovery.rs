@@ -114,20 +114,20 @@ pub(crate) struct Opened {
     numbers: Numbers,
     /// What sources keep, by uid.
     pub(crate) logs: BTreeMap<String, Arc<KeptLog>>,
-    /// Where each source goes on; shorter than its partitions, or empty, where it begins.
+    /// Where each source resumes; shorter than its partitions, or empty, where it begins.
     pub(crate) offsets: BTreeMap<NodeId, Vec<ErasedOffset>>,
     /// The state whose types have evolved.
     conversions: Conversions,
     /// The operators that keep state, as commits name them.
     pub(crate) operators: BTreeMap<String, OperatorRecord>,
-    /// What is given up of the commit, by uid: whoever has that uid now begins anew.
+    /// What is given up of the commit, by uid: the operator that has that uid now starts empty.
     dropped: Vec<String>,
     take_over: bool,
     pub(crate) writer: StateWriter,
 }
 
 impl Opened {
-    /// Takes the checkpoint, and refuses it if the graph cannot go on with it.
+    /// Takes the checkpoint, and refuses it if the graph cannot resume from it.
     pub(crate) fn open(
         storage: Arc<dyn Storage>,
         layout: &Layout,
@@ -199,7 +199,7 @@ impl Opened {
         layout: &Layout,
     ) -> Result<SourceInfos, RunError> {
         let infos = prepare_sources(layout, |uid| {
-            // A source that begins anew relies on nothing.
+            // A source that starts from the beginning relies on nothing.
             let mark = self.checkpoint.sources().get(uid).filter(|_| !self.dropped.contains(uid));
             let log = KeptLog::open(storage, uid, mark)?;
             self.logs.insert(uid.clone(), Arc::clone(&log));
@@ -323,7 +323,7 @@ fn replays(plans: &[PlanRecord], options: &Options) -> bool {
         Some(uid) if options.mode == Mode::MicroBatch => {
             tracing::warn!(
                 epochs = plans.len(),
-                "the source `{uid}` begins anew, so epochs that were planned and not committed are not replayed: a sink that \
+                "the source `{uid}` starts from the beginning, so epochs that were planned and not committed are not replayed: a sink that \
                  has their rows gets those that are read again under other epoch numbers"
             );
             false

@@ -1,6 +1,6 @@
 //! Takes what the operators save of an epoch, and has it written without holding up the workers.
 //!
-//! An operator hands over its changes, encoded, when it has come to the end of an epoch. When all operators of a worker
+//! An operator passes its changes, encoded, when it has come to the end of an epoch. When all operators of a worker
 //! have, they make one file, which a thread of its own writes; the driver is told when it is durable.
 
 use std::collections::BTreeMap;

@@ -41,7 +41,7 @@ pub(crate) enum Notice {
 /// How an attempt has ended.
 pub(crate) struct Outcome {
     result: Result<Summary, RunError>,
-    /// Whether its checkpoint has gone on.
+    /// Whether its checkpoint has advanced.
     committed: bool,
     /// What holds the checkpoint locked.
     lock: Option<CommitCoordinator>,

@@ -98,7 +98,7 @@ fn a_second_signal_of_either_kind_ends_the_process() {
     }
 }
 
-/// The process that the test below starts: its query is over, and it goes on.
+/// The process that the test below starts: its query is over, and the process continues.
 #[test]
 fn a_signal_after_a_query() {
     let Ok(signal) = std::env::var("SIGNAL_AFTER") else { return };

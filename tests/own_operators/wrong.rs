@@ -36,7 +36,7 @@ impl Takes<0> for Twice {
 
     fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         if self.fails {
-            return Err(OperatorError::User("the operator says no".into()));
+            return Err(OperatorError::User("the operator fails".into()));
         }
         rows.for_each(|row| to.out.0.push(row.value));
         Ok(())
@@ -98,7 +98,7 @@ fn timers_that_an_operator_keeps_itself_are_refused() {
 fn error_of_operator_ends_query_with_its_line() {
     for mode in MODES {
         let error = run(&graph(["a", "b"], true), options(mode, 2)).unwrap_err().to_string();
-        for part in ["the operator says no", "`twice`", "wrong.rs:"] {
+        for part in ["the operator fails", "`twice`", "wrong.rs:"] {
             assert!(error.contains(part), "{part} is not in: {error}");
         }
     }

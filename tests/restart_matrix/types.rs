@@ -305,7 +305,7 @@ pub(super) fn states() -> Vec<Change> {
             collected::<Wider>,
             &["rows[].high: u32 → i64"],
         ),
-        right("added field, taken back", tumbled::<Counted>, tumbled::<Range>),
+        right("added field, removed again", tumbled::<Counted>, tumbled::<Range>),
         refused("unknown field", running::<Counted>, running::<Strict>, &["unknown field `count`"]),
         right("what rejects probes", running::<Guarded>, running::<Guarded>),
         right("what rejects probes, in sessions", sessions::<Guarded>, sessions::<Guarded>),

@@ -489,7 +489,7 @@ impl TableReader {
         Ok(table)
     }
 
-    /// Reads while a query runs. A crash of the machine may take back what a run has shown and not committed.
+    /// Reads while a query runs. A crash of the machine may undo what a run has shown and not committed.
     fn read_in_run(&self) -> Result<(), Breach> {
         let table = self.read()?;
         let (mut found, run) = (self.found.lock().unwrap(), Some(self.life.run()));

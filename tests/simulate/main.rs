@@ -93,7 +93,7 @@ fn two_sinks_have_every_row_once() {
 #[test]
 fn own_operator_with_timers_and_state_is_exactly_once() {
     run(OwnOperator::new);
-    // In 24, rows of a stream that has ended are on their way while the other inputs go on; in 170, epochs are replayed
+    // In 24, rows of a stream that has ended are on their way while the other inputs continue; in 170, epochs are replayed
     // long after they were planned, with a TTL.
     for seed in [24, 170] {
         run_seeds(seed..seed + 1, OwnOperator::new);

@@ -1,6 +1,6 @@
 //! The jobs of the comparisons as one would write them by hand: directly on timely dataflow, or as a plain loop.
 //!
-//! They are meant to be hard to beat. Containers are handed over whole, timestamps move once per activation, tables
+//! They are meant to be hard to beat. Containers are sent whole, timestamps move once per activation, tables
 //! are hashed with foldhash and reused, an operator keeps one capability. Every job returns what it counted, a
 //! checksum that does not depend on order, and its own time.
 

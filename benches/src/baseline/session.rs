@@ -3,7 +3,7 @@
 //! Events go to the worker that owns their key. A key's sessions lie in a short list, mostly of one: what comes late
 //! from another worker may open a second, or join two. Which sessions are over is not looked for among all keys: a
 //! session has a place in a calendar of days as long as the gap, under its end when it was put there. When its day comes
-//! it is over, or has gone on and is put under its new end.
+//! it is over, or has been extended and is filed under its new end.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +25,7 @@ pub struct Sessions {
     pub events: u64,
     /// How many different keys.
     pub keys: u64,
-    /// A session goes on with an event at most so much later than the one before.
+    /// An event extends a session at most so much later than the one before.
     pub gap: i64,
     /// How many workers.
     pub workers: usize,

@@ -1,7 +1,7 @@
 //! Counting events per key and sliding event-time window.
 //!
 //! Events are counted per pane, the stretch between two window starts, as in [`windowed_count`](super::windowed_count):
-//! a pane is a tumbling window as wide as the slide. A closed pane's rows go on to an operator on the same worker that
+//! a pane is a tumbling window as wide as the slide. A closed pane's rows are sent to an operator on the same worker that
 //! keeps a running total of each key: when a window is over, the pane that has come in is added, the totals are the
 //! window's rows, and the pane that goes out is taken off. So a key costs three steps a window, however many panes it has.
 

@@ -1,4 +1,4 @@
-//! Tidemill against other engines on the same work: by turns in one sitting, answers compared.
+//! Tidemill against other engines on the same work: by turns in one run, answers compared.
 //!
 //! `cargo run --release -p tidemill-benches --features peers --bin peers -- --help`
 

@@ -12,7 +12,7 @@ use tidemill_benches::report::{BLOCKS, documents, grid};
 /// Writes the figures in README.md, in the guide and below docs/ from the raw results in benches/results.
 ///
 /// A place begins with a line `<!-- from: RESULTS BLOCK -->`, where RESULTS is a directory in benches/results, and ends
-/// with `<!-- end -->`. What is between is made anew.
+/// with `<!-- end -->`. What is between is replaced.
 #[derive(Debug, Parser)]
 #[command(after_help = blocks())]
 struct Arguments {

@@ -189,7 +189,7 @@ fn fill(arguments: &mut Arguments) {
 fn problem(arguments: &Arguments) -> Option<&'static str> {
     let ends = |trigger: &Trigger| matches!(trigger, Trigger::AvailableNow | Trigger::Once);
     if arguments.triggers.iter().any(ends) {
-        return Some("a load that goes on has a trigger that goes on");
+        return Some("an endless load needs a trigger that does not end");
     }
     if arguments.rates.contains(&0) || arguments.workers.contains(&0) || arguments.keys == 0 {
         return Some("there must be rates, workers and keys");

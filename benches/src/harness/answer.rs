@@ -65,7 +65,7 @@ pub fn mapped(key: u64) -> Option<u64> {
 pub fn expected(schedule: &Schedule, question: Question) -> Answer {
     let mut answer = Answer::default();
     let mut counts = vec![(0, 0); schedule.load().keys as usize];
-    // Events come in the order of their times, so the window moves on and never back.
+    // Events come in the order of their times, so the window advances and never goes back.
     let (mut present, mut end) = (
         0,
         match question {

@@ -47,9 +47,9 @@ impl FromStr for Pace {
 /// What a generator does until its next event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// It is asked again at once.
+    /// It is polled again at once.
     Awake,
-    /// It is asked again after so long.
+    /// It is polled again after this long.
     Asleep(Duration),
 }
 

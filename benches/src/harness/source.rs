@@ -70,7 +70,7 @@ impl<T> OpenLoop<T> {
 }
 
 /// Tells the engine that the next event is due, when it has asked for one and there was none: as a socket would, which
-/// does not wait to be asked again. Only micro-batch asks so.
+/// does not wait for the next poll. Only micro-batch polls so.
 #[derive(Debug, Default)]
 struct Alarm {
     wakers: Arc<Mutex<Vec<Waker>>>,

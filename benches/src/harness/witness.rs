@@ -7,7 +7,7 @@
 //! million, for cores share their cache and the host's processor. Of what took a core from it (30 % of its time) it could
 //! not tell whether that was the engine itself. The kernel tells: with the spinning thread as the disturbance, threads
 //! of two workers waited 0.6 to 0.97 of the run and others ran 0.64 to 0.72; without, others ran at most 0.014 and the host
-//! took at most 0.007. It costs nothing while the run goes on, but a look at each thread every 50 ms. What it does not see
+//! took at most 0.007. It costs nothing during the run, but a look at each thread every 50 ms. What it does not see
 //! is a neighbour on another core that takes cache and memory bandwidth.
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! Query 0, pass through: every event as it came.
 //!
 //! What the engine costs when there is nothing to do. The suite passes the bids on; here it is all three kinds of
-//! event, as they are handed over.
+//! event, as they arrive.
 
 use tidemill::prelude::*;
 

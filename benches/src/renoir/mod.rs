@@ -72,7 +72,7 @@ trait State: Clone + Send + 'static {
     /// Takes an element into account.
     fn take(&mut self, item: Self::In, time: i64);
 
-    /// Nothing before `watermark` comes any more: hands on what is complete, each with its timestamp.
+    /// Nothing before `watermark` comes any more: emits what is complete, each with its timestamp.
     fn advance(&mut self, watermark: i64, out: &mut VecDeque<StreamElement<Self::Out>>);
 }
 

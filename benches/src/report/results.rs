@@ -1,4 +1,4 @@
-//! Raw results of one sitting: a directory of files with a line of JSON for each result.
+//! Raw results of one series: a directory of files with a line of JSON for each result.
 
 use std::collections::BTreeSet;
 use std::fs;

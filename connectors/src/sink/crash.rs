@@ -169,7 +169,7 @@ impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
         sinks.iter_mut().map(prepare).collect()
     }
 
-    /// Crashes after each step in turn, and goes on with `then` workers; `between` is done in between.
+    /// Crashes after each step in turn, and resumes with `then` workers; `between` is done in between.
     pub(super) fn crash_after_each_step(
         &self,
         first: usize,

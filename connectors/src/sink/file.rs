@@ -132,7 +132,7 @@ impl OutFile {
         })
     }
 
-    /// Finishes what was committed and takes back what was not. Returns whether the file is empty.
+    /// Finishes what was committed and removes what was not. Returns whether the file is empty.
     pub(super) fn recover(&mut self, committed: Option<Committed>) -> Result<bool, SinkError> {
         // What another query has prepared is in its own file.
         let fork = self.context.fork;
@@ -501,7 +501,7 @@ mod tests {
             assert!(error.contains("begins from a savepoint") && error.contains("--take-over"), "{error}");
         }
         assert_eq!(text(&origin), "0\n1\n");
-        // The origin goes on; and where it is to be replaced, the file ends with the savepoint.
+        // The origin continues; and where it is to be replaced, the file ends with the savepoint.
         drop(begin(json_lines_sink(&origin), &context("one", 2, 2), Some(&last)).unwrap());
         let moved = context("three", 2, 1).taking_over(true);
         let mut moved = begin(json_lines_sink(&origin), &moved, Some(&savepoint)).unwrap();

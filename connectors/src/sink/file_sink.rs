@@ -21,10 +21,10 @@ use super::non_finite::NonFinite;
 /// one it stays, and says which query the file belongs to: others are refused while there are rows in it (but a query with a new
 /// checkpoint that appends), unless the run takes it over (`--take-over`).
 ///
-/// With a checkpoint the file is exactly once too, and a restart goes on where it ended: the rows of an epoch are kept
+/// With a checkpoint the file is exactly once too, and a restart resumes where it ended: the rows of an epoch are kept
 /// in the checkpoint until they are in the file. That suits results of moderate size; for others, and for several
 /// workers, there are [`json_lines_dir`](crate::json_lines_dir) and [`csv_dir`](crate::csv_dir). A reader who comes while an
-/// epoch is being written may see a part of it. In continuous mode a reader sees rows that a crash takes back (they or others
+/// epoch is being written may see a part of it. In continuous mode a reader sees rows that recovery removes (they or others
 /// come again); [`at_commit`](crate::at_commit) prevents that. It should be said, too, where rows are appended to a file that
 /// was there, or by several workers: what a file's very first epoch had shown before a crash cannot be told then.
 ///
@@ -116,7 +116,7 @@ impl<T: Serialize + Send + 'static> Sink<T> for FileSink {
     }
 
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {
-        // A file that is replaced begins anew with every epoch.
+        // A file that is replaced starts empty with every epoch.
         let first = self.begins || (self.file.replaces() && self.last != Some(epoch));
         let bytes = self.format.encode(rows, first, &self.file.name())?;
         if !bytes.is_empty() {

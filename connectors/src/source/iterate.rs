@@ -116,7 +116,7 @@ where
 pub struct IterReader<I> {
     factory: Arc<dyn Fn(u32) -> I + Send + Sync>,
     partition: u32,
-    /// Gone once the iterator has ended: not every iterator may be asked again after its end.
+    /// Gone once the iterator has ended: not every iterator may be polled after its end.
     iter: Option<I>,
     at: u64,
 }

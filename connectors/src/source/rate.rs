@@ -102,7 +102,7 @@ impl Schedule {
     }
 
     /// When row 0 would have been due, for the next row of a position to be due when it was at the rate until then: a
-    /// query that is restarted with another rate goes on from there at the new one.
+    /// query that is restarted with another rate continues from there at the new one.
     fn start_after(&self, partition: u32, from: &RateOffset) -> Option<i64> {
         let start = from.start?;
         if from.rate == self.rate {

@@ -130,7 +130,7 @@ fn floats() -> impl Strategy<Value = Vec<f64>> {
         proptest::collection::vec(near, 1..40),
         proptest::collection::vec(one.clone(), 1..4),
     ];
-    // Some of them are taken back by their opposites.
+    // Some of them are cancelled by their opposites.
     (list, any::<u64>()).prop_map(|(mut list, seed)| {
         for place in 0..list.len() {
             if seed >> (place % 64) & 1 == 1 {

@@ -171,7 +171,7 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     fn relieve(&self, _acc: &mut Self::Acc) {}
 
     /// Whether this accumulator may be merged with others and [retracted](Self::retract) again, in any order, without
-    /// a trace, as long as there are never more than `among` together and all of them may. A sum says no where that
+    /// a trace, as long as there are never more than `among` together and all of them may. A sum returns `false` where that
     /// many like this one could reach the end of its range. Keys for which the answer was no are merged as if there were
     /// no [`RETRACTS`](Self::RETRACTS), for as long as the accumulator is in the window.
     fn can_retract(&self, _acc: &Self::Acc, _among: u64) -> bool {

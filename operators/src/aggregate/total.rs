@@ -26,7 +26,7 @@ pub trait Total<N>: Data + Clone {
     /// Returns the sum.
     fn value(&self) -> N;
 
-    /// Whether `among` totals like this one can be merged and taken back in any order without a trace.
+    /// Whether `among` totals like this one can be merged and retracted in any order without a trace.
     fn can_retract(&self, _among: u64) -> bool {
         Self::RETRACTS
     }
@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a total is one of zero and of the numbers, merged in two parts and with the second taken back again.
+    /// Whether a total is one of zero and of the numbers, merged in two parts and with the second retracted again.
     fn check<N: Number<Total = T>, T: Total<N> + PartialEq + std::fmt::Debug>(
         numbers: &[N],
         cut: usize,

@@ -11,7 +11,7 @@ use crate::{Aggregate, EventTime, Key};
 /// Windows of one size, one beginning every `slide`: a record is in all that overlap there, and yet is added only once,
 /// to the pane that these windows share.
 ///
-/// A window that closes is put together from its panes. If there are four or more and the aggregate can be taken back
+/// A window that closes is put together from its panes. If there are four or more and the aggregate can be retracted
 /// ([`Aggregate::RETRACTS`]: counts, sums and averages of integers, tuples of these), a running total of each key is kept
 /// instead: a window then costs what has come in and what goes out, however many panes it has. The totals are a table
 /// more in memory, with a key, an accumulator and eight bytes for each key of the window that closed last.

@@ -159,7 +159,7 @@ pub enum NodeKind {
     /// Runs whatever its maker lowers it to.
     #[doc(hidden)]
     Fragment(FragmentSpec),
-    /// Hands on what comes on any of its inputs.
+    /// Forwards what comes on any of its inputs.
     Forward,
     /// Writes.
     Sink {

@@ -16,7 +16,7 @@ pub(super) struct Ahead<K, V> {
 }
 
 impl<K, V> Ahead<K, V> {
-    /// Whether such records can be laid down and taken up again for less than it saves.
+    /// Whether such records can be materialised and read again for less than it saves.
     pub(super) const PAYS: bool = is_plain::<K>() && is_plain::<V>();
 
     pub(super) fn new(reach: Reach) -> Self {

@@ -1,6 +1,6 @@
 //! The first phase of an aggregation: each worker aggregates its own records before they are exchanged.
 //!
-//! It hands over what it has at every flush: at the end of an epoch in micro-batch; in continuous mode at the end of an
+//! It emits what it has at every flush: at the end of an epoch in micro-batch; in continuous mode at the end of an
 //! activation, or a little later under a backlog. In between the table is kept small enough for the cache. Where keys hardly
 //! repeat it steps aside for a while and sends every record as it is: aggregating in vain costs a table look-up per record.
 //!
@@ -21,7 +21,7 @@ use crate::state::{PartialState, is_wide};
 use crate::stream::Keying;
 use crate::{Aggregate, Batch, Context, EventTime, Key, Operator, OperatorError};
 
-/// The table is handed over when it has this many entries.
+/// The table is emitted when it has this many entries.
 const TABLE_LIMIT: usize = 16_384;
 /// Aggregating pays if an entry stands for at least this many records.
 const WORTHWHILE: u64 = 2;
@@ -150,7 +150,7 @@ where
     }
 }
 
-/// After the rows: hands over those that were late, and what the others justify.
+/// After the rows: emits those that were late, and what the others justify.
 fn told<V: Send + 'static>(
     observed: &ObservedWatermark,
     mut late: Outbox<Late<V>>,

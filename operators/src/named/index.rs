@@ -14,7 +14,7 @@ const SMALL: usize = 1024;
 
 /// The timers of one clock. A deleted timer stays until its time, or until there are many.
 ///
-/// What lies ahead of the watermark is in a radix heap, which sets a timer by a push and hands over what an advance has
+/// What lies ahead of the watermark is in a radix heap, which sets a timer by a push and returns what an advance has
 /// reached as a whole; this is sorted, and the entries of the next few are fetched while one is looked up. A radix heap
 /// does not know which timer is next, which has to be known of processing time: there everything is `near`.
 pub(super) struct Index {

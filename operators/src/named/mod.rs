@@ -39,7 +39,7 @@
 //! deals the groups out anew. Keys without entries take no memory.
 //!
 //! A state can have a TTL: the time since an entry's last write, by the engine's clock, after which it is not returned any
-//! more and is removed in the background. The time of the last write is kept with the entry, so a restart goes on counting,
+//! more and is removed in the background. The time of the last write is kept with the entry, so a restart continues to count,
 //! and a TTL that was changed, added or taken away holds for old entries as well.
 
 mod changes;

@@ -9,7 +9,7 @@ use crate::Epoch;
 /// What must be known to finish the commit of an epoch after a crash: [`Sink::prepare`](super::Sink::prepare) returns
 /// it, the checkpoint keeps it, [`Sink::recover`](super::Sink::recover) gets it. Most sinks need [nothing](Self::nothing).
 ///
-/// It is written to the checkpoint with every epoch, so it had better be short: names of files, lengths, an identifier
+/// It is written to the checkpoint with every epoch, so it should be short: names of files, lengths, an identifier
 /// of a transaction.
 ///
 /// ```

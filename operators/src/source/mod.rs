@@ -71,7 +71,7 @@ pub trait Source: Send + Sync + 'static {
     /// when there is nothing. It may lie beyond the end of a partition that ends: the reader then returns [`Poll::End`]
     /// before it gets there. If a [bounded](Self::is_bounded) source has nothing, the reader is polled once at `from`, so
     /// that it can report an end that has been reached. A source that had nothing has its reader's [`Waker`] called once it
-    /// has; otherwise it is asked again after 100 ms.
+    /// has; otherwise it is polled again after 100 ms.
     fn latest(
         &self,
         partition: u32,
@@ -194,7 +194,7 @@ pub trait Reader: Send + 'static {
 
     /// Hands at most `max` records to `take`, one by one: those that [`poll`](Self::poll) would append, and with its
     /// rules. Where a source has much to give, the engine reads it so, from within the loop of the steps behind it: no
-    /// record is laid down in between.
+    /// record is materialised in between.
     ///
     /// Where a partition is a slice of a sequence, it ends with [`Poll::Ready`] when its [rank](Self::rank) changes: what
     /// comes next in the sequence may be in another slice.
@@ -350,7 +350,7 @@ impl ReaderContext {
     }
 }
 
-/// Why a source cannot go on.
+/// Why a source has failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {

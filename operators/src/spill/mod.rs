@@ -6,7 +6,7 @@
 //!
 //! What is bounded: the rows in memory, by their size and an estimate of what they own. What is not: keys, what each key
 //! needs by itself (with blocks, some 150 bytes), and what is on its way: a window that closes is whole in memory, with
-//! those that close at the same time, until its results have been handed over.
+//! those that close at the same time, until its results have been emitted.
 
 mod memory;
 mod rows;
@@ -56,7 +56,7 @@ pub struct SpillHandle {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpillError {
-    /// The disk says no.
+    /// The disk refuses.
     #[error("state that exceeds `--state-memory` cannot be {doing} {}: {error}; give `--spill-dir` a place with room, or the query more memory", path.display())]
     Disk {
         /// The file.

@@ -22,7 +22,7 @@ const WORKERS: usize = 3;
 enum Step {
     /// Keys and times of consecutive records of a partition.
     Batch(u32, Vec<(u8, i64)>),
-    /// Workers hand over what they have aggregated.
+    /// Workers emit what they have aggregated.
     Flush,
     /// An epoch ends, with a watermark so far on and a snapshot. After a restart from it, one worker takes all records into the
     /// state itself, or three aggregate theirs first.

@@ -58,7 +58,7 @@ enum Step {
     /// The results of the output mode.
     Results,
     Snapshot,
-    /// A snapshot, and this many workers go on; with the chain as it is, folded, or without what was dropped.
+    /// A snapshot, and this many workers resume; with the chain as it is, folded, or without what was dropped.
     Restart {
         workers: usize,
         chain: u8,

@@ -1,6 +1,6 @@
-//! The keys of a table that was handed over, kept for when they come again.
+//! The keys of a table that was emitted, kept for when they come again.
 //!
-//! A table that is filled and handed over many times a second has the same keys each time. A key that owns memory would
+//! A table that is filled and emitted many times a second has the same keys each time. A key that owns memory would
 //! be allocated anew, in whatever holes the allocator has just then: soon the keys that nearly every record looks at lie
 //! far apart, and comparing them waits for memory. So the table keeps its keys and hands copies over, which are allocated
 //! one after the other. A key that did not come between two times is forgotten.
@@ -13,10 +13,10 @@ use super::table::Table;
 use crate::hash_key;
 use crate::keeping::keep;
 
-/// With fewer keys a table is handed over as it is: a record that comes alone should cost one copy of its key.
+/// With fewer keys a table is emitted whole: a record that comes alone should cost one copy of its key.
 const MANY: usize = 64;
 
-/// The keys that a table had when it was last handed over, without those that it has again.
+/// The keys that a table had when it was last emitted, without those that it has again.
 pub(super) struct Known<K, Acc, M> {
     keys: Table<K, Acc, M>,
 }
@@ -97,7 +97,7 @@ mod tests {
         let mut all = BTreeMap::new();
         known.hand_over(table, |hash, key, n| {
             assert_eq!(hash, hash_key(&key));
-            assert_eq!(all.insert(key, n), None, "a key is handed over once");
+            assert_eq!(all.insert(key, n), None, "a key is emitted once");
         });
         assert_eq!(table.len(), 0);
         all

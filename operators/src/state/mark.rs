@@ -3,7 +3,7 @@
 /// What an entry carries to know whether it has changed: nothing, `()`, or a [`Stamp`].
 ///
 /// The state keeps a list of where the marked entries are. One that has gone in the meantime stays in the list: who
-/// walks the list finds nothing there, and goes on.
+/// walks the list finds nothing there, and continues.
 pub trait Mark: Copy + Default + Send + 'static {
     /// Whether changes are tracked at all.
     const TRACKED: bool;

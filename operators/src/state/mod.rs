@@ -134,7 +134,7 @@ pub trait Intake<K: Key, A: Aggregate>: Send + 'static {
     }
 }
 
-/// What a worker has aggregated of its own records, until it is handed over. Of one key and place there may be several
+/// What a worker has aggregated of its own records, until it is emitted. Of one key and place there may be several
 /// accumulators.
 pub trait PartialState<K: Key, A: Aggregate>: Intake<K, A> {
     /// Empties the state: every accumulator, for another worker to merge.
@@ -168,7 +168,7 @@ pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
     /// Forgets every window that has closed by `watermark`, in order of their ends, handing the results over.
     fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Self::Scope, A::Out));
 
-    /// As [`close`](Self::close), for those who have been told all results before: nothing is handed over.
+    /// As [`close`](Self::close), where all results have been emitted before: nothing is emitted.
     fn forget(&mut self, aggregate: &A, watermark: EventTime) {
         self.close(aggregate, watermark, &mut |_, _, _| {});
     }

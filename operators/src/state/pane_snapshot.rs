@@ -163,7 +163,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
                         self.record.told.insert(group);
                     }
                 }
-                // A watermark is never taken back.
+                // A watermark never goes back.
                 (None, Change::Remove { .. } | Change::DropSlot { .. }) => {}
             }
         }

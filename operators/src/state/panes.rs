@@ -15,7 +15,7 @@ use crate::window::Grid;
 use crate::{Aggregate, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window, hash_key};
 
 /// Accumulators by key and pane. A window is the merge of its panes, made when it is asked for; or, where there are many
-/// and the aggregate can be taken back, the totals of the panes, which the next window goes on with.
+/// and the aggregate can be retracted, the totals of the panes, which the next window starts from.
 ///
 /// Made by the `state` of a [`TumblingWindow`](crate::TumblingWindow) or [`SlidingWindow`](crate::SlidingWindow).
 /// Records that are late must not be added: no window that they are in will close any more, so they are forgotten.

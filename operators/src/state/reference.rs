@@ -119,7 +119,7 @@ pub(super) enum Step {
     Watermark(i64),
     Changed,
     All,
-    /// Hands over what the workers have gathered.
+    /// Emits what the workers have gathered.
     Flush,
     /// Snapshot and restore.
     Restart,

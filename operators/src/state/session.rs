@@ -78,7 +78,7 @@ const SPARE_LEN: usize = 16;
 
 /// The sessions of a key in order of time. They neither overlap nor touch.
 ///
-/// The last one, which nearly every record goes on with, is in the table's entry itself. There is memory for others only
+/// The last one, which nearly every record extends, is in the table's entry itself. There is memory for others only
 /// while there are any.
 #[derive(Clone, Debug)]
 pub(super) struct Sessions<Acc, M> {
@@ -171,7 +171,7 @@ impl<Acc, M: Mark> Sessions<Acc, M> {
 
     /// Puts a part that spans `window` among the sessions: those it meets become one with it.
     ///
-    /// All sessions but the last are sealed, and so is the last one if a later record went to another. So records that go on
+    /// All sessions but the last are sealed, and so is the last one if a later record went to another. So records that extend it
     /// with the last session, as nearly all do, need not look.
     pub(super) fn put<A: Aggregate<Acc = Acc>>(
         &mut self,

@@ -2,7 +2,7 @@
 //!
 //! A worker sees only some of a key's records, so gaps are longer here than they are in the stream, and what looks like
 //! many sessions is one. Only the latest part of each key is therefore kept where records can find it; the others wait in a
-//! row to be handed over. A record that would have met one of those becomes a part of its own, and the worker that holds the
+//! row to be emitted. A record that would have met one of those becomes a part of its own, and the worker that holds the
 //! key joins them.
 
 use std::borrow::Borrow;

@@ -93,7 +93,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         }
     }
 
-    /// Adds a record to its key's last session if it merely goes on with it, as nearly every one does.
+    /// Adds a record to its key's last session if it merely extends it, as nearly every record does.
     #[inline(always)]
     fn go_on<Q>(&mut self, aggregate: &A, hash: u64, key: &Q, window: Window, value: &A::In) -> bool
     where
@@ -124,7 +124,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         }
     }
 
-    /// Adds a record that does not merely go on with its key's last session.
+    /// Adds a record that does not merely extend its key's last session.
     ///
     /// A key that is plain is copied for it: what is lent to a call has to lie in memory, and the loop over records would
     /// put every key there before it is looked up.
@@ -189,7 +189,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> SessionState<K, A, M, G> {
         self.timers.len()
     }
 
-    /// A timer's time has come: takes out what has ended, and sets a new one for a key that goes on.
+    /// A timer's time has come: takes out what has ended, and sets a new one for a key with an open session.
     #[inline(always)]
     fn look_at(&mut self, time: EventTime, hash: u64, watermark: EventTime) {
         let is_due = |entry: &Entry<K, Sessions<A::Acc, M>, Written>| {

@@ -1,7 +1,7 @@
 //! When to look at what: instants with hashes, taken out when the watermark has reached them.
 //!
 //! A radix heap. A timer lies under the highest bit in which its instant differs from the present, so setting one is a
-//! push. When the present moves on, everything under lower bits than the highest that has changed is due, what lies
+//! push. When the present advances, everything under lower bits than the highest that has changed is due, what lies
 //! under that bit is due or goes under lower ones, and the rest stays where it is. A timer is moved 64 times at most;
 //! nothing need be known of how far ahead they are set.
 

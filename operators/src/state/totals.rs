@@ -1,6 +1,6 @@
 //! Running totals of a sliding window.
 //!
-//! Where an aggregate can be taken back, a window need not be made from all its panes: what the last window had is kept,
+//! Where an aggregate can be retracted, a window need not be made from all its panes: what the last window had is kept,
 //! the panes that have come in are added, and those that no later window has are taken off. So a window costs what comes
 //! and goes, and its results, however many panes it has. The totals are a table more, of the keys of one window.
 
@@ -28,9 +28,9 @@ pub(super) struct Totals<K, Acc> {
 /// What the panes have of a key.
 struct Total<K, Acc> {
     key: K,
-    /// The merge of what can be taken back. Without meaning while there is nothing of the kind.
+    /// The merge of the accumulators that can be retracted. Without meaning while there are none.
     acc: Acc,
-    /// In how many panes the key is with an accumulator that can be taken back.
+    /// In how many panes the key is with an accumulator that can be retracted.
     added: u32,
     /// In how many it is with one that cannot.
     apart: u32,

@@ -12,7 +12,7 @@ use super::{GroupState, Intake, PaneState, Windowing};
 use crate::aggregate::{Average, Count, Sum};
 use crate::{Aggregate, Data, EventTime, SlidingWindow, SnapshotWriter, Window, hash_key, sliding};
 
-/// The numbers of the records. They can be taken back, but for some sets of them.
+/// The numbers of the records. They can be retracted, but for some sets of them.
 #[derive(Clone)]
 pub(super) struct Retracted<O>(PhantomData<fn() -> O>);
 
@@ -52,12 +52,12 @@ impl<O: Data + Clone + FromIterator<u32>> Aggregate for Retracted<O> {
     }
 
     fn retract(&self, seen: &mut Ids, of: &Ids) {
-        of.iter().for_each(|id| assert!(seen.remove(id), "taken back, and was not there"));
-        assert!(!seen.is_empty(), "everything was taken back");
+        of.iter().for_each(|id| assert!(seen.remove(id), "retracted, and was not there"));
+        assert!(!seen.is_empty(), "everything was retracted");
     }
 }
 
-/// An aggregate that is said to be none that can be taken back, and how often accumulators were merged or taken back.
+/// An aggregate that declares not to be retractable, and how often accumulators were merged or retracted.
 #[derive(Clone)]
 struct Watched<A, const RETRACTS: bool> {
     aggregate: A,
@@ -186,7 +186,7 @@ fn float(n: i64) -> f64 {
     few[(n.unsigned_abs() % 97).min(10) as usize] * if n.unsigned_abs() % 97 < 10 { 1.0 } else { n as f64 }
 }
 
-/// What the windows say, with records around a watermark that moves on; floats as bits.
+/// What the windows say, with records around a watermark that advances; floats as bits.
 fn told<const RETRACTS: bool>(
     window: &SlidingWindow,
     numbers: Numbers,
@@ -253,7 +253,7 @@ fn told<const RETRACTS: bool>(
     told
 }
 
-/// How many times accumulators are merged or taken back while a window of this many panes closes, all with the same keys.
+/// How many times accumulators are merged or retracted while a window of this many panes closes, all with the same keys.
 fn steps_of_a_window(panes: u64, keys: u64) -> usize {
     let aggregate = Watched::<_, true>::new(Count::<()>::new());
     let mut state: PaneState<u64, _, ()> = sliding(micros(10 * panes), micros(10)).state();

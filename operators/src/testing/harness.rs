@@ -13,7 +13,7 @@ use crate::{
 /// use tidemill::testing::Harness;
 /// use tidemill::{Batch, Context, Operator, OperatorError, rows};
 ///
-/// /// Hands on what it gets, doubled.
+/// /// Emits what it gets, doubled.
 /// struct Double;
 /// impl Operator for Double {
 ///     fn batch(&mut self, _: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
@@ -58,7 +58,7 @@ impl<O: Operator> Harness<O> {
         }
     }
 
-    /// An instance of a query with a checkpoint: it [tracks](Operator::track) what changes, and goes on where the
+    /// An instance of a query with a checkpoint: it [tracks](Operator::track) what changes, and resumes where the
     /// checkpoint ends, with the key groups that its worker holds. A new checkpoint begins with epoch 0.
     ///
     /// # Errors
@@ -172,7 +172,7 @@ impl<O: Operator> Harness<O> {
         Ok(())
     }
 
-    /// Writes the state down and goes on with a new instance that has read it back: everything that was written, if
+    /// Snapshots the state and continues with a new instance that has read it back: everything that was written, if
     /// this one was made by [`restored`](Self::restored).
     pub fn snapshot_and_restore(&mut self) -> Result<(), OperatorError> {
         let mut checkpoint = Checkpoint::new();

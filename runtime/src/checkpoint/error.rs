@@ -53,7 +53,7 @@ pub enum CheckpointError {
     /// A file was removed or replaced while the query that writes it was running.
     #[error(
         "{file} was removed or replaced while the query was running, so no epoch can be committed any more: put the directory \
-         of the checkpoint back as it was and start the query again; without it the query begins anew, and outputs that \
+         of the checkpoint back as it was and start the query again; without it the query starts from the beginning, and outputs that \
          already have its results get them a second time"
     )]
     Gone {

@@ -1,4 +1,4 @@
-//! Handing the state of a commit to the workers that go on with it, however many there are now.
+//! Handing the state of a commit to the workers of the next run, whatever their number.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

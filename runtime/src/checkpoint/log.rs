@@ -167,7 +167,7 @@ pub(crate) fn read_log(storage: &dyn Storage, current: &Current) -> Result<ReadL
     }
     if log.frames < current.frames {
         let reason = format!(
-            "it holds {} records, and held {} when the last run began or ended: commits are missing, and to go on from \
+            "it holds {} records, and held {} when the last run began or ended: commits are missing, and to resume from \
              an earlier one would write to outputs again what they have. Put the file back as it was, or begin with a \
              savepoint or a new checkpoint",
             log.frames, current.frames

@@ -1,4 +1,4 @@
-//! Durable checkpoints: what a query needs to go on where it was, after a stop or a crash.
+//! Durable checkpoints: what a query needs to resume after a stop or a crash.
 //!
 //! A checkpoint is kept in a [`Storage`]: [`LocalDirectory`], [`MemoryStorage`] in tests, or one of your own. It holds
 //! the state of the operators, by key group, as a base and the changes since; and a log with two kinds of records: the

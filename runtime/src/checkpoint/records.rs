@@ -113,7 +113,7 @@ pub(crate) struct CommitRecord {
     pub(crate) clock: ProcessingTime,
     /// When it was committed.
     pub(crate) committed_at: ProcessingTime,
-    /// Where each partition goes on, by uid of the source.
+    /// Where each partition resumes, by uid of the source.
     pub(crate) offsets: BTreeMap<String, Vec<Json>>,
     /// The shape of the offsets of each source, by uid.
     pub(crate) offset_shapes: BTreeMap<String, Shape>,

@@ -1,4 +1,4 @@
-//! Copies of a checkpoint at one epoch, which stay when the checkpoint goes on.
+//! Copies of a checkpoint at one epoch, which stay when the checkpoint advances.
 
 use super::log::{CURRENT, History, LOGS, STATE, read_current, read_log, write_current, write_log};
 use super::records::Current;

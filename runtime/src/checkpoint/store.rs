@@ -37,7 +37,7 @@ impl Default for Settings {
     }
 }
 
-/// What a checkpoint has to go on with.
+/// What a checkpoint holds to resume from.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Recovered {
     /// The last commit; none if no epoch has been committed.
@@ -445,7 +445,7 @@ fn refuse_lost_commits(
             range: read.length..read.length,
             reason: format!(
                 "the last commit in it is {found}, but {name} was written when epoch {committed} was committed: commits \
-                 are missing, and to go on from an earlier one would write to outputs again what they have. Put the file \
+                 are missing, and to resume from an earlier one would write to outputs again what they have. Put the file \
                  back as it was, or begin with a savepoint or a new checkpoint"
             ),
         });

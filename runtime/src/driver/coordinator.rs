@@ -76,7 +76,7 @@ impl CommitCoordinator {
         }
     }
 
-    /// Where a partition of a source goes on, if the query has read from it before.
+    /// Where a partition of a source resumes, if the query has read from it before.
     pub(super) fn offset(&self, source: NodeId, partition: u32) -> Option<ErasedOffset> {
         self.offsets.get(&source)?.get(partition as usize).cloned()
     }

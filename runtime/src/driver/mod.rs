@@ -120,7 +120,7 @@ impl Driver {
             };
             let from: Vec<_> = (0..info.partitions()).map(start).collect();
             if coordinator.is_some() {
-                // A source that is gone on with learns where it stands before it is asked for more.
+                // A resumed source learns its position before it is asked for more.
                 let limits = PlanLimits::new(options.max_records_per_epoch, now);
                 for (partition, from) in from.iter().enumerate() {
                     let known = code_of(node, || source.latest(partition as u32, from, &limits));

@@ -25,7 +25,7 @@ use super::source::SourceStatus;
 use super::stateless::Edge;
 use crate::ledger::{DomainId, EpochEnds, Marks, inputs_of, joined};
 
-/// A flush of so few rows, which hands over no more than that, is taken for one that costs nothing, and the clock is not
+/// A flush of so few rows, which emits no more than that, is taken for one that costs nothing, and the clock is not
 /// read for it.
 const FEW: usize = 16;
 
@@ -345,7 +345,7 @@ impl AlignedOperator {
                 self.serve_timer(self.hosted.control.clock.now());
             }
             if self.taken && self.may_gather() {
-                // What is not handed over yet belongs to the watermark at which the outputs are held.
+                // What is not emitted yet belongs to the watermark at which the outputs are held.
                 self.alarm.now();
                 return true;
             }
@@ -357,7 +357,7 @@ impl AlignedOperator {
         true
     }
 
-    /// Hands over what the activation has brought, and notes what that took.
+    /// Emits what the activation has brought, and records how long that took.
     fn flush(&mut self) {
         let few = std::mem::take(&mut self.rows).max(self.gather.emitted()) <= FEW;
         let now = |running: &AlignedOperator| match few {
@@ -578,7 +578,7 @@ impl AlignedOperator {
         enter(self.hosted.node);
     }
 
-    /// Lets go of the outputs; true while a sink has something left to do.
+    /// Releases the outputs; true while a sink has something left to do.
     fn close(&mut self) -> bool {
         self.outputs.iter_mut().fold(false, |busy, port| port.close() | busy)
     }

@@ -107,7 +107,7 @@ impl Assigner {
         let uid = &self.uid;
         Some(format!(
             "records have come, but in the checkpoint event time has ended: at the last commit all sources of this \
-             watermark had ended, and every record that comes now would be late. Let the watermark begin anew with \
+             watermark had ended, and every record that comes now would be late. Reset the watermark with \
              --drop-state {uid}, once, or take a new checkpoint. So that it does not happen again, have the source wait \
              for more instead of ending (a socket with OnDisconnect::Reconnect, a channel whose sender is kept) and \
              stop the query"

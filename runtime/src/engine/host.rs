@@ -201,7 +201,7 @@ impl Hosted {
         }
     }
 
-    /// Ends the query: it cannot go on with this checkpoint.
+    /// Ends the query: it cannot run with this checkpoint.
     pub(crate) fn refuse(&self, problem: String) {
         self.control.fail(RunError::Restore { site: self.site.clone(), problem });
     }
@@ -334,7 +334,7 @@ pub(crate) fn receive(
     (batch.for_worker(0), announcement)
 }
 
-/// An operator that hands on what it gets.
+/// An operator that forwards its input.
 pub(crate) struct Forward;
 
 impl Operator for Forward {

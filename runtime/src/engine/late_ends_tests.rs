@@ -16,7 +16,7 @@ use crate::testing::{ScriptedSource, SimClock, collecting_sink};
 /// How often the same question is not answered.
 const IN_VAIN: u32 = 3;
 
-/// Answers each question only when it is asked again a few times; the test wakes those who ask.
+/// Answers each question only after a few polls; the test wakes those who ask.
 struct Late {
     control: Arc<Control>,
     wakers: Mutex<Vec<Waker>>,

@@ -38,7 +38,7 @@ pub(super) struct Pump<S: Source> {
     bytes: Vec<u8>,
     /// How many bytes a record of the last batch has, on average.
     row_bytes: usize,
-    /// Whether the end, or an error, has been handed over: it is said once, and has one number.
+    /// Whether the end, or an error, has been emitted: it is emitted once, and has one number.
     over: bool,
 }
 
@@ -227,7 +227,7 @@ where
 
 impl<S: Source> Drop for Pump<S> {
     fn drop(&mut self) {
-        // The reader lets go of its connection before anybody hears that it has.
+        // The reader releases its connection before the release is reported.
         let reader = self.reader.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(reader)));
         self.writer = None;

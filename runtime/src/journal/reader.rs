@@ -63,7 +63,7 @@ impl<T: Data> JournalReader<T> {
                 false => ("at the end of", store.last_segment()),
             };
             let reason = format!(
-                "{} has the records from {first} to {end}, and the query is to go on at {to}: records are missing {lacks} \
+                "{} has the records from {first} to {end}, and the query resumes at {to}: records are missing {lacks} \
                  {file}, or it is the journal of another checkpoint. Put the files back as they were, or begin with a \
                  savepoint or a new checkpoint",
                 store.describe()

@@ -116,7 +116,7 @@ pub enum Restart {
     /// The query ends with the error.
     #[default]
     Never,
-    /// The query goes on from its checkpoint, this many times in all. Needs a checkpoint.
+    /// The query resumes from its checkpoint, this many times in all. Needs a checkpoint.
     Times {
         /// How often.
         times: u32,

@@ -1,4 +1,4 @@
-//! Whether a graph can go on with what a commit has: every operator, watermark, sink and source in it, by uid.
+//! Whether a graph can resume from a commit: every operator, watermark, sink and source in it, by uid.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,7 +134,7 @@ pub(super) fn located(error: CheckpointError, operators: &BTreeMap<String, Opera
     }
 }
 
-/// A watermark that nothing goes on from would begin anew, and take records that were late for ones in time.
+/// A watermark that no operator resumes from would restart at the minimum, and take records that were late for ones in time.
 pub(super) fn check_watermarks(
     commit: &CommitRecord,
     layout: &Layout,
@@ -165,7 +165,7 @@ pub(super) fn check_watermarks(
             problem: format!(
                 "the checkpoint holds the watermark of this uid, but nothing of this uid assigns one any more: give the \
                  stream that uid where its watermark is assigned, as it was before the graph changed \
-                 (`with_watermark(…).uid(\"…\")`), or let the watermark begin anew with --drop-state {uid}"
+                 (`with_watermark(…).uid(\"…\")`), or reset the watermark with --drop-state {uid}"
             ),
         }),
     }
@@ -186,7 +186,7 @@ pub(super) fn check_sinks(commit: &CommitRecord, layout: &Layout, options: &Opti
             site: Site { operator: uid.clone(), location: String::new() },
             problem: format!(
                 "the query has written to a sink of this uid, which may still have to show what is committed, but the \
-                 graph has no such sink any more (a sink is known by the steps and uids that lead to it): go on with the \
+                 graph has no such sink any more (a sink is known by the steps and uids that lead to it): resume with the \
                  graph as it was; or let that one run once more and stop in order, so that all is shown, and then start \
                  this one with --drop-state {uid}"
             ),
@@ -220,7 +220,7 @@ pub(super) fn source_offsets(
             return Err(RunError::Restore {
                 site: Site::of(node),
                 problem: format!(
-                    "the type of its offsets (uid `{uid}`) has changed since the checkpoint: {difference}. Go on with the \
+                    "the type of its offsets (uid `{uid}`) has changed since the checkpoint: {difference}. Resume with the \
                      source as it was; or give this one a new uid and forget where the old one stood: --drop-state {uid}"
                 ),
             });

@@ -41,7 +41,7 @@ pub(crate) fn tolerate<R>(call: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Whether the run goes on if what this thread does fails.
+/// Whether the run continues if this thread's work fails.
 pub(crate) fn is_tolerant() -> bool {
     TOLERATES.get()
 }

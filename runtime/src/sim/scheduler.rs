@@ -346,7 +346,7 @@ impl Scheduler {
             match blocked.filter_map(|blocked| blocked.until).min() {
                 Some(until) => drop(self.now.fetch_max(until, Ordering::SeqCst)),
                 None => {
-                    // Nothing will ever happen: whoever waits goes on without what it waits for.
+                    // Nothing will ever happen: every waiting task continues without what it waits for.
                     self.is_stuck.store(true, Ordering::SeqCst);
                     let tasks = state.describe();
                     let stuck = &mut state.outcome.stuck;

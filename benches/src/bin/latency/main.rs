@@ -232,7 +232,9 @@ impl Arguments {
             _ if self.acceptance && (self.burst.is_some() || self.sink_takes.is_some()) => {
                 Some("--burst and --sink-takes are not part of --acceptance")
             }
-            Trigger::AvailableNow | Trigger::Once => Some("a load that goes on has a trigger that goes on"),
+            Trigger::AvailableNow | Trigger::Once => {
+                Some("an endless load needs a trigger that does not end")
+            }
             Trigger::Every(_) if self.options.mode == Mode::Continuous => {
                 Some("an interval as --trigger is for --mode micro-batch; here continuous is the default")
             }

@@ -119,7 +119,7 @@ impl DirSink {
     }
 
     /// A query that begins with a new checkpoint may find finished files of others in the directory, and adds its own.
-    /// Without this it is refused: mostly the rows would be there twice. A query that goes on from its checkpoint, or has
+    /// Without this it is refused: mostly the rows would be there twice. A query that resumes from its checkpoint, or has
     /// none, adds to what is there in any case.
     ///
     /// ```

@@ -70,7 +70,7 @@ impl Parts {
         Err(SinkError::Setup(format!(
             "{} holds {} files of an earlier run, such as {name}, while the checkpoint of this query is new: all \
              rows would be written once more beside them. Start the query with the checkpoint that they belong to; or, \
-             to begin anew, empty the directory or give the sink another one; or, if these rows are to come beside \
+             to start over, empty the directory or give the sink another one; or, if these rows are to come beside \
              those, call `.add_to_existing()` on the sink",
             self.dir.display(),
             parts.len()
@@ -113,7 +113,7 @@ impl Parts {
         part.worker % self.context.workers.max(1) as u64 == self.context.worker as u64
     }
 
-    /// Refuses a commit that is older than the finished files: going on from it would write their rows once more.
+    /// Refuses a commit that is older than the finished files: resuming from it would write their rows once more.
     fn check_commit(
         &self,
         epoch: Epoch,

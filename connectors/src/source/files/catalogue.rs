@@ -126,7 +126,7 @@ pub(super) struct Catalogue {
 }
 
 impl Catalogue {
-    /// The catalogue of a query that begins, or goes on: with what its log tells.
+    /// The catalogue of a query that starts, or resumes from its log.
     pub(super) fn open(log: Option<Arc<dyn SourceLog>>, settings: &Settings) -> Result<Self, SourceError> {
         let mut catalogue = Catalogue { log, ..Catalogue::default() };
         let Some(log) = &catalogue.log else { return Ok(catalogue) };
@@ -149,7 +149,7 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// A bounded source that goes on does not look for files; but whoever has put some there should know.
+    /// A bounded source that resumes does not look for files, and warns of new ones.
     fn tell_what_is_left_out(&mut self, settings: &Settings) {
         // What it needs may be elsewhere, or read to the end and gone.
         let Ok(listing) = pattern::list(&settings.pattern, &settings.exclude) else { return };
@@ -376,7 +376,7 @@ impl Catalogue {
         }
     }
 
-    /// A query goes on from `from`, in one of `n` partitions: all that it has read has been released.
+    /// A query resumes from `from`, in one of `n` partitions: all that it has read has been released.
     ///
     /// A partition that stands at the beginning of block `b` has been given its blocks up to `b - n`; so the limit was
     /// at least at `b - n + 1`, and the partition that had got furthest tells it exactly.

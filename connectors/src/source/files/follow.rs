@@ -5,7 +5,7 @@
 //! a replay reads the same. What is appended behind that byte becomes a block of its own.
 //!
 //! A file is the same as long as device, inode and the [`Fingerprint`] of what has been read of it are the same. So a file
-//! that is renamed stays the same block; one that begins anew under the same name or in the same inode is another block,
+//! that is renamed stays the same block; one that restarts under the same name or in the same inode is another block,
 //! read from its beginning; and what is left of the content that was there before is looked for in a copy beside it.
 
 mod parts;
@@ -68,7 +68,7 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// The files of a query that begins, or goes on with what its log tells.
+    /// The files of a query that starts, or resumes from its log.
     pub(super) fn new(log: Option<Arc<dyn SourceLog>>, partitions: u32, notes: Vec<Note>) -> Followed {
         let mut followed = Followed { log, partitions: u64::from(partitions.max(1)), ..Followed::default() };
         notes.into_iter().for_each(|note| followed.apply(note));
@@ -283,7 +283,7 @@ impl Followed {
         };
         let same = found.len >= end.at && matches(end.read, &file, path)?;
         if !same {
-            tracing::info!(file = %shown(path), "the file has begun anew, and is read from its beginning");
+            tracing::info!(file = %shown(path), "the file was truncated or replaced, and is read from its beginning");
             // What was appended since the block was closed is in the copy, if there is one.
             if let Some(copy) = self.copy_of(block, end.read)? {
                 notes.push(Note::Begun { path: copy.path, id: copy.id, start: end.at, before: end.read });

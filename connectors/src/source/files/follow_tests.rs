@@ -514,7 +514,7 @@ proptest! {
             }
             if let Some((from, until)) = planned.take() {
                 if query.drive.offsets() != from {
-                    // It has gone on in the meantime.
+                    // It has continued in the meantime.
                     continue;
                 }
                 query.resume(&from);

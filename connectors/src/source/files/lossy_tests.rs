@@ -8,7 +8,7 @@ use super::*;
 use crate::Text;
 use crate::source::testing::{Drive, starts};
 
-/// Characters of several lengths, and what is none, up to the beginning of one that does not go on.
+/// Characters of several lengths, and what is none, up to the beginning of one that is cut off.
 const PARTS: [&[u8]; 9] =
     [b"a", b"\r", b"\n", b"\n", "ö".as_bytes(), b"\xFF", b"\xE2\x82", b"\xF0\x9F\x98", b"\xC3"];
 

@@ -4,7 +4,7 @@
 //! - [`watch`]: what changes in a large directory;
 //! - [`catalogue`]: the files known so far, cut into numbered blocks, and how far epochs may read;
 //! - [`follow`], [`segment`]: followed files, which grow, are rotated and truncated; [`identity`]: what makes one the same;
-//! - [`sought`]: what earlier runs have looked for, and whether this one goes on with it;
+//! - [`sought`]: what earlier runs have looked for, and whether this one may resume from it;
 //! - [`name`]: how their names are shown and logged;
 //! - [`scan`]: the arithmetic of lines and records within a file;
 //! - [`utf8`]: bytes as text;

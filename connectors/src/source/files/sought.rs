@@ -1,4 +1,4 @@
-//! What the runs of a query have looked for, as its log keeps it, and whether what is looked for now goes on with that.
+//! What the runs of a query have looked for, as its log keeps it, and whether this run may resume from it.
 //!
 //! An offset counts blocks through all files in the order in which they were found. It means nothing for other files, and
 //! other bytes where files are cut otherwise. So the log says what was looked for before it says what was found. Logs
@@ -217,8 +217,8 @@ impl Past {
     }
 }
 
-/// How to begin anew in spite of a checkpoint.
-const ANEW: &str = "to begin anew give the source another uid (`.uid(\"…\")`) and give up where it stood under the old one \
+/// How to start from the beginning in spite of a checkpoint.
+const ANEW: &str = "to read from the beginning, give the source another uid (`.uid(\"…\")`) and drop its position under the old one \
                     (--drop-state with the old uid)";
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ impl<F: Format> FileSource<F> {
     }
 
     /// Reads what is there when the query starts for the first time, and ends: its end closes every window. A query that
-    /// goes on from a checkpoint does not look for other files (it warns, by `tracing`, if there are any). For a job that is started again and again to take what is
+    /// resumes from a checkpoint does not look for other files (it warns, by `tracing`, if there are any). For a job that is started again and again to take what is
     /// new, leave the source unbounded and use the trigger `available-now`, after which windows stay open.
     #[must_use]
     pub fn bounded(self) -> Self {
@@ -223,7 +223,7 @@ impl<F: Format> FileSource<F> {
     }
 
     /// Replaces bytes that are not UTF-8 by U+FFFD, instead of failing the query. Positions stay those of the file; so a
-    /// query that has failed for such bytes can be given this and go on from its checkpoint.
+    /// query that has failed for such bytes can be given this and resume from its checkpoint.
     ///
     /// ```
     /// use tidemill::prelude::*;

@@ -197,7 +197,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// A line goes on, or begins, with these bytes, and does not end yet.
+    /// A line continues, or begins, with these bytes, and does not end yet.
     fn begin(&mut self, more: &[u8]) -> Result<(), Stopped> {
         let half = self.half.get_or_insert_with(|| Half {
             bytes: Vec::new(),
@@ -287,7 +287,7 @@ impl Reading<'_> {
         let _ = self.stream.set_read_timeout(timeout);
     }
 
-    /// Whether a line that goes on so is longer than it may be; a CR at its end does not count.
+    /// Whether a line that continues so is longer than it may be; a CR at its end does not count.
     fn is_too_long(&self, begun: &[u8], more: &[u8]) -> bool {
         let length = begun.len() + more.len();
         let end = more.last().or_else(|| begun.last());

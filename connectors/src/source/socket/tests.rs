@@ -61,7 +61,7 @@ fn bad_lines_are_skipped_and_the_next_ones_count() {
     let mut peer = TcpStream::connect(address).unwrap();
     peer.write_all(b"a\nba\xffd\nb\n").unwrap();
     peer.write_all(&[b'x'; 41]).unwrap();
-    // Begins in one read and goes on in others; then one that comes in one piece.
+    // Begins in one read and continues in others; then one that comes in one piece.
     assert_eq!(read_skipping(&mut drive, 2, 2), ["a", "b"]);
     peer.write_all(&[b'y'; 100_000]).unwrap();
     peer.write_all(format!("\nc\n{}\nd\n{}\r\nhalf", "z".repeat(41), "w".repeat(40)).as_bytes()).unwrap();

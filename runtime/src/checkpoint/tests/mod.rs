@@ -148,7 +148,7 @@ pub(super) fn write(
     Ok(files)
 }
 
-/// Runs the query until an epoch is committed: checks what is recovered, repeats what was planned, goes on; compacts
+/// Runs the query until an epoch is committed: checks what is recovered, repeats what was planned, continues; compacts
 /// when it is worth while. Says which epochs it was told are committed.
 pub(super) fn run(
     storage: &Arc<dyn Storage>,

@@ -227,7 +227,7 @@ fn committed_records_are_removed_by_file_numbers_are_unique() {
     peer.rows([40]);
     assert_eq!((rig.read_at_least(1).unwrap(), rig.reader.offset()), (vec![40], 41));
     let told = rig.reader.seek(&0).unwrap_err().to_string();
-    assert!(told.contains("and the query is to go on at 0"), "{told}");
+    assert!(told.contains("and the query resumes at 0"), "{told}");
 }
 
 #[test]

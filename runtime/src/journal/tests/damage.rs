@@ -102,7 +102,7 @@ fn journal_without_rows_that_query_has_read_is_refused() {
         Rig::open(source, from).err().unwrap().to_string()
     };
     let told = error(&written(), 31);
-    assert!(told.contains("records from 0 to 30, and the query is to go on at 31"), "{told}");
+    assert!(told.contains("records from 0 to 30, and the query resumes at 31"), "{told}");
     let told = error(&MemoryStorage::new(), 5);
     assert!(told.contains("journal/in-0-*.log in memory"), "{told}");
 }

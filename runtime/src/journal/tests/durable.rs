@@ -1,4 +1,4 @@
-//! That nothing is handed over before it is durable: with a storage whose appends wait for the test.
+//! That no record is emitted before it is durable: with a storage whose appends wait for the test.
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tidemill_operators::{Poll, Source};

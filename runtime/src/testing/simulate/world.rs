@@ -164,7 +164,7 @@ impl World {
         self.disk.inputs()
     }
 
-    /// Something that goes on beside the query, such as files that appear: a thread of the simulation that begins with it.
+    /// Something that happens beside the query, such as files that appear: a thread of the simulation that begins with it.
     /// It waits with [`pause`]. The last run begins when all such threads have ended.
     pub fn beside(&mut self, name: &str, body: impl FnOnce() + Send + 'static) {
         self.tasks.push((name.to_owned(), Box::new(body)));
