@@ -143,7 +143,7 @@ fn rows_that_take_two_ways_to_their_watermark_are_not_late() {
     }
 }
 
-/// A sequence of rows, dealt out to two readers in turn. The first reads nothing while its gate is closed.
+/// A sequence of rows, distributed to two readers in turn. The first reads nothing while its gate is closed.
 #[derive(Clone)]
 struct Dealt {
     gate: Arc<AtomicBool>,

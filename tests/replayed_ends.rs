@@ -31,7 +31,7 @@ struct NumbersReader {
 }
 
 impl Numbers {
-    /// So many numbers in each partition.
+    /// This many numbers in each partition.
     fn of(partitions: &[u64]) -> Numbers {
         Numbers(Arc::new(partitions.to_vec()))
     }

@@ -26,7 +26,7 @@ type Wide = (u64, [u64; 7]);
 enum Way {
     /// A worker's rows stay with it.
     Stay,
-    /// They are dealt out in turn.
+    /// They are distributed in turn.
     Rebalance,
     /// They are counted by keys that are all different, so nothing is put together before it goes to the key's worker.
     ByKey,

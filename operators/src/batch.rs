@@ -111,7 +111,7 @@ impl Batch {
         self
     }
 
-    /// The worker that the rows are for, where an operator deals out its output itself.
+    /// The worker that the rows are for, where an operator routes its output itself.
     pub fn worker(&self) -> usize {
         self.worker as usize
     }

@@ -79,7 +79,7 @@ fn check<T: Row>(rows: &[T]) {
     let mut longer = whole.clone();
     longer.push(0);
     assert!(read::<T>(&longer).is_err(), "a byte too many");
-    // It is appended to what is there, at any offset, and leaves that alone.
+    // It is appended at any offset, and leaves the bytes before it alone.
     for before in 0..16 {
         let mut bytes = vec![7; before];
         Abomonated::encode(rows, &mut bytes).unwrap();

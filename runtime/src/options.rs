@@ -386,7 +386,7 @@ impl Options {
     /// that the calling thread may use, and if there are more workers than cores they begin again with the first. Threads
     /// that a source or a sink starts when the query does are left alone.
     ///
-    /// Needs the feature `pinning`; without it, or where the system refuses, the query ends with an error that says so.
+    /// Needs the feature `pinning`; without it, or where the system refuses, the query ends with an error.
     #[must_use]
     pub fn with_pinning(mut self, pin: bool) -> Self {
         self.pin = pin;

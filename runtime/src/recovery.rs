@@ -192,7 +192,7 @@ impl Opened {
         })
     }
 
-    /// Has every source find out what there is to read, with the log that the checkpoint keeps for it.
+    /// Has every source find its input, with the log that the checkpoint keeps for it.
     pub(crate) fn prepare_sources(
         &mut self,
         storage: &dyn Storage,
@@ -284,7 +284,7 @@ pub(crate) fn warn_of_ended(resume: &Resume, layout: &Layout) {
 /// What sources have found out.
 pub(crate) type SourceInfos = BTreeMap<NodeId, SourceInfo<ErasedOffset>>;
 
-/// Has every source find out what there is to read, with the log of its uid.
+/// Has every source find its input, with the log of its uid.
 pub(crate) fn prepare_sources(
     layout: &Layout,
     log: impl FnMut(&String) -> Result<Option<Arc<dyn SourceLog>>, RunError>,

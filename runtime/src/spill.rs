@@ -197,7 +197,7 @@ impl SpillSpace for Spill {
         if handle.file != *current {
             open.remove(&handle.file);
         } else if crate::sim::tolerate(|| files::set_length(&spilled.file, &spilled.path, 0)).is_ok() {
-            // From the beginning again; where that fails, behind what there is.
+            // From the beginning again; where that fails, behind the blocks.
             spilled.written = 0;
             gathered.clear();
         }

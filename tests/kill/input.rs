@@ -80,7 +80,7 @@ pub(crate) fn visible(dir: &Path) -> Vec<String> {
     rows
 }
 
-/// So many rows are shown of a difference.
+/// This many rows are shown of a difference.
 const SOME: usize = 10;
 
 /// Some of what `rows` has more often than `all`.

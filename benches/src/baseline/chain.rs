@@ -15,9 +15,9 @@ pub trait Record: Clone + Send + 'static {
     fn head(&self) -> u64;
     /// Replaces the first word.
     fn set_head(&mut self, word: u64);
-    /// The last word.
+    /// The final word.
     fn tail(&self) -> u64;
-    /// Replaces the last word.
+    /// Replaces the final word.
     fn set_tail(&mut self, word: u64);
 }
 
@@ -112,7 +112,7 @@ pub fn step6<R: Record>(record: &R) -> bool {
     (record.head() >> 20) & 15 != 2
 }
 
-/// Map: turns the last word.
+/// Map: turns the final word.
 #[inline]
 #[must_use]
 pub fn step7<R: Record>(mut record: R) -> R {

@@ -24,7 +24,7 @@ use tidemill::{Epoch, Sink, SinkError, WindowResult};
 use crate::baseline::windowed_count::{STEP, Windowed};
 use crate::generator::event;
 
-/// The events of the windowed jobs, dealt out among `workers` partitions.
+/// The events of the windowed jobs, distributed among `workers` partitions.
 fn events(
     count: u64,
     keys: u64,

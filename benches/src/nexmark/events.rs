@@ -42,7 +42,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// So many events at the suite's rate.
+    /// This many events at the suite's rate.
     #[must_use]
     pub const fn suite(events: u64) -> Settings {
         Settings { events, rate: 10_000 }
@@ -86,7 +86,7 @@ impl Settings {
         self.range(0, 1).collect()
     }
 
-    /// The events dealt out to `partitions` in turn.
+    /// The events distributed to `partitions` in turn.
     #[must_use]
     pub fn feed(self, partitions: u32) -> Feed {
         let partitions = partitions.max(1);

@@ -43,7 +43,7 @@ fn context(workers: usize) -> StreamContext {
     StreamContext::new(RuntimeConfig::local(workers as u64).expect("a number of workers"))
 }
 
-/// The keys of the events, each with its event time as its timestamp, dealt out among the replicas.
+/// The keys of the events, each with its event time as its timestamp, distributed among the replicas.
 fn events(context: &StreamContext, count: u64, keys: u64) -> Stream<impl Operator<Out = u64> + 'static> {
     let source = ParallelIteratorSource::new(move |first: u64, peers: u64| {
         (0..count.saturating_sub(first).div_ceil(peers)).map(move |k| event(first + k * peers, keys, STEP))

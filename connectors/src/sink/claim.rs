@@ -254,7 +254,7 @@ pub(super) fn refusal(output: &Output, claim: &OutputClaim, context: &SinkContex
     };
     SinkError::Setup(format!(
         "{path} {whose}: this run would destroy its rows. Give the sink another path{take_over}; or, if the rows are \
-         not needed, delete what is there, with {}",
+         not needed, delete them, and {}",
         output.beside.display()
     ))
 }

@@ -278,7 +278,7 @@ fn finish(path: &Path, base: u64, bytes: &[u8]) -> Result<u64, SinkError> {
     }
     let end = base + bytes.len() as u64;
     if !bytes.is_empty() {
-        // Over what is there: a reader who has seen these rows does not see them vanish.
+        // Over the old rows: a reader who has seen these rows does not see them vanish.
         file.seek(SeekFrom::Start(base)).map_err(failed)?;
         disk::write(&file, path, bytes)?;
     }

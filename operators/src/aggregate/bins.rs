@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exact::Round;
 
-/// So many additions have room in a bin.
+/// This many additions have room in a bin.
 const ROOM: u32 = 1 << 30;
 /// The bits of a digit.
 const DIGIT: u32 = 32;

@@ -49,7 +49,7 @@ pub trait Number: Data + Clone {
         Self::RETRACTS
     }
 
-    /// Takes back an addition of a number that [fits](Self::fits). Called only if [`RETRACTS`](Self::RETRACTS).
+    /// Retracts an addition of a number that [fits](Self::fits). Called only if [`RETRACTS`](Self::RETRACTS).
     fn minus(&mut self, _other: &Self) {}
 }
 

@@ -31,7 +31,7 @@ pub trait Total<N>: Data + Clone {
         Self::RETRACTS
     }
 
-    /// Takes back what was merged. Called only if [`RETRACTS`](Self::RETRACTS).
+    /// Retracts what was merged. Called only if [`RETRACTS`](Self::RETRACTS).
     fn retract(&mut self, _of: &Self) {}
 }
 

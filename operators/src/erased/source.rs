@@ -180,7 +180,7 @@ impl<R: Reader> DynReader for ErasedReader<R> {
         let mut rows = if self.filled { with_room(max) } else { Vec::new() };
         let polled = self.shared().poll(max, &mut rows)?;
         self.filled = polled.rows >= max / 2;
-        // Whoever waits for a record asks again and again, and needs no memory for that.
+        // A worker that waits for a record polls often, and needs no memory for that.
         let batch = if rows.is_empty() { Batch::default() } else { Batch::from_vec(rows) };
         Ok((batch, polled))
     }

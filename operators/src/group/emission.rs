@@ -223,7 +223,7 @@ mod tests {
         harness.batch(0, vec![4u64, 11]).unwrap();
         harness.watermark(EventTime(9)).unwrap();
         assert_eq!(said(&mut harness), []);
-        // The last word on a window comes with its end, whenever the interval ends.
+        // The last value of a window comes with its end, whenever the interval ends.
         harness.watermark(EventTime(10)).unwrap();
         assert_eq!(said(&mut harness).first(), Some(&(0, 4)));
     }

@@ -99,7 +99,7 @@ impl Index {
         }
     }
 
-    /// Moves on to a time, and takes out what is due then. `reach` returns where the keys are.
+    /// Advances to a time, and takes out what is due then. `reach` returns where the keys are.
     #[inline]
     pub(super) fn advance(&mut self, limit: i64, reach: impl FnOnce() -> Option<Reach>) {
         if let Some(far) = &mut self.far

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A record beside an output, or in an external ledger, of the query and the run that wrote there last.
 ///
 /// A sink that keeps its output across runs writes the claim of [`SinkContext::claim`](super::SinkContext::claim) before
-/// its first row, and reads what is there before that. [`SinkContext::owns`](super::SinkContext::owns) decides whether
+/// its first row, and reads an existing claim before that. [`SinkContext::owns`](super::SinkContext::owns) decides whether
 /// the output is this query's: only then may it truncate, delete or rename anything of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputClaim {

@@ -39,7 +39,7 @@ pub trait Source: Send + Sync + 'static {
     /// What the source is, for plans, progress and errors: `files data/*.txt`, `socket localhost:9999`.
     fn describe(&self) -> String;
 
-    /// Finds out what there is to read: the partitions, and where each begins in a query without a checkpoint.
+    /// Finds the input: the partitions, and where each begins in a query without a checkpoint.
     ///
     /// Called once whenever a query starts or resumes, before anything else and before anything runs. What cannot work is
     /// an error here: it names the source and its line in the program. A query that resumes begins where its checkpoint
@@ -87,7 +87,7 @@ pub trait Source: Send + Sync + 'static {
         context: ReaderContext,
     ) -> Result<Self::Reader, SourceError>;
 
-    /// The query is to end with what is there now: from here on, [`latest`](Source::latest) and readers must not go
+    /// The query is to end with the input available now: from here on, [`latest`](Source::latest) and readers must not go
     /// beyond it. A source that cannot tell may ignore the call; it is then read until it has nothing more to give.
     fn freeze(&self, _now: ProcessingTime) -> Result<(), SourceError> {
         Ok(())

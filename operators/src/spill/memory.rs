@@ -51,7 +51,7 @@ impl Drop for Entered {
 }
 
 impl StateMemory {
-    /// So many bytes in memory, the rest in the space.
+    /// This many bytes in memory, the rest in the space.
     pub fn new(limit: usize, space: Box<dyn SpillSpace>) -> Arc<StateMemory> {
         Arc::new(StateMemory {
             space,

@@ -15,7 +15,7 @@ use crate::codec::{Codec, CodecError};
 const BLOCK: usize = 16 << 10;
 /// At most about this many bytes go into a block: so much is in memory twice while it is written or read.
 const LARGEST: usize = 256 << 10;
-/// So few are worth no block at all: what there is to know of it takes as much.
+/// So few are worth no block: its description takes as much memory.
 const SMALLEST: usize = 128;
 /// A block of fewer bytes is small, and this many small ones at the end become one.
 const SMALL: u32 = 4 << 10;
@@ -186,7 +186,7 @@ impl<T: Data + Clone, C: Codec<T>> Rows<T, C> {
         }
     }
 
-    /// There is no room for another row: makes it, or spills what is there.
+    /// There is no room for another row: makes it, or spills the rows.
     #[cold]
     fn grow(&mut self) {
         let Some(memory) = self.memory() else { return self.tail.reserve(1) };

@@ -1,7 +1,7 @@
 //! Putting what has ended in order of time.
 //!
 //! Sorting by comparison costs more than looking for what has ended. But the instants of one time lie about evenly
-//! between the first and the last: dealt out among as many compartments as there are of them, few meet in one.
+//! between the first and the last: distributed among as many compartments as there are of them, few meet in one.
 
 use super::table::relieve;
 use crate::EventTime;

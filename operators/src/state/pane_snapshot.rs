@@ -133,7 +133,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
         groups.try_for_each(|group| writer.put_own(group, &None::<EventTime>, &self.closed))
     }
 
-    /// Takes back what was written of a group.
+    /// Removes what was written of a group.
     pub(super) fn read(&mut self, group: KeyGroup, bytes: &[u8]) -> Result<(), OperatorError> {
         let mut reader = SnapshotReader::new(bytes);
         while let Some(change) = reader.next_change()? {

@@ -83,7 +83,7 @@ impl<O: Operator> Harness<O> {
         Ok(harness)
     }
 
-    /// Puts a new instance, which has read what was written, in the place of the one there is.
+    /// Replaces the operator with one restored from its snapshots.
     fn reset(&mut self) -> Result<(), OperatorError> {
         let Some(written) = &self.written else { return Ok(()) };
         self.operator = (self.make)();

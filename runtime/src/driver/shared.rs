@@ -2,7 +2,7 @@
 //!
 //! A small epoch takes less time than a thread takes to wake up, and an epoch needs the driver twice: to commit it, and to
 //! plan the next one. So in micro-batch without a checkpoint a worker whose step has sent events ticks the driver itself. With a
-//! checkpoint it does not: a plan and a commit wait for a disk. Nor does it while the sources take long to say what there is
+//! checkpoint it does not: a plan and a commit wait for a disk. Nor does it while the sources take long to find new input
 //! to read ([`QUICK`]); then, and when time passes without an event, the driver's own thread ticks.
 
 use std::sync::atomic::{Ordering, fence};

@@ -64,7 +64,7 @@ fn run_ends_with_watermark_of_last_worker_report() {
     let (mut worker, control) = first_of_two(at(100));
     observe(&control, at(20));
 
-    // The other worker answers the last word of the first one with its own, before the first one does anything else.
+    // The other worker answers the last report of the first one with its own, before the first one does anything else.
     let other = Arc::downgrade(&control);
     control.wakers.add_assigner(
         0,

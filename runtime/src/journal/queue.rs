@@ -61,7 +61,7 @@ pub(super) struct State<T> {
     waiting: bool,
     /// The reader is still at records before these.
     behind: bool,
-    /// The query ends with what is there now.
+    /// The query ends with the records available now.
     frozen: bool,
     waker: Option<Waker>,
     skipped: u64,
@@ -228,11 +228,11 @@ impl<T> Queue<T> {
         }
     }
 
-    /// From here on only what is there counts.
+    /// From here on only records that are available now count.
     pub(super) fn freeze(&self) {
         let mut state = self.state();
         state.frozen = true;
-        // What it had before does not say what is there now.
+        // What it had before does not tell what is available now.
         state.idle = false;
         drop(state);
         self.ring();

@@ -184,7 +184,7 @@ where
         self.attachment().is_some_and(|attachment| attachment.storage.is_some())
     }
 
-    /// Receives what is there, as long as no thread does: so the first epoch has it.
+    /// Receives what is available, as long as no thread does: so the first epoch has it.
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
         self.source.refresh(limits)?;
         let mut runs = self.runs();

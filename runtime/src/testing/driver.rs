@@ -83,7 +83,7 @@ impl TestDriver {
     }
 
     /// Runs one epoch to its commit, and says what it did; `None` if there is nothing to read. In continuous mode it
-    /// takes in what there is and then lets the checkpoint interval pass, which is an epoch even if nothing came: there
+    /// reads the available input and then lets the checkpoint interval pass, which is an epoch even if nothing came: there
     /// it is never `None`, and [`run_to_end`](Self::run_to_end) is what runs until there is no more.
     pub fn epoch(&mut self) -> Result<Option<Progress>, RunError> {
         let before = self.driver.progress().epoch;

@@ -230,7 +230,7 @@ impl Grid<'_> {
         by_hand
     }
 
-    /// So many rounds of all ways, and how many were repeated; a disturbed one is measured again.
+    /// This many rounds of all ways, and how many were repeated; a disturbed one is measured again.
     fn rounds(&mut self, ways: &[Way], rate: u64, rounds: usize) -> (Vec<Vec<Turn>>, usize) {
         let mut all: Vec<Vec<Turn>> = ways.iter().map(|_| Vec::new()).collect();
         let mut repeated = 0;

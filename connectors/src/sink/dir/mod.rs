@@ -120,7 +120,7 @@ impl DirSink {
 
     /// A query that begins with a new checkpoint may find finished files of others in the directory, and adds its own.
     /// Without this it is refused: mostly the rows would be there twice. A query that resumes from its checkpoint, or has
-    /// none, adds to what is there in any case.
+    /// none, adds to existing files in any case.
     ///
     /// ```
     /// let sink = tidemill::connectors::json_lines_dir("results/all-days").add_to_existing();

@@ -16,7 +16,7 @@ use super::super::claim::{self, Claim, Output, Sharing};
 use super::super::disk;
 use super::name::{Kind, PartName};
 
-/// So many bytes are gathered for one call of the system.
+/// This many bytes are gathered for one call of the system.
 const BUFFER: usize = 64 << 10;
 
 /// When a file is finished, looked at as an epoch ends.

@@ -227,7 +227,7 @@ impl Catalogue {
             tracing::warn!(
                 pattern = %settings.pattern,
                 "there is no file to read: none matches, where hidden ones and directories do not count, nor what is in \
-                 these; a bounded source reads what is there when it starts, and ends"
+                 these; a bounded source reads the files that exist when it starts, and ends"
             );
         }
         let new = self.new_among(listing, &sought);

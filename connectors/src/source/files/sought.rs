@@ -61,7 +61,7 @@ pub(super) struct Sought {
 /// What a block of a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Cut {
-    /// So many bytes.
+    /// This many bytes.
     Blocks(u64),
     /// The whole of it.
     Whole,

@@ -136,7 +136,7 @@ impl<F: Format> FileSource<F> {
             .set(|s| s.splitting = splitting)
     }
 
-    /// Reads what is there when the query starts for the first time, and ends: its end closes every window. A query that
+    /// Reads the files that exist when the query starts for the first time, and ends: its end closes every window. A query that
     /// resumes from a checkpoint does not look for other files (it warns, by `tracing`, if there are any). For a job that is started again and again to take what is
     /// new, leave the source unbounded and use the trigger `available-now`, after which windows stay open.
     #[must_use]
@@ -168,7 +168,7 @@ impl<F: Format> FileSource<F> {
         self.set(|settings| settings.follow = true)
     }
 
-    /// Into how many partitions the blocks are dealt out, at least one; 8 unless said. No more workers than that can
+    /// Sets the number of partitions among which the blocks are distributed: at least one, 8 by default. No more workers than that can
     /// read. A query that has a checkpoint must keep the number.
     #[must_use]
     pub fn partitions(self, partitions: u32) -> Self {

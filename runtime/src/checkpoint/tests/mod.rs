@@ -186,7 +186,7 @@ pub(super) fn run(
     Ok(checkpoint)
 }
 
-/// Opens what is there and checks it: which epoch is the last one.
+/// Opens the checkpoint and checks it: which epoch is the last one.
 pub(super) fn check(storage: &Arc<dyn Storage>, workers: usize) -> Result<Option<Epoch>, CheckpointError> {
     let (checkpoint, recovered) = Checkpoint::open(Arc::clone(storage), QUERY, Settings::default())?;
     let Some(commit) = recovered.and_then(|r| r.commit) else { return Ok(None) };

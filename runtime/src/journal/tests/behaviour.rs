@@ -238,7 +238,7 @@ fn an_error_of_the_source_comes_behind_the_records_before_it() {
     peer.say([Say::Fail("peer closed the connection")]);
     assert_eq!(rig.read_just(3), [0, 1, 2]);
     assert_eq!(rig.error(), "peer closed the connection");
-    assert_eq!(rig.error(), "peer closed the connection", "whoever asks again is told again");
+    assert_eq!(rig.error(), "peer closed the connection", "the next poll gets the same error");
     let asked = rig.source.latest(0, &3, &limits());
     assert!(asked.is_err(), "a planner that finds nothing is told as well");
     rig.crash();

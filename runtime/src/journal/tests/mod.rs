@@ -215,7 +215,7 @@ impl Rig {
         }
     }
 
-    /// So many records and not one more.
+    /// This many records and not one more.
     pub(super) fn read_just(&mut self, count: usize) -> Vec<u64> {
         let mut rows = Vec::new();
         while rows.len() < count {
