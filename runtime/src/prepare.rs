@@ -64,10 +64,12 @@ impl PreparedRun {
         let (sender, events) = event_queue();
         let (mut resume, mut coordinator) = (Resume::default(), None);
         let (mut state, mut saver) = (None, None);
+        let found;
         match storage {
             None => {
                 journal::attach_all(&nodes, None, &clock);
-                layout.learn(prepare_sources(&layout, |_| Ok(None))?);
+                found = prepare_sources(&layout, |_| Ok(None))?;
+                layout.learn(found.clone());
                 options.check_workers(options.key_groups())?;
                 resume.key_groups = options.key_groups();
             }
@@ -78,7 +80,8 @@ impl PreparedRun {
                 }
                 journal::attach_all(&nodes, Some(&storage), &clock);
                 journal::refuse_loss(&nodes, options.allow_loss)?;
-                layout.learn(opened.prepare_sources(&*storage, &layout)?);
+                found = opened.prepare_sources(&*storage, &layout)?;
+                layout.learn(opened.joined(&found, &layout));
                 opened.rewrite(options.workers)?;
                 resume = opened.resume(&layout);
                 warn_of_ended(&resume, &layout);
@@ -94,8 +97,11 @@ impl PreparedRun {
             }
         }
         let sources = layout.sources();
-        let partitions = |node| (node, layout.source_info(node).partitions() as usize);
-        let partitions: Vec<_> = sources.into_iter().map(|(node, _)| partitions(node)).collect();
+        let partitions = |(node, _)| {
+            let info = layout.source_info(node);
+            (node, info.discovery_interval().is_none().then(|| info.partitions() as usize))
+        };
+        let partitions: Vec<_> = sources.into_iter().map(partitions).collect();
         let layout = Arc::new(layout);
         let peers = Peers::in_one_process(options.workers);
         let plan = Arc::new(Plan::new(&layout, options.mode, peers.total(), &resume.read_ahead()));
@@ -123,7 +129,8 @@ impl PreparedRun {
             memory,
             stepped: here,
         }));
-        let driver = Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), coordinator)?;
+        let driver =
+            Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), coordinator, &found)?;
         Ok(PreparedRun { plan, control, driver, events, options })
     }
 }

@@ -206,11 +206,33 @@ impl Opened {
             Ok(Some(log as Arc<dyn SourceLog>))
         })?;
         for (node, info) in &infos {
-            if let Some(offsets) = self.offsets.get(node) {
-                refuse_other_partitions(layout, *node, offsets.len(), info)?;
+            let uid = layout.nodes.get(node.0).map_or("", Node::uid);
+            let planned = self.plans.iter().filter_map(|plan| plan.ranges.get(uid)).map(Vec::len);
+            let known = self.offsets.get(node).map(Vec::len).into_iter().chain(planned).max();
+            if let Some(known) = known {
+                refuse_other_partitions(layout, *node, known, info)?;
             }
         }
         Ok(infos)
+    }
+
+    /// What takes part from the beginning of what the sources have found: in a replay the partitions that the first epoch had.
+    /// The others join later, as they did in the run that planned it.
+    pub(crate) fn joined(&self, found: &SourceInfos, layout: &Layout) -> SourceInfos {
+        let joined = |(node, info): (&NodeId, &SourceInfo<ErasedOffset>)| {
+            let uid = layout.nodes.get(node.0).map_or("", Node::uid);
+            let planned = self.plans.front().and_then(|plan| plan.ranges.get(uid)).map(Vec::len);
+            let partitions = planned.and_then(|planned| u32::try_from(planned).ok());
+            // Slices of a sequence are one partition to watermarks, however many there are.
+            let Some(partitions) = partitions.filter(|it| *it < info.partitions() && !info.is_sliced())
+            else {
+                return (*node, info.clone());
+            };
+            let start = |partition| info.start(partition).cloned().unwrap_or_default();
+            let first = SourceInfo::new(partitions, start);
+            (*node, info.discovery_interval().map_or(first.clone(), |every| first.with_discovery(every)))
+        };
+        found.iter().map(joined).collect()
     }
 
     /// Gives up the state that is to be dropped, and rewrites that whose types have evolved. It comes after all that

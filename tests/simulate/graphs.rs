@@ -61,7 +61,7 @@ pub(crate) fn timed(stream: Stream<Event>) -> EventStream<Event> {
 }
 
 /// A row that closes all windows before it.
-const LAST: Event = Event { key: 0, time: u32::MAX as i64, value: 0 };
+pub(crate) const LAST: Event = Event { key: 0, time: u32::MAX as i64, value: 0 };
 
 /// Which windows.
 #[derive(Clone, Copy, Debug)]

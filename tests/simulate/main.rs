@@ -8,6 +8,7 @@ mod graphs;
 mod held;
 mod input;
 mod operator;
+mod shards;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tidemill::testing::simulate::{Report, Scenario, Simulation, World, simulate}
 use graphs::{Files, Paces, Running, TwoSinks, Windows};
 use held::Held;
 use operator::OwnOperator;
+use shards::Shards;
 
 /// The seeds of a graph: as many as the environment says, or a few.
 fn seeds() -> Range<u64> {
@@ -74,6 +76,11 @@ fn derived_watermarks_make_no_row_late() {
 }
 
 #[test]
+fn shards_that_appear_are_read_exactly_once() {
+    run(Shards::new);
+}
+
+#[test]
 fn collected_windows_that_spill_are_exactly_once() {
     let spilled = Arc::default();
     run(|world| Windows::collect(world, &spilled));
@@ -108,6 +115,7 @@ fn graphs_without_checkpoint_show_every_row_once() {
         simulate(bare(), graph).unwrap_or_else(|violation| panic!("{violation}"));
     }
     simulate(bare(), OwnOperator::new).unwrap_or_else(|violation| panic!("{violation}"));
+    simulate(bare(), Shards::new).unwrap_or_else(|violation| panic!("{violation}"));
 }
 
 #[test]

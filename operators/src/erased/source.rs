@@ -20,7 +20,9 @@ pub trait DynSource: Send + Sync {
     fn describe(&self) -> String;
     /// See [`Source::prepare`]. A source with too many partitions is refused.
     fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<ErasedOffset>, SourceError>;
-    /// What the source has found out when it was last prepared; none before. A run may be using it.
+    /// See [`Source::discover`]. Too many partitions are refused.
+    fn discover(&self, now: ProcessingTime) -> Result<SourceInfo<ErasedOffset>, SourceError>;
+    /// What the source has found out last; none before it was prepared. A run may be using it.
     fn known(&self) -> Option<SourceInfo<ErasedOffset>>;
     /// See [`Source::is_bounded`].
     fn is_bounded(&self) -> bool;
@@ -94,14 +96,39 @@ impl<S> ErasedSource<S> {
     }
 }
 
+impl<S: Source> ErasedSource<S> {
+    /// Notes what the source has found out.
+    fn note(&self, info: SourceInfo<S::Offset>) -> Result<SourceInfo<ErasedOffset>, SourceError> {
+        let info = info.try_map(|_, start| encode(&start))?;
+        *turn::lock(&self.known) = Some(info.clone());
+        Ok(info)
+    }
+}
+
 impl<S: Source> DynSource for ErasedSource<S> {
     fn describe(&self) -> String {
         self.source.describe()
     }
     fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<ErasedOffset>, SourceError> {
-        let info = self.source.prepare(context)?.try_map(|_, start| encode(&start))?;
-        *turn::lock(&self.known) = Some(info.clone());
-        Ok(info)
+        let info = self.source.prepare(context)?;
+        if info.discovery_interval().is_some() {
+            let cannot = |what| {
+                let name = self.source.describe();
+                Err(SourceError::Setup(format!(
+                    "{name} cannot look for new partitions while a query runs, since {what}: leave out `with_discovery`"
+                )))
+            };
+            if self.source.is_bounded() {
+                return cannot("it is bounded, and ends when all its partitions have ended");
+            }
+            if info.watermark_partition(1) == 0 {
+                return cannot("its partitions are slices of one sequence");
+            }
+        }
+        self.note(info)
+    }
+    fn discover(&self, now: ProcessingTime) -> Result<SourceInfo<ErasedOffset>, SourceError> {
+        self.note(self.source.discover(now)?)
     }
     fn known(&self) -> Option<SourceInfo<ErasedOffset>> {
         turn::lock(&self.known).clone()

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::SourceLog;
 use crate::SourceError;
@@ -44,6 +45,7 @@ pub struct SourceInfo<O> {
     starts: Vec<O>,
     in_one_sequence: bool,
     may_grow: bool,
+    discovery: Option<Duration>,
 }
 
 impl<O> SourceInfo<O> {
@@ -54,7 +56,7 @@ impl<O> SourceInfo<O> {
     /// checkpoint.
     pub fn new(partitions: u32, start: impl FnMut(u32) -> O) -> Self {
         let starts = (0..partitions.min(Self::MOST)).map(start).collect();
-        SourceInfo { partitions, starts, in_one_sequence: false, may_grow: false }
+        SourceInfo { partitions, starts, in_one_sequence: false, may_grow: false, discovery: None }
     }
 
     /// The same where the partitions are slices of one ordered sequence, such as blocks of one file. They count as one
@@ -71,6 +73,31 @@ impl<O> SourceInfo<O> {
     pub fn may_grow(mut self) -> Self {
         self.may_grow = true;
         self
+    }
+
+    /// The same where partitions may also be added while a query runs. The query calls [`Source::discover`](super::Source::discover)
+    /// about that often, by the engine's clock: in micro-batch when it plans an epoch, in continuous mode at any time.
+    ///
+    /// Such a source never ends: when all its partitions have, others may come. So it must not be
+    /// [bounded](super::Source::is_bounded). Nor can its partitions be slices of [one sequence](Self::in_one_sequence).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill_operators::SourceInfo;
+    ///
+    /// let shards = SourceInfo::new(3, |_| 0).with_discovery(Duration::from_secs(30));
+    /// assert_eq!(shards.discovery_interval(), Some(Duration::from_secs(30)));
+    /// assert!(shards.fits(2), "those that are new since the checkpoint are read from their start");
+    /// ```
+    #[must_use]
+    pub fn with_discovery(mut self, every: Duration) -> Self {
+        self.discovery = Some(every);
+        self.may_grow()
+    }
+
+    /// Returns how often a query looks for new partitions while it runs; `None` if never.
+    pub fn discovery_interval(&self) -> Option<Duration> {
+        self.discovery
     }
 
     /// Returns whether a query can resume whose checkpoint has that number of partitions.
@@ -108,7 +135,7 @@ impl<O> SourceInfo<O> {
         self,
         mut start: impl FnMut(u32, O) -> Result<U, SourceError>,
     ) -> Result<SourceInfo<U>, SourceError> {
-        let SourceInfo { partitions, starts, in_one_sequence, may_grow } = self;
+        let SourceInfo { partitions, starts, in_one_sequence, may_grow, discovery } = self;
         if partitions > Self::MOST {
             return Err(SourceError::Setup(format!(
                 "a source can have at most {} partitions (got {partitions}): give it fewer",
@@ -117,7 +144,7 @@ impl<O> SourceInfo<O> {
         }
         let starts =
             (0..).zip(starts).map(|(partition, from)| start(partition, from)).collect::<Result<_, _>>()?;
-        Ok(SourceInfo { partitions, starts, in_one_sequence, may_grow })
+        Ok(SourceInfo { partitions, starts, in_one_sequence, may_grow, discovery })
     }
 }
 
@@ -137,11 +164,12 @@ mod tests {
 
     #[test]
     fn other_positions_leave_all_else() {
-        let info = SourceInfo::new(3, |partition| partition).in_one_sequence().may_grow();
+        let every = Duration::from_secs(1);
+        let info = SourceInfo::new(3, |partition| partition).in_one_sequence().with_discovery(every);
         let mapped = info.clone().try_map(|partition, start| Ok((partition, start))).unwrap();
         assert_eq!(
             mapped,
-            SourceInfo::new(3, |partition| (partition, partition)).in_one_sequence().may_grow()
+            SourceInfo::new(3, |partition| (partition, partition)).in_one_sequence().with_discovery(every)
         );
         let refused = info.try_map(|partition, _| match partition {
             1 => Err(SourceError::Setup("no".to_owned())),

@@ -1,7 +1,8 @@
 //! Where records come from: the traits that every source implements, ours and yours.
 //!
 //! A [`Source`] is a description that any thread may ask: which partitions there are and where they begin
-//! ([`Source::prepare`], once when a query starts), how far one could read now. A [`Reader`] reads one partition, on the worker that owns it. Both modes use the same two: in
+//! ([`Source::prepare`], once when a query starts; [`Source::discover`], while it runs), how far one could read now. A [`Reader`]
+//! reads one partition, on the worker that owns it. Both modes use the same two: in
 //! micro-batch the planner asks [`Source::latest`] and the reader stops there; in continuous the reader simply reads.
 
 #[cfg(test)]
@@ -26,8 +27,9 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + '
 
 /// A source of records in one or more partitions.
 ///
-/// The number of partitions is fixed while a query runs and does not depend on the number of workers: partition `p`
-/// is read by worker `p % workers`. Order is kept within a partition.
+/// The number of partitions does not depend on the number of workers: partition `p` is read by worker `p % workers`. It is
+/// fixed while a query runs, unless the source [discovers](Source::discover) new ones; it never shrinks. Order is kept within a
+/// partition.
 pub trait Source: Send + Sync + 'static {
     /// What a reader yields.
     type Item: Send + 'static;
@@ -48,6 +50,28 @@ pub trait Source: Send + Sync + 'static {
     /// The [log](PrepareContext::log) is for what offsets refer to and the outside world does not keep, such as the order in
     /// which files were found.
     fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<Self::Offset>, SourceError>;
+
+    /// Returns the partitions that there are now, while the query runs: those that it knows, and behind them new ones, each
+    /// with its start.
+    ///
+    /// Called only if [`prepare`](Self::prepare) has returned an
+    /// [interval](SourceInfo::with_discovery); `now` is the engine's clock. New partitions take part from the next epoch on: it
+    /// is planned, or called, for them even if they have no records. Their starts are recorded with it, so a replay of the epoch
+    /// reads the same ranges. Fewer partitions than before are an error; so is more than [`SourceInfo::MOST`]. Not called in a run
+    /// that reads what there is and ends (`once`, `available-now`): `prepare` has found what it reads.
+    ///
+    /// A new partition holds the watermark of its stream where it is, from its discovery until its first record or until it
+    /// has been silent for `idle_after`. The watermark never goes back: records of the new partition that are behind it are late.
+    ///
+    /// The query plans and commits nothing during the call, so return at once: a source that asks a broker does so on a thread of
+    /// its own, and returns here what that has found.
+    fn discover(&self, _now: ProcessingTime) -> Result<SourceInfo<Self::Offset>, SourceError> {
+        Err(SourceError::Setup(format!(
+            "{} has a discovery interval, but finds no partitions while a query runs: implement `Source::discover`, or leave \
+             out `with_discovery` in `Source::prepare`",
+            self.describe()
+        )))
+    }
 
     /// Whether every partition ends one day. When all have, the watermark goes to the end of time and every open
     /// window closes.

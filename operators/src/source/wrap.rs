@@ -82,6 +82,9 @@ impl<W: WrapSource> Source for W {
         self.check()?;
         self.inner().prepare(context)
     }
+    fn discover(&self, now: ProcessingTime) -> Result<SourceInfo<Self::Offset>, SourceError> {
+        self.inner().discover(now)
+    }
     fn is_bounded(&self) -> bool {
         self.inner().is_bounded()
     }
@@ -150,6 +153,10 @@ mod tests {
         fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
             self.note(&format!("prepare {}", context.log.is_some()));
             Ok(SourceInfo::new(2, |_| 7).in_one_sequence())
+        }
+        fn discover(&self, now: ProcessingTime) -> Result<SourceInfo<u64>, SourceError> {
+            self.note(&format!("discover {}", now.0));
+            Ok(SourceInfo::new(3, |_| 7))
         }
         fn is_bounded(&self) -> bool {
             true
@@ -233,6 +240,7 @@ mod tests {
         let info = source.prepare(&PrepareContext::default()).unwrap();
         assert_eq!(info, SourceInfo::new(2, |_| 7).in_one_sequence());
         let limits = PlanLimits::new(Some(3), ProcessingTime(0));
+        assert_eq!(source.discover(ProcessingTime(4)).unwrap().partitions(), 3);
         source.refresh(&limits).unwrap();
         assert_eq!(source.latest(1, &7, &limits).unwrap(), 8);
         let context = ReaderContext::new(Waker::new(|| {}), Clock::new(|| ProcessingTime(0)));
@@ -244,6 +252,7 @@ mod tests {
             "skip true",
             "check",
             "prepare false",
+            "discover 4",
             "refresh Some(3)",
             "open 1 7",
             "wrap 1",

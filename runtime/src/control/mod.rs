@@ -19,7 +19,7 @@ use std::time::Duration;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::spill::StateMemory;
 use tidemill_operators::turn;
-use tidemill_operators::{Cancellation, Clock, Epoch, Mode, ProcessingTime};
+use tidemill_operators::{Cancellation, Clock, Epoch, ErasedOffset, Mode, ProcessingTime};
 
 pub(crate) use self::counters::{Counters, NodeMetrics};
 use self::reports::Reports;
@@ -166,6 +166,20 @@ impl Control {
     }
 
     // ---- the driver decides ----
+
+    /// Has partitions of a source that were discovered take part from an epoch on, which no worker has entered. `origins` are
+    /// their numbers as rows carry them.
+    pub(crate) fn join(&self, source: NodeId, epoch: Epoch, origins: &[u32], starts: &[ErasedOffset]) {
+        turn::point("control.join");
+        let born = (self.mode == Mode::Continuous).then(|| self.clock.now());
+        // Watermarks wait for them before a row of theirs can be read.
+        let domains = self.ledger.join(source, origins, epoch, born);
+        self.schedule.join(source, epoch, starts);
+        if born.is_some() {
+            // They look when the new ones will have been silent for long enough.
+            domains.iter().for_each(|domain| self.wakers.wake_assigners(*domain, usize::MAX));
+        }
+    }
 
     /// Publishes the plan of an epoch (micro-batch).
     pub(crate) fn publish(&self, plan: EpochPlan) {

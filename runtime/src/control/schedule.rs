@@ -1,8 +1,8 @@
-//! What the driver decides and workers read: where sources begin, plans, the target epoch, the commit point, the end.
+//! What the driver decides and workers read: partitions and their starts, plans, the target epoch, the commit point, the end.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::turn::lock;
@@ -25,7 +25,8 @@ pub(crate) struct EpochPlan {
 
 /// The driver's decisions. The driver writes through `Control`, which also wakes the readers.
 pub(crate) struct Schedule {
-    starts: OnceLock<BTreeMap<NodeId, Vec<ErasedOffset>>>,
+    /// The partitions of each source: from which epoch on each takes part, and where it begins.
+    partitions: Mutex<BTreeMap<NodeId, Vec<(Epoch, ErasedOffset)>>>,
     plans: Mutex<BTreeMap<Epoch, Arc<EpochPlan>>>,
     /// Continuous: the epoch that sources should be in.
     target: AtomicU64,
@@ -43,7 +44,7 @@ impl Schedule {
     /// Returns the schedule of a run that begins with an epoch.
     pub(super) fn new(first: Epoch) -> Schedule {
         Schedule {
-            starts: OnceLock::new(),
+            partitions: Mutex::default(),
             plans: Mutex::default(),
             target: AtomicU64::new(first.0),
             finishing: AtomicBool::new(false),
@@ -53,13 +54,18 @@ impl Schedule {
         }
     }
 
-    /// Sets where sources begin, once, before any worker starts.
-    pub(crate) fn set_starts(&self, starts: BTreeMap<NodeId, Vec<ErasedOffset>>) {
-        self.starts.get_or_init(|| starts);
+    /// Adds partitions of a source, behind those that it has, which take part from an epoch on.
+    pub(crate) fn join(&self, source: NodeId, epoch: Epoch, starts: &[ErasedOffset]) {
+        let joining = starts.iter().map(|start| (epoch, start.clone()));
+        lock(&self.partitions).entry(source).or_default().extend(joining);
     }
 
-    pub(crate) fn start_of(&self, source: NodeId, partition: u32) -> Option<ErasedOffset> {
-        self.starts.get()?.get(&source)?.get(partition as usize).cloned()
+    /// Returns the partitions of a source that take part in an epoch, from number `first` on, each with its start.
+    pub(crate) fn joined(&self, source: NodeId, first: u32, epoch: Epoch) -> Vec<(u32, ErasedOffset)> {
+        let partitions = lock(&self.partitions);
+        let new = (0..).zip(partitions.get(&source).into_iter().flatten()).skip(first as usize);
+        let joined = new.take_while(|(_, (since, _))| *since <= epoch);
+        joined.map(|(partition, (_, start))| (partition, start.clone())).collect()
     }
 
     pub(super) fn publish(&self, plan: EpochPlan) {

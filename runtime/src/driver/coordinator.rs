@@ -76,9 +76,13 @@ impl CommitCoordinator {
         }
     }
 
-    /// Where a partition of a source resumes, if the query has read from it before.
-    pub(super) fn offset(&self, source: NodeId, partition: u32) -> Option<ErasedOffset> {
-        self.offsets.get(&source)?.get(partition as usize).cloned()
+    /// Where a partition of a source resumes, if the query has read from it before; where it begins, if the query has planned to.
+    pub(super) fn start(&self, source: NodeId, layout: &Layout, partition: u32) -> Option<ErasedOffset> {
+        let partition = partition as usize;
+        let kept = self.offsets.get(&source).and_then(|offsets| offsets.get(partition));
+        let uid = layout.nodes.get(source.0)?.uid();
+        let planned = || self.plans.iter().find_map(|plan| plan.ranges.get(uid)?.get(partition));
+        kept.cloned().or_else(|| planned().map(|(from, _)| from.0.clone()))
     }
 
     /// An epoch that was planned by the last run, to be repeated as it was: its clock, and how far to read.
@@ -194,18 +198,19 @@ impl CommitCoordinator {
         &mut self,
         epoch: Epoch,
         flight: &Flight,
+        sources: &[SourcePlan],
         layout: &Layout,
         control: &Control,
         now: ProcessingTime,
     ) -> Result<(), RunError> {
-        for (source, offsets) in &flight.offsets {
-            let kept = self.offsets.entry(*source).or_default();
+        for planned in sources {
+            let Some(offsets) = flight.offsets.get(&planned.node) else { continue };
+            let kept = self.offsets.entry(planned.node).or_default();
+            let partitions = offsets.keys().next_back().map_or(0, |last| *last as usize + 1);
+            // One that no worker has opened yet stands at its start.
+            kept.extend(planned.starts_of(kept.len()..partitions));
             for (partition, offset) in offsets {
-                let partition = *partition as usize;
-                if kept.len() <= partition {
-                    kept.resize(partition + 1, ErasedOffset::Null);
-                }
-                if let Some(slot) = kept.get_mut(partition) {
+                if let Some(slot) = kept.get_mut(*partition as usize) {
                     slot.clone_from(offset);
                 }
             }

@@ -9,27 +9,31 @@
 mod coordinator;
 mod flight;
 mod pace;
+mod plan;
 mod report;
 mod shared;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_operators::graph::NodeId;
-use tidemill_operators::{DynSource, Epoch, ErasedOffset, Mode, PlanLimits, ProcessingTime};
+use tidemill_operators::{Epoch, ErasedOffset, Mode, PlanLimits, ProcessingTime};
 
 pub(crate) use self::coordinator::CommitCoordinator;
 use self::flight::Flight;
 use self::pace::Pace;
 use self::shared::QUICK;
 pub(crate) use self::shared::SharedDriver;
-use crate::control::{Control, EpochPlan};
+use self::sources::SourcePlan;
+use crate::control::Control;
 use crate::error::RunError;
 use crate::events::{Event, Report};
 use crate::options::{Options, Trigger};
 use crate::plan::Layout;
 use crate::progress::{Progress, Summary};
+use crate::recovery::SourceInfos;
 use crate::saver::Saver;
 use crate::user_code::{DROP, STORAGE, code_of, within};
 
@@ -67,33 +71,6 @@ pub(crate) struct Driver {
     coordinator: Option<CommitCoordinator>,
 }
 
-/// A source as the planner sees it.
-struct SourcePlan {
-    node: NodeId,
-    source: Arc<dyn DynSource>,
-    /// The next record to be planned, by partition.
-    from: Vec<ErasedOffset>,
-    /// The next record behind the last commit, by partition.
-    committed: Vec<ErasedOffset>,
-    ended: Vec<bool>,
-    /// Where it stood when it was last given an epoch without rows, in which a reader at its end can report it.
-    asked_for_end: Option<Vec<ErasedOffset>>,
-}
-
-impl SourcePlan {
-    /// Whether a reader may be at an end that it has not reported: that of a source whose `latest` does not go beyond it.
-    fn may_be_at_end(&self) -> bool {
-        self.ended.contains(&false)
-            && self.asked_for_end.as_ref() != Some(&self.from)
-            && code_of(self.node, || self.source.is_bounded())
-    }
-
-    /// Returns the partitions whose readers have reported their end in this run.
-    fn ended_partitions(&self) -> Vec<u32> {
-        (0..).zip(&self.ended).filter(|(_, ended)| **ended).map(|(partition, _)| partition).collect()
-    }
-}
-
 /// What a tick says to whoever calls it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -109,32 +86,29 @@ impl Driver {
         control: Arc<Control>,
         options: Options,
         coordinator: Option<CommitCoordinator>,
+        found: &SourceInfos,
     ) -> Result<Driver, RunError> {
         let now = control.clock.now();
+        let first = control.resume.first();
         let mut sources = Vec::new();
         for (node, source) in layout.sources() {
-            let info = layout.source_info(node);
+            let joined = layout.source_info(node).partitions();
+            let Some(info) = found.get(&node) else { continue };
             let start = |p| {
-                let kept = coordinator.as_ref().and_then(|coordinator| coordinator.offset(node, p));
+                let kept = coordinator.as_ref().and_then(|it| it.start(node, &layout, p));
                 kept.or_else(|| info.start(p).cloned()).unwrap_or_default()
             };
-            let from: Vec<_> = (0..info.partitions()).map(start).collect();
+            let starts: Vec<_> = (0..info.partitions()).map(start).collect();
+            let discovery = info.discovery_interval().filter(|_| !options.trigger.is_final());
+            let planned = SourcePlan::new((node, source), starts, joined, discovery, now);
             if coordinator.is_some() {
                 // A resumed source learns its position before it is asked for more.
                 let limits = PlanLimits::new(options.max_records_per_epoch, now);
-                for (partition, from) in from.iter().enumerate() {
-                    let known = code_of(node, || source.latest(partition as u32, from, &limits));
-                    known.map_err(|error| source_error(&layout, node, error))?;
-                }
+                planned.learn(&planned.from, &limits, &layout)?;
             }
-            let ended = vec![false; from.len()];
-            let committed = from.clone();
-            sources.push(SourcePlan { node, source, from, committed, ended, asked_for_end: None });
+            control.schedule.join(node, first, &planned.from);
+            sources.push(planned);
         }
-        control.schedule.set_starts(
-            sources.iter().map(|planned: &SourcePlan| (planned.node, planned.from.clone())).collect(),
-        );
-        let first = control.resume.first();
         let sink_instances = layout.sink_instances(control.peers.total());
         let source_instances = sources.len() * control.peers.total();
         let due = match options.mode {
@@ -169,7 +143,7 @@ impl Driver {
             coordinator,
         };
         driver.progress.sources = driver.sources_with(&BTreeMap::new());
-        if matches!(driver.options.trigger, Trigger::AvailableNow | Trigger::Once) {
+        if driver.options.trigger.is_final() {
             driver.freeze(now)?;
         }
         if driver.options.mode == Mode::Continuous {
@@ -324,7 +298,9 @@ impl Driver {
                 if self.control.mode == Mode::Continuous {
                     coordinator.reserve_with_next(self.next.max(epoch.next()));
                 }
-                if let Err(error) = coordinator.commit(epoch, flight, &self.layout, &self.control, now) {
+                let committed =
+                    coordinator.commit(epoch, flight, &self.sources, &self.layout, &self.control, now);
+                if let Err(error) = committed {
                     return self.control.fail(error);
                 }
                 coordinator.compact(self.control.peers.total(), &self.control.reports.events);
@@ -421,20 +397,24 @@ impl Driver {
     }
 
     fn tick_continuous(&mut self, now: ProcessingTime) -> Result<Duration, RunError> {
-        let bounded_run = matches!(self.options.trigger, Trigger::AvailableNow | Trigger::Once);
-        let idle = bounded_run && self.control.sources.all_idle(self.source_instances);
+        let idle = self.options.trigger.is_final() && self.control.sources.all_idle(self.source_instances);
         if (self.stopping || idle) && !self.control.schedule.is_finishing() {
             self.control.finish();
         }
-        let over = self.done_sources == self.source_instances;
-        if now >= self.due && !over && !self.control.schedule.is_finishing() {
+        let over = self.done_sources == self.source_instances || self.control.schedule.is_finishing();
+        if !over && self.discover(now)? {
+            // New partitions take part from the next epoch on.
+            self.due = self.due.min(now);
+        }
+        if now >= self.due && !over {
             // An epoch that takes longer than the interval is not followed by a queue of others.
             if self.flights.len() < self.options.max_in_flight.max(2) {
                 self.call(now)?;
             }
             self.due = now + self.options.checkpoint_interval;
         }
-        Ok(self.due.since(now).min(Duration::from_millis(100)).max(Duration::from_micros(50)))
+        let next = self.sources.iter().filter_map(SourcePlan::next_look).fold(self.due, ProcessingTime::min);
+        Ok(next.since(now).min(Duration::from_millis(100)).max(Duration::from_micros(50)))
     }
 
     /// Calls the next epoch. Sinks may see rows of it at once, so its number is reserved first.
@@ -443,6 +423,10 @@ impl Driver {
             coordinator.reserve(self.next)?;
         }
         self.flights.entry(self.next).or_insert_with(|| Flight::new(now));
+        for planned in &mut self.sources {
+            planned.take_in_all();
+            planned.join(self.next, &self.control);
+        }
         self.control.set_target(self.next);
         self.next = self.control.after(self.next);
         Ok(())
@@ -453,7 +437,7 @@ impl Driver {
             return Ok(Duration::from_millis(100));
         }
         let once = self.options.trigger == Trigger::Once && self.planned.is_some();
-        if self.stopping || once || self.sources.iter().all(|f| f.ended.iter().all(|e| *e)) {
+        if self.stopping || once || self.sources.iter().all(SourcePlan::is_over) {
             self.last_epoch = self.planned;
             self.control.finish();
             return Ok(Duration::from_millis(100));
@@ -485,86 +469,6 @@ impl Driver {
         let wait = self.asked.max(self.due.since(now));
         self.asked = (self.asked * 2).min(ASK_AGAIN.1);
         Ok(timer.map_or(wait, |at| wait.min(at.since(now))))
-    }
-
-    /// Plans an epoch if there is something to read; says whether there was.
-    fn plan(&mut self, now: ProcessingTime, wanted: bool) -> Result<bool, RunError> {
-        let whole = self.options.trigger == Trigger::Once;
-        let enough = if whole { PlanLimits::ENOUGH } else { self.pace.enough() };
-        let limits = PlanLimits::new(self.max_records(), now).with_enough(enough).whole(whole);
-        if let Some(mut plan) =
-            self.coordinator.as_mut().and_then(|coordinator| coordinator.planned(self.next, &self.layout))
-        {
-            for planned in &self.sources {
-                let known = code_of(planned.node, || planned.source.refresh(&limits));
-                known.map_err(|error| source_error(&self.layout, planned.node, error))?;
-                // A source that is new since then takes no part yet.
-                let ends = plan.ends.entry(planned.node).or_default();
-                ends.extend(planned.from.iter().skip(ends.len()).cloned());
-                // The source learns how far the plan goes: what it offers next is beyond that, whatever the limits are now.
-                for (partition, end) in ends.iter().enumerate() {
-                    let known =
-                        code_of(planned.node, || planned.source.latest(partition as u32, end, &limits));
-                    known.map_err(|error| source_error(&self.layout, planned.node, error))?;
-                }
-            }
-            self.publish(plan, now);
-            return Ok(true);
-        }
-        let mut ends = BTreeMap::new();
-        let (mut news, mut asks) = (wanted || (self.options.trigger == Trigger::Once), false);
-        for planned in &self.sources {
-            let mut source_ends = Vec::new();
-            let ask = || -> Result<(), tidemill_operators::SourceError> {
-                planned.source.refresh(&limits)?;
-                for (partition, from) in planned.from.iter().enumerate() {
-                    let over = planned.ended.get(partition).copied().unwrap_or(false);
-                    source_ends.push(if over {
-                        from.clone()
-                    } else {
-                        planned.source.latest(partition as u32, from, &limits)?
-                    });
-                }
-                Ok(())
-            };
-            code_of(planned.node, ask).map_err(|error| source_error(&self.layout, planned.node, error))?;
-            news |= source_ends != planned.from;
-            ends.insert(planned.node, source_ends);
-        }
-        for planned in self.sources.iter_mut().filter(|planned| !news && planned.may_be_at_end()) {
-            planned.asked_for_end = Some(planned.from.clone());
-            asks = true;
-        }
-        if !news && !asks {
-            return Ok(false);
-        }
-        let begins_run = !std::mem::replace(&mut self.has_planned, true);
-        let ended = self.sources.iter().map(|planned| (planned.node, planned.ended_partitions()));
-        let ended = ended.filter(|(_, partitions)| !partitions.is_empty()).collect();
-        let plan = EpochPlan { epoch: self.next, now, ends, begins_run, ended };
-        if let Some(coordinator) = &mut self.coordinator {
-            coordinator.plan(&plan, &self.sources, &self.layout, &self.control)?;
-        }
-        self.publish(plan, now);
-        Ok(true)
-    }
-
-    /// Has an epoch read.
-    fn publish(&mut self, plan: EpochPlan, now: ProcessingTime) {
-        for planned in &mut self.sources {
-            if let Some(ends) = plan.ends.get(&planned.node) {
-                planned.from.clone_from(ends);
-            }
-        }
-        let mut flight = Flight::new(now);
-        flight.planned = self.control.clock.now();
-        flight.enough = self.pace.enough();
-        self.flights.insert(plan.epoch, flight);
-        self.read = false;
-        self.next = self.control.after(plan.epoch);
-        self.planned = Some(plan.epoch);
-        self.set_due(now);
-        self.control.publish(plan);
     }
 
     /// When the next epoch may begin: at the next multiple of the interval; at once if it has passed by then.

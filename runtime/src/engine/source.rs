@@ -7,9 +7,13 @@
 //!
 //! Where a partition has much to give and only a chain of steps on this worker takes it, the chain pulls the rows: it
 //! reads them in its own loop. Until it has, this operator leaves the reader alone and stays in its epoch.
+//!
+//! A partition that is discovered while the query runs is opened when this operator enters the first epoch in which it takes
+//! part: the driver says from which one on before it plans or calls that epoch.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+mod part;
+mod status;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +21,8 @@ use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{
-    Batch, Cloner, DynReader, DynSource, Epoch, ErasedOffset, EventTime, Mode, Poll, Polled, ReaderContext,
-    SourceError, SourceInfo, Waker,
+    Batch, Cloner, DynSource, Epoch, ErasedOffset, EventTime, Mode, Poll, ReaderContext, SourceError,
+    SourceInfo, Waker,
 };
 use timely::container::NoopBuilder;
 use timely::dataflow::Scope;
@@ -26,6 +30,8 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
+use self::part::{Part, settle};
+pub(crate) use self::status::SourceStatus;
 use super::Time;
 use super::announcement::Announcement;
 use super::edge_batch::EdgeBatch;
@@ -44,48 +50,6 @@ const ROWS: usize = 8_192;
 const PULL: usize = 2 * ROWS;
 /// The rows of an epoch whose step takes longer than the driver's thread takes to wake up: that plans the next one meanwhile.
 const LARGE: u64 = 4_096;
-
-/// What the operators on the same worker may know of a source: since which step it has ended, or had nothing to read.
-#[derive(Debug, Default)]
-pub(crate) struct SourceStatus {
-    idle: Cell<Option<u64>>,
-    /// By partition (as rows carry it): when a batch was last sent.
-    sent: RefCell<BTreeMap<u32, Rc<Cell<u64>>>>,
-    /// Whether it had more than it was asked for when it was last read.
-    backlog: Cell<bool>,
-}
-
-impl SourceStatus {
-    /// Whether it has had nothing to read for this many steps.
-    fn idle(&self, hops: u64) -> bool {
-        self.idle.get().is_some_and(|since| is_long_ago(since, hops))
-    }
-
-    /// Whether all batches of a partition were sent at least this many steps ago, and so have arrived everywhere.
-    pub(crate) fn has_arrived(&self, origin: u32, hops: u64) -> bool {
-        self.sent.borrow().get(&origin).is_none_or(|sent| is_long_ago(sent.get(), hops))
-    }
-
-    /// Where to note when a batch of a partition is sent.
-    fn sent(&self, origin: u32) -> Rc<Cell<u64>> {
-        let long_ago = || Rc::new(Cell::new(steps().wrapping_sub(u64::MAX / 2)));
-        Rc::clone(self.sent.borrow_mut().entry(origin).or_insert_with(long_ago))
-    }
-
-    /// Notes whether it has nothing to read.
-    fn set_idle(&self, idle: bool) {
-        self.idle.set(if idle { self.idle.get().or_else(|| Some(steps())) } else { None });
-    }
-
-    /// Whether it had more than it was asked for when it was last read.
-    pub(crate) fn has_backlog(&self) -> bool {
-        self.backlog.get()
-    }
-}
-
-fn is_long_ago(since: u64, hops: u64) -> bool {
-    steps().wrapping_sub(since) > hops
-}
 
 /// What a source is, and what is around it.
 pub(crate) struct Setting<'a> {
@@ -136,6 +100,7 @@ pub(crate) fn source<'scope>(
         worker,
         status,
         readers: None,
+        joined: 0,
         sliced,
         turns: Turns::new(rounds, first, (control.mode == Mode::MicroBatch, sliced), wake),
         hops,
@@ -169,33 +134,6 @@ pub(crate) fn source<'scope>(
     stream
 }
 
-struct Part {
-    partition: u32,
-    origin: u32,
-    reader: Box<dyn DynReader>,
-    /// Whether the reader has reported its end in this run.
-    ended: bool,
-    /// Whether it had ended before the epoch that is replayed.
-    had_ended: bool,
-    /// Micro-batch: whether the epoch's range has been read.
-    done: bool,
-    /// Whether it gave as much as it was asked for, so that a pull pays.
-    abundant: bool,
-    /// When a batch was last sent, for the operators on this worker.
-    sent: Rc<Cell<u64>>,
-    /// Where the readers read slices of a sequence: what the ledger knows of the rank of the next row.
-    rank: Option<u64>,
-    /// Whether the operators on this worker have been woken because it has ended.
-    told_end: bool,
-}
-
-impl Part {
-    /// The least rank of the rows that are yet to be read: none at the end of something that grows in place.
-    fn next_rank(&self) -> u64 {
-        if self.ended || self.had_ended { u64::MAX } else { self.reader.next_rank().unwrap_or(u64::MAX) }
-    }
-}
-
 struct Reading {
     node: Node,
     source: Arc<dyn DynSource>,
@@ -203,6 +141,8 @@ struct Reading {
     worker: usize,
     status: Rc<SourceStatus>,
     readers: Option<Vec<Part>>,
+    /// The number of the source's first partition that takes no part yet, on whichever worker.
+    joined: u32,
     /// Whether the partitions are slices of fewer sequences.
     sliced: bool,
     turns: Turns,
@@ -226,30 +166,6 @@ struct Reading {
     control: Arc<Control>,
 }
 
-/// Whether a partition that gave so much has enough to be pulled.
-fn is_abundant(rows: usize, poll: Poll, control: &Control) -> bool {
-    poll == Poll::Ready && rows >= control.sources.lend_from
-}
-
-/// Notes how far a partition has been read.
-fn settle(part: &mut Part, polled: &Polled, source: NodeId, epoch: Epoch, control: &Control) {
-    let Polled { rows, poll, skipped } = *polled;
-    part.abundant = is_abundant(rows, poll, control);
-    if skipped > 0
-        && let Some(metrics) = control.node(source)
-    {
-        metrics.skipped_rows.fetch_add(skipped, Ordering::Relaxed);
-    }
-    if poll == Poll::End {
-        part.ended = true;
-        part.done = true;
-        control.ledger.partition_ended(source, part.origin, epoch);
-    }
-    if control.mode == Mode::MicroBatch && part.reader.at_limit() {
-        part.done = true;
-    }
-}
-
 /// What an activation found.
 enum Found {
     /// There may be more at once.
@@ -268,9 +184,9 @@ impl Reading {
             return false;
         }
         if self.readers.is_none() {
-            match self.open() {
-                Ok(readers) => self.readers = Some(readers),
-                Err(error) => return self.fail(error),
+            self.readers = Some(Vec::new());
+            if let Err(error) = self.join() {
+                return self.fail(error);
             }
         }
         let result = self.take_back().and_then(|all_back| match self.control.mode {
@@ -284,18 +200,21 @@ impl Reading {
         }
     }
 
-    fn open(&self) -> Result<Vec<Part>, SourceError> {
-        let is_mine = |partition: &u32| self.control.peers.placement(*partition) == self.worker;
-        let mine = (0..self.info.partitions()).filter(is_mine);
-        mine.map(|partition| {
+    /// Opens the partitions that take part from this epoch on and fall to this worker.
+    fn join(&mut self) -> Result<(), SourceError> {
+        let joined = self.control.schedule.joined(self.node.id, self.joined, self.epoch);
+        for (partition, start) in joined {
+            self.joined = partition + 1;
+            if self.control.peers.placement(partition) != self.worker {
+                continue;
+            }
             let context = ReaderContext::new(self.waker.clone(), self.control.clock.clone())
                 .with_cancellation(self.control.cancellation.clone());
-            let start = self.control.schedule.start_of(self.node.id, partition).unwrap_or_default();
             let reader = self.source.open(partition, &start, context)?;
             let origin = origin(self.node.id, self.info.watermark_partition(partition));
             let abundant = self.control.sources.lend_from == 0;
             let (sent, rank) = (self.status.sent(origin), None);
-            Ok(Part {
+            self.readers.get_or_insert_default().push(Part {
                 partition,
                 origin,
                 reader,
@@ -306,9 +225,14 @@ impl Reading {
                 sent,
                 rank,
                 told_end: false,
-            })
-        })
-        .collect()
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether nothing will ever come again.
+    fn has_ended(&self) -> bool {
+        self.info.discovery_interval().is_none() && self.readers.iter().flatten().all(|part| part.ended)
     }
 
     fn fail(&self, error: SourceError) -> bool {
@@ -324,6 +248,7 @@ impl Reading {
                 // In this order: a plan that is published between the two looks is the last one, and must be read.
                 let finishing = self.control.schedule.is_finishing();
                 let Some(plan) = self.control.schedule.plan(self.epoch) else { return Ok(!finishing) };
+                self.join()?;
                 let ends = plan.ends.get(&self.node.id);
                 let ended = plan.ended.get(&self.node.id);
                 for part in self.readers.iter_mut().flatten() {
@@ -365,6 +290,7 @@ impl Reading {
         while self.epoch < self.control.schedule.target() {
             self.leave()?;
             self.downgrade(capability);
+            self.join()?;
             self.control.reports.took_part(self.epoch);
         }
         if self.control.schedule.is_finishing() {
@@ -372,7 +298,7 @@ impl Reading {
             return Ok(false);
         }
         let (found, _) = self.poll_all(capability)?;
-        if self.readers.iter().flatten().all(|part| part.ended) {
+        if self.has_ended() {
             self.leave()?;
             return Ok(false);
         }

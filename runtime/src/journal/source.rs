@@ -134,6 +134,21 @@ where
         runs.partitions.get_mut(&number).ok_or_else(|| self.no_partition(number))
     }
 
+    /// Notes what the source within has found out. The journals of the first `known` partitions are not looked at again.
+    fn learn(&self, info: SourceInfo<S::Offset>, known: u32) -> Result<SourceInfo<u64>, SourceError> {
+        let attachment = self.attachment();
+        let oldest = |partition, _| {
+            if partition < known {
+                return Ok(0);
+            }
+            let store = self.store(attachment.as_deref(), partition).map_err(other)?;
+            Ok(store.and_then(|store| store.first()).unwrap_or(0))
+        };
+        let own = info.clone().try_map(oldest)?;
+        self.runs().info = Some(info);
+        Ok(own)
+    }
+
     fn no_partition(&self, number: u32) -> SourceError {
         SourceError::Setup(format!("{} has no partition {number}", self.describe()))
     }
@@ -164,15 +179,12 @@ where
     /// Each partition begins with the oldest record in the journal: what was received and never committed is not lost. The
     /// positions of the source within are in the journal.
     fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
-        let info = self.source.prepare(context)?;
-        let attachment = self.attachment();
-        let oldest = |partition, _| {
-            let store = self.store(attachment.as_deref(), partition).map_err(other)?;
-            Ok(store.and_then(|store| store.first()).unwrap_or(0))
-        };
-        let own = info.clone().try_map(oldest)?;
-        self.runs().info = Some(info);
-        Ok(own)
+        self.learn(self.source.prepare(context)?, 0)
+    }
+
+    fn discover(&self, now: ProcessingTime) -> Result<SourceInfo<u64>, SourceError> {
+        let known = self.runs().info.as_ref().map_or(0, SourceInfo::partitions);
+        self.learn(self.source.discover(now)?, known)
     }
 
     fn is_bounded(&self) -> bool {

@@ -15,6 +15,8 @@ const ON_THE_WAY: Duration = Duration::from_millis(1);
 pub(super) struct Domain {
     pub(super) spec: DomainSpec,
     pub(super) partitions: BTreeMap<u32, Partition>,
+    /// Micro-batch: the partitions that take part from a later epoch on, by that epoch.
+    pub(super) joining: BTreeMap<Epoch, BTreeMap<u32, Partition>>,
     /// Micro-batch: what each partition has shown, by epoch.
     pub(super) shown: BTreeMap<Epoch, HashMap<u32, EventTime>>,
     /// Micro-batch: by epoch, the partition, reader and rank up to which slices were read.
@@ -69,6 +71,7 @@ impl Domain {
         Domain {
             spec,
             partitions,
+            joining: BTreeMap::new(),
             shown: BTreeMap::new(),
             reached: BTreeMap::new(),
             closed: BTreeMap::new(),
@@ -94,6 +97,30 @@ impl Domain {
         self.partitions.entry(origin).or_insert_with(|| Partition::new(1, &[], None))
     }
 
+    /// A partition that has been discovered takes part from an epoch on: at once where `born` is the time (continuous), and else
+    /// when the epochs before it are closed.
+    pub(super) fn join(&mut self, origin: u32, epoch: Epoch, born: Option<ProcessingTime>) {
+        let mut partition = Partition::new(1, &[], born);
+        // So far the watermark has not waited for it.
+        partition.pass(self.now);
+        match born {
+            Some(_) => {
+                self.partitions.entry(origin).or_insert(partition);
+                // The stream waits for it.
+                self.is_idle = false;
+            }
+            None => {
+                self.joining.entry(epoch).or_default().insert(origin, partition);
+            }
+        }
+    }
+
+    /// A partition, also one that has yet to take part.
+    pub(super) fn known(&mut self, origin: u32) -> Option<&mut Partition> {
+        let joining = self.joining.values_mut().find_map(|partitions| partitions.get_mut(&origin));
+        self.partitions.get_mut(&origin).or(joining)
+    }
+
     /// The least of what the workers have reported at the end of an epoch; `None` until all have.
     pub(super) fn reported(&self, epoch: Epoch) -> Option<EventTime> {
         let reported = self.left.iter().map(|left| Some(left.get(&epoch)?.watermark));
@@ -115,6 +142,8 @@ impl Domain {
 
     /// Micro-batch: ends an epoch whose clock is `now`.
     pub(super) fn close(&mut self, epoch: Epoch, now: ProcessingTime, begins_run: bool, has_ended: bool) {
+        let later = self.joining.split_off(&epoch.next());
+        self.partitions.extend(std::mem::replace(&mut self.joining, later).into_values().flatten());
         for (origin, shown) in self.shown.remove(&epoch).unwrap_or_default() {
             let partition = self.partition(origin);
             partition.show(None, shown);
@@ -125,7 +154,7 @@ impl Domain {
         }
         let idle_after = self.spec.idle_after;
         for partition in self.partitions.values_mut() {
-            // A partition is discovered in the first epoch; and while no query runs, none falls silent.
+            // A partition is discovered in its first epoch; and while no query runs, none falls silent.
             if partition.seen.is_none() || begins_run && !partition.is_idle {
                 partition.seen = Some(now);
             }
@@ -171,7 +200,7 @@ impl Domain {
     ) -> (bool, bool, Option<Duration>) {
         let idle_after = self.spec.idle_after;
         let mut look_again = None::<Duration>;
-        let mut all_ended = !self.spec.is_mixed && !self.partitions.is_empty();
+        let mut all_ended = !self.spec.is_mixed && !self.spec.may_grow && !self.partitions.is_empty();
         for (origin, partition) in &mut self.partitions {
             let ended = partition.has_ended();
             let left = idle_after.filter(|_| !ended).map(|after| partition.silent_in(after, now));

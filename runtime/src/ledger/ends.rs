@@ -8,6 +8,8 @@ use tidemill_operators::Epoch;
 #[derive(Debug)]
 pub(super) struct Ends {
     readers: usize,
+    /// Since which epochs there are more.
+    joined: Vec<Epoch>,
     /// The epochs in which readers have reported their end in this run.
     reported: Vec<Epoch>,
     /// How many other readers had ended before a replayed epoch, in the run that planned it.
@@ -17,7 +19,17 @@ pub(super) struct Ends {
 impl Ends {
     /// Creates the ends of readers that all read on.
     pub(super) fn of(readers: usize) -> Ends {
-        Ends { readers, reported: Vec::new(), replayed: BTreeMap::new() }
+        Ends { readers, joined: Vec::new(), reported: Vec::new(), replayed: BTreeMap::new() }
+    }
+
+    /// Creates the ends of readers that more may join at any time: they have never all ended.
+    pub(super) fn never() -> Ends {
+        Ends::of(usize::MAX)
+    }
+
+    /// Adds a reader that takes part from an epoch on.
+    pub(super) fn join(&mut self, epoch: Epoch) {
+        self.joined.push(epoch);
     }
 
     /// Notes that a reader has reported its end in an epoch.
@@ -33,12 +45,13 @@ impl Ends {
     /// Returns whether all readers had ended by the end of an epoch.
     pub(super) fn all_by(&self, epoch: Epoch) -> bool {
         let reported = self.reported.iter().filter(|end| **end <= epoch).count();
-        reported + self.replayed.get(&epoch).copied().unwrap_or(0) >= self.readers
+        let joined = self.joined.iter().filter(|join| **join <= epoch).count();
+        reported + self.replayed.get(&epoch).copied().unwrap_or(0) >= self.readers.saturating_add(joined)
     }
 
     /// Returns whether all readers have reported their end in this run.
     pub(super) fn all(&self) -> bool {
-        self.reported.len() >= self.readers
+        self.reported.len() >= self.readers.saturating_add(self.joined.len())
     }
 
     /// Forgets replayed epochs before this one.

@@ -9,6 +9,8 @@
 //! ([`partition`]). Its watermark is the least over the partitions that are not idle, and never decreases. A partition is
 //! idle when it has ended, or when `idle_after` has passed since its last record; never while it has unseen rows. When all
 //! are idle, the watermark is the greatest that one of them justifies, as if they had fallen silent one after the other.
+//! A partition that is discovered while the query runs takes part from the epoch on that is planned or called for it: it has shown
+//! nothing, and counts as if it had its last record at its discovery. So the watermark waits for it where it is.
 //!
 //! Micro-batch: the watermark at the end of an epoch follows from what was shown up to that epoch and from the clock of the
 //! epoch, which is in its plan; so a replay decides the same. Continuous: sources announce batches before they send them,
@@ -49,6 +51,10 @@ pub(crate) struct DomainSpec {
     /// The sources whose ends are the end of this domain.
     pub(crate) sources: Vec<NodeId>,
     pub(crate) partitions: Vec<PartitionSpec>,
+    /// The sources whose partitions are partitions here.
+    pub(crate) counted: Vec<NodeId>,
+    /// Whether a source of the domain looks for new partitions: then not all will ever have ended.
+    pub(crate) may_grow: bool,
     /// Whether rows come that no longer belong to a partition of a source: from an aggregation, say.
     pub(crate) is_mixed: bool,
     pub(crate) idle_after: Option<Duration>,
@@ -146,14 +152,16 @@ pub(crate) fn joined(inputs: impl Iterator<Item = (EventTime, bool)> + Clone) ->
 }
 
 impl Ledger {
-    /// A ledger with these domains, in continuous mode (`born`: the time by the clock) or in micro-batch.
+    /// A ledger with these domains, in continuous mode (`born`: the time by the clock) or in micro-batch. Of each source, its
+    /// number of partitions; none where it never ends since it looks for more.
     pub(crate) fn new(
         specs: Vec<DomainSpec>,
-        sources: &[(NodeId, usize)],
+        sources: &[(NodeId, Option<usize>)],
         workers: usize,
         born: Option<ProcessingTime>,
     ) -> Ledger {
-        let ends = sources.iter().map(|(node, partitions)| (*node, Ends::of(*partitions))).collect();
+        let ends = |partitions: &Option<usize>| partitions.map_or_else(Ends::never, Ends::of);
+        let ends = sources.iter().map(|(node, partitions)| (*node, ends(partitions))).collect();
         let members = specs.iter().map(|spec| spec.members.clone()).collect();
         let domains = specs.into_iter().map(|spec| Mutex::new(Domain::new(spec, workers, born))).collect();
         Ledger { domains, members, sources: Mutex::new(ends) }
@@ -186,6 +194,29 @@ impl Ledger {
             }
         }
         self
+    }
+
+    /// Partitions of a source, as rows carry their numbers, take part from an epoch on; `born` is the time by the clock in
+    /// continuous mode. Called before anything of that epoch can be read. Returns the domains that have them.
+    pub(crate) fn join(
+        &self,
+        source: NodeId,
+        origins: &[u32],
+        epoch: Epoch,
+        born: Option<ProcessingTime>,
+    ) -> Vec<DomainId> {
+        if let Some(ends) = lock(&self.sources).get_mut(&source) {
+            origins.iter().for_each(|_| ends.join(epoch));
+        }
+        let mut joined = Vec::new();
+        for (number, domain) in self.domains.iter().enumerate() {
+            let mut domain = lock(domain);
+            if domain.spec.counted.contains(&source) {
+                origins.iter().for_each(|origin| domain.join(*origin, epoch, born));
+                joined.push(number);
+            }
+        }
+        joined
     }
 
     fn domain(&self, domain: DomainId) -> Option<MutexGuard<'_, Domain>> {
@@ -256,7 +287,7 @@ impl Ledger {
             ends.report(epoch);
         }
         for domain in &self.domains {
-            if let Some(known) = lock(domain).partitions.get_mut(&origin) {
+            if let Some(known) = lock(domain).known(origin) {
                 known.end(epoch);
             }
         }
@@ -269,7 +300,7 @@ impl Ledger {
             ends.replay(epoch);
         }
         for domain in &self.domains {
-            if let Some(known) = lock(domain).partitions.get_mut(&origin) {
+            if let Some(known) = lock(domain).known(origin) {
                 known.ends.replay(epoch);
             }
         }

@@ -29,7 +29,7 @@ pub(super) struct Partition {
     furthest: u64,
     /// The ends of its readers.
     pub(super) ends: Ends,
-    /// When it last showed a record, or was discovered; `None` until the first epoch (micro-batch).
+    /// When it last showed a record, or was discovered; `None` until its first epoch (micro-batch).
     pub(super) seen: Option<ProcessingTime>,
     pub(super) is_idle: bool,
     /// How far the stream's watermark had got when it last did not wait for this partition.

@@ -23,7 +23,7 @@ fn spec(partitions: Vec<PartitionSpec>, idle_after: Option<u64>) -> DomainSpec {
 }
 
 fn of(specs: Vec<DomainSpec>, workers: usize, born: Option<ProcessingTime>) -> Ledger {
-    Ledger::new(specs, &[(NodeId(0), 1), (NodeId(1), 1)], workers, born)
+    Ledger::new(specs, &[(NodeId(0), Some(1)), (NodeId(1), Some(1))], workers, born)
 }
 
 /// Two partitions in micro-batch.
@@ -161,6 +161,79 @@ fn ended_partition_does_not_hold_watermark() {
     assert_eq!(end(&ledger, 1, 0), at(9));
     ledger.partition_ended(NodeId(1), B, Epoch(2));
     assert_eq!(end(&ledger, 2, 0), EventTime::MAX);
+}
+
+/// Two partitions of the first source, which gets a third one in the third epoch.
+fn grows(partitions: Option<usize>, born: Option<ProcessingTime>) -> Ledger {
+    let spec = DomainSpec {
+        sources: vec![NodeId(0)],
+        counted: vec![NodeId(0)],
+        may_grow: partitions.is_none(),
+        ..spec(vec![plain(A), plain(B)], Some(60))
+    };
+    let ledger = Ledger::new(vec![spec], &[(NodeId(0), partitions)], 1, born);
+    if born.is_none() {
+        assert_eq!(ledger.join(NodeId(0), &[A + 2], Epoch(2), None), [0]);
+    }
+    ledger
+}
+
+#[test]
+fn partition_that_joins_leaves_earlier_epochs_alone() {
+    let ledger = grows(Some(2), None);
+    let show = |epoch: u64, shown: &[(u32, i64)]| {
+        for (origin, time) in shown {
+            ledger.shown(0, Epoch(epoch), *origin, at(*time));
+        }
+    };
+    show(0, &[(A, 10), (B, 20)]);
+    show(1, &[(A, 30), (B, 40)]);
+    show(2, &[(A, 50), (B, 50)]);
+    show(3, &[(A + 2, 45)]);
+    assert_eq!([0, 1].map(|epoch| end(&ledger, epoch, epoch as i64)), [at(10), at(30)]);
+    assert_eq!(
+        [2, 3].map(|epoch| end(&ledger, epoch, epoch as i64)),
+        [at(30), at(45)],
+        "held, then released"
+    );
+    let known = [1, 2].map(|epoch| ledger.record(0, Epoch(epoch), false).1.len());
+    assert_eq!(known, [2, 3]);
+}
+
+#[test]
+fn partition_that_joins_counts_as_silent_from_its_epoch() {
+    let ledger = grows(None, None);
+    for (epoch, seconds) in [(0, 0), (1, 100), (2, 200), (3, 259), (4, 260)] {
+        ledger.shown(0, Epoch(epoch), A, at(seconds));
+        ledger.shown(0, Epoch(epoch), B, at(seconds));
+        let held = if epoch == 3 { 100 } else { seconds };
+        let wanted = if epoch == 2 { 100 } else { held };
+        assert_eq!(end(&ledger, epoch, seconds), at(wanted), "{epoch}");
+    }
+}
+
+#[test]
+fn source_that_grows_ends_with_the_partitions_of_the_epoch() {
+    let ended = |partitions| {
+        let ledger = grows(partitions, None);
+        ledger.shown(0, Epoch(0), A, at(10));
+        ledger.partition_ended(NodeId(0), A, Epoch(1));
+        ledger.partition_ended(NodeId(0), B, Epoch(1));
+        [0, 1].map(|epoch| end(&ledger, epoch, 0))
+    };
+    assert_eq!(ended(Some(2)), [EventTime::MIN, EventTime::MAX]);
+    assert_eq!(ended(None), [EventTime::MIN, at(10)], "it may get more");
+}
+
+#[test]
+fn partition_that_joins_in_continuous_mode_holds_watermark() {
+    let ledger = grows(None, Some(clock(0)));
+    let shown = |time| vec![(A, None, at(time)), (B, None, at(time))];
+    assert_eq!(advance(&ledger, 0, shown(10)).watermark, at(10));
+    ledger.join(NodeId(0), &[A + 2], Epoch(2), Some(clock(5)));
+    assert_eq!(advance(&ledger, 64, shown(20)).watermark, at(10));
+    assert_eq!(advance(&ledger, 64, vec![(A + 2, None, at(15))]).watermark, at(15));
+    assert_eq!(ledger.check_invariant(), Ok(()));
 }
 
 #[test]

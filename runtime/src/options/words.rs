@@ -27,6 +27,13 @@ pub enum Trigger {
     Once,
 }
 
+impl Trigger {
+    /// Whether the query reads what there is when it starts, and then ends.
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, Trigger::AvailableNow | Trigger::Once)
+    }
+}
+
 impl FromStr for Trigger {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {

@@ -99,12 +99,15 @@ impl Explainer<'_> {
     fn runs(&self, node: &Node) -> String {
         let what = match (self.plan.runs(node.id), &node.kind) {
             (Some(Runs::Source(planned)), _) => {
-                let partitions =
-                    count(self.plan.layout.source_info(node.id).partitions() as usize, "partition");
+                let info = self.plan.layout.source_info(node.id);
+                let partitions = count(info.partitions() as usize, "partition");
+                let looks = info
+                    .discovery_interval()
+                    .map_or_else(String::new, |every| format!("; looks for new ones every {every:?}"));
                 let pulled =
                     planned.pulled_by.map_or_else(String::new, |by| format!("; #{} may pull its rows", by.0));
                 let announces = if planned.announces.is_some() { "; announces its batches" } else { "" };
-                format!("source of {partitions}{pulled}{announces}")
+                format!("source of {partitions}{looks}{pulled}{announces}")
             }
             (Some(Runs::Aligned(_)), _) if node.is_stateful() => {
                 "operator with state, aligned by epoch".to_owned()
@@ -131,7 +134,11 @@ impl Explainer<'_> {
     fn workers_of(&self, node: &Node) -> Vec<usize> {
         match &node.kind {
             NodeKind::Source(_) => {
-                let partitions = 0..self.plan.layout.source_info(node.id).partitions();
+                let info = self.plan.layout.source_info(node.id);
+                if info.discovery_interval().is_some() {
+                    return (0..self.peers.total()).collect();
+                }
+                let partitions = 0..info.partitions();
                 let readers: BTreeSet<usize> =
                     partitions.map(|partition| self.peers.placement(partition)).collect();
                 readers.into_iter().collect()

@@ -83,6 +83,10 @@ impl Layout {
     /// Learns the partitions of the sources.
     pub(crate) fn learn(&mut self, sources: BTreeMap<NodeId, SourceInfo<ErasedOffset>>) {
         self.sources = sources.into_iter().map(|(node, info)| (node, Arc::new(info))).collect();
+        for spec in &mut self.specs {
+            let grows = |source: &NodeId| self.sources.get(source)?.discovery_interval();
+            spec.may_grow = spec.sources.iter().any(|source| grows(source).is_some());
+        }
         let assigns: Vec<_> = self.domain_of.iter().map(|(node, domain)| (*node, *domain)).collect();
         for (node, domain) in assigns {
             let Some(node) = self.nodes.get(node.0).filter(|node| node.watermark().is_some()) else {
@@ -93,6 +97,7 @@ impl Layout {
             let partitions = reach.keys().filter_map(partitions).flatten().collect();
             if let Some(spec) = self.specs.get_mut(domain) {
                 spec.partitions = partitions;
+                spec.counted = reach.into_keys().collect();
             }
         }
     }

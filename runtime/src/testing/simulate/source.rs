@@ -11,10 +11,13 @@ use tidemill_operators::{
 
 use super::Breach;
 use super::world::{Shared, lock};
-use crate::sim::BEGIN;
+use crate::sim::{self, BEGIN};
 
 /// When every simulation begins.
 const BEGUN: ProcessingTime = ProcessingTime(BEGIN);
+
+/// How often a source looks for partitions that have appeared.
+const LOOK: Duration = Duration::from_millis(3);
 
 /// Rows that arrive one after the other: see [`World::source`](super::World::source). Clones are the same source.
 pub struct SimSource<T> {
@@ -23,6 +26,8 @@ pub struct SimSource<T> {
     /// For a source that can be read once: what was acknowledged and is gone, by partition.
     gone: Option<Arc<Mutex<Vec<u64>>>>,
     ends: bool,
+    /// When each partition appears, in order; empty where all are there from the beginning.
+    appear: Arc<[Duration]>,
 }
 
 impl<T> Clone for SimSource<T> {
@@ -32,6 +37,7 @@ impl<T> Clone for SimSource<T> {
             partitions: Arc::clone(&self.partitions),
             gone: self.gone.clone(),
             ends: self.ends,
+            appear: Arc::clone(&self.appear),
         }
     }
 }
@@ -44,7 +50,22 @@ impl<T> fmt::Debug for SimSource<T> {
 
 impl<T: Data + Clone + Sync> SimSource<T> {
     pub(super) fn new(shared: Arc<Shared>, partitions: Vec<Vec<(Duration, T)>>) -> Self {
-        SimSource { shared, partitions: partitions.into(), gone: None, ends: true }
+        SimSource { shared, partitions: partitions.into(), gone: None, ends: true, appear: Arc::default() }
+    }
+
+    /// The same where the partitions appear one after the other.
+    pub(super) fn appearing(mut self, appear: Vec<Duration>) -> Self {
+        self.appear = appear.into();
+        self
+    }
+
+    /// How many partitions there are.
+    fn appeared(&self, now: ProcessingTime) -> SourceInfo<u64> {
+        if self.appear.is_empty() {
+            return SourceInfo::new(self.partitions.len() as u32, |_| 0);
+        }
+        let appeared = self.appear.partition_point(|at| *at <= now.since(BEGUN));
+        SourceInfo::new(appeared as u32, |_| 0).with_discovery(LOOK)
     }
 
     /// The same for a source that keeps a row only until it is acknowledged, as a socket or a broker does: it needs a
@@ -85,7 +106,7 @@ impl<T: Data + Clone + Sync> Source for SimSource<T> {
     }
 
     fn is_bounded(&self) -> bool {
-        self.ends
+        self.ends && self.appear.is_empty()
     }
 
     fn is_replayable(&self) -> bool {
@@ -93,7 +114,13 @@ impl<T: Data + Clone + Sync> Source for SimSource<T> {
     }
 
     fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
-        Ok(SourceInfo::new(self.partitions.len() as u32, |_| 0))
+        turn::point("source.prepare");
+        Ok(self.appeared(sim::clock().map_or(BEGUN, |clock| clock.now())))
+    }
+
+    fn discover(&self, now: ProcessingTime) -> Result<SourceInfo<u64>, SourceError> {
+        turn::point("source.discover");
+        Ok(self.appeared(now))
     }
 
     fn latest(&self, partition: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {

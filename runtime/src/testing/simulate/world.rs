@@ -123,19 +123,45 @@ impl World {
     pub fn source<T: Data + Clone + Sync>(&mut self, partitions: Vec<Vec<T>>) -> SimSource<T> {
         let mut all = Vec::new();
         for rows in partitions {
-            let mut at = Duration::ZERO;
-            let mut arrivals = Vec::new();
-            for row in rows {
-                at += match self.random.below(4) {
-                    0 => Duration::from_micros(self.random.below(50_000)),
-                    _ => Duration::from_micros(self.random.below(200)),
-                };
-                arrivals.push((at, row));
-            }
-            self.last_arrival = self.last_arrival.max(at);
+            let arrivals = self.arrivals(Duration::ZERO, rows);
+            let last = arrivals.last().map_or(Duration::ZERO, |(arrival, _)| *arrival);
+            self.last_arrival = self.last_arrival.max(last);
             all.push(arrivals);
         }
         SimSource::new(Arc::clone(&self.shared), all)
+    }
+
+    /// A source whose partitions appear one after the other while the query runs, such as shards: there may be none at first. The
+    /// rows of each arrive as those of [`source`](Self::source) do, except for its last one: that arrives when all other rows
+    /// have. The source never ends, but its partitions do.
+    pub fn appearing_source<T: Data + Clone + Sync>(&mut self, partitions: Vec<Vec<T>>) -> SimSource<T> {
+        let mut at = Duration::from_millis(2 * self.random.below(2));
+        let (mut appear, mut all, mut last) = (Vec::new(), Vec::new(), Duration::ZERO);
+        for rows in partitions {
+            let arrivals = self.arrivals(at, rows);
+            last = arrivals.last().map_or(at, |(arrival, _)| *arrival).max(last);
+            appear.push(at);
+            all.push(arrivals);
+            at += Duration::from_micros(self.random.below(20_000));
+        }
+        for (arrival, _) in all.iter_mut().filter_map(|arrivals| arrivals.last_mut()) {
+            *arrival = last;
+        }
+        self.last_arrival = self.last_arrival.max(last);
+        SimSource::new(Arc::clone(&self.shared), all).appearing(appear)
+    }
+
+    /// The rows, each with a time at which it arrives, one after the other from `at` on.
+    fn arrivals<T>(&mut self, mut at: Duration, rows: Vec<T>) -> Vec<(Duration, T)> {
+        let mut arrivals = Vec::new();
+        for row in rows {
+            at += match self.random.below(4) {
+                0 => Duration::from_micros(self.random.below(50_000)),
+                _ => Duration::from_micros(self.random.below(200)),
+            };
+            arrivals.push((at, row));
+        }
+        arrivals
     }
 
     /// A sink whose rows become visible with their epoch, once each. Clones of it, one for each graph that is built, show

@@ -1,0 +1,62 @@
+//! A partition that a worker reads.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::{DynReader, Epoch, Mode, Poll, Polled};
+
+use crate::control::Control;
+
+/// A partition and its reader.
+pub(super) struct Part {
+    pub(super) partition: u32,
+    pub(super) origin: u32,
+    pub(super) reader: Box<dyn DynReader>,
+    /// Whether the reader has reported its end in this run.
+    pub(super) ended: bool,
+    /// Whether it had ended before the epoch that is replayed.
+    pub(super) had_ended: bool,
+    /// Micro-batch: whether the epoch's range has been read.
+    pub(super) done: bool,
+    /// Whether it gave as much as it was asked for, so that a pull pays.
+    pub(super) abundant: bool,
+    /// When a batch was last sent, for the operators on this worker.
+    pub(super) sent: Rc<Cell<u64>>,
+    /// Where the readers read slices of a sequence: what the ledger knows of the rank of the next row.
+    pub(super) rank: Option<u64>,
+    /// Whether the operators on this worker have been woken because it has ended.
+    pub(super) told_end: bool,
+}
+
+impl Part {
+    /// The least rank of the rows that are yet to be read: none at the end of something that grows in place.
+    pub(super) fn next_rank(&self) -> u64 {
+        if self.ended || self.had_ended { u64::MAX } else { self.reader.next_rank().unwrap_or(u64::MAX) }
+    }
+}
+
+/// Whether a partition that gave so much has enough to be pulled.
+fn is_abundant(rows: usize, poll: Poll, control: &Control) -> bool {
+    poll == Poll::Ready && rows >= control.sources.lend_from
+}
+
+/// Notes how far a partition has been read.
+pub(super) fn settle(part: &mut Part, polled: &Polled, source: NodeId, epoch: Epoch, control: &Control) {
+    let Polled { rows, poll, skipped } = *polled;
+    part.abundant = is_abundant(rows, poll, control);
+    if skipped > 0
+        && let Some(metrics) = control.node(source)
+    {
+        metrics.skipped_rows.fetch_add(skipped, Ordering::Relaxed);
+    }
+    if poll == Poll::End {
+        part.ended = true;
+        part.done = true;
+        control.ledger.partition_ended(source, part.origin, epoch);
+    }
+    if control.mode == Mode::MicroBatch && part.reader.at_limit() {
+        part.done = true;
+    }
+}
