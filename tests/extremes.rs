@@ -37,7 +37,7 @@ fn a_million_keys_are_a_million_results() {
     }
 }
 
-/// As many as it takes for the accumulators of one window take more memory than a core has caches, with keys that come again, late
+/// As many as it takes for the accumulators of one window to take more memory than a core has caches, with keys that come again, late
 /// records among the others, and a window that ends in the middle of a batch.
 #[test]
 fn keys_come_again_and_late_in_large_windows() {

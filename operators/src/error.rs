@@ -19,16 +19,16 @@ pub enum OperatorError {
     /// State has not the shape that its type reads.
     #[error("state cannot be read back: {0}")]
     Schema(crate::schema::SchemaError),
-    /// What should be changes of state is something else.
-    #[error("these are not changes of state, at byte {at}: {reason}")]
+    /// A delta of state cannot be decoded.
+    #[error("corrupt state delta at byte {at}: {reason}")]
     Changes {
-        /// Where, in the byte string of the group.
+        /// Offset in the bytes of the key group.
         at: usize,
         /// What is there.
         reason: &'static str,
     },
-    /// State was put under a key group that there is not: a defect of the operator.
-    #[error("there is no key group {0}: take `SnapshotWriter::key_groups().of` the hash of the key")]
+    /// State was put under a key group that does not exist: a defect of the operator.
+    #[error("key group {0} does not exist: derive it with `SnapshotWriter::key_groups().of(hash)`")]
     NoSuchGroup(u16),
     /// A state by name is declared in a way that cannot work, or does not fit the checkpoint.
     #[error("state `{name}`: {problem}")]
@@ -41,7 +41,7 @@ pub enum OperatorError {
     /// State that exceeds the memory it may use cannot be kept elsewhere.
     #[error(transparent)]
     Spill(#[from] crate::spill::SpillError),
-    /// A user's function said no.
+    /// A function of the user returned an error.
     #[error(transparent)]
     User(Box<dyn std::error::Error + Send + Sync>),
 }

@@ -13,7 +13,7 @@ use self::words::parse_duration;
 pub use self::words::{Idle, Restart, Trigger};
 use crate::{RunError, pinning};
 
-/// How a graph is to be run. The defaults work: micro-batches, one after the other, on one worker.
+/// Settings of a run. The default runs micro-batches, one after the other, on one worker.
 ///
 /// With the feature `cli` it is also a `clap::Args`: flatten it into your own command line and every program takes the
 /// same flags.
@@ -34,43 +34,43 @@ use crate::{RunError, pinning};
 #[serde(default)]
 #[non_exhaustive]
 pub struct Options {
-    /// `micro-batch`: a trigger cuts the input into epochs, each committed exactly once. `continuous`: every record
-    /// flows on the moment it arrives.
+    /// `micro-batch`: a trigger cuts the input into epochs, each committed exactly once. `continuous`: each record
+    /// passes through the graph when it arrives.
     #[cfg_attr(feature = "cli", arg(long, default_value = "micro-batch", value_name = "MODE"))]
     pub mode: Mode,
 
     /// When an epoch begins: `asap` (as soon as the last one is done), an interval like `500ms` (boundaries are its
-    /// multiples since 1970), `available-now` (everything that is there at the start, then stop), `once` (the same as
+    /// multiples since 1970), `available-now` (all input available at the start, then stop), `once` (the same as
     /// a single epoch). An interval is for micro-batch, and an error in continuous mode: it has
     /// `--checkpoint-interval`.
     #[cfg_attr(feature = "cli", arg(long, default_value = "asap", value_name = "WHEN"))]
     pub trigger: Trigger,
 
-    /// How many worker threads.
+    /// Number of worker threads.
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 1, value_name = "N"))]
     pub workers: usize,
 
-    /// Into how many key groups the state is divided: a power of two, 128 unless a number is given. Each worker holds at
-    /// least one group, so it bounds the number of workers. A checkpoint keeps the number with which it began.
+    /// Number of key groups of the state: a power of two, 128 by default. Each worker holds at least one group, so it
+    /// bounds the number of workers. A checkpoint keeps the number that it was created with.
     #[cfg_attr(feature = "cli", arg(long, value_name = "GROUPS"))]
     pub key_groups: Option<u16>,
 
-    /// At most this many records per source partition and epoch (micro-batch). Without it each epoch reads the input
+    /// Maximum of records per source partition and epoch (micro-batch). Without it each epoch reads the input
     /// available when it is planned, but no more than is committed about 12 ms later, or twice as long as a commit takes.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub max_records_per_epoch: Option<u64>,
 
-    /// How many epochs may be under way at once (micro-batch): the next is read while the last one is committed.
+    /// Maximum of epochs in flight (micro-batch): with 2 the next epoch is read while the last one is committed.
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 2, value_name = "EPOCHS"))]
     pub max_in_flight: usize,
 
-    /// How many records may wait between workers before sources pause: what bounds the memory when a sink is slow. They
-    /// pause earlier where functions are slow, at what the worker processes in 25 ms.
+    /// Maximum of records queued between workers before sources pause: it bounds the memory when a sink is slow. Sources
+    /// pause earlier where functions are slow, at the number that a worker processes in 25 ms.
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 65_536, value_name = "RECORDS"))]
     pub max_queued: usize,
 
-    /// Continuous mode: how often to end an epoch, which a checkpoint commits. An epoch ends when all that was read before its end has been
-    /// processed; no more than takes some tens of milliseconds is on its way.
+    /// Continuous mode: time between the ends of epochs, which a checkpoint commits. An epoch ends when all records read
+    /// before its end have been processed, which takes some tens of milliseconds at most.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "1s", value_name = "TIME"))]
     pub checkpoint_interval: Duration,
 
@@ -79,11 +79,11 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub checkpoint: Option<PathBuf>,
 
-    /// How many of the last epochs the checkpoint keeps, to be looked at and compared.
+    /// Number of epochs that the checkpoint keeps, for inspection and for going back.
     #[cfg_attr(feature = "cli", arg(long, default_value_t = RETAIN, value_name = "EPOCHS"))]
     pub retain: usize,
 
-    /// Begin with a copy of this savepoint, if there is no checkpoint yet.
+    /// Savepoint whose copy the query starts with, if there is no checkpoint yet.
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", requires = "checkpoint"))]
     pub from_savepoint: Option<PathBuf>,
 
@@ -93,48 +93,47 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, requires = "checkpoint"))]
     pub take_over: bool,
 
-    /// Continuous mode: how long results may be held under a backlog, so that a key that changes often is passed on once.
-    /// A longer time is faster then, and results are later. It never delays anything while sources have no
-    /// backlog (`Poll::Ready` says that one has), and it counts once on the way: only what comes straight from sources, without
-    /// an exchange, is held. `0ms` switches it off.
+    /// Continuous mode: how long results may be held under a backlog, so that a key that changes often is emitted once.
+    /// A longer time raises the throughput and delays results. It delays nothing while sources have no backlog (a source has
+    /// one when it returns `Poll::Ready`), and only operators that sources feed without an exchange hold results. `0ms` switches it off.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "100ms", value_name = "TIME"))]
     pub latency_budget: Duration,
 
-    /// Give up the state of an operator, or the position of a source, that the graph no longer has. What has that uid in
+    /// Drop the state of an operator, or the position of a source, that the graph no longer has. An operator that has that uid in
     /// the graph now starts empty, once: the first commit records it, so leave the flag out of later runs. A uid that neither
     /// the graph nor the checkpoint has is an error.
     #[cfg_attr(feature = "cli", arg(long, value_name = "UID"))]
     pub drop_state: Vec<String>,
 
-    /// How long a query that is told to stop may take to process and commit what it has read. Then it is cancelled.
+    /// How long a stop may take to process and commit the records that have been read. Then the query is cancelled.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "10s", value_name = "TIME"))]
     pub stop_timeout: Duration,
 
-    /// After a failed source, sink or function: `never`, or `3` or `3:1s` to start again that often from the
-    /// checkpoint, at first after that long, then after twice as long each time.
+    /// After a failed source, sink or function: `never`, or `3` or `3:1s` to restart that many times from the
+    /// checkpoint, the first time after that delay, which doubles each time.
     #[cfg_attr(feature = "cli", arg(long, default_value = "never", value_name = "POLICY"))]
     pub restart: Restart,
 
-    /// With a checkpoint, run even if a source cannot give again what it gave before a crash: its records are then lost,
-    /// or counted twice. Without it such a query is refused; `.journaled()` on the source is the better way.
+    /// With a checkpoint, run even if a source cannot replay its records after a crash: they are then lost
+    /// or counted twice. Without it such a query is refused; prefer `.journaled()` on the source.
     #[cfg_attr(feature = "cli", arg(long))]
     pub allow_loss: bool,
-    /// How much memory the rows kept in state (`collect`) may take, like `512MiB`, divided among the workers: older ones
-    /// go to temporary files. Without it all are in memory.
+    /// Memory for the rows kept in state (`collect`), like `512MiB`, divided among the workers: older rows spill to
+    /// temporary files. Without it all rows are in memory.
     #[cfg_attr(feature = "cli", arg(long, value_parser = crate::size::parse_size, value_name = "SIZE"))]
     pub state_memory: Option<u64>,
 
-    /// Where these temporary files are; a disk, not a file system in memory. Without it: `spill` in the checkpoint
-    /// directory, or the system's directory for temporary files.
+    /// Directory of these temporary files: on a disk, not in memory. By default `spill` in the checkpoint directory, or the
+    /// system's directory for temporary files.
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub spill_dir: Option<PathBuf>,
 
-    /// What a worker with nothing to do does: `park`, or `spin:50us` to look for work that long before it parks.
+    /// What an idle worker does: `park`, or `spin:50us` to poll for that long before it parks.
     #[cfg_attr(feature = "cli", arg(long, default_value = "park", value_name = "HOW"))]
     pub idle: Idle,
 
-    /// Whether each worker stays on a core: in turn those that the process may use. Needs the feature `pinning`. It pays
-    /// where nothing else wants these cores, and may cost where something does.
+    /// Whether each worker stays on one core of those that the process may use. Needs the feature `pinning`. It pays where
+    /// no other process uses these cores.
     #[cfg_attr(feature = "cli", arg(long))]
     pub pin: bool,
 
@@ -186,21 +185,21 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The same with another mode.
+    /// Sets the mode.
     #[must_use]
     pub fn with_mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// The same with another trigger.
+    /// Sets the trigger.
     #[must_use]
     pub fn with_trigger(mut self, trigger: Trigger) -> Self {
         self.trigger = trigger;
         self
     }
 
-    /// The same with another number of workers.
+    /// Sets the number of worker threads.
     ///
     /// Partition p of a source is read by worker p % workers: sources of one partition each are all read by the first, and
     /// a slow function behind one of them holds up the others. `rebalance` moves rows to the other workers.
@@ -210,10 +209,10 @@ impl Options {
         self
     }
 
-    /// Sets into how many key groups the state is divided: a power of two, at most 32 768.
+    /// Sets the number of key groups: a power of two, at most 32 768.
     ///
-    /// The number bounds how many workers a query can ever have. A checkpoint keeps the one with which it began: later
-    /// starts leave it out, or say the same.
+    /// It bounds the number of workers that the query can ever have. A checkpoint keeps the number that it was created with:
+    /// later runs leave it out or give the same.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -227,14 +226,14 @@ impl Options {
         self
     }
 
-    /// The same with at most this many records per source partition and epoch.
+    /// Sets the maximum of records per source partition and epoch (micro-batch).
     #[must_use]
     pub fn with_max_records_per_epoch(mut self, records: u64) -> Self {
         self.max_records_per_epoch = Some(records);
         self
     }
 
-    /// The same with another number of epochs under way at once.
+    /// Sets the maximum of epochs in flight (micro-batch).
     #[must_use]
     pub fn with_max_in_flight(mut self, epochs: usize) -> Self {
         self.max_in_flight = epochs;
@@ -256,7 +255,7 @@ impl Options {
         self
     }
 
-    /// The same with another number of records that may wait between workers.
+    /// Sets the maximum of records queued between workers.
     #[must_use]
     pub fn with_max_queued(mut self, records: usize) -> Self {
         self.max_queued = records;
@@ -271,15 +270,14 @@ impl Options {
         self
     }
 
-    /// The same with another checkpoint interval.
+    /// Sets the time between commits in continuous mode.
     #[must_use]
     pub fn with_checkpoint_interval(mut self, interval: Duration) -> Self {
         self.checkpoint_interval = interval;
         self
     }
 
-    /// The same with this many bytes of memory for the rows kept in state, over all workers; the rest goes to temporary
-    /// files.
+    /// Sets the memory in bytes for rows kept in state, over all workers; other rows spill to temporary files.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -293,35 +291,35 @@ impl Options {
         self
     }
 
-    /// The same with another place for these temporary files.
+    /// Sets the directory of spilled rows.
     #[must_use]
     pub fn with_spill_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.spill_dir = Some(directory.into());
         self
     }
 
-    /// The same with a checkpoint in that directory.
+    /// Sets the directory of the checkpoint.
     #[must_use]
     pub fn with_checkpoint(mut self, directory: impl Into<PathBuf>) -> Self {
         self.checkpoint = Some(directory.into());
         self
     }
 
-    /// The same with this many of the last epochs kept.
+    /// Sets the number of epochs that the checkpoint keeps.
     #[must_use]
     pub fn with_retain(mut self, epochs: usize) -> Self {
         self.retain = epochs;
         self
     }
 
-    /// The same, beginning with a copy of that savepoint if there is no checkpoint yet.
+    /// Starts with a copy of that savepoint, if there is no checkpoint yet.
     #[must_use]
     pub fn with_savepoint(mut self, directory: impl Into<PathBuf>) -> Self {
         self.from_savepoint = Some(directory.into());
         self
     }
 
-    /// The same, taking over the outputs of another query that has stopped.
+    /// Takes over the outputs of another query that has stopped.
     ///
     /// A query that begins from a savepoint is a query of its own, and writes to outputs of its own. Where it is to replace
     /// the one that made the savepoint, and write to the same files, that one is stopped first, and the first run of the
@@ -339,14 +337,14 @@ impl Options {
         self
     }
 
-    /// The same, giving up what the checkpoint holds for that uid.
+    /// Drops the state that the checkpoint holds for that uid.
     #[must_use]
     pub fn with_drop_state(mut self, uid: impl Into<String>) -> Self {
         self.drop_state.push(uid.into());
         self
     }
 
-    /// Sets how long a query that is told to stop may take to drain; then it is cancelled.
+    /// Sets how long a stop may take to drain; then the query is cancelled.
     ///
     /// ```
     /// use std::time::Duration;
@@ -361,28 +359,28 @@ impl Options {
         self
     }
 
-    /// The same with another restart policy.
+    /// Sets the restart policy.
     #[must_use]
     pub fn with_restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self
     }
 
-    /// The same with a checkpoint that need not be exactly once: a source that cannot be read again is let through.
+    /// Accepts a source that cannot be replayed, although its records may be lost or counted twice.
     #[must_use]
     pub fn with_allow_loss(mut self) -> Self {
         self.allow_loss = true;
         self
     }
 
-    /// The same with another idle policy.
+    /// Sets what idle workers do.
     #[must_use]
     pub fn with_idle(mut self, idle: Idle) -> Self {
         self.idle = idle;
         self
     }
 
-    /// The same, with workers that stay on their cores or go where the system puts them. Worker i stays on the i-th core
+    /// Sets whether workers stay on their cores. Worker i stays on the i-th core
     /// that the calling thread may use, and if there are more workers than cores they begin again with the first. Threads
     /// that a source or a sink starts when the query does are left alone.
     ///
@@ -393,7 +391,7 @@ impl Options {
         self
     }
 
-    /// The same, leaving Ctrl-C and SIGTERM to the program.
+    /// Leaves Ctrl-C and SIGTERM to the program.
     #[must_use]
     pub fn without_ctrl_c(mut self) -> Self {
         self.handle_ctrl_c = false;
@@ -403,7 +401,7 @@ impl Options {
     pub(crate) fn check(&self) -> Result<(), RunError> {
         let refuse = |option, problem: &str| Err(RunError::Options { option, problem: problem.to_owned() });
         if self.workers == 0 {
-            return refuse("--workers", "there must be at least one");
+            return refuse("--workers", "must be at least 1 (got 0)");
         }
         if let Some(groups) = self.key_groups.filter(|groups| KeyGroups::new(*groups).is_none()) {
             let problem = format!("must be a power of two, at most {} (got {groups})", KeyGroups::MOST);
@@ -413,27 +411,27 @@ impl Options {
             pinning::check()?;
         }
         if self.max_in_flight == 0 {
-            return refuse("--max-in-flight", "there must be at least one epoch under way");
+            return refuse("--max-in-flight", "must be at least 1 (got 0)");
         }
         if self.max_queued == 0 {
             return refuse("--max-queued", "must be at least 1: workers exchange records through this queue");
         }
         if self.max_records_per_epoch == Some(0) {
-            return refuse("--max-records-per-epoch", "an epoch must be able to hold a record");
+            return refuse("--max-records-per-epoch", "must be at least 1 (got 0); leave it out for no limit");
         }
         if self.checkpoint_interval.is_zero() {
             return refuse("--checkpoint-interval", "must be greater than zero (got 0s)");
         }
         if self.state_memory.is_some_and(|bytes| bytes / (self.workers as u64) < LEAST_STATE_MEMORY) {
-            return refuse("--state-memory", "each worker needs at least 64KiB");
+            return refuse("--state-memory", "each worker needs at least 64KiB; give more, or use fewer workers");
         }
         if self.spill_dir.is_some() && self.state_memory.is_none() {
-            return refuse("--spill-dir", "nothing is spilled without `--state-memory`");
+            return refuse("--spill-dir", "needs --state-memory: without a limit no rows are spilled");
         }
         if matches!(self.trigger, Trigger::Every(d) if d < Duration::from_micros(1)) {
             return refuse(
                 "--trigger",
-                "an interval must be at least a microsecond; `asap` is as fast as can be",
+                "an interval must be at least 1us; `asap` starts each epoch at once",
             );
         }
         if let (Mode::Continuous, Trigger::Every(interval)) = (self.mode, self.trigger) {
@@ -447,12 +445,12 @@ impl Options {
             });
         }
         if self.retain == 0 {
-            return refuse("--retain", "the last epoch at least must be kept");
+            return refuse("--retain", "must be at least 1 (got 0): the last epoch is needed to resume");
         }
         if self.from_savepoint.is_some() && self.checkpoint.is_none() {
             return refuse(
                 "--from-savepoint",
-                "needs --checkpoint: the place for the checkpoint that begins with it",
+                "needs --checkpoint DIR: the checkpoint that starts with the savepoint's copy",
             );
         }
         Ok(())
@@ -498,8 +496,8 @@ impl Options {
         let useless = [
             (self.restart != Restart::Never, "--restart", "there is nothing to resume from"),
             (self.retain != RETAIN, "--retain", "no epochs are kept"),
-            (!self.drop_state.is_empty(), "--drop-state", "there is no state of an earlier run to give up"),
-            (self.take_over, "--take-over", "the outputs of a run belong to no query"),
+            (!self.drop_state.is_empty(), "--drop-state", "there is no state of an earlier run to drop"),
+            (self.take_over, "--take-over", "an output belongs to no query"),
             (self.allow_loss, "--allow-loss", "each run starts from the beginning, whatever its sources"),
         ];
         match useless.iter().find(|(given, ..)| *given) {

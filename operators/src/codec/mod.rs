@@ -73,9 +73,9 @@ pub enum CodecError {
     #[error("rows cannot be encoded: {0}")]
     Encode(#[from] crate::schema::EncodeError),
     /// There are bytes after the last row.
-    #[error("{0} bytes are left over after the last row")]
+    #[error("corrupt block: {0} bytes follow the last row")]
     LeftOver(usize),
     /// The bytes are not what this process has written for rows of this type.
-    #[error("these bytes were not written by this process for rows of this type, or have been changed since")]
+    #[error("corrupt block: it was not written by this process for rows of this type")]
     Foreign,
 }

@@ -71,6 +71,6 @@ pub enum SpillError {
     #[error("state that exceeds `--state-memory`: {0}")]
     Codec(#[from] crate::codec::CodecError),
     /// The space knows nothing of the handle: a defect.
-    #[error("spilled state is not where it was put: this is a defect of Tidemill, please report it")]
+    #[error("a spilled block is missing: this is a defect of Tidemill, please report it")]
     Lost,
 }

@@ -71,7 +71,7 @@ pub enum CheckpointError {
         owner: Owner,
     },
     /// The checkpoint is that of another query.
-    #[error("{storage} holds the checkpoint of query `{found}`, not of `{expected}`")]
+    #[error("{storage} holds the checkpoint of query `{found}`, not of `{expected}`: use another directory, or name the graph `{found}`")]
     Foreign {
         /// The storage.
         storage: String,
@@ -99,13 +99,13 @@ pub enum CheckpointError {
         problem: String,
     },
     /// A write has failed before. What is durable is known only after a restart.
-    #[error("the checkpoint could not be written before: nothing more is written; start the query again")]
+    #[error("an earlier write of the checkpoint failed, so nothing more is written: start the query again")]
     Stopped,
     /// State cannot be read or written as changes.
     #[error(transparent)]
     State(#[from] OperatorError),
     /// Something that must not be asked of a checkpoint: a defect of whoever asked.
-    #[error("the checkpoint is used wrongly: {0}")]
+    #[error("wrong use of the checkpoint: {0}")]
     Misuse(String),
 }
 
