@@ -157,7 +157,8 @@
 //! continuous (under a backlog within the `latency_budget`), and after a restart nothing until something changes. `complete` says the whole table per epoch. What makes no
 //! sense does not compile: an aggregate without a window has no `append`, a stream without a watermark no `window`.
 //!
-//! So a stream has rows of one [kind](RowKind): inserts, upserts (the newest value of a key) or snapshots (the whole table).
+//! So a stream has rows of one [kind](RowKind): inserts, upserts (the newest value of a key), snapshots (the whole table) or changes
+//! (rows that are added and taken away, which operators of your own emit).
 //! What cannot take a kind refuses it before the query runs. A sum over upserts would add every intermediate value:
 //!
 //! ```
@@ -256,7 +257,7 @@ pub use tidemill_operators::{
     Aggregate, Batch, Cancellation, Chain, Change, Clock, Committed, Context, Data, Either, Epoch,
     EventStream, EventTime, Graph, GraphError, JournalSlot, Key, KeyGroup, KeyGroups, KeyedStream, Keys,
     Mode, Offset, Operator, OperatorError, OutputClaim, ParseTimeError, Plan, PlanLimits, Poll,
-    PrepareContext, Prepared, ProcessingTime, QueryIdentity, Reader, ReaderContext, RowKind,
+    PrepareContext, Prepared, ProcessingTime, QueryIdentity, Reader, ReaderContext, RowChange, RowKind,
     RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
     SourceInfo, SourceLog, Stream, Timed, TotalAggregate, Untimed, Waker, Window, WindowResult,
     WindowedAggregate, WindowedStream, WrapSource, aggregate, codec, decode, rows, session, session_by,
@@ -270,8 +271,8 @@ pub use tidemill_runtime::{
 /// Operators of your own: see [`Graph::operator`].
 pub mod operator {
     pub use tidemill_operators::build::{
-        Append, ByKey, Dealt, Events, InputRows, Inputs, OperatorBuilder, Output, OutputPlace, Outputs, Rows,
-        StatefulOperator, Takes, To, Whole,
+        Append, ByKey, Changes, Dealt, Events, InputRows, Inputs, OperatorBuilder, Output, OutputPlace,
+        Outputs, Rows, Snapshots, StatefulOperator, Takes, To, Upserts, Whole,
     };
     pub use tidemill_operators::graph::Place;
     pub use tidemill_operators::named::{

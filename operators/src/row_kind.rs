@@ -4,19 +4,22 @@ use std::fmt;
 
 /// What a row of a stream means to those that read it.
 ///
-/// A stream has one kind of rows. Sources and `.append()` emit inserts, `.update()` upserts, `.complete()` snapshots;
-/// stateless steps keep the kind of their input, and [`as_inserts`](crate::Stream::as_inserts) makes inserts of any kind.
-/// What would count a row that replaces another as one more row refuses it when the graph is
+/// A stream has one kind of rows. Sources and `.append()` emit inserts, `.update()` upserts, `.complete()` snapshots; an operator
+/// of your own emits [what its outputs are](crate::build::Output::KIND). Stateless steps keep the kind of their input,
+/// [`as_inserts`](crate::Stream::as_inserts) makes inserts of any kind, and [`as_changes`](crate::Stream::as_changes) changes of
+/// inserts. What would take a row for another kind than it is refuses it when the graph is
 /// [validated](crate::Graph::validate):
 ///
-/// | consumer | inserts | upserts | snapshots |
-/// |---|---|---|---|
-/// | `map`, `filter`, `flat_map`, `inspect`, `split`, `branch`, `broadcast` | yes | yes | yes |
-/// | `rebalance`, which does not keep the order of a key's rows | yes | no | yes |
-/// | `union` | with inserts | with upserts | with snapshots |
-/// | an aggregate, by key, by window or of all records; an operator with state | yes | no | no |
-/// | `with_watermark`, `with_punctuated_watermark` | yes | no | no |
-/// | a sink | by its [`takes`](crate::Sink::takes) | | |
+/// | consumer | inserts | upserts | snapshots | changes |
+/// |---|---|---|---|---|
+/// | `filter`, `inspect`, `branch`, `broadcast` | yes | yes | yes | yes |
+/// | `map`, `flat_map`, `filter_map`, `split`, whose results need not be a [`RowChange`](crate::RowChange) | yes | yes | yes | no |
+/// | `rebalance`, which does not keep the order of a key's rows | yes | no | yes | yes |
+/// | `union` | with inserts | with upserts | with snapshots | with changes |
+/// | an aggregate, by key, by window or of all records | yes | no | no | no |
+/// | an operator of your own | unless its [`KINDS`](crate::build::Takes::KINDS) say otherwise | by `KINDS` | by `KINDS` | by `KINDS` |
+/// | `with_watermark`, `with_punctuated_watermark` | yes | no | no | no |
+/// | a sink | by its [`takes`](crate::Sink::takes) | | | |
 ///
 /// A `filter` drops rows, not keys: where the newest value of a key does not pass, a reader of upserts keeps the value that
 /// passed before.
@@ -31,6 +34,8 @@ pub enum RowKind {
     Upsert,
     /// A row of the whole table at the end of an epoch: the table replaces that of the epoch before.
     Snapshot,
+    /// A row that is added to a table or taken from it: a [`RowChange`](crate::RowChange), whose row counts `diff` times.
+    Changes,
 }
 
 impl RowKind {
@@ -40,6 +45,7 @@ impl RowKind {
             RowKind::Insert => "each row is one more",
             RowKind::Upsert => "each row replaces an earlier one of its key",
             RowKind::Snapshot => "the rows of each epoch replace those of the one before",
+            RowKind::Changes => "each adds a row to a table or takes it away",
         }
     }
 }
@@ -51,6 +57,7 @@ impl fmt::Display for RowKind {
             RowKind::Insert => "inserts",
             RowKind::Upsert => "upserts",
             RowKind::Snapshot => "snapshots",
+            RowKind::Changes => "changes",
         })
     }
 }

@@ -96,7 +96,10 @@ pub trait Sink<T>: Send + 'static {
         None
     }
 
-    /// Returns whether the sink can write rows of that kind. All kinds unless told otherwise.
+    /// Returns whether the sink can write rows of that kind. All kinds but [changes](RowKind::Changes) unless told otherwise.
+    ///
+    /// The rows of a stream of changes are of type [`RowChange`](crate::RowChange): a sink of changes is a
+    /// `Sink<RowChange<T>>`, which adds each row or takes it away, as its `diff` says.
     ///
     /// A graph whose rows a sink does not take is refused before it runs; a sink on every worker is asked when it is made.
     /// [`SinkContext::row_kind`] tells the sink which kind comes.

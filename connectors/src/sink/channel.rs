@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crossbeam_channel::{SendTimeoutError, Sender};
-use tidemill_operators::{Cancellation, Epoch, Sink, SinkContext, SinkError};
+use tidemill_operators::{Cancellation, Epoch, RowKind, Sink, SinkContext, SinkError};
 
 use super::Pending;
 
@@ -59,6 +59,11 @@ impl<T> ChannelSink<T> {
 impl<T: Send + 'static> Sink<T> for ChannelSink<T> {
     fn describe(&self) -> String {
         "channel".to_owned()
+    }
+
+    /// All kinds: a row of changes has its `diff`.
+    fn takes(&self, kind: RowKind) -> bool {
+        matches!(kind, RowKind::Insert | RowKind::Upsert | RowKind::Snapshot | RowKind::Changes)
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {

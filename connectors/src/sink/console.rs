@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde::Serialize;
-use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+use tidemill_operators::{Epoch, RowKind, Sink, SinkContext, SinkError};
 
 use super::Pending;
 use super::cells::{Row, flatten};
@@ -63,6 +63,11 @@ impl ConsoleSink {
 impl<T: Serialize + Send + 'static> Sink<T> for ConsoleSink {
     fn describe(&self) -> String {
         "console".to_owned()
+    }
+
+    /// All kinds: a row of changes has its `diff`.
+    fn takes(&self, kind: RowKind) -> bool {
+        matches!(kind, RowKind::Insert | RowKind::Upsert | RowKind::Snapshot | RowKind::Changes)
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {

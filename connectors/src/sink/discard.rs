@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidemill_operators::{Epoch, Sink, SinkError};
+use tidemill_operators::{Epoch, RowKind, Sink, SinkError};
 
 /// A sink that drops its rows; see [`discard`].
 #[derive(Debug)]
@@ -41,6 +41,11 @@ pub fn discard() -> (Discard, DiscardCount) {
 impl<T: Send + 'static> Sink<T> for Discard {
     fn describe(&self) -> String {
         "discard".to_owned()
+    }
+
+    /// All kinds: a row of changes has its `diff`.
+    fn takes(&self, kind: RowKind) -> bool {
+        matches!(kind, RowKind::Insert | RowKind::Upsert | RowKind::Snapshot | RowKind::Changes)
     }
 
     fn write(&mut self, _epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError> {

@@ -1,6 +1,6 @@
 //! A function of your own: for every row, or for all rows of an epoch.
 
-use tidemill_operators::{Cancellation, Epoch, Prepared, Sink, SinkContext, SinkError};
+use tidemill_operators::{Cancellation, Epoch, Prepared, RowKind, Sink, SinkContext, SinkError};
 
 use super::Pending;
 
@@ -58,6 +58,11 @@ impl<T> ForEach<T> {
 impl<T: Send + 'static> Sink<T> for ForEach<T> {
     fn describe(&self) -> String {
         "for each".to_owned()
+    }
+
+    /// All kinds: a row of changes has its `diff`.
+    fn takes(&self, kind: RowKind) -> bool {
+        matches!(kind, RowKind::Insert | RowKind::Upsert | RowKind::Snapshot | RowKind::Changes)
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {
@@ -197,6 +202,11 @@ where
 impl<T: Send + 'static> Sink<T> for ForEachEpoch<T> {
     fn describe(&self) -> String {
         "for each epoch".to_owned()
+    }
+
+    /// All kinds: a row of changes has its `diff`.
+    fn takes(&self, kind: RowKind) -> bool {
+        matches!(kind, RowKind::Insert | RowKind::Upsert | RowKind::Snapshot | RowKind::Changes)
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
-use tidemill_operators::{Epoch, Sink, SinkContext, SinkError};
+use tidemill_operators::{Epoch, RowKind, Sink, SinkContext, SinkError};
 
 use super::Pending;
 use crate::lock;
@@ -92,6 +92,11 @@ impl<T: Clone> MemoryTable<T> {
 impl<T: Clone + Send + 'static> Sink<T> for MemorySink<T> {
     fn describe(&self) -> String {
         "memory".to_owned()
+    }
+
+    /// All kinds: a row of changes has its `diff`.
+    fn takes(&self, kind: RowKind) -> bool {
+        matches!(kind, RowKind::Insert | RowKind::Upsert | RowKind::Snapshot | RowKind::Changes)
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {

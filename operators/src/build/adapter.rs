@@ -10,7 +10,7 @@ use crate::graph::StateSpec;
 use crate::named::{HashedKey, NamedState, StateInfo, States, Timer, Timers};
 use crate::schema::StateSchema;
 use crate::{
-    Batch, Context, Epoch, EventTime, Key, KeyGroup, Mode, Operator, OperatorError, ProcessingTime,
+    Batch, Context, Epoch, EventTime, Key, KeyGroup, Mode, Operator, OperatorError, ProcessingTime, RowKind,
     SnapshotReader, SnapshotWriter,
 };
 
@@ -27,7 +27,8 @@ const TIMERS: &str = "timers";
 pub trait StatefulOperator: Sized + 'static {
     /// The key of keyed inputs, state and timers; `()` where there is none.
     type Key: Key;
-    /// The outputs: a tuple of [`Rows`](super::Rows) and [`Events`](super::Events).
+    /// The outputs: a tuple of [`Rows`](super::Rows), [`Events`](super::Events), and where the rows are no inserts
+    /// [`Upserts`](super::Upserts), [`Snapshots`](super::Snapshots) and [`Changes`](super::Changes).
     type Outputs: Outputs;
 
     /// Whether the outputs have a watermark of their own, [`output_watermark`](Self::output_watermark): for an operator that
@@ -104,6 +105,13 @@ pub trait StatefulOperator: Sized + 'static {
 pub trait Takes<const INPUT: usize>: StatefulOperator {
     /// A row: [`Dealt`](super::Dealt) of a keyed input, `(EventTime, T)` of another.
     type Row;
+
+    /// The [kinds](RowKind) of rows that the input takes: inserts, unless told otherwise. A stream of another kind is refused
+    /// when the graph is validated.
+    ///
+    /// The rows of a stream of changes are [`RowChange`](crate::RowChange)s. The upserts of a key come in their order, if the key of the
+    /// input follows from theirs.
+    const KINDS: &'static [RowKind] = &[RowKind::Insert];
 
     /// Takes rows of the current epoch, in their order.
     ///

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::{Dealt, StatefulOperator, Takes, To};
 use crate::buffers::give_back;
 use crate::chain::TimeDomain;
-use crate::{Batch, EventTime, OperatorError, rows};
+use crate::{Batch, EventTime, OperatorError, RowKind, rows};
 
 /// A keyed input: its rows are [`Dealt`].
 #[derive(Debug)]
@@ -53,6 +53,10 @@ pub trait Append<T> {
             input, with the operator's own `Key`, and `(EventTime, T)` for the others"
 )]
 pub trait Inputs<O: StatefulOperator>: 'static {
+    /// The kinds of rows that each input takes.
+    #[doc(hidden)]
+    const KINDS: &'static [&'static [RowKind]];
+
     /// Hands the rows of an input to the operator.
     fn take(operator: &mut O, input: usize, batch: Batch, to: &mut To<'_, O>) -> Result<(), OperatorError>;
 }
@@ -76,6 +80,8 @@ macro_rules! inputs {
             O: StatefulOperator $(+ Takes<$number, Row = $name::Row>)*,
             $($name: InputRows),*
         {
+            const KINDS: &'static [&'static [RowKind]] = &[$(<O as Takes<$number>>::KINDS),*];
+
             fn take(operator: &mut O, input: usize, batch: Batch, to: &mut To<'_, O>) -> Result<(), OperatorError> {
                 match input {
                     $($number => take::<$number, $name, O>(operator, batch, to),)*

@@ -17,15 +17,15 @@ use std::sync::Arc;
 pub use self::adapter::{StatefulOperator, Takes, To};
 pub use self::deal::Dealt;
 pub use self::input::{Append, ByKey, InputRows, Inputs, Whole};
-pub use self::output::{Events, Output, OutputPlace, Outputs, Rows};
+pub use self::output::{Changes, Events, Output, OutputPlace, Outputs, Rows, Snapshots, Upserts};
 
 use self::adapter::Adapter;
 use self::deal::{Deal, KeyFn};
 use crate::chain::{Chain, TimeDomain};
 use crate::graph::{
-    FragmentSpec, Graph, Input, Make, NodeKind, NodeSpec, OperatorSpec, Place, Port, Route, StepInfo,
+    FragmentSpec, Graph, Input, Kinds, Make, NodeKind, NodeSpec, OperatorSpec, Place, Port, Route, StepInfo,
 };
-use crate::{Data, Key, Stream};
+use crate::{Data, Key, RowKind, Stream};
 
 /// An operator on its way into a graph: see [`Graph::operator`].
 #[must_use = "an operator enters the graph with `.stateful(…)`"]
@@ -135,7 +135,7 @@ impl Graph {
 
 impl<I> OperatorBuilder<I> {
     /// Adds an input whose rows go to the worker that holds their key's state, and come there as [`Dealt`], with the key and
-    /// its hash. It takes [inserts](crate::RowKind::Insert) only.
+    /// its hash. Which kinds of rows it takes the operator [says](Takes::KINDS), as for the other inputs.
     #[track_caller]
     pub fn keyed<K, T, P, F>(self, stream: Stream<T, P>, key: F) -> OperatorBuilder<I::All>
     where
@@ -158,6 +158,7 @@ impl<I> OperatorBuilder<I> {
                 watermark,
                 derives_watermark: false,
                 states: Vec::new(),
+                kinds: Kinds::Keeps,
             }),
             op: "chain",
             steps,
@@ -240,6 +241,7 @@ impl<I> OperatorBuilder<I> {
                 watermark: None,
                 derives_watermark: O::DERIVES_WATERMARK,
                 states,
+                kinds: Kinds::Declared { takes: I::KINDS, emits: O::Outputs::KINDS },
             }),
             O::Outputs::COUNT,
         );
@@ -250,10 +252,16 @@ impl<I> OperatorBuilder<I> {
     }
 
     /// Adds a fragment to the graph, whose inputs and outputs have types and whose inside the engine gets from `lowering`. The
-    /// outputs have the rows of `O`: batches of `T` for [`Rows`], of `(EventTime, T)` for [`Events`].
+    /// outputs have the rows of `O`: batches of `(EventTime, T)` for [`Events`], of `T` for [`Rows`] and the others. `takes` has
+    /// the kinds of rows by input.
     #[doc(hidden)]
-    pub fn fragment<O: Outputs>(self, lowering: Arc<dyn Any + Send + Sync>) -> O::Streams {
-        let port = self.add(NodeKind::Fragment(FragmentSpec { lowering }), O::COUNT);
+    pub fn fragment<O: Outputs>(
+        self,
+        takes: &'static [&'static [RowKind]],
+        lowering: Arc<dyn Any + Send + Sync>,
+    ) -> O::Streams {
+        let kinds = Kinds::Declared { takes, emits: O::KINDS };
+        let port = self.add(NodeKind::Fragment(FragmentSpec { lowering, kinds }), O::COUNT);
         O::streams(&OutputPlace::first_of(port))
     }
 

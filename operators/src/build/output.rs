@@ -3,7 +3,7 @@
 use crate::buffers::{batch_capacity, grow, with_room};
 use crate::chain::{FromEdge, Timed};
 use crate::graph::Port;
-use crate::{Batch, Context, EventTime, Stream};
+use crate::{Batch, Context, EventTime, RowChange, RowKind, Stream};
 
 /// An output whose rows have no event time of their own.
 #[derive(Debug)]
@@ -67,6 +67,61 @@ impl<T: 'static> Events<T> {
     }
 }
 
+/// An output of [upserts](RowKind::Upsert): each row replaces the earlier ones of its key.
+#[derive(Debug)]
+pub struct Upserts<T> {
+    rows: Rows<T>,
+}
+
+impl<T: 'static> Upserts<T> {
+    /// Emits the newest value of a key.
+    #[inline]
+    pub fn push(&mut self, row: T) {
+        self.rows.push(row);
+    }
+}
+
+/// An output of [snapshots](RowKind::Snapshot): the rows of each epoch replace those of the one before.
+#[derive(Debug)]
+pub struct Snapshots<T> {
+    rows: Rows<T>,
+}
+
+impl<T: 'static> Snapshots<T> {
+    /// Emits a row of the whole table, at the end of the epoch.
+    #[inline]
+    pub fn push(&mut self, row: T) {
+        self.rows.push(row);
+    }
+}
+
+/// An output of [changes](RowKind::Changes): rows that are added to a table and taken from it. Its stream has rows of type
+/// [`RowChange`].
+#[derive(Debug)]
+pub struct Changes<T> {
+    rows: Rows<RowChange<T>>,
+}
+
+impl<T: 'static> Changes<T> {
+    /// Adds a row.
+    #[inline]
+    pub fn insert(&mut self, row: T) {
+        self.rows.push(RowChange::insert(row));
+    }
+
+    /// Takes a row away.
+    #[inline]
+    pub fn delete(&mut self, row: T) {
+        self.rows.push(RowChange::delete(row));
+    }
+
+    /// Emits a change.
+    #[inline]
+    pub fn push(&mut self, change: RowChange<T>) {
+        self.rows.push(change);
+    }
+}
+
 /// An output of a node, on its way to becoming a stream.
 #[derive(Clone)]
 pub struct OutputPlace {
@@ -93,6 +148,8 @@ impl std::fmt::Debug for OutputPlace {
 pub trait Output: Default + 'static {
     /// What it becomes in the graph.
     type Stream;
+    /// The kind of its rows.
+    const KIND: RowKind = RowKind::Insert;
 
     /// The stream of an output.
     #[doc(hidden)]
@@ -132,12 +189,44 @@ impl<T: Send + 'static> Output for Events<T> {
     }
 }
 
-/// The outputs of an operator: a tuple of [`Rows`] and [`Events`]. Implemented for one to six.
+/// An output whose rows are kept in `rows`.
+macro_rules! of_kind {
+    ($name:ident, $row:ty, $kind:expr) => {
+        impl<T> Default for $name<T> {
+            fn default() -> Self {
+                $name { rows: Rows::default() }
+            }
+        }
+
+        impl<T: Send + 'static> Output for $name<T> {
+            type Stream = Stream<$row>;
+            const KIND: RowKind = $kind;
+
+            fn stream(place: OutputPlace) -> Self::Stream {
+                Stream::at(place.port)
+            }
+
+            fn send(&mut self, output: usize, context: &mut Context) {
+                self.rows.send(output, context);
+            }
+        }
+    };
+}
+
+of_kind!(Upserts, T, RowKind::Upsert);
+of_kind!(Snapshots, T, RowKind::Snapshot);
+of_kind!(Changes, RowChange<T>, RowKind::Changes);
+
+/// The outputs of an operator: a tuple of [`Rows`], [`Events`], [`Upserts`], [`Snapshots`] and [`Changes`]. Implemented for one to
+/// six.
 pub trait Outputs: Default + 'static {
     /// The streams that they become: a tuple, or for one output its stream.
     type Streams;
     /// How many there are.
     const COUNT: usize;
+    /// The kinds of their rows.
+    #[doc(hidden)]
+    const KINDS: &'static [RowKind];
 
     /// The streams of a node's outputs.
     #[doc(hidden)]
@@ -153,6 +242,7 @@ macro_rules! outputs {
         impl<$($name: Output),*> Outputs for ($($name,)*) {
             type Streams = $streams;
             const COUNT: usize = $count;
+            const KINDS: &'static [RowKind] = &[$($name::KIND),*];
 
             fn streams(first: &OutputPlace) -> Self::Streams {
                 ($($name::stream(first.at($number))),*)

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use self::explain::Plan;
 pub use self::node::{
-    FragmentSpec, GroupedSpec, Input, Make, Node, NodeId, NodeKind, OperatorSpec, Output, Place, Route,
-    SinkSpec, StepInfo,
+    FragmentSpec, GroupedSpec, Input, Kinds, Make, Node, NodeId, NodeKind, OperatorSpec, Output, Place,
+    Route, SinkSpec, StepInfo,
 };
 pub use self::row_kind::refused_by_sink;
 pub use self::state_spec::StateSpec;

@@ -97,6 +97,23 @@ impl Input {
     }
 }
 
+/// What an operator does with the [kinds](RowKind) of rows.
+#[derive(Clone, Copy, Debug)]
+pub enum Kinds {
+    /// Its outputs have rows of its input.
+    Keeps,
+    /// Its outputs have rows that it makes of those of its input, and of the same kind. It takes no changes, since what it
+    /// makes of one need not be one.
+    Makes,
+    /// It takes and emits these.
+    Declared {
+        /// By input.
+        takes: &'static [&'static [RowKind]],
+        /// By output.
+        emits: &'static [RowKind],
+    },
+}
+
 /// An operator that runs as it is.
 #[derive(Clone)]
 pub struct OperatorSpec {
@@ -110,6 +127,8 @@ pub struct OperatorSpec {
     pub derives_watermark: bool,
     /// Its states that have names.
     pub states: Vec<StateSpec>,
+    /// What it does with the kinds of rows.
+    pub kinds: Kinds,
 }
 
 /// An aggregation by key, in the three parts from which a run chooses.
@@ -136,6 +155,8 @@ pub struct GroupedSpec {
 pub struct FragmentSpec {
     /// How it is lowered: a value that only the engine knows.
     pub lowering: Arc<dyn Any + Send + Sync>,
+    /// The kinds of rows at its inputs and outputs.
+    pub kinds: Kinds,
 }
 
 /// The two ways to place a sink.

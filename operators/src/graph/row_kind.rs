@@ -1,12 +1,15 @@
 //! Where the kind of a stream's rows comes from, and which operators take which kinds.
 //!
-//! The kind of rows belongs to an output of a node. An aggregation sets it by its output mode, [`as_inserts`] resets it, and
-//! all other operators pass that of their input on.
+//! The kind of rows belongs to an output of a node. An aggregation sets it by its output mode, an operator of a user's own
+//! by the types of its outputs, [`as_inserts`] and [`as_changes`] set it by name, and all other operators pass that of their
+//! input on. The rows of changes are always of type [`RowChange`](crate::RowChange): what makes them says so by its type, and what could
+//! make others of them refuses them.
 //!
 //! [`as_inserts`]: crate::Stream::as_inserts
+//! [`as_changes`]: crate::Stream::as_changes
 
 use super::Port;
-use super::node::{Input, Node, NodeId, NodeKind, NodeSpec, Route, StepInfo, at};
+use super::node::{Input, Kinds, Node, NodeId, NodeKind, NodeSpec, Route, StepInfo, at};
 use crate::RowKind;
 
 /// What a stateless step does with the kind of its rows.
@@ -14,10 +17,14 @@ use crate::RowKind;
 pub(crate) enum OnKind {
     /// Its results are of the kind of its input.
     Keeps,
+    /// Its results are of the kind of its input, but rows that it makes itself: it takes no changes.
+    Makes,
     /// It takes inserts only.
     TakesInserts,
     /// Its results are inserts, whatever its input is.
     MakesInserts,
+    /// Its results are changes. It takes these and inserts.
+    MakesChanges,
 }
 
 /// Rows of a kind, and the node that made them so.
@@ -43,7 +50,12 @@ impl Emitted {
 
 /// The kind of rows behind steps.
 pub(crate) fn after(steps: &[StepInfo], kind: RowKind) -> RowKind {
-    if steps.iter().any(|step| step.on_kind == OnKind::MakesInserts) { RowKind::Insert } else { kind }
+    let behind = |kind, step: &StepInfo| match step.on_kind {
+        OnKind::MakesInserts => RowKind::Insert,
+        OnKind::MakesChanges => RowKind::Changes,
+        OnKind::Keeps | OnKind::Makes | OnKind::TakesInserts => kind,
+    };
+    steps.iter().fold(kind, behind)
 }
 
 /// See [`Port::made_inserts_of`].
@@ -62,49 +74,94 @@ pub(super) fn made_inserts_of(nodes: &[Node], port: &Port, steps: &[StepInfo]) -
 
 /// The kind of the rows of each output of a node.
 pub(super) fn emitted(id: NodeId, spec: &NodeSpec, before: &[Node]) -> Vec<Emitted> {
-    let inserts = Emitted { kind: RowKind::Insert, by: id };
+    let own = |kind| Emitted { kind, by: id };
     let inherited = spec.inputs.first().and_then(|input| Emitted::by(before, input));
-    let kept = inherited.filter(|input| after(&spec.steps, input.kind) == input.kind).unwrap_or(inserts);
-    let of_output = |output| match &spec.kind {
-        NodeKind::Grouped(grouped) if output == 0 => Emitted { kind: grouped.emits, by: id },
+    let kept = inherited.map_or(own(RowKind::Insert), |input| match after(&spec.steps, input.kind) {
+        kind if kind == input.kind => input,
+        kind => own(kind),
+    });
+    let of_output = |output: usize| match &spec.kind {
+        NodeKind::Grouped(grouped) if output == 0 => own(grouped.emits),
         // Late rows are those of the input, which are inserts.
-        NodeKind::Grouped(_) => inserts,
-        NodeKind::Operator(operator) if operator.stateful => inserts,
-        _ => kept,
+        NodeKind::Grouped(_) => own(RowKind::Insert),
+        kind => match declared(kind) {
+            Some((_, emits)) => own(emits.get(output).copied().unwrap_or_default()),
+            None => kept,
+        },
     };
     (0..spec.outputs).map(of_output).collect()
+}
+
+/// The kinds that an operator has declared, of its inputs and of its outputs.
+fn declared(kind: &NodeKind) -> Option<(&'static [&'static [RowKind]], &'static [RowKind])> {
+    let kinds = match kind {
+        NodeKind::Operator(operator) => operator.kinds,
+        NodeKind::Fragment(fragment) => fragment.kinds,
+        _ => return None,
+    };
+    match kinds {
+        Kinds::Declared { takes, emits } => Some((takes, emits)),
+        Kinds::Keeps | Kinds::Makes => None,
+    }
 }
 
 /// Refuses what takes rows of a kind that it would get wrong.
 pub(super) fn check(nodes: &[Node], problems: &mut Vec<(NodeId, String)>) {
     for node in nodes {
-        for input in &node.inputs {
+        for (number, input) in node.inputs.iter().enumerate() {
             let Some(mut rows) = Emitted::by(nodes, input) else { continue };
-            for step in &node.steps {
-                if step.on_kind == OnKind::TakesInserts && rows.kind != RowKind::Insert {
-                    let what = format!(
-                        "`{}` at {} takes the event time of inserts",
-                        step.label(),
-                        at(step.location)
-                    );
-                    problems.push((node.id, refusal(nodes, rows, &what)));
-                    // What follows it need not be refused as well.
-                    rows.kind = RowKind::Insert;
-                }
+            // What follows a step that is refused need not be refused as well.
+            let by_step = node.steps.iter().find_map(|step| {
+                let (before, problem) = (rows, by_step(step, rows.kind));
                 rows.kind = after(std::slice::from_ref(step), rows.kind);
-            }
-            problems.extend(own(nodes, node, input, rows).map(|problem| (node.id, problem)));
+                problem.map(|(why, way_out)| {
+                    let why = format!("`{}` at {} {why}", step.label(), at(step.location));
+                    Some(refused(nodes, before, &why, way_out))
+                })
+            });
+            let problem = by_step.unwrap_or_else(|| own(nodes, node, (number, input), rows));
+            problems.extend(problem.map(|problem| (node.id, problem)));
         }
     }
 }
 
+/// What makes rows that need not be changes, as a reason to refuse these; and the way out.
+const MAKES: (&str, &str) = (
+    "makes rows that need not be changes",
+    "call `.as_inserts()` before it, and `.as_changes()` behind it if its rows are `RowChange`s",
+);
+
+/// Why a step cannot take rows of a kind, if so, and the way out.
+fn by_step(step: &StepInfo, kind: RowKind) -> Option<(&'static str, &'static str)> {
+    match (step.on_kind, kind) {
+        (OnKind::TakesInserts, RowKind::Upsert | RowKind::Snapshot | RowKind::Changes) => {
+            Some(("takes the event time of inserts", way_out(kind)))
+        }
+        (OnKind::Makes, RowKind::Changes) => Some(MAKES),
+        (OnKind::MakesChanges, RowKind::Upsert | RowKind::Snapshot) => {
+            Some(("makes changes of inserts", way_out(kind)))
+        }
+        _ => None,
+    }
+}
+
 /// Why the node's own work cannot take rows, if so.
-fn own(nodes: &[Node], node: &Node, input: &Input, rows: Emitted) -> Option<String> {
+fn own(nodes: &[Node], node: &Node, (number, input): (usize, &Input), rows: Emitted) -> Option<String> {
     match &node.kind {
-        NodeKind::Grouped(_) | NodeKind::Operator(_)
-            if node.is_stateful() && rows.kind != RowKind::Insert =>
-        {
+        NodeKind::Grouped(_) if rows.kind != RowKind::Insert => {
             Some(refusal(nodes, rows, "it would count each of them as one more row"))
+        }
+        NodeKind::Operator(operator)
+            if matches!(operator.kinds, Kinds::Makes) && rows.kind == RowKind::Changes =>
+        {
+            let (why, way_out) = MAKES;
+            Some(refused(nodes, rows, &format!("it {why}"), way_out))
+        }
+        NodeKind::Operator(_) | NodeKind::Fragment(_) => {
+            let takes = declared(&node.kind)?.0.get(number).copied().unwrap_or(&[RowKind::Insert]);
+            let names: Vec<String> = takes.iter().map(ToString::to_string).collect();
+            let why = format!("its input {number} takes {} only", names.join(" and "));
+            (!takes.contains(&rows.kind)).then(|| refusal(nodes, rows, &why))
         }
         NodeKind::Forward if matches!(input.route, Route::Rebalance) && rows.kind == RowKind::Upsert => {
             Some(refusal(
@@ -141,8 +198,17 @@ pub fn refused_by_sink(nodes: &[Node], sink: &Node) -> String {
 
 /// The rows, where they come from, why they are refused, and what to do.
 fn refusal(nodes: &[Node], rows: Emitted, why: &str) -> String {
-    let way_out = match rows.kind {
-        RowKind::Insert => "choose another sink",
+    refused(nodes, rows, why, way_out(rows.kind))
+}
+
+fn refused(nodes: &[Node], rows: Emitted, why: &str, way_out: &str) -> String {
+    format!("{} ({}), but {why}: {way_out}", rows.describe(nodes), rows.kind.replaces())
+}
+
+/// What to do where rows of a kind are refused.
+fn way_out(kind: RowKind) -> &'static str {
+    match kind {
+        RowKind::Insert => "choose a sink or an operator that takes inserts",
         RowKind::Upsert => {
             "emit each result once, as a window with `.append()` does, or call `.as_inserts()` on the upserts to treat each \
              as a row of its own"
@@ -151,8 +217,11 @@ fn refusal(nodes: &[Node], rows: Emitted, why: &str) -> String {
             "emit each result once, as a window with `.append()` does, or call `.as_inserts()` on the snapshots to treat \
              each of their rows as a row of its own"
         }
-    };
-    format!("{} ({}), but {why}: {way_out}", rows.describe(nodes), rows.kind.replaces())
+        RowKind::Changes => {
+            "choose a sink or an operator that takes changes, or call `.as_inserts()` on the changes to treat each as a row of \
+             its own"
+        }
+    }
 }
 
 #[cfg(test)]
@@ -301,6 +370,7 @@ mod tests {
                     watermark: None,
                     derives_watermark: false,
                     states: Vec::new(),
+                    kinds: Kinds::Declared { takes: &[], emits: &[] },
                 }),
                 op: "deduplicate",
                 steps: rows.steps.clone(),
@@ -367,7 +437,10 @@ mod tests {
         assert_eq!(only(RowKind::Upsert), [""; 0]);
         assert_eq!(only(RowKind::Snapshot).len(), 1);
         let inserts = said(|graph| numbers(graph, 3).sink(Only(RowKind::Snapshot)));
-        assert!(inserts[0].ends_with("does not take inserts: choose another sink"), "{inserts:?}");
+        assert!(
+            inserts[0].ends_with("does not take inserts: choose a sink or an operator that takes inserts"),
+            "{inserts:?}"
+        );
     }
 
     #[test]

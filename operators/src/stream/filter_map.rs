@@ -4,6 +4,7 @@ use std::panic::Location;
 
 use super::Stream;
 use crate::chain::{Chain, Step, Then};
+use crate::graph::OnKind;
 
 /// The step of [`Stream::filter_map`].
 #[derive(Debug, Clone)]
@@ -29,6 +30,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         F: Fn(T) -> Option<U> + Send + Sync + 'static,
     {
         self.step("filter_map", Location::caller(), |previous| Then::new(previous, FilterMap(function)))
+            .on_kind(OnKind::Makes)
     }
 }
 

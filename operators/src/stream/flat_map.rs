@@ -4,6 +4,7 @@ use std::panic::Location;
 
 use super::Stream;
 use crate::chain::{Chain, Step, Then};
+use crate::graph::OnKind;
 
 /// The step of [`Stream::flat_map`].
 #[derive(Debug, Clone)]
@@ -30,6 +31,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         F: Fn(T) -> I + Send + Sync + 'static,
     {
         self.step("flat_map", Location::caller(), |previous| Then::new(previous, FlatMap(function)))
+            .on_kind(OnKind::Makes)
     }
 }
 

@@ -4,6 +4,7 @@ use std::panic::Location;
 
 use super::Stream;
 use crate::chain::{Chain, Step, Then};
+use crate::graph::OnKind;
 
 /// The step of [`Stream::map`].
 #[derive(Debug, Clone)]
@@ -29,6 +30,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         F: Fn(T) -> U + Send + Sync + 'static,
     {
         self.step("map", Location::caller(), |previous| Then::new(previous, Map(function)))
+            .on_kind(OnKind::Makes)
     }
 }
 

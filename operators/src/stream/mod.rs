@@ -1,5 +1,6 @@
 //! Streams: cheap handles without lifetimes, on which a graph is built.
 
+mod as_changes;
 mod as_inserts;
 mod branch;
 mod filter;
@@ -31,7 +32,7 @@ pub use crate::chain::{Chain, FromEdge, FromSource, HasEventTime, Then, TimeDoma
 pub(crate) use self::terminal::ChainOperator;
 
 use crate::Source;
-use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpec, Port, StepInfo};
+use crate::graph::{Graph, Input, Kinds, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpec, Port, StepInfo};
 
 /// A stream of records of type `T`: a handle on a place in a [`Graph`].
 ///
@@ -162,6 +163,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 watermark,
                 derives_watermark: false,
                 states: Vec::new(),
+                kinds: Kinds::Keeps,
             }),
             op: "chain",
             steps: self.steps,

@@ -8,13 +8,15 @@ use super::Stream;
 use super::terminal::StripTime;
 use crate::chain::Chain;
 use crate::erased::ErasedSink;
-use crate::graph::{Input, NodeKind, NodeSpec, OnKind, OperatorSpec, Route, SinkSpec, StepInfo, after};
+use crate::graph::{
+    Input, Kinds, NodeKind, NodeSpec, OnKind, OperatorSpec, Route, SinkSpec, StepInfo, after,
+};
 use crate::sink::Sink;
 use crate::{Data, SinkError};
 
 /// Whether there is no step that does something with a row.
 fn is_bare(steps: &[StepInfo]) -> bool {
-    steps.iter().all(|step| step.on_kind == OnKind::MakesInserts)
+    steps.iter().all(|step| matches!(step.on_kind, OnKind::MakesInserts | OnKind::MakesChanges))
 }
 
 /// What is known of a sink before it runs.
@@ -100,6 +102,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                     watermark,
                     derives_watermark: false,
                     states: Vec::new(),
+                    kinds: Kinds::Keeps,
                 }),
                 op: "chain",
                 location: self.steps.first().map_or(location, |s| s.location),

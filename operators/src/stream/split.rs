@@ -8,7 +8,7 @@ use either::Either;
 use super::Stream;
 use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, FromEdge, ObservedWatermark, TimeDomain};
-use crate::graph::{Input, NodeKind, NodeSpec, OperatorSpec};
+use crate::graph::{Input, Kinds, NodeKind, NodeSpec, OperatorSpec};
 use crate::{Batch, Context, Operator, OperatorError};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
@@ -50,6 +50,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 watermark,
                 derives_watermark: false,
                 states: Vec::new(),
+                kinds: Kinds::Makes,
             }),
             op: "split",
             steps: self.steps,

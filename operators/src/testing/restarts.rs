@@ -83,6 +83,7 @@ fn naive<V>(kind: Kind, output: RowKind, epochs: &Epochs, value: impl Fn(&[u32])
                 changed
             }
             RowKind::Snapshot => naive.open.clone(),
+            RowKind::Changes => unreachable!("no aggregation emits changes"),
         };
         let row = |(key, window, ids): (u8, Window, BTreeSet<u32>)| {
             (key, window, value(&ids.into_iter().collect::<Vec<_>>()))
@@ -123,6 +124,7 @@ impl<W: Windowing<Reading>> Family for Windows<W> {
             RowKind::Insert => aggregate.append(),
             RowKind::Upsert => aggregate.update(),
             RowKind::Snapshot => aggregate.complete(),
+            RowKind::Changes => unreachable!("no aggregation emits changes"),
         })
     }
 

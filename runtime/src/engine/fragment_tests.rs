@@ -29,6 +29,8 @@ use crate::options::{Options, Restart};
 use crate::query::{QueryHandle, Run};
 use crate::testing::{Collected, ScriptedSource, SimClock, TestDriver, collecting_sink};
 
+const INSERTS: &[&[RowKind]] = &[&[RowKind::Insert], &[RowKind::Insert]];
+
 const MODES: [Mode; 2] = [Mode::MicroBatch, Mode::Continuous];
 
 /// Halves a number until it is 1 and counts the steps: each is a round of the loop, on the worker to which the number then
@@ -204,7 +206,7 @@ fn script(from: u64, step: i64) -> ScriptedSource<u64> {
 fn by_fragment(graph: &Graph, halving: Halving) -> EventStream<Row> {
     let (left, right) = (script(1, 4).stream(graph), script(10_000, 3).stream(graph));
     let operator = graph.operator("halving").local(left).local(right);
-    operator.fragment::<(Events<Row>,)>(Lowering::shared(halving))
+    operator.fragment::<(Events<Row>,)>(INSERTS, Lowering::shared(halving))
 }
 
 /// The same without a fragment.
@@ -387,7 +389,7 @@ fn rows_on_their_way_inside_fragment_pause_sources() {
     let halving = Halving { all_to: Some((1, gate)), ..Halving::default() };
     let operator = graph.operator("halving").local(timed).local(other);
     let (sink, rows) = collecting_sink();
-    operator.fragment::<(Events<Row>,)>(Lowering::shared(halving)).sink(sink);
+    operator.fragment::<(Events<Row>,)>(INSERTS, Lowering::shared(halving)).sink(sink);
     let query = graph.start(options(Mode::Continuous, 2).with_max_queued(50)).unwrap();
     let mut seen = (0, Instant::now());
     while seen.0 == 0 || seen.1.elapsed() < Duration::from_millis(100) {
@@ -430,7 +432,7 @@ fn fragment_that_cannot_be_lowered_ends_the_query_with_its_line() {
     let refused = |lowering| {
         let graph = Graph::new("fragment");
         let rows = script(1, 4).stream(&graph);
-        let rows = graph.operator("odd").local(rows).fragment::<(Events<u64>,)>(lowering);
+        let rows = graph.operator("odd").local(rows).fragment::<(Events<u64>,)>(INSERTS, lowering);
         assert_eq!(graph.nodes().last().unwrap().row_kind(), RowKind::Insert);
         rows.sink(nowhere());
         end(graph.start(options(Mode::MicroBatch, 2)).unwrap()).unwrap_err().to_string()

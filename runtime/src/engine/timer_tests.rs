@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidemill_operators::graph::{NodeKind, OperatorSpec};
+use tidemill_operators::graph::{Kinds, NodeKind, OperatorSpec};
 use tidemill_operators::testing::nowhere;
 use tidemill_operators::{
     Batch, Context, EventTime, Graph, Mode, Operator, OperatorError, ProcessingTime, rows,
@@ -103,6 +103,7 @@ impl Reminders {
                 watermark: None,
                 derives_watermark: false,
                 states: Vec::new(),
+                kinds: Kinds::Keeps,
             });
         }
         let layout = Arc::new(Layout::of(graph.name(), nodes).learned());

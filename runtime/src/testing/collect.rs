@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tidemill_operators::{Epoch, Prepared, Sink, SinkContext, SinkError, turn};
+use tidemill_operators::{Epoch, Prepared, RowKind, Sink, SinkContext, SinkError, turn};
 
 /// Collects rows by epoch; see [`collecting_sink`].
 #[derive(Debug)]
@@ -52,6 +52,11 @@ pub fn collecting_sink<T: Clone + Send + 'static>() -> (CollectingSink<T>, Colle
 impl<T: Clone + Send + 'static> Sink<T> for CollectingSink<T> {
     fn describe(&self) -> String {
         "collected".to_owned()
+    }
+
+    /// All kinds: a row of changes has its `diff`.
+    fn takes(&self, kind: RowKind) -> bool {
+        matches!(kind, RowKind::Insert | RowKind::Upsert | RowKind::Snapshot | RowKind::Changes)
     }
     fn open(&mut self, _context: &SinkContext) -> Result<(), SinkError> {
         turn::lock(&self.shared).aborted = false;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use tidemill_operators::{Committed, Epoch, Prepared, Sink, SinkContext, SinkError, turn};
+use tidemill_operators::{Committed, Epoch, Prepared, RowKind, Sink, SinkContext, SinkError, turn};
 
 use super::Breach;
 use super::world::{Shared, lock};
@@ -87,6 +87,11 @@ impl<T: Clone> SimSink<T> {
 impl<T: Clone + fmt::Debug + Send + 'static> Sink<T> for SimSink<T> {
     fn describe(&self) -> String {
         "simulated".to_owned()
+    }
+
+    /// All kinds: a row of changes has its `diff`.
+    fn takes(&self, kind: RowKind) -> bool {
+        matches!(kind, RowKind::Insert | RowKind::Upsert | RowKind::Snapshot | RowKind::Changes)
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<(), SinkError> {

@@ -1,0 +1,28 @@
+//! `as_changes`: rows that say what is added and taken away become changes. Keeps no state; a record keeps its event time.
+
+use std::panic::Location;
+
+use super::Stream;
+use crate::RowChange;
+use crate::chain::Chain;
+use crate::graph::{OnKind, StepInfo};
+
+impl<T: Send + 'static, P: Chain<Out = RowChange<T>>> Stream<RowChange<T>, P> {
+    /// Treats the rows as [changes](crate::RowKind::Changes): each adds its row to a table or takes it away. For a source that
+    /// reads a changelog, and behind a `map` that makes changes of changes. Takes inserts and changes.
+    ///
+    /// ```
+    /// use tidemill_operators::{RowChange, Graph, testing::{nowhere, numbers}};
+    ///
+    /// let graph = Graph::new("changelog");
+    /// let changes = numbers(&graph, 5).map(RowChange::insert).as_changes();
+    /// // Each of them would count as one more row.
+    /// changes.count().update().sink(nowhere());
+    /// assert!(graph.validate().is_err());
+    /// ```
+    #[track_caller]
+    pub fn as_changes(mut self) -> Self {
+        self.steps.push(StepInfo::new("as_changes", Location::caller()));
+        self.on_kind(OnKind::MakesChanges)
+    }
+}
