@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     println!("\nAnother one starts from the savepoint:");
     let (graph, table) = balances(&input, &[]);
-    let second = options.with_checkpoint(path("second")).with_savepoint(path("savepoint"));
+    let second = options.with_checkpoint(path("second")).with_from_savepoint(path("savepoint"));
     let summary = graph.run(second)?;
     println!("    it read {} of {TRANSFERS} transfers", summary.input_rows);
     if summary.input_rows != TRANSFERS - 100 * (epoch + 1) {

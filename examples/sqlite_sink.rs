@@ -101,7 +101,7 @@ impl Database {
         if !sums.repeatable {
             return Err("an epoch must come again with the same rows: run it with --mode micro-batch".into());
         }
-        let epoch = i64::try_from(sums.epoch.0)?;
+        let epoch = i64::try_from(sums.epoch.number())?;
         let transaction = self.connection.transaction()?;
         let is_new = transaction
             .execute("INSERT OR IGNORE INTO written VALUES (?1, ?2)", params![sums.query_id, epoch])?;
@@ -118,7 +118,7 @@ impl Database {
             )?;
         }
         transaction.commit()?;
-        if CRASH_AFTER.contains(&sums.epoch.0) {
+        if CRASH_AFTER.contains(&sums.epoch.number()) {
             // As if the machine had lost power: the transaction is done, the commit is not recorded.
             std::process::exit(CRASHED);
         }

@@ -44,7 +44,8 @@ fn watch(
         .count()
         .append()
         .sink(counts);
-    judged.sink(latency.of(verdicts, |verdict: &Verdict| ProcessingTime(verdict.due.as_micros())));
+    judged
+        .sink(latency.of(verdicts, |verdict: &Verdict| ProcessingTime::from_micros(verdict.due.as_micros())));
     (all, windows)
 }
 

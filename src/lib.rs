@@ -74,7 +74,7 @@
 //! }
 //!
 //! fn timed(numbers: Stream<i64, impl Chain<Out = i64, Time = Untimed>>) -> Stream<i64, impl Chain<Out = i64, Time = Timed>> {
-//!     numbers.with_watermark(|n| EventTime(*n), Duration::ZERO)
+//!     numbers.with_watermark(|n| EventTime::from_micros(*n), Duration::ZERO)
 //! }
 //!
 //! fn counts(numbers: Stream<i64, impl Chain<Out = i64, Time = Timed>>) -> EventStream<WindowResult<(), u64>> {
@@ -256,12 +256,12 @@ pub use tidemill_operators::abomonate;
 pub use tidemill_operators::{
     Aggregate, Batch, Cancellation, Chain, Change, Clock, Committed, Context, Data, Either, Epoch,
     EventStream, EventTime, Graph, GraphError, JournalSlot, Key, KeyGroup, KeyGroups, KeyedStream, Keys,
-    Mode, Offset, Operator, OperatorError, OutputClaim, ParseTimeError, Plan, PlanLimits, Poll,
-    PrepareContext, Prepared, ProcessingTime, QueryIdentity, Reader, ReaderContext, RowChange, RowKind,
+    Mode, Offset, Operator, OperatorError, OutputClaim, ParseOptionError, ParseTimeError, Plan, PlanLimits,
+    Poll, PrepareContext, Prepared, ProcessingTime, QueryIdentity, Reader, ReaderContext, RowChange, RowKind,
     RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
-    SourceInfo, SourceLog, Stream, Timed, TotalAggregate, Untimed, Waker, Window, WindowResult,
-    WindowedAggregate, WindowedStream, WrapSource, aggregate, codec, decode, rows, session, session_by,
-    sliding, tumbling,
+    SourceInfo, SourceLog, Stream, TimeRangeError, Timed, TotalAggregate, Untimed, Waker, Window,
+    WindowResult, WindowedAggregate, WindowedStream, WrapSource, aggregate, codec, decode, rows, session,
+    session_by, sliding, tumbling, units,
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Journal, Journaled, Options, PhysicalPlan, Progress, QueryHandle, Restart, Run,

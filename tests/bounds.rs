@@ -321,7 +321,7 @@ fn interleaved(way: Options, wide: bool, cost: fn(u64)) -> Vec<(u64, Vec<u64>)> 
     };
     let sink = Arc::clone(&taken);
     numbers(0).union(numbers(3)).sink(for_each_epoch(move |all| {
-        sink.lock().unwrap().push((all.epoch.0, all.rows));
+        sink.lock().unwrap().push((all.epoch.number(), all.rows));
         Ok::<(), std::io::Error>(())
     }));
     run_well(&graph, way.with_max_records_per_epoch(20_000));

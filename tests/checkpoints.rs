@@ -55,7 +55,7 @@ fn graph(input: &Path, output: &Path) -> Graph {
     let graph = Graph::new("windows");
     let events = graph
         .source(json_lines::<Event>(format!("{}/*.jsonl", input.display())).bounded())
-        .with_watermark(|event| EventTime(event.time), Duration::from_micros(500))
+        .with_watermark(|event| EventTime::from_micros(event.time), Duration::from_micros(500))
         .boxed();
     let micros = Duration::from_micros;
     let tumbled = events.clone().key_by(|event| event.key).window(tumbling(micros(3_000))).count().append();
@@ -64,13 +64,18 @@ fn graph(input: &Path, output: &Path) -> Graph {
     let sessions = events.clone().key_by(|event| event.key).window(session(micros(900))).count().append();
     let all = events.key_by(|event| event.key % 3).count().complete();
     let windows = tumbled
-        .map(|r| Row { of: "tumbling".to_owned(), key: r.key, start: r.window.start.0, count: r.value })
+        .map(|r| Row {
+            of: "tumbling".to_owned(),
+            key: r.key,
+            start: r.window.start.as_micros(),
+            count: r.value,
+        })
         .boxed()
         .union(
             slid.map(|r| Row {
                 of: "sliding".to_owned(),
                 key: r.key,
-                start: r.window.start.0,
+                start: r.window.start.as_micros(),
                 count: r.value,
             })
             .boxed(),
@@ -80,7 +85,7 @@ fn graph(input: &Path, output: &Path) -> Graph {
                 .map(|r| Row {
                     of: "session".to_owned(),
                     key: r.key,
-                    start: r.window.start.0,
+                    start: r.window.start.as_micros(),
                     count: r.value,
                 })
                 .boxed(),
@@ -185,7 +190,7 @@ fn a_failed_function_is_tried_again_from_the_checkpoint() {
     let counter = Arc::clone(&seen);
     graph
         .source(json_lines::<Event>(format!("{}/*.jsonl", input_dir.display())).bounded())
-        .with_watermark(|event| EventTime(event.time), Duration::from_micros(500))
+        .with_watermark(|event| EventTime::from_micros(event.time), Duration::from_micros(500))
         .inspect(move |_| {
             let n = counter.fetch_add(1, Ordering::SeqCst);
             assert!(n != 700 && n != 1_500, "not this one");
@@ -194,7 +199,12 @@ fn a_failed_function_is_tried_again_from_the_checkpoint() {
         .window(tumbling(Duration::from_micros(3_000)))
         .count()
         .append()
-        .map(|r| Row { of: "tumbling".to_owned(), key: r.key, start: r.window.start.0, count: r.value })
+        .map(|r| Row {
+            of: "tumbling".to_owned(),
+            key: r.key,
+            start: r.window.start.as_micros(),
+            count: r.value,
+        })
         .sink(json_lines_dir(&output));
     let restart = Restart::Times { times: 2, backoff: Duration::from_millis(1) };
     let options = options(Mode::MicroBatch, 2).with_restart(restart);
@@ -350,8 +360,9 @@ fn a_query_begins_with_a_savepoint_of_another() {
     handle.wait().unwrap();
     assert_eq!(rows(&at("first")), rows(&at("straight")));
     // What the first query had shown by then is not the second one's business: it adds what comes after.
-    let options =
-        options(Mode::MicroBatch, 3).with_checkpoint(at("second checkpoint")).with_savepoint(at("savepoint"));
+    let options = options(Mode::MicroBatch, 3)
+        .with_checkpoint(at("second checkpoint"))
+        .with_from_savepoint(at("savepoint"));
     let handle = graph(&at("in"), &at("second")).start(options).unwrap();
     let summary = handle.wait().unwrap();
     assert!(summary.last.epoch.unwrap() > epoch);
@@ -423,7 +434,7 @@ fn a_watermark_that_nothing_goes_on_from_is_refused() {
         } else {
             numbers
         };
-        let timed = numbers.with_watermark(|n| EventTime(*n), Duration::ZERO).boxed();
+        let timed = numbers.with_watermark(|n| EventTime::from_micros(*n), Duration::ZERO).boxed();
         let counts = timed.window(tumbling(Duration::from_micros(10))).count().append().uid("counts");
         counts.sink(memory_sink().0);
         let mut options = Options::default().without_ctrl_c().with_checkpoint(dir.path());

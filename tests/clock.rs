@@ -30,7 +30,7 @@ fn run_after_commit_in_future_does_not_go_back() {
     for mode in MODES {
         let storage = Arc::new(MemoryStorage::new());
         // 2100: the clock of the machine was wrong, and has been set right.
-        let future = ProcessingTime(4_102_444_800_000_000);
+        let future = ProcessingTime::from_micros(4_102_444_800_000_000);
         let clock = SimClock::new();
         clock.set(future);
         let (graph, sender) = numbers();
@@ -116,7 +116,7 @@ fn first_epoch_begins_at_a_multiple_of_the_interval() {
         let graph = Graph::new("every second");
         graph.source(memory(0..10u64)).sink(memory_sink().0);
         let clock = SimClock::new();
-        clock.set(ProcessingTime(begin));
+        clock.set(ProcessingTime::from_micros(begin));
         let options = Options::default().with_trigger(Trigger::Every(Duration::from_secs(1)));
         let mut driver = TestDriver::new(&graph, options, &clock).unwrap();
         driver.settle().unwrap();

@@ -124,7 +124,7 @@ fn source_that_ended_before_restart_does_not_hold_union() {
             let ended = graph.source(Ends { at_once: false }).uid("ended");
             ended
                 .union(graph.source(source).uid("live"))
-                .with_watermark(|n| EventTime(*n as i64), Duration::ZERO)
+                .with_watermark(|n| EventTime::from_micros(*n as i64), Duration::ZERO)
                 .window(tumbling(Duration::from_micros(10)))
                 .count()
                 .append()
@@ -135,7 +135,7 @@ fn source_that_ended_before_restart_does_not_hold_union() {
             sender.send(window as u64).unwrap();
             wait_until(&query, &what, |_| {
                 let _ = sender.try_send(run * 1_000);
-                windows.snapshot().iter().any(|closed| closed.window.start.0 == window)
+                windows.snapshot().iter().any(|closed| closed.window.start.as_micros() == window)
             });
             query.stop();
             end(query, &what).unwrap();

@@ -208,7 +208,7 @@ fn plan_survives_a_continuous_run_that_commits_nothing() {
     add(dir.path(), &mut total, 5);
     run(Mode::MicroBatch, Fault::Nothing).unwrap();
     assert_eq!(common::sorted(store.lock().unwrap().rows.clone()), (0..total).collect::<Vec<_>>());
-    let given: Vec<u64> = store.lock().unwrap().given.keys().map(|epoch| epoch.0).collect();
+    let given: Vec<u64> = store.lock().unwrap().given.keys().map(|epoch| epoch.number()).collect();
     assert!(given.windows(2).any(|pair| pair[1] > pair[0] + 1), "no gap behind the replayed plan: {given:?}");
 }
 
@@ -233,7 +233,7 @@ fn gap_behind_replayed_plans_holds_up_no_worker() {
         run(Mode::MicroBatch, None).unwrap();
         let store = store.lock().unwrap();
         assert_eq!(common::sorted(store.rows.clone()), (0..total).collect::<Vec<_>>(), "{workers} workers");
-        let given: Vec<u64> = store.given.keys().map(|epoch| epoch.0).collect();
+        let given: Vec<u64> = store.given.keys().map(|epoch| epoch.number()).collect();
         assert!(given.windows(2).any(|pair| pair[1] > pair[0] + 1), "{given:?}");
     }
 }
@@ -246,7 +246,7 @@ fn numbers_have_no_gap_after_an_orderly_end() {
         add(dir.path(), &mut total, 5);
         one_run(dir.path(), &store, &memory, mode, Fault::Nothing).unwrap();
         let epochs = inspect::list(&memory).unwrap().epochs;
-        let numbers: Vec<u64> = epochs.iter().map(|epoch| epoch.epoch.0).collect();
+        let numbers: Vec<u64> = epochs.iter().map(|epoch| epoch.epoch.number()).collect();
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
     }
 }
@@ -487,7 +487,7 @@ fn record_at_the_end_of_time_does_not_end_time() {
             graph
                 .source(text_files(format!("{}/*.txt", dir.path().display())))
                 .map(|line| line.parse::<i64>().unwrap())
-                .with_watermark(|time| EventTime(*time), Duration::ZERO)
+                .with_watermark(|time| EventTime::from_micros(*time), Duration::ZERO)
                 .window(tumbling(Duration::from_micros(10)))
                 .count()
                 .append()
@@ -515,7 +515,7 @@ fn record_at_the_end_of_time_does_not_end_the_next_run() {
                 graph
                     .source(text_files(format!("{}/*.txt", dir.path().display())))
                     .map(|line| line.parse::<i64>().unwrap())
-                    .with_watermark(|time| EventTime(*time), Duration::ZERO)
+                    .with_watermark(|time| EventTime::from_micros(*time), Duration::ZERO)
                     .window(tumbling(Duration::from_micros(10)))
                     .count()
                     .append()

@@ -101,7 +101,7 @@ fn naive(op: &Op, records: Vec<Record>) -> Vec<Record> {
 const DELAY: Duration = Duration::from_secs(10);
 
 fn timed(stream: Stream<Record, impl Chain<Out = Record, Time = Untimed>>) -> EventStream<Record> {
-    stream.with_watermark(|(t, _)| EventTime(*t), DELAY).boxed()
+    stream.with_watermark(|(t, _)| EventTime::from_micros(*t), DELAY).boxed()
 }
 
 // ---- windows and aggregates ----
@@ -143,7 +143,8 @@ fn in_words(shrinking: bool, records: &[Record]) -> String {
 type Row = (String, String);
 
 fn about(window: Option<Window>, key: i64) -> String {
-    window.map_or_else(|| format!("{key}"), |w| format!("{} {} {key}", w.start.0, w.end.0))
+    window
+        .map_or_else(|| format!("{key}"), |w| format!("{} {} {key}", w.start.as_micros(), w.end.as_micros()))
 }
 
 /// Aggregates what is grouped in one of two ways, with the results in words.
@@ -306,7 +307,7 @@ fn add(cut: &Cut, keys: i64, watermark: i64, groups: &mut Groups, record: Record
 
 fn rows(cut: &Cut, shrinking: bool, groups: &Groups) -> Vec<Row> {
     let row = |(group, records): (&(i64, i64, i64), &Vec<Record>)| {
-        let window = Window { start: EventTime(group.1), end: EventTime(group.2) };
+        let window = Window { start: EventTime::from_micros(group.1), end: EventTime::from_micros(group.2) };
         let window = (!matches!(cut, Cut::Running)).then_some(window);
         (about(window, group.0), in_words(shrinking, records))
     };
@@ -491,17 +492,17 @@ proptest! {
             let stream = graph
                 .source(MemorySource::partitioned(input.clone()))
                 .filter(seen)
-                .with_watermark(|(t, _)| EventTime(*t), Duration::from_micros(delay as u64))
+                .with_watermark(|(t, _)| EventTime::from_micros(*t), Duration::from_micros(delay as u64))
                 .boxed();
             let tables = cut(stream, &by, keys, shrinking, said);
             let way = options(Mode::MicroBatch, workers).with_max_records_per_epoch(records as u64);
             let summary = run_well(&graph, way);
             let by_epoch = |epochs: Vec<(tidemill::Epoch, Vec<Row>)>| -> Vec<(u64, Row)> {
-                epochs.into_iter().flat_map(|(e, rows)| rows.into_iter().map(move |r| (e.0, r))).collect()
+                epochs.into_iter().flat_map(|(e, rows)| rows.into_iter().map(move |r| (e.number(), r))).collect()
             };
             assert_same(&by_epoch(tables.rows.by_epoch()), &results, format!("results, {workers} workers"));
             let late_found: Vec<(u64, Record)> = tables.late.by_epoch().into_iter()
-                .flat_map(|(e, rows)| rows.into_iter().map(move |r| (e.0, r))).collect();
+                .flat_map(|(e, rows)| rows.into_iter().map(move |r| (e.number(), r))).collect();
             assert_same(&late_found, &late, format!("late, {workers} workers"));
             assert_eq!(summary.late_rows, late.len() as u64);
         }
@@ -518,7 +519,7 @@ proptest! {
             let graph = Graph::new("late");
             let stream = graph
                 .source(MemorySource::partitioned(input.clone()))
-                .with_watermark(|(t, _)| EventTime(*t), Duration::from_micros(delay))
+                .with_watermark(|(t, _)| EventTime::from_micros(*t), Duration::from_micros(delay))
                 .boxed();
             let by = Cut::Tumbling(size, 0);
             let tables = cut(stream, &by, keys, false, Said::Append);

@@ -22,7 +22,7 @@ fn a_million_keys_are_a_million_results() {
             let (seen_sender, seen) = std::sync::mpsc::channel();
             graph
                 .source(iterate_partitions(2, |p| (0..500_000u64).map(move |n| n * 2 + u64::from(p))))
-                .with_watermark(|n| EventTime(*n as i64), Duration::from_secs(3_600))
+                .with_watermark(|n| EventTime::from_micros(*n as i64), Duration::from_secs(3_600))
                 .key_by(|n| *n)
                 .window(tumbling(Duration::from_secs(60)))
                 .count()
@@ -63,13 +63,13 @@ fn keys_come_again_and_late_in_large_windows() {
             let (seen_sender, seen) = std::sync::mpsc::channel();
             let (counts, stragglers) = graph
                 .source(iterate_partitions(1, move |_| (0..RECORDS).map(event)))
-                .with_watermark(|event| EventTime(event.1), Duration::ZERO)
+                .with_watermark(|event| EventTime::from_micros(event.1), Duration::ZERO)
                 .key_by(|event| event.0)
                 .window(tumbling(Duration::from_micros(width as u64)))
                 .count()
                 .append_with_late();
             counts.sink(for_each(move |r: WindowResult<u64, u64>| {
-                seen_sender.send((r.key, r.window.start.0 / width, r.value)).unwrap();
+                seen_sender.send((r.key, r.window.start.as_micros() / width, r.value)).unwrap();
             }));
             let (sink, lost) = memory_sink();
             stragglers.sink(sink);
@@ -114,7 +114,7 @@ fn nothing_in_is_nothing_out() {
                 let numbers = graph.source(input);
                 numbers.clone().key_by(|n| *n).count().complete().sink(running_sink);
                 numbers
-                    .with_watermark(|n| EventTime(*n), Duration::ZERO)
+                    .with_watermark(|n| EventTime::from_micros(*n), Duration::ZERO)
                     .window(sliding(Duration::from_secs(2), Duration::from_secs(1)))
                     .count()
                     .append()
@@ -133,7 +133,10 @@ fn times_at_the_ends_of_time_are_in_windows() {
     for mode in MODES {
         for workers in [1, 2] {
             let graph = Graph::new("ends");
-            let timed = graph.source(memory(times)).with_watermark(|t| EventTime(*t), Duration::MAX).boxed();
+            let timed = graph
+                .source(memory(times))
+                .with_watermark(|t| EventTime::from_micros(*t), Duration::MAX)
+                .boxed();
             let (tumbling_sink, tumblings) = memory_sink();
             let (sliding_sink, slidings) = memory_sink();
             let (session_sink, sessions) = memory_sink();
@@ -150,7 +153,7 @@ fn times_at_the_ends_of_time_are_in_windows() {
                 .window(session(second))
                 .count()
                 .append()
-                .map(|r| (r.window.end.0, r.value))
+                .map(|r| (r.window.end.as_micros(), r.value))
                 .sink(session_sink);
             let summary = run_well(&graph, options(mode, workers));
             assert_eq!(summary.late_rows, 0, "{mode:?}, {workers} workers");
@@ -168,7 +171,7 @@ fn a_time_at_the_end_of_time_closes_everything_else() {
         let graph = Graph::new("end");
         let (main, late) = graph
             .source(memory([5, i64::MAX, 6]))
-            .with_watermark(|t| EventTime(*t), Duration::ZERO)
+            .with_watermark(|t| EventTime::from_micros(*t), Duration::ZERO)
             .window(tumbling(Duration::from_micros(10)))
             .count()
             .append_with_late();

@@ -75,7 +75,7 @@ fn a_panic_of_any_function_of_the_user_is_an_error() {
             let source = |graph: &Graph| graph.source(two_partitions());
             // With a delay so long that the fatal record is not late.
             let timed = |graph: &Graph| {
-                source(graph).with_watermark(|n| EventTime(*n), Duration::from_secs(1)).boxed()
+                source(graph).with_watermark(|n| EventTime::from_micros(*n), Duration::from_secs(1)).boxed()
             };
             let graphs: Vec<(&str, Box<dyn Fn(&Graph)>)> = vec![
                 ("filter", Box::new(|g| source(g).filter(|n| fatal(*n) > 3).sink(memory_sink().0))),
@@ -83,7 +83,7 @@ fn a_panic_of_any_function_of_the_user_is_an_error() {
                     "time",
                     Box::new(|g| {
                         source(g)
-                            .with_watermark(|n| EventTime(fatal(*n)), Duration::ZERO)
+                            .with_watermark(|n| EventTime::from_micros(fatal(*n)), Duration::ZERO)
                             .sink(memory_sink().0);
                     }),
                 ),
@@ -119,7 +119,7 @@ fn a_panic_of_any_function_of_the_user_is_an_error() {
                     Box::new(move |g| {
                         let counts = timed(g).window(tumbling(Duration::from_micros(10))).count().append();
                         counts
-                            .map(|r| fatal(if r.window.start.0 < 0 { -1 } else { 1 }))
+                            .map(|r| fatal(if r.window.start.as_micros() < 0 { -1 } else { 1 }))
                             .sink(memory_sink().0);
                     }),
                 ),
@@ -326,7 +326,7 @@ fn a_stopped_query_has_committed_everything_that_it_read() {
             assert!(rows.iter().copied().eq(0..rows.len() as u64), "a prefix of what was sent");
             let last: std::collections::BTreeMap<u64, u64> = counts.snapshot().into_iter().collect();
             assert_eq!(last.values().sum::<u64>(), summary.input_rows);
-            assert_eq!(table.committed_epoch().map(|e| e.0 + 1), Some(summary.epochs));
+            assert_eq!(table.committed_epoch().map(|e| e.number() + 1), Some(summary.epochs));
             no_thread_is_left();
         }
     }
@@ -357,7 +357,8 @@ fn an_invalid_graph_names_every_operator_and_line() {
     assert!(matches!(error, RunError::Graph(_)), "{error}");
 
     let graph = Graph::new("invalid");
-    let timed = graph.source(memory([1i64])).with_watermark(|n| EventTime(*n), Duration::ZERO).boxed();
+    let timed =
+        graph.source(memory([1i64])).with_watermark(|n| EventTime::from_micros(*n), Duration::ZERO).boxed();
     let minute = Duration::from_secs(60);
     let first = line!() + 1;
     timed.clone().window(tumbling(Duration::ZERO)).count().append().sink(memory_sink().0);
@@ -409,7 +410,7 @@ fn options_that_cannot_be_are_refused_by_name() {
         (default().with_trigger(Trigger::Every(Duration::ZERO)), "--trigger"),
         (options(Mode::Continuous, 1).with_trigger(Trigger::Every(Duration::from_millis(250))), "--trigger"),
         (default().with_retain(0), "--retain"),
-        (default().with_savepoint("savepoint"), "--from-savepoint"),
+        (default().with_from_savepoint("savepoint"), "--from-savepoint"),
         (restarted, "--restart"),
         (default().with_retain(4), "--retain"),
         (default().with_drop_state("counts"), "--drop-state"),

@@ -20,7 +20,7 @@ fn graph() -> (Graph, [MemoryTable<Row>; 2]) {
     let graph = Graph::new("fixture");
     let events = graph
         .source(MemorySource::partitioned([(0..200i64).step_by(2).collect(), (1..200).step_by(2).collect()]))
-        .with_watermark(|n| EventTime(n * 10), Duration::from_micros(30))
+        .with_watermark(|n| EventTime::from_micros(n * 10), Duration::from_micros(30))
         .boxed();
     let micros = Duration::from_micros;
     let key = |n: &i64| format!("key {}", n % 3);
@@ -33,10 +33,10 @@ fn graph() -> (Graph, [MemoryTable<Row>; 2]) {
     let (running_sink, running) = memory_sink();
     events.key_by(key).count().update().map(|(key, count)| (key, -1, count)).sink(running_sink);
     tumbled
-        .map(|r| (r.key, r.window.start.0, r.value))
+        .map(|r| (r.key, r.window.start.as_micros(), r.value))
         .boxed()
-        .union(slid.map(|r| (r.key, r.window.start.0, r.value)).as_inserts().boxed())
-        .union(sessions.map(|r| (r.key, r.window.start.0, r.value)).boxed())
+        .union(slid.map(|r| (r.key, r.window.start.as_micros(), r.value)).as_inserts().boxed())
+        .union(sessions.map(|r| (r.key, r.window.start.as_micros(), r.value)).boxed())
         .sink(sink);
     (graph, [table, running])
 }

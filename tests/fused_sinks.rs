@@ -69,7 +69,7 @@ struct Keeper {
 
 impl Keeper {
     fn new(seen: &Seen) -> Keeper {
-        Keeper { seen: seen.clone(), epoch: Epoch(0), one_by_one: false }
+        Keeper { seen: seen.clone(), epoch: Epoch::new(0), one_by_one: false }
     }
 
     fn one_by_one(seen: &Seen) -> Keeper {
@@ -217,15 +217,17 @@ fn rows_with_an_event_time_lose_it_on_the_way_into_a_sink() {
         let seen: [Seen; 3] = Default::default();
         let [records, steps, bare] = seen.clone();
         // The least delay that makes no record late: these records are not in order.
-        let timed = || wide(&graph).with_watermark(|n| EventTime(*n), Duration::from_micros(RECORDS as u64));
+        let timed = || {
+            wide(&graph).with_watermark(|n| EventTime::from_micros(*n), Duration::from_micros(RECORDS as u64))
+        };
         let text = |n: i64| n.to_string();
         timed().map(text).sink_per_worker(move |_| Ok(Keeper::new(&records)));
         let counts = || timed().key_by(|_| ()).window(tumbling(Duration::from_micros(10))).count().append();
         counts()
-            .map(|row| format!("{}: {}", row.window.start.0, row.value))
+            .map(|row| format!("{}: {}", row.window.start.as_micros(), row.value))
             .sink_per_worker(move |_| Ok(Keeper::new(&steps)));
         counts()
-            .map(|row| format!("{}: {}", row.window.start.0, row.value))
+            .map(|row| format!("{}: {}", row.window.start.as_micros(), row.value))
             .boxed()
             .sink_per_worker(move |_| Ok(Keeper::new(&bare)));
         let summary = run_well(&graph, way.clone());

@@ -437,7 +437,7 @@ fn golden_epoch_commits_with_watermark_of_its_file() {
     let mut ends: BTreeMap<Epoch, (EventTime, EventTime)> = BTreeMap::new();
     for (n, (_, rows)) in input("tumbling_append").into_iter().enumerate() {
         let end = rows.iter().map(Row::time).max().map_or(watermark, |t| watermark.max(t - DELAY));
-        ends.insert(Epoch(n as u64), (watermark, end));
+        ends.insert(Epoch::new(n as u64), (watermark, end));
         watermark = end;
     }
     for (epoch, rows) in query.results.by_epoch() {

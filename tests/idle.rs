@@ -37,7 +37,7 @@ fn timed(
 fn counts(stream: EventStream<i64>) -> Collected<(i64, u64)> {
     let (sink, rows) = collecting_sink();
     let windows = stream.window(tumbling(10 * SECOND)).count().append();
-    windows.map(|result| (result.window.start.0 / 1_000_000, result.value)).sink(sink);
+    windows.map(|result| (result.window.start.as_micros() / 1_000_000, result.value)).sink(sink);
     rows
 }
 
@@ -183,7 +183,7 @@ fn watermark_of_a_union_survives_restart() {
             let both = stream(one, "source 1").union(stream(two, "source 2"));
             let (sink, rows) = collecting_sink();
             let windows = both.window(tumbling(10 * SECOND)).count().append_with_late();
-            windows.0.map(|result| (result.window.start.0 / 1_000_000, result.value)).sink(sink);
+            windows.0.map(|result| (result.window.start.as_micros() / 1_000_000, result.value)).sink(sink);
             let (late_sink, late) = collecting_sink();
             windows.1.sink(late_sink);
             let options = Options::default().with_mode(mode).with_checkpoint_interval(SECOND);
@@ -224,7 +224,7 @@ fn replay_decides_on_idle_partitions_as_the_first_run() {
             .window(tumbling(10 * SECOND))
             .count()
             .append()
-            .map(|result| (result.window.start.0 / 1_000_000, result.value))
+            .map(|result| (result.window.start.as_micros() / 1_000_000, result.value))
             .sink(sink);
         (graph, rows)
     };
@@ -246,8 +246,8 @@ fn replay_decides_on_idle_partitions_as_the_first_run() {
         let before = run(Arc::new(FaultyStorage::new(memory.clone(), change, Break::CrashBefore)), &clock);
         clock.advance(3_600 * SECOND);
         let after = run(Arc::new(memory), &clock);
-        let last = before.committed_epochs().last().map_or(0, |epoch| epoch.0 + 1);
-        let epoch = tidemill::Epoch(last);
+        let last = before.committed_epochs().last().map_or(0, |epoch| epoch.number() + 1);
+        let epoch = tidemill::Epoch::new(last);
         let written = before.of_epoch(epoch);
         if !written.is_empty() {
             assert_eq!(after.of_epoch(epoch), written, "{epoch:?} after a crash at change {change}");

@@ -58,7 +58,7 @@ fn read(
     let waker = Waker::new(move || {
         let _ = ring.try_send(());
     });
-    let clock = Clock::new(|| ProcessingTime(0));
+    let clock = Clock::new(|| ProcessingTime::from_micros(0));
     source.prepare(&PrepareContext::default())?;
     let mut reader = source.open(0, &from, ReaderContext::new(waker, clock))?;
     let mut lines = Vec::new();
@@ -76,7 +76,7 @@ fn journaled_rows_survive_into_next_process() {
     let directory = tempfile::tempdir().unwrap();
     let storage = || Arc::new(LocalDirectory::open(directory.path()).unwrap());
     let attached = |slot: Option<&tidemill::JournalSlot>| {
-        attach(slot.unwrap(), Some(storage()), "lines", Clock::new(|| ProcessingTime(0)));
+        attach(slot.unwrap(), Some(storage()), "lines", Clock::new(|| ProcessingTime::from_micros(0)));
     };
     let (sender, source) = channel::<String>(8);
     let source = source.journaled();

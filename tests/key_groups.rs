@@ -27,11 +27,16 @@ fn graph(output: &Path) -> Graph {
     let events = graph
         .source(MemorySource::partitioned([0, 1, 2, 3].map(rows)))
         .uid("events")
-        .with_watermark(|n| EventTime(*n as i64 * 10), Duration::from_micros(50))
+        .with_watermark(|n| EventTime::from_micros(*n as i64 * 10), Duration::from_micros(50))
         .boxed();
     let micros = Duration::from_micros;
     let key = |n: &u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 101;
-    let row = |of: &str, key, start: EventTime, count| Row { of: of.to_owned(), key, start: start.0, count };
+    let row = |of: &str, key, start: EventTime, count| Row {
+        of: of.to_owned(),
+        key,
+        start: start.as_micros(),
+        count,
+    };
     let tumbled = events.clone().key_by(key).window(tumbling(micros(3_000))).count().append();
     let slid = events.clone().key_by(key).window(sliding(micros(2_000), micros(700))).count().append();
     let sessions = events.clone().key_by(key).window(session(micros(900))).count().append();
@@ -164,7 +169,7 @@ fn savepoint_has_the_key_groups_of_its_checkpoint() {
     handle.wait().unwrap();
     let saved = LocalDirectory::existing(at("saved")).unwrap();
     assert_eq!(inspect::list(&saved).unwrap().key_groups, 8);
-    let copy = |options: Options| options.with_checkpoint(at("two")).with_savepoint(at("saved"));
+    let copy = |options: Options| options.with_checkpoint(at("two")).with_from_savepoint(at("saved"));
     let error = refusal(graph(&at("second")).start(copy(options(2).with_key_groups(16))));
     assert!(error.contains("begun with 8 key groups"), "{error}");
     graph(&at("second")).start(copy(options(4))).unwrap().wait().unwrap();

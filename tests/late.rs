@@ -44,7 +44,7 @@ fn late_of_files(workers: usize, apart: u64, interval: u64, poll: Duration) -> u
     graph
         .source(text_files(directory.path().join("*.txt").to_str().unwrap()).poll_interval(poll))
         .map(|line| line.parse::<i64>().unwrap())
-        .with_watermark(|milliseconds| EventTime(*milliseconds * 1_000), Duration::from_secs(2))
+        .with_watermark(|milliseconds| EventTime::from_micros(*milliseconds * 1_000), Duration::from_secs(2))
         .window(tumbling(Duration::from_secs(1)))
         .count()
         .append()
@@ -112,7 +112,7 @@ fn rows_in_order_are_not_late_behind_a_rebalance() {
                 .rebalance()
                 .map(|line| line.parse::<i64>().unwrap())
                 .filter(|n| n % 70 != 0)
-                .with_watermark(|milliseconds| EventTime(*milliseconds * 1_000), Duration::ZERO)
+                .with_watermark(|milliseconds| EventTime::from_micros(*milliseconds * 1_000), Duration::ZERO)
                 .window(tumbling(Duration::from_secs(1)))
                 .count()
                 .append()
@@ -133,7 +133,7 @@ fn rows_that_take_two_ways_to_their_watermark_are_not_late() {
         let long = numbers.filter(|n| n % 2 == 1).boxed().map(|n| n).boxed().rebalance().map(|n| n).boxed();
         short
             .union(long)
-            .with_watermark(|n| EventTime(*n), Duration::ZERO)
+            .with_watermark(|n| EventTime::from_micros(*n), Duration::ZERO)
             .window(tumbling(Duration::from_micros(10)))
             .count()
             .append()
@@ -219,11 +219,11 @@ fn slices_read_ahead_before_a_restart_do_not_make_others_late() {
         let (sink, windows) = memory_sink();
         graph
             .source(dealt.clone())
-            .with_watermark(|n| EventTime(*n as i64), Duration::ZERO)
+            .with_watermark(|n| EventTime::from_micros(*n as i64), Duration::ZERO)
             .window(tumbling(Duration::from_micros(1)))
             .count()
             .append()
-            .map(|window| (window.window.start.0, window.value))
+            .map(|window| (window.window.start.as_micros(), window.value))
             .sink(sink);
         let first = options(Mode::Continuous, 2).with_checkpoint_interval(Duration::from_millis(1));
         let query = graph.start_in(storage.clone(), first).unwrap();

@@ -477,7 +477,7 @@ fn state_given_up_in_run_without_input_stays_given_up() {
         let graph = Graph::new("windows");
         graph
             .source(text_files(scratch.path().join("*.txt").display().to_string()))
-            .with_watermark(|line| EventTime(line.parse().unwrap()), Duration::ZERO)
+            .with_watermark(|line| EventTime::from_micros(line.parse().unwrap()), Duration::ZERO)
             .window(tumbling(Duration::from_secs(size)))
             .count()
             .append()
@@ -521,7 +521,9 @@ fn query_that_takes_over_from_savepoint_has_epochs_of_its_own() {
     // The number that the first query used behind the savepoint comes with other rows, so under another id.
     let (moved, told) = graph();
     let options = Options::default().without_ctrl_c().with_trigger(tidemill::Trigger::AvailableNow);
-    moved.run(options.with_checkpoint(dir.join("moved")).with_savepoint(savepoint).with_take_over()).unwrap();
+    moved
+        .run(options.with_checkpoint(dir.join("moved")).with_from_savepoint(savepoint).with_take_over())
+        .unwrap();
     let (own, again, rows) = told.recv().unwrap();
     assert_eq!((again, rows), (epoch, vec!["2".to_owned(), "3".to_owned()]));
     assert_ne!(own, id);

@@ -23,7 +23,7 @@ fn micros(n: u64) -> Duration {
 }
 
 fn timed(stream: Stream<i64, impl Chain<Out = i64, Time = Untimed>>, delay: u64) -> EventStream<i64> {
-    stream.with_watermark(|t| EventTime(*t), micros(delay)).boxed()
+    stream.with_watermark(|t| EventTime::from_micros(*t), micros(delay)).boxed()
 }
 
 type Counts = MemoryTable<(i64, u64)>;
@@ -31,7 +31,12 @@ type Counts = MemoryTable<(i64, u64)>;
 /// The start of every window of ten, and how many records it has.
 fn counts(stream: EventStream<i64>) -> Counts {
     let (sink, table) = memory_sink();
-    stream.window(tumbling(micros(10))).count().append().map(|r| (r.window.start.0, r.value)).sink(sink);
+    stream
+        .window(tumbling(micros(10)))
+        .count()
+        .append()
+        .map(|r| (r.window.start.as_micros(), r.value))
+        .sink(sink);
     table
 }
 
@@ -140,7 +145,7 @@ fn nested_windows_of_ended_source_close_at_the_end() {
             both.window(tumbling(micros(100)))
                 .sum(|n| *n)
                 .append()
-                .map(|r| (r.window.start.0, r.value))
+                .map(|r| (r.window.start.as_micros(), r.value))
                 .sink(sink);
             let handle = graph
                 .start(options(mode, workers).with_checkpoint_interval(Duration::from_millis(2)))
@@ -164,7 +169,7 @@ fn partition_that_shows_nothing_holds_others_until_it_ends() {
         // The second partition is there, but none of its records passes.
         let table = counts(timed(graph.source(input).filter(|t| *t >= 0).boxed(), 0));
         run_well(&graph, options(Mode::MicroBatch, workers).with_max_records_per_epoch(1));
-        let expected = [(Epoch(2), vec![(0, 1), (10, 1), (20, 1)])];
+        let expected = [(Epoch::new(2), vec![(0, 1), (10, 1), (20, 1)])];
         assert_eq!(table.by_epoch(), expected, "{workers} workers");
     }
 }
@@ -177,7 +182,7 @@ fn continuous_silent_partition_holds_others_until_idle() {
         let (_silent, second) = channel(64);
         let both = graph.source(first).union(graph.source(second));
         let idle_after = Duration::from_millis(300);
-        let stream = both.with_watermark(|t| EventTime(*t), ZERO).idle_after(idle_after).boxed();
+        let stream = both.with_watermark(|t| EventTime::from_micros(*t), ZERO).idle_after(idle_after).boxed();
         let table = counts(stream);
         let way = options(Mode::Continuous, workers).with_checkpoint_interval(Duration::from_secs(3600));
         let begun = std::time::Instant::now();
@@ -222,7 +227,7 @@ fn late_records_come_out_as_they_went_in() {
         let clicks = [click(5, "a"), click(25, "b"), click(7, "late"), click(21, "c"), click(90, "d")];
         let (windows, late) = graph
             .source(memory(clicks))
-            .with_watermark(|c: &Click| EventTime(c.at), ZERO)
+            .with_watermark(|c: &Click| EventTime::from_micros(c.at), ZERO)
             .key_by(|c| c.who.clone())
             .window(tumbling(micros(10)))
             .count()
@@ -232,7 +237,7 @@ fn late_records_come_out_as_they_went_in() {
         windows.sink(sink);
         late.map(|click| Click { who: click.who.to_uppercase(), ..click }).sink(late_sink);
         let summary = run_well(&graph, options(Mode::MicroBatch, workers).with_max_records_per_epoch(1));
-        assert_eq!(late_table.by_epoch(), [(Epoch(2), vec![click(7, "LATE")])]);
+        assert_eq!(late_table.by_epoch(), [(Epoch::new(2), vec![click(7, "LATE")])]);
         assert_eq!((table.snapshot().len(), summary.late_rows), (4, 1));
     }
 }
@@ -250,7 +255,7 @@ fn windows_of_window_results_are_the_windows_of_the_records() {
                 .window(tumbling(micros(100)))
                 .sum(|r| r.value)
                 .append()
-                .map(|r| (r.window.start.0, r.value))
+                .map(|r| (r.window.start.as_micros(), r.value))
                 .sink(sink);
             let way = options(mode, workers).with_max_records_per_epoch(20);
             let summary = run_well(&graph, way.with_checkpoint_interval(Duration::from_millis(1)));
@@ -280,7 +285,7 @@ fn a_session_may_last_over_many_epochs() {
                 .window(session(micros(5)))
                 .count()
                 .append()
-                .map(|r| (r.window.start.0, r.window.end.0, r.value))
+                .map(|r| (r.window.start.as_micros(), r.window.end.as_micros(), r.value))
                 .sink(sink);
             run_well(&graph, options(mode, workers).with_max_records_per_epoch(1));
             assert_same(
@@ -302,7 +307,7 @@ fn a_complete_table_is_the_last_one_and_has_late_records_too() {
                 .window(tumbling(micros(10)))
                 .count()
                 .complete()
-                .map(|r| (r.window.start.0, r.value))
+                .map(|r| (r.window.start.as_micros(), r.value))
                 .sink(sink);
             let summary = run_well(&graph, options(mode, workers).with_max_records_per_epoch(1));
             assert_same(
@@ -328,7 +333,7 @@ fn an_update_says_each_changed_key_once_in_a_micro_batch() {
         assert_eq!(table.by_epoch().len(), 30);
         let mut counts = std::collections::BTreeMap::<i64, u64>::new();
         for (epoch, rows) in table.by_epoch() {
-            let begin = epoch.0 as i64 * 10;
+            let begin = epoch.number() as i64 * 10;
             let read: Vec<i64> = (begin..begin + 10).flat_map(|n| [n % 17, n * 3 % 17]).collect();
             read.iter().for_each(|key| *counts.entry(*key).or_default() += 1);
             let changed: BTreeSet<i64> = read.into_iter().collect();
@@ -419,7 +424,7 @@ fn progress_says_what_was_read_written_kept_and_late() {
             let progress = handle.progress();
             assert_eq!((progress.name.as_str(), progress.mode), ("progress", mode));
             assert!(progress.epoch.is_some());
-            assert_eq!(progress.watermark, Some(EventTime(26)), "{mode:?}, {workers} workers");
+            assert_eq!(progress.watermark, Some(EventTime::from_micros(26)), "{mode:?}, {workers} workers");
             assert_eq!(progress.sources.len(), 1);
             assert!(progress.sources[0].description.contains("channel"));
             let [state] = &progress.state_operators[..] else { panic!("{:?}", progress.state_operators) };

@@ -90,7 +90,7 @@ fn sums_are_equal_to_the_bit_with_any_workers_mode_and_epochs() {
         let (by_key, keys) = memory_sink();
         rows.clone().key_by(|row| row.0 % 3).aggregate(sums()).complete().sink(by_key);
         let (by_window, windows) = memory_sink();
-        rows.with_watermark(|row| EventTime(row.0 as i64), Duration::from_micros(50))
+        rows.with_watermark(|row| EventTime::from_micros(row.0 as i64), Duration::from_micros(50))
             .window(sliding(Duration::from_micros(100), Duration::from_micros(20)))
             .aggregate(sums())
             .append()

@@ -127,7 +127,7 @@ fn check(partitions: &[Vec<Record>], runs: &[Options]) -> u64 {
         let graph = Graph::new("order");
         let records = graph
             .source(MemorySource::partitioned(partitions.to_vec()))
-            .with_watermark(|record| EventTime(record.2), micros(DELAY as u64))
+            .with_watermark(|record| EventTime::from_micros(record.2), micros(DELAY as u64))
             .boxed();
         let by_key = || records.clone().key_by(|record: &Record| record.1 % KEYS);
         type Row = WindowResult<u32, (Vec<Record>, Vec<Record>, Vec<Record>)>;
@@ -149,7 +149,7 @@ fn check(partitions: &[Vec<Record>], runs: &[Options]) -> u64 {
         for (kind, rows) in windows {
             for row in rows.snapshot() {
                 let (a, b, c) = row.value;
-                found.put(kind, row.window.start.0, row.key, [a, b, c], &what);
+                found.put(kind, row.window.start.as_micros(), row.key, [a, b, c], &what);
             }
         }
         for (key, (a, b, c)) in running_rows.snapshot() {
@@ -216,7 +216,7 @@ fn shortcuts_keep_the_order_of_arrival() {
     let graph = Graph::new("shortcuts");
     let records = graph
         .source(MemorySource::partitioned([vec![(0u32, 12i64), (1, 3), (2, 8)]]))
-        .with_watermark(|record| EventTime(record.1), micros(20))
+        .with_watermark(|record| EventTime::from_micros(record.1), micros(20))
         .boxed();
     let (collected, collected_rows) = memory_sink();
     records.clone().window(session(micros(5))).collect().append().map(|row| row.value).sink(collected);
@@ -225,7 +225,7 @@ fn shortcuts_keep_the_order_of_arrival() {
         .window(sliding(micros(20), micros(10)))
         .fold(Vec::new(), |rows: &mut Vec<_>, row| rows.push(*row), |rows, later| rows.extend(later))
         .append()
-        .map(|row| (row.window.start.0, row.value))
+        .map(|row| (row.window.start.as_micros(), row.value))
         .sink(folded);
     run_well(&graph, Options::default());
     assert_eq!(collected_rows.snapshot(), [[(0, 12), (1, 3), (2, 8)]]);

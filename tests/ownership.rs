@@ -136,7 +136,7 @@ fn fork_from_savepoint_leaves_running_query_alone() {
         running.savepoint(world.at("savepoint")).unwrap();
         world.input("b");
         world.wait_for(&running, "one", "ab");
-        let fork = || world.options("fork").with_savepoint(world.at("savepoint"));
+        let fork = || world.options("fork").with_from_savepoint(world.at("savepoint"));
         // Refused as long as the other one runs, whatever is asked for.
         for options in [fork(), fork().with_take_over()] {
             let error = sink_error(world.run("one", options));
@@ -166,7 +166,7 @@ fn fork_into_output_of_stopped_query_is_refused_or_takes_over() {
         query.stop();
         query.wait().unwrap();
         // A checkpoint that is at rest can be begun from as well.
-        let fork = || world.options("fork").with_savepoint(world.at("checkpoint"));
+        let fork = || world.options("fork").with_from_savepoint(world.at("checkpoint"));
         world.input("b");
         let error = sink_error(world.run("one", fork()));
         assert!(error.contains("begins from a savepoint") && error.contains("--take-over"), "{error}");
@@ -200,7 +200,7 @@ fn copied_checkpoint_is_refused_while_and_after_original_runs() {
         }
         assert_eq!(world.rows("one"), "ab");
         // A fork of the copy is what it can be.
-        let fork = world.options("fork").with_savepoint(world.at("copy"));
+        let fork = world.options("fork").with_from_savepoint(world.at("copy"));
         world.run("two", fork).unwrap();
         assert_eq!((world.rows("one"), world.rows("two")), ("ab".to_owned(), "b".to_owned()));
     });

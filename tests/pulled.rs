@@ -123,19 +123,19 @@ fn streams_are_parted_the_same() {
 fn counts<P: Chain<Out = i64, Time = Untimed>>(of: impl Fn() -> Stream<i64, P>) -> [Table; 3] {
     let tables = [memory_sink(), memory_sink(), memory_sink()];
     let [windows, sessions, all] = tables;
-    of().with_watermark(|n| EventTime(*n), Duration::ZERO)
+    of().with_watermark(|n| EventTime::from_micros(*n), Duration::ZERO)
         .key_by(|n| n % 11)
         .window(tumbling(micros(1_000)))
         .count()
         .append()
-        .map(|row| (row.key, row.window.start.0, row.value))
+        .map(|row| (row.key, row.window.start.as_micros(), row.value))
         .sink(windows.0);
-    of().with_watermark(|n| EventTime(n * if n % 500 == 0 { 2 } else { 1 }), micros(40_000))
+    of().with_watermark(|n| EventTime::from_micros(n * if n % 500 == 0 { 2 } else { 1 }), micros(40_000))
         .key_by(|n| n % 5)
         .window(session(micros(8)))
         .count()
         .append()
-        .map(|row| (row.key, row.window.start.0, row.value))
+        .map(|row| (row.key, row.window.start.as_micros(), row.value))
         .sink(sessions.0);
     of().key_by(|n| n % 13).count().update().map(|(key, count)| (key, 0, count)).sink(all.0);
     [windows.1, sessions.1, all.1]
@@ -174,7 +174,7 @@ fn a_micro_batch_has_the_same_rows() {
         let rows: Arc<Mutex<Vec<(u64, Vec<i64>)>>> = Arc::default();
         let kept = Arc::clone(&rows);
         iterated!(graph).map(narrow).filter(|n| n % 2 == 0).sink(for_each_epoch(move |epoch| {
-            kept.lock().unwrap().push((epoch.epoch.0, epoch.rows.to_vec()));
+            kept.lock().unwrap().push((epoch.epoch.number(), epoch.rows.to_vec()));
             Ok::<(), RunError>(())
         }));
         run_well(
@@ -288,11 +288,11 @@ fn the_slices_of_a_file_are_read_in_order() {
             graph
                 .source(text_files(path.display().to_string()).partitions(4).bounded())
                 .map(|line| line.trim().parse::<i64>().unwrap())
-                .with_watermark(|n| EventTime(*n), Duration::ZERO)
+                .with_watermark(|n| EventTime::from_micros(*n), Duration::ZERO)
                 .window(tumbling(micros(100)))
                 .count()
                 .append()
-                .map(|row| (row.window.start.0, row.value))
+                .map(|row| (row.window.start.as_micros(), row.value))
                 .sink(sink);
             let summary = run_well(&graph, options(Mode::Continuous, workers).with_pulls_from(pulls_from));
             let rows = table.snapshot().iter().map(|(_, count)| count).sum::<u64>();

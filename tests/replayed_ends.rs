@@ -143,7 +143,7 @@ const PARTITIONS: [u64; 2] = [3, 35];
 
 fn graph(shape: Shape, store: &Arc<Mutex<Store>>) -> Graph {
     let graph = Graph::new("ends");
-    let time = |n: &u64| EventTime(*n as i64);
+    let time = |n: &u64| EventTime::from_micros(*n as i64);
     let [first, second] = PARTITIONS;
     let sources = || {
         (graph.source(Numbers::of(&[first])).uid("first"), graph.source(Numbers::of(&[second])).uid("second"))
@@ -169,7 +169,7 @@ fn graph(shape: Shape, store: &Arc<Mutex<Store>>) -> Graph {
         .window(tumbling(Duration::from_micros(5)))
         .count()
         .append()
-        .map(|closed| (closed.window.start.0, closed.value))
+        .map(|closed| (closed.window.start.as_micros(), closed.value))
         .sink(for_each_epoch(move |all| store.lock().unwrap().give(all, &format!("{shape:?}"))));
     graph
 }

@@ -165,13 +165,13 @@ fn consumers() -> Vec<Consumer> {
         ),
         (
             "watermark",
-            |rows| rows.with_watermark(|_| EventTime(0), Duration::ZERO).sink(discard().0),
+            |rows| rows.with_watermark(|_| EventTime::from_micros(0), Duration::ZERO).sink(discard().0),
             INSERTS,
         ),
         (
             "window",
             |rows| {
-                let timed = rows.with_watermark(|_| EventTime(0), Duration::ZERO);
+                let timed = rows.with_watermark(|_| EventTime::from_micros(0), Duration::ZERO);
                 timed.window(tumbling(Duration::from_secs(1))).count().append().sink(discard().0);
             },
             INSERTS,

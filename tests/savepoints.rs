@@ -37,7 +37,7 @@ fn savepoint_between_failure_and_restart_is_taken() {
 
     let from = options
         .with_checkpoint(directory.path().join("second"))
-        .with_savepoint(directory.path().join("savepoint"));
+        .with_from_savepoint(directory.path().join("savepoint"));
     assert_eq!(common::run(&graph, from).unwrap().input_rows, 1_000 - 10 * (epoch + 1));
 }
 
@@ -78,7 +78,7 @@ fn interrupted_copy_of_savepoint_is_replaced() {
     graph.source(memory(0..100u64)).key_by(|n| n % 7).count().update().sink(discard().0);
     let options = common::options(Mode::MicroBatch, 1).with_max_records_per_epoch(10);
     common::run(&graph, options.clone().with_checkpoint(path("savepoint"))).unwrap();
-    let fork = options.with_checkpoint(path("fork")).with_savepoint(path("savepoint"));
+    let fork = options.with_checkpoint(path("fork")).with_from_savepoint(path("savepoint"));
     common::run(&graph, fork.clone()).unwrap();
     assert!(!path("fork/copying").exists());
 

@@ -211,7 +211,7 @@ fn new_partition_takes_part_in_watermark_after_restart() {
             let timed =
                 timed.with_watermark(|row| EventTime::from_secs(row.1 as i64), seconds(0)).uid("time");
             let closed = timed.window(tumbling(seconds(10))).count().append().uid("windows");
-            closed.map(|row| (row.window.start.0 / 10_000_000, row.value)).sink(sink);
+            closed.map(|row| (row.window.start.as_micros() / 10_000_000, row.value)).sink(sink);
             graph.start_in(storage.clone(), available_now(mode, 1)).unwrap().wait().unwrap();
             let mut rows: Vec<(i64, u64)> = table.snapshot();
             rows.sort_unstable();

@@ -200,7 +200,7 @@ fn a_checkpoint_holds_what_was_spilled_and_no_trace_of_where() {
         let (sink, table) = memory_sink();
         graph
             .source(json_lines::<Visit>(format!("{}/*.jsonl", input.display())))
-            .with_watermark(|visit: &Visit| EventTime(visit.number as i64), Duration::ZERO)
+            .with_watermark(|visit: &Visit| EventTime::from_micros(visit.number as i64), Duration::ZERO)
             .key_by(|visit| visit.number % 4)
             .window(tumbling(Duration::from_micros(100_000)))
             .collect()

@@ -52,7 +52,7 @@ fn said(partitions: &[Vec<i64>], said: Said, options: Options) -> Vec<(u64, Vec<
     };
     totals.sink(sink);
     run_well(&graph, options);
-    table.by_epoch().into_iter().map(|(epoch, rows)| (epoch.0, rows)).collect()
+    table.by_epoch().into_iter().map(|(epoch, rows)| (epoch.number(), rows)).collect()
 }
 
 fn kept(values: &[i64]) -> Vec<i64> {

@@ -31,7 +31,7 @@ struct Keeper<T> {
 
 impl<T> Keeper<T> {
     fn new(seen: &Seen<T>) -> Keeper<T> {
-        Keeper { seen: Arc::clone(seen), epoch: Epoch(0), prepared: None, committed: None }
+        Keeper { seen: Arc::clone(seen), epoch: Epoch::new(0), prepared: None, committed: None }
     }
 }
 
@@ -46,8 +46,8 @@ impl<T: Send + 'static> Sink<T> for Keeper<T> {
 
     fn prepare(&mut self, epoch: Epoch) -> Result<tidemill::Prepared, SinkError> {
         assert_eq!(
-            epoch.0,
-            self.prepared.map_or(0, |before| before.0 + 1),
+            epoch.number(),
+            self.prepared.map_or(0, |before| before.number() + 1),
             "every epoch is prepared, in order"
         );
         self.prepared = Some(epoch);
@@ -122,7 +122,7 @@ fn running_counts_reach_the_sink_as_through_an_edge() {
 #[test]
 fn windows_and_what_came_too_late_for_them_reach_their_sinks() {
     // The hundredth record is long past.
-    let time = |n: &i64| EventTime(if *n % 100 == 99 { 0 } else { *n });
+    let time = |n: &i64| EventTime::from_micros(if *n % 100 == 99 { 0 } else { *n });
     let size = Duration::from_micros(50);
     // One partition, so that what is late does not depend on who reads faster.
     let source =

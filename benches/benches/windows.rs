@@ -34,17 +34,20 @@ const MODE: Mode = Mode::Continuous;
 fn assignment(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("window of");
     group.throughput(Throughput::Elements(BATCH));
-    let times: Vec<EventTime> = (0..BATCH as i64).map(|n| EventTime(n * 7_919)).collect();
+    let times: Vec<EventTime> = (0..BATCH as i64).map(|n| EventTime::from_micros(n * 7_919)).collect();
     let windows = tumbling(Duration::from_millis(10));
     group.bench_function("tumbling", |bencher| {
-        bencher.iter(|| times.iter().map(|time| black_box(windows.window_of(*time)).start.0).sum::<i64>());
+        bencher.iter(|| {
+            times.iter().map(|time| black_box(windows.window_of(*time)).start.as_micros()).sum::<i64>()
+        });
     });
     for panes in [2, 12] {
         let windows = sliding(Duration::from_millis(10 * panes), Duration::from_millis(10));
         group.bench_function(BenchmarkId::new("sliding", panes), |bencher| {
             bencher.iter(|| {
-                let of =
-                    |time: &EventTime| windows.windows_of(*time).map(|window| window.start.0).sum::<i64>();
+                let of = |time: &EventTime| {
+                    windows.windows_of(*time).map(|window| window.start.as_micros()).sum::<i64>()
+                };
                 times.iter().map(of).sum::<i64>()
             });
         });
@@ -73,7 +76,7 @@ fn feed<R: Send + 'static>(
         let run = |rows: Vec<Event>| {
             let last = rows.last().map_or(0, |row| row.1);
             harness.batch(0, rows).expect("the batch is taken");
-            harness.watermark(EventTime(last)).expect("the watermark is taken");
+            harness.watermark(EventTime::from_micros(last)).expect("the watermark is taken");
             harness.take::<R>(0)
         };
         bencher.iter_batched(batch, run, BatchSize::LargeInput);
@@ -85,7 +88,7 @@ fn feed<R: Send + 'static>(
 fn windowed(criterion: &mut Criterion) {
     let keyed = || {
         source_of(&Graph::new("events"), Vec::<Event>::new())
-            .with_watermark(|event| EventTime(event.1), Duration::ZERO)
+            .with_watermark(|event| EventTime::from_micros(event.1), Duration::ZERO)
             .key_by(|event| event.0)
     };
     let micros = Duration::from_micros;

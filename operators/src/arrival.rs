@@ -63,7 +63,7 @@ thread_local! {
 /// place, they are one run.
 pub(crate) fn enter(context: &Context, origin: Option<u32>, is_one_place: bool) {
     NOW.with(|now| {
-        now.epoch.set(context.epoch().0);
+        now.epoch.set(context.epoch().number());
         now.worker.set(context.worker() as u64);
         now.origin.set(origin);
         now.run.set(is_one_place.then_some(Run::ONLY));

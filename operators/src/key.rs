@@ -34,10 +34,21 @@ pub struct Keyed<K, V> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a key",
     note = "a key is `#[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]`, `Send` and without borrows: it \
-            is sent between workers and kept in checkpoints"
+            is sent between workers and kept in checkpoints",
+    note = "floats have no equality: round floats to an integer, or take their `to_bits()`"
 )]
 pub trait Key: Clone + Eq + Hash + Data {}
+#[diagnostic::do_not_recommend]
 impl<K: Clone + Eq + Hash + Data> Key for K {}
+
+/// What a record must be to leave a step: rows travel between threads.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a row: rows travel between threads",
+    note = "a row is `Send` and owns what it holds: `Arc` in place of `Rc`, `String` in place of a borrowed `&str`"
+)]
+pub trait Row: Send + 'static {}
+#[diagnostic::do_not_recommend]
+impl<T: Send + 'static> Row for T {}
 
 /// What a record must be to be sent between workers or kept in state.
 #[diagnostic::on_unimplemented(
@@ -45,6 +56,7 @@ impl<K: Clone + Eq + Hash + Data> Key for K {}
     note = "such a record is `#[derive(serde::Serialize, serde::Deserialize)]`, `Send` and without borrows"
 )]
 pub trait Data: Send + Serialize + serde::de::DeserializeOwned + 'static {}
+#[diagnostic::do_not_recommend]
 impl<T: Send + Serialize + serde::de::DeserializeOwned + 'static> Data for T {}
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod key;
 mod key_groups;
 pub mod named;
 mod operator;
+mod parse_error;
 mod row_change;
 mod row_kind;
 pub mod schema;
@@ -56,9 +57,10 @@ pub use error::OperatorError;
 pub use graph::{Graph, GraphError, Plan};
 pub use group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
 pub use journal::JournalSlot;
-pub use key::{Data, Key, Keyed, hash_key};
+pub use key::{Data, Key, Keyed, Row, hash_key};
 pub use key_groups::{KeyGroup, KeyGroups};
 pub use operator::{Context, Mode, Operator, rows};
+pub use parse_error::ParseOptionError;
 pub use row_change::RowChange;
 pub use row_kind::RowKind;
 pub use sink::{Committed, OutputClaim, Prepared, QueryIdentity, Sink, SinkContext, SinkError};
@@ -68,5 +70,5 @@ pub use source::{
     SourceInfo, SourceLog, Waker, WrapSource,
 };
 pub use stream::{Chain, EventStream, HasEventTime, KeyedStream, Keys, Stream, Timed, Untimed};
-pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime};
+pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime, TimeRangeError, units};
 pub use window::{Window, WindowResult};

@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::OperatorError;
-use crate::{Batch, Epoch, EventTime, KeyGroup, KeyGroups, ProcessingTime, SnapshotWriter};
+use crate::{Batch, Epoch, EventTime, KeyGroup, KeyGroups, ParseOptionError, ProcessingTime, SnapshotWriter};
 
 /// Who decides where an epoch ends, and when output is seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -36,12 +36,12 @@ impl std::fmt::Display for Mode {
 }
 
 impl std::str::FromStr for Mode {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+    type Err = ParseOptionError;
+    fn from_str(text: &str) -> Result<Self, ParseOptionError> {
         match text {
             "micro-batch" => Ok(Mode::MicroBatch),
             "continuous" => Ok(Mode::Continuous),
-            other => Err(format!("`{other}` is neither `micro-batch` nor `continuous`")),
+            other => Err(ParseOptionError::new(other, "a mode: `micro-batch` or `continuous`")),
         }
     }
 }
@@ -202,9 +202,9 @@ impl Context {
             worker,
             workers,
             key_groups: KeyGroups::default(),
-            epoch: Epoch(0),
+            epoch: Epoch::new(0),
             watermark: EventTime::MIN,
-            now: ProcessingTime(0),
+            now: ProcessingTime::from_micros(0),
             late_rows: 0,
             dropped_timers: 0,
             output_watermark: None,
@@ -352,9 +352,9 @@ mod tests {
     #[test]
     fn the_earliest_wake_up_counts() {
         let mut context = Context::new(Mode::Continuous, 0, 1);
-        context.wake_at(ProcessingTime(20));
-        context.wake_at(ProcessingTime(10));
-        assert_eq!(context.take_wake_at(), Some(ProcessingTime(10)));
+        context.wake_at(ProcessingTime::from_micros(20));
+        context.wake_at(ProcessingTime::from_micros(10));
+        assert_eq!(context.take_wake_at(), Some(ProcessingTime::from_micros(10)));
         assert_eq!(context.take_wake_at(), None);
     }
 }

@@ -58,10 +58,14 @@ use crate::{Cancellation, Clock, Epoch, ProcessingTime, RowKind};
 ///     }
 /// }
 /// # let mut sink = Total::default();
-/// # sink.write(Epoch(0), &mut vec![1, 2])?; sink.prepare(Epoch(0))?; sink.commit(Epoch(0))?;
+/// # sink.write(Epoch::new(0), &mut vec![1, 2])?; sink.prepare(Epoch::new(0))?; sink.commit(Epoch::new(0))?;
 /// # assert_eq!(sink.total, 3);
 /// # Ok::<(), SinkError>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a sink for rows of type `{T}`",
+    note = "`for_each(|row| …)` makes one of a closure, `try_for_each` of one that can fail; `impl Sink` for your own"
+)]
 pub trait Sink<T>: Send + 'static {
     /// What the sink is, for plans and errors.
     fn describe(&self) -> String {
@@ -257,7 +261,7 @@ impl SinkContext {
             committed: None,
             site: "a sink".to_owned(),
             group: 0,
-            clock: Clock::new(|| ProcessingTime(0)),
+            clock: Clock::new(|| ProcessingTime::from_micros(0)),
             cancellation: Cancellation::new(),
             identity: None,
         }
@@ -318,8 +322,8 @@ impl SinkContext {
     /// use tidemill::prelude::*;
     /// use tidemill::{RowKind, SinkContext};
     ///
-    /// let context = SinkContext::new("words", RowKind::Insert, false).durable(3).after_commit(Epoch(17));
-    /// assert_eq!(context.committed, Some(Epoch(17)));
+    /// let context = SinkContext::new("words", RowKind::Insert, false).durable(3).after_commit(Epoch::new(17));
+    /// assert_eq!(context.committed, Some(Epoch::new(17)));
     /// ```
     #[must_use]
     pub fn after_commit(mut self, committed: Epoch) -> Self {

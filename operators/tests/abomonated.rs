@@ -105,7 +105,7 @@ fn numbers_survive_every_offset_and_no_truncation_passes() {
     check(&[(1u64, u64::MAX), (0, 0)]);
     check(&[f64::INFINITY, -0.0]);
     check(&['a', 'é', '🌊']);
-    check(&[EventTime(i64::MIN), EventTime(0)]);
+    check(&[EventTime::from_micros(i64::MIN), EventTime::from_micros(0)]);
     check(&[[1u16; 5], [2; 5]]);
 }
 
@@ -140,7 +140,7 @@ fn padding_survives_every_offset_and_no_truncation_passes() {
 #[test]
 fn structs_survive_every_offset_and_no_truncation_passes() {
     let basket = |n: usize| Basket {
-        at: EventTime(n as i64),
+        at: EventTime::from_micros(n as i64),
         note: (n % 2 == 1).then(|| "n".repeat(n)),
         orders: orders(n),
         flag: n.is_multiple_of(3),

@@ -29,7 +29,7 @@ pub(crate) fn not_before(clock: Clock, last: ProcessingTime) -> Clock {
 
 /// The machine's clock.
 pub(crate) fn wall_time() -> ProcessingTime {
-    ProcessingTime(match SystemTime::now().duration_since(UNIX_EPOCH) {
+    ProcessingTime::from_micros(match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
         // A clock that is set before 1970; rounds down like every other time.
         Err(before) => {

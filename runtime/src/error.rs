@@ -247,21 +247,34 @@ impl RunError {
         RunError::GivenUp { error: Box::new(self), restarts, after, why }
     }
 
-    /// Whether a restart policy applies: a source, a sink or a function of the user has failed. A sink that has been set
-    /// up in a way that cannot work will not do better next time.
-    pub(crate) fn may_pass(&self) -> bool {
+    /// Returns whether [`Options::restart`](crate::Options::restart) starts the query again after this error: a source, a sink, an
+    /// operator or a function of the user failed. A sink that was set up in a way that cannot work is not tried again.
+    pub fn is_retryable(&self) -> bool {
         match self {
             RunError::Sink { error: SinkError::Setup(_), .. } => false,
             RunError::Panic { .. }
             | RunError::Source { .. }
             | RunError::Sink { .. }
             | RunError::Operator { .. } => true,
+            RunError::GivenUp { error, .. } => error.is_retryable(),
             _ => false,
         }
     }
+}
 
-    /// Whether running the same query again may help.
-    pub fn is_retryable(&self) -> bool {
-        self.fault() == Fault::World
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_is_retryable_if_restart_applies() {
+        let site = || Site { operator: "map".into(), location: String::new() };
+        let panic = || RunError::Panic { worker: None, site: site(), message: "no".into() };
+        assert!(panic().is_retryable());
+        let given_up = panic().given_up(1, Duration::ZERO, "--restart allows no more");
+        assert!(matches!(given_up, RunError::GivenUp { .. }) && given_up.is_retryable());
+        let setup = RunError::Sink { site: site(), error: SinkError::Setup("no".into()) };
+        assert!(!setup.is_retryable());
+        assert!(!RunError::Engine("no".into()).is_retryable());
     }
 }

@@ -144,7 +144,7 @@ mod tests {
             name: "state/3-1-0.delta".to_owned(),
             len: 5,
             checksum: 6,
-            epoch: Epoch(3),
+            epoch: Epoch::new(3),
             worker: 1,
             base: false,
             groups: Some((0, 127)),
@@ -152,27 +152,27 @@ mod tests {
         let offset = Json(serde_json::json!({"file": "a.csv", "byte": u64::MAX, "at": null}));
         let reports = [
             Report::Read {
-                epoch: Epoch(3),
+                epoch: Epoch::new(3),
                 source: NodeId(2),
                 rows: 70_000,
                 partitions: vec![PartitionRead { partition: 4, offset, has_ended: true }],
             },
             Report::SourceDone { last: None },
-            Report::SourceDone { last: Some(Epoch(7)) },
+            Report::SourceDone { last: Some(Epoch::new(7)) },
             Report::Prepared {
-                epoch: Epoch(3),
+                epoch: Epoch::new(3),
                 rows: 9,
                 sink: NodeId(5),
                 worker: 1,
                 prepared: Prepared::from(vec![0, 255]),
             },
             Report::Saved(Saved {
-                epoch: Epoch(3),
+                epoch: Epoch::new(3),
                 file: Some(file),
-                timers: vec![("reminders".to_owned(), 1, ProcessingTime(-5))],
+                timers: vec![("reminders".to_owned(), 1, ProcessingTime::from_micros(-5))],
             }),
-            Report::Saved(Saved { epoch: Epoch(4), file: None, timers: Vec::new() }),
-            Report::Committed { epoch: Epoch(3) },
+            Report::Saved(Saved { epoch: Epoch::new(4), file: None, timers: Vec::new() }),
+            Report::Committed { epoch: Epoch::new(3) },
             Report::DataAvailable,
             Report::WorkerDone,
         ];

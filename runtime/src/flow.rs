@@ -141,7 +141,7 @@ impl Flow {
     /// Notes the end of a step of a worker, in which an operator ran or (`worked` is false) the worker parked.
     pub(crate) fn ends_step(&self, worker: usize, worked: bool, now: impl FnOnce() -> ProcessingTime) {
         let Some(worker) = self.workers.get(worker) else { return };
-        let now = now().0;
+        let now = now().as_micros();
         let began = worker.ended.load(Relaxed).min(now);
         worker.ended.store(now, Relaxed);
         if worked {
@@ -213,7 +213,8 @@ mod tests {
     impl Steps {
         fn new(workers: usize, hops: u64) -> Steps {
             let steps = Steps { flow: Flow::new(workers, hops, 65_536), now: 0 };
-            (0..workers).for_each(|worker| steps.flow.ends_step(worker, false, || ProcessingTime(0)));
+            (0..workers)
+                .for_each(|worker| steps.flow.ends_step(worker, false, || ProcessingTime::from_micros(0)));
             steps
         }
 
@@ -223,7 +224,7 @@ mod tests {
                 self.flow.read(worker, rows);
             }
             self.now += micros;
-            self.flow.ends_step(worker, true, || ProcessingTime(self.now));
+            self.flow.ends_step(worker, true, || ProcessingTime::from_micros(self.now));
         }
 
         /// As many steps, each with what a source may read, at this many nanoseconds a row.
@@ -266,7 +267,7 @@ mod tests {
         for _ in 0..20 {
             steps.step(0, 1, 1);
             steps.step(0, 0, 1_000);
-            steps.flow.ends_step(0, false, || ProcessingTime(steps.now));
+            steps.flow.ends_step(0, false, || ProcessingTime::from_micros(steps.now));
         }
         assert_eq!(steps.flow.portion(0), 4);
     }

@@ -358,8 +358,8 @@ fn find<'a>(
     let wanted = |commit: &&CommitRecord| epoch.is_none_or(|epoch| commit.epoch == epoch);
     history.commits.iter().rfind(wanted).ok_or_else(|| CheckpointError::NoSuchEpoch {
         storage: storage.describe(),
-        epoch: epoch.unwrap_or_default().0,
-        kept: history.commits.iter().map(|commit| commit.epoch.0).collect(),
+        epoch: epoch.unwrap_or_default().number(),
+        kept: history.commits.iter().map(|commit| commit.epoch.number()).collect(),
     })
 }
 

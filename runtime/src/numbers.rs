@@ -41,7 +41,7 @@ mod tests {
 
     fn some(numbers: &Numbers, count: usize) -> Vec<u64> {
         std::iter::successors(Some(numbers.first()), |epoch| Some(numbers.after(*epoch)))
-            .map(|epoch| epoch.0)
+            .map(|epoch| epoch.number())
             .take(count)
             .collect()
     }
@@ -49,9 +49,9 @@ mod tests {
     #[test]
     fn numbers_replay_plans_and_count_on_behind_what_was_used() {
         assert_eq!(some(&Numbers::default(), 3), [0, 1, 2]);
-        assert_eq!(some(&Numbers::new(vec![], Epoch(7)), 3), [7, 8, 9]);
-        let plans = vec![Epoch(4), Epoch(3), Epoch(9)];
-        assert_eq!(some(&Numbers::new(plans.clone(), Epoch(10)), 5), [3, 4, 9, 10, 11]);
-        assert_eq!(some(&Numbers::new(plans, Epoch(15)), 5), [3, 4, 9, 15, 16]);
+        assert_eq!(some(&Numbers::new(vec![], Epoch::new(7)), 3), [7, 8, 9]);
+        let plans = vec![Epoch::new(4), Epoch::new(3), Epoch::new(9)];
+        assert_eq!(some(&Numbers::new(plans.clone(), Epoch::new(10)), 5), [3, 4, 9, 10, 11]);
+        assert_eq!(some(&Numbers::new(plans, Epoch::new(15)), 5), [3, 4, 9, 15, 16]);
     }
 }

@@ -140,7 +140,7 @@ pub struct Options {
     /// Whether Ctrl-C (SIGINT) and SIGTERM stop the query in order (a second one ends the process). While no query runs,
     /// they end the process, as ever; a program that has handlers of its own says so here.
     #[cfg_attr(feature = "cli", arg(skip = true))]
-    pub handle_ctrl_c: bool,
+    pub ctrl_c: bool,
 
     /// How many rows a source must have at once for the chain behind it to pull them. For the engine's own tests.
     #[doc(hidden)]
@@ -179,7 +179,7 @@ impl Default for Options {
             spill_dir: None,
             idle: Idle::Park,
             pin: false,
-            handle_ctrl_c: true,
+            ctrl_c: true,
         }
     }
 }
@@ -314,7 +314,7 @@ impl Options {
 
     /// Starts with a copy of that savepoint, if there is no checkpoint yet.
     #[must_use]
-    pub fn with_savepoint(mut self, directory: impl Into<PathBuf>) -> Self {
+    pub fn with_from_savepoint(mut self, directory: impl Into<PathBuf>) -> Self {
         self.from_savepoint = Some(directory.into());
         self
     }
@@ -328,7 +328,7 @@ impl Options {
     /// ```
     /// use tidemill::prelude::*;
     ///
-    /// let moved = Options::default().with_checkpoint("new").with_savepoint("before-the-move").with_take_over();
+    /// let moved = Options::default().with_checkpoint("new").with_from_savepoint("before-the-move").with_take_over();
     /// assert!(moved.take_over);
     /// ```
     #[must_use]
@@ -386,7 +386,7 @@ impl Options {
     ///
     /// Needs the feature `pinning`; without it, or where the system refuses, the query ends with an error.
     #[must_use]
-    pub fn with_pinning(mut self, pin: bool) -> Self {
+    pub fn with_pin(mut self, pin: bool) -> Self {
         self.pin = pin;
         self
     }
@@ -394,7 +394,7 @@ impl Options {
     /// Leaves Ctrl-C and SIGTERM to the program.
     #[must_use]
     pub fn without_ctrl_c(mut self) -> Self {
-        self.handle_ctrl_c = false;
+        self.ctrl_c = false;
         self
     }
 
@@ -417,22 +417,25 @@ impl Options {
             return refuse("--max-queued", "must be at least 1: workers exchange records through this queue");
         }
         if self.max_records_per_epoch == Some(0) {
-            return refuse("--max-records-per-epoch", "must be at least 1 (got 0); leave it out for no limit");
+            return refuse(
+                "--max-records-per-epoch",
+                "must be at least 1 (got 0); leave it out for no limit",
+            );
         }
         if self.checkpoint_interval.is_zero() {
             return refuse("--checkpoint-interval", "must be greater than zero (got 0s)");
         }
         if self.state_memory.is_some_and(|bytes| bytes / (self.workers as u64) < LEAST_STATE_MEMORY) {
-            return refuse("--state-memory", "each worker needs at least 64KiB; give more, or use fewer workers");
+            return refuse(
+                "--state-memory",
+                "each worker needs at least 64KiB; give more, or use fewer workers",
+            );
         }
         if self.spill_dir.is_some() && self.state_memory.is_none() {
             return refuse("--spill-dir", "needs --state-memory: without a limit no rows are spilled");
         }
         if matches!(self.trigger, Trigger::Every(d) if d < Duration::from_micros(1)) {
-            return refuse(
-                "--trigger",
-                "an interval must be at least 1us; `asap` starts each epoch at once",
-            );
+            return refuse("--trigger", "an interval must be at least 1us; `asap` starts each epoch at once");
         }
         if let (Mode::Continuous, Trigger::Every(interval)) = (self.mode, self.trigger) {
             return Err(RunError::Options {

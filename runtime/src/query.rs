@@ -124,6 +124,7 @@ fn checkpoint_of(options: &Options) -> Result<Option<Arc<dyn Storage>>, RunError
 ///
 /// Dropping the handle leaves the query running.
 #[derive(Debug)]
+#[must_use = "the query ends with the process: call `.wait()` on its handle, or keep it"]
 pub struct QueryHandle {
     shared: Arc<Shared>,
     thread: sim::JoinHandle<Result<Summary, RunError>>,
@@ -161,7 +162,7 @@ impl QueryHandle {
             if self.shared.tell(event) {
                 loop {
                     match sim::recv_timeout(&answer, Duration::from_millis(100)) {
-                        Ok(epoch) => return epoch.map(|epoch| epoch.0),
+                        Ok(epoch) => return epoch.map(|epoch| epoch.number()),
                         // The driver may be in a function of the user that does not return.
                         Err(RecvTimeoutError::Timeout) if !self.is_finished() => {}
                         Err(_) => break,

@@ -397,22 +397,22 @@ mod tests {
         let mark = PartitionMark {
             origin: 65_537,
             rank: 3,
-            shown: EventTime(70),
+            shown: EventTime::from_micros(70),
             is_idle: true,
-            seen: Some(ProcessingTime(9)),
+            seen: Some(ProcessingTime::from_micros(9)),
         };
         let file = FileRef {
             name: "state/3-1-0.base".to_owned(),
             len: 5,
             checksum: 6,
-            epoch: Epoch(3),
+            epoch: Epoch::new(3),
             worker: 0,
             base: true,
             groups: Some((0, 127)),
         };
         let resume = Resume {
-            numbers: Numbers::new(vec![Epoch(4), Epoch(6)], Epoch(9)),
-            committed: Some(Epoch(3)),
+            numbers: Numbers::new(vec![Epoch::new(4), Epoch::new(6)], Epoch::new(9)),
+            committed: Some(Epoch::new(3)),
             execution: 2,
             durable: true,
             identity: Some(QueryIdentity::new("c0ffee", vec![(1, "one".to_owned()), (2, "two".to_owned())])),
@@ -421,9 +421,12 @@ mod tests {
             key_groups: KeyGroups::new(8).unwrap(),
             files: vec![file],
             dropped: vec!["gone".to_owned()],
-            watermarks: vec![None, Some(DomainStart { watermark: EventTime(60), partitions: vec![mark] })],
-            clock: ProcessingTime(7),
-            timers: BTreeMap::from([("reminders".to_owned(), ProcessingTime(-5))]),
+            watermarks: vec![
+                None,
+                Some(DomainStart { watermark: EventTime::from_micros(60), partitions: vec![mark] }),
+            ],
+            clock: ProcessingTime::from_micros(7),
+            timers: BTreeMap::from([("reminders".to_owned(), ProcessingTime::from_micros(-5))]),
             sinks: BTreeMap::from([("out".to_owned(), vec![Prepared::from(vec![0, 255])])]),
         };
         for resume in [resume, Resume::default()] {

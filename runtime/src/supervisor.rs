@@ -164,7 +164,7 @@ impl Supervisor {
         first: PreparedRun,
         lock: &mut Option<CommitCoordinator>,
     ) -> Result<Summary, RunError> {
-        let interrupt = if self.options.handle_ctrl_c { Interrupt::watch()? } else { Interrupt::none() };
+        let interrupt = if self.options.ctrl_c { Interrupt::watch()? } else { Interrupt::none() };
         let begun = Instant::now();
         let (mut first, mut restarts) = (Some(first), 0);
         loop {
@@ -188,7 +188,7 @@ impl Supervisor {
                 // It has been given up. What is there under that uid now is this query's own.
                 self.options.drop_state.clear();
             }
-            if !error.may_pass() {
+            if !error.is_retryable() {
                 let why = "an error of this kind is not tried again";
                 return Err(error.given_up(restarts, begun.elapsed(), why));
             }
@@ -328,7 +328,7 @@ fn drive(prepared: PreparedRun, shared: &Arc<Shared>) -> (Result<Summary, RunErr
     let PreparedRun { plan, control, driver, events, options } = prepared;
     let layout = &plan.layout;
     let begun = Instant::now();
-    let committed = control.resume.committed.map(|epoch| epoch.0);
+    let committed = control.resume.committed.map(|epoch| epoch.number());
     tracing::info!(query = %layout.query, mode = ?options.mode, workers = options.workers, committed, "query starts");
     let driver = Arc::new(SharedDriver::new(driver, events, Arc::clone(&shared.progress)));
     let ticked = Arc::clone(&driver);

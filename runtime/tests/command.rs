@@ -12,7 +12,7 @@ use tidemill_runtime::{Options, Run};
 fn checkpoint(directory: &Path) {
     let graph = Graph::new("counts");
     let script = (0..100i64).fold(ScriptedSource::new(), |script, n| {
-        let script = script.row(EventTime(n), n % 50);
+        let script = script.row(EventTime::from_micros(n), n % 50);
         if n % 20 == 19 { script.end_epoch() } else { script }
     });
     let counts = script.end().stream(&graph).key_by(|n| *n).count().update().uid("counts");

@@ -25,7 +25,7 @@ fn stop_signal_commits_read_rows_and_returns_interrupted() {
         let raised = std::sync::Once::new();
         // The source never ends, so only the signal can end the query; the first row raises it.
         ScriptedSource::new()
-            .row(EventTime(1), 7)
+            .row(EventTime::from_micros(1), 7)
             .stream(&graph)
             .inspect(move |_| raised.call_once(|| signal_hook::low_level::raise(signal).unwrap()))
             .sink(sink);
@@ -64,7 +64,10 @@ fn signal_to_query_whose_sink_waits_ends_it_after_stop_timeout() {
     let _alone = SIGNALS.lock().unwrap();
     for mode in [Mode::MicroBatch, Mode::Continuous] {
         let graph = Graph::new("waits");
-        ScriptedSource::new().row(EventTime(1), 7).stream(&graph).sink(Waits(Cancellation::new()));
+        ScriptedSource::new()
+            .row(EventTime::from_micros(1), 7)
+            .stream(&graph)
+            .sink(Waits(Cancellation::new()));
         let timeout = Duration::from_millis(50);
         let outcome = graph.run(Options::default().with_mode(mode).with_stop_timeout(timeout));
         let Err(RunError::Cancelled { stop_timeout: Some(_), .. }) = outcome else {
@@ -80,7 +83,7 @@ fn two_signals() {
     let signals: Vec<i32> = signals.split(' ').map(|signal| signal.parse().unwrap()).collect();
     let graph = Graph::new("impatient");
     ScriptedSource::new()
-        .row(EventTime(1), 7)
+        .row(EventTime::from_micros(1), 7)
         .stream(&graph)
         .inspect(move |_| signals.iter().for_each(|signal| signal_hook::low_level::raise(*signal).unwrap()))
         .sink(collecting_sink().0);
@@ -104,7 +107,11 @@ fn a_signal_after_a_query() {
     let Ok(signal) = std::env::var("SIGNAL_AFTER") else { return };
     for _ in 0..2 {
         let graph = Graph::new("soon over");
-        ScriptedSource::new().row(EventTime(1), 7).end().stream(&graph).sink(collecting_sink().0);
+        ScriptedSource::new()
+            .row(EventTime::from_micros(1), 7)
+            .end()
+            .stream(&graph)
+            .sink(collecting_sink().0);
         graph.run(Options::default()).unwrap();
     }
     signal_hook::low_level::raise(signal.parse().unwrap()).unwrap();

@@ -5,7 +5,7 @@ use tidemill_operators::testing::{nowhere, numbers};
 use tidemill_runtime::{Options, Run};
 
 fn options() -> Options {
-    Options::default().with_workers(2).with_pinning(true)
+    Options::default().with_workers(2).with_pin(true)
 }
 
 #[cfg(not(feature = "pinning"))]

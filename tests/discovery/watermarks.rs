@@ -34,7 +34,7 @@ impl Counts {
             None => timed.boxed(),
         };
         let (results, late_rows) = timed.window(tumbling(10 * SECOND)).count().append_with_late();
-        results.map(|row| (row.window.start.0 / 10_000_000, row.value)).sink(sink);
+        results.map(|row| (row.window.start.as_micros() / 10_000_000, row.value)).sink(sink);
         late_rows.sink(late_sink);
         let options = Options::default().with_mode(mode).without_ctrl_c();
         let options = options.with_checkpoint_interval(Duration::from_millis(100));

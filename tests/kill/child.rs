@@ -76,12 +76,14 @@ fn files(graph: &Graph, dir: &Path, uid: &str) -> Stream<Event> {
 }
 
 fn timed(stream: Stream<Event>) -> Events {
-    stream.with_watermark(|event| EventTime(event.time), Duration::from_micros(DELAY as u64)).boxed()
+    stream
+        .with_watermark(|event| EventTime::from_micros(event.time), Duration::from_micros(DELAY as u64))
+        .boxed()
 }
 
 fn row(result: WindowResult<u64, (u64, u64)>) -> Row {
     let (count, sum) = result.value;
-    Row { start: result.window.start.0, key: result.key, count, sum }
+    Row { start: result.window.start.as_micros(), key: result.key, count, sum }
 }
 
 fn numbers(graph: &Graph, task: &Task) -> Stream<u64> {
@@ -173,7 +175,7 @@ pub(crate) fn run() {
         .without_ctrl_c();
     options.retain = 2;
     if task.branch == Branch::Fork {
-        options = options.with_savepoint(task.dir.join("savepoint"));
+        options = options.with_from_savepoint(task.dir.join("savepoint"));
     }
     match graph(&task).run(options) {
         Ok(summary) => {

@@ -23,7 +23,7 @@ impl Database {
 
     /// The pattern that `for_each_epoch` documents: skips an epoch that is repeatable and already written.
     pub(crate) fn write(&mut self, change: &EpochRows<u64>) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let epoch = i64::try_from(change.epoch.0)?;
+        let epoch = i64::try_from(change.epoch.number())?;
         let transaction = self.0.transaction()?;
         let new = transaction
             .execute("INSERT OR IGNORE INTO written VALUES (?1, ?2)", params![change.query, epoch])?;

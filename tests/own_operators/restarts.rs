@@ -250,7 +250,7 @@ fn marks<const DERIVES: bool>(place: &Path, times: std::ops::Range<i64>) -> Vec<
     let timed = |uid: &str| {
         let numbers = graph.source(text_files(input.display().to_string())).uid(&format!("{uid}-in"));
         let numbers = numbers.map(|line| line.parse::<i64>().unwrap());
-        numbers.with_watermark(|n| tidemill::EventTime(*n), std::time::Duration::ZERO).uid(uid)
+        numbers.with_watermark(|n| tidemill::EventTime::from_micros(*n), std::time::Duration::ZERO).uid(uid)
     };
     graph
         .operator("marks")

@@ -120,7 +120,7 @@ impl Takes<2> for Meters {
     }
 }
 
-const CLOSING: EventTime = EventTime(1_000_000);
+const CLOSING: EventTime = EventTime::from_micros(1_000_000);
 
 fn readings() -> Vec<Reading> {
     (0..600i64).map(|n| ((n * n % 37) as u32, 1_000 + (n * 7) % 997, n % 100)).collect()
@@ -157,10 +157,10 @@ fn every_state_and_input_gives_one_result() {
         let ((sink, table), (silent_sink, silent_table)) = (memory_sink(), memory_sink());
         let readings = graph
             .source(MemorySource::partitioned(partitions(&readings())))
-            .with_watermark(|reading: &Reading| EventTime(reading.1), Duration::from_millis(1));
+            .with_watermark(|reading: &Reading| EventTime::from_micros(reading.1), Duration::from_millis(1));
         let known = graph
             .source(memory((0..50u32).collect::<Vec<_>>()))
-            .with_watermark(|_| EventTime(0), Duration::ZERO);
+            .with_watermark(|_| EventTime::from_micros(0), Duration::ZERO);
         let rules = graph.source(memory(rules()));
         let (totals_of, silent_of) = graph
             .operator("meters")
@@ -186,7 +186,7 @@ fn every_state_and_input_gives_one_result() {
 #[test]
 fn results_do_not_depend_on_restarts() {
     let graph = Graph::new("meters");
-    let empty = |_: &Reading| EventTime(0);
+    let empty = |_: &Reading| EventTime::from_micros(0);
     let (totals, silent) = graph
         .operator("meters")
         .keyed(graph.source(memory(Vec::<Reading>::new())).with_watermark(empty, Duration::ZERO), |r| r.0)
@@ -196,13 +196,14 @@ fn results_do_not_depend_on_restarts() {
     drop(silent);
     let make = operator_of(totals);
     let mut epochs: Vec<EpochInput> = Vec::new();
-    epochs.push(EpochInput::until(EventTime(0)).broadcast(2, rules()));
+    epochs.push(EpochInput::until(EventTime::from_micros(0)).broadcast(2, rules()));
     for part in readings().chunks(100) {
-        let dealt = part.iter().map(|reading| Dealt::new(reading.0, EventTime(reading.1), *reading));
-        epochs.push(EpochInput::until(EventTime(500)).keyed(0, dealt.collect()));
+        let dealt =
+            part.iter().map(|reading| Dealt::new(reading.0, EventTime::from_micros(reading.1), *reading));
+        epochs.push(EpochInput::until(EventTime::from_micros(500)).keyed(0, dealt.collect()));
     }
     let all = (0..50u32).map(|meter| Dealt::new(meter, EventTime::MIN, meter)).collect();
-    epochs.push(EpochInput::until(EventTime(600)).keyed(1, all));
+    epochs.push(EpochInput::until(EventTime::from_micros(600)).keyed(1, all));
     epochs.push(EpochInput::until(CLOSING));
     let (totals, silent) = expected();
     let mut results: Vec<Vec<Result<Total, u32>>> = epochs.iter().map(|_| Vec::new()).collect();
@@ -251,11 +252,11 @@ impl Takes<0> for Silence {
 
     fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         for row in rows {
-            let alarm = |from: i64| ProcessingTime(from + 1_000_000);
-            if let Some(before) = self.last.insert(row.hashed(), to.now().0) {
+            let alarm = |from: i64| ProcessingTime::from_micros(from + 1_000_000);
+            if let Some(before) = self.last.insert(row.hashed(), to.now().as_micros()) {
                 to.timers.delete_processing(row.hashed(), alarm(before));
             }
-            to.timers.set_processing(row.hashed(), alarm(to.now().0));
+            to.timers.set_processing(row.hashed(), alarm(to.now().as_micros()));
         }
         Ok(())
     }
@@ -269,7 +270,7 @@ fn timers_of_the_clock_come_after_restarts() {
         .operator("silence")
         .keyed(source, |n| *n as u8)
         .stateful(|_| Silence { last: ValueState::new() });
-    let at = |micros| EpochInput::until(EventTime::MIN).at(ProcessingTime(micros));
+    let at = |micros| EpochInput::until(EventTime::MIN).at(ProcessingTime::from_micros(micros));
     let row = |key: u8| Dealt::new(key, EventTime::MIN, i64::from(key));
     let epochs = [
         at(0).keyed(0, vec![row(1), row(2), row(3)]),

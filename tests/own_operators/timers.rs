@@ -29,7 +29,7 @@ impl StatefulOperator for Lateness {
     ) -> Result<(), OperatorError> {
         let Timer::Processing(due) = timer else { return Ok(()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
-        to.out.0.push(now - due.0);
+        to.out.0.push(now - due.as_micros());
         to.timers.set_processing(key, to.now() + GAP);
         Ok(())
     }

@@ -143,7 +143,7 @@ impl Windows {
 }
 
 pub(crate) fn row(result: WindowResult<u8, (u64, i64)>) -> Row {
-    (result.key, result.window.start.0, result.value.0, result.value.1)
+    (result.key, result.window.start.as_micros(), result.value.0, result.value.1)
 }
 
 impl Scenario for Windows {
@@ -181,7 +181,7 @@ impl Scenario for Windows {
                 let (results, late) = wide.window(tumbling(micros(WINDOW))).collect().append_with_late();
                 let row = |result: WindowResult<u8, Vec<(Event, String)>>| {
                     let sum = result.value.iter().map(|(event, _)| event.value).sum();
-                    (result.key, result.window.start.0, result.value.len() as u64, sum)
+                    (result.key, result.window.start.as_micros(), result.value.len() as u64, sum)
                 };
                 let late = late.map(|(event, _)| event).boxed();
                 (results.map(row).boxed(), late)
@@ -247,11 +247,11 @@ impl Scenario for Paces {
         let source = graph.source(MemorySource::partitioned(self.partitions.clone())).boxed();
         (0..self.steps)
             .fold(source, |stream, _| stream.map(|time| time).boxed())
-            .with_watermark(|time| EventTime(*time), Duration::ZERO)
+            .with_watermark(|time| EventTime::from_micros(*time), Duration::ZERO)
             .window(tumbling(micros(10)))
             .count()
             .append()
-            .map(|result| (result.window.start.0, result.value))
+            .map(|result| (result.window.start.as_micros(), result.value))
             .sink(self.results.clone());
         graph
     }
@@ -352,7 +352,7 @@ impl Database {
             return Ok(());
         }
         let again: Vec<&Event> = rows.rows.iter().filter(|row| self.committed.contains(row)).collect();
-        let epoch = rows.epoch.0;
+        let epoch = rows.epoch.number();
         let committed_again = || format!("rows that are committed come again in epoch {epoch}: {again:?}");
         let checked = if again.is_empty() { Ok(()) } else { Err(Breach::new("once", committed_again())) };
         self.rows.extend(rows.rows);

@@ -19,7 +19,7 @@ pub(crate) const DELAY: Duration = Duration::from_micros(20);
 pub(crate) const WINDOW: i64 = 50;
 
 pub(crate) fn time(event: &Event) -> EventTime {
-    EventTime(event.time)
+    EventTime::from_micros(event.time)
 }
 
 pub(crate) fn micros(n: i64) -> Duration {

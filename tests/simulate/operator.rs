@@ -35,7 +35,7 @@ enum Note {
 const TTL: Duration = Duration::from_millis(3);
 
 /// After all rows: its timers fire when the inputs end.
-const END: EventTime = EventTime(1 << 40);
+const END: EventTime = EventTime::from_micros(1 << 40);
 
 /// Sums both inputs of a key by window. Sets an alarm of processing time for each row of the first; some rows of the second
 /// cancel one. Nothing depends on the order in which the rows of an epoch come. Which alarms fire depends on the clock, but
@@ -84,33 +84,33 @@ impl Watch {
 
     /// A row of either keyed input.
     fn seen(&mut self, key: HashedKey<'_, u8>, event: Event, to: &mut To<'_, Self>) {
-        if EventTime(event.time) < to.watermark() {
+        if EventTime::from_micros(event.time) < to.watermark() {
             self.violated("in time", format!("{event:?} is taken at watermark {:?}", to.watermark()));
         }
         let first = self.first.get_or_insert_with(key, || event.time);
         *first = event.time.min(*first);
         self.sum.add(key, event.value);
-        to.timers.set_event(key, EventTime((event.time.div_euclid(WINDOW) + 1) * WINDOW));
+        to.timers.set_event(key, EventTime::from_micros((event.time.div_euclid(WINDOW) + 1) * WINDOW));
         to.timers.set_event(key, END);
     }
 
     /// Sets an alarm, at a time at which the key has no other.
     fn arm(&mut self, key: HashedKey<'_, u8>, delay: i64, to: &mut To<'_, Self>) {
-        let mut at = to.now().0 + delay;
+        let mut at = to.now().as_micros() + delay;
         while self.alarms.get(key, &at).is_some() {
             at += 1;
         }
         self.tally.add(key, (1, 0, 0, 0));
         self.alarms.insert(key, at, ());
-        to.timers.set_processing(key, ProcessingTime(at));
+        to.timers.set_processing(key, ProcessingTime::from_micros(at));
     }
 
     /// The value that expires is there as long as it should be, and not longer.
     fn check_expiry(&self, key: HashedKey<'_, u8>, to: &To<'_, Self>) {
         let (taken, recent) = (self.taken.get(key), self.recent.get(key));
-        let wanted = taken.filter(|taken| to.now().0 - **taken < TTL.as_micros() as i64);
+        let wanted = taken.filter(|taken| to.now().as_micros() - **taken < TTL.as_micros() as i64);
         if recent != wanted {
-            let (key, now) = (key.key, to.now().0);
+            let (key, now) = (key.key, to.now().as_micros());
             let what = format!("key {key} at {now}: {recent:?} instead of {wanted:?}, taken at {taken:?}");
             self.violated("expiry", what);
         }
@@ -118,7 +118,8 @@ impl Watch {
 
     /// The alarms that are kept and the timers of the key are the same.
     fn check_timers(&self, key: HashedKey<'_, u8>, to: &To<'_, Self>) {
-        let alarms = self.alarms.iter_of(key).map(|(at, _)| Timer::Processing(ProcessingTime(*at)));
+        let alarms =
+            self.alarms.iter_of(key).map(|(at, _)| Timer::Processing(ProcessingTime::from_micros(*at)));
         let timers = to.timers.of(key).filter(|timer| matches!(timer, Timer::Processing(_)));
         let (alarms, timers): (Vec<_>, Vec<_>) = (alarms.collect(), timers.collect());
         if alarms != timers {
@@ -127,15 +128,15 @@ impl Watch {
     }
 
     fn alarm(&mut self, key: HashedKey<'_, u8>, at: ProcessingTime, to: &mut To<'_, Self>) {
-        if self.alarms.remove(key, &at.0).is_none() {
+        if self.alarms.remove(key, &at.as_micros()).is_none() {
             return self.violated("alarms", format!("an alarm of key {} at {at:?} was not set", key.key));
         }
         if at > to.now() {
             self.violated("alarms", format!("an alarm for {at:?} came at {:?}", to.now()));
         }
-        self.tally.add(key, (0, 1, at.0 as u64, 0));
-        to.out.1.push(Note::Alarm { key: *key.key, at: at.0 });
-        if at.0 % 3 == 0 {
+        self.tally.add(key, (0, 1, at.as_micros() as u64, 0));
+        to.out.1.push(Note::Alarm { key: *key.key, at: at.as_micros() });
+        if at.as_micros() % 3 == 0 {
             self.arm(key, 700, to);
         }
         self.check_timers(key, to);
@@ -146,21 +147,26 @@ impl Watch {
         let Some(at) = self.alarms.iter_of(key).next().map(|(at, ())| *at) else { return };
         self.alarms.remove(key, &at);
         self.tally.add(key, (0, 0, 0, 1));
-        if !to.timers.delete_processing(key, ProcessingTime(at)) {
+        if !to.timers.delete_processing(key, ProcessingTime::from_micros(at)) {
             self.violated("timers", format!("key {} has no timer at {at}", key.key));
         }
         self.check_timers(key, to);
     }
 
     fn window(&mut self, key: HashedKey<'_, u8>, end: EventTime, to: &mut To<'_, Self>) {
-        let left = self.left.drain_range(key, ..(end.0, i64::MIN)).iter().map(|((_, value), ())| value).sum();
+        let left = self
+            .left
+            .drain_range(key, ..(end.as_micros(), i64::MIN))
+            .iter()
+            .map(|((_, value), ())| value)
+            .sum();
         let mut right = 0;
         self.right.retain(key, |(time, value)| {
-            right += if *time < end.0 { *value } else { 0 };
-            *time >= end.0
+            right += if *time < end.as_micros() { *value } else { 0 };
+            *time >= end.as_micros()
         });
-        let rules = self.rules.range(..(end.0, i64::MIN)).map(|((_, value), ())| value).sum();
-        to.out.0.push(end, (*key.key, end.0, left, right, rules));
+        let rules = self.rules.range(..(end.as_micros(), i64::MIN)).map(|((_, value), ())| value).sum();
+        to.out.0.push(end, (*key.key, end.as_micros(), left, right, rules));
     }
 
     fn ended(&mut self, key: HashedKey<'_, u8>, to: &mut To<'_, Self>) {
@@ -214,11 +220,11 @@ impl StatefulOperator for Watch {
             self.cancel(HashedKey::of(&key), to);
         }
         // No alarm that is due is passed over: in micro-batch those of an epoch fire before its rows come.
-        let due = self.alarms.iter().find(|(_, at, _)| **at <= to.now().0);
+        let due = self.alarms.iter().find(|(_, at, _)| **at <= to.now().as_micros());
         if to.mode() == tidemill::Mode::MicroBatch
             && let Some(due) = due
         {
-            let (epoch, now) = (to.epoch(), to.now().0);
+            let (epoch, now) = (to.epoch(), to.now().as_micros());
             self.violated("due alarms", format!("at the end of epoch {epoch}, at {now}, one waits: {due:?}"));
         }
         Ok(())
@@ -235,8 +241,8 @@ impl Takes<0> for Watch {
             self.seen(key, event, to);
             self.left.insert(key, (event.time, event.value), ());
             self.arm(key, [1, 150, 2_000, 40_000][event.value.rem_euclid(4) as usize], to);
-            self.taken.insert(key, to.now().0);
-            self.recent.insert(key, to.now().0);
+            self.taken.insert(key, to.now().as_micros());
+            self.recent.insert(key, to.now().as_micros());
             self.check_expiry(key, to);
         }
         Ok(())
@@ -360,7 +366,7 @@ impl Scenario for OwnOperator {
         let closed = closed.uid("watch").boxed();
         closed.clone().sink(self.closed.clone());
         let wide = closed.window(tumbling(micros(WIDE))).count().append();
-        wide.map(|result| (result.window.start.0, result.value)).sink(self.ends.clone());
+        wide.map(|result| (result.window.start.as_micros(), result.value)).sink(self.ends.clone());
         notes.sink(self.notes.clone());
         graph
     }

@@ -342,10 +342,8 @@ fn main() -> ExitCode {
         "job", "workers", "engine", "s", "(min-max)", "M/s", "CPU s/M", "RSS MiB"
     );
     let jobs = if arguments.jobs.is_empty() { Job::ALL.to_vec() } else { arguments.jobs.clone() };
-    let bench = Bench::new(
-        sizes,
-        Options::default().with_max_queued(arguments.max_queued).with_pinning(arguments.pin),
-    );
+    let bench =
+        Bench::new(sizes, Options::default().with_max_queued(arguments.max_queued).with_pin(arguments.pin));
     let mut run = Run { arguments: &arguments, bench, json, included, ratios: Vec::new(), right: true };
     for job in jobs {
         for &workers in &arguments.workers {

@@ -67,7 +67,7 @@ fn main() -> ExitCode {
                 (n, vec![n as u8; bytes].into())
             }
         })
-        .with_watermark(|_| EventTime(0), Duration::ZERO)
+        .with_watermark(|_| EventTime::from_micros(0), Duration::ZERO)
         .key_by(move |row: &Row| row.0 % keys)
         .window(tumbling(Duration::from_secs(1)))
         .collect()

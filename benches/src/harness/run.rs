@@ -327,12 +327,12 @@ fn graph(setting: &Setting, recorders: &Arc<Mutex<Vec<Recorder>>>) -> Graph {
     let size = setting.job.window;
     let windowed = |events: Stream<Event, _>| {
         events
-            .with_watermark(|event| EventTime((event.1 / 1_000) as i64), Duration::ZERO)
+            .with_watermark(|event| EventTime::from_micros((event.1 / 1_000) as i64), Duration::ZERO)
             .key_by(|event| event.0)
             .window(tumbling(Duration::from_micros(size)))
             .count()
     };
-    let window = move |row: &WindowResult<u64, u64>| row.window.start.0 as u64 / size;
+    let window = move |row: &WindowResult<u64, u64>| row.window.start.as_micros() as u64 / size;
     match setting.job.shape {
         Shape::Map => events()
             .map(|(key, due)| (mapped(key), due))
@@ -406,21 +406,21 @@ impl<T: Send + 'static, F: Fn(T) -> Row + Send + 'static> Sink<T> for Measure<F>
             std::thread::sleep(self.takes);
         }
         if let Some(recorder) = &mut self.recorder {
-            recorder.write(epoch.0, rows.drain(..).map(&self.row));
+            recorder.write(epoch.number(), rows.drain(..).map(&self.row));
         }
         Ok(())
     }
 
     fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
         if let Some(recorder) = &mut self.recorder {
-            recorder.prepare(epoch.0);
+            recorder.prepare(epoch.number());
         }
         Ok(Prepared::nothing())
     }
 
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
         if let Some(recorder) = &mut self.recorder {
-            recorder.commit(epoch.0);
+            recorder.commit(epoch.number());
         }
         Ok(())
     }

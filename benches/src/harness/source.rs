@@ -216,7 +216,7 @@ mod tests {
     use crate::harness::schedule::{Load, Pace};
 
     fn context() -> ReaderContext {
-        ReaderContext::new(Waker::new(|| ()), Clock::new(|| ProcessingTime(0)))
+        ReaderContext::new(Waker::new(|| ()), Clock::new(|| ProcessingTime::from_micros(0)))
     }
 
     /// A source whose events have been due for a minute, or begin in a minute.
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn what_is_not_due_is_not_emitted_unless_nobody_waits() {
         let load = Load { events: 10, pace: Pace::Sleep, ..Load::open(10, 1.0) };
-        let limits = PlanLimits::new(None, ProcessingTime(0));
+        let limits = PlanLimits::new(None, ProcessingTime::from_micros(0));
         let early = source(load, 1, false);
         let (mut reader, mut out) = (early.open(0, &0, context()).unwrap(), Vec::new());
         assert!(matches!(reader.poll(None, 4, &mut out).unwrap(), Poll::IdleUntil(_)));
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn epoch_ends_as_planned_and_last_at_end_of_input() {
         let late = source(Load { events: 11, ..Load::open(10, 1.0) }, 2, true);
-        let limits = PlanLimits::new(Some(2), ProcessingTime(0));
+        let limits = PlanLimits::new(Some(2), ProcessingTime::from_micros(0));
         let info = late.prepare(&PrepareContext::default()).unwrap();
         for (partition, events) in [(0, 6_usize), (1, 5)] {
             let mut reader = late.open(partition, info.start(partition).unwrap(), context()).unwrap();

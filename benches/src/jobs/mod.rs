@@ -40,7 +40,7 @@ fn events(
 
 /// Takes a row of a windowed count into account.
 fn count_row(answer: &mut Windowed, row: WindowResult<u64, u64>) {
-    answer.add(row.key, row.window.start.0, row.value);
+    answer.add(row.key, row.window.start.as_micros(), row.value);
 }
 
 /// A sink for the measuring of everything but sinks: takes every row into account as it comes and keeps none. What an

@@ -21,7 +21,7 @@ pub fn sessions(job: Sessions, options: &Options) -> Windowed {
     let graph = Graph::new("session count");
     graph
         .source(events(job.events, job.keys, job.workers))
-        .with_watermark(|event| EventTime(event.1), Duration::ZERO)
+        .with_watermark(|event| EventTime::from_micros(event.1), Duration::ZERO)
         .key_by(|event| event.0)
         .window(session(Duration::from_micros(job.gap as u64)))
         .count()

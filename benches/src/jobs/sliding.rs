@@ -22,7 +22,7 @@ pub fn sliding(job: Sliding, options: &Options) -> Windowed {
     let graph = Graph::new("sliding count");
     graph
         .source(events(job.count.events, job.count.keys, job.count.workers))
-        .with_watermark(|event| EventTime(event.1), Duration::ZERO)
+        .with_watermark(|event| EventTime::from_micros(event.1), Duration::ZERO)
         .key_by(|event| event.0)
         .window(windows(micros(job.size()), micros(job.slide())))
         .count()

@@ -20,7 +20,7 @@ pub fn windowed_count(job: WindowedCount, options: &Options) -> Windowed {
     let graph = Graph::new("windowed count");
     graph
         .source(events(job.events, job.keys, job.workers))
-        .with_watermark(|event| EventTime(event.1), Duration::ZERO)
+        .with_watermark(|event| EventTime::from_micros(event.1), Duration::ZERO)
         .key_by(|event| event.0)
         .window(tumbling(Duration::from_micros(job.width() as u64)))
         .count()

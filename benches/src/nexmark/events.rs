@@ -215,7 +215,7 @@ pub(super) fn bids(events: &[Event]) -> impl Iterator<Item = &Bid> {
 #[inline]
 #[must_use]
 pub fn time(date_time: u64) -> EventTime {
-    EventTime(date_time as i64 * 1_000)
+    EventTime::from_micros(date_time as i64 * 1_000)
 }
 
 #[cfg(test)]

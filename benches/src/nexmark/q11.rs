@@ -56,8 +56,8 @@ impl Query for Q11 {
             .map(|session| Session {
                 bidder: session.key,
                 bids: session.value,
-                start: session.window.start.0 as u64 / 1_000,
-                end: session.window.end.0 as u64 / 1_000,
+                start: session.window.start.as_micros() as u64 / 1_000,
+                end: session.window.end.as_micros() as u64 / 1_000,
             })
             .sink_per_worker(rows.sinks());
     }

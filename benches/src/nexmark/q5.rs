@@ -83,7 +83,7 @@ impl Query for Q5 {
             .fold(Hottest::default(), |hottest, item| hottest.add(item.key, item.value), Hottest::merge)
             .append()
             .flat_map(|window| {
-                let (end, bids) = (window.window.end.0 as u64 / 1_000, window.value.bids);
+                let (end, bids) = (window.window.end.as_micros() as u64 / 1_000, window.value.bids);
                 window.value.auctions.into_iter().map(move |auction| HotItem { end, auction, bids })
             })
             .sink_per_worker(rows.sinks());

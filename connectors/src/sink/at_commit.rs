@@ -18,9 +18,9 @@ pub struct AtCommit<S>(S);
 /// let (sink, table) = memory_sink();
 /// let mut sink = at_commit(sink);
 /// sink.open(&SinkContext::new("patient", RowKind::Insert, true))?;
-/// sink.write(Epoch(0), &mut vec![1, 2])?;
+/// sink.write(Epoch::new(0), &mut vec![1, 2])?;
 /// assert!(table.snapshot().is_empty());
-/// sink.commit(Epoch(0))?;
+/// sink.commit(Epoch::new(0))?;
 /// assert_eq!(table.snapshot(), [1, 2]);
 /// # Ok::<(), tidemill::SinkError>(())
 /// ```

@@ -26,8 +26,8 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// let (sender, receiver) = crossbeam_channel::bounded(16);
 /// let mut sink = channel_sink(sender);
-/// sink.write(Epoch(0), &mut vec![1, 2])?;
-/// sink.commit(Epoch(0))?;
+/// sink.write(Epoch::new(0), &mut vec![1, 2])?;
+/// sink.commit(Epoch::new(0))?;
 /// assert_eq!(receiver.try_iter().collect::<Vec<i32>>(), [1, 2]);
 /// # Ok::<(), tidemill::SinkError>(())
 /// ```
@@ -101,7 +101,7 @@ mod tests {
             let context = SinkContext::new("test", RowKind::Insert, immediate);
             sink.open(&context.with_cancellation(cancellation.clone())).unwrap();
             let waiting = std::thread::spawn(move || {
-                sink.write(Epoch(0), &mut vec![1, 2]).and_then(|()| sink.commit(Epoch(0)))
+                sink.write(Epoch::new(0), &mut vec![1, 2]).and_then(|()| sink.commit(Epoch::new(0)))
             });
             while receiver.is_empty() {
                 std::thread::yield_now();
@@ -119,12 +119,12 @@ mod tests {
         open(&mut sink, RowKind::Insert, false);
         write(&mut sink, 0, vec![1]);
         assert!(receiver.is_empty());
-        sink.commit(Epoch(0)).unwrap();
+        sink.commit(Epoch::new(0)).unwrap();
         open(&mut sink, RowKind::Insert, true);
         write(&mut sink, 1, vec![2]);
         assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1, 2]);
         drop(receiver);
-        let error = sink.write(Epoch(2), &mut vec![3]).unwrap_err();
+        let error = sink.write(Epoch::new(2), &mut vec![3]).unwrap_err();
         assert!(matches!(error, SinkError::Closed(_)), "{error}");
     }
 }

@@ -27,8 +27,8 @@ pub struct ConsoleSink {
 /// struct Count { word: &'static str, count: u64 }
 ///
 /// let mut sink = console().rows(10);
-/// sink.write(Epoch(3), &mut vec![Count { word: "to", count: 2 }])?;
-/// Sink::<Count>::commit(&mut sink, Epoch(3))?;
+/// sink.write(Epoch::new(3), &mut vec![Count { word: "to", count: 2 }])?;
+/// Sink::<Count>::commit(&mut sink, Epoch::new(3))?;
 /// // epoch 3
 /// // word | count
 /// // -----+------
@@ -178,8 +178,8 @@ mod tests {
         open::<Count>(&mut sink, RowKind::Insert, false);
         write(&mut sink, 3, vec![row("to"), row(&"x".repeat(50)), row("not")]);
         assert_eq!(screen.text(), "");
-        Sink::<Count>::commit(&mut sink, Epoch(3)).unwrap();
-        Sink::<Count>::commit(&mut sink, Epoch(4)).unwrap();
+        Sink::<Count>::commit(&mut sink, Epoch::new(3)).unwrap();
+        Sink::<Count>::commit(&mut sink, Epoch::new(4)).unwrap();
         let (long, pad, rule) = ("x".repeat(39), " ".repeat(36), "-".repeat(40));
         let head = format!("epoch 3\nword{pad} | span    | at.x\n{rule}-+---------+-----\n");
         let body = format!("to  {pad} | [0, 10] | 1.5\n{long}… | [0, 10] | 1.5\n… and 1 more rows\n");

@@ -84,7 +84,8 @@ impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
         let visible = self.visible.clone();
         let watch = move || {
             let rows = visible();
-            let committed = RECORD.with_borrow(|record| record.as_ref().map_or(0, |(epoch, _)| epoch.0 + 1));
+            let committed =
+                RECORD.with_borrow(|record| record.as_ref().map_or(0, |(epoch, _)| epoch.number() + 1));
             let unique: BTreeSet<_> = rows.iter().copied().collect();
             assert_eq!(unique.len(), rows.len(), "a row is there twice: {rows:?}");
             assert!(rows.iter().all(|row| *row < committed * ROWS), "epochs before {committed}: {rows:?}");
@@ -128,14 +129,14 @@ impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
             sink.recover(committed).unwrap();
             step("recovered");
         }
-        let mut next = record.map_or(0, |(epoch, _)| epoch.0 + 1);
+        let mut next = record.map_or(0, |(epoch, _)| epoch.number() + 1);
         while next < self.epochs {
             let group = next..(next + 1 + u64::from(self.overlap != Overlap::None)).min(self.epochs);
             next = group.end;
-            let prepared: Vec<_> = group.clone().map(|epoch| self.write(sinks, Epoch(epoch))).collect();
+            let prepared: Vec<_> = group.clone().map(|epoch| self.write(sinks, Epoch::new(epoch))).collect();
             let mut uncommitted = Vec::new();
             for (epoch, prepared) in group.clone().zip(prepared) {
-                RECORD.set(Some((Epoch(epoch), prepared)));
+                RECORD.set(Some((Epoch::new(epoch), prepared)));
                 step("recorded");
                 uncommitted.push(epoch);
                 if self.overlap == Overlap::Recorded && epoch + 1 < next {
@@ -143,7 +144,7 @@ impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
                 }
                 for epoch in uncommitted.drain(..) {
                     for sink in sinks.iter_mut() {
-                        sink.commit(Epoch(epoch)).unwrap();
+                        sink.commit(Epoch::new(epoch)).unwrap();
                         step("committed");
                     }
                 }
@@ -157,7 +158,7 @@ impl<S: Sink<u64>, V: Fn() -> Vec<u64> + Clone + 'static> Drive<S, V> {
 
     fn write(&self, sinks: &mut [S], epoch: Epoch) -> Vec<Prepared> {
         let workers = sinks.len();
-        for row in epoch.0 * ROWS..(epoch.0 + 1) * ROWS {
+        for row in epoch.number() * ROWS..(epoch.number() + 1) * ROWS {
             sinks[row as usize % workers].write(epoch, &mut vec![row]).unwrap();
             step("written");
         }

@@ -29,7 +29,7 @@ impl DiscardCount {
 /// use tidemill::prelude::*;
 ///
 /// let (mut sink, count) = discard();
-/// sink.write(Epoch(0), &mut vec!["a", "b"])?;
+/// sink.write(Epoch::new(0), &mut vec!["a", "b"])?;
 /// assert_eq!(count.get(), 2);
 /// # Ok::<(), tidemill::SinkError>(())
 /// ```

@@ -427,10 +427,10 @@ mod tests {
             Sink::<u64>::open(&mut sink, &context).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
             if !rows.is_empty() {
-                sink.write(Epoch(0), &mut rows.clone()).unwrap();
+                sink.write(Epoch::new(0), &mut rows.clone()).unwrap();
             }
-            Sink::<u64>::prepare(&mut sink, Epoch(0)).unwrap();
-            Sink::<u64>::commit(&mut sink, Epoch(0)).unwrap();
+            Sink::<u64>::prepare(&mut sink, Epoch::new(0)).unwrap();
+            Sink::<u64>::commit(&mut sink, Epoch::new(0)).unwrap();
             Sink::<u64>::close(&mut sink).unwrap();
         };
         #[cfg(unix)]
@@ -454,7 +454,7 @@ mod tests {
         let context = SinkContext::new(id, RowKind::Insert, false).durable(execution);
         let context = context.identified(identity(id, execution)).of_sink("sink", 1);
         match first.checked_sub(1) {
-            Some(committed) => context.after_commit(Epoch(committed)),
+            Some(committed) => context.after_commit(Epoch::new(committed)),
             None => context,
         }
     }
@@ -470,10 +470,10 @@ mod tests {
     }
 
     fn commit(sink: &mut FileSink, epoch: u64) -> Committed {
-        sink.write(Epoch(epoch), &mut vec![epoch]).unwrap();
-        let prepared = vec![Sink::<u64>::prepare(sink, Epoch(epoch)).unwrap()];
-        Sink::<u64>::commit(sink, Epoch(epoch)).unwrap();
-        Committed { epoch: Epoch(epoch), prepared }
+        sink.write(Epoch::new(epoch), &mut vec![epoch]).unwrap();
+        let prepared = vec![Sink::<u64>::prepare(sink, Epoch::new(epoch)).unwrap()];
+        Sink::<u64>::commit(sink, Epoch::new(epoch)).unwrap();
+        Committed { epoch: Epoch::new(epoch), prepared }
     }
 
     #[test]
@@ -572,9 +572,9 @@ mod tests {
                 let context = SinkContext::new("test", mode, false).durable(epoch);
                 Sink::<Count>::open(&mut sink, &context).unwrap();
                 Sink::<Count>::recover(&mut sink, committed).unwrap();
-                sink.write(Epoch(epoch), &mut vec![Count { count: epoch }]).unwrap();
-                let prepared = vec![Sink::<Count>::prepare(&mut sink, Epoch(epoch)).unwrap()];
-                committed = Some(Committed { epoch: Epoch(epoch), prepared });
+                sink.write(Epoch::new(epoch), &mut vec![Count { count: epoch }]).unwrap();
+                let prepared = vec![Sink::<Count>::prepare(&mut sink, Epoch::new(epoch)).unwrap()];
+                committed = Some(Committed { epoch: Epoch::new(epoch), prepared });
             }
             let mut sink = csv_sink(&path);
             Sink::<Count>::open(&mut sink, &SinkContext::new("test", mode, false).durable(3)).unwrap();

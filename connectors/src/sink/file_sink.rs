@@ -157,7 +157,7 @@ mod tests {
         open::<(u8, &str)>(&mut sink, RowKind::Insert, false);
         write(&mut sink, 0, vec![(1, "a\nb")]);
         assert_eq!(text(), "");
-        Sink::<(u8, &str)>::commit(&mut sink, Epoch(0)).unwrap();
+        Sink::<(u8, &str)>::commit(&mut sink, Epoch::new(0)).unwrap();
         assert_eq!(text(), "[1,\"a\\nb\"]\n");
         Sink::<(u8, &str)>::close(&mut sink).unwrap();
         let mut sink = json_lines_sink(&path).append();
@@ -174,7 +174,7 @@ mod tests {
         open::<u64>(&mut sink, RowKind::Snapshot, false);
         for epoch in 0..2 {
             write(&mut sink, epoch, vec![epoch, 100]);
-            Sink::<u64>::commit(&mut sink, Epoch(epoch)).unwrap();
+            Sink::<u64>::commit(&mut sink, Epoch::new(epoch)).unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n100\n");
         assert!(!Sink::<u64>::takes(&json_lines_sink(&path).append(), RowKind::Snapshot));
@@ -198,7 +198,7 @@ mod tests {
             let mut sink = sink;
             open::<Count>(&mut sink, RowKind::Insert, false);
             write(&mut sink, epoch, vec![count("a,b", 1), count("c", 2)]);
-            Sink::<Count>::commit(&mut sink, Epoch(epoch)).unwrap();
+            Sink::<Count>::commit(&mut sink, Epoch::new(epoch)).unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "word,count\n\"a,b\",1\nc,2\n\"a,b\",1\nc,2\n");
@@ -218,7 +218,7 @@ mod tests {
             let before = text();
             write(&mut sink, epoch, rows);
             assert_eq!(text(), before, "a table is shown when it is whole");
-            Sink::<Count>::commit(&mut sink, Epoch(epoch)).unwrap();
+            Sink::<Count>::commit(&mut sink, Epoch::new(epoch)).unwrap();
             assert_eq!(text().as_deref(), Some(expected));
         }
     }

@@ -21,8 +21,8 @@ pub struct ForEach<T> {
 ///
 /// let (sender, receiver) = std::sync::mpsc::channel();
 /// let mut sink = for_each(move |row: u32| drop(sender.send(row * 2)));
-/// sink.write(Epoch(0), &mut vec![1, 2])?;
-/// sink.commit(Epoch(0))?;
+/// sink.write(Epoch::new(0), &mut vec![1, 2])?;
+/// sink.commit(Epoch::new(0))?;
 /// assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [2, 4]);
 /// # Ok::<(), tidemill::SinkError>(())
 /// ```
@@ -179,8 +179,8 @@ pub struct EpochRows<T> {
 ///     });
 ///     sink.open(&SinkContext::new("shop", RowKind::Insert, false).durable(execution))?;
 ///     sink.recover(None)?;
-///     sink.write(Epoch(0), &mut vec![("apples", 3), ("pears", 1)])?;
-///     sink.prepare(Epoch(0)).map(drop)
+///     sink.write(Epoch::new(0), &mut vec![("apples", 3), ("pears", 1)])?;
+///     sink.prepare(Epoch::new(0)).map(drop)
 /// };
 /// run(0)?;
 /// // A crash: the commit was not recorded, so the epoch is run again.
@@ -268,9 +268,9 @@ mod tests {
             open(&mut sink, RowKind::Insert, immediate);
             write(&mut sink, 4, vec![1, 2]);
             write(&mut sink, 5, vec![]);
-            sink.commit(Epoch(4)).unwrap();
-            sink.commit(Epoch(5)).unwrap();
-            assert_eq!(calls.try_iter().collect::<Vec<_>>(), [(Epoch(4), vec![1, 2])]);
+            sink.commit(Epoch::new(4)).unwrap();
+            sink.commit(Epoch::new(5)).unwrap();
+            assert_eq!(calls.try_iter().collect::<Vec<_>>(), [(Epoch::new(4), vec![1, 2])]);
         }
     }
 
@@ -289,9 +289,9 @@ mod tests {
             let context = SinkContext::new("test", RowKind::Insert, immediate);
             let context = context.with_cancellation(cancellation);
             sink.open(&if durable { context.durable(0) } else { context }).unwrap();
-            let outcome = sink.write(Epoch(0), &mut vec![1, 2, 3]);
-            let outcome = outcome.and_then(|()| sink.prepare(Epoch(0)).map(drop));
-            let outcome = outcome.and_then(|()| sink.commit(Epoch(0)));
+            let outcome = sink.write(Epoch::new(0), &mut vec![1, 2, 3]);
+            let outcome = outcome.and_then(|()| sink.prepare(Epoch::new(0)).map(drop));
+            let outcome = outcome.and_then(|()| sink.commit(Epoch::new(0)));
             assert!(matches!(outcome, Err(SinkError::Cancelled)), "{immediate} {durable}");
             assert_eq!(calls.try_iter().collect::<Vec<_>>(), [1, 2]);
         }
@@ -302,8 +302,8 @@ mod tests {
         let mut sink = try_for_each(|row: u8| row.checked_sub(1).map(drop).ok_or("zero"));
         open(&mut sink, RowKind::Insert, true);
         write(&mut sink, 0, vec![1]);
-        assert_eq!(sink.write(Epoch(0), &mut vec![0]).unwrap_err().to_string(), "zero");
-        assert_eq!(sink.write_one(Epoch(0), 0).unwrap_err().to_string(), "zero");
+        assert_eq!(sink.write(Epoch::new(0), &mut vec![0]).unwrap_err().to_string(), "zero");
+        assert_eq!(sink.write_one(Epoch::new(0), 0).unwrap_err().to_string(), "zero");
     }
 
     #[test]
@@ -313,10 +313,10 @@ mod tests {
             let mut sink = for_each(move |row: u8| sender.send(row).unwrap());
             open(&mut sink, RowKind::Insert, immediate);
             assert_eq!(sink.one_by_one(), immediate);
-            sink.write_one(Epoch(0), 1).unwrap();
+            sink.write_one(Epoch::new(0), 1).unwrap();
             write(&mut sink, 0, vec![2, 3]);
             assert_eq!(calls.len(), if immediate { 3 } else { 0 });
-            sink.commit(Epoch(0)).unwrap();
+            sink.commit(Epoch::new(0)).unwrap();
             assert_eq!(calls.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
         }
     }
@@ -336,8 +336,8 @@ mod tests {
         write(&mut each, 0, vec![1]);
         write(&mut epoch, 0, vec![2]);
         assert_eq!(calls.try_iter().collect::<Vec<_>>(), [1, 2]);
-        each.commit(Epoch(0)).unwrap();
-        epoch.commit(Epoch(0)).unwrap();
+        each.commit(Epoch::new(0)).unwrap();
+        epoch.commit(Epoch::new(0)).unwrap();
         assert!(calls.is_empty());
     }
 
@@ -372,6 +372,6 @@ mod tests {
         }));
         open(&mut sink, RowKind::Insert, true);
         write(&mut sink, 0, vec![1]);
-        sink.commit(Epoch(0)).unwrap();
+        sink.commit(Epoch::new(0)).unwrap();
     }
 }

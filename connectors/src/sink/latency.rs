@@ -39,9 +39,9 @@ const DIGITS: u8 = 3;
 ///
 /// let latency = Latency::new();
 /// let (sink, table) = memory_sink();
-/// let mut sink = latency.of(sink, |due: &i64| ProcessingTime(*due));
+/// let mut sink = latency.of(sink, |due: &i64| ProcessingTime::from_micros(*due));
 /// sink.open(&SinkContext::new("quick", RowKind::Insert, true))?;
-/// sink.write(Epoch(0), &mut vec![1, 2])?;
+/// sink.write(Epoch::new(0), &mut vec![1, 2])?;
 /// assert_eq!((latency.summary().rows, table.snapshot()), (2, vec![1, 2]));
 /// # Ok::<(), tidemill::SinkError>(())
 /// ```
@@ -81,7 +81,7 @@ impl Latency {
             sink,
             due,
             latency: self.clone(),
-            clock: Clock::new(|| ProcessingTime(0)),
+            clock: Clock::new(|| ProcessingTime::from_micros(0)),
             at_once: true,
             dues: Vec::new(),
             waiting: VecDeque::new(),
@@ -239,7 +239,7 @@ mod tests {
     fn clock() -> (Arc<AtomicI64>, Clock) {
         let now = Arc::new(AtomicI64::new(0));
         let read = Arc::clone(&now);
-        (now, Clock::new(move || ProcessingTime(read.load(Ordering::Relaxed))))
+        (now, Clock::new(move || ProcessingTime::from_micros(read.load(Ordering::Relaxed))))
     }
 
     fn context(clock: &Clock, immediate: bool) -> SinkContext {
@@ -250,14 +250,14 @@ mod tests {
     fn run<S: Sink<i64>>(mut sink: S, context: &SinkContext, now: &AtomicI64) {
         sink.open(context).unwrap();
         now.store(1_000, Ordering::Relaxed);
-        sink.write(Epoch(0), &mut vec![0, 400]).unwrap();
-        sink.prepare(Epoch(0)).unwrap();
-        sink.write(Epoch(1), &mut vec![500]).unwrap();
+        sink.write(Epoch::new(0), &mut vec![0, 400]).unwrap();
+        sink.prepare(Epoch::new(0)).unwrap();
+        sink.write(Epoch::new(1), &mut vec![500]).unwrap();
         now.store(3_000, Ordering::Relaxed);
-        sink.commit(Epoch(0)).unwrap();
+        sink.commit(Epoch::new(0)).unwrap();
         now.store(7_000, Ordering::Relaxed);
-        sink.prepare(Epoch(1)).unwrap();
-        sink.commit(Epoch(1)).unwrap();
+        sink.prepare(Epoch::new(1)).unwrap();
+        sink.commit(Epoch::new(1)).unwrap();
         sink.close().unwrap();
     }
 
@@ -268,7 +268,7 @@ mod tests {
     }
 
     fn due(row: &i64) -> ProcessingTime {
-        ProcessingTime(*row)
+        ProcessingTime::from_micros(*row)
     }
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
         let mut sink = latency.of(memory_sink().0, due);
         sink.open(&context(&clock, true)).unwrap();
         now.store(5, Ordering::Relaxed);
-        sink.write(Epoch(0), &mut vec![i64::MAX, i64::MIN]).unwrap();
+        sink.write(Epoch::new(0), &mut vec![i64::MAX, i64::MIN]).unwrap();
         assert_eq!(latency.summary().rows, 2);
         assert!(
             latency.at(0.5) <= Duration::from_micros(1)

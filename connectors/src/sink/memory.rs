@@ -39,9 +39,9 @@ impl<T> Clone for MemoryTable<T> {
 /// use tidemill::prelude::*;
 ///
 /// let (mut sink, table) = memory_sink();
-/// sink.write(Epoch(0), &mut vec!["a", "b"])?;
+/// sink.write(Epoch::new(0), &mut vec!["a", "b"])?;
 /// assert!(table.snapshot().is_empty());
-/// sink.commit(Epoch(0))?;
+/// sink.commit(Epoch::new(0))?;
 /// assert_eq!(table.snapshot(), ["a", "b"]);
 /// # Ok::<(), tidemill::SinkError>(())
 /// ```
@@ -64,8 +64,8 @@ impl<T: Clone> MemoryTable<T> {
     /// use tidemill::prelude::*;
     ///
     /// let (mut sink, table) = memory_sink();
-    /// sink.write(Epoch(0), &mut vec![("sea", 1), ("tide", 1), ("sea", 2)])?;
-    /// sink.commit(Epoch(0))?;
+    /// sink.write(Epoch::new(0), &mut vec![("sea", 1), ("tide", 1), ("sea", 2)])?;
+    /// sink.commit(Epoch::new(0))?;
     /// assert_eq!(table.latest_by(|(word, _)| *word)["sea"], ("sea", 2));
     /// # Ok::<(), tidemill::SinkError>(())
     /// ```
@@ -146,11 +146,11 @@ mod tests {
         open(&mut sink, RowKind::Insert, false);
         write(&mut sink, 0, vec![1, 2]);
         write(&mut sink, 1, vec![3]);
-        sink.commit(Epoch(0)).unwrap();
-        assert_eq!((table.snapshot(), table.committed_epoch()), (vec![1, 2], Some(Epoch(0))));
+        sink.commit(Epoch::new(0)).unwrap();
+        assert_eq!((table.snapshot(), table.committed_epoch()), (vec![1, 2], Some(Epoch::new(0))));
         sink.abort();
-        sink.commit(Epoch(1)).unwrap();
-        assert_eq!(table.by_epoch(), [(Epoch(0), vec![1, 2])]);
+        sink.commit(Epoch::new(1)).unwrap();
+        assert_eq!(table.by_epoch(), [(Epoch::new(0), vec![1, 2])]);
     }
 
     #[test]
@@ -168,10 +168,10 @@ mod tests {
             open(&mut sink, RowKind::Snapshot, immediate);
             for epoch in 0..3 {
                 write(&mut sink, epoch, vec![epoch, epoch + 10]);
-                sink.commit(Epoch(epoch)).unwrap();
+                sink.commit(Epoch::new(epoch)).unwrap();
             }
-            sink.commit(Epoch(3)).unwrap();
-            assert_eq!(table.by_epoch(), [(Epoch(2), vec![2, 12])]);
+            sink.commit(Epoch::new(3)).unwrap();
+            assert_eq!(table.by_epoch(), [(Epoch::new(2), vec![2, 12])]);
         }
     }
 }

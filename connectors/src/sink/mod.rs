@@ -97,8 +97,8 @@ mod testing {
     /// Writes an epoch, up to the moment before its commit.
     pub(super) fn write<T>(sink: &mut impl Sink<T>, epoch: u64, rows: Vec<T>) {
         for row in rows {
-            sink.write(Epoch(epoch), &mut vec![row]).unwrap();
+            sink.write(Epoch::new(epoch), &mut vec![row]).unwrap();
         }
-        sink.prepare(Epoch(epoch)).unwrap();
+        sink.prepare(Epoch::new(epoch)).unwrap();
     }
 }

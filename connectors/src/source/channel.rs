@@ -208,9 +208,9 @@ mod tests {
         let waker = Waker::new(move || {
             bell.fetch_add(1, Ordering::Relaxed);
         });
-        let clock = Clock::new(|| ProcessingTime(0));
+        let clock = Clock::new(|| ProcessingTime::from_micros(0));
         let mut reader = source.open(0, &0, ReaderContext::new(waker, clock)).unwrap();
-        let limits = PlanLimits::new(None, ProcessingTime(0));
+        let limits = PlanLimits::new(None, ProcessingTime::from_micros(0));
         let rung = || rung.load(Ordering::Relaxed);
         for n in 0..3 {
             assert_eq!(source.latest(0, &n, &limits).unwrap(), n);

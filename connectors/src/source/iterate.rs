@@ -254,7 +254,7 @@ mod tests {
         ] {
             let context = ReaderContext::new(
                 tidemill_operators::Waker::new(|| {}),
-                tidemill_operators::Clock::new(|| tidemill_operators::ProcessingTime(0)),
+                tidemill_operators::Clock::new(|| tidemill_operators::ProcessingTime::from_micros(0)),
             );
             let mut reader = iterate(|| 0..5).open(0, &0, context).unwrap();
             let mut rows = Vec::new();

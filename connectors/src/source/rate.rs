@@ -91,7 +91,7 @@ impl Schedule {
 
     /// How many rows of a partition are due.
     fn due(&self, partition: u32, start: i64, now: ProcessingTime) -> u64 {
-        let elapsed = i128::from(now.0) - i128::from(start);
+        let elapsed = i128::from(now.as_micros()) - i128::from(start);
         if elapsed < 0 {
             return 0;
         }
@@ -146,7 +146,7 @@ impl RateOffset {
 /// When row 0 is due: as a position says, or as another partition has found it to be, or now.
 fn begin(shared: &Mutex<Option<i64>>, known: Option<i64>, now: ProcessingTime) -> i64 {
     let mut shared = lock(shared);
-    let start = known.or(*shared).unwrap_or(now.0);
+    let start = known.or(*shared).unwrap_or(now.as_micros());
     *shared = Some(start);
     start
 }
@@ -266,7 +266,7 @@ impl Reader for RateReader {
         let last = due.min(self.index.saturating_add(max as u64)).max(self.index);
         out.extend((self.index..last).map(|index| {
             let value = self.schedule.value(self.partition, index);
-            RateRow { time: EventTime(self.schedule.time(start, value)), value }
+            RateRow { time: EventTime::from_micros(self.schedule.time(start, value)), value }
         }));
         self.index = last;
         Ok(if last >= end {
@@ -277,7 +277,7 @@ impl Reader for RateReader {
             Poll::Idle
         } else {
             let next = self.schedule.value(self.partition, last);
-            Poll::IdleUntil(ProcessingTime(self.schedule.time(start, next)))
+            Poll::IdleUntil(ProcessingTime::from_micros(self.schedule.time(start, next)))
         })
     }
 
@@ -307,12 +307,15 @@ mod tests {
     fn rows_come_when_they_are_due_and_carry_that_time() {
         let mut drive = Drive::new(rate(3)).unwrap();
         drive.set_clock(1_000);
-        assert_eq!(drive.read().unwrap(), [vec![RateRow { time: EventTime(1_000), value: 0 }]]);
-        assert_eq!(drive.polls, [Poll::IdleUntil(ProcessingTime(334_333))]);
+        assert_eq!(drive.read().unwrap(), [vec![RateRow { time: EventTime::from_micros(1_000), value: 0 }]]);
+        assert_eq!(drive.polls, [Poll::IdleUntil(ProcessingTime::from_micros(334_333))]);
         drive.set_clock(334_332);
         assert!(drive.read().unwrap()[0].is_empty());
         drive.set_clock(334_333);
-        assert_eq!(drive.read().unwrap(), [vec![RateRow { time: EventTime(334_333), value: 1 }]]);
+        assert_eq!(
+            drive.read().unwrap(),
+            [vec![RateRow { time: EventTime::from_micros(334_333), value: 1 }]]
+        );
         drive.set_clock(2_000_000);
         assert_eq!(values(drive.read().unwrap()), [vec![2, 3, 4, 5]]);
     }
@@ -365,7 +368,7 @@ mod tests {
             assert_eq!(again.epoch_until(&until).unwrap(), rows);
             again.set_clock(second + 300_000 + 2 * second / new as i64);
             let next = again.epoch(None).unwrap();
-            let times: Vec<_> = next[0].iter().map(|row| row.time.0).take(2).collect();
+            let times: Vec<_> = next[0].iter().map(|row| row.time.as_micros()).take(2).collect();
             assert_eq!(times, [1_300_000, 1_300_000 + second / new as i64], "{new}");
             assert_eq!(next[0][0].value, 13);
         }

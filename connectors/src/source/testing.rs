@@ -48,8 +48,10 @@ impl<S: Source> Drive<S> {
             let _ = ring.send(());
         });
         let now = Arc::clone(&clock);
-        let context =
-            ReaderContext::new(waker, Clock::new(move || ProcessingTime(now.load(Ordering::SeqCst))));
+        let context = ReaderContext::new(
+            waker,
+            Clock::new(move || ProcessingTime::from_micros(now.load(Ordering::SeqCst))),
+        );
         let mut drive = Drive { source, readers: Vec::new(), polls: Vec::new(), clock, woken, context };
         drive.open(offsets)?;
         Ok(drive)

@@ -69,6 +69,10 @@ use crate::Data;
 /// AllPaid.add(&mut paid, &(2, false));
 /// assert!(!AllPaid.finish(&paid));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an aggregate",
+    note = "of closures `.reduce(…)` or `.fold(…)` make one; ready ones are in `tidemill::aggregate`; `impl Aggregate` for your own"
+)]
 pub trait Aggregate: Clone + Send + Sync + 'static {
     /// The records.
     type In: 'static;

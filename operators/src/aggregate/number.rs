@@ -27,6 +27,10 @@ use crate::Data;
 /// total.plus(Cents(10));
 /// assert_eq!(total.0, 260);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be added up",
+    note = "return a number from the closure, or `impl tidemill::aggregate::Number` for a type of your own"
+)]
 pub trait Number: Data + Clone {
     /// What a sum is kept in: the number's own type, if the order of additions does not show in it (unsigned integers, which
     /// can only saturate upwards), or one that has room for what comes in between (signed integers: [`Wide`], [`Widest`];

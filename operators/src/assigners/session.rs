@@ -44,7 +44,10 @@ impl SessionWindow {
     #[inline]
     pub fn span_of(&self, time: EventTime) -> Window {
         // A gap is never negative, so there is one end of time to stop at: half as many instructions.
-        Window { start: time, end: EventTime(time.0.checked_add(self.micros).unwrap_or(i64::MAX)) }
+        Window {
+            start: time,
+            end: EventTime::from_micros(time.as_micros().checked_add(self.micros).unwrap_or(i64::MAX)),
+        }
     }
 }
 
@@ -171,12 +174,12 @@ mod tests {
     fn zero_gap_is_refused_if_fixed_and_one_microsecond_per_record() {
         assert!(Windowing::<u8>::problem(&session(Duration::ZERO)).unwrap().contains("gap is zero"));
         let none = session_by(|_: &u8| Duration::ZERO);
-        assert_eq!(none.span_of(EventTime(7), &0).end, EventTime(8));
+        assert_eq!(none.span_of(EventTime::from_micros(7), &0).end, EventTime::from_micros(8));
     }
 
     #[test]
     fn a_session_at_the_end_of_time_ends_with_it() {
-        assert_eq!(session(Duration::MAX).span_of(EventTime(0)).end, EventTime::MAX);
+        assert_eq!(session(Duration::MAX).span_of(EventTime::from_micros(0)).end, EventTime::MAX);
         assert_eq!(session(Duration::from_secs(1)).span_of(EventTime::MAX).end, EventTime::MAX);
     }
 

@@ -161,7 +161,7 @@ mod tests {
         assert!(problem(sliding(minutes(0), minutes(1))).unwrap().contains("size is zero"));
         assert!(problem(sliding(minutes(1), minutes(0))).unwrap().contains("slide is zero"));
         assert!(problem(sliding(minutes(1), minutes(2))).unwrap().contains("would be lost"));
-        assert_eq!(sliding(minutes(1), minutes(2)).windows_of(EventTime(90_000_000)).count(), 0);
+        assert_eq!(sliding(minutes(1), minutes(2)).windows_of(EventTime::from_micros(90_000_000)).count(), 0);
     }
 
     #[test]

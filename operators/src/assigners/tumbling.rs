@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn bounds(window: Window) -> (i64, i64) {
-        (window.start.0, window.end.0)
+        (window.start.as_micros(), window.end.as_micros())
     }
 
     fn seconds(secs: u64) -> TumblingWindow {
@@ -104,13 +104,16 @@ mod tests {
 
     #[test]
     fn a_record_at_the_window_end_belongs_to_the_next_window() {
-        assert_eq!(bounds(seconds(10).window_of(EventTime(9_999_999))), (0, 10_000_000));
-        assert_eq!(bounds(seconds(10).window_of(EventTime(10_000_000))), (10_000_000, 20_000_000));
+        assert_eq!(bounds(seconds(10).window_of(EventTime::from_micros(9_999_999))), (0, 10_000_000));
+        assert_eq!(
+            bounds(seconds(10).window_of(EventTime::from_micros(10_000_000))),
+            (10_000_000, 20_000_000)
+        );
     }
 
     #[test]
     fn a_time_before_1970_is_in_the_window_that_begins_before_it() {
-        assert_eq!(bounds(seconds(10).window_of(EventTime(-1_000_000))), (-10_000_000, 0));
+        assert_eq!(bounds(seconds(10).window_of(EventTime::from_micros(-1_000_000))), (-10_000_000, 0));
     }
 
     #[test]
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn an_offset_counts_modulo_the_size() {
-        let by = |secs| seconds(10).offset(Duration::from_secs(secs)).window_of(EventTime(0));
+        let by = |secs| seconds(10).offset(Duration::from_secs(secs)).window_of(EventTime::from_micros(0));
         assert_eq!(bounds(by(3)), (-7_000_000, 3_000_000));
         assert_eq!(by(3), by(23));
     }

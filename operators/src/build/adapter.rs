@@ -186,7 +186,7 @@ impl<O: StatefulOperator, I> Adapter<O, I> {
             operator,
             timers: Timers::new(),
             out: O::Outputs::default(),
-            now: ProcessingTime(i64::MIN),
+            now: ProcessingTime::from_micros(i64::MIN),
             wake_at: None,
             learning: Vec::new(),
             rows: 0,

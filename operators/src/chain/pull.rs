@@ -183,9 +183,9 @@ mod tests {
 
     #[test]
     fn a_reader_that_has_nothing_is_not_asked_twice() {
-        let waits = Counting { waits: Some(ProcessingTime(7)), ..Counting::to(3) };
+        let waits = Counting { waits: Some(ProcessingTime::from_micros(7)), ..Counting::to(3) };
         let (rows, polled, _) = read(waits, None, 100);
-        assert_eq!((rows, polled.poll), (vec![0, 1, 2], Poll::IdleUntil(ProcessingTime(7))));
+        assert_eq!((rows, polled.poll), (vec![0, 1, 2], Poll::IdleUntil(ProcessingTime::from_micros(7))));
     }
 
     #[test]

@@ -25,12 +25,22 @@ pub trait TimeDomain: Send + Sync + 'static {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "a window needs event time, and this stream has none",
-    label = "say `.with_watermark(|record| event_time, delay)` on the stream before",
+    label = "put `.with_watermark(|record| event_time, delay)` on the stream before",
     note = "before `key_by`, where there is one; what a step behind it yields keeps its record's event time"
 )]
 pub trait HasEventTime: TimeDomain {}
 
 impl HasEventTime for Timed {}
+
+/// What [`Untimed`] is and [`Timed`] is not, for the same reason.
+#[diagnostic::on_unimplemented(
+    message = "this stream has an event time already",
+    label = "leave out one of the two: a stream has one watermark, and `.map` keeps the event time of its record",
+    note = "the results of a window have the window's last instant as their event time"
+)]
+pub trait NoEventTime: TimeDomain {}
+
+impl NoEventTime for Untimed {}
 
 /// Records have an event time: windows are possible.
 #[derive(Debug, Clone, Copy)]

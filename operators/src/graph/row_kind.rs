@@ -296,12 +296,14 @@ mod tests {
     #[test]
     fn watermark_assignment_takes_inserts_only() {
         assert_eq!(
-            refused(|rows| rows.with_watermark(|_| EventTime(0), Duration::ZERO).sink(nowhere())),
+            refused(|rows| rows
+                .with_watermark(|_| EventTime::from_micros(0), Duration::ZERO)
+                .sink(nowhere())),
             [true; 2]
         );
         assert_eq!(
             refused(|rows| rows
-                .with_punctuated_watermark(|_| EventTime(0), |_| None)
+                .with_punctuated_watermark(|_| EventTime::from_micros(0), |_| None)
                 .boxed()
                 .sink(nowhere())),
             [true; 2]
@@ -309,7 +311,9 @@ mod tests {
         // One reason is enough: the window behind it is not refused as well.
         assert_eq!(
             refused(|rows| {
-                let timed = rows.map(|row| row.1).with_watermark(|n| EventTime(*n as i64), Duration::ZERO);
+                let timed = rows
+                    .map(|row| row.1)
+                    .with_watermark(|n| EventTime::from_micros(*n as i64), Duration::ZERO);
                 timed.window(tumbling(Duration::from_secs(1))).count().append().sink(nowhere());
             }),
             [true; 2]
@@ -320,7 +324,8 @@ mod tests {
     fn windows_refuse_the_upserts_of_windows() {
         let of_10s = || tumbling(Duration::from_secs(10));
         let windows = |graph: &Graph| {
-            let timed = numbers(graph, 9).with_watermark(|n| EventTime(*n as i64), Duration::ZERO);
+            let timed =
+                numbers(graph, 9).with_watermark(|n| EventTime::from_micros(*n as i64), Duration::ZERO);
             timed.key_by(|n| n % 2).window(of_10s()).count()
         };
         let again = |windows: crate::EventStream<crate::WindowResult<u64, u64>>| {

@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn watermark_that_closes_no_window_keeps_update_interval() {
         let counts = numbers(&Graph::new("counts"), 0)
-            .with_watermark(|n| EventTime(*n as i64), Duration::ZERO)
+            .with_watermark(|n| EventTime::from_micros(*n as i64), Duration::ZERO)
             .key_by(|_| ())
             .window(tumbling(Duration::from_micros(10)))
             .count()
@@ -211,20 +211,20 @@ mod tests {
         let mut harness = Harness::new(Mode::Continuous, move || make(Place::new(0, 1, Mode::Continuous)));
         let said = |harness: &mut Harness<_>| -> Vec<(i64, u64)> {
             let rows = harness.take::<(EventTime, WindowResult<(), u64>)>(0);
-            rows.into_iter().map(|(_, row)| (row.window.start.0, row.value)).collect()
+            rows.into_iter().map(|(_, row)| (row.window.start.as_micros(), row.value)).collect()
         };
         for time in [1u64, 2, 3] {
             harness.batch(0, vec![time]).unwrap();
-            harness.watermark(EventTime(time as i64)).unwrap();
+            harness.watermark(EventTime::from_micros(time as i64)).unwrap();
             assert_eq!(said(&mut harness), []);
         }
-        harness.advance_to(ProcessingTime(1_000_000)).unwrap();
+        harness.advance_to(ProcessingTime::from_micros(1_000_000)).unwrap();
         assert_eq!(said(&mut harness), [(0, 3)]);
         harness.batch(0, vec![4u64, 11]).unwrap();
-        harness.watermark(EventTime(9)).unwrap();
+        harness.watermark(EventTime::from_micros(9)).unwrap();
         assert_eq!(said(&mut harness), []);
         // The last value of a window comes with its end, whenever the interval ends.
-        harness.watermark(EventTime(10)).unwrap();
+        harness.watermark(EventTime::from_micros(10)).unwrap();
         assert_eq!(said(&mut harness).first(), Some(&(0, 4)));
     }
 }

@@ -72,7 +72,7 @@ impl Index {
             return;
         }
         match &mut self.far {
-            Some(far) if item.0 > far.now().0 => far.set(EventTime(item.0), item.1),
+            Some(far) if item.0 > far.now().as_micros() => far.set(EventTime::from_micros(item.0), item.1),
             _ => self.near.push(Reverse(item)),
         }
     }
@@ -103,10 +103,10 @@ impl Index {
     #[inline]
     pub(super) fn advance(&mut self, limit: i64, reach: impl FnOnce() -> Option<Reach>) {
         if let Some(far) = &mut self.far
-            && limit > far.now().0
+            && limit > far.now().as_micros()
         {
-            let mut reached = far.take_due(EventTime(limit));
-            self.due.extend(reached.drain(..).map(|(time, hash)| Reverse((time.0, hash))));
+            let mut reached = far.take_due(EventTime::from_micros(limit));
+            self.due.extend(reached.drain(..).map(|(time, hash)| Reverse((time.as_micros(), hash))));
             self.due.sort_unstable();
             far.recycle(reached);
             self.reach = reach();
@@ -183,7 +183,7 @@ impl Index {
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Item> + use<> {
         (self.items, self.stale) = (0, 0);
         let far = self.far.as_mut().map(state::Timers::take_all).unwrap_or_default();
-        let far = far.into_iter().map(|(time, hash)| (time.0, hash));
+        let far = far.into_iter().map(|(time, hash)| (time.as_micros(), hash));
         let due = std::mem::take(&mut self.due).into_iter().chain(std::mem::take(&mut self.near));
         far.chain(due.map(|Reverse(item)| item)).chain(std::mem::take(&mut self.held))
     }

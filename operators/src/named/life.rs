@@ -59,7 +59,7 @@ impl Ttl {
 
     pub(super) fn of(ttl: Duration) -> Ttl {
         let mut ttl = Ttl { span: Some(micros(ttl)), now: 0, stamp: 0 };
-        ttl.set_now(ProcessingTime(0));
+        ttl.set_now(ProcessingTime::from_micros(0));
         ttl
     }
 
@@ -79,7 +79,7 @@ impl Ttl {
 
     /// Moves the clock. It never goes back.
     pub(super) fn set_now(&mut self, now: ProcessingTime) {
-        self.now = self.now.max(now.0);
+        self.now = self.now.max(now.as_micros());
         if self.span.is_some() {
             // 62 bits of microseconds are 146,000 years.
             self.stamp = (self.now.unsigned_abs() + 1).min(u64::MAX >> FLAGS);
@@ -129,12 +129,12 @@ mod tests {
     #[test]
     fn entry_expires_one_ttl_after_last_write() {
         let (mut ttl, mut life) = (Ttl::of(Duration::from_micros(10)), Life::default());
-        ttl.set_now(ProcessingTime(5));
+        ttl.set_now(ProcessingTime::from_micros(5));
         ttl.write(&mut life);
-        ttl.set_now(ProcessingTime(14));
+        ttl.set_now(ProcessingTime::from_micros(14));
         assert!(!ttl.is_expired(life));
         let restored = Life::restored(life.stamp());
-        ttl.set_now(ProcessingTime(15));
+        ttl.set_now(ProcessingTime::from_micros(15));
         assert!(ttl.is_expired(life) && ttl.is_expired(restored));
         ttl.write(&mut life);
         assert!(!ttl.is_expired(life));
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn entry_without_time_of_writing_is_unknown_and_stays() {
         let (mut ttl, life) = (Ttl::of(Duration::from_micros(10)), Life::restored(0));
-        ttl.set_now(ProcessingTime(i64::MAX));
+        ttl.set_now(ProcessingTime::from_micros(i64::MAX));
         assert!(ttl.is_unknown(life) && !ttl.is_expired(life));
         assert!(!Ttl::none().is_unknown(life));
     }

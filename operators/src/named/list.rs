@@ -135,12 +135,12 @@ mod tests {
         let (mut state, key) =
             (ListState::<u32, u32>::with_ttl(Duration::from_micros(10)), HashedKey::of(&7));
         for n in 0..1_000 {
-            state.set_now(ProcessingTime(i64::from(n)));
+            state.set_now(ProcessingTime::from_micros(i64::from(n)));
             state.push(key, n);
             assert!(state.get(key).eq((n.saturating_sub(9)..=n).collect::<Vec<_>>().iter()));
             assert!(state.rows() < 30, "{}", state.rows());
         }
-        state.set_now(ProcessingTime(1_009));
+        state.set_now(ProcessingTime::from_micros(1_009));
         assert!(state.is_empty() && state.drain(key).is_empty());
     }
 
@@ -149,7 +149,7 @@ mod tests {
         let (mut state, key) =
             (ListState::<u32, u32>::with_ttl(Duration::from_micros(10)), HashedKey::of(&7));
         (0..10_000).for_each(|n| state.push(key, n));
-        state.set_now(ProcessingTime(10));
+        state.set_now(ProcessingTime::from_micros(10));
         let mut rows = state.rows();
         while rows > 0 {
             state.expire();

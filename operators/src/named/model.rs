@@ -74,7 +74,7 @@ impl Operator {
     }
 
     fn set_now(&mut self, now: i64) {
-        States::set_now(|states| self.state(states), ProcessingTime(now));
+        States::set_now(|states| self.state(states), ProcessingTime::from_micros(now));
     }
 
     fn delta(&mut self) -> Link {
@@ -407,16 +407,20 @@ fn apply(model: &mut Model, held: &mut Held, step: &Step) {
         Step::Set(clock, key, time) => {
             let timers = &mut held.of(key).timers;
             match clock {
-                Clock::Event => timers.set_event(HashedKey::of(&key), EventTime(time)),
-                Clock::Processing => timers.set_processing(HashedKey::of(&key), ProcessingTime(time)),
+                Clock::Event => timers.set_event(HashedKey::of(&key), EventTime::from_micros(time)),
+                Clock::Processing => {
+                    timers.set_processing(HashedKey::of(&key), ProcessingTime::from_micros(time))
+                }
             }
             model.timers(clock).insert((time, hash_key(&key), key));
         }
         Step::Delete(clock, key, time) => {
             let timers = &mut held.of(key).timers;
             let was_set = match clock {
-                Clock::Event => timers.delete_event(HashedKey::of(&key), EventTime(time)),
-                Clock::Processing => timers.delete_processing(HashedKey::of(&key), ProcessingTime(time)),
+                Clock::Event => timers.delete_event(HashedKey::of(&key), EventTime::from_micros(time)),
+                Clock::Processing => {
+                    timers.delete_processing(HashedKey::of(&key), ProcessingTime::from_micros(time))
+                }
             };
             assert_eq!(was_set, model.timers(clock).remove(&(time, hash_key(&key), key)));
         }
@@ -466,18 +470,20 @@ fn fire(timers: &mut Timers<Id>, clock: Clock, limit: i64) -> Vec<(i64, Id)> {
     let mut fired = vec![];
     loop {
         let next = match clock {
-            Clock::Event => timers.next_event(EventTime(limit)).map(|(time, hash, key)| (time.0, hash, key)),
-            Clock::Processing => {
-                timers.next_processing(ProcessingTime(limit)).map(|(time, hash, key)| (time.0, hash, key))
-            }
+            Clock::Event => timers
+                .next_event(EventTime::from_micros(limit))
+                .map(|(time, hash, key)| (time.as_micros(), hash, key)),
+            Clock::Processing => timers
+                .next_processing(ProcessingTime::from_micros(limit))
+                .map(|(time, hash, key)| (time.as_micros(), hash, key)),
         };
         let Some((time, hash, key)) = next else { return fired };
         assert_eq!(hash, hash_key(&key));
         fired.push((time, key));
         let key = HashedKey { hash, key: &key };
         match (next_timer(time, *key.key), clock) {
-            (Some(next), Clock::Event) => timers.set_event(key, EventTime(next)),
-            (Some(next), Clock::Processing) => timers.set_processing(key, ProcessingTime(next)),
+            (Some(next), Clock::Event) => timers.set_event(key, EventTime::from_micros(next)),
+            (Some(next), Clock::Processing) => timers.set_processing(key, ProcessingTime::from_micros(next)),
             (None, _) => {}
         }
     }
@@ -520,13 +526,14 @@ fn compare(model: &Model, held: &mut Held) {
         let of = |set: &BTreeSet<(i64, u64, Id)>| -> Vec<i64> {
             set.iter().filter(|timer| timer.2 == key).map(|timer| timer.0).collect()
         };
-        let expected = of(&model.event).into_iter().map(|time| Timer::Event(EventTime(time)));
-        let processing =
-            of(&model.processing).into_iter().map(|time| Timer::Processing(ProcessingTime(time)));
+        let expected = of(&model.event).into_iter().map(|time| Timer::Event(EventTime::from_micros(time)));
+        let processing = of(&model.processing)
+            .into_iter()
+            .map(|time| Timer::Processing(ProcessingTime::from_micros(time)));
         assert!(worker.timers.of(hashed).eq(expected.chain(processing)));
     }
     let earliest = held.workers.iter_mut().filter_map(|worker| worker.timers.earliest_processing()).min();
-    assert_eq!(earliest.map(|time| time.0), model.processing.first().map(|timer| timer.0));
+    assert_eq!(earliest.map(|time| time.as_micros()), model.processing.first().map(|timer| timer.0));
 }
 
 /// Runs the steps on the model, on an operator that nothing is written of, and on one that is written and restarted.

@@ -72,7 +72,7 @@ impl<K: Key> Timers<K> {
     #[inline]
     pub fn set_event(&mut self, key: HashedKey<'_, K>, time: EventTime) {
         if self.add(key, Timer::Event(time)) {
-            self.event.set((time.0, key.hash), |item| count(&self.set, event(item)));
+            self.event.set((time.as_micros(), key.hash), |item| count(&self.set, event(item)));
         }
     }
 
@@ -80,7 +80,7 @@ impl<K: Key> Timers<K> {
     #[inline]
     pub fn set_processing(&mut self, key: HashedKey<'_, K>, time: ProcessingTime) {
         if self.add(key, Timer::Processing(time)) {
-            self.processing.set((time.0, key.hash), |item| count(&self.set, processing(item)));
+            self.processing.set((time.as_micros(), key.hash), |item| count(&self.set, processing(item)));
         }
     }
 
@@ -110,10 +110,10 @@ impl<K: Key> Timers<K> {
     #[inline]
     pub fn next_event(&mut self, watermark: EventTime) -> Option<(EventTime, u64, K)> {
         self.index();
-        self.event.advance(watermark.0, || self.set.reach());
+        self.event.advance(watermark.as_micros(), || self.set.reach());
         let take = |item: Item| self.set.take_of_hash(item.1, &event(item).1);
-        let ((time, hash), key) = self.event.next(watermark.0, take)?;
-        Some((EventTime(time), hash, key))
+        let ((time, hash), key) = self.event.next(watermark.as_micros(), take)?;
+        Some((EventTime::from_micros(time), hash, key))
     }
 
     /// As [`next_event`](Self::next_event), for processing time.
@@ -121,14 +121,16 @@ impl<K: Key> Timers<K> {
     pub fn next_processing(&mut self, now: ProcessingTime) -> Option<(ProcessingTime, u64, K)> {
         self.index();
         let take = |item: Item| self.set.take_of_hash(item.1, &processing(item).1);
-        let ((time, hash), key) = self.processing.next(now.0, take)?;
-        Some((ProcessingTime(time), hash, key))
+        let ((time, hash), key) = self.processing.next(now.as_micros(), take)?;
+        Some((ProcessingTime::from_micros(time), hash, key))
     }
 
     /// Returns when the next timer of processing time fires.
     pub fn earliest_processing(&mut self) -> Option<ProcessingTime> {
         self.index();
-        self.processing.earliest(|item| count(&self.set, processing(item)) > 0).map(ProcessingTime)
+        self.processing
+            .earliest(|item| count(&self.set, processing(item)) > 0)
+            .map(ProcessingTime::from_micros)
     }
 
     /// Drops, from now on or no longer, every timer that is set. For the firing at `EventTime::MAX`, which would never end
@@ -141,7 +143,7 @@ impl<K: Key> Timers<K> {
     pub fn drop_processing(&mut self) {
         self.index();
         for (time, hash) in self.processing.take_all() {
-            let timer = Timer::Processing(ProcessingTime(time));
+            let timer = Timer::Processing(ProcessingTime::from_micros(time));
             self.dropped += u64::from(self.set.take_of_hash(hash, &timer).is_some());
         }
     }
@@ -183,8 +185,8 @@ impl<K: Key> Timers<K> {
         (self.event, self.processing) = (Index::in_advances(), Index::in_order());
         for (key, timer, ()) in self.set.iter() {
             match timer {
-                Timer::Event(time) => self.event.add((time.0, hash_key(key))),
-                Timer::Processing(time) => self.processing.add((time.0, hash_key(key))),
+                Timer::Event(time) => self.event.add((time.as_micros(), hash_key(key))),
+                Timer::Processing(time) => self.processing.add((time.as_micros(), hash_key(key))),
             }
         }
         self.is_indexed = true;
@@ -192,11 +194,11 @@ impl<K: Key> Timers<K> {
 }
 
 fn event((time, hash): Item) -> (u64, Timer) {
-    (hash, Timer::Event(EventTime(time)))
+    (hash, Timer::Event(EventTime::from_micros(time)))
 }
 
 fn processing((time, hash): Item) -> (u64, Timer) {
-    (hash, Timer::Processing(ProcessingTime(time)))
+    (hash, Timer::Processing(ProcessingTime::from_micros(time)))
 }
 
 /// How many keys of that hash have the timer.
@@ -235,14 +237,14 @@ mod tests {
 
     fn fire(timers: &mut Timers<u32>, watermark: i64) -> Vec<(i64, u32)> {
         let mut fired = vec![];
-        while let Some((time, _, key)) = timers.next_event(EventTime(watermark)) {
-            fired.push((time.0, key));
+        while let Some((time, _, key)) = timers.next_event(EventTime::from_micros(watermark)) {
+            fired.push((time.as_micros(), key));
         }
         fired
     }
 
     fn set(timers: &mut Timers<u32>, key: u32, time: i64) {
-        timers.set_event(HashedKey::of(&key), EventTime(time));
+        timers.set_event(HashedKey::of(&key), EventTime::from_micros(time));
     }
 
     #[test]
@@ -276,14 +278,18 @@ mod tests {
         set(&mut timers, 1, 10);
         set(&mut timers, 2, 25);
         let mut fired = vec![];
-        while let Some((time, hash, key)) = timers.next_event(EventTime(40)) {
-            fired.push((time.0, key));
+        while let Some((time, hash, key)) = timers.next_event(EventTime::from_micros(40)) {
+            fired.push((time.as_micros(), key));
             if key == 1 {
-                timers.set_event(HashedKey { hash, key: &key }, EventTime(time.0 + 10));
+                timers
+                    .set_event(HashedKey { hash, key: &key }, EventTime::from_micros(time.as_micros() + 10));
             }
         }
         assert_eq!(fired, [(10, 1), (20, 1), (25, 2), (30, 1), (40, 1)]);
-        assert_eq!(timers.of(HashedKey::of(&1)).collect::<Vec<_>>(), [Timer::Event(EventTime(50))]);
+        assert_eq!(
+            timers.of(HashedKey::of(&1)).collect::<Vec<_>>(),
+            [Timer::Event(EventTime::from_micros(50))]
+        );
     }
 
     #[test]
@@ -291,11 +297,11 @@ mod tests {
         let mut timers = Timers::new();
         set(&mut timers, 1, 10);
         let mut fired = vec![];
-        while let Some((time, hash, key)) = timers.next_event(EventTime(20)) {
-            fired.push(time.0);
+        while let Some((time, hash, key)) = timers.next_event(EventTime::from_micros(20)) {
+            fired.push(time.as_micros());
             let key = HashedKey { hash, key: &key };
             timers.set_event(key, time);
-            timers.set_event(key, EventTime(4));
+            timers.set_event(key, EventTime::from_micros(4));
         }
         assert_eq!((fired, fire(&mut timers, 20)), (vec![10], vec![(4, 1), (10, 1)]));
     }
@@ -308,8 +314,8 @@ mod tests {
         timers.closing(true);
         while let Some((time, hash, key)) = timers.next_event(EventTime::MAX) {
             let key = HashedKey { hash, key: &key };
-            timers.set_event(key, EventTime(time.0.saturating_add(10)));
-            timers.set_processing(key, ProcessingTime(1));
+            timers.set_event(key, EventTime::from_micros(time.as_micros().saturating_add(10)));
+            timers.set_processing(key, ProcessingTime::from_micros(1));
         }
         assert_eq!((timers.take_dropped(), timers.take_dropped(), timers.len()), (4, 0, 0));
         timers.closing(false);
@@ -321,13 +327,16 @@ mod tests {
     fn pending_processing_timers_can_be_dropped_alone() {
         let mut timers = Timers::new();
         for key in 0..5u32 {
-            timers.set_processing(HashedKey::of(&key), ProcessingTime(i64::from(key)));
+            timers.set_processing(HashedKey::of(&key), ProcessingTime::from_micros(i64::from(key)));
             set(&mut timers, key, 1);
         }
-        timers.delete_processing(HashedKey::of(&3), ProcessingTime(3));
+        timers.delete_processing(HashedKey::of(&3), ProcessingTime::from_micros(3));
         timers.drop_processing();
         assert_eq!((timers.take_dropped(), timers.len()), (4, 5));
-        assert_eq!((timers.earliest_processing(), timers.next_processing(ProcessingTime(99))), (None, None));
+        assert_eq!(
+            (timers.earliest_processing(), timers.next_processing(ProcessingTime::from_micros(99))),
+            (None, None)
+        );
         assert_eq!(fire(&mut timers, 1).len(), 5);
     }
 
@@ -335,11 +344,13 @@ mod tests {
     fn earliest_processing_timer_is_one_that_is_set() {
         let mut timers = Timers::<u32>::new();
         let key = HashedKey::of(&1);
-        [30, 10, 20].into_iter().for_each(|time| timers.set_processing(key, ProcessingTime(time)));
-        assert_eq!(timers.earliest_processing(), Some(ProcessingTime(10)));
-        assert!(timers.delete_processing(key, ProcessingTime(10)));
-        assert!(!timers.delete_processing(key, ProcessingTime(10)));
-        assert_eq!(timers.earliest_processing(), Some(ProcessingTime(20)));
+        [30, 10, 20]
+            .into_iter()
+            .for_each(|time| timers.set_processing(key, ProcessingTime::from_micros(time)));
+        assert_eq!(timers.earliest_processing(), Some(ProcessingTime::from_micros(10)));
+        assert!(timers.delete_processing(key, ProcessingTime::from_micros(10)));
+        assert!(!timers.delete_processing(key, ProcessingTime::from_micros(10)));
+        assert_eq!(timers.earliest_processing(), Some(ProcessingTime::from_micros(20)));
     }
 
     #[test]
@@ -348,10 +359,10 @@ mod tests {
         for time in 0..50_000i64 {
             let key = time as u32 % 10;
             let key = HashedKey::of(&key);
-            timers.delete_event(key, EventTime(time + 1_000_000 - 10));
-            timers.set_event(key, EventTime(time + 1_000_000));
-            timers.delete_processing(key, ProcessingTime(time + 1_000_000 - 10));
-            timers.set_processing(key, ProcessingTime(time + 1_000_000));
+            timers.delete_event(key, EventTime::from_micros(time + 1_000_000 - 10));
+            timers.set_event(key, EventTime::from_micros(time + 1_000_000));
+            timers.delete_processing(key, ProcessingTime::from_micros(time + 1_000_000 - 10));
+            timers.set_processing(key, ProcessingTime::from_micros(time + 1_000_000));
         }
         assert_eq!(timers.len(), 20);
         assert!(timers.event.len() < 3_000 && timers.processing.len() < 3_000);
@@ -362,13 +373,13 @@ mod tests {
     fn timer_held_back_stays_so_while_many_are_deleted() {
         let mut timers = Timers::<u32>::new();
         set(&mut timers, 1, 10);
-        let (time, hash, key) = timers.next_event(EventTime(20)).unwrap();
+        let (time, hash, key) = timers.next_event(EventTime::from_micros(20)).unwrap();
         timers.set_event(HashedKey { hash, key: &key }, time);
         for later in 100..10_000 {
             set(&mut timers, 2, later);
-            timers.delete_event(HashedKey::of(&2), EventTime(later));
+            timers.delete_event(HashedKey::of(&2), EventTime::from_micros(later));
         }
-        assert_eq!(timers.next_event(EventTime(20)), None);
+        assert_eq!(timers.next_event(EventTime::from_micros(20)), None);
         assert_eq!(fire(&mut timers, 20), [(10, 1)]);
     }
 }

@@ -134,14 +134,14 @@ mod tests {
     fn written(mut state: ValueState<u64, u32>) -> Vec<Vec<u8>> {
         state.track();
         for (key, now) in [(1, 100), (2, 105)] {
-            state.set_now(ProcessingTime(now));
+            state.set_now(ProcessingTime::from_micros(now));
             state.insert(HashedKey::of(&key), 0);
         }
         delta(&mut state)
     }
 
     fn keys(state: &mut ValueState<u64, u32>, now: i64) -> Vec<u64> {
-        state.set_now(ProcessingTime(now));
+        state.set_now(ProcessingTime::from_micros(now));
         let mut keys: Vec<u64> = state.iter().map(|(key, _)| *key).collect();
         keys.sort_unstable();
         keys
@@ -152,15 +152,15 @@ mod tests {
         let mut state = ValueState::<u64, u32>::with_ttl(micros(10));
         let key = HashedKey::of(&1);
         state.insert(key, 5);
-        state.set_now(ProcessingTime(9));
+        state.set_now(ProcessingTime::from_micros(9));
         assert_eq!(state.get(key), Some(&5));
-        state.set_now(ProcessingTime(10));
+        state.set_now(ProcessingTime::from_micros(10));
         assert_eq!((state.get(key), state.len(), state.rows()), (None, 0, 1));
         assert_eq!(state.get_mut(key), None);
         assert_eq!(state.insert(key, 6), None);
-        state.set_now(ProcessingTime(19));
+        state.set_now(ProcessingTime::from_micros(19));
         *state.get_mut(key).unwrap() += 1;
-        state.set_now(ProcessingTime(28));
+        state.set_now(ProcessingTime::from_micros(28));
         assert_eq!(state.remove(key), Some(7));
     }
 
@@ -168,7 +168,7 @@ mod tests {
     fn expired_value_starts_anew() {
         let mut state = ValueState::<u64, u32>::with_ttl(micros(10));
         *state.get_or_insert_with(HashedKey::of(&1), || 40) += 2;
-        state.set_now(ProcessingTime(10));
+        state.set_now(ProcessingTime::from_micros(10));
         assert_eq!(*state.get_or_insert_with(HashedKey::of(&1), || 7), 7);
     }
 
@@ -198,7 +198,7 @@ mod tests {
     fn added_ttl_counts_from_restart() {
         let mut chain = written(ValueState::new());
         let mut state = restore(ValueState::with_ttl(micros(10)), &chain);
-        state.set_now(ProcessingTime(1_000));
+        state.set_now(ProcessingTime::from_micros(1_000));
         state.expire();
         assert_eq!((keys(&mut state, 1_009), keys(&mut state, 1_010)), (vec![1, 2], vec![]));
         // The time that it began to count is written.
@@ -213,7 +213,7 @@ mod tests {
         state.track();
         let (mut most, mut key) = (0, 0);
         for minute in 0..24 * 60 {
-            state.set_now(ProcessingTime(minute * 60_000_000));
+            state.set_now(ProcessingTime::from_micros(minute * 60_000_000));
             state.expire();
             for _ in 0..500 {
                 key = (key + 1) % 100_000;
@@ -229,7 +229,7 @@ mod tests {
         }
         // 30,000 have not expired, and a pass takes a quarter of the hour and some more.
         assert!(most < 50_000, "{most}");
-        state.set_now(ProcessingTime(25 * 3_600_000_000));
+        state.set_now(ProcessingTime::from_micros(25 * 3_600_000_000));
         while state.rows() > 0 {
             state.expire();
         }
@@ -242,7 +242,7 @@ mod tests {
         for key in 0..10_000 {
             state.insert(HashedKey::of(&key), 0);
         }
-        state.set_now(ProcessingTime(10));
+        state.set_now(ProcessingTime::from_micros(10));
         let mut rows = state.rows();
         while rows > 0 {
             state.expire();

@@ -98,9 +98,9 @@ impl From<Vec<u8>> for Prepared {
 /// use tidemill::{Committed, Prepared};
 ///
 /// let of_four = [1, 2, 3, 4].map(|byte| Prepared::from(vec![byte]));
-/// let heir = Committed::of_instances(Epoch(9), &of_four, 1, 3);
+/// let heir = Committed::of_instances(Epoch::new(9), &of_four, 1, 3);
 /// assert_eq!(heir.prepared, [Prepared::from(vec![2])]);
-/// assert_eq!(Committed::of_instances(Epoch(9), &of_four, 0, 3).prepared.len(), 2);
+/// assert_eq!(Committed::of_instances(Epoch::new(9), &of_four, 0, 3).prepared.len(), 2);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {

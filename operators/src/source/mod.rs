@@ -30,6 +30,10 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + '
 /// The number of partitions does not depend on the number of workers: partition `p` is read by worker `p % workers`. It is
 /// fixed while a query runs, unless the source [discovers](Source::discover) new ones; it never shrinks. Order is kept within a
 /// partition.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a source",
+    note = "`memory(…)` makes one of a collection, `iterate(|| …)` of an iterator, `text_files(pattern)` of files; `impl Source` for your own"
+)]
 pub trait Source: Send + Sync + 'static {
     /// What a reader yields.
     type Item: Send + 'static;
@@ -173,10 +177,10 @@ impl PlanLimits {
     /// ```
     /// use tidemill::{PlanLimits, ProcessingTime};
     ///
-    /// let limits = PlanLimits::new(None, ProcessingTime(0)).with_enough(500);
+    /// let limits = PlanLimits::new(None, ProcessingTime::from_micros(0)).with_enough(500);
     /// assert_eq!(limits.records(), 500);
     /// assert_eq!(limits.whole(true).records(), u64::MAX);
-    /// assert_eq!(PlanLimits::new(Some(20), ProcessingTime(0)).records(), 20);
+    /// assert_eq!(PlanLimits::new(Some(20), ProcessingTime::from_micros(0)).records(), 20);
     /// ```
     pub fn records(&self) -> u64 {
         let enough = if self.whole { u64::MAX } else { self.enough };

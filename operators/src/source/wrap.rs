@@ -70,6 +70,7 @@ pub trait WrapSource: Send + Sync + 'static {
     ) -> Result<Self::Reader, SourceError>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<W: WrapSource> Source for W {
     type Item = W::Item;
     type Offset = <W::Inner as Source>::Offset;
@@ -155,7 +156,7 @@ mod tests {
             Ok(SourceInfo::new(2, |_| 7).in_one_sequence())
         }
         fn discover(&self, now: ProcessingTime) -> Result<SourceInfo<u64>, SourceError> {
-            self.note(&format!("discover {}", now.0));
+            self.note(&format!("discover {}", now.as_micros()));
             Ok(SourceInfo::new(3, |_| 7))
         }
         fn is_bounded(&self) -> bool {
@@ -176,7 +177,7 @@ mod tests {
             Ok(Nothing)
         }
         fn freeze(&self, now: ProcessingTime) -> Result<(), SourceError> {
-            self.note(&format!("freeze {}", now.0));
+            self.note(&format!("freeze {}", now.as_micros()));
             Ok(())
         }
         fn committed(&self, partition: u32, offset: &u64) -> Result<(), SourceError> {
@@ -239,13 +240,13 @@ mod tests {
         source.skip_bad_records(true);
         let info = source.prepare(&PrepareContext::default()).unwrap();
         assert_eq!(info, SourceInfo::new(2, |_| 7).in_one_sequence());
-        let limits = PlanLimits::new(Some(3), ProcessingTime(0));
-        assert_eq!(source.discover(ProcessingTime(4)).unwrap().partitions(), 3);
+        let limits = PlanLimits::new(Some(3), ProcessingTime::from_micros(0));
+        assert_eq!(source.discover(ProcessingTime::from_micros(4)).unwrap().partitions(), 3);
         source.refresh(&limits).unwrap();
         assert_eq!(source.latest(1, &7, &limits).unwrap(), 8);
-        let context = ReaderContext::new(Waker::new(|| {}), Clock::new(|| ProcessingTime(0)));
+        let context = ReaderContext::new(Waker::new(|| {}), Clock::new(|| ProcessingTime::from_micros(0)));
         source.open(1, &7, context.with_cancellation(Cancellation::new())).unwrap();
-        source.freeze(ProcessingTime(5)).unwrap();
+        source.freeze(ProcessingTime::from_micros(5)).unwrap();
         source.committed(1, &8).unwrap();
         assert!(source.journal().is_none());
         let expected = [

@@ -61,7 +61,7 @@ fn check<W: Windowing<Record>>(windowing: &W, windows: u64, steps: &[Step]) {
     }
     let mut partials = [0; WORKERS].map(|_| partial(windowing, &aggregate));
     let mut contexts = [0, 1, 2].map(|worker| Context::new(Mode::MicroBatch, worker, WORKERS));
-    let (mut epoch, mut watermark, mut alone) = (Epoch(0), EventTime(-20), false);
+    let (mut epoch, mut watermark, mut alone) = (Epoch::new(0), EventTime::from_micros(-20), false);
     let mut numbers = [0u32; 6];
     let (mut added, mut emitted) = (0u64, 0u64);
     let flush = |state: &mut W::State<u8, _, ()>,
@@ -86,7 +86,9 @@ fn check<W: Windowing<Record>>(windowing: &W, windows: u64, steps: &[Step]) {
                     numbers[*partition as usize] += 1;
                     (*partition, numbers[*partition as usize])
                 };
-                let times = records.iter().map(|(key, away)| (*key, EventTime(watermark.0 + away)));
+                let times = records
+                    .iter()
+                    .map(|(key, away)| (*key, EventTime::from_micros(watermark.as_micros() + away)));
                 let records: Vec<_> = times.map(|(key, time)| (key, time, number())).collect();
                 if alone {
                     arrival::enter(&contexts[worker], Some(*partition), state.is_one_place());
@@ -110,7 +112,7 @@ fn check<W: Windowing<Record>>(windowing: &W, windows: u64, steps: &[Step]) {
             Step::Flush => flush(&mut state, &mut partials, &contexts),
             Step::Epoch(on, restart) => {
                 flush(&mut state, &mut partials, &contexts);
-                watermark.0 += on;
+                watermark = EventTime::from_micros(watermark.as_micros() + on);
                 state.close(&aggregate, watermark, &mut |_, _, (collected, folded)| {
                     assert_eq!(collected, folded);
                     emitted += collected.len() as u64;
@@ -141,7 +143,7 @@ fn check<W: Windowing<Record>>(windowing: &W, windows: u64, steps: &[Step]) {
                 }
                 epoch = epoch.next();
                 for context in &mut contexts {
-                    context.enter(epoch, watermark, ProcessingTime(0));
+                    context.enter(epoch, watermark, ProcessingTime::from_micros(0));
                 }
             }
         }
@@ -189,7 +191,7 @@ fn records_in_order_of_time_make_one_run_for_a_pane() {
         arrival::enter(&context, Some(batch as u32 % 4), state.is_one_place());
         state.begin(EventTime::MIN);
         for n in 0..5 {
-            let time = EventTime(batch / 2 * 5 + n);
+            let time = EventTime::from_micros(batch / 2 * 5 + n);
             state.offer(&aggregate, hash_key(&1u8), &1, time, (0, 0), EventTime::MIN);
         }
         state.end();

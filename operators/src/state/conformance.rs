@@ -15,11 +15,11 @@ fn secs(n: u64) -> Duration {
 fn counts<V: 'static, W: Windowing<V>>(windowing: &W, records: Vec<(i64, V)>) -> Vec<(i64, i64, u64)> {
     let mut state = windowing.state::<u64, Count<V>, ()>();
     for (time, value) in &records {
-        state.add(&Count::new(), hash_key(&0u64), &0, EventTime(*time), value);
+        state.add(&Count::new(), hash_key(&0u64), &0, EventTime::from_micros(*time), value);
     }
     let mut closed = vec![];
     state.close(&Count::new(), EventTime::MAX, &mut |_, window, count| {
-        closed.push((window.start.0, window.end.0, count));
+        closed.push((window.start.as_micros(), window.end.as_micros(), count));
     });
     closed
 }
@@ -46,7 +46,7 @@ fn a_second_before_1970_is_in_the_ten_seconds_before_1970() {
 fn record_at_window_end_belongs_to_next_window() {
     let windows = tumbling(Duration::from_micros(10));
     assert_eq!(counts(&windows, at([9, 10])), [(0, 10, 1), (10, 20, 1)]);
-    assert_eq!(windows.window_of(EventTime(9)).last_instant(), EventTime(9));
+    assert_eq!(windows.window_of(EventTime::from_micros(9)).last_instant(), EventTime::from_micros(9));
 }
 
 #[test]
@@ -80,8 +80,10 @@ fn a_session_that_grows_for_long_keeps_one_timer() {
     let mut state: SessionState<u64, Count<()>, (), SessionWindow> =
         session(Duration::from_micros(10)).state();
     for time in 0..10_000 {
-        state.add(&Count::new(), hash_key(&0u64), &0, EventTime(time), &());
-        state.close(&Count::new(), EventTime(time - 5), &mut |_, _, _| panic!("the session is still open"));
+        state.add(&Count::new(), hash_key(&0u64), &0, EventTime::from_micros(time), &());
+        state.close(&Count::new(), EventTime::from_micros(time - 5), &mut |_, _, _| {
+            panic!("the session is still open")
+        });
         assert!(state.timers() <= 1);
     }
     assert_eq!(state.len(), 1);
@@ -92,15 +94,19 @@ fn a_key_has_one_timer_however_many_sessions() {
     let mut state: SessionState<u64, Count<()>, (), SessionWindow> =
         session(Duration::from_micros(10)).state();
     for number in 0..1_000 {
-        state.add(&Count::new(), hash_key(&0u64), &0, EventTime(number * 20), &());
+        state.add(&Count::new(), hash_key(&0u64), &0, EventTime::from_micros(number * 20), &());
     }
     assert_eq!((state.len(), state.timers()), (1_000, 1));
     for number in 0..1_000 {
         let mut closed = vec![];
-        state.close(&Count::new(), EventTime(number * 20 + 9), &mut |_, window, _| closed.push(window));
+        state.close(&Count::new(), EventTime::from_micros(number * 20 + 9), &mut |_, window, _| {
+            closed.push(window)
+        });
         assert!(closed.is_empty());
-        state.close(&Count::new(), EventTime(number * 20 + 10), &mut |_, window, _| closed.push(window));
-        assert_eq!(closed.iter().map(|window| window.start.0).collect::<Vec<_>>(), [number * 20]);
+        state.close(&Count::new(), EventTime::from_micros(number * 20 + 10), &mut |_, window, _| {
+            closed.push(window)
+        });
+        assert_eq!(closed.iter().map(|window| window.start.as_micros()).collect::<Vec<_>>(), [number * 20]);
         assert!(state.timers() <= 1);
     }
     assert_eq!((state.len(), state.timers()), (0, 0));
@@ -112,13 +118,13 @@ fn sessions_close_in_order_of_their_ends() {
         session(Duration::from_micros(10)).state();
     for number in (0..1_000).rev() {
         let key = number % 7;
-        state.add(&Count::new(), hash_key(&key), &key, EventTime(3 * number.cast_signed()), &());
+        state.add(&Count::new(), hash_key(&key), &key, EventTime::from_micros(3 * number.cast_signed()), &());
     }
     let mut ends = vec![];
     for watermark in [10, 11, 500, 2_000, i64::MAX] {
-        state.close(&Count::new(), EventTime(watermark), &mut |_, window, _| {
-            assert!(window.end.0 <= watermark);
-            ends.push(window.end.0);
+        state.close(&Count::new(), EventTime::from_micros(watermark), &mut |_, window, _| {
+            assert!(window.end.as_micros() <= watermark);
+            ends.push(window.end.as_micros());
         });
         assert_eq!(ends.len(), (0..1_000).filter(|number| 3 * number + 10 <= watermark).count());
     }
@@ -137,8 +143,8 @@ fn closed_in_steps<K: Key + ToOwned<Owned = K>>(
     let mut steps = vec![];
     let mut close = |state: &mut SessionState<K, Count<()>, (), SessionWindow>, watermark| {
         let mut closed = vec![];
-        state.close(&Count::new(), EventTime(watermark), &mut |key, window, count| {
-            closed.push((window.end.0, hash_key(&key), window.start.0, count));
+        state.close(&Count::new(), EventTime::from_micros(watermark), &mut |key, window, count| {
+            closed.push((window.end.as_micros(), hash_key(&key), window.start.as_micros(), count));
         });
         assert!(state.timers() <= state.len());
         steps.push(closed);
@@ -150,7 +156,7 @@ fn closed_in_steps<K: Key + ToOwned<Owned = K>>(
             close(&mut state, watermark);
         }
         let key = key(*number);
-        state.add(&Count::new(), hash_key(&key), &key, EventTime(*time), &());
+        state.add(&Count::new(), hash_key(&key), &key, EventTime::from_micros(*time), &());
     }
     close(&mut state, i64::MAX);
     assert_eq!((state.len(), state.timers()), (0, 0));
@@ -199,12 +205,12 @@ fn a_window_of_very_many_keys_closes_with_all_of_them() {
     let mut state: PaneState<u64, Count<()>, ()> = tumbling(secs(1)).state();
     for round in 0..2 {
         for key in 0..KEYS {
-            state.add(&Count::new(), hash_key(&key), &key, EventTime(round), &());
+            state.add(&Count::new(), hash_key(&key), &key, EventTime::from_micros(round), &());
         }
     }
     assert_eq!(state.len(), KEYS as usize);
     let (mut rows, mut records) = (0, 0);
-    state.close(&Count::new(), EventTime(1_000_000), &mut |_, _, count| {
+    state.close(&Count::new(), EventTime::from_micros(1_000_000), &mut |_, _, count| {
         rows += 1;
         records += count;
     });

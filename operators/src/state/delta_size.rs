@@ -14,7 +14,14 @@ const KEYS: u64 = 10_000;
 fn add<S: GroupState<u64, Count<()>>>(state: &mut S, time: i64, keys: impl IntoIterator<Item = u64>) {
     state.begin(EventTime::MIN);
     for key in keys {
-        let late = state.offer(&Count::new(), hash_key(&key), &key, EventTime(time), (), EventTime::MIN);
+        let late = state.offer(
+            &Count::new(),
+            hash_key(&key),
+            &key,
+            EventTime::from_micros(time),
+            (),
+            EventTime::MIN,
+        );
         assert!(late.is_none());
     }
     state.end();
@@ -23,7 +30,7 @@ fn add<S: GroupState<u64, Count<()>>>(state: &mut S, time: i64, keys: impl IntoI
 fn close<S: GroupState<u64, Count<()>>>(state: &mut S, watermark: i64) -> usize {
     let mut closed = 0;
     state.changed(&Count::new(), &mut |_, _, _| ());
-    state.close(&Count::new(), EventTime(watermark), &mut |_, _, _| closed += 1);
+    state.close(&Count::new(), EventTime::from_micros(watermark), &mut |_, _, _| closed += 1);
     closed
 }
 

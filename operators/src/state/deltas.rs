@@ -232,14 +232,15 @@ where
     let mut id = 0;
     let end = if output == Output::Complete { Step::Results } else { Step::Watermark(i64::MAX) };
     for step in steps.iter().chain([&Step::Snapshot, &end, &Step::Snapshot]) {
-        let watermark = EventTime(naive.watermark);
+        let watermark = EventTime::from_micros(naive.watermark);
         match step {
             Step::Batch { merged, records } => {
-                let mut records: Vec<_> = records.iter().map(|r| (r.0, EventTime(r.1), (0, r.2))).collect();
+                let mut records: Vec<_> =
+                    records.iter().map(|r| (r.0, EventTime::from_micros(r.1), (0, r.2))).collect();
                 records.retain_mut(|(key, time, record)| {
                     record.0 = id;
                     id += 1;
-                    naive.add(kind, *key, time.0, *record)
+                    naive.add(kind, *key, time.as_micros(), *record)
                 });
                 for held in [&mut plain, &mut written, &mut moved] {
                     held.workers
@@ -278,7 +279,9 @@ where
                 let to = naive.watermark.max(*to);
                 if output == Output::Update {
                     [&mut plain, &mut written, &mut moved].into_iter().for_each(|held| {
-                        held.workers.iter_mut().for_each(|state| state.forget(aggregate, EventTime(to)));
+                        held.workers
+                            .iter_mut()
+                            .for_each(|state| state.forget(aggregate, EventTime::from_micros(to)));
                     });
                     if !matches!(kind, Kind::Forever) {
                         naive.close(to);
@@ -288,7 +291,7 @@ where
                 let told = [&mut plain, &mut written, &mut moved].map(|held| {
                     held.each(|state, told| {
                         let mut emit = |key, place: S::Scope, ids| told.push((key, place.window(), ids));
-                        state.close(aggregate, EventTime(to), &mut emit);
+                        state.close(aggregate, EventTime::from_micros(to), &mut emit);
                     })
                 });
                 let expected = if matches!(kind, Kind::Forever) { vec![] } else { naive.close(to) };
@@ -309,7 +312,12 @@ where
                     assert_eq!(entries(held.parts()), entries(by_group(&full)), "{step:?}");
                 }
                 if let Step::Restart { workers, chain } = step {
-                    moved.restart(&make, aggregate, (*workers, *chain), EventTime(naive.watermark));
+                    moved.restart(
+                        &make,
+                        aggregate,
+                        (*workers, *chain),
+                        EventTime::from_micros(naive.watermark),
+                    );
                 }
             }
         }

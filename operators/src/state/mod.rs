@@ -199,6 +199,10 @@ pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
 }
 
 /// How a window definition keeps its state; implemented by the window types.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a window",
+    note = "windows are `tumbling(length)`, `sliding(length, slide)`, `session(gap)` and `session_by(|record| gap)`"
+)]
 pub trait Windowing<V>: Clone + Send + Sync + 'static {
     /// Where a partial accumulator belongs: the same in both.
     type Slot: Copy + Data;

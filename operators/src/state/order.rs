@@ -33,14 +33,14 @@ impl Order {
         if len < FEW || u32::try_from(len).is_err() {
             return false;
         }
-        let instants = || items.iter().map(|item| when(item).0.0);
+        let instants = || items.iter().map(|item| when(item).0.as_micros());
         let (first, last) =
             instants().fold((i64::MAX, i64::MIN), |(first, last), at| (first.min(at), last.max(at)));
         let compartments = len.next_power_of_two();
         let width = last.wrapping_sub(first) as u64;
         let bits = u64::BITS - width.leading_zeros();
         let shift = bits.saturating_sub(compartments.trailing_zeros());
-        let compartment = |item: &T| (when(item).0.0.wrapping_sub(first) as u64 >> shift) as usize;
+        let compartment = |item: &T| (when(item).0.as_micros().wrapping_sub(first) as u64 >> shift) as usize;
 
         self.places.clear();
         self.places.resize(compartments, 0);
@@ -113,7 +113,7 @@ mod tests {
     type Item = (i64, u64);
 
     fn when(item: &Item) -> (EventTime, u64) {
-        (EventTime(item.0), item.1)
+        (EventTime::from_micros(item.0), item.1)
     }
 
     #[test]

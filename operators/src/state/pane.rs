@@ -58,7 +58,7 @@ impl<K: Key, Acc, M: Mark> Pane<K, Acc, M> {
 
     /// How many instants it has; one less where that is more than can be counted.
     pub(super) fn instants(&self) -> u64 {
-        self.last.0.wrapping_sub(self.start.0).cast_unsigned().saturating_add(1)
+        self.last.as_micros().wrapping_sub(self.start.as_micros()).cast_unsigned().saturating_add(1)
     }
 
     /// The start of the last window that it is in: after that has closed the pane is of no use.

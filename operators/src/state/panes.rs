@@ -63,7 +63,7 @@ impl<K: Key, A: Aggregate, M: Mark> PaneState<K, A, M> {
             spare: Table::new(),
             changes: Vec::new(),
             record: Record::default(),
-            hot: Hot { start: EventTime(0), instants: 0, table: Table::new() },
+            hot: Hot { start: EventTime::from_micros(0), instants: 0, table: Table::new() },
             totals: Totals::new(grid.panes()),
             runs: PaneRuns::default(),
         }
@@ -335,7 +335,7 @@ impl<K: Key, A: Aggregate, M: Mark> Intake<K, A> for PaneState<K, A, M> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         // A time before the start wraps round to a great number.
-        if time.0.wrapping_sub(self.hot.start.0).cast_unsigned() >= self.hot.instants {
+        if time.as_micros().wrapping_sub(self.hot.start.as_micros()).cast_unsigned() >= self.hot.instants {
             // The key is copied, small as it mostly is, so that in the loop it need not be in memory.
             return self.turn(aggregate, hash, key.to_owned(), time, value, watermark);
         }

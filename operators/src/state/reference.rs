@@ -44,7 +44,8 @@ pub(crate) enum Kind {
 }
 
 fn window(start: i128, end: i128) -> Window {
-    let cut = |t: i128| EventTime(i64::try_from(t).unwrap_or(if t < 0 { i64::MIN } else { i64::MAX }));
+    let cut =
+        |t: i128| EventTime::from_micros(i64::try_from(t).unwrap_or(if t < 0 { i64::MIN } else { i64::MAX }));
     Window { start: cut(start), end: cut(end) }
 }
 
@@ -69,7 +70,7 @@ impl Naive {
             Kind::Session => windows.push(window(time, time + i128::from(gap.max(1)))),
             Kind::Forever => windows.push(window(i64::MIN.into(), i64::MAX.into())),
         }
-        windows.retain(|w| w.end.0 > self.watermark);
+        windows.retain(|w| w.end.as_micros() > self.watermark);
         for window in &windows {
             let mut row = (key, *window, Ids::from([id]));
             let mut changed = *window;
@@ -96,9 +97,10 @@ impl Naive {
 
     pub(crate) fn close(&mut self, watermark: i64) -> Vec<Row> {
         self.watermark = watermark;
-        let (closed, open) = std::mem::take(&mut self.open).into_iter().partition(|r| r.1.end.0 <= watermark);
+        let (closed, open) =
+            std::mem::take(&mut self.open).into_iter().partition(|r| r.1.end.as_micros() <= watermark);
         self.open = open;
-        self.changed.retain(|(_, window)| window.end.0 > watermark);
+        self.changed.retain(|(_, window)| window.end.as_micros() > watermark);
         closed
     }
 
@@ -188,8 +190,8 @@ where
         }
         match *step {
             Step::Record { key, time, gap } => {
-                let (record, hash, event_time) = ((id, gap), hash_key(&key), EventTime(time));
-                let watermark = EventTime(naive.watermark);
+                let (record, hash, event_time) = ((id, gap), hash_key(&key), EventTime::from_micros(time));
+                let watermark = EventTime::from_micros(naive.watermark);
                 let in_time = naive.add(kind, key, time, record);
                 let worker = &mut workers[id as usize % 3];
                 assert_eq!(states[0].is_late(event_time, &record, watermark), !in_time, "late: {step:?}");
@@ -211,8 +213,9 @@ where
                 let watermark = watermark.max(naive.watermark);
                 let expected = sorted(naive.close(watermark));
                 for (state, said) in states.iter_mut().zip(&mut said) {
-                    let closes = state.closes(EventTime(watermark));
-                    let closed = rows(|mut emit| state.close(aggregate, EventTime(watermark), &mut emit));
+                    let closes = state.closes(EventTime::from_micros(watermark));
+                    let closed =
+                        rows(|mut emit| state.close(aggregate, EventTime::from_micros(watermark), &mut emit));
                     assert!(closes || closed.is_empty(), "closes by {watermark}");
                     assert!(closed.is_sorted_by_key(|row| row.1.end), "closed out of order");
                     assert!(closed.iter().all(|row| said[&(row.0, row.1)] == row.2), "said otherwise before");
@@ -242,7 +245,7 @@ where
                             restored.restore(group, &bytes).unwrap();
                         }
                     }
-                    restored.close(aggregate, EventTime(naive.watermark), &mut |_, _, _| {
+                    restored.close(aggregate, EventTime::from_micros(naive.watermark), &mut |_, _, _| {
                         panic!("closed by a watermark that had been applied")
                     });
                     assert_eq!(restored.len(), state.len());

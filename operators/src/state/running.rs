@@ -217,7 +217,7 @@ mod tests {
             for (key, value, step) in records {
                 *expected.entry(key).or_default() += value;
                 touched.insert(key, expected[&key]);
-                local.add(&sum, hash_key(&key), &key, EventTime(0), &value);
+                local.add(&sum, hash_key(&key), &key, EventTime::from_micros(0), &value);
                 prop_assert!(!local.is_late(EventTime::MIN, &value, EventTime::MAX));
                 if step > 1 {
                     continue;

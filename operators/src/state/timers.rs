@@ -107,7 +107,7 @@ impl Timers {
 /// ahead than all of its sign.
 #[inline]
 fn place(now: EventTime, time: EventTime) -> usize {
-    if time <= now { 0 } else { (64 - (now.0 ^ time.0).leading_zeros()) as usize }
+    if time <= now { 0 } else { (64 - (now.as_micros() ^ time.as_micros()).leading_zeros()) as usize }
 }
 
 #[cfg(test)]
@@ -119,8 +119,8 @@ mod tests {
     use super::*;
 
     fn due(timers: &mut Timers, now: i64) -> Vec<i64> {
-        let list = timers.take_due(EventTime(now));
-        let mut times: Vec<i64> = list.iter().map(|(time, _)| time.0).collect();
+        let list = timers.take_due(EventTime::from_micros(now));
+        let mut times: Vec<i64> = list.iter().map(|(time, _)| time.as_micros()).collect();
         timers.recycle(list);
         times.sort_unstable();
         times
@@ -130,9 +130,9 @@ mod tests {
     fn what_is_set_for_the_past_is_due_next_time() {
         let mut timers = Timers::new();
         assert!(due(&mut timers, 10).is_empty());
-        timers.set(EventTime(5), 0);
-        timers.set(EventTime(10), 0);
-        timers.set(EventTime(11), 0);
+        timers.set(EventTime::from_micros(5), 0);
+        timers.set(EventTime::from_micros(10), 0);
+        timers.set(EventTime::from_micros(11), 0);
         assert_eq!(due(&mut timers, 10), [5, 10]);
         assert_eq!(due(&mut timers, 11), [11]);
     }
@@ -141,7 +141,7 @@ mod tests {
     fn timers_reach_from_one_end_of_time_to_the_other() {
         let mut timers = Timers::new();
         let all = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX];
-        all.iter().for_each(|time| timers.set(EventTime(*time), 0));
+        all.iter().for_each(|time| timers.set(EventTime::from_micros(*time), 0));
         for now in all {
             assert_eq!(due(&mut timers, now), [now]);
         }
@@ -151,10 +151,10 @@ mod tests {
     #[test]
     fn much_memory_is_not_kept_for_few_timers() {
         let mut timers = Timers::new();
-        (0..100_000).for_each(|time| timers.set(EventTime(time), 0));
+        (0..100_000).for_each(|time| timers.set(EventTime::from_micros(time), 0));
         assert_eq!(due(&mut timers, 50_000).len(), 50_001);
         assert_eq!(due(&mut timers, 100_000).len(), 49_999);
-        timers.set(EventTime(200_000), 0);
+        timers.set(EventTime::from_micros(200_000), 0);
         assert_eq!(due(&mut timers, 200_000), [200_000]);
         assert!(timers.due.capacity() <= SMALL);
     }
@@ -168,12 +168,12 @@ mod tests {
         fn timers_are_due_when_a_plain_list_says_so(steps in vec((time(), vec(time(), 0..20)), 0..30)) {
             let (mut timers, mut list, mut now) = (Timers::new(), Vec::new(), i64::MIN);
             for (next, set) in steps {
-                set.iter().for_each(|time| timers.set(EventTime(*time), 0));
+                set.iter().for_each(|time| timers.set(EventTime::from_micros(*time), 0));
                 list.extend(set);
                 now = now.max(next);
                 let mut expected: Vec<i64> = list.extract_if(.., |time| *time <= now).collect();
                 expected.sort_unstable();
-                prop_assert!(expected.is_empty() || timers.may_be_due(EventTime(next)));
+                prop_assert!(expected.is_empty() || timers.may_be_due(EventTime::from_micros(next)));
                 prop_assert_eq!(due(&mut timers, next), expected);
                 prop_assert_eq!(timers.len(), list.len());
             }

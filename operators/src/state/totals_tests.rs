@@ -204,7 +204,7 @@ fn told<const RETRACTS: bool>(
         window.state()
     }
     let mut state = empty(window, &aggregate);
-    let mut watermark = EventTime(-100);
+    let mut watermark = EventTime::from_micros(-100);
     state.close(&aggregate, watermark, &mut |_, _, _| ());
     let mut told = vec![];
     for step in moves.iter().chain([&Move::Watermark(10_000)]) {
@@ -212,7 +212,11 @@ fn told<const RETRACTS: bool>(
             Move::Batch(merged, records) => {
                 state.begin(if *merged { EventTime::MIN } else { watermark });
                 for (key, away, n) in records {
-                    let (hash, time, n) = (hash_key(key), EventTime(watermark.0 + away), numbers.number(*n));
+                    let (hash, time, n) = (
+                        hash_key(key),
+                        EventTime::from_micros(watermark.as_micros() + away),
+                        numbers.number(*n),
+                    );
                     if !*merged {
                         state.offer(&aggregate, hash, key, time, n, watermark);
                     } else if !state.is_late(time, &n, watermark) {
@@ -223,7 +227,7 @@ fn told<const RETRACTS: bool>(
                 state.end();
             }
             Move::Watermark(on) => {
-                watermark.0 += on;
+                watermark = EventTime::from_micros(watermark.as_micros() + on);
                 let from = told.len();
                 state.close(&aggregate, watermark, &mut |key,
                                                          window,
@@ -260,11 +264,11 @@ fn steps_of_a_window(panes: u64, keys: u64) -> usize {
     let mut rows = 0;
     for pane in 0..panes as i64 + 3 {
         for key in 0..keys {
-            state.add(&aggregate, hash_key(&key), &key, EventTime(10 * pane + 5), &());
+            state.add(&aggregate, hash_key(&key), &key, EventTime::from_micros(10 * pane + 5), &());
         }
         aggregate.steps.store(0, Ordering::Relaxed);
         rows = 0;
-        state.close(&aggregate, EventTime(10 * pane + 10), &mut |_, _, count| {
+        state.close(&aggregate, EventTime::from_micros(10 * pane + 10), &mut |_, _, count| {
             assert_eq!(count, panes.min(pane as u64 + 1));
             rows += 1;
         });
@@ -285,11 +289,11 @@ fn a_key_leaves_with_its_last_pane_and_comes_back() {
     let mut state: PaneState<String, Count<()>, ()> = sliding(micros(50), micros(10)).state();
     let mut step = |records: &[(&str, i64)], watermark: i64| {
         for (key, time) in records {
-            state.add(&Count::new(), hash_key(*key), *key, EventTime(*time), &());
+            state.add(&Count::new(), hash_key(*key), *key, EventTime::from_micros(*time), &());
         }
         let mut told: Vec<(i64, String, u64)> = vec![];
-        state.close(&Count::new(), EventTime(watermark), &mut |key, window, count| {
-            told.push((window.end.0, key, count));
+        state.close(&Count::new(), EventTime::from_micros(watermark), &mut |key, window, count| {
+            told.push((window.end.as_micros(), key, count));
         });
         told.sort();
         told

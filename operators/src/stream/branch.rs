@@ -1,4 +1,4 @@
-//! `branch`: one stream becomes several of the same type. Keeps no state; a record keeps its event time.
+//! `partition`, `branch`: one stream becomes several of the same type. Keeps no state; a record keeps its event time.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -8,36 +8,80 @@ use either::Either;
 use super::Stream;
 use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, FromEdge, ObservedWatermark, TimeDomain};
-use crate::graph::{Input, Kinds, NodeKind, NodeSpec, OperatorSpec};
+use crate::graph::{Input, Kinds, NodeKind, NodeSpec, OperatorSpec, Port};
 use crate::{Batch, Context, Operator, OperatorError};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Sends every record to the first branch whose predicate accepts it, and what none accepts to the last stream:
-    /// `N` predicates make a `Vec` of `N + 1` streams.
+    /// Divides the records in two: those that `predicate` accepts, and the others.
     ///
     /// ```
     /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("sizes");
-    /// let predicate: fn(&u64) -> bool = |n| *n < 3;
-    /// let mut branches = graph.source(memory(0..5u64)).branch([predicate]);
-    /// let large = branches.pop().ok_or("two streams")?;
-    /// let (sink, table) = memory_sink();
-    /// branches.pop().ok_or("two streams")?.sink(sink);
+    /// let (small, large) = graph.source(memory(0..5u64)).partition(|n| *n < 3);
+    /// let ((small_sink, small_rows), (large_sink, large_rows)) = (memory_sink(), memory_sink());
+    /// small.sink(small_sink);
+    /// large.sink(large_sink);
     /// graph.run(Options::default())?;
-    /// assert_eq!(table.snapshot(), [0, 1, 2]);
-    /// # let _ = large;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// assert_eq!(small_rows.snapshot(), [0, 1, 2]);
+    /// assert_eq!(large_rows.snapshot(), [3, 4]);
+    /// # Ok::<(), RunError>(())
+    /// ```
+    #[track_caller]
+    pub fn partition<F>(
+        self,
+        predicate: F,
+    ) -> (Stream<T, FromEdge<T, P::Time>>, Stream<T, FromEdge<T, P::Time>>)
+    where
+        F: Fn(&T) -> bool + Send + Sync + 'static,
+    {
+        let port = self.divided([predicate], "partition", Location::caller());
+        (Stream::at(port.clone()), Stream::at(port.sibling(1)))
+    }
+
+    /// Sends every record to the first branch whose predicate accepts it, and what none accepts to the last stream:
+    /// `N` predicates of one type make a `Vec` of `N + 1` streams. For closures of different types there is
+    /// [`partition`](Self::partition), again on what is left.
+    ///
+    /// ```
+    /// use tidemill::prelude::*;
+    ///
+    /// let graph = Graph::new("sizes");
+    /// let sizes = graph.source(memory(0..50u64)).branch([3, 10].map(|most| move |n: &u64| *n < most));
+    /// let tables: Vec<_> = sizes
+    ///     .into_iter()
+    ///     .map(|stream| {
+    ///         let (sink, table) = memory_sink();
+    ///         stream.sink(sink);
+    ///         table
+    ///     })
+    ///     .collect();
+    /// graph.run(Options::default())?;
+    /// assert_eq!(tables.iter().map(|table| table.snapshot().len()).collect::<Vec<_>>(), [3, 7, 40]);
+    /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
     pub fn branch<F, const N: usize>(self, predicates: [F; N]) -> Vec<Stream<T, FromEdge<T, P::Time>>>
     where
         F: Fn(&T) -> bool + Send + Sync + 'static,
     {
-        let location = Location::caller();
+        let port = self.divided(predicates, "branch", Location::caller());
+        (0..=N).map(|output| Stream::at(port.sibling(output))).collect()
+    }
+
+    /// Adds the operator that divides the stream. Returns its first output of `N + 1`.
+    fn divided<F, const N: usize>(
+        self,
+        predicates: [F; N],
+        op: &'static str,
+        location: &'static Location<'static>,
+    ) -> Port
+    where
+        F: Fn(&T) -> bool + Send + Sync + 'static,
+    {
         let watermark = self.chain.watermark();
         let shared = Arc::new((self.chain, predicates));
-        let port = self.port.graph.add(NodeSpec {
+        self.port.graph.add(NodeSpec {
             kind: NodeKind::Operator(OperatorSpec {
                 make: Arc::new(move |_| Box::new(Branch { shared: Arc::clone(&shared) })),
                 stateful: false,
@@ -46,14 +90,13 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 states: Vec::new(),
                 kinds: Kinds::Keeps,
             }),
-            op: "branch",
+            op,
             steps: self.steps,
             inputs: vec![Input::of_chain::<P>(&self.port)],
             outputs: N + 1,
             location,
             detail: String::new(),
-        });
-        (0..=N).map(|output| Stream::at(port.sibling(output))).collect()
+        })
     }
 }
 

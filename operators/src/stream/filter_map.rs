@@ -3,6 +3,7 @@
 use std::panic::Location;
 
 use super::Stream;
+use crate::Row;
 use crate::chain::{Chain, Step, Then};
 use crate::graph::OnKind;
 
@@ -26,7 +27,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     #[track_caller]
     pub fn filter_map<U, F>(self, function: F) -> Stream<U, Then<P, FilterMap<F>>>
     where
-        U: Send + 'static,
+        U: Row,
         F: Fn(T) -> Option<U> + Send + Sync + 'static,
     {
         self.step("filter_map", Location::caller(), |previous| Then::new(previous, FilterMap(function)))

@@ -3,6 +3,7 @@
 use std::panic::Location;
 
 use super::Stream;
+use crate::Row;
 use crate::chain::{Chain, Step, Then};
 use crate::graph::OnKind;
 
@@ -26,8 +27,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     #[track_caller]
     pub fn flat_map<I, F>(self, function: F) -> Stream<I::Item, Then<P, FlatMap<F>>>
     where
-        I: IntoIterator,
-        I::Item: Send + 'static,
+        I: IntoIterator<Item: Row>,
         F: Fn(T) -> I + Send + Sync + 'static,
     {
         self.step("flat_map", Location::caller(), |previous| Then::new(previous, FlatMap(function)))

@@ -3,6 +3,7 @@
 use std::panic::Location;
 
 use super::Stream;
+use crate::Row;
 use crate::chain::{Chain, Step, Then};
 use crate::graph::OnKind;
 
@@ -26,7 +27,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     #[track_caller]
     pub fn map<U, F>(self, function: F) -> Stream<U, Then<P, Map<F>>>
     where
-        U: Send + 'static,
+        U: Row,
         F: Fn(T) -> U + Send + Sync + 'static,
     {
         self.step("map", Location::caller(), |previous| Then::new(previous, Map(function)))

@@ -3,6 +3,7 @@
 mod as_changes;
 mod as_inserts;
 mod branch;
+mod explain;
 mod filter;
 mod filter_map;
 mod flat_map;
@@ -27,12 +28,14 @@ pub use self::inspect::Inspect;
 pub use self::key_by::{FlatKeyBy, KeyBy, KeyedStream, Keying, Keys, KeysBy, KeysOf, Unkeyed};
 pub use self::map::Map;
 pub use self::watermark::{AssignTime, Punctuated};
-pub use crate::chain::{Chain, FromEdge, FromSource, HasEventTime, Then, TimeDomain, Timed, Untimed};
+pub use crate::chain::{
+    Chain, FromEdge, FromSource, HasEventTime, NoEventTime, Then, TimeDomain, Timed, Untimed,
+};
 
 pub(crate) use self::terminal::ChainOperator;
 
-use crate::Source;
 use crate::graph::{Graph, Input, Kinds, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpec, Port, StepInfo};
+use crate::{Cloner, Source};
 
 /// A stream of records of type `T`: a handle on a place in a [`Graph`].
 ///
@@ -40,8 +43,7 @@ use crate::graph::{Graph, Input, Kinds, NodeId, NodeKind, NodeSpec, OnKind, Oper
 /// iterator's type does, and costs nothing at run time. Without steps it is `Stream<T>`, which can be named, stored and
 /// returned; [`boxed`](Stream::boxed) gets there from any chain.
 ///
-/// Only a closed stream can be cloned, that is, consumed twice; so no step ever runs twice unseen. Where the compiler finds no
-/// method `clone`, or says that a `Stream<T, Then<…>>` or (after `with_watermark`) a `Stream<T, AssignTime<…>>` is not the `Stream<T>` (or [`EventStream<T>`]) that was to be returned or
+/// Only a closed stream can be cloned, that is, consumed twice; so no step ever runs twice unseen. Where the compiler says that a `Stream<T, Then<…>>` or (after `with_watermark`) a `Stream<T, AssignTime<…>>` is not the `Stream<T>` (or [`EventStream<T>`]) that was to be returned or
 /// stored, `.boxed()` before it is what is missing.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct Stream<T, P = FromEdge<T>> {
@@ -55,28 +57,68 @@ pub struct Stream<T, P = FromEdge<T>> {
 pub type EventStream<T> = Stream<T, FromEdge<T, Timed>>;
 
 /// A second consumer of the same records.
-impl<T: Clone + Send + 'static, M: TimeDomain<Row<T>: Clone>> Clone for Stream<T, FromEdge<T, M>> {
+impl<T, P: Shared<T>> Clone for Stream<T, P> {
     fn clone(&self) -> Self {
-        self.port.set_cloner(crate::cloner::<M::Row<T>>());
-        Stream {
-            port: self.port.clone(),
-            chain: FromEdge::new(),
-            steps: self.steps.clone(),
-            marker: PhantomData,
-        }
+        self.port.set_cloner(P::cloner());
+        Stream { port: self.port.clone(), chain: P::again(), steps: self.steps.clone(), marker: PhantomData }
     }
 }
 
-impl<S: Source<Item: Clone>> Clone for Stream<S::Item, FromSource<S>> {
-    fn clone(&self) -> Self {
-        self.port.set_cloner(crate::cloner::<S::Item>());
-        Stream::from_source(self.port.clone())
+impl<T, P> Stream<T, P> {
+    /// As [`Clone::clone`], and found in its place, so that the compiler says what an open chain lacks.
+    #[doc(hidden)]
+    #[allow(clippy::should_implement_trait, reason = "it is implemented, and this is it")]
+    pub fn clone(&self) -> Self
+    where
+        P: Shared<T>,
+    {
+        Clone::clone(self)
+    }
+}
+
+/// A closed chain, whose records can be copied for a second consumer. Implemented only here.
+#[diagnostic::on_unimplemented(
+    message = "an open chain of steps cannot be cloned: its steps would run twice",
+    label = "close it first, with `.boxed()`"
+)]
+pub trait Shared<T>: Sized {
+    #[doc(hidden)]
+    fn cloner() -> Cloner;
+    #[doc(hidden)]
+    fn again() -> Self;
+}
+
+impl<T: Clone + Send + 'static, M: TimeDomain<Row<T>: Clone>> Shared<T> for FromEdge<T, M> {
+    fn cloner() -> Cloner {
+        crate::cloner::<M::Row<T>>()
+    }
+    fn again() -> Self {
+        FromEdge::new()
+    }
+}
+
+impl<S: Source<Item: Clone>> Shared<S::Item> for FromSource<S> {
+    fn cloner() -> Cloner {
+        crate::cloner::<S::Item>()
+    }
+    fn again() -> Self {
+        FromSource::new()
     }
 }
 
 impl<S: Source> Stream<S::Item, FromSource<S>> {
     pub(crate) fn from_source(port: Port) -> Self {
         Stream { port, chain: FromSource::new(), steps: Vec::new(), marker: PhantomData }
+    }
+}
+
+impl<T, P> Stream<T, P> {
+    /// Says what the last step does with the kind of its rows.
+    pub(crate) fn on_kind(mut self, on_kind: OnKind) -> Self {
+        if let Some(step) = self.steps.last_mut() {
+            step.on_kind = on_kind;
+        }
+        self
     }
 }
 
@@ -106,14 +148,6 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         let mut steps = self.steps;
         steps.push(StepInfo::new(op, location));
         Stream { port: self.port, chain: step(self.chain), steps, marker: PhantomData }
-    }
-
-    /// Says what the last step does with the kind of its rows.
-    pub(crate) fn on_kind(mut self, on_kind: OnKind) -> Self {
-        if let Some(step) = self.steps.last_mut() {
-            step.on_kind = on_kind;
-        }
-        self
     }
 
     /// Names the last step, for plans, metrics and errors.

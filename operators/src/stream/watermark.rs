@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Stream;
 use crate::EventTime;
 use crate::chain::pull::Rows;
-use crate::chain::{Chain, FromEdge, ObservedWatermark, Timed, Untimed, WatermarkSpec};
+use crate::chain::{Chain, FromEdge, NoEventTime, ObservedWatermark, Timed, Untimed, WatermarkSpec};
 use crate::graph::OnKind;
 
 /// The chain of [`Stream::with_watermark`].
@@ -23,7 +23,7 @@ pub struct AssignTime<P, F> {
     idle_after: Option<Duration>,
 }
 
-impl<T: Send + 'static, P: Chain<Out = T, Time = Untimed>> Stream<T, P> {
+impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Reads the event time of every record, and promises that a record is at most `delay` behind the latest one of its
     /// partition. Records that break the promise may be late: they go to the late output of a window, and are counted.
     /// This delay is all the lateness that is allowed; windows have no further one of their own.
@@ -46,6 +46,7 @@ impl<T: Send + 'static, P: Chain<Out = T, Time = Untimed>> Stream<T, P> {
     pub fn with_watermark<F>(self, event_time: F, delay: Duration) -> Stream<T, AssignTime<P, F>>
     where
         F: Fn(&T) -> EventTime + Send + Sync + 'static,
+        P::Time: NoEventTime,
     {
         self.step("with_watermark", Location::caller(), |previous| AssignTime {
             previous,
@@ -67,6 +68,7 @@ impl<T: Send + 'static, P: Chain<Out = T, Time = Untimed>> Stream<T, P> {
     where
         F: Fn(&T) -> EventTime + Send + Sync + 'static,
         G: Fn(&T) -> Option<EventTime> + Send + Sync + 'static,
+        P::Time: NoEventTime,
     {
         self.step("with_punctuated_watermark", Location::caller(), |previous| Punctuated {
             previous,

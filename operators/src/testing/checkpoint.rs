@@ -42,7 +42,7 @@ pub struct Checkpoint {
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        let stand = (Epoch(0), EventTime::MIN, ProcessingTime(0));
+        let stand = (Epoch::new(0), EventTime::MIN, ProcessingTime::from_micros(0));
         Checkpoint { groups: BTreeMap::new(), stand, wake_at: None }
     }
 }

@@ -67,7 +67,8 @@ fn evaluate(nodes: &[Node], id: NodeId, output: usize) -> Result<Vec<Batch>, Fai
             let mut batches = Vec::new();
             let info = source.prepare(&PrepareContext::default())?;
             for partition in 0..info.partitions() {
-                let context = ReaderContext::new(Waker::new(|| {}), Clock::new(|| ProcessingTime(0)));
+                let context =
+                    ReaderContext::new(Waker::new(|| {}), Clock::new(|| ProcessingTime::from_micros(0)));
                 let start = info.start(partition).ok_or("no such partition")?;
                 let mut reader = source.open(partition, start, context)?;
                 loop {

@@ -258,7 +258,7 @@ mod tests {
                     self.open.insert(order, time);
                 } else if self.open.remove(&order).is_some() {
                     self.gone.push((0, order));
-                    let forget = ProcessingTime(context.now().0 + 60);
+                    let forget = ProcessingTime::from_micros(context.now().as_micros() + 60);
                     self.paid.insert(order, forget);
                     context.wake_at(forget);
                     context.send(0, Batch::from_vec(vec![format!("{order} paid")]));
@@ -271,7 +271,7 @@ mod tests {
             let passed: Vec<u64> = self
                 .open
                 .iter()
-                .filter(|(_, time)| time.0 + 10 <= context.watermark().0)
+                .filter(|(_, time)| time.as_micros() + 10 <= context.watermark().as_micros())
                 .map(|(o, _)| *o)
                 .collect();
             for order in passed {
@@ -334,22 +334,31 @@ mod tests {
     #[test]
     fn operator_with_two_inputs_and_all_timers_keeps_contract() {
         let mut harness = Harness::new(Mode::Continuous, Payments::default);
-        harness.batch(0, vec![(EventTime(1), 7u64), (EventTime(2), 8), (EventTime(30), 9)]).unwrap();
-        harness.batch(1, vec![(EventTime(3), 8u64)]).unwrap();
+        harness
+            .batch(
+                0,
+                vec![
+                    (EventTime::from_micros(1), 7u64),
+                    (EventTime::from_micros(2), 8),
+                    (EventTime::from_micros(30), 9),
+                ],
+            )
+            .unwrap();
+        harness.batch(1, vec![(EventTime::from_micros(3), 8u64)]).unwrap();
         assert_eq!(harness.take::<String>(0), ["8 paid"]);
-        assert_eq!(harness.wake_at(), Some(ProcessingTime(60)));
+        assert_eq!(harness.wake_at(), Some(ProcessingTime::from_micros(60)));
 
-        harness.end_epoch(EventTime(5)).unwrap();
+        harness.end_epoch(EventTime::from_micros(5)).unwrap();
         harness.snapshot_and_restore().unwrap();
         assert_eq!(harness.state_rows(), 3, "the orders were written down");
 
-        harness.watermark(EventTime(11)).unwrap();
+        harness.watermark(EventTime::from_micros(11)).unwrap();
         assert_eq!(harness.take::<String>(0), ["7 overdue"], "the deadline is inclusive");
-        harness.watermark(EventTime(39)).unwrap();
+        harness.watermark(EventTime::from_micros(39)).unwrap();
         assert!(harness.take::<String>(0).is_empty());
-        harness.end_epoch(EventTime(40)).unwrap();
+        harness.end_epoch(EventTime::from_micros(40)).unwrap();
         assert_eq!(harness.take::<String>(0), ["9 overdue"]);
-        assert_eq!(harness.epoch(), Epoch(2));
+        assert_eq!(harness.epoch(), Epoch::new(2));
     }
 
     #[test]
@@ -358,11 +367,15 @@ mod tests {
         let place = |worker, workers| Place::new(worker, workers, Mode::MicroBatch);
         let make = |_| Payments::default();
         let mut harness = Harness::restored(place(0, 1), make, &checkpoint).unwrap();
-        harness.batch(0, (0..40).map(|order| (EventTime(1), order)).collect::<Vec<(_, u64)>>()).unwrap();
-        harness.end_epoch(EventTime(5)).unwrap();
+        harness
+            .batch(0, (0..40).map(|order| (EventTime::from_micros(1), order)).collect::<Vec<(_, u64)>>())
+            .unwrap();
+        harness.end_epoch(EventTime::from_micros(5)).unwrap();
         harness.snapshot(&mut checkpoint).unwrap();
-        harness.batch(1, (0..30).map(|order| (EventTime(1), order)).collect::<Vec<(_, u64)>>()).unwrap();
-        harness.end_epoch(EventTime(6)).unwrap();
+        harness
+            .batch(1, (0..30).map(|order| (EventTime::from_micros(1), order)).collect::<Vec<(_, u64)>>())
+            .unwrap();
+        harness.end_epoch(EventTime::from_micros(6)).unwrap();
         harness.snapshot(&mut checkpoint).unwrap();
         for fold in [false, true] {
             if fold {
@@ -374,9 +387,11 @@ mod tests {
                 (0..3).map(|worker| Harness::restored(place(worker, 3), make, &checkpoint).unwrap());
             let mut restored: Vec<_> = restored.collect();
             assert_eq!(restored.iter().map(Harness::state_rows).sum::<usize>(), 40);
-            assert!(restored.iter().all(|harness| harness.state_rows() > 0 && harness.epoch() == Epoch(2)));
+            assert!(
+                restored.iter().all(|harness| harness.state_rows() > 0 && harness.epoch() == Epoch::new(2))
+            );
             restored[0].snapshot_and_restore().unwrap();
-            restored.iter_mut().for_each(|harness| harness.end_epoch(EventTime(11)).unwrap());
+            restored.iter_mut().for_each(|harness| harness.end_epoch(EventTime::from_micros(11)).unwrap());
             let overdue = restored.iter_mut().flat_map(|harness| harness.take::<String>(0));
             assert_eq!(overdue.count(), 10);
         }
@@ -385,11 +400,11 @@ mod tests {
     #[test]
     fn a_processing_time_timer_fires_once_its_time_has_come() {
         let mut harness = Harness::new(Mode::MicroBatch, Payments::default);
-        harness.batch(0, vec![(EventTime(1), 7u64)]).unwrap();
-        harness.batch(1, vec![(EventTime(1), 7u64)]).unwrap();
-        harness.advance_to(ProcessingTime(59)).unwrap();
+        harness.batch(0, vec![(EventTime::from_micros(1), 7u64)]).unwrap();
+        harness.batch(1, vec![(EventTime::from_micros(1), 7u64)]).unwrap();
+        harness.advance_to(ProcessingTime::from_micros(59)).unwrap();
         assert_eq!(harness.state_rows(), 1);
-        harness.advance_to(ProcessingTime(60)).unwrap();
+        harness.advance_to(ProcessingTime::from_micros(60)).unwrap();
         assert_eq!(harness.state_rows(), 0);
     }
 }

@@ -58,7 +58,7 @@ fn epochs() -> impl Strategy<Value = Epochs> {
         let epoch = |(readings, to): (Vec<(u8, i64, u64)>, i64)| {
             watermark = watermark.max(to);
             let reading = |((key, time, gap), id)| Reading { id, key, time, gap };
-            (readings.into_iter().zip(&mut ids).map(reading).collect(), EventTime(watermark))
+            (readings.into_iter().zip(&mut ids).map(reading).collect(), EventTime::from_micros(watermark))
         };
         epochs.into_iter().map(epoch).collect()
     })
@@ -75,11 +75,11 @@ fn naive<V>(kind: Kind, output: RowKind, epochs: &Epochs, value: impl Fn(&[u32])
             naive.add(kind, *key, *time, (*id, *gap));
         }
         let rows = match output {
-            RowKind::Insert => naive.close(watermark.0),
+            RowKind::Insert => naive.close(watermark.as_micros()),
             RowKind::Upsert if matches!(kind, Kind::Forever) => naive.take_changed(),
             RowKind::Upsert => {
                 let changed = naive.take_changed();
-                naive.close(watermark.0);
+                naive.close(watermark.as_micros());
                 changed
             }
             RowKind::Snapshot => naive.open.clone(),
@@ -116,7 +116,7 @@ impl<W: Windowing<Reading>> Family for Windows<W> {
 
     fn operator<A: Aggregate<In = Reading>>(&self, aggregate: A, output: RowKind) -> impl Instances {
         let aggregate = source_of(&Graph::new("windows"), Vec::<Reading>::new())
-            .with_watermark(|reading| EventTime(reading.time), Duration::ZERO)
+            .with_watermark(|reading| EventTime::from_micros(reading.time), Duration::ZERO)
             .key_by(|reading| reading.key)
             .window(self.0.clone())
             .aggregate(aggregate);

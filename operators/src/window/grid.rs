@@ -41,14 +41,14 @@ impl Grid {
 
     /// The start of the last window that the instant is in.
     pub(crate) fn last(&self, time: EventTime) -> i128 {
-        let time = i128::from(time.0);
+        let time = i128::from(time.as_micros());
         time - (time - self.offset).rem_euclid(self.slide)
     }
 
     /// The start of the first window that the instant is in.
     pub(crate) fn first(&self, time: EventTime) -> i128 {
         let last = self.last(time);
-        let phase = i128::from(time.0) - last;
+        let phase = i128::from(time.as_micros()) - last;
         last - (self.size - 1 - phase).div_euclid(self.slide) * self.slide
     }
 
@@ -57,7 +57,8 @@ impl Grid {
         match watermark {
             EventTime::MIN => i128::from(i64::MIN) - self.size,
             EventTime::MAX => i128::from(i64::MAX) + 1,
-            EventTime(micros) => {
+            time => {
+                let micros = time.as_micros();
                 let closed = i128::from(micros) - self.size - self.offset;
                 self.offset + (closed.div_euclid(self.slide) + 1) * self.slide
             }
@@ -80,7 +81,7 @@ impl Grid {
         let cut = slot + self.size % self.slide;
         let (start, end) = if cut == slot {
             (slot, slot + self.slide)
-        } else if i128::from(time.0) < cut {
+        } else if i128::from(time.as_micros()) < cut {
             (slot, cut)
         } else {
             (cut, slot + self.slide)
@@ -91,7 +92,7 @@ impl Grid {
 
 /// The nearest instant within the ends of time.
 fn instant(micros: i128) -> EventTime {
-    EventTime(micros.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
+    EventTime::from_micros(micros.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
 }
 
 #[cfg(test)]
@@ -104,26 +105,35 @@ mod tests {
 
     #[test]
     fn a_slide_that_divides_the_size_is_the_pane() {
-        assert_eq!(grid(10, 5, 2).pane(EventTime(-3)), (EventTime(-3), EventTime(1)));
+        assert_eq!(
+            grid(10, 5, 2).pane(EventTime::from_micros(-3)),
+            (EventTime::from_micros(-3), EventTime::from_micros(1))
+        );
     }
 
     #[test]
     fn a_slide_that_does_not_is_cut_in_two_panes() {
         let grid = grid(12, 5, 0);
-        assert_eq!(grid.pane(EventTime(11)), (EventTime(10), EventTime(11)));
-        assert_eq!(grid.pane(EventTime(12)), (EventTime(12), EventTime(14)));
+        assert_eq!(
+            grid.pane(EventTime::from_micros(11)),
+            (EventTime::from_micros(10), EventTime::from_micros(11))
+        );
+        assert_eq!(
+            grid.pane(EventTime::from_micros(12)),
+            (EventTime::from_micros(12), EventTime::from_micros(14))
+        );
     }
 
     #[test]
     fn pane_is_a_longest_stretch_in_the_same_windows() {
         for (size, slide) in [(12, 5), (10, 5), (7, 7), (9, 4), (5, 1), (7, 6)] {
             let grid = grid(size, slide, 3);
-            let windows = |t| (grid.first(EventTime(t)), grid.last(EventTime(t)));
+            let windows = |t| (grid.first(EventTime::from_micros(t)), grid.last(EventTime::from_micros(t)));
             for t in -40..40 {
-                let (first, last) = grid.pane(EventTime(t));
-                assert!((first.0..=last.0).contains(&t));
-                assert!((first.0..=last.0).all(|other| windows(other) == windows(t)));
-                assert_ne!(windows(last.0 + 1), windows(t), "{size}/{slide}");
+                let (first, last) = grid.pane(EventTime::from_micros(t));
+                assert!((first.as_micros()..=last.as_micros()).contains(&t));
+                assert!((first.as_micros()..=last.as_micros()).all(|other| windows(other) == windows(t)));
+                assert_ne!(windows(last.as_micros() + 1), windows(t), "{size}/{slide}");
             }
         }
     }
@@ -132,7 +142,8 @@ mod tests {
     fn a_window_has_as_many_panes_as_its_instants_have() {
         for (size, slide) in [(12, 5), (10, 5), (7, 7), (9, 4), (5, 1), (7, 6), (1, 1)] {
             let grid = grid(size, slide, 3);
-            let mut panes: Vec<_> = (3..3 + size).map(|t| grid.pane(EventTime(t as i64))).collect();
+            let mut panes: Vec<_> =
+                (3..3 + size).map(|t| grid.pane(EventTime::from_micros(t as i64))).collect();
             panes.dedup();
             assert_eq!(grid.panes(), panes.len() as u64, "{size}/{slide}");
         }
@@ -143,9 +154,9 @@ mod tests {
         for (size, slide, offset) in [(12, 5, 2), (10, 5, 0), (7, 7, 3)] {
             let grid = grid(size, slide, offset);
             for watermark in -30..30 {
-                let open = grid.open(EventTime(watermark));
-                assert!(grid.window(open).end.0 > watermark);
-                assert!(grid.window(open - i128::from(slide)).end.0 <= watermark);
+                let open = grid.open(EventTime::from_micros(watermark));
+                assert!(grid.window(open).end.as_micros() > watermark);
+                assert!(grid.window(open - i128::from(slide)).end.as_micros() <= watermark);
             }
         }
     }
@@ -154,7 +165,12 @@ mod tests {
     fn the_ends_of_time_have_windows_and_panes_too() {
         for (size, slide) in [(12, 5), (u64::MAX, 1), (u64::MAX, u64::MAX), (1, 1)] {
             let grid = grid(size, slide, 1);
-            for time in [EventTime::MIN, EventTime(i64::MIN + 1), EventTime(i64::MAX - 1), EventTime::MAX] {
+            for time in [
+                EventTime::MIN,
+                EventTime::from_micros(i64::MIN + 1),
+                EventTime::from_micros(i64::MAX - 1),
+                EventTime::MAX,
+            ] {
                 assert!(grid.first(time) <= grid.last(time));
                 let (first, last) = grid.pane(time);
                 assert!(first <= time && time <= last);

@@ -25,7 +25,7 @@ pub struct Window {
 impl Window {
     /// The last instant of the window, one microsecond before its end: the event time of its results.
     pub fn last_instant(&self) -> EventTime {
-        EventTime(self.end.0.saturating_sub(1))
+        EventTime::from_micros(self.end.as_micros().saturating_sub(1))
     }
 }
 

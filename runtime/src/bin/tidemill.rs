@@ -95,7 +95,7 @@ fn run(command: Command) -> Result<String, CheckpointError> {
     match command {
         Command::List { checkpoint } => said(&checkpoint, &inspect::list(&open(&checkpoint)?)?, overview),
         Command::Show { checkpoint, epoch } => {
-            said(&checkpoint, &inspect::show(&open(&checkpoint)?, epoch.map(Epoch))?, epoch_text)
+            said(&checkpoint, &inspect::show(&open(&checkpoint)?, epoch.map(Epoch::new))?, epoch_text)
         }
         Command::Verify { checkpoint } => {
             said(&checkpoint, &inspect::verify(&open(&checkpoint)?)?, |verified| {
@@ -108,7 +108,7 @@ fn run(command: Command) -> Result<String, CheckpointError> {
             })
         }
         Command::Diff { checkpoint, earlier, later } => {
-            let differences = inspect::diff(&open(&checkpoint)?, Epoch(earlier), Epoch(later))?;
+            let differences = inspect::diff(&open(&checkpoint)?, Epoch::new(earlier), Epoch::new(later))?;
             said(&checkpoint, &differences, |differences| {
                 let row = |(uid, d): (&String, &inspect::OperatorDifference)| {
                     format!("{uid}: {} added, {} changed, {} removed", d.added, d.changed, d.removed)
@@ -147,7 +147,7 @@ fn overview(overview: &inspect::Overview) -> String {
 
 fn epoch_line(epoch: &inspect::EpochOverview) -> String {
     // Processing times print as event times do: both are microseconds since 1970.
-    let at = EventTime(epoch.committed_at.0);
+    let at = EventTime::from_micros(epoch.committed_at.as_micros());
     let inspect::EpochOverview { epoch, mode, workers, files, bytes, execution, .. } = epoch;
     format!(
         "epoch {epoch}: committed {at} by execution {execution}, {mode}, {workers} workers, {bytes} bytes in {files} files"

@@ -71,7 +71,9 @@ pub enum CheckpointError {
         owner: Owner,
     },
     /// The checkpoint is that of another query.
-    #[error("{storage} holds the checkpoint of query `{found}`, not of `{expected}`: use another directory, or name the graph `{found}`")]
+    #[error(
+        "{storage} holds the checkpoint of query `{found}`, not of `{expected}`: use another directory, or name the graph `{found}`"
+    )]
     Foreign {
         /// The storage.
         storage: String,

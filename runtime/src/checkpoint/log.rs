@@ -113,7 +113,7 @@ impl History {
         let mut records: Vec<_> =
             self.commits.iter().map(|commit| Record::Commit(Box::new(commit.clone()))).collect();
         records.extend(self.plans.values().cloned().map(Record::Plan));
-        if self.reserved > Epoch(0) {
+        if self.reserved > Epoch::new(0) {
             records.push(Record::Reserve(Reserved { execution: 0, until: self.reserved }));
         }
         if !self.sources.is_empty() {

@@ -69,7 +69,7 @@ impl StateWriter {
 
     /// A commit is durable: files that are written from now on say so.
     pub(super) fn note_commit(&self, epoch: Epoch) {
-        self.committed.store(epoch.next().0, Ordering::Release);
+        self.committed.store(epoch.next().number(), Ordering::Release);
     }
 
     /// Writes the state of a worker at an epoch; durable when it returns. A delta without sections is no file.
@@ -102,7 +102,7 @@ impl StateWriter {
         let payload: usize = sections.iter().map(|section| section.bytes.len() + 32).sum();
         writer.reserve(payload + 32 * sections.len())?;
         let count = u32::try_from(sections.len()).map_err(too_many)?;
-        let committed = self.committed.load(Ordering::Acquire).checked_sub(1).map(Epoch);
+        let committed = self.committed.load(Ordering::Acquire).checked_sub(1).map(Epoch::new);
         let head = Head { epoch, execution: self.execution, worker, base, uids, sections: count, committed };
         writer.value(&head)?;
         let mut index: Vec<SectionEntry> = Vec::with_capacity(sections.len());

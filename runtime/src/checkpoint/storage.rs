@@ -114,7 +114,7 @@ impl Owner {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
             .or_else(|_| std::env::var("HOSTNAME"))
             .unwrap_or_else(|_| "an unknown host".to_owned());
-        let now = jiff::Timestamp::from_microsecond(wall_time().0).unwrap_or_default();
+        let now = jiff::Timestamp::from_microsecond(wall_time().as_micros()).unwrap_or_default();
         Owner {
             query: query.to_owned(),
             execution: None,

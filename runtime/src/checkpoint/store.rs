@@ -102,7 +102,7 @@ impl Checkpoint {
             writer: StateWriter::new(Arc::clone(&storage), execution, history.last().map(|last| last.epoch)),
             begun_at: history.free(),
             sources: history.sources.clone(),
-            ahead: Epoch(0),
+            ahead: Epoch::new(0),
             storage,
             _lock: lock,
             query: query.to_owned(),
@@ -454,8 +454,8 @@ fn refuse_lost_commits(
 }
 
 fn no_such_epoch(storage: &dyn Storage, history: &History, epoch: Epoch) -> CheckpointError {
-    let kept = history.commits.iter().map(|commit| commit.epoch.0).collect();
-    CheckpointError::NoSuchEpoch { storage: storage.describe(), epoch: epoch.0, kept }
+    let kept = history.commits.iter().map(|commit| commit.epoch.number()).collect();
+    CheckpointError::NoSuchEpoch { storage: storage.describe(), epoch: epoch.number(), kept }
 }
 
 /// A storage without `current` is new, unless there is something in it that had one. A run that died while it began may

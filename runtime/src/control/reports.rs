@@ -51,7 +51,7 @@ impl Reports {
     /// Reports that a source takes part in an epoch.
     pub(crate) fn took_part(&self, epoch: Epoch) {
         turn::point("control.took-part");
-        self.epochs.fetch_max(epoch.0.saturating_add(1), Ordering::AcqRel);
+        self.epochs.fetch_max(epoch.number().saturating_add(1), Ordering::AcqRel);
     }
 
     /// Returns how many epochs there have been, once the frontiers are empty.

@@ -46,9 +46,9 @@ impl Schedule {
         Schedule {
             partitions: Mutex::default(),
             plans: Mutex::default(),
-            target: AtomicU64::new(first.0),
+            target: AtomicU64::new(first.number()),
             finishing: AtomicBool::new(false),
-            committed: AtomicU64::new(first.0),
+            committed: AtomicU64::new(first.number()),
             closed: AtomicBool::new(false),
             workers_tick: AtomicBool::new(false),
         }
@@ -82,11 +82,11 @@ impl Schedule {
     }
 
     pub(super) fn set_target(&self, epoch: Epoch) {
-        self.target.store(epoch.0, Ordering::Release);
+        self.target.store(epoch.number(), Ordering::Release);
     }
 
     pub(crate) fn target(&self) -> Epoch {
-        Epoch(self.target.load(Ordering::Acquire))
+        Epoch::new(self.target.load(Ordering::Acquire))
     }
 
     pub(super) fn finish(&self) {
@@ -99,7 +99,7 @@ impl Schedule {
 
     /// Moves the commit point to the epoch after a committed one.
     pub(super) fn commit(&self, next: Epoch) {
-        self.committed.store(next.0, Ordering::Release);
+        self.committed.store(next.number(), Ordering::Release);
     }
 
     /// Drops the plans of the epochs below one.

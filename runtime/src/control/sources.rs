@@ -82,7 +82,7 @@ impl Sources {
             let mut counters = counters.iter().enumerate();
             counters.any(|(worker, rows)| rows.load(Ordering::SeqCst) > self.flow.bound(worker))
         };
-        let must = || over(&self.queued) || (epoch.0 > schedule.committed() && over(&self.buffered));
+        let must = || over(&self.queued) || (epoch.number() > schedule.committed() && over(&self.buffered));
         if !must() {
             return false;
         }

@@ -42,15 +42,15 @@ impl Timers {
 
     /// Micro-batch: requests an epoch whose clock has reached a time; returns whether that is the earliest request.
     pub(super) fn request(&self, time: ProcessingTime) -> bool {
-        self.earliest.fetch_min(time.0, Ordering::AcqRel) > time.0
+        self.earliest.fetch_min(time.as_micros(), Ordering::AcqRel) > time.as_micros()
     }
 
     /// Returns the earliest request. One that is due is removed, for the epoch that is then planned.
     pub(crate) fn earliest(&self, now: ProcessingTime) -> Option<ProcessingTime> {
         let at = self.earliest.load(Ordering::Acquire);
-        if at <= now.0 {
+        if at <= now.as_micros() {
             self.earliest.store(i64::MAX, Ordering::Release);
         }
-        (at != i64::MAX).then_some(ProcessingTime(at))
+        (at != i64::MAX).then_some(ProcessingTime::from_micros(at))
     }
 }

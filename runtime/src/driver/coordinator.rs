@@ -118,16 +118,16 @@ impl CommitCoordinator {
     /// Reserves the number of an epoch without a plan, and of some that follow: no other run will use them.
     pub(super) fn reserve(&mut self, epoch: Epoch) -> Result<(), RunError> {
         if epoch >= self.checkpoint.reserved() {
-            self.checkpoint.reserve(Epoch(epoch.0.saturating_add(self.ahead + BLOCK)))?;
+            self.checkpoint.reserve(Epoch::new(epoch.number().saturating_add(self.ahead + BLOCK)))?;
         }
         Ok(())
     }
 
     /// Has the next commit reserve more numbers, if the epochs from `next` on might run out of them before another one.
     pub(super) fn reserve_with_next(&mut self, next: Epoch) {
-        let needed = next.0.saturating_add(self.ahead);
-        if needed > self.checkpoint.reserved().0 {
-            self.checkpoint.reserve_with_next(Epoch(needed.saturating_add(BLOCK)));
+        let needed = next.number().saturating_add(self.ahead);
+        if needed > self.checkpoint.reserved().number() {
+            self.checkpoint.reserve_with_next(Epoch::new(needed.saturating_add(BLOCK)));
         }
     }
 

@@ -285,7 +285,7 @@ impl Driver {
 
     fn commit_what_is_prepared(&mut self) {
         loop {
-            let open = self.flights.range(Epoch(self.control.schedule.committed())..).next();
+            let open = self.flights.range(Epoch::new(self.control.schedule.committed())..).next();
             let Some((epoch, flight)) = open.filter(|(_, f)| f.preparations >= self.sink_instances) else {
                 return;
             };
@@ -325,7 +325,7 @@ impl Driver {
         self.last_commit = now;
         self.tell_sources(&flight);
         tracing::debug!(
-            query = %self.layout.query, epoch = epoch.0,
+            query = %self.layout.query, epoch = epoch.number(),
             rows_in = self.progress.num_input_rows, rows_out = self.progress.num_output_rows,
             micros = self.progress.duration_us.trigger_execution, "epoch committed"
         );
@@ -385,7 +385,7 @@ impl Driver {
             self.flights.retain(|epoch, _| Some(*epoch) <= last);
         }
         let committed_all =
-            self.control.schedule.committed() >= self.last_epoch.map_or(0, |e| e.0.saturating_add(1));
+            self.control.schedule.committed() >= self.last_epoch.map_or(0, |e| e.number().saturating_add(1));
         if all_sources_done && committed_all && self.flights.is_empty() {
             self.control.close();
             if let Some(coordinator) = &mut self.coordinator {
@@ -474,7 +474,10 @@ impl Driver {
     /// When the next epoch may begin: at the next multiple of the interval; at once if it has passed by then.
     fn set_due(&mut self, now: ProcessingTime) {
         if matches!(self.options.trigger, Trigger::Every(_)) {
-            self.due = due_from(ProcessingTime(now.0.saturating_add(1)), self.options.trigger);
+            self.due = due_from(
+                ProcessingTime::from_micros(now.as_micros().saturating_add(1)),
+                self.options.trigger,
+            );
         }
     }
 }
@@ -483,8 +486,8 @@ impl Driver {
 fn due_from(from: ProcessingTime, trigger: Trigger) -> ProcessingTime {
     let Trigger::Every(interval) = trigger else { return from };
     let interval = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX).max(1);
-    let before = from.0.saturating_sub(1).div_euclid(interval);
-    ProcessingTime(before.saturating_add(1).saturating_mul(interval))
+    let before = from.as_micros().saturating_sub(1).div_euclid(interval);
+    ProcessingTime::from_micros(before.saturating_add(1).saturating_mul(interval))
 }
 
 fn source_error(layout: &Layout, node: NodeId, error: tidemill_operators::SourceError) -> RunError {

@@ -38,7 +38,7 @@ impl Driver {
             name: self.layout.query.clone(),
             mode: self.options.mode,
             timestamp: now,
-            epoch: Some(epoch.0),
+            epoch: Some(epoch.number()),
             num_input_rows: rows_in,
             input_rows_per_second: per_second(rows_in, now.since(self.last_commit)),
             processed_rows_per_second: per_second(rows_in, whole),

@@ -44,7 +44,7 @@ impl SharedDriver {
     pub(crate) fn new(driver: Driver, events: EventQueue, progress: Arc<Mutex<Progress>>) -> SharedDriver {
         let (control, layout) = (Arc::clone(&driver.control), Arc::clone(&driver.layout));
         let workers_may_tick = driver.options.mode == Mode::MicroBatch && driver.coordinator.is_none();
-        let state = State { driver: Some(driver), asleep_until: ProcessingTime(i64::MIN) };
+        let state = State { driver: Some(driver), asleep_until: ProcessingTime::from_micros(i64::MIN) };
         SharedDriver { state: Mutex::new(state), events, control, layout, progress, workers_may_tick }
     }
 

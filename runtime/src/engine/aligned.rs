@@ -88,7 +88,7 @@ pub(crate) fn aligned<'scope>(
             for (input, inlet) in inlets.iter_mut().enumerate() {
                 inlet.for_each(|capability, edge_batch| {
                     let time = capability.stamp().elements().first().copied();
-                    let time = time.unwrap_or(Time::new(Epoch(0), EventTime::MIN));
+                    let time = time.unwrap_or(Time::new(Epoch::new(0), EventTime::MIN));
                     let (batch, announcement) =
                         receive(&running.hosted.control, running.hosted.worker(), edge_batch);
                     // Only an operator that assigns watermarks has to observe what comes.
@@ -230,7 +230,7 @@ impl AlignedOperator {
 
     /// Takes a batch, or puts it by until its epoch comes.
     fn take(&mut self, time: Time, arrived: Arrived) {
-        let epoch = Epoch(time.epoch);
+        let epoch = Epoch::new(time.epoch);
         if epoch == self.epoch {
             self.work(arrived);
         } else {
@@ -334,9 +334,10 @@ impl AlignedOperator {
             self.end_epoch(end);
         }
         // An epoch that has come to its end here may still have to wait for the other workers.
-        let over = self.epoch.0 >= self.hosted.control.reports.epochs() || self.hosted.control.has_ended();
+        let over =
+            self.epoch.number() >= self.hosted.control.reports.epochs() || self.hosted.control.has_ended();
         if everything_came && over {
-            self.report_epoch(Epoch(u64::MAX));
+            self.report_epoch(Epoch::new(u64::MAX));
             self.finished = true;
             return self.close();
         }
@@ -383,8 +384,8 @@ impl AlignedOperator {
     fn has_come(&self, frontiers: &Frontiers) -> bool {
         let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();
         match least {
-            Some(least) => least > self.epoch.0,
-            None => self.epoch.0 < self.hosted.control.reports.epochs(),
+            Some(least) => least > self.epoch.number(),
+            None => self.epoch.number() < self.hosted.control.reports.epochs(),
         }
     }
 
@@ -395,7 +396,7 @@ impl AlignedOperator {
         let (worker, epoch, own) = (self.hosted.worker(), self.epoch, self.watermark);
         if let Some(assigner) = &self.assigner {
             let domain = assigner.domain;
-            let is_last = everything_came && epoch.next().0 >= self.hosted.control.reports.epochs();
+            let is_last = everything_came && epoch.next().number() >= self.hosted.control.reports.epochs();
             if is_last && self.continuous() && !std::mem::replace(&mut self.reported_end, true) {
                 self.ends.observed_all(domain, worker);
             }
@@ -465,9 +466,14 @@ impl AlignedOperator {
             let domain = (*domain)?;
             let frontier = frontier.frontier();
             let waiting = self.buffer.watermarks();
-            match frontier.iter().any(|t| t.epoch <= self.epoch.0) {
+            match frontier.iter().any(|t| t.epoch <= self.epoch.number()) {
                 true => {
-                    let least = frontier.iter().map(|t| t.watermark).chain(waiting).min().map(EventTime)?;
+                    let least = frontier
+                        .iter()
+                        .map(|t| t.watermark)
+                        .chain(waiting)
+                        .min()
+                        .map(EventTime::from_micros)?;
                     // Rows that were observed before the stream fell idle may still be on their way from another worker:
                     // they hold the frontier below the stream's watermark.
                     let is_idle =

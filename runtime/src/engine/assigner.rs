@@ -27,7 +27,7 @@ const NEWS: Duration = Duration::from_millis(1);
 const KEEPS: Duration = Duration::from_micros(200);
 
 /// The last watermark that records can justify: `EventTime::MAX` means that the sources have ended, and only that.
-const LAST_SHOWN: EventTime = EventTime(i64::MAX - 1);
+const LAST_SHOWN: EventTime = EventTime::from_micros(i64::MAX - 1);
 
 /// The sources whose rows an operator takes on their own worker, so that it knows when they have arrived. Where batches
 /// are announced it is not needed.
@@ -89,9 +89,9 @@ impl Assigner {
             announcements: Vec::new(),
             locals,
             everything_came: false,
-            told: ProcessingTime(i64::MIN),
+            told: ProcessingTime::from_micros(i64::MIN),
             untold: false,
-            asked: ProcessingTime(i64::MIN / 2),
+            asked: ProcessingTime::from_micros(i64::MIN / 2),
             known: EventTime::MIN,
             control,
         }
@@ -156,7 +156,7 @@ impl Assigner {
     /// Continuous: the watermark to be applied now; and when to look again, if the passing of time may change it. `must`:
     /// the epoch ends, and what has been observed in it counts.
     pub(crate) fn watermark(&mut self, has_buffered: bool, must: bool) -> (EventTime, Option<Duration>) {
-        let now = if self.has_clock { self.control.clock.now() } else { ProcessingTime(0) };
+        let now = if self.has_clock { self.control.clock.now() } else { ProcessingTime::from_micros(0) };
         let has_news = !self.shown.is_empty() || !self.announcements.is_empty();
         if self.is_shared && has_news && !must && !self.everything_came {
             let since = now.since(self.asked);
@@ -189,7 +189,7 @@ impl Assigner {
         let mut look_again = advanced.look_again;
         if self.untold && self.is_shared {
             let since = now.since(self.told);
-            if self.told.0 == i64::MIN || since >= NEWS {
+            if self.told.as_micros() == i64::MIN || since >= NEWS {
                 self.control.wakers.wake_assigners(self.domain, self.worker);
                 self.told = now;
                 self.untold = false;

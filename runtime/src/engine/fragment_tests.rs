@@ -165,7 +165,7 @@ fn consolidated<'scope>(scope: Scope<'scope, Time>, edge: Edge<'scope>, host: Fr
             host.enter();
             input.for_each(|capability, edge_batch| {
                 let time = *capability.stamp().elements().first().unwrap();
-                assert_eq!(time.watermark, EventTime::MIN.0);
+                assert_eq!(time.watermark, EventTime::MIN.as_micros());
                 let of_epoch =
                     epochs.entry(time.epoch).or_insert_with(|| (capability.delayed(&time, 0), Vec::new()));
                 of_epoch.1.extend(rows::<Walk>(host.receive(edge_batch)).unwrap());
@@ -382,7 +382,7 @@ fn rows_on_their_way_inside_fragment_pause_sources() {
     let numbers = numbers(&graph, ROWS as u64).inspect(move |_| {
         count.fetch_add(1, Ordering::Relaxed);
     });
-    let timed = numbers.map(|n| n + 1).with_watermark(|_| EventTime(0), Duration::ZERO);
+    let timed = numbers.map(|n| n + 1).with_watermark(|_| EventTime::from_micros(0), Duration::ZERO);
     let other = ScriptedSource::<u64>::new().end().stream(&graph);
     // The other worker, to which all rows go, waits until it is let.
     let (open, gate) = crossbeam_channel::bounded::<()>(0);

@@ -43,7 +43,14 @@ impl Gather {
     /// Returns the policy of an operator with that latency budget.
     pub(super) fn new(budget: Duration) -> Gather {
         let (took, wait) = (Duration::ZERO, Duration::ZERO);
-        Gather { flushed: ProcessingTime(i64::MIN), took, wait, longer: false, emitted: 0, budget }
+        Gather {
+            flushed: ProcessingTime::from_micros(i64::MIN),
+            took,
+            wait,
+            longer: false,
+            emitted: 0,
+            budget,
+        }
     }
 
     /// Returns whether to gather more before the next flush. `now` is called only if that depends on the time.
@@ -112,7 +119,7 @@ mod tests {
         }
 
         fn time(&self) -> ProcessingTime {
-            ProcessingTime(i64::try_from(self.now / 1_000).unwrap())
+            ProcessingTime::from_micros(i64::try_from(self.now / 1_000).unwrap())
         }
 
         /// Returns when a row arrived.

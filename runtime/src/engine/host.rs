@@ -120,7 +120,7 @@ impl Hosted {
                 .collect(),
             changes: SnapshotWriter::new().with_key_groups(key_groups),
             unsaved: 0,
-            ahead: ProcessingTime(i64::MIN),
+            ahead: ProcessingTime::from_micros(i64::MIN),
         }
     }
 
@@ -395,7 +395,7 @@ mod tests {
         let control = Arc::clone(&prepared.control);
         let mut hosted = Hosted::new(node, Box::new(Restless), 0, control, (true, true));
         for milliseconds in 0..1_000 {
-            hosted.save_ahead(ProcessingTime(milliseconds * 1_000));
+            hosted.save_ahead(ProcessingTime::from_micros(milliseconds * 1_000));
         }
         let written = hosted.changes.len();
         assert!((AHEAD_BYTES..AHEAD_BYTES * 3 / 2).contains(&written), "{written} bytes");

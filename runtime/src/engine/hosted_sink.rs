@@ -171,8 +171,8 @@ impl HostedSink {
     pub(crate) fn settle(&mut self, least: Option<u64>) -> bool {
         enter(self.node);
         while match least {
-            Some(least) => least > self.epoch.0,
-            None => self.epoch.0 < self.control.reports.epochs(),
+            Some(least) => least > self.epoch.number(),
+            None => self.epoch.number() < self.control.reports.epochs(),
         } {
             let epoch = self.epoch;
             let mut prepared = Prepared::nothing();
@@ -190,7 +190,7 @@ impl HostedSink {
             }
         }
         while let Some(epoch) = self.prepared.front().copied() {
-            if epoch.0 >= self.control.schedule.committed() {
+            if epoch.number() >= self.control.schedule.committed() {
                 break;
             }
             if !self.attempt(|sink| sink.commit(epoch)) {

@@ -70,11 +70,12 @@ fn results(mode: Mode, is_late: bool) -> (Vec<(u64, i64, u64)>, usize) {
     // In continuous mode an epoch takes a second: the pauses divide the rows among several.
     let of = |rows: i64, delay: i64| {
         let script = (0..rows).fold(ScriptedSource::new(), |script, n| {
-            let script = script.row(EventTime(n * 10), n as u64);
+            let script = script.row(EventTime::from_micros(n * 10), n as u64);
             match n % 15 {
-                14 => {
-                    script.watermark(EventTime(n * 10 - delay)).end_epoch().pause(Duration::from_millis(700))
-                }
+                14 => script
+                    .watermark(EventTime::from_micros(n * 10 - delay))
+                    .end_epoch()
+                    .pause(Duration::from_millis(700)),
                 _ => script,
             }
         });
@@ -87,9 +88,9 @@ fn results(mode: Mode, is_late: bool) -> (Vec<(u64, i64, u64)>, usize) {
     let sessions = joined.window(session(Duration::from_micros(25))).count().append();
     let (sink, rows) = collecting_sink();
     counts
-        .map(|r| (r.key, r.window.start.0, r.value))
+        .map(|r| (r.key, r.window.start.as_micros(), r.value))
         .boxed()
-        .union(sessions.map(|r| (10 + r.key, r.window.start.0, r.value)).boxed())
+        .union(sessions.map(|r| (10 + r.key, r.window.start.as_micros(), r.value)).boxed())
         .sink(sink);
 
     let clock = SimClock::new();
@@ -102,7 +103,7 @@ fn results(mode: Mode, is_late: bool) -> (Vec<(u64, i64, u64)>, usize) {
         if is_late { Arc::<Late>::clone(&late) } else { Arc::<Control>::clone(&control) };
     let mut worker = LocalWorker::with_ends(&plan, &control, &ends);
     for step in 0..4_000 {
-        clock.set(ProcessingTime(step * 10_000));
+        clock.set(ProcessingTime::from_micros(step * 10_000));
         driver.tick().unwrap();
         worker.step();
         while let Ok(event) = events.try_recv() {

@@ -101,7 +101,7 @@ impl Output {
     pub(crate) fn hold(&mut self, here: Time) {
         match self {
             Output::Edge { capability: Some(capability), is_timed, .. } => {
-                let watermark = if *is_timed { here.watermark } else { EventTime::MIN.0 };
+                let watermark = if *is_timed { here.watermark } else { EventTime::MIN.as_micros() };
                 let here = Time { watermark, ..here };
                 if *capability.time() != here {
                     // The operator's epoch and watermark only grow, so this cannot fail.

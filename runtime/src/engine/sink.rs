@@ -29,7 +29,7 @@ pub(crate) fn sink<'scope>(
         move |frontiers| {
             hosted.begin();
             inlet.for_each(|capability, edge_batch| {
-                let epoch = Epoch(capability.stamp().elements().first().map_or(0, |t| t.epoch));
+                let epoch = Epoch::new(capability.stamp().elements().first().map_or(0, |t| t.epoch));
                 hosted.take(epoch, receive(&control, worker, edge_batch).0);
             });
             let least = frontiers.iter().filter_map(|f| f.frontier().iter().map(|t| t.epoch).min()).min();

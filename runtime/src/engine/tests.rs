@@ -75,14 +75,14 @@ fn run_ends_with_watermark_of_last_worker_report() {
             };
             observe(&control, at(70));
             control.ledger.finish(0, 1);
-            control.ledger.leave(0, 1, Epoch(0), at(70), crate::ledger::Marks::new());
+            control.ledger.leave(0, 1, Epoch::new(0), at(70), crate::ledger::Marks::new());
         }),
     );
     control.finish();
     for _ in 0..STEPS {
         worker.step();
     }
-    assert_eq!(control.ledger.end_of_interval(0, Epoch(0)).0, at(70));
+    assert_eq!(control.ledger.end_of_interval(0, Epoch::new(0)).0, at(70));
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(crate) struct Time {
 
 impl Time {
     pub(crate) fn new(epoch: Epoch, watermark: EventTime) -> Time {
-        Time { epoch: epoch.0, watermark: watermark.0 }
+        Time { epoch: epoch.number(), watermark: watermark.as_micros() }
     }
 }
 

@@ -33,7 +33,7 @@ struct Reminder {
 
 impl Reminder {
     fn note(&self, what: &str, context: &Context) {
-        let (number, now, epoch) = (self.number, context.now().0, context.epoch().0);
+        let (number, now, epoch) = (self.number, context.now().as_micros(), context.epoch().number());
         self.log.lock().unwrap().push(format!("{number}: {what} at {now} in {epoch}"));
     }
 }
@@ -114,7 +114,7 @@ impl Reminders {
 
     /// Moves the clock there and lets happen what that brings about; says what has happened.
     fn at(&mut self, micros: i64) -> Vec<String> {
-        self.clock.set(ProcessingTime(micros));
+        self.clock.set(ProcessingTime::from_micros(micros));
         self.control.wakers.wake_all();
         for _ in 0..200 {
             self.driver.tick().unwrap();
@@ -129,7 +129,7 @@ impl Reminders {
 }
 
 fn row(moves: u64) -> ScriptedSource<u64> {
-    ScriptedSource::new().row(EventTime(1), moves).end_epoch()
+    ScriptedSource::new().row(EventTime::from_micros(1), moves).end_epoch()
 }
 
 const NOTHING: [&str; 0] = [];
@@ -151,7 +151,7 @@ fn micro_batch_timer_fires_in_first_epoch_at_or_after_it() {
 #[test]
 fn a_call_that_is_due_comes_before_the_rows_of_its_epoch() {
     // The first row takes so long that the next epoch begins when the calls are due.
-    let script = row(10).row(EventTime(2), 0).end_epoch();
+    let script = row(10).row(EventTime::from_micros(2), 0).end_epoch();
     let mut query = Reminders::new(Mode::MicroBatch, script, &[10]);
     assert_eq!(query.at(0), ["0: row at 0 in 0", "0: call at 10 in 1", "0: row at 10 in 1"]);
     assert_eq!(query.at(20), ["0: call at 20 in 2"]);
@@ -161,7 +161,8 @@ fn a_call_that_is_due_comes_before_the_rows_of_its_epoch() {
 
 #[test]
 fn epochs_planned_ahead_serve_calls_without_extra_epochs() {
-    let script = row(10).row(EventTime(2), 0).end_epoch().row(EventTime(3), 0).end_epoch();
+    let script =
+        row(10).row(EventTime::from_micros(2), 0).end_epoch().row(EventTime::from_micros(3), 0).end_epoch();
     let mut query = Reminders::new(Mode::MicroBatch, script, &[15, 40]);
     query.driver.plan_ahead(3);
     // All three epochs are planned at 0; both operators move the clock while they take the first.

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     fn turns(rounds: &Rc<Rounds>, is_fixed: bool) -> Turns {
-        Turns::new(Rc::clone(rounds), Epoch(7), (is_fixed, false), Box::new(|| {}))
+        Turns::new(Rc::clone(rounds), Epoch::new(7), (is_fixed, false), Box::new(|| {}))
     }
 
     /// The order in which partitions with this many rows give them, as runs of (partition, rows).
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(waits(&first, &second), (true, false));
         second.end_round();
         assert_eq!(waits(&first, &second), (false, true));
-        first.end_epoch(Some(Epoch(8)));
+        first.end_epoch(Some(Epoch::new(8)));
         assert_eq!(waits(&first, &second), (true, false), "the oldest epoch comes first");
         second.end_epoch(None);
         assert_eq!(waits(&first, &second), (false, false));

@@ -83,7 +83,7 @@ impl Domain {
             left: vec![BTreeMap::new(); workers],
             unseen_ranks: BTreeMap::new(),
             last: None,
-            entered: vec![Epoch(0); workers],
+            entered: vec![Epoch::new(0); workers],
             finished: vec![false; workers],
         }
     }

@@ -184,7 +184,7 @@ impl Ledger {
                 partition.is_idle = mark.is_idle;
                 // One that was idle has been silent long enough. In continuous mode the others count from now.
                 match partition.seen {
-                    _ if mark.is_idle => partition.seen = Some(ProcessingTime(i64::MIN / 2)),
+                    _ if mark.is_idle => partition.seen = Some(ProcessingTime::from_micros(i64::MIN / 2)),
                     None => partition.seen = mark.seen,
                     Some(_) => {}
                 }
@@ -392,7 +392,7 @@ impl Ledger {
     /// Micro-batch: whether, after a restart, the silence of partitions may change the watermark.
     pub(crate) fn may_change(&self, domain: DomainId) -> bool {
         let after = |domain: &Domain| domain.spec.idle_after.filter(|_| domain.now > EventTime::MIN);
-        let changes = |domain: &Domain| domain.next_change(after(domain)?, ProcessingTime(0));
+        let changes = |domain: &Domain| domain.next_change(after(domain)?, ProcessingTime::from_micros(0));
         self.domain(domain).is_some_and(|domain| changes(&domain).is_some())
     }
 

@@ -146,7 +146,7 @@ impl Partition {
     /// Nothing will come any more of rows that were mixed.
     pub(super) fn end_mixed(&mut self) {
         self.ends = Ends::of(1);
-        self.ends.report(Epoch(0));
+        self.ends.report(Epoch::new(0));
     }
 
     /// Whether all readers had ended by the end of an epoch.

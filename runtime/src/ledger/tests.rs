@@ -6,11 +6,11 @@ const A: u32 = 1 << 16;
 const B: u32 = 2 << 16;
 
 fn at(time: i64) -> EventTime {
-    EventTime(time)
+    EventTime::from_micros(time)
 }
 
 fn clock(seconds: i64) -> ProcessingTime {
-    ProcessingTime(seconds * 1_000_000)
+    ProcessingTime::from_micros(seconds * 1_000_000)
 }
 
 fn plain(origin: u32) -> PartitionSpec {
@@ -45,9 +45,9 @@ fn end_of(
     begins_run: bool,
 ) -> (EventTime, bool) {
     for number in 0..ledger.domains.len() {
-        (0..2).for_each(|worker| ledger.enter(number, worker, Epoch(epoch)));
+        (0..2).for_each(|worker| ledger.enter(number, worker, Epoch::new(epoch)));
     }
-    ledger.end_of_batch(domain, Epoch(epoch), &|| (clock(seconds), begins_run)).unwrap()
+    ledger.end_of_batch(domain, Epoch::new(epoch), &|| (clock(seconds), begins_run)).unwrap()
 }
 
 /// Nothing is announced here.
@@ -83,34 +83,34 @@ fn advance(ledger: &Ledger, seconds: i64, mut shown: Vec<(u32, Option<Position>,
 #[test]
 fn silent_partition_holds_watermark_in_micro_batch() {
     let ledger = batches(None);
-    ledger.shown(0, Epoch(0), A, at(50));
-    ledger.shown(0, Epoch(0), B, at(70));
+    ledger.shown(0, Epoch::new(0), A, at(50));
+    ledger.shown(0, Epoch::new(0), B, at(70));
     assert_eq!(end(&ledger, 0, 0), at(50));
-    ledger.shown(0, Epoch(1), B, at(90));
+    ledger.shown(0, Epoch::new(1), B, at(90));
     assert_eq!(end(&ledger, 1, 1_000_000), at(50));
-    ledger.shown(0, Epoch(2), A, at(80));
+    ledger.shown(0, Epoch::new(2), A, at(80));
     assert_eq!(end(&ledger, 2, 1_000_001), at(80));
 }
 
 #[test]
 fn partition_without_records_holds_watermark() {
     let ledger = batches(None);
-    ledger.shown(0, Epoch(0), A, at(50));
+    ledger.shown(0, Epoch::new(0), A, at(50));
     assert_eq!(end(&ledger, 0, 0), EventTime::MIN);
 }
 
 #[test]
 fn partition_is_idle_by_clock_of_epochs() {
     let ledger = batches(Some(10));
-    ledger.shown(0, Epoch(0), A, at(50));
+    ledger.shown(0, Epoch::new(0), A, at(50));
     assert_eq!(end(&ledger, 0, 100), EventTime::MIN, "the other counts from its discovery");
     assert_eq!(ledger.changes_at(0), Some(clock(110)));
-    ledger.shown(0, Epoch(1), A, at(60));
+    ledger.shown(0, Epoch::new(1), A, at(60));
     assert_eq!(end(&ledger, 1, 109), EventTime::MIN);
     assert_eq!(ledger.changes_at(0), Some(clock(110)));
     assert_eq!(end(&ledger, 2, 110), at(60));
-    ledger.shown(0, Epoch(3), B, at(20));
-    ledger.shown(0, Epoch(3), A, at(70));
+    ledger.shown(0, Epoch::new(3), B, at(20));
+    ledger.shown(0, Epoch::new(3), A, at(70));
     assert_eq!(end(&ledger, 3, 111), at(60), "it holds again, and the watermark never decreases");
     assert_eq!(end(&ledger, 4, 121), at(70), "they fell silent together: the greater one counts");
     assert_eq!(ledger.changes_at(0), None);
@@ -121,10 +121,10 @@ fn downtime_makes_no_partition_idle() {
     let mark =
         |origin, is_idle| PartitionMark { origin, rank: 0, shown: at(5), is_idle, seen: Some(clock(0)) };
     let start = [Some((at(5), vec![mark(A, false), mark(B, true)]))];
-    let ledger = batches(Some(10)).resume(Epoch(7), &start);
+    let ledger = batches(Some(10)).resume(Epoch::new(7), &start);
     let end = |epoch, seconds, begins_run| end_of(&ledger, 0, epoch, seconds, begins_run);
     assert_eq!(end(7, 9, false), (at(5), false), "a replay decides as the first time");
-    ledger.shown(0, Epoch(8), B, at(30));
+    ledger.shown(0, Epoch::new(8), B, at(30));
     assert_eq!(end(8, 1_000, true), (at(5), false), "the other one was not idle, and had no reader");
     assert_eq!(end(9, 1_009, false), (at(5), false));
     assert_eq!(end(10, 1_010, false), (at(30), true));
@@ -133,8 +133,8 @@ fn downtime_makes_no_partition_idle() {
 #[test]
 fn partition_that_was_idle_stays_so_after_restart() {
     let mark = PartitionMark { origin: B, rank: 0, shown: at(5), is_idle: true, seen: Some(clock(0)) };
-    let ledger = batches(Some(10)).resume(Epoch(7), &[Some((at(5), vec![mark]))]);
-    ledger.shown(0, Epoch(7), A, at(40));
+    let ledger = batches(Some(10)).resume(Epoch::new(7), &[Some((at(5), vec![mark]))]);
+    ledger.shown(0, Epoch::new(7), A, at(40));
     assert_eq!(end_of(&ledger, 0, 7, 2, true), (at(40), false));
 }
 
@@ -142,7 +142,7 @@ fn partition_that_was_idle_stays_so_after_restart() {
 fn epoch_keeps_its_watermark_whatever_later_epochs_show() {
     let ledger = of(vec![spec(vec![plain(A)], None)], 1, None);
     for epoch in 0..20 {
-        ledger.shown(0, Epoch(epoch), A, at(epoch as i64 * 10));
+        ledger.shown(0, Epoch::new(epoch), A, at(epoch as i64 * 10));
     }
     for epoch in 0..20 {
         assert_eq!(end(&ledger, epoch, 0), at(epoch as i64 * 10));
@@ -153,13 +153,13 @@ fn epoch_keeps_its_watermark_whatever_later_epochs_show() {
 #[test]
 fn ended_partition_does_not_hold_watermark() {
     let ledger = batches(None);
-    ledger.shown(0, Epoch(0), A, at(5));
-    ledger.shown(0, Epoch(0), B, at(9));
+    ledger.shown(0, Epoch::new(0), A, at(5));
+    ledger.shown(0, Epoch::new(0), B, at(9));
     // Read ahead: it ends in an epoch that is not closed yet.
-    ledger.partition_ended(NodeId(0), A, Epoch(1));
+    ledger.partition_ended(NodeId(0), A, Epoch::new(1));
     assert_eq!(end(&ledger, 0, 0), at(5));
     assert_eq!(end(&ledger, 1, 0), at(9));
-    ledger.partition_ended(NodeId(1), B, Epoch(2));
+    ledger.partition_ended(NodeId(1), B, Epoch::new(2));
     assert_eq!(end(&ledger, 2, 0), EventTime::MAX);
 }
 
@@ -173,7 +173,7 @@ fn grows(partitions: Option<usize>, born: Option<ProcessingTime>) -> Ledger {
     };
     let ledger = Ledger::new(vec![spec], &[(NodeId(0), partitions)], 1, born);
     if born.is_none() {
-        assert_eq!(ledger.join(NodeId(0), &[A + 2], Epoch(2), None), [0]);
+        assert_eq!(ledger.join(NodeId(0), &[A + 2], Epoch::new(2), None), [0]);
     }
     ledger
 }
@@ -183,7 +183,7 @@ fn partition_that_joins_leaves_earlier_epochs_alone() {
     let ledger = grows(Some(2), None);
     let show = |epoch: u64, shown: &[(u32, i64)]| {
         for (origin, time) in shown {
-            ledger.shown(0, Epoch(epoch), *origin, at(*time));
+            ledger.shown(0, Epoch::new(epoch), *origin, at(*time));
         }
     };
     show(0, &[(A, 10), (B, 20)]);
@@ -196,7 +196,7 @@ fn partition_that_joins_leaves_earlier_epochs_alone() {
         [at(30), at(45)],
         "held, then released"
     );
-    let known = [1, 2].map(|epoch| ledger.record(0, Epoch(epoch), false).1.len());
+    let known = [1, 2].map(|epoch| ledger.record(0, Epoch::new(epoch), false).1.len());
     assert_eq!(known, [2, 3]);
 }
 
@@ -204,8 +204,8 @@ fn partition_that_joins_leaves_earlier_epochs_alone() {
 fn partition_that_joins_counts_as_silent_from_its_epoch() {
     let ledger = grows(None, None);
     for (epoch, seconds) in [(0, 0), (1, 100), (2, 200), (3, 259), (4, 260)] {
-        ledger.shown(0, Epoch(epoch), A, at(seconds));
-        ledger.shown(0, Epoch(epoch), B, at(seconds));
+        ledger.shown(0, Epoch::new(epoch), A, at(seconds));
+        ledger.shown(0, Epoch::new(epoch), B, at(seconds));
         let held = if epoch == 3 { 100 } else { seconds };
         let wanted = if epoch == 2 { 100 } else { held };
         assert_eq!(end(&ledger, epoch, seconds), at(wanted), "{epoch}");
@@ -216,9 +216,9 @@ fn partition_that_joins_counts_as_silent_from_its_epoch() {
 fn source_that_grows_ends_with_the_partitions_of_the_epoch() {
     let ended = |partitions| {
         let ledger = grows(partitions, None);
-        ledger.shown(0, Epoch(0), A, at(10));
-        ledger.partition_ended(NodeId(0), A, Epoch(1));
-        ledger.partition_ended(NodeId(0), B, Epoch(1));
+        ledger.shown(0, Epoch::new(0), A, at(10));
+        ledger.partition_ended(NodeId(0), A, Epoch::new(1));
+        ledger.partition_ended(NodeId(0), B, Epoch::new(1));
         [0, 1].map(|epoch| end(&ledger, epoch, 0))
     };
     assert_eq!(ended(Some(2)), [EventTime::MIN, EventTime::MAX]);
@@ -230,7 +230,7 @@ fn partition_that_joins_in_continuous_mode_holds_watermark() {
     let ledger = grows(None, Some(clock(0)));
     let shown = |time| vec![(A, None, at(time)), (B, None, at(time))];
     assert_eq!(advance(&ledger, 0, shown(10)).watermark, at(10));
-    ledger.join(NodeId(0), &[A + 2], Epoch(2), Some(clock(5)));
+    ledger.join(NodeId(0), &[A + 2], Epoch::new(2), Some(clock(5)));
     assert_eq!(advance(&ledger, 64, shown(20)).watermark, at(10));
     assert_eq!(advance(&ledger, 64, vec![(A + 2, None, at(15))]).watermark, at(15));
     assert_eq!(ledger.check_invariant(), Ok(()));
@@ -239,15 +239,15 @@ fn partition_that_joins_in_continuous_mode_holds_watermark() {
 #[test]
 fn replayed_end_counts_in_its_epoch_alone() {
     let ledger = batches(None);
-    ledger.shown(0, Epoch(0), A, at(5));
-    ledger.shown(0, Epoch(0), B, at(9));
-    ledger.partition_had_ended(NodeId(0), A, Epoch(0));
+    ledger.shown(0, Epoch::new(0), A, at(5));
+    ledger.shown(0, Epoch::new(0), B, at(9));
+    ledger.partition_had_ended(NodeId(0), A, Epoch::new(0));
     assert_eq!(end(&ledger, 0, 0), at(9));
-    ledger.shown(0, Epoch(1), A, at(20));
-    ledger.shown(0, Epoch(1), B, at(30));
+    ledger.shown(0, Epoch::new(1), A, at(20));
+    ledger.shown(0, Epoch::new(1), B, at(30));
     assert_eq!(end(&ledger, 1, 0), at(20), "the source of the other has more in this run");
-    ledger.partition_had_ended(NodeId(0), A, Epoch(2));
-    ledger.partition_ended(NodeId(1), B, Epoch(2));
+    ledger.partition_had_ended(NodeId(0), A, Epoch::new(2));
+    ledger.partition_ended(NodeId(1), B, Epoch::new(2));
     assert_eq!(end(&ledger, 2, 0), EventTime::MAX);
 }
 
@@ -255,12 +255,12 @@ fn replayed_end_counts_in_its_epoch_alone() {
 fn replayed_end_of_a_slice_ends_its_sequence_with_the_others() {
     let sequence = PartitionSpec { origin: A, readers: vec![0, 1], has_ranks: true };
     let ledger = of(vec![spec(vec![sequence, plain(B)], None)], 1, None);
-    ledger.shown(0, Epoch(0), A, at(5));
-    ledger.shown(0, Epoch(0), B, at(9));
-    ledger.partition_had_ended(NodeId(0), A, Epoch(0));
+    ledger.shown(0, Epoch::new(0), A, at(5));
+    ledger.shown(0, Epoch::new(0), B, at(9));
+    ledger.partition_had_ended(NodeId(0), A, Epoch::new(0));
     assert_eq!(end(&ledger, 0, 0), at(5));
-    ledger.partition_had_ended(NodeId(0), A, Epoch(1));
-    ledger.partition_ended(NodeId(0), A, Epoch(1));
+    ledger.partition_had_ended(NodeId(0), A, Epoch::new(1));
+    ledger.partition_ended(NodeId(0), A, Epoch::new(1));
     assert_eq!(end(&ledger, 1, 0), at(9));
 }
 
@@ -269,12 +269,12 @@ fn idle_stream_does_not_hold_union() {
     let union = DomainSpec { members: vec![0, 1], ..DomainSpec::default() };
     let ledger = of(vec![spec(vec![plain(A)], Some(10)), spec(vec![plain(B)], Some(10)), union], 1, None);
     let end = |epoch, seconds| end_of(&ledger, 2, epoch, seconds, epoch == 0);
-    ledger.shown(0, Epoch(0), A, at(50));
+    ledger.shown(0, Epoch::new(0), A, at(50));
     assert_eq!(end(0, 0), (EventTime::MIN, false));
-    ledger.shown(0, Epoch(1), A, at(60));
+    ledger.shown(0, Epoch::new(1), A, at(60));
     assert_eq!(end(1, 10), (at(60), false), "the other never said anything, and counts from its start");
-    ledger.shown(1, Epoch(2), B, at(20));
-    ledger.shown(0, Epoch(2), A, at(70));
+    ledger.shown(1, Epoch::new(2), B, at(20));
+    ledger.shown(0, Epoch::new(2), A, at(70));
     assert_eq!(end(2, 11), (at(60), false));
     assert_eq!(end(3, 30), (at(70), true));
     assert_eq!(ledger.dependents(0), [2]);
@@ -306,8 +306,8 @@ fn idle_stream_holds_union_until_its_rows_have_come() {
     advance(&ledger, 21, vec![(A, None, at(30))]);
     assert!(!ledger.is_idle_by(0, at(30)), "it is not idle");
     // Both end: whoever waits for their rows waits until the frontier has nothing left.
-    ledger.partition_ended(NodeId(0), A, Epoch(0));
-    ledger.partition_ended(NodeId(1), B, Epoch(0));
+    ledger.partition_ended(NodeId(0), A, Epoch::new(0));
+    ledger.partition_ended(NodeId(1), B, Epoch::new(0));
     assert_eq!(advance(&ledger, 22, Vec::new()).watermark, EventTime::MAX);
     assert!(ledger.is_idle(0) && !ledger.is_idle_by(0, at(30)) && ledger.is_idle_by(0, EventTime::MAX));
 }
@@ -326,11 +326,11 @@ fn partition_with_unseen_rows_is_not_idle() {
 fn ended_partition_holds_until_its_rows_have_been_observed() {
     let ledger = of(vec![spec(vec![plain(A), plain(B)], None)], 2, Some(clock(0)));
     ledger.announce(0, B, (0, 1));
-    ledger.partition_ended(NodeId(1), B, Epoch(0));
+    ledger.partition_ended(NodeId(1), B, Epoch::new(0));
     assert_eq!(advance(&ledger, 0, vec![(A, None, at(90))]).watermark, EventTime::MIN);
     ledger.retire(0, B, (0, 1));
     assert_eq!(advance(&ledger, 0, Vec::new()).watermark, at(90));
-    ledger.partition_ended(NodeId(0), A, Epoch(0));
+    ledger.partition_ended(NodeId(0), A, Epoch::new(0));
     assert_eq!(advance(&ledger, 0, Vec::new()).watermark, EventTime::MAX);
 }
 
@@ -367,21 +367,21 @@ fn slice_that_is_behind_holds_those_ahead() {
 #[test]
 fn interval_ends_with_least_watermark_of_a_leaving_worker() {
     let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
-    ledger.leave(0, 0, Epoch(0), at(7), Marks::new());
-    ledger.leave(0, 1, Epoch(0), at(5), Marks::new());
-    assert_eq!(ledger.end_of_interval(0, Epoch(0)), (at(5), false));
+    ledger.leave(0, 0, Epoch::new(0), at(7), Marks::new());
+    ledger.leave(0, 1, Epoch::new(0), at(5), Marks::new());
+    assert_eq!(ledger.end_of_interval(0, Epoch::new(0)), (at(5), false));
 }
 
 #[test]
 fn worker_that_has_left_its_last_epoch_keeps_its_watermark() {
     let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
-    ledger.leave(0, 0, Epoch(3), EventTime::MAX, Marks::new());
+    ledger.leave(0, 0, Epoch::new(3), EventTime::MAX, Marks::new());
     for epoch in 3..9 {
-        ledger.leave(0, 1, Epoch(epoch), at(epoch as i64), Marks::new());
+        ledger.leave(0, 1, Epoch::new(epoch), at(epoch as i64), Marks::new());
     }
-    ledger.forget_before(Epoch(7));
-    assert_eq!(ledger.end_of_interval(0, Epoch(7)).0, at(7));
-    assert_eq!(ledger.end_of_interval(0, Epoch(20)).0, at(8));
+    ledger.forget_before(Epoch::new(7));
+    assert_eq!(ledger.end_of_interval(0, Epoch::new(7)).0, at(7));
+    assert_eq!(ledger.end_of_interval(0, Epoch::new(20)).0, at(8));
 }
 
 #[test]
@@ -391,11 +391,11 @@ fn checkpoint_tells_slices_behind_an_unread_one_apart() {
     ledger.reach(0, A, 0, 4);
     ledger.reach(0, A, 1, 1);
     let marks = Marks::from([((A, 0), at(10)), ((A, 2), at(30))]);
-    assert_eq!(ledger.leave(0, 0, Epoch(0), at(10), marks.clone()), marks);
-    ledger.leave(0, 1, Epoch(0), at(10), Marks::new());
-    let (watermark, marks) = ledger.record(0, Epoch(0), true);
+    assert_eq!(ledger.leave(0, 0, Epoch::new(0), at(10), marks.clone()), marks);
+    ledger.leave(0, 1, Epoch::new(0), at(10), Marks::new());
+    let (watermark, marks) = ledger.record(0, Epoch::new(0), true);
     let resumed = of(vec![spec(vec![sequence()], None)], 2, Some(clock(0)))
-        .resume(Epoch(1), &[Some((watermark, marks))]);
+        .resume(Epoch::new(1), &[Some((watermark, marks))]);
     resumed.reach(0, A, 0, 4);
     resumed.reach(0, A, 1, 1);
     assert_eq!(advance(&resumed, 0, Vec::new()).watermark, at(10), "block 1 is to be read");
@@ -408,16 +408,16 @@ fn slices_read_ahead_count_in_epoch_that_reads_what_is_before() {
     let sequence = || PartitionSpec { origin: A, readers: vec![0, 1], has_ranks: true };
     let mark = |rank, shown| PartitionMark { origin: A, rank, shown: at(shown), is_idle: false, seen: None };
     let start = [Some((at(10), vec![mark(0, 10), mark(2, 30), mark(4, 50)]))];
-    let ledger = of(vec![spec(vec![sequence()], None)], 1, None).resume(Epoch(1), &start);
+    let ledger = of(vec![spec(vec![sequence()], None)], 1, None).resume(Epoch::new(1), &start);
     let close = |epoch| end_of(&ledger, 0, epoch, 0, false).0;
     // Both epochs have been read before the first is complete.
     for (epoch, rank) in [(1, 1), (2, 3), (3, 5)] {
-        ledger.reach_by(Epoch(epoch), A, 0, 6);
-        ledger.reach_by(Epoch(epoch), A, 1, rank);
+        ledger.reach_by(Epoch::new(epoch), A, 0, 6);
+        ledger.reach_by(Epoch::new(epoch), A, 1, rank);
     }
     assert_eq!(close(1), at(10), "block 1 is to be read");
     assert_eq!(close(2), at(30));
-    let (watermark, marks) = ledger.record(0, Epoch(2), false);
+    let (watermark, marks) = ledger.record(0, Epoch::new(2), false);
     assert_eq!((watermark, marks.len()), (at(30), 2), "{marks:?}");
     assert_eq!(close(3), at(50));
 }
@@ -426,24 +426,24 @@ fn slices_read_ahead_count_in_epoch_that_reads_what_is_before() {
 fn epoch_has_no_end_before_all_workers_are_in_it() {
     let union = DomainSpec { members: vec![0, 1], ..DomainSpec::default() };
     let ledger = of(vec![spec(vec![plain(A)], None), spec(vec![plain(B)], None), union], 2, None);
-    let end = |domain, epoch| ledger.end_of_batch(domain, Epoch(epoch), &|| (clock(0), false));
-    ledger.shown(0, Epoch(1), A, at(10));
+    let end = |domain, epoch| ledger.end_of_batch(domain, Epoch::new(epoch), &|| (clock(0), false));
+    ledger.shown(0, Epoch::new(1), A, at(10));
     for domain in 0..2 {
         assert_eq!(end(domain, 0), Some((EventTime::MIN, false)));
-        ledger.enter(domain, 0, Epoch(1));
+        ledger.enter(domain, 0, Epoch::new(1));
         assert_eq!(end(domain, 1), None);
     }
-    ledger.enter(0, 1, Epoch(2));
+    ledger.enter(0, 1, Epoch::new(2));
     assert_eq!(end(0, 1), Some((at(10), false)));
     assert_eq!(end(2, 1), None, "one of its inputs has no end yet");
-    ledger.enter(1, 1, Epoch(1));
+    ledger.enter(1, 1, Epoch::new(1));
     assert_eq!(end(2, 1), Some((EventTime::MIN, false)));
 }
 
 #[test]
 fn last_epoch_has_no_end_before_all_workers_have_finished() {
     let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
-    let leaves = |worker, own| ledger.leaves(0, worker, Epoch(0), at(own), &|| clock(0));
+    let leaves = |worker, own| ledger.leaves(0, worker, Epoch::new(0), at(own), &|| clock(0));
     assert_eq!(leaves(0, 5), Some(at(5)), "an epoch that is not the last");
     ledger.finish(0, 0);
     assert_eq!((leaves(0, 5), leaves(1, 6)), (None, Some(at(6))));
@@ -451,7 +451,7 @@ fn last_epoch_has_no_end_before_all_workers_have_finished() {
     ledger.finish(0, 1);
     assert_eq!((leaves(0, 5), leaves(1, 6)), (Some(at(70)), Some(at(70))), "it is the same for all");
     for source in 0..2 {
-        ledger.partition_ended(NodeId(source), if source == 0 { A } else { B }, Epoch(0));
+        ledger.partition_ended(NodeId(source), if source == 0 { A } else { B }, Epoch::new(0));
     }
     assert_eq!(leaves(1, 6), Some(EventTime::MAX));
 }

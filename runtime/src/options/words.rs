@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tidemill_operators::ParseOptionError;
 
 #[cfg(doc)]
 use super::Options;
@@ -35,15 +36,17 @@ impl Trigger {
 }
 
 impl FromStr for Trigger {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+    type Err = ParseOptionError;
+    fn from_str(text: &str) -> Result<Self, ParseOptionError> {
         match text {
             "asap" => Ok(Trigger::Asap),
             "available-now" => Ok(Trigger::AvailableNow),
             "once" => Ok(Trigger::Once),
             other => parse_duration(other)
                 .map(|d| if d.is_zero() { Trigger::Asap } else { Trigger::Every(d) })
-                .map_err(|e| format!("{e}; or `asap`, `available-now`, `once`")),
+                .map_err(|_| {
+                    ParseOptionError::new(other, "`asap`, `available-now`, `once` or a time like `500ms`")
+                }),
         }
     }
 }
@@ -60,8 +63,8 @@ impl fmt::Display for Trigger {
 }
 
 impl TryFrom<String> for Trigger {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
+    type Error = ParseOptionError;
+    fn try_from(text: String) -> Result<Self, ParseOptionError> {
         text.parse()
     }
 }
@@ -84,12 +87,12 @@ pub enum Idle {
 }
 
 impl FromStr for Idle {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+    type Err = ParseOptionError;
+    fn from_str(text: &str) -> Result<Self, ParseOptionError> {
         match text.split_once(':') {
             None if text == "park" => Ok(Idle::Park),
             Some(("spin", duration)) => parse_duration(duration).map(Idle::Spin),
-            _ => Err(format!("`{text}` is neither `park` nor something like `spin:50us`")),
+            _ => Err(ParseOptionError::new(text, "`park` or like `spin:50us`")),
         }
     }
 }
@@ -104,8 +107,8 @@ impl fmt::Display for Idle {
 }
 
 impl TryFrom<String> for Idle {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
+    type Error = ParseOptionError;
+    fn try_from(text: String) -> Result<Self, ParseOptionError> {
         text.parse()
     }
 }
@@ -145,15 +148,15 @@ impl Restart {
 }
 
 impl FromStr for Restart {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+    type Err = ParseOptionError;
+    fn from_str(text: &str) -> Result<Self, ParseOptionError> {
         if text == "never" {
             return Ok(Restart::Never);
         }
         let (times, backoff) = text.split_once(':').unwrap_or((text, "1s"));
-        let times =
-            times.parse().map_err(|_| format!("`{text}` is neither `never` nor like `3` or `3:1s`"))?;
-        Ok(Restart::Times { times, backoff: parse_duration(backoff)? })
+        let wrong = || ParseOptionError::new(text, "`never` or like `3` or `3:1s`");
+        let times = times.parse().map_err(|_| wrong())?;
+        Ok(Restart::Times { times, backoff: parse_duration(backoff).map_err(|_| wrong())? })
     }
 }
 
@@ -167,8 +170,8 @@ impl fmt::Display for Restart {
 }
 
 impl TryFrom<String> for Restart {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
+    type Error = ParseOptionError;
+    fn try_from(text: String) -> Result<Self, ParseOptionError> {
         text.parse()
     }
 }
@@ -182,8 +185,8 @@ impl From<Restart> for String {
 /// Reads `500ms`, `1s`, `1.5s`, `50us`, `2m`, `1h` or `0`.
 ///
 /// Not with `jiff` or `humantime`: both refuse `.5s` and times above their range, which count as the longest here.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a time like `500ms`, `1s` or `50us`");
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, ParseOptionError> {
+    let wrong = || ParseOptionError::new(text, "a time like `500ms`, `1s` or `50us`");
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let number: f64 = number.parse().map_err(|_| wrong())?;

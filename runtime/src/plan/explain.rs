@@ -237,7 +237,7 @@ mod tests {
     fn explained(mode: Mode, workers: usize) -> String {
         let graph = Graph::new("windows");
         numbers(&graph, 3)
-            .with_watermark(|n| EventTime(*n as i64), Duration::ZERO)
+            .with_watermark(|n| EventTime::from_micros(*n as i64), Duration::ZERO)
             .key_by(|n| n % 2)
             .window(tumbling(Duration::from_secs(1)))
             .count()
@@ -309,7 +309,9 @@ query windows: micro-batch, 2 workers
     #[test]
     fn plan_of_a_union_shows_which_domains_it_joins() {
         let graph = Graph::new("union");
-        let timed = || numbers(&graph, 3).with_watermark(|n| EventTime(*n as i64), Duration::ZERO).boxed();
+        let timed = || {
+            numbers(&graph, 3).with_watermark(|n| EventTime::from_micros(*n as i64), Duration::ZERO).boxed()
+        };
         let joined = timed().union(timed());
         joined.rebalance().sink_per_worker(|_| Ok(nowhere()));
         let plan = graph.explain_run(&Options::default().with_workers(2)).unwrap();

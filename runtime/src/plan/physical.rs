@@ -344,7 +344,7 @@ mod tests {
     fn sources_announce_where_workers_share_a_watermark() {
         let graph = Graph::new("windows");
         numbers(&graph, 3)
-            .with_watermark(|n| EventTime(*n as i64), Duration::ZERO)
+            .with_watermark(|n| EventTime::from_micros(*n as i64), Duration::ZERO)
             .window(tumbling(Duration::from_secs(1)))
             .count()
             .append()

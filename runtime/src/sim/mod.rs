@@ -70,7 +70,7 @@ impl Instant {
     pub(crate) fn now() -> Instant {
         static BEGUN: OnceLock<std::time::Instant> = OnceLock::new();
         Instant(match here() {
-            Some((scheduler, _)) => Duration::from_micros(scheduler.now().0.unsigned_abs()),
+            Some((scheduler, _)) => Duration::from_micros(scheduler.now().as_micros().unsigned_abs()),
             None => BEGUN.get_or_init(std::time::Instant::now).elapsed(),
         })
     }

@@ -183,7 +183,7 @@ impl Scheduler {
 
     /// The time.
     pub(crate) fn now(&self) -> ProcessingTime {
-        ProcessingTime(self.now.load(Ordering::SeqCst))
+        ProcessingTime::from_micros(self.now.load(Ordering::SeqCst))
     }
 
     /// A number that changes when workers may have something to do.

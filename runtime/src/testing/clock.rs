@@ -15,7 +15,7 @@ use tidemill_operators::{Clock, ProcessingTime};
 ///
 /// let clock = SimClock::new();
 /// clock.advance(Duration::from_secs(2));
-/// assert_eq!(clock.now(), ProcessingTime(2_000_000));
+/// assert_eq!(clock.now(), ProcessingTime::from_micros(2_000_000));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SimClock {
@@ -30,12 +30,12 @@ impl SimClock {
 
     /// The time.
     pub fn now(&self) -> ProcessingTime {
-        ProcessingTime(self.now.load(Ordering::SeqCst))
+        ProcessingTime::from_micros(self.now.load(Ordering::SeqCst))
     }
 
     /// Sets the time; it may also go back.
     pub fn set(&self, now: ProcessingTime) {
-        self.now.store(now.0, Ordering::SeqCst);
+        self.now.store(now.as_micros(), Ordering::SeqCst);
     }
 
     /// Moves the time on.

@@ -144,7 +144,7 @@ impl TestDriver {
 
     /// The epoch last committed.
     pub fn committed(&self) -> Option<Epoch> {
-        self.driver.progress().epoch.map(Epoch)
+        self.driver.progress().epoch.map(Epoch::new)
     }
 
     /// The progress as of the last committed epoch.

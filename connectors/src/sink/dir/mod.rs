@@ -65,9 +65,9 @@ pub struct DirSink {
 /// # let dir = dir.path().join("counts");
 /// let mut sink = json_lines_dir(&dir).roll_every_epoch();
 /// # Sink::<u32>::open(&mut sink, &SinkContext::new("example", RowKind::Insert, false))?;
-/// sink.write(Epoch(0), &mut vec![1, 2])?;
-/// # Sink::<u32>::prepare(&mut sink, Epoch(0))?;
-/// Sink::<u32>::commit(&mut sink, Epoch(0))?;
+/// sink.write(Epoch::new(0), &mut vec![1, 2])?;
+/// # Sink::<u32>::prepare(&mut sink, Epoch::new(0))?;
+/// Sink::<u32>::commit(&mut sink, Epoch::new(0))?;
 /// assert_eq!(std::fs::read_to_string(dir.join("part-0-0-000000.jsonl"))?, "1\n2\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

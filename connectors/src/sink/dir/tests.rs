@@ -103,11 +103,11 @@ fn large_or_old_file_is_finished_when_its_epoch_commits() {
     let dir = scratch.path();
     let now = Arc::new(AtomicI64::new(0));
     let clock = Arc::clone(&now);
-    let clock = Clock::new(move || ProcessingTime(clock.load(Ordering::Relaxed)));
+    let clock = Clock::new(move || ProcessingTime::from_micros(clock.load(Ordering::Relaxed)));
     let mut sink = json_lines_dir(dir).roll_at(6).roll_every(Duration::from_secs(1));
     let context = SinkContext::new("test", RowKind::Insert, true).with_clock(clock);
     Sink::<u64>::open(&mut sink, &context).unwrap();
-    let commit = |sink: &mut DirSink, epoch| Sink::<u64>::commit(sink, Epoch(epoch)).unwrap();
+    let commit = |sink: &mut DirSink, epoch| Sink::<u64>::commit(sink, Epoch::new(epoch)).unwrap();
     write(&mut sink, 0, vec![10_u64]);
     commit(&mut sink, 0);
     assert_eq!(numbers(dir), [0_u64; 0]);
@@ -133,9 +133,9 @@ fn abort_without_checkpoint_shows_committed_rows_only() {
     let mut sink = json_lines_dir(scratch.path());
     open::<u64>(&mut sink, RowKind::Insert, false);
     write(&mut sink, 0, vec![1_u64, 2]);
-    Sink::<u64>::commit(&mut sink, Epoch(0)).unwrap();
+    Sink::<u64>::commit(&mut sink, Epoch::new(0)).unwrap();
     write(&mut sink, 1, vec![3_u64]);
-    sink.write(Epoch(2), &mut vec![4_u64]).unwrap();
+    sink.write(Epoch::new(2), &mut vec![4_u64]).unwrap();
     Sink::<u64>::abort(&mut sink);
     assert_eq!(numbers(scratch.path()), [1, 2]);
     assert_eq!(files(scratch.path(), true), Vec::<PathBuf>::new());
@@ -148,7 +148,7 @@ fn another_run_adds_files_and_writes_over_none() {
         let mut sink = json_lines_dir(scratch.path());
         open::<u64>(&mut sink, RowKind::Insert, false);
         write(&mut sink, 0, vec![row]);
-        Sink::<u64>::commit(&mut sink, Epoch(0)).unwrap();
+        Sink::<u64>::commit(&mut sink, Epoch::new(0)).unwrap();
         Sink::<u64>::close(&mut sink).unwrap();
     }
     assert_eq!(numbers(scratch.path()), [1, 2]);
@@ -159,7 +159,7 @@ fn context(id: &str, execution: u64, first: u64) -> SinkContext {
     let context = SinkContext::new(id, RowKind::Insert, false).durable(execution);
     let context = context.identified(identity(id, execution)).of_sink("sink", 1);
     match first.checked_sub(1) {
-        Some(committed) => context.after_commit(Epoch(committed)),
+        Some(committed) => context.after_commit(Epoch::new(committed)),
         None => context,
     }
 }
@@ -177,14 +177,14 @@ fn begin(
 
 /// Writes an epoch with one row, up to the record of its commit.
 fn record(sink: &mut DirSink, epoch: u64) -> Committed {
-    sink.write(Epoch(epoch), &mut vec![epoch]).unwrap();
-    let prepared = vec![Sink::<u64>::prepare(sink, Epoch(epoch)).unwrap()];
-    Committed { epoch: Epoch(epoch), prepared }
+    sink.write(Epoch::new(epoch), &mut vec![epoch]).unwrap();
+    let prepared = vec![Sink::<u64>::prepare(sink, Epoch::new(epoch)).unwrap()];
+    Committed { epoch: Epoch::new(epoch), prepared }
 }
 
 fn commit(sink: &mut DirSink, epoch: u64) -> Committed {
     let committed = record(sink, epoch);
-    Sink::<u64>::commit(sink, Epoch(epoch)).unwrap();
+    Sink::<u64>::commit(sink, Epoch::new(epoch)).unwrap();
     committed
 }
 
@@ -194,7 +194,7 @@ fn new_checkpoint_over_finished_files_is_refused_unless_adding() {
     let dir = scratch.path();
     let run = |sink: DirSink, context: &SinkContext| -> Result<(), SinkError> {
         let mut sink = begin(sink, context, None)?;
-        commit(&mut sink, context.committed.map_or(0, |committed| committed.0 + 1));
+        commit(&mut sink, context.committed.map_or(0, |committed| committed.number() + 1));
         Sink::<u64>::close(&mut sink)
     };
     run(json_lines_dir(dir), &context("one", 1, 0)).unwrap();
@@ -340,7 +340,7 @@ fn finished_files_newer_than_the_commit_are_refused() {
     let last = commit(&mut first, 7);
     Sink::<u64>::close(&mut first).unwrap();
     let again = |committed: Option<Committed>, execution| {
-        let epoch = committed.as_ref().map_or(0, |committed| committed.epoch.0 + 1);
+        let epoch = committed.as_ref().map_or(0, |committed| committed.epoch.number() + 1);
         begin(sink(), &context("one", execution, epoch), committed)
     };
     for (committed, file) in [(None, "part-0-1-000000"), (Some(early.clone()), "part-0-1-000001")] {
@@ -398,7 +398,7 @@ fn every_csv_file_has_its_header() {
     open::<Count>(&mut sink, RowKind::Insert, false);
     for epoch in 0..2 {
         write(&mut sink, epoch, vec![Count { count: epoch }, Count { count: epoch + 10 }]);
-        Sink::<Count>::commit(&mut sink, Epoch(epoch)).unwrap();
+        Sink::<Count>::commit(&mut sink, Epoch::new(epoch)).unwrap();
     }
     let texts: Vec<_> =
         files(scratch.path(), false).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
@@ -418,7 +418,7 @@ fn directory_error_names_file_and_only_inserts_are_taken() {
     let mut sink = json_lines_dir(&dir);
     Sink::<u64>::open(&mut sink, &context).unwrap();
     fs::remove_dir_all(&dir).unwrap();
-    let error = sink.write(Epoch(0), &mut vec![1_u64]).unwrap_err();
+    let error = sink.write(Epoch::new(0), &mut vec![1_u64]).unwrap_err();
     assert!(error.to_string().contains(".part-0-0-000000.jsonl.pending"), "{error}");
 
     let kinds = [RowKind::Insert, RowKind::Upsert, RowKind::Snapshot];

@@ -89,7 +89,7 @@ impl Query {
     }
 
     fn plan(&self) -> Vec<FileOffset> {
-        let limits = PlanLimits::new(None, ProcessingTime(self.seconds * 1_000_000));
+        let limits = PlanLimits::new(None, ProcessingTime::from_micros(self.seconds * 1_000_000));
         self.drive.source.refresh(&limits).unwrap();
         let latest = |(partition, from)| self.drive.source.latest(partition, &from, &limits).unwrap();
         (0..).zip(self.drive.offsets()).map(latest).collect()
@@ -98,7 +98,7 @@ impl Query {
     /// Goes on from a checkpoint, as the driver does.
     fn resume(&mut self, from: &[FileOffset]) {
         let source = self.source();
-        let limits = PlanLimits::new(None, ProcessingTime(self.seconds * 1_000_000));
+        let limits = PlanLimits::new(None, ProcessingTime::from_micros(self.seconds * 1_000_000));
         for (partition, from) in (0..).zip(from) {
             source.latest(partition, from, &limits).unwrap();
         }
@@ -428,7 +428,7 @@ fn available_now_ends_with_superseded_unterminated_line() {
     append(&dir.path().join("a"), "1\n2");
     append(&dir.path().join("b"), "3\n");
     let mut query = Query::start(dir.path().to_owned(), 1, false);
-    query.drive.source.freeze(ProcessingTime(0)).unwrap();
+    query.drive.source.freeze(ProcessingTime::from_micros(0)).unwrap();
     assert_eq!(query.read(), ["1", "2", "3"]);
 }
 

@@ -64,7 +64,7 @@ proptest! {
         // Where a call takes a single line, positions lie within pieces.
         let source = source().partitions(1);
         let begin = starts(&source, None).unwrap();
-        let look = PlanLimits::new(None, ProcessingTime(0));
+        let look = PlanLimits::new(None, ProcessingTime::from_micros(0));
         source.refresh(&look).unwrap();
         let mut drive = Drive::resume(source, &begin).unwrap();
         let mut read = Vec::new();

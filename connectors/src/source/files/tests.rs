@@ -53,7 +53,7 @@ fn a_partition_that_has_ended_does_not_say_that_the_others_have() {
     for name in ["a", "b", "c", "d"] {
         write(dir.path(), name, 0, "1\n2\n3\n4\n5\n");
     }
-    let limits = tidemill_operators::PlanLimits::new(Some(3), ProcessingTime(0));
+    let limits = tidemill_operators::PlanLimits::new(Some(3), ProcessingTime::from_micros(0));
     let source = || text_files(path(&dir)).partitions(3).bounded();
     let first = source();
     let mut from: Vec<FileOffset> = starts(&first, None).unwrap();
@@ -96,12 +96,12 @@ fn continuous_mode_looks_for_new_files_at_intervals() {
     let dir = tempfile::tempdir().unwrap();
     let mut drive = Drive::new(text_files(path(&dir)).partitions(1)).unwrap();
     assert!(all(drive.read().unwrap()).is_empty());
-    assert_eq!(drive.polls, [Poll::IdleUntil(ProcessingTime(100_000))]);
+    assert_eq!(drive.polls, [Poll::IdleUntil(ProcessingTime::from_micros(100_000))]);
     write(dir.path(), "a", 0, "1\n");
     assert!(all(drive.read().unwrap()).is_empty());
     drive.set_clock(100_000);
     assert_eq!(all(drive.read().unwrap()), ["1"]);
-    assert_eq!(drive.polls, [Poll::IdleUntil(ProcessingTime(200_000))]);
+    assert_eq!(drive.polls, [Poll::IdleUntil(ProcessingTime::from_micros(200_000))]);
 }
 
 #[test]

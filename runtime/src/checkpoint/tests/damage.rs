@@ -32,7 +32,7 @@ fn opened(files: BTreeMap<String, Vec<u8>>) -> (Result<Option<Epoch>, Checkpoint
 fn every_flipped_byte_is_found_and_named() {
     let whole = files();
     assert_eq!(whole.len(), 7, "{:?}", whole.keys());
-    assert_eq!(opened(whole.clone()).0.unwrap(), Some(Epoch(1)));
+    assert_eq!(opened(whole.clone()).0.unwrap(), Some(Epoch::new(1)));
     for name in whole.keys() {
         for at in 0..whole[name].len() {
             for flip in [0x01, 0x80, 0xff] {
@@ -67,7 +67,7 @@ fn every_truncation_is_found_or_is_the_torn_end_of_the_log() {
             match opened(files).0 {
                 Err(CheckpointError::Damaged { file, .. }) => assert_eq!(&file, name),
                 // An append that never came to its end: the state is that of the commit before, and is right.
-                Ok(found) if name == LOG => assert!(found <= Some(Epoch(1))),
+                Ok(found) if name == LOG => assert!(found <= Some(Epoch::new(1))),
                 other => panic!("{name}, {length} bytes: {other:?}"),
             }
         }
@@ -112,7 +112,7 @@ fn a_good_file_with_another_content_is_found() {
     let memory = MemoryStorage::new();
     let storage: Arc<dyn Storage> = Arc::new(memory.clone());
     let (checkpoint, _) = Checkpoint::open(storage, QUERY, Settings::default()).unwrap();
-    let about = About { epoch: Epoch(1), worker: 0, base: false };
+    let about = About { epoch: Epoch::new(1), worker: 0, base: false };
     checkpoint.writer().write(about, &sections(0, 2, steps(2))).unwrap();
     let name = "state/1-1-0.delta";
     files.insert(name.to_owned(), memory.files()[name].clone());
@@ -128,10 +128,10 @@ fn what_a_crash_left_of_an_append_is_cut_off_once() {
         let mut files = whole.clone();
         files.get_mut(LOG).unwrap().extend_from_slice(tail);
         let (result, storage) = opened(files);
-        assert_eq!(result.unwrap(), Some(Epoch(1)));
+        assert_eq!(result.unwrap(), Some(Epoch::new(1)));
         assert_eq!(storage.get(LOG).unwrap().unwrap(), *log);
         drop(run(&storage, Settings::default(), 2, 3, &mut vec![]).unwrap());
-        assert_eq!(check(&storage, 1).unwrap(), Some(Epoch(3)));
+        assert_eq!(check(&storage, 1).unwrap(), Some(Epoch::new(3)));
     }
 }
 

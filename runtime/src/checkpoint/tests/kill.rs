@@ -53,7 +53,7 @@ fn a_process_that_is_killed_at_any_point_loses_no_commit() {
             if path.join("checkpoint").exists() {
                 let storage: Arc<dyn Storage> =
                     Arc::new(LocalDirectory::open(path.join("checkpoint")).unwrap());
-                let found = check(&storage, 3).unwrap().map(|epoch| epoch.0);
+                let found = check(&storage, 3).unwrap().map(|epoch| epoch.number());
                 let next = Some(told.map_or(0, |epoch| epoch + 1));
                 assert!(found == told || found == next, "{point}:{passing}: {told:?}, found {found:?}");
             }

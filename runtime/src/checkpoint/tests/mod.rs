@@ -51,7 +51,7 @@ fn apply(state: &mut State, (uid, slot, key, value): Step) {
 /// The state at the end of an epoch, without any checkpoint.
 pub(super) fn state_at(epoch: Epoch) -> State {
     let mut state = State::new();
-    (0..=epoch.0).flat_map(steps).for_each(|step| apply(&mut state, step));
+    (0..=epoch.number()).flat_map(steps).for_each(|step| apply(&mut state, step));
     state
 }
 
@@ -111,8 +111,8 @@ pub(super) fn load(checkpoint: &Checkpoint, workers: usize) -> Result<State, Che
 pub(super) fn plan(epoch: u64) -> PlanRecord {
     let range = (Json(serde_json::json!(epoch)), Json(serde_json::json!({ "row": epoch + 1 })));
     PlanRecord {
-        epoch: Epoch(epoch),
-        clock: ProcessingTime(epoch as i64 * 10),
+        epoch: Epoch::new(epoch),
+        clock: ProcessingTime::from_micros(epoch as i64 * 10),
         ranges: BTreeMap::from([("source".to_owned(), vec![range])]),
         ..PlanRecord::default()
     }
@@ -120,7 +120,7 @@ pub(super) fn plan(epoch: u64) -> PlanRecord {
 
 pub(super) fn commit(epoch: u64, workers: u32) -> CommitRecord {
     CommitRecord {
-        epoch: Epoch(epoch),
+        epoch: Epoch::new(epoch),
         mode: Mode::MicroBatch,
         workers,
         offsets: BTreeMap::from([("source".to_owned(), vec![Json(serde_json::json!({ "row": epoch + 1 }))])]),
@@ -137,12 +137,12 @@ pub(super) fn write(
 ) -> Result<Vec<FileRef>, CheckpointError> {
     let mut files = vec![];
     for worker in 0..workers {
-        let whole = state_at(Epoch(epoch)).into_iter().map(|((uid, slot, key), value)| {
+        let whole = state_at(Epoch::new(epoch)).into_iter().map(|((uid, slot, key), value)| {
             let uid = if uid == "count" { "count" } else { "join" };
             (uid, slot, Some(key), Some(value))
         });
         let steps = if base { whole.collect() } else { steps(epoch) };
-        let about = About { epoch: Epoch(epoch), worker: worker as u32, base };
+        let about = About { epoch: Epoch::new(epoch), worker: worker as u32, base };
         files.extend(checkpoint.writer().write(about, &sections(worker, workers, steps))?);
     }
     Ok(files)
@@ -161,16 +161,19 @@ pub(super) fn run(
     let mut next = 0;
     if let Some(Recovered { commit, plans }) = recovered {
         if let Some(commit) = commit {
-            assert_eq!(commit.offsets["source"], [Json(serde_json::json!({ "row": commit.epoch.0 + 1 }))]);
+            assert_eq!(
+                commit.offsets["source"],
+                [Json(serde_json::json!({ "row": commit.epoch.number() + 1 }))]
+            );
             assert_eq!(load(&checkpoint, workers)?, state_at(commit.epoch), "at epoch {}", commit.epoch);
-            next = commit.epoch.0 + 1;
+            next = commit.epoch.number() + 1;
         }
         for (n, planned) in (next..).zip(&plans) {
             assert!(planned.execution < checkpoint.execution());
             assert_eq!(*planned, PlanRecord { execution: planned.execution, ..plan(n) });
         }
     }
-    if checkpoint.last().is_none() || checkpoint.last().unwrap().epoch.0 < until {
+    if checkpoint.last().is_none() || checkpoint.last().unwrap().epoch.number() < until {
         checkpoint.plan(plan(next))?;
     }
     for epoch in next..=until {
@@ -181,7 +184,7 @@ pub(super) fn run(
         }
         let following = (epoch < until).then(|| plan(epoch + 1));
         checkpoint.commit(commit(epoch, workers as u32), files, following)?;
-        told.push(Epoch(epoch));
+        told.push(Epoch::new(epoch));
     }
     Ok(checkpoint)
 }

@@ -54,7 +54,7 @@ fn a_directory_holds_a_checkpoint_over_many_runs() {
     for (workers, until) in [(1, 3), (3, 20), (2, 33)] {
         let storage: Arc<dyn Storage> = Arc::new(LocalDirectory::open(directory.path()).unwrap());
         drop(run(&storage, Settings::default(), workers, until, &mut vec![]).unwrap());
-        assert_eq!(check(&storage, 2).unwrap(), Some(Epoch(until)));
+        assert_eq!(check(&storage, 2).unwrap(), Some(Epoch::new(until)));
     }
 }
 
@@ -69,7 +69,7 @@ fn second_query_on_directory_is_refused_and_changes_nothing() {
     assert!(text.contains("is in use by query `tides` (execution 1)"), "{text}");
     assert!(directory.path().join("state/9-9-9.delta.1.1.tmp").exists());
     drop(checkpoint);
-    assert_eq!(check(&open(), 2).unwrap(), Some(Epoch(3)));
+    assert_eq!(check(&open(), 2).unwrap(), Some(Epoch::new(3)));
     assert!(!directory.path().join("state/9-9-9.delta.1.1.tmp").exists(), "it was a dead run's");
 }
 

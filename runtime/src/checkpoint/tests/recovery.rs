@@ -19,7 +19,7 @@ fn a_query_goes_on_where_it_was_with_any_number_of_workers() {
         assert_eq!(checkpoint.execution(), n as u64 + 1);
         drop(checkpoint);
         for now in [1, 2, 7, 128] {
-            assert_eq!(check_only(&storage, now), Some(Epoch(until)));
+            assert_eq!(check_only(&storage, now), Some(Epoch::new(until)));
         }
     }
 }
@@ -63,7 +63,7 @@ fn a_break_at_any_change_loses_no_commit_and_makes_none() {
             assert!(found == last || (how == Break::CrashAfter && found == last.next()), "{how:?} at {at}");
             let checkpoint = run(&first, small(), 1, 23, &mut vec![]).unwrap();
             drop(checkpoint);
-            assert_eq!(check(&first, 2).unwrap(), Some(Epoch(23)), "{how:?} at {at}");
+            assert_eq!(check(&first, 2).unwrap(), Some(Epoch::new(23)), "{how:?} at {at}");
         }
     }
 }
@@ -79,7 +79,7 @@ fn break_while_checkpoint_is_created_leaves_none_or_fresh_one() {
             let storage: Arc<dyn Storage> = Arc::new(memory);
             assert!(check_only(&storage, 2) >= told.last().copied(), "{how:?} at {at}");
             drop(run(&storage, small(), 2, 5, &mut told).unwrap());
-            assert_eq!(check(&storage, 1).unwrap(), Some(Epoch(5)));
+            assert_eq!(check(&storage, 1).unwrap(), Some(Epoch::new(5)));
         }
     }
 }
@@ -109,7 +109,7 @@ fn uncommitted_plan_is_repeated_on_every_restart() {
         let (mut checkpoint, recovered) = Checkpoint::open(Arc::clone(&storage), QUERY, small()).unwrap();
         assert_eq!(checkpoint.execution(), execution);
         let recovered = recovered.unwrap();
-        assert_eq!(recovered.plans.iter().map(|plan| plan.epoch.0).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(recovered.plans.iter().map(|plan| plan.epoch.number()).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(recovered.commit, None);
         assert_eq!(recovered.plans[1], PlanRecord { execution: recovered.plans[1].execution, ..plan(1) });
         checkpoint.plan(plan(0)).unwrap();
@@ -119,7 +119,7 @@ fn uncommitted_plan_is_repeated_on_every_restart() {
     drop(checkpoint);
     let (_, recovered) = Checkpoint::open(storage, QUERY, small()).unwrap();
     let plans = recovered.unwrap().plans;
-    assert_eq!(plans.iter().map(|plan| plan.epoch.0).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(plans.iter().map(|plan| plan.epoch.number()).collect::<Vec<_>>(), [2, 3]);
 }
 
 #[test]
@@ -147,11 +147,11 @@ fn numbers_once_used_stay_used_in_logs_and_savepoints() {
     let storage: Arc<dyn Storage> = Arc::new(memory.clone());
     let (mut checkpoint, _) = Checkpoint::open(Arc::clone(&storage), QUERY, small()).unwrap();
     checkpoint.plan(plan(4)).unwrap();
-    checkpoint.reserve(Epoch(40)).unwrap();
+    checkpoint.reserve(Epoch::new(40)).unwrap();
     let continuous = |epoch| CommitRecord { mode: Mode::Continuous, ..commit(epoch, 1) };
     for epoch in 5..25 {
         checkpoint.commit(continuous(epoch), vec![], None).unwrap();
-        assert_eq!(checkpoint.free(), Epoch(40));
+        assert_eq!(checkpoint.free(), Epoch::new(40));
     }
     let savepoint = MemoryStorage::new();
     checkpoint.savepoint(&savepoint).unwrap();
@@ -163,12 +163,12 @@ fn numbers_once_used_stay_used_in_logs_and_savepoints() {
     );
     for copy in [memory, savepoint] {
         let (mut checkpoint, recovered) = Checkpoint::open(Arc::new(copy), QUERY, small()).unwrap();
-        assert_eq!((checkpoint.free(), recovered.unwrap().plans), (Epoch(40), vec![]));
+        assert_eq!((checkpoint.free(), recovered.unwrap().plans), (Epoch::new(40), vec![]));
         // A run that ends in order uses no number, and frees those that it has reserved.
-        checkpoint.reserve(Epoch(50)).unwrap();
-        assert_eq!(checkpoint.free(), Epoch(50));
+        checkpoint.reserve(Epoch::new(50)).unwrap();
+        assert_eq!(checkpoint.free(), Epoch::new(50));
         checkpoint.close().unwrap();
-        assert_eq!(checkpoint.free(), Epoch(40));
+        assert_eq!(checkpoint.free(), Epoch::new(40));
     }
 }
 
@@ -177,7 +177,7 @@ fn plans_are_void_once_a_later_continuous_run_commits() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let open = || Checkpoint::open(Arc::clone(&storage), QUERY, small()).unwrap();
     let plans = |recovered: Option<Recovered>| -> Vec<u64> {
-        recovered.into_iter().flat_map(|it| it.plans).map(|plan| plan.epoch.0).collect()
+        recovered.into_iter().flat_map(|it| it.plans).map(|plan| plan.epoch.number()).collect()
     };
     let (mut micro_batch, _) = open();
     (0..4).for_each(|epoch| micro_batch.plan(plan(epoch)).unwrap());
@@ -187,7 +187,7 @@ fn plans_are_void_once_a_later_continuous_run_commits() {
     // As if it had numbered its epochs without regard to the plans.
     let record = CommitRecord { mode: Mode::Continuous, ..commit(1, 1) };
     continuous.commit(record, vec![], None).unwrap();
-    assert_eq!(continuous.free(), Epoch(4), "sinks may have seen the plans that are void");
+    assert_eq!(continuous.free(), Epoch::new(4), "sinks may have seen the plans that are void");
     drop(continuous);
     let (mut micro_batch, recovered) = open();
     assert_eq!(plans(recovered), [0; 0]);
@@ -223,5 +223,5 @@ fn a_checkpoint_is_one_query_s() {
     drop(run(&storage, small(), 1, 1, &mut vec![]).unwrap());
     let Err(error) = Checkpoint::open(Arc::clone(&storage), "ebbs", small()) else { panic!("foreign") };
     assert_eq!(error.to_string(), "memory holds the checkpoint of query `tides`, not of `ebbs`");
-    assert_eq!(check(&storage, 1).unwrap(), Some(Epoch(1)), "and the lock is given back");
+    assert_eq!(check(&storage, 1).unwrap(), Some(Epoch::new(1)), "and the lock is given back");
 }

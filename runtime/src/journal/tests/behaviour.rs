@@ -37,7 +37,7 @@ fn each_epoch_reads_up_to_the_durable_end_of_journal() {
     source.prepare(&PrepareContext::default()).unwrap();
     source.refresh(&limits()).unwrap();
     assert_eq!(source.latest(0, &0, &limits()).unwrap(), 10);
-    assert_eq!(source.latest(0, &0, &PlanLimits::new(Some(4), ProcessingTime(0))).unwrap(), 4);
+    assert_eq!(source.latest(0, &0, &PlanLimits::new(Some(4), ProcessingTime::from_micros(0))).unwrap(), 4);
     let mut rig = Rig::open(source, 0).unwrap();
     let mut rows = Vec::new();
     while rig.reader.offset() < 4 {
@@ -52,7 +52,7 @@ fn each_epoch_reads_up_to_the_durable_end_of_journal() {
 fn frozen_source_is_read_to_its_end_with_any_buffer() {
     let (peer, storage) = (Peer::default(), MemoryStorage::new());
     let source = attached(peer.clone().journaled().with_buffer(4), &storage);
-    source.freeze(ProcessingTime(0)).unwrap();
+    source.freeze(ProcessingTime::from_micros(0)).unwrap();
     peer.rows(0..30);
     source.refresh(&limits()).unwrap();
     let mut rig = Rig::open(source, 0).unwrap();
@@ -71,7 +71,7 @@ fn frozen_source_is_read_to_its_end_with_any_buffer() {
     assert_eq!(rows, (0..30).collect::<Vec<_>>());
 
     peer.rows(30..40);
-    rig.source.freeze(ProcessingTime(0)).unwrap();
+    rig.source.freeze(ProcessingTime::from_micros(0)).unwrap();
     // Continuous: idle only when everything is there.
     assert_eq!(rig.read().unwrap(), ((30..40).collect(), Poll::Idle));
 }

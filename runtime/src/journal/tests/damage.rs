@@ -108,7 +108,7 @@ fn journal_without_rows_that_query_has_read_is_refused() {
 }
 
 fn verified(storage: &MemoryStorage, partition: u32, number: u64) -> Result<usize, CheckpointError> {
-    verify(storage, &[NeededRecord { epoch: Epoch(3), uid: "in", partition, number }])
+    verify(storage, &[NeededRecord { epoch: Epoch::new(3), uid: "in", partition, number }])
 }
 
 #[test]

@@ -159,7 +159,7 @@ pub(super) struct Rig {
 }
 
 pub(super) fn clock() -> Clock {
-    Clock::new(|| ProcessingTime(0))
+    Clock::new(|| ProcessingTime::from_micros(0))
 }
 
 pub(super) fn attached(
@@ -171,7 +171,7 @@ pub(super) fn attached(
 }
 
 pub(super) fn limits() -> PlanLimits {
-    PlanLimits::new(None, ProcessingTime(0))
+    PlanLimits::new(None, ProcessingTime::from_micros(0))
 }
 
 /// Where the journal begins.

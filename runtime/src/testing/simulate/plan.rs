@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tidemill_operators::Mode;
+use tidemill_operators::{Mode, ParseOptionError};
 
 use super::journal::Loss;
 use crate::options::{Options, Trigger};
@@ -42,10 +42,10 @@ impl fmt::Display for Variant {
 }
 
 impl FromStr for Variant {
-    type Err = String;
+    type Err = ParseOptionError;
 
-    fn from_str(text: &str) -> Result<Variant, String> {
-        let wrong = || format!("`{text}` is not a seed such as 17 or 17,rows=3,workers=2,without=0");
+    fn from_str(text: &str) -> Result<Variant, ParseOptionError> {
+        let wrong = || ParseOptionError::new(text, "a seed such as 17 or 17,rows=3,workers=2,without=0");
         let mut parts = text.trim().split(',');
         let seed = parts.next().and_then(|seed| seed.parse().ok()).ok_or_else(wrong)?;
         let mut variant = Variant::of(seed);

@@ -121,7 +121,7 @@ impl<T: Clone + fmt::Debug + Send + 'static> Sink<T> for SimSink<T> {
         self.lasting(|table| {
             for key in done {
                 let rows = table.prepared.remove(&key).unwrap_or_default();
-                table.shown.extend(rows.into_iter().map(|row| (Epoch(key.1), row)));
+                table.shown.extend(rows.into_iter().map(|row| (Epoch::new(key.1), row)));
             }
             table.prepared.clear();
         })
@@ -129,7 +129,7 @@ impl<T: Clone + fmt::Debug + Send + 'static> Sink<T> for SimSink<T> {
 
     fn prepare(&mut self, epoch: Epoch) -> Result<Prepared, SinkError> {
         let Some(context) = &self.context else { return Ok(Prepared::nothing()) };
-        let (key, repeatable) = ((context.execution, epoch.0), context.repeatable);
+        let (key, repeatable) = ((context.execution, epoch.number()), context.repeatable);
         let rows = self.written.remove(&epoch).unwrap_or_default();
         if self.shows_at_once() {
             return Ok(Prepared::nothing());
@@ -145,7 +145,7 @@ impl<T: Clone + fmt::Debug + Send + 'static> Sink<T> for SimSink<T> {
             {
                 let what = format!(
                     "epoch {} came again with other rows, though it is repeatable: {before:?}, then {sorted:?}",
-                    epoch.0
+                    epoch.number()
                 );
                 shared.violated(Breach::new("repeatable", what));
             }
@@ -156,14 +156,14 @@ impl<T: Clone + fmt::Debug + Send + 'static> Sink<T> for SimSink<T> {
     }
 
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
-        let ready: Vec<Key> = self.waiting.extract_if(.., |(_, of)| *of <= epoch.0).collect();
+        let ready: Vec<Key> = self.waiting.extract_if(.., |(_, of)| *of <= epoch.number()).collect();
         if ready.is_empty() {
             return Ok(());
         }
         self.lasting(|table| {
             for key in ready {
                 let rows = table.prepared.remove(&key).unwrap_or_default();
-                table.shown.extend(rows.into_iter().map(|row| (Epoch(key.1), row)));
+                table.shown.extend(rows.into_iter().map(|row| (Epoch::new(key.1), row)));
             }
         })
     }

@@ -14,7 +14,7 @@ use super::world::{Shared, lock};
 use crate::sim::{self, BEGIN};
 
 /// When every simulation begins.
-const BEGUN: ProcessingTime = ProcessingTime(BEGIN);
+const BEGUN: ProcessingTime = ProcessingTime::from_micros(BEGIN);
 
 /// How often a source looks for partitions that have appeared.
 const LOOK: Duration = Duration::from_millis(3);
@@ -200,8 +200,8 @@ mod tests {
     fn row_is_read_once_it_has_arrived() {
         let at = Duration::from_micros;
         let source = SimSource::new(Arc::default(), vec![vec![(at(10), 'a'), (at(20), 'b')]]);
-        assert_eq!(source.arrived(0, ProcessingTime(BEGIN)), 0);
-        assert_eq!(source.arrived(0, ProcessingTime(BEGIN + 15)), 1);
-        assert_eq!(source.arrived(0, ProcessingTime(BEGIN + 20)), 3, "both, and the end");
+        assert_eq!(source.arrived(0, ProcessingTime::from_micros(BEGIN)), 0);
+        assert_eq!(source.arrived(0, ProcessingTime::from_micros(BEGIN + 15)), 1);
+        assert_eq!(source.arrived(0, ProcessingTime::from_micros(BEGIN + 20)), 3, "both, and the end");
     }
 }

@@ -1,16 +1,19 @@
-//! The three clocks of a stream: when a thing happened, when it is processed, and which commit it belongs to.
+//! When something happened.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+
+use super::{TimeRangeError, between, micros, micros_up, of_system_time};
 
 /// When something happened, by the data's own account: microseconds since 1970-01-01T00:00:00Z.
 ///
 /// Negative values are times before 1970 and are as good as any other.
 ///
 /// In formats for people (JSON, CSV) it is written as RFC 3339 in UTC, and read as that or as a number of microseconds;
-/// in others, such as checkpoints, it is the number.
+/// in others, such as checkpoints, it is the number. Fields that hold milliseconds or seconds are read with
+/// [`units::millis`](crate::units::millis) and [`units::secs`](crate::units::secs).
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -21,7 +24,7 @@ use serde::{Deserialize, Serialize};
 /// # Ok::<(), tidemill::ParseTimeError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct EventTime(pub i64);
+pub struct EventTime(i64);
 
 impl EventTime {
     /// Before every event: the watermark of a stream that has shown nothing yet.
@@ -29,29 +32,86 @@ impl EventTime {
     /// After every event: the watermark of a stream that has ended.
     pub const MAX: EventTime = EventTime(i64::MAX);
 
-    /// The time that many microseconds after 1970-01-01T00:00:00Z.
+    /// Returns the time `micros` microseconds after 1970-01-01T00:00:00Z.
+    #[inline]
     pub const fn from_micros(micros: i64) -> Self {
         EventTime(micros)
     }
 
-    /// The time that many milliseconds after 1970-01-01T00:00:00Z; saturates at the ends of time.
+    /// Returns the time `millis` milliseconds after 1970-01-01T00:00:00Z; saturates at the ends of time.
+    #[inline]
     pub const fn from_millis(millis: i64) -> Self {
         EventTime(millis.saturating_mul(1_000))
     }
 
-    /// The time that many seconds after 1970-01-01T00:00:00Z; saturates at the ends of time.
+    /// Returns the time `secs` seconds after 1970-01-01T00:00:00Z; saturates at the ends of time.
+    #[inline]
     pub const fn from_secs(secs: i64) -> Self {
         EventTime(secs.saturating_mul(1_000_000))
     }
 
-    /// How long after `earlier` this is; zero if it is not.
-    pub fn since(self, earlier: EventTime) -> Duration {
-        Duration::from_micros(u64::try_from(i128::from(self.0) - i128::from(earlier.0)).unwrap_or(0))
-    }
-
-    /// Microseconds since 1970-01-01T00:00:00Z.
+    /// Returns the microseconds since 1970-01-01T00:00:00Z.
+    #[inline]
     pub const fn as_micros(self) -> i64 {
         self.0
+    }
+
+    /// Returns the whole milliseconds since 1970-01-01T00:00:00Z, rounded down.
+    ///
+    /// ```
+    /// use tidemill::prelude::*;
+    ///
+    /// assert_eq!(EventTime::from_micros(1_999).as_millis(), 1);
+    /// assert_eq!(EventTime::from_micros(-1).as_millis(), -1);
+    /// ```
+    #[inline]
+    pub const fn as_millis(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+
+    /// Returns the whole seconds since 1970-01-01T00:00:00Z, rounded down.
+    #[inline]
+    pub const fn as_secs(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// Returns how long after `earlier` this is; zero if it is not.
+    pub fn since(self, earlier: EventTime) -> Duration {
+        between(earlier.0, self.0)
+    }
+}
+
+/// Rounds down to a microsecond.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use tidemill::prelude::*;
+///
+/// let time = EventTime::try_from(SystemTime::UNIX_EPOCH + Duration::from_millis(5))?;
+/// assert_eq!(time, EventTime::from_millis(5));
+/// # Ok::<(), tidemill::TimeRangeError>(())
+/// ```
+impl TryFrom<SystemTime> for EventTime {
+    type Error = TimeRangeError;
+    fn try_from(time: SystemTime) -> Result<Self, TimeRangeError> {
+        of_system_time(time).map(EventTime)
+    }
+}
+
+/// Rounds down to a microsecond. With the feature `jiff`.
+#[cfg(feature = "jiff")]
+impl From<jiff::Timestamp> for EventTime {
+    fn from(time: jiff::Timestamp) -> Self {
+        of_timestamp(time)
+    }
+}
+
+/// Fails for times that no calendar reaches, such as [`EventTime::MAX`]. With the feature `jiff`.
+#[cfg(feature = "jiff")]
+impl TryFrom<EventTime> for jiff::Timestamp {
+    type Error = jiff::Error;
+    fn try_from(time: EventTime) -> Result<Self, jiff::Error> {
+        jiff::Timestamp::from_microsecond(time.0)
     }
 }
 
@@ -89,18 +149,6 @@ impl<'de> Deserialize<'de> for EventTime {
             i64::deserialize(deserializer).map(EventTime)
         }
     }
-}
-
-/// Returns a span of time in whole microseconds, rounded down; saturates at `i64::MAX` (292,000 years).
-#[inline]
-pub(crate) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Returns a span of time in whole microseconds, rounded up: what is subtracted from a time that is rounded down.
-#[inline]
-fn micros_up(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos().div_ceil(1_000)).unwrap_or(i64::MAX)
 }
 
 /// Rounds down to a microsecond.
@@ -143,64 +191,25 @@ impl fmt::Debug for EventTime {
 
 /// The text is not a date and time as RFC 3339 writes them.
 #[derive(Debug, thiserror::Error)]
-#[error("`{text}` is not a time like 2026-03-01T12:00:00Z: {reason}")]
+#[error("`{text}` is not a time like 2026-03-01T12:00:00Z")]
 pub struct ParseTimeError {
     text: String,
-    reason: String,
+    source: jiff::Error,
 }
 
 /// Rounds down to a microsecond, before 1970 as well.
 impl std::str::FromStr for EventTime {
     type Err = ParseTimeError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let time: jiff::Timestamp = text
-            .parse()
-            .map_err(|e: jiff::Error| ParseTimeError { text: text.to_owned(), reason: e.to_string() })?;
-        let micros = time.as_nanosecond().div_euclid(1_000);
-        i64::try_from(micros)
-            .map(EventTime)
-            .map_err(|e| ParseTimeError { text: text.to_owned(), reason: e.to_string() })
+        let time: jiff::Timestamp =
+            text.parse().map_err(|source| ParseTimeError { text: text.to_owned(), source })?;
+        Ok(of_timestamp(time))
     }
 }
 
-/// When the engine looks at its own clock: microseconds since 1970-01-01T00:00:00Z.
-///
-/// In micro-batch all records of an epoch see one reading, which is logged with the epoch; so a replay sees it too.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ProcessingTime(pub i64);
-
-impl std::ops::Add<Duration> for ProcessingTime {
-    type Output = ProcessingTime;
-    fn add(self, duration: Duration) -> ProcessingTime {
-        ProcessingTime(self.0.saturating_add(micros(duration)))
-    }
-}
-
-impl ProcessingTime {
-    /// How long after `earlier` this is; zero if it is not.
-    pub fn since(self, earlier: ProcessingTime) -> Duration {
-        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
-    }
-}
-
-/// The unit of commit: everything of an epoch becomes visible and durable together, or not at all.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Epoch(pub u64);
-
-impl Epoch {
-    /// The epoch after this one.
-    #[must_use]
-    pub const fn next(self) -> Epoch {
-        Epoch(self.0.saturating_add(1))
-    }
-}
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
+/// A timestamp lies between the years -9999 and 9999, which 64 bits of microseconds hold.
+fn of_timestamp(time: jiff::Timestamp) -> EventTime {
+    EventTime(i64::try_from(time.as_nanosecond().div_euclid(1_000)).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -217,7 +226,7 @@ mod tests {
 
     #[test]
     fn times_below_a_microsecond_round_down_on_both_sides_of_1970() {
-        let micros = |text: &str| text.parse::<EventTime>().unwrap().0;
+        let micros = |text: &str| text.parse::<EventTime>().unwrap().as_micros();
         assert_eq!(micros("1969-12-31T23:59:59.999999999Z"), -1);
         assert_eq!(micros("1969-12-31T23:59:59.9999981Z"), -2);
         assert_eq!(micros("1970-01-01T00:00:00.000001999Z"), 1);
@@ -254,5 +263,15 @@ mod tests {
     fn a_text_that_is_no_time_says_so() {
         let error = "noon".parse::<EventTime>().unwrap_err();
         assert!(error.to_string().starts_with("`noon` is not a time"), "{error}");
+    }
+
+    #[test]
+    fn system_times_round_down_on_both_sides_of_1970() {
+        let (epoch, nanos) = (SystemTime::UNIX_EPOCH, Duration::from_nanos);
+        assert_eq!(EventTime::try_from(epoch + nanos(1_999)), Ok(EventTime(1)));
+        assert_eq!(EventTime::try_from(epoch - nanos(1)), Ok(EventTime(-1)));
+        assert_eq!(EventTime::try_from(epoch - nanos(1_000)), Ok(EventTime(-1)));
+        let far = epoch.checked_add(Duration::from_secs(1 << 62)).unwrap();
+        assert_eq!(EventTime::try_from(far), Err(TimeRangeError(())));
     }
 }

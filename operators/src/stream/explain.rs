@@ -1,0 +1,135 @@
+//! What the compiler tells those who left out a step: an output mode, a window, an aggregate.
+//!
+//! Each method here stands where a user looks for it and has a bound that nothing meets, whose message says what to do. None
+//! of them can be called.
+
+use super::{KeyedStream, Stream};
+use crate::group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
+use crate::{Aggregate, WindowResult};
+
+/// What an aggregate lacks until it has an output mode. Nothing implements it.
+#[diagnostic::on_unimplemented(
+    message = "an aggregate has no rows before it has an output mode",
+    label = "put `.update()`, `.complete()` or, behind a window, `.append()` before this",
+    note = "`append` emits each window once, when it closes; `update` what has changed; `complete` the whole table of every epoch"
+)]
+pub trait HasOutputMode {
+    #[doc(hidden)]
+    fn never<T>(&self) -> T;
+}
+
+/// What an aggregate without a window lacks. Nothing implements it.
+#[diagnostic::on_unimplemented(
+    message = "`append` needs a window: without one no result is ever final",
+    label = "use `.update()` or `.complete()` here, or put `.window(…)` before the aggregate"
+)]
+pub trait HasWindow {
+    #[doc(hidden)]
+    fn never<T>(&self) -> T;
+}
+
+/// What takes a window. No aggregate implements it.
+#[diagnostic::on_unimplemented(
+    message = "a window comes before its aggregate",
+    label = "put `.window(…)` before the aggregate: `.window(…).count().append()`"
+)]
+pub trait TakesWindow {
+    #[doc(hidden)]
+    fn never<T>(&self) -> T;
+}
+
+/// What a keyed or windowed stream lacks until it has an aggregate. Nothing implements it.
+#[diagnostic::on_unimplemented(
+    message = "a keyed or windowed stream has no rows before it has an aggregate",
+    label = "put an aggregate and an output mode before this, such as `.count().update()`; steps on single records go before `.key_by(…)`",
+    note = "aggregates are `count`, `sum`, `min`, `max`, `average`, `collect`, `reduce`, `fold` and `aggregate`"
+)]
+pub trait HasAggregate {
+    #[doc(hidden)]
+    fn never<T>(&self) -> T;
+}
+
+/// What a keyed stream is not: a place for event times. Nothing implements it.
+#[diagnostic::on_unimplemented(
+    message = "event times are assigned before `key_by`",
+    label = "put `.with_watermark(|record| event_time, delay)` before `.key_by(…)`"
+)]
+pub trait TakesEventTime {
+    #[doc(hidden)]
+    fn never<T>(&self) -> T;
+}
+
+/// The steps that a user may look for on what has no rows yet. The rows are of the type that they will be, so that closures are
+/// checked as they will be.
+macro_rules! no_rows_yet {
+    ($($needs:ident: [$($generics:tt)*] $type:ty => $row:ty;)+) => {$(
+        #[doc(hidden)]
+        impl<$($generics)*> $type {
+            pub fn sink<S>(self, _sink: S) where Self: $needs {
+                self.never()
+            }
+            pub fn sink_per_worker<F>(self, _make: F) where Self: $needs {
+                self.never()
+            }
+            pub fn map<U, F: Fn($row) -> U>(self, _function: F) -> Stream<U> where Self: $needs {
+                self.never()
+            }
+            pub fn filter<F: Fn(&$row) -> bool>(self, _predicate: F) -> Stream<$row> where Self: $needs {
+                self.never()
+            }
+            pub fn filter_map<U, F: Fn($row) -> Option<U>>(self, _function: F) -> Stream<U> where Self: $needs {
+                self.never()
+            }
+            pub fn flat_map<I: IntoIterator, F: Fn($row) -> I>(self, _function: F) -> Stream<I::Item> where Self: $needs {
+                self.never()
+            }
+            pub fn inspect<F: Fn(&$row)>(self, _function: F) -> Stream<$row> where Self: $needs {
+                self.never()
+            }
+            pub fn boxed(self) -> Stream<$row> where Self: $needs {
+                self.never()
+            }
+        }
+    )+};
+}
+
+no_rows_yet! {
+    HasOutputMode: [K, V, P, Y, A: Aggregate] RunningAggregate<K, V, P, Y, A> => (K, A::Out);
+    HasOutputMode: [K, V, P, Y, W, A: Aggregate] WindowedAggregate<K, V, P, Y, W, A> => WindowResult<K, A::Out>;
+    HasOutputMode: [T, P, A: Aggregate] TotalAggregate<T, P, A> => A::Out;
+    HasAggregate: [K, V, P, Y] KeyedStream<K, V, P, Y> => V;
+    HasAggregate: [K, V, P, Y, W] WindowedStream<K, V, P, Y, W> => V;
+}
+
+macro_rules! no_window {
+    ($([$($generics:tt)*] $type:ty => $row:ty;)+) => {$(
+        #[doc(hidden)]
+        impl<$($generics)*> $type {
+            pub fn append(self) -> Stream<$row> where Self: HasWindow {
+                self.never()
+            }
+            pub fn append_with_late(self) -> (Stream<$row>, Stream<$row>) where Self: HasWindow {
+                self.never()
+            }
+            pub fn window<W>(self, _window: W) -> Self where Self: TakesWindow {
+                self.never()
+            }
+        }
+    )+};
+}
+
+no_window! {
+    [K, V, P, Y, A: Aggregate] RunningAggregate<K, V, P, Y, A> => (K, A::Out);
+    [T, P, A: Aggregate] TotalAggregate<T, P, A> => A::Out;
+}
+
+#[doc(hidden)]
+impl<K, V, P, Y> KeyedStream<K, V, P, Y> {
+    pub fn with_watermark<F>(self, _event_time: F, _delay: std::time::Duration) -> Self
+    where
+        F: Fn(&V) -> crate::EventTime,
+        Self: TakesEventTime,
+    {
+        self.never()
+    }
+}
