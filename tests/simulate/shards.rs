@@ -14,6 +14,8 @@ use crate::input::{Event, WINDOW, events, micros, windows};
 pub(crate) struct Shards {
     source: SimSource<Event>,
     is_journaled: bool,
+    /// Whether epochs are small, and several are planned before one is committed.
+    plans_ahead: bool,
     all: SimSink<Event>,
     results: SimSink<Row>,
     late: SimSink<Event>,
@@ -38,7 +40,15 @@ impl Shards {
         if world.choose(2) == 0 {
             source = source.without_end();
         }
-        Shards { source, is_journaled, all: world.sink(), results: world.sink(), late: world.sink(), wanted }
+        Shards {
+            source,
+            is_journaled,
+            plans_ahead: world.choose(2) == 0,
+            all: world.sink(),
+            results: world.sink(),
+            late: world.sink(),
+            wanted,
+        }
     }
 
     fn stream(&self, graph: &Graph) -> Stream<Event> {
@@ -88,6 +98,13 @@ impl Scenario for Shards {
         results.map(row).sink(self.results.clone());
         late.sink(self.late.clone());
         graph
+    }
+
+    fn options(&self, options: Options) -> Options {
+        match self.plans_ahead {
+            true => options.with_max_records_per_epoch(3).with_max_in_flight(4),
+            false => options,
+        }
     }
 
     fn check(&self, _: Option<&Summary>, is_last: bool) -> Result<(), Breach> {
