@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::{Cancellation, Clock, Epoch, ProcessingTime, RowKind};
 
-/// Takes the rows of a stream.
+/// A sink: writes the rows of a stream, epoch by epoch.
 ///
 /// In micro-batch nothing may become visible before [`commit`](Sink::commit); in continuous rows may be shown as they
 /// are written ([`SinkContext::immediate`] tells which). A sink may wait for the commit there as well: what it shows is
@@ -67,14 +67,15 @@ use crate::{Cancellation, Clock, Epoch, ProcessingTime, RowKind};
     note = "`for_each(|row| …)` makes one of a closure, `try_for_each` of one that can fail; `impl Sink` for your own"
 )]
 pub trait Sink<T>: Send + 'static {
-    /// What the sink is, for plans and errors.
+    /// Describes the sink, for plans and errors.
     fn describe(&self) -> String {
         std::any::type_name::<Self>().rsplit("::").next().unwrap_or("sink").to_owned()
     }
 
-    /// What it needs for itself alone: its file or directory, in full, so that two that mean the same are spelled alike. A
-    /// graph with two sinks into one place is refused, for one would write over what the other has written. It is asked when
-    /// the sink is added to the graph; that of a sink on every worker, which is made later, is not known.
+    /// Returns the file or directory that the sink needs for itself, as an absolute path.
+    ///
+    /// A graph with two sinks into one place is refused, since one would overwrite the other's rows. It is called when the sink
+    /// is added to the graph, and not for sinks made per worker.
     ///
     /// ```
     /// # use std::path::PathBuf;
@@ -167,8 +168,8 @@ pub trait Sink<T>: Send + 'static {
         Ok(())
     }
 
-    /// All rows of the epoch have been written: make sure that a commit cannot fail any more. Where the query has a
-    /// checkpoint, it keeps what is returned, for [`recover`](Sink::recover).
+    /// Called when all rows of the epoch have been written: makes sure that a commit cannot fail any more. The checkpoint keeps
+    /// the returned value for [`recover`](Sink::recover).
     ///
     /// Later epochs may be written and prepared before this one is committed. Only the last one that was written down
     /// is told to `recover`, so what is returned must cover earlier epochs that still wait for their commit.
@@ -176,10 +177,10 @@ pub trait Sink<T>: Send + 'static {
         Ok(Prepared::nothing())
     }
 
-    /// The epoch is safe: show it.
+    /// Publishes the epoch: its commit is durable.
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError>;
 
-    /// The query ends in order: every epoch has been committed.
+    /// Called when the query ends in order, after every epoch has been committed.
     fn close(&mut self) -> Result<(), SinkError> {
         Ok(())
     }

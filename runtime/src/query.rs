@@ -23,22 +23,21 @@ use crate::supervisor::{Notice, Shared, Supervisor};
 use crate::user_code::caught;
 use crate::watched::Watched;
 
-/// Runs graphs. Bring it into scope to call [`run`](Run::run) and [`start`](Run::start) on a [`Graph`].
+/// Runs a [`Graph`]. Import it to call [`run`](Run::run) and [`start`](Run::start).
 pub trait Run {
-    /// Runs the graph and waits for its end: until all sources have ended, the trigger has nothing more to do, or
-    /// something fails.
+    /// Runs the graph and blocks until it ends: all sources have ended, the trigger is done, or something has failed.
     ///
     /// # Errors
     ///
-    /// [`RunError`] says what went wrong, in which operator, on which line of your program.
+    /// [`RunError`] names the operator, the line of your program, the cause and the fix.
     fn run(&self, options: Options) -> Result<Summary, RunError>;
 
-    /// Starts the graph and returns a handle on it. The graph is checked before this returns.
+    /// Starts the graph on threads of its own and returns a handle. The graph is checked before this returns.
     ///
     /// # Errors
     ///
     /// [`RunError::Graph`] and [`RunError::Options`] if it cannot be run as it is, [`RunError::Engine`] if threads
-    /// cannot be had, [`RunError::Source`] if a source cannot be set up.
+    /// cannot be started, [`RunError::Source`] if a source cannot be set up.
     fn start(&self, options: Options) -> Result<QueryHandle, RunError>;
 
     /// As [`start`](Run::start), with the checkpoint in a storage of your own instead of a directory.
@@ -177,7 +176,7 @@ impl QueryHandle {
         }
     }
 
-    /// Stops in order: sources read no more, what has been read is processed and committed, then the query ends. If that
+    /// Stops in order: sources stop reading, all records read are processed and committed, then the query ends. If that
     /// takes longer than [`Options::stop_timeout`], it is [cancelled](Self::cancel). No more is in flight than workers process
     /// in some tens of milliseconds, so a stop takes little longer than that and a commit.
     pub fn stop(&self) {
@@ -185,7 +184,7 @@ impl QueryHandle {
         self.shared.notify(Notice::Look);
     }
 
-    /// Ends the query where it stands, within a second. Epochs that are not committed are lost; [`wait`](Self::wait)
+    /// Ends the query within a second. Epochs that are not committed are lost; [`wait`](Self::wait)
     /// returns [`RunError::Cancelled`].
     ///
     /// A function of yours that is running is waited for, for 5 s; then [`wait`](Self::wait) returns [`RunError::Stuck`]. A
@@ -196,7 +195,7 @@ impl QueryHandle {
         self.shared.notify(Notice::Look);
     }
 
-    /// Whether the query is over.
+    /// Returns whether the query has ended.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
@@ -207,16 +206,16 @@ impl QueryHandle {
         move || task.as_ref().is_none_or(sim::TaskHandle::is_over)
     }
 
-    /// The progress as of the last committed epoch.
+    /// Returns the progress as of the last committed epoch.
     pub fn progress(&self) -> Progress {
         self.shared.progress()
     }
 
-    /// Waits for the end of the query.
+    /// Blocks until the query ends.
     ///
     /// # Errors
     ///
-    /// Whatever ended it, if it did not end in order.
+    /// The error that ended it, if it did not end in order.
     pub fn wait(self) -> Result<Summary, RunError> {
         self.thread.join().unwrap_or_else(|_| {
             Err(RunError::Engine("the query's thread has panicked: please report it".to_owned()))

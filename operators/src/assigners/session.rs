@@ -9,12 +9,13 @@ use crate::state::{Gap, Mark, SessionParts, SessionState, Windowing};
 use crate::window::Window;
 use crate::{Aggregate, EventTime, Key};
 
-/// Windows that last, per key, as long as records keep coming: a record at `t` spans `[t, t + gap)`, and spans of the
-/// same key that overlap or touch are one session: so are two records exactly `gap` apart.
+/// Session windows: per key, records at most `gap` apart are one session.
 ///
-/// A session is said (`append`) when the watermark has passed its end, and is then forgotten. A record that comes after that, is not
-/// late itself, since its own span still reaches beyond the watermark, but begins before the end of what was said, makes a
-/// second session, which overlaps the first in time. A longer delay of the watermark makes this rarer.
+/// A record at `t` spans `[t, t + gap)`, and spans of the same key that overlap or touch are one session.
+///
+/// `append` emits a session when the watermark has passed its end, and its state is dropped. A later record whose own span
+/// reaches beyond the watermark is not late. If it begins before the end of the emitted session, it makes a second session
+/// that overlaps the first in time. A longer delay of the watermark makes this rarer.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,10 +32,10 @@ pub struct SessionWindow {
     micros: i64,
 }
 
-/// Sessions that end when a key has been silent for longer than `gap`, a whole number of microseconds of event time. A record
-/// exactly `gap` after the last one still belongs to the session: spans that overlap or touch are one. A session that has been
-/// said is forgotten, so a record that comes after that and would have been in it, but is not late itself, begins a second one,
-/// which overlaps the first in time ([`SessionWindow`] says when).
+/// Returns sessions that end when a key has had no record for longer than `gap` of event time.
+///
+/// The gap is a whole number of microseconds. A record exactly `gap` after the last one belongs to the session.
+/// [`SessionWindow`] says when two sessions of a key may overlap.
 pub fn session(gap: Duration) -> SessionWindow {
     SessionWindow { gap, micros: i64::try_from(gap.as_micros()).unwrap_or(i64::MAX).max(1) }
 }
@@ -51,12 +52,12 @@ impl SessionWindow {
     }
 }
 
-/// Sessions whose gap each record says itself: see [`session_by`].
+/// Sessions whose gap is taken from each record: see [`session_by`].
 pub struct SessionBy<F> {
     gap: Arc<F>,
 }
 
-/// Sessions where every record says for how long it keeps its session open.
+/// Returns sessions whose gap is taken from each record.
 ///
 /// A session ends where the last of its records' spans ends, not necessarily that of its last record. A gap shorter
 /// than a microsecond counts as a microsecond, so that no record is lost.

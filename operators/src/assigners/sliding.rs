@@ -8,13 +8,14 @@ use crate::state::{Mark, PaneState, Windowing};
 use crate::window::{Grid, Window};
 use crate::{Aggregate, EventTime, Key};
 
-/// Windows of one size, one beginning every `slide`: a record is in all that overlap there, and yet is added only once,
-/// to the pane that these windows share.
+/// Sliding windows: windows of one size, one starting every `slide`.
 ///
-/// A window that closes is put together from its panes. If there are four or more and the aggregate can be retracted
+/// A record belongs to all windows that overlap at its time, and is added once, to the pane that these windows share.
+///
+/// A window that closes is merged from its panes. If there are four or more and the aggregate can be retracted
 /// ([`Aggregate::RETRACTS`]: counts, sums and averages of integers, tuples of these), a running total of each key is kept
-/// instead: a window then costs what has come in and what goes out, however many panes it has. The totals are a table
-/// more in memory, with a key, an accumulator and eight bytes for each key of the window that closed last.
+/// instead: the cost of a window then depends on the panes that enter and leave it, not on their number. The totals are one
+/// more table in memory, with a key, an accumulator and eight bytes for each key of the window that closed last.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,14 +36,14 @@ pub struct SlidingWindow {
     offset: Duration,
 }
 
-/// Windows of that size in event time, one beginning every `slide`, aligned to 1970-01-01T00:00:00Z. Both are whole
+/// Returns windows of that size in event time, one starting every `slide`, aligned to 1970-01-01T00:00:00Z. Both are whole
 /// numbers of microseconds, and the slide is no longer than the size.
 pub fn sliding(size: Duration, slide: Duration) -> SlidingWindow {
     SlidingWindow { size, slide, offset: Duration::ZERO }
 }
 
 impl SlidingWindow {
-    /// Moves all windows later by `offset`, a whole number of microseconds. An offset as long as the slide changes
+    /// Shifts all windows later by `offset`, a whole number of microseconds. An offset as long as the slide changes
     /// nothing.
     ///
     /// ```
@@ -58,7 +59,7 @@ impl SlidingWindow {
         SlidingWindow { offset, ..self }
     }
 
-    /// The windows that an instant is in, in order of their starts.
+    /// Returns the windows that an instant is in, in order of their starts.
     pub fn windows_of(&self, time: EventTime) -> impl Iterator<Item = Window> + use<> {
         let grid = self.grid();
         let last = grid.last(time);

@@ -8,7 +8,7 @@ use crate::state::{Mark, PaneState, Windowing};
 use crate::window::{Grid, Window};
 use crate::{Aggregate, EventTime, Key};
 
-/// Windows of one size, end to end: every record is in exactly one.
+/// Tumbling windows: windows of one size, end to end. Each record is in exactly one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,13 +26,13 @@ pub struct TumblingWindow {
     offset: Duration,
 }
 
-/// Windows of that size in event time, aligned to 1970-01-01T00:00:00Z. The size is a whole number of microseconds.
+/// Returns windows of that size in event time, aligned to 1970-01-01T00:00:00Z. The size is a whole number of microseconds.
 pub fn tumbling(size: Duration) -> TumblingWindow {
     TumblingWindow { size, offset: Duration::ZERO }
 }
 
 impl TumblingWindow {
-    /// Moves all windows later by `offset`, a whole number of microseconds. An offset as long as the size changes
+    /// Shifts all windows later by `offset`, a whole number of microseconds. An offset as long as the size changes
     /// nothing; to move them earlier, move them later by the rest of the size.
     ///
     /// ```
@@ -49,7 +49,7 @@ impl TumblingWindow {
         TumblingWindow { offset, ..self }
     }
 
-    /// The window that an instant is in.
+    /// Returns the window that an instant is in.
     pub fn window_of(&self, time: EventTime) -> Window {
         let grid = self.grid();
         grid.window(grid.last(time))

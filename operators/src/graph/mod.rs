@@ -24,7 +24,7 @@ pub use crate::setting::Setting;
 use crate::turn;
 use crate::{Cloner, RowKind};
 
-/// A graph of operators under construction, and then the value that is run.
+/// A graph of operators: built by methods on its streams, then run.
 ///
 /// Cheap to clone: all clones are the same graph.
 ///
@@ -50,7 +50,7 @@ struct Inner {
 }
 
 impl Graph {
-    /// An empty graph. The name is that of the query, in progress, logs and errors.
+    /// Returns an empty graph. `name` is the name of the query in progress, logs and errors.
     pub fn new(name: &str) -> Self {
         Graph {
             shared: Arc::new(Mutex::new(Inner {
@@ -61,18 +61,18 @@ impl Graph {
         }
     }
 
-    /// The name of the query.
+    /// Returns the name of the query.
     pub fn name(&self) -> String {
         self.lock().name.clone()
     }
 
-    /// The plan: nodes, chains, exchanges, state and source lines, to be printed as text, Mermaid, DOT or JSON.
+    /// Returns the plan: nodes, chains, exchanges, state and source lines. It prints as text, Mermaid, DOT or JSON.
     pub fn explain(&self) -> Plan {
         let inner = self.lock();
         Plan::of(&inner.name, &inner.nodes)
     }
 
-    /// Everything that is wrong with the graph, before it runs.
+    /// Checks the graph without running it.
     ///
     /// # Errors
     ///
@@ -82,8 +82,8 @@ impl Graph {
         validate::validate(&inner.nodes, &inner.problems)
     }
 
-    /// A number that is the same for two graphs of the same shape: operators, identities, edges. Names, closures and
-    /// source lines do not count.
+    /// Returns a number that is the same for two graphs of the same shape: operators, uids, edges. Names, closures and source
+    /// lines do not count.
     pub fn fingerprint(&self) -> u64 {
         let inner = self.lock();
         let shape: Vec<_> = inner

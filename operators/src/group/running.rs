@@ -12,7 +12,7 @@ use crate::state::{Mark, RunningState, Stamp};
 use crate::stream::{Chain, KeyedStream, Keying};
 use crate::{Aggregate, Key, Stream};
 
-/// A running aggregate that waits for its output mode: [`update`](Self::update) or [`complete`](Self::complete).
+/// An aggregate by key without an output mode. Call [`update`](Self::update) or [`complete`](Self::complete) on it.
 #[must_use = "an aggregate needs an output mode: `.update()` or `.complete()`"]
 pub struct RunningAggregate<K, V, P, Y, A> {
     keyed: KeyedStream<K, V, P, Y>,
@@ -35,7 +35,7 @@ where
     P: Chain,
     Y: Keying<P::Out, Key = K, Value = V>,
 {
-    /// Aggregates everything that each key shows. Shorter forms: [`count`](Self::count), [`sum`](Self::sum) and so on.
+    /// Aggregates all records of each key. Shorter forms: [`count`](Self::count), [`sum`](Self::sum) and so on.
     ///
     /// ```
     /// use tidemill::aggregate::{Count, Sum};
@@ -65,25 +65,25 @@ where
     Y: Keying<P::Out, Key = K, Value = V>,
     A: Aggregate<In = V>,
 {
-    /// The keys that have changed, each with its current value: once per epoch in micro-batch; in continuous
-    /// at once, or while sources have a backlog within the `latency_budget` of the options.
+    /// Emits the keys that have changed, each with its current value.
     ///
-    /// After a restart from a checkpoint nothing is said until something changes. So who keeps a table of these rows elsewhere
-    /// keeps it as long as the checkpoint, or makes it anew from what the sink has written, not from what a new run says.
+    /// In micro-batch once per epoch; in continuous mode at once, or within `latency_budget` while sources have a backlog.
+    ///
+    /// After a restart from a checkpoint no value is emitted until it changes. So a table of these rows elsewhere must live as
+    /// long as the checkpoint, or be rebuilt from the sink's output.
     ///
     /// Its rows are [upserts](crate::RowKind), which not every operator takes.
     pub fn update(self) -> Stream<(K, A::Out)> {
         self.build::<Stamp>(Emit::Update { every: None })
     }
 
-    /// As [`update`](Self::update), but in continuous mode only when `every` (processing time) has passed since the first
-    /// change that has not been said, and at the end of each epoch (see `Options::checkpoint_interval`), to which the changes
-    /// in it belong.
+    /// As [`update`](Self::update), but in continuous mode at most once per `every` (processing time) after a change, and at
+    /// the end of each epoch (see `Options::checkpoint_interval`).
     pub fn update_every(self, every: Duration) -> Stream<(K, A::Out)> {
         self.build::<Stamp>(Emit::Update { every: Some(every) })
     }
 
-    /// The whole table at the end of every epoch. Its rows are [snapshots](crate::RowKind).
+    /// Emits the whole table at the end of every epoch. Its rows are [snapshots](crate::RowKind).
     pub fn complete(self) -> Stream<(K, A::Out)> {
         self.build::<()>(Emit::Complete)
     }

@@ -11,15 +11,16 @@ use crate::{Data, Key, Stream};
 
 macro_rules! shortcuts {
     ($value:ident, $result:ident < $($parameter:ident),+ >) => {
-        /// How many records.
+        /// Counts the records.
         #[track_caller]
         pub fn count(self) -> $result<$($parameter,)+ Count<$value>> {
             self.aggregate(Count::new())
         }
 
-        /// The sum of what `of` takes from each record, exact but for the result: an integer stops at the end of its range, a
-        /// float is rounded. It does not depend on the order of the records. Plain addition of floats, which does, is
-        /// [`Sum::naive`].
+        /// Sums what `of` takes from each record.
+        ///
+        /// The sum is exact until the result is rounded (floats) or saturates (integers), so it does not depend on the order of
+        /// the records. [`Sum::naive`] is plain addition of floats, which does.
         #[track_caller]
         pub fn sum<N, F>(self, of: F) -> $result<$($parameter,)+ Sum<Projection<$value, N, F>, N::Total>>
         where
@@ -29,7 +30,7 @@ macro_rules! shortcuts {
             self.aggregate(Sum::of(of))
         }
 
-        /// The least of what `of` takes from each record.
+        /// Keeps the least of what `of` takes from each record.
         #[track_caller]
         pub fn min<N, F>(self, of: F) -> $result<$($parameter,)+ Min<Projection<$value, N, F>>>
         where
@@ -39,7 +40,7 @@ macro_rules! shortcuts {
             self.aggregate(Min::of(of))
         }
 
-        /// The greatest of what `of` takes from each record.
+        /// Keeps the greatest of what `of` takes from each record.
         #[track_caller]
         pub fn max<N, F>(self, of: F) -> $result<$($parameter,)+ Max<Projection<$value, N, F>>>
         where
@@ -49,7 +50,7 @@ macro_rules! shortcuts {
             self.aggregate(Max::of(of))
         }
 
-        /// The mean of what `of` takes from each record, as `f64`. It does not depend on the order of the records.
+        /// Averages what `of` takes from each record, as `f64`. It does not depend on the order of the records.
         #[track_caller]
         pub fn average<N, F>(self, of: F) -> $result<$($parameter,)+ Average<Projection<$value, N, F>>>
         where
@@ -59,8 +60,8 @@ macro_rules! shortcuts {
             self.aggregate(Average::of(of))
         }
 
-        /// All records combined two by two. `combine` must be associative and commutative: workers combine theirs first, and
-        /// in which order is not defined.
+        /// Combines all records two by two. `combine` must be associative and commutative: each worker combines its own records
+        /// first, in an undefined order.
         #[track_caller]
         pub fn reduce<F>(self, combine: F) -> $result<$($parameter,)+ Reduce<$value, F>>
         where
@@ -70,9 +71,10 @@ macro_rules! shortcuts {
             self.aggregate(Reduce::with(combine))
         }
 
-        /// All records folded into `initial` by `add`; `merge` joins what was folded apart, the earlier part first. Records of
-        /// one partition stay in order, those of several interleave as they come: [`InOrder`] says what that costs. Where the
-        /// order does not matter, `aggregate(Fold::new(…))` does without.
+        /// Folds all records into `initial` by `add`; `merge` joins two parts, the earlier one first.
+        ///
+        /// Records of one partition stay in order, those of several interleave as they come: [`InOrder`] has the cost. Where
+        /// the order does not matter, use `aggregate(Fold::new(…))`.
         #[track_caller]
         pub fn fold<S, F, G>(
             self,
@@ -88,7 +90,7 @@ macro_rules! shortcuts {
             self.aggregate(InOrder::of(Fold::new(initial, add, merge)))
         }
 
-        /// All records as a `Vec`. Records of one partition stay in order, in every kind of window; those of several interleave
+        /// Collects all records into a `Vec`. Records of one partition stay in order, in every kind of window; those of several interleave
         /// as they come.
         #[track_caller]
         pub fn collect(self) -> $result<$($parameter,)+ Collect<$value>>
@@ -98,8 +100,7 @@ macro_rules! shortcuts {
             self.aggregate(Collect::new())
         }
 
-        /// As [`collect`](Self::collect), with a codec of your choice for records that leave memory: they do where the
-        /// query has a limit (`--state-memory`) and there are more than that.
+        /// As [`collect`](Self::collect), with a codec of your choice for records that spill to disk under `--state-memory`.
         #[track_caller]
         pub fn collect_with<C>(self, codec: C) -> $result<$($parameter,)+ Collect<$value, C>>
         where

@@ -12,8 +12,8 @@ use crate::state::{Mark, RunningState, Stamp};
 use crate::stream::{Chain, Unkeyed};
 use crate::{Aggregate, Stream};
 
-/// An aggregate over a whole stream that waits for its output mode: [`update`](Self::update) or
-/// [`complete`](Self::complete).
+/// An aggregate over a whole stream without an output mode. Call [`update`](Self::update) or [`complete`](Self::complete)
+/// on it.
 #[must_use = "an aggregate needs an output mode: `.update()` or `.complete()`"]
 pub struct TotalAggregate<T, P, A> {
     stream: Stream<T, P>,
@@ -33,7 +33,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Aggregates all records of the stream to one value. Shorter forms: [`count`](Self::count), [`sum`](Self::sum) and so
     /// on. By key it is [`key_by`](Self::key_by) first, by time [`window`](Self::window).
     ///
-    /// Before the first record there is no value, and nothing is said: an aggregate is made from its first record.
+    /// Before the first record there is no value, and nothing is emitted: an aggregate is created from its first record.
     ///
     /// ```
     /// use tidemill::aggregate::{Count, Max};
@@ -53,20 +53,20 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
 }
 
 impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<T, P, A> {
-    /// The current value whenever it has changed: once per epoch in micro-batch; in continuous at once, or
-    /// while sources have a backlog within the `latency_budget` of the options.
+    /// Emits the current value when it has changed.
     ///
-    /// After a restart from a checkpoint nothing is said until something changes. So who keeps a table of these rows elsewhere
-    /// keeps it as long as the checkpoint, or makes it anew from what the sink has written, not from what a new run says.
+    /// In micro-batch once per epoch; in continuous mode at once, or within `latency_budget` while sources have a backlog.
+    ///
+    /// After a restart from a checkpoint no value is emitted until it changes. So a table of these rows elsewhere must live as
+    /// long as the checkpoint, or be rebuilt from the sink's output.
     ///
     /// Its rows are [upserts](crate::RowKind), which not every operator takes.
     pub fn update(self) -> Stream<A::Out> {
         self.build::<Stamp>(Emit::Update { every: None })
     }
 
-    /// As [`update`](Self::update), but in continuous mode only when `every` (processing time) has passed since the first
-    /// change that has not been said, and at the end of each epoch (see `Options::checkpoint_interval`), to which the changes
-    /// in it belong.
+    /// As [`update`](Self::update), but in continuous mode at most once per `every` (processing time) after a change, and at
+    /// the end of each epoch (see `Options::checkpoint_interval`).
     ///
     /// ```
     /// use std::time::Duration;
@@ -83,7 +83,7 @@ impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<
         self.build::<Stamp>(Emit::Update { every: Some(every) })
     }
 
-    /// The value at the end of every epoch, changed or not. Its rows are [snapshots](crate::RowKind).
+    /// Emits the value at the end of every epoch, changed or not. Its rows are [snapshots](crate::RowKind).
     pub fn complete(self) -> Stream<A::Out> {
         self.build::<()>(Emit::Complete)
     }

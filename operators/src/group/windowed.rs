@@ -13,7 +13,7 @@ use crate::state::{Mark, Stamp, Windowing};
 use crate::stream::{Chain, EventStream, HasEventTime, KeyedStream, Keying, Timed, Unkeyed};
 use crate::{Aggregate, Key, Stream, WindowResult};
 
-/// A keyed stream cut into windows, waiting for its aggregate.
+/// A stream cut into windows. Call an aggregate on it.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct WindowedStream<K, V, P, Y, W> {
     keyed: KeyedStream<K, V, P, Y>,
@@ -94,7 +94,7 @@ where
     }
 }
 
-/// A windowed aggregate that waits for its output mode.
+/// A windowed aggregate without an output mode. Call `append`, `update` or `complete` on it.
 #[must_use = "an aggregate needs an output mode: `.append()`, `.update()` or `.complete()`"]
 pub struct WindowedAggregate<K, V, P, Y, W, A> {
     windowed: WindowedStream<K, V, P, Y, W>,
@@ -121,41 +121,42 @@ where
     W: Windowing<V>,
     A: Aggregate<In = V>,
 {
-    /// Each window once, when the watermark has passed its end.
+    /// Emits each window once, when the watermark has passed its end.
     pub fn append(self) -> Results<K, A> {
         self.append_with_late().0
     }
 
-    /// As [`append`](Self::append), and the records that came too late for every window they belong to.
+    /// As [`append`](Self::append), and returns the late records: those all of whose windows have closed.
     pub fn append_with_late(self) -> (Results<K, A>, EventStream<V>) {
         self.build::<()>(Emit::Append)
     }
 
-    /// The windows that have changed, each with its current value: once per epoch in micro-batch; in continuous
-    /// at once, or while sources have a backlog within the `latency_budget` of the options. A closed window is said no more.
+    /// Emits the windows that have changed, each with its current value.
     ///
-    /// After a restart from a checkpoint nothing is said until something changes. So who keeps a table of these rows elsewhere
-    /// keeps it as long as the checkpoint, or makes it anew from what the sink has written, not from what a new run says.
+    /// In micro-batch once per epoch; in continuous mode at once, or within `latency_budget` while sources have a backlog. A
+    /// closed window is emitted no more.
+    ///
+    /// After a restart from a checkpoint no value is emitted until it changes. So a table of these rows elsewhere must live as
+    /// long as the checkpoint, or be rebuilt from the sink's output.
     ///
     /// Its rows are [upserts](crate::RowKind), which not every operator takes.
     pub fn update(self) -> Results<K, A> {
         self.update_with_late().0
     }
 
-    /// As [`update`](Self::update), and the records that came too late for every window they belong to.
+    /// As [`update`](Self::update), and returns the late records: those all of whose windows have closed.
     pub fn update_with_late(self) -> (Results<K, A>, EventStream<V>) {
         self.build::<Stamp>(Emit::Update { every: None })
     }
 
-    /// As [`update`](Self::update), but in continuous mode only when `every` (processing time) has passed since the first
-    /// change that has not been said, and at the end of each epoch (see `Options::checkpoint_interval`), to which the changes
-    /// in it belong. A window that closes is said at once.
+    /// As [`update`](Self::update), but in continuous mode at most once per `every` (processing time) after a change, and at
+    /// the end of each epoch (see `Options::checkpoint_interval`). A window that closes is emitted at once.
     pub fn update_every(self, every: Duration) -> Results<K, A> {
         self.build::<Stamp>(Emit::Update { every: Some(every) }).0
     }
 
-    /// All windows at the end of every epoch. No record is late, no window is ever forgotten: for data that ends, or
-    /// small tables. Its rows are [snapshots](crate::RowKind).
+    /// Emits all windows at the end of every epoch. No record is late and no window is dropped: for bounded input or small
+    /// tables. Its rows are [snapshots](crate::RowKind).
     pub fn complete(self) -> Results<K, A> {
         self.build::<()>(Emit::Complete).0
     }

@@ -35,14 +35,14 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + '
     note = "`memory(…)` makes one of a collection, `iterate(|| …)` of an iterator, `text_files(pattern)` of files; `impl Source` for your own"
 )]
 pub trait Source: Send + Sync + 'static {
-    /// What a reader yields.
+    /// The type of the records.
     type Item: Send + 'static;
     /// A position in a partition.
     type Offset: Offset;
-    /// What reads one partition.
+    /// The reader of one partition.
     type Reader: Reader<Item = Self::Item, Offset = Self::Offset>;
 
-    /// What the source is, for plans, progress and errors: `files data/*.txt`, `socket localhost:9999`.
+    /// Describes the source, for plans, progress and errors: `files data/*.txt`, `socket localhost:9999`.
     fn describe(&self) -> String;
 
     /// Finds the input: the partitions, and where each begins in a query without a checkpoint.
@@ -77,20 +77,19 @@ pub trait Source: Send + Sync + 'static {
         )))
     }
 
-    /// Whether every partition ends one day. When all have, the watermark goes to the end of time and every open
-    /// window closes.
+    /// Returns whether every partition ends. When all have ended, the watermark advances to [`EventTime::MAX`](crate::EventTime::MAX)
+    /// and every window closes.
     fn is_bounded(&self) -> bool {
         false
     }
 
-    /// Whether a range of offsets can be read again, with the same records. What cannot be replayed cannot be
-    /// processed exactly once after a crash.
+    /// Returns whether a range of offsets can be read again, with the same records. Without that a crash may lose records.
     fn is_replayable(&self) -> bool {
         false
     }
 
-    /// Called once before the partitions of an epoch are planned: look at the outside world here (list a directory,
-    /// ask a broker), and say in `latest` what was found.
+    /// Called once before the partitions of an epoch are planned: list a directory or ask a broker here, and return in
+    /// [`latest`](Self::latest) what was found.
     fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {
         Ok(())
     }
@@ -121,7 +120,7 @@ pub trait Source: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The epochs up to here are committed: what was read before these offsets will never be asked for again.
+    /// Called when epochs have been committed: records before this offset will never be read again.
     fn committed(&self, _partition: u32, _offset: &Self::Offset) -> Result<(), SourceError> {
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::graph::{OnKind, StepInfo};
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Treats each row as an insert, whatever its [kind](crate::RowKind) is.
     ///
-    /// What follows no longer sees that a row replaces an earlier one: an aggregate counts each version of a key's value, and a
+    /// The operators after it do not know that a row replaces an earlier one: an aggregate counts each version of a key's value, and a
     /// file becomes a log of all versions. Aggregates and watermarks refuse upserts and snapshots without it. The rows
     /// themselves stay the same.
     ///

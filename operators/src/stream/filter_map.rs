@@ -12,7 +12,7 @@ use crate::graph::OnKind;
 pub struct FilterMap<F>(F);
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Turns every record into another, or drops it.
+    /// Transforms each record into another, or drops it.
     ///
     /// ```
     /// use tidemill::prelude::*;

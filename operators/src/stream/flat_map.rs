@@ -1,4 +1,4 @@
-//! `flat_map`: one record in, any number out. Keeps no state; what comes of a record has the record's event time.
+//! `flat_map`: one record in, any number out. Keeps no state; its results have the record's event time.
 
 use std::panic::Location;
 
@@ -12,7 +12,7 @@ use crate::graph::OnKind;
 pub struct FlatMap<F>(F);
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Turns every record into all items of an iterator.
+    /// Transforms each record into the items of an iterator.
     ///
     /// ```
     /// use tidemill::prelude::*;

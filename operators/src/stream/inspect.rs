@@ -10,7 +10,7 @@ use crate::chain::{Chain, Step, Then};
 pub struct Inspect<F>(F);
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Calls `function` with every record. After a restart a record may be seen again.
+    /// Calls `function` with each record and passes the record on. After a restart it may be called again for a record.
     ///
     /// ```
     /// use tidemill::prelude::*;

@@ -10,9 +10,9 @@ use crate::chain::Chain;
 use crate::graph::{Port, StepInfo};
 use crate::{Key, hash_key};
 
-/// A stream whose records have a key: what aggregates, windows and joins work on.
+/// A stream whose records have a key, for aggregates and windows.
 ///
-/// It is a stream with a chain of steps `P` and a way `Y` to take keys from its records.
+/// `P` is the chain of steps, and `Y` takes the keys from the records.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct KeyedStream<K, V, P, Y> {
     pub(crate) port: Port,
@@ -172,7 +172,9 @@ impl<Q: ?Sized> std::fmt::Debug for Keys<'_, '_, Q> {
 }
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Gives every record a key. For one value over all records no key is needed: see [`aggregate`](Self::aggregate).
+    /// Groups the records by the key that `function` returns.
+    ///
+    /// For one value over all records no key is needed: see [`aggregate`](Self::aggregate).
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -195,8 +197,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self.keyed(Location::caller(), "key_by", KeyBy { function, marker: PhantomData })
     }
 
-    /// Gives every record any number of keys, borrowed from the record: each is a record with that key and no value. A
-    /// key is copied only when its state is new, so counting words allocates nothing per word.
+    /// Groups by any number of keys per record, borrowed from it. Each key becomes a record without a value. A key is copied only
+    /// when its state is new, so counting words allocates nothing per word.
     ///
     /// ```
     /// use tidemill::prelude::*;

@@ -12,7 +12,7 @@ use crate::graph::OnKind;
 pub struct Map<F>(F);
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Turns every record into another.
+    /// Transforms each record into another.
     ///
     /// ```
     /// use tidemill::prelude::*;

@@ -37,13 +37,14 @@ pub(crate) use self::terminal::ChainOperator;
 use crate::graph::{Graph, Input, Kinds, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpec, Port, StepInfo};
 use crate::{Cloner, Source};
 
-/// A stream of records of type `T`: a handle on a place in a [`Graph`].
+/// A stream of records of type `T`: a handle on an output in a [`Graph`].
 ///
-/// `P` is the chain of stateless steps since the last operator; it grows with every `map` and `filter` as an
-/// iterator's type does, and costs nothing at run time. Without steps it is `Stream<T>`, which can be named, stored and
-/// returned; [`boxed`](Stream::boxed) gets there from any chain.
+/// `P` is the chain of stateless steps since the last operator. It grows with every `map` and `filter`, as an iterator's type
+/// does, and costs nothing at run time. A stream without open steps is `Stream<T>`, a type that can be named, stored and
+/// returned; [`boxed`](Stream::boxed) makes one of any stream.
 ///
-/// Only a closed stream can be cloned, that is, consumed twice; so no step ever runs twice unseen. Where the compiler says that a `Stream<T, Then<…>>` or (after `with_watermark`) a `Stream<T, AssignTime<…>>` is not the `Stream<T>` (or [`EventStream<T>`]) that was to be returned or
+/// Only a closed stream can be cloned, that is, consumed twice; so no step ever runs twice unseen. Where the compiler
+/// says that a `Stream<T, Then<…>>` or (after `with_watermark`) a `Stream<T, AssignTime<…>>` is not the `Stream<T>` (or [`EventStream<T>`]) that was to be returned or
 /// stored, `.boxed()` before it is what is missing.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct Stream<T, P = FromEdge<T>> {
@@ -56,7 +57,7 @@ pub struct Stream<T, P = FromEdge<T>> {
 /// A [`Stream`] whose records have an event time, closed and nameable.
 pub type EventStream<T> = Stream<T, FromEdge<T, Timed>>;
 
-/// A second consumer of the same records.
+/// Returns a handle for a second consumer of the same records.
 impl<T, P: Shared<T>> Clone for Stream<T, P> {
     fn clone(&self) -> Self {
         self.port.set_cloner(P::cloner());
@@ -167,7 +168,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self
     }
 
-    /// Fixes the identity of the operator that this stream comes from, under which its state is kept: with it, the
+    /// Sets the uid of the operator that this stream comes from, under which its state is kept: with it, the
     /// graph around the operator may change between runs. It goes to the last operator: right after `.append()` or
     /// `.update()` to the aggregation, after a further `map` to that. Of an operator with several
     /// outputs it is given on any one of them. On a stream with open steps it closes the chain.
@@ -209,7 +210,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         Stream::at(self.port.graph.add(spec))
     }
 
-    /// The graph that the stream belongs to.
+    /// Returns the graph that the stream belongs to.
     pub fn graph(&self) -> Graph {
         self.port.graph.clone()
     }

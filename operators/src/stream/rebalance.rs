@@ -8,11 +8,11 @@ use crate::chain::{Chain, FromEdge, TimeDomain};
 use crate::graph::{Input, NodeKind, NodeSpec, Route};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Deals the records out to all workers in turn, a batch at a time: for a source with fewer partitions than there
-    /// are workers, or with uneven ones.
+    /// Distributes the records among all workers in turn, batch by batch: for a source with fewer partitions than workers, or
+    /// with uneven ones.
     ///
-    /// Records leave the order of their partition. So give them their event times before, not after: in continuous mode a
-    /// watermark after it would go by whichever worker was faster. Where that is certain to make records late (several
+    /// Records lose the order of their partition. So assign event times before it, not after: in continuous mode a watermark
+    /// after it would follow the faster worker. Where that is certain to make records late (several
     /// workers, a source whose partitions are slices of one sequence, as those of files are), the query is refused. So are
     /// [upserts](crate::RowKind::Upsert): the last row of a key need not be its newest value behind this.
     #[track_caller]
@@ -23,7 +23,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self.reroute("rebalance", Location::caller(), Route::Rebalance)
     }
 
-    /// Sends every record to every worker.
+    /// Sends each record to every worker.
     #[track_caller]
     pub fn broadcast(self) -> Stream<T, FromEdge<T, P::Time>>
     where

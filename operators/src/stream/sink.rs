@@ -28,7 +28,7 @@ struct Known {
 }
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Ends the stream in a sink. One worker writes: all rows of an epoch come to one place.
+    /// Ends the stream in a sink. One worker writes the rows of all.
     ///
     /// Rows of several workers need to be sent to that one, so `T` must be serialisable.
     #[track_caller]
@@ -43,8 +43,9 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self.attach(known, Route::Single, make, Location::caller());
     }
 
-    /// Ends the stream in a sink on every worker, each made by `make` from the worker's number, or refused with an error.
-    /// Nothing is exchanged: every worker writes its own rows.
+    /// Ends the stream in one sink per worker, made by `make` from the worker's number.
+    ///
+    /// No row is exchanged: each worker writes its own rows. An error of `make` ends the query.
     ///
     /// ```
     /// use tidemill::prelude::*;

@@ -9,7 +9,7 @@ use crate::graph::{Graph, NodeKind, NodeSpec};
 use crate::source::Source;
 
 impl Graph {
-    /// A stream of what a source reads.
+    /// Adds a source and returns the stream of its records.
     #[track_caller]
     pub fn source<S: Source>(&self, source: S) -> Stream<S::Item, FromSource<S>> {
         let source: Arc<dyn DynSource> = Arc::new(ErasedSource::new(source));

@@ -12,7 +12,7 @@ use crate::graph::{Input, Kinds, NodeKind, NodeSpec, OperatorSpec};
 use crate::{Batch, Context, Operator, OperatorError};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Sends what `function` calls left to the first stream and what it calls right to the second.
+    /// Splits the stream in two: `Left` goes to the first stream, `Right` to the second.
     ///
     /// ```
     /// use tidemill::prelude::*;

@@ -8,7 +8,7 @@ use crate::chain::{Chain, FromEdge};
 use crate::graph::{Input, NodeKind, NodeSpec, Route};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// This stream's records and the other's. Both must have rows of one [kind](crate::RowKind).
+    /// Merges this stream with another of the same type. Both must have rows of one [kind](crate::RowKind).
     ///
     /// ```
     /// use tidemill::prelude::*;

@@ -24,12 +24,13 @@ pub struct AssignTime<P, F> {
 }
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Reads the event time of every record, and promises that a record is at most `delay` behind the latest one of its
-    /// partition. Records that break the promise may be late: they go to the late output of a window, and are counted.
-    /// This delay is all the lateness that is allowed; windows have no further one of their own.
+    /// Assigns event times, and a watermark `delay` behind the latest event time of each partition.
     ///
-    /// A single record with a time far in the future moves the watermark there, and all records before it are late from then
-    /// on. Filter the times of sources that you do not trust first.
+    /// A record further behind may be late: it goes to the late output of a window, and is counted. The delay is all the
+    /// lateness that is allowed; windows have none of their own.
+    ///
+    /// A single record with a time far in the future advances the watermark to it, and all records before it are late from
+    /// then on. Filter the times of sources that you do not trust first.
     ///
     /// ```
     /// use std::time::Duration;
@@ -57,8 +58,9 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         .on_kind(OnKind::TakesInserts)
     }
 
-    /// Reads the event time of every record, and the watermark from those records that say one: "nothing before this
-    /// will follow". For sources that know their own progress.
+    /// Assigns event times, and takes the watermark from marker records: no record before it will follow.
+    ///
+    /// For sources that know their own progress.
     #[track_caller]
     pub fn with_punctuated_watermark<F, G>(
         self,
@@ -80,10 +82,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
 }
 
 impl<T: Send + 'static, P, F> Stream<T, AssignTime<P, F>> {
-    /// Sets after how long without a record a partition is idle.
+    /// Sets the time without records after which a partition is idle.
     ///
-    /// Until then a partition that has nothing to read holds back the watermark of the stream, and without this setting it
-    /// does so until its next record or its end. An idle partition does not hold the watermark until its next record; a stream whose
+    /// Until then a partition without input holds the watermark of the stream; without this setting it does so until its next
+    /// record or its end. An idle partition does not hold the watermark until its next record; a stream whose
     /// partitions are all idle does not hold back those that it is joined with in a union. The time is processing time; a
     /// partition that has never had a record counts from the start of the query, and no time passes while no query runs. In
     /// micro-batch the time is the clock of epochs, which is in their plans, so that a replay decides the same: the instant

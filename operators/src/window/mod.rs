@@ -23,15 +23,16 @@ pub struct Window {
 }
 
 impl Window {
-    /// The last instant of the window, one microsecond before its end: the event time of its results.
+    /// Returns the last instant of the window, one microsecond before its end: the event time of its results.
     pub fn last_instant(&self) -> EventTime {
         EventTime::from_micros(self.end.as_micros().saturating_sub(1))
     }
 }
 
-/// The result of a window for a key. Every format has it as one row of four fields: `start`, `end`, `key` and `value`. CSV cannot
-/// hold a tuple or a struct in a field: where the value of an aggregate is one, `.map` the result to a flat struct before a CSV
-/// sink.
+/// The result of a window for a key.
+///
+/// In JSON and CSV it is one row of four fields: `start`, `end`, `key` and `value`. CSV cannot hold a tuple or a struct in a
+/// field: `.map` such a result to a flat struct before a CSV sink.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Deserialize)]
 #[serde(from = "Fields<K, V>")]
 pub struct WindowResult<K, V> {

@@ -1,4 +1,4 @@
-//! What is said in a word or two on a command line: when an epoch begins, what an idle worker does, what follows a failure.
+//! Settings that are a word or two on a command line: trigger, idle policy, restart policy.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,26 +10,27 @@ use tidemill_operators::ParseOptionError;
 #[cfg(doc)]
 use super::Options;
 
-/// When an epoch begins.
+/// When an epoch starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Trigger {
-    /// As soon as the last one is done and there is something to read.
+    /// As soon as the last one is done and input is available.
     #[default]
     Asap,
-    /// At the multiples of an interval since 1970-01-01T00:00:00Z, if there is something to read, the first one too. Epochs
-    /// that an earlier run planned and did not commit are replayed at once. An epoch that takes
-    /// longer is followed by the next at once. For micro-batch only: in continuous mode nothing waits, epochs are cut by
-    /// [`checkpoint_interval`](Options::checkpoint_interval), and this is refused.
+    /// At the multiples of an interval since 1970-01-01T00:00:00Z, if input is available.
+    ///
+    /// An epoch that takes longer is followed by the next at once. Epochs that an earlier run planned and did not commit are
+    /// replayed at once. Micro-batch only: continuous mode refuses it, since
+    /// [`checkpoint_interval`](Options::checkpoint_interval) ends its epochs.
     Every(Duration),
-    /// Everything that is there at the start, in as many epochs as the limits ask for; then stop.
+    /// Reads all input available at the start, in as many epochs as the limits require; then stops.
     AvailableNow,
-    /// Everything that is there at the start, as one epoch; then stop.
+    /// Reads all input available at the start, as one epoch; then stops.
     Once,
 }
 
 impl Trigger {
-    /// Whether the query reads what there is when it starts, and then ends.
+    /// Whether the query reads the input available when it starts, and then ends.
     pub(crate) fn is_final(self) -> bool {
         matches!(self, Trigger::AvailableNow | Trigger::Once)
     }
@@ -75,14 +76,14 @@ impl From<Trigger> for String {
     }
 }
 
-/// What a worker with nothing to do does.
+/// What an idle worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Idle {
-    /// It sleeps until it is woken: no CPU, some microseconds to wake up.
+    /// It parks until it is woken: no CPU time, some microseconds to wake up.
     #[default]
     Park,
-    /// It looks for work that long before it sleeps: quicker to answer, at the price of CPU.
+    /// It polls for that long before it parks: lower latency for CPU time.
     Spin(Duration),
 }
 
@@ -119,7 +120,7 @@ impl From<Idle> for String {
     }
 }
 
-/// What to do after a failure that another try may get over: of a source, a sink, or a function of the user.
+/// What to do after a failure of a source, a sink, or a function of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Restart {
@@ -128,9 +129,9 @@ pub enum Restart {
     Never,
     /// The query resumes from its checkpoint, this many times in all. Needs a checkpoint.
     Times {
-        /// How often.
+        /// Maximum of restarts.
         times: u32,
-        /// How long it waits before the first time; twice as long before each further one.
+        /// Delay before the first restart; it doubles each time.
         backoff: Duration,
     },
 }
