@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Changes add up: a table has a row as often as the sum of its `diff`s.
 ///
 /// ```
-/// use tidemill_operators::RowChange;
+/// use tidemill::RowChange;
 ///
 /// let newer = [RowChange::delete(("apples", 3)), RowChange::insert(("apples", 5))];
 /// assert_eq!(newer.map(|change| change.diff), [-1, 1]);

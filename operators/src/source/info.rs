@@ -83,7 +83,7 @@ impl<O> SourceInfo<O> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidemill_operators::SourceInfo;
+    /// use tidemill::SourceInfo;
     ///
     /// let shards = SourceInfo::new(3, |_| 0).with_discovery(Duration::from_secs(30));
     /// assert_eq!(shards.discovery_interval(), Some(Duration::from_secs(30)));

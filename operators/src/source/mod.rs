@@ -62,7 +62,7 @@ pub trait Source: Send + Sync + 'static {
     /// [interval](SourceInfo::with_discovery); `now` is the engine's clock. New partitions take part from the next epoch on: it
     /// is planned, or called, for them even if they have no records. Their starts are recorded with it, so a replay of the epoch
     /// reads the same ranges. Fewer partitions than before are an error; so is more than [`SourceInfo::MOST`]. Not called in a run
-    /// that reads what there is and ends (`once`, `available-now`): `prepare` has found what it reads.
+    /// that reads the available input and ends (`once`, `available-now`): `prepare` has found what it reads.
     ///
     /// A new partition holds the watermark of its stream where it is, from its discovery until its first record or until it
     /// has been silent for `idle_after`. The watermark never goes back: records of the new partition that are behind it are late.

@@ -12,12 +12,12 @@ impl<T: Send + 'static, P: Chain<Out = RowChange<T>>> Stream<RowChange<T>, P> {
     /// reads a changelog, and behind a `map` that makes changes of changes. Takes inserts and changes.
     ///
     /// ```
-    /// use tidemill_operators::{RowChange, Graph, testing::{nowhere, numbers}};
+    /// use tidemill::{RowChange, prelude::*};
     ///
     /// let graph = Graph::new("changelog");
-    /// let changes = numbers(&graph, 5).map(RowChange::insert).as_changes();
+    /// let changes = graph.source(memory(0..5u64)).map(RowChange::insert).as_changes();
     /// // Each of them would count as one more row.
-    /// changes.count().update().sink(nowhere());
+    /// changes.count().update().sink(discard().0);
     /// assert!(graph.validate().is_err());
     /// ```
     #[track_caller]
