@@ -1,6 +1,8 @@
 //! What new users get wrong, and what they are told: by the compiler (`compile/`) or when the graph is run (`run.rs`).
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod run;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -38,7 +38,10 @@ use crate::{Cloner, RowKind};
 /// assert_eq!(table.snapshot(), [0, 1, 4, 9]);
 /// # Ok::<(), RunError>(())
 /// ```
+///
+/// A graph that is dropped with sinks in it and was neither run nor looked at warns, by `tracing`.
 #[derive(Clone)]
+#[must_use = "a graph does nothing until it is run: `graph.run(options)?`"]
 pub struct Graph {
     shared: Arc<Mutex<Inner>>,
 }
@@ -47,6 +50,23 @@ struct Inner {
     name: String,
     nodes: Vec<Node>,
     problems: Vec<(NodeId, String)>,
+    /// Whether it was run, validated or explained.
+    is_used: bool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let is_sink = |node: &&Node| matches!(node.kind, NodeKind::Sink { .. });
+        if let Some(sink) = self.nodes.iter().find(is_sink)
+            && !self.is_used
+            && !std::thread::panicking()
+        {
+            tracing::warn!(
+                graph = %self.name, sink = %sink.label(), at = %sink.location,
+                "the graph is dropped and was never run, so its sinks have written nothing: call `graph.run(options)?`"
+            );
+        }
+    }
 }
 
 impl Graph {
@@ -57,6 +77,7 @@ impl Graph {
                 name: name.to_owned(),
                 nodes: Vec::new(),
                 problems: Vec::new(),
+                is_used: false,
             })),
         }
     }
@@ -68,7 +89,7 @@ impl Graph {
 
     /// Returns the plan: nodes, chains, exchanges, state and source lines. It prints as text, Mermaid, DOT or JSON.
     pub fn explain(&self) -> Plan {
-        let inner = self.lock();
+        let inner = self.used();
         Plan::of(&inner.name, &inner.nodes)
     }
 
@@ -78,7 +99,7 @@ impl Graph {
     ///
     /// [`GraphError`] lists each problem with the operator's name and the line of your program that made it.
     pub fn validate(&self) -> Result<(), GraphError> {
-        let inner = self.lock();
+        let inner = self.used();
         validate::validate(&inner.nodes, &inner.problems)
     }
 
@@ -100,7 +121,7 @@ impl Graph {
 
     /// The nodes, in an order in which every node comes after its inputs. For those who run graphs.
     pub fn nodes(&self) -> Vec<Node> {
-        self.lock().nodes.clone()
+        self.used().nodes.clone()
     }
 
     /// Whether both are handles on one graph.
@@ -119,6 +140,12 @@ impl Graph {
         inner.nodes.push(built);
         drop(inner);
         Port { graph: self.clone(), node, output: 0 }
+    }
+
+    fn used(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.lock();
+        inner.is_used = true;
+        inner
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

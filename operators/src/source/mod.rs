@@ -391,7 +391,9 @@ pub enum SourceError {
         error: std::io::Error,
     },
     /// A record cannot be read as what it should be.
-    #[error("{place}: {reason}")]
+    #[error(
+        "{place}: {reason}; `.on_bad_record(BadRecords::Skip)` on the source skips such records and counts them"
+    )]
     BadRecord {
         /// The file and line, or the partition and offset.
         place: String,

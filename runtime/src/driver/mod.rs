@@ -61,6 +61,8 @@ pub(crate) struct Driver {
     stopping: bool,
     started: ProcessingTime,
     last_commit: ProcessingTime,
+    /// Whether the unit of the event times has been looked at.
+    knows_unit: bool,
     progress: Progress,
     summary: Summary,
     /// Whether an epoch is planned before the last one has been read.
@@ -137,6 +139,7 @@ impl Driver {
             stopping: false,
             started: now,
             last_commit: now,
+            knows_unit: false,
             summary: Summary::default(),
             plans_ahead: false,
             has_planned: false,

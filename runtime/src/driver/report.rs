@@ -5,15 +5,43 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId, NodeKind};
-use tidemill_operators::{Epoch, Mode, ProcessingTime};
+use tidemill_operators::{Epoch, EventTime, Mode, ProcessingTime};
 
 use super::Driver;
 use super::flight::Flight;
 use crate::progress::{Durations, Progress, SourceProgress, StateProgress};
 use crate::user_code::code_of;
 
+/// Times from 2001 to 2051, as seconds and as milliseconds: where these numbers are read as a smaller unit, they fall in January
+/// 1970.
+const SECONDS: std::ops::Range<i64> = 1_000_000_000..2_550_000_000;
+
+/// Whether an event time looks like a number of seconds or milliseconds that was read as a smaller unit.
+fn is_of_another_unit(time: EventTime) -> bool {
+    // Seconds as microseconds; seconds as milliseconds, or milliseconds as microseconds.
+    SECONDS.contains(&time.as_micros()) || SECONDS.contains(&time.as_millis())
+}
+
 impl Driver {
+    /// Warns once if the first event times are numbers of another unit.
+    fn look_at_unit(&mut self) {
+        if self.knows_unit {
+            return;
+        }
+        let Some(latest) = self.control.ledger.latest() else { return };
+        self.knows_unit = true;
+        if is_of_another_unit(latest) {
+            tracing::warn!(
+                query = %self.layout.query, %latest,
+                "all event times lie in January 1970: numbers of seconds or milliseconds were read as a smaller unit; make event \
+                 times with `EventTime::from_secs` or `from_millis`, or read the field with \
+                 `#[serde(with = \"tidemill::units::millis\")]`"
+            );
+        }
+    }
+
     pub(super) fn report(&mut self, epoch: Epoch, flight: &Flight, now: ProcessingTime) {
+        self.look_at_unit();
         let per_second = |rows: u64, time: Duration| {
             let seconds = time.as_secs_f64();
             if seconds > 0.0 { rows as f64 / seconds } else { 0.0 }
@@ -71,5 +99,25 @@ impl Driver {
             end_offset: (0..).zip(planned.committed.iter().cloned()).collect(),
         });
         sources.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_another_unit_are_told_from_small_ones() {
+        let now = "2026-03-01T12:00:00Z".parse::<EventTime>().unwrap();
+        for wrong in [
+            EventTime::from_micros(now.as_secs()),
+            EventTime::from_micros(now.as_millis()),
+            EventTime::from_millis(now.as_secs()),
+        ] {
+            assert!(is_of_another_unit(wrong), "{wrong}");
+        }
+        for right in [now, EventTime::from_secs(3), EventTime::from_secs(900), EventTime::from_secs(86_400)] {
+            assert!(!is_of_another_unit(right), "{right}");
+        }
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct DomainSpec {
     /// Whether rows come that no longer belong to a partition of a source: from an aggregation, say.
     pub(crate) is_mixed: bool,
     pub(crate) idle_after: Option<Duration>,
+    /// How far the watermark of a partition is behind the latest event time that it has shown.
+    pub(crate) delay: Duration,
     /// The domains of the streams that are joined here, or that the watermark is derived from; empty where watermarks are
     /// assigned.
     pub(crate) members: Vec<DomainId>,
@@ -577,6 +579,16 @@ impl Ledger {
             }
         };
         self.domains.iter().zip(&self.members).filter_map(of).min()
+    }
+
+    /// Returns the latest event time that any partition has shown so far.
+    pub(crate) fn latest(&self) -> Option<EventTime> {
+        let of = |domain: &Mutex<Domain>| {
+            let domain = lock(domain);
+            let own = domain.partitions.values().map(|partition| partition.own());
+            own.filter(|own| *own > EventTime::MIN).max().map(|own| own + domain.spec.delay)
+        };
+        self.domains.iter().filter_map(of).max()
     }
 
     /// Epochs before this one are committed: they will not be asked for again.

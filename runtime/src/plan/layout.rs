@@ -142,6 +142,7 @@ impl Layout {
         let mut spec = DomainSpec { sources: from.iter().copied().collect(), ..DomainSpec::default() };
         if let Some(watermark) = node.watermark() {
             (spec.is_mixed, spec.idle_after) = (reach.1, watermark.idle_after);
+            spec.delay = watermark.delay.unwrap_or_default();
         } else if of_inputs.len() > 1 || node.derives_watermark() && !of_inputs.is_empty() {
             spec.members = of_inputs.into_iter().collect();
             spec.is_derived = node.derives_watermark();

@@ -35,6 +35,8 @@ pub(super) struct Settings {
     pub(super) pattern: String,
     pub(super) partitions: u32,
     pub(super) bounded: bool,
+    /// Whether a bounded source may find nothing.
+    pub(super) allow_empty: bool,
     pub(super) follow: bool,
     pub(super) max_files: Option<u64>,
     pub(super) max_bytes: Option<u64>,
@@ -56,6 +58,7 @@ impl Settings {
             pattern,
             partitions: 8,
             bounded: false,
+            allow_empty: false,
             follow: false,
             max_files: None,
             max_bytes: None,
@@ -223,12 +226,12 @@ impl Catalogue {
             self.warn_of_special(listing.special);
             return self.list_followed(&listing.files, settings, now);
         }
-        if settings.bounded && listing.files.is_empty() {
-            tracing::warn!(
-                pattern = %settings.pattern,
-                "there is no file to read: none matches, where hidden ones and directories do not count, nor what is in \
-                 these; a bounded source reads the files that exist when it starts, and ends"
-            );
+        if settings.bounded && !settings.allow_empty && listing.files.is_empty() {
+            return Err(SourceError::Setup(format!(
+                "no file matches `{}` (hidden files and directories do not count, nor what is in these), and a bounded source \
+                 reads the files that exist when it starts: correct the pattern, or allow it with `.allow_empty()`",
+                settings.pattern
+            )));
         }
         let new = self.new_among(listing, &sought);
         for found in &new {

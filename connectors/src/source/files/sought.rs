@@ -373,11 +373,11 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_source_that_finds_nothing_says_so() {
+    fn bounded_source_without_files_is_refused_unless_allowed() {
         let dir = directory(&[("a.txt", "1\n")]);
-        let (rows, said) = warnings(|| {
-            Drive::new(text_files(within(&dir, "*.json")).bounded()).unwrap().read().unwrap().concat()
-        });
-        assert!(rows.is_empty() && said.len() == 1 && said[0].contains("no file to read"), "{said:?}");
+        let source = || text_files(within(&dir, "*.json")).bounded();
+        let error = Drive::new(source()).and_then(|mut drive| drive.read()).unwrap_err().to_string();
+        assert!(error.contains("no file matches") && error.contains(".allow_empty()"), "{error}");
+        assert!(Drive::new(source().allow_empty()).unwrap().read().unwrap().concat().is_empty());
     }
 }

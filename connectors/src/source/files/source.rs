@@ -139,9 +139,17 @@ impl<F: Format> FileSource<F> {
     /// Reads the files that exist when the query starts for the first time, and ends: its end closes every window. A query that
     /// resumes from a checkpoint does not look for other files (it warns, by `tracing`, if there are any). For a job that is started again and again to take what is
     /// new, leave the source unbounded and use the trigger `available-now`, after which windows stay open.
+    ///
+    /// A pattern that matches no file is an error, unless [`allow_empty`](FileSource::allow_empty) is set.
     #[must_use]
     pub fn bounded(self) -> Self {
         self.set(|settings| settings.bounded = true)
+    }
+
+    /// Lets a [bounded](FileSource::bounded) source end at once where no file matches its pattern. Otherwise that is an error.
+    #[must_use]
+    pub fn allow_empty(self) -> Self {
+        self.set(|settings| settings.allow_empty = true)
     }
 
     /// Reads lines as they are appended to files, which may be rotated and truncated. The limits of an epoch do not apply.
