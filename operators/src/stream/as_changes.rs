@@ -16,7 +16,7 @@ impl<T: Send + 'static, P: Chain<Out = RowChange<T>>> Stream<RowChange<T>, P> {
     ///
     /// let graph = Graph::new("changelog");
     /// let changes = graph.source(memory(0..5u64)).map(RowChange::insert).as_changes();
-    /// // Each of them would count as one more row.
+    /// // An aggregate would count each of them as one more row.
     /// changes.count().update().sink(discard().0);
     /// assert!(graph.validate().is_err());
     /// ```

@@ -23,10 +23,12 @@ use super::Time;
 use super::edge_batch::EdgeBatch;
 use super::fragment::{FragmentHost, Inside, Lower, Lowering};
 use super::stateless::Edge;
+use crate::Summary;
 use crate::checkpoint::MemoryStorage;
 use crate::error::RunError;
 use crate::options::{Options, Restart};
 use crate::query::{QueryHandle, Run};
+use crate::testing::simulate::{Breach, Scenario, SimSink, SimSource, Simulation, World, simulate};
 use crate::testing::{Collected, ScriptedSource, SimClock, TestDriver, collecting_sink};
 
 const INSERTS: &[&[RowKind]] = &[&[RowKind::Insert], &[RowKind::Insert]];
@@ -235,7 +237,7 @@ fn collected(rows: EventStream<Row>) -> (Collected<Row>, Windows) {
 
 /// Ends a query; one that hangs fails the test.
 #[track_caller]
-fn end(query: QueryHandle) -> Result<crate::Summary, RunError> {
+fn end(query: QueryHandle) -> Result<Summary, RunError> {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !query.is_finished() {
         assert!(Instant::now() < deadline, "the query hangs: {:#?}", query.progress());
@@ -416,6 +418,63 @@ fn progress_counts_rows_of_fragment() {
     // Two partitions of two sources, with 0 to 4 rows in an epoch, and one row more.
     let rows = 4 * ((EPOCHS / 5) * 10 + 1);
     assert_eq!((of_fragment.rows_in, of_fragment.rows_out, of_fragment.num_rows_total), (rows, rows, 0));
+}
+
+/// Numbers of two sources, counted by side and window behind a fragment: any order of the threads, crashes, restarts with other
+/// workers and in the other mode.
+struct Simulated {
+    sources: [SimSource<u64>; 2],
+    windows: SimSink<(u8, i64, u64)>,
+    wanted: Vec<(u8, i64, u64)>,
+}
+
+impl Simulated {
+    fn new(world: &mut World) -> Simulated {
+        let mut wanted = BTreeMap::new();
+        let mut source = |side: u8| {
+            let partitions = (0..2).map(|_| (1..=world.rows(60)).collect::<Vec<u64>>()).collect::<Vec<_>>();
+            for number in partitions.iter().flatten() {
+                *wanted.entry((side, *number as i64 / 10 * 10)).or_default() += 1;
+            }
+            world.source(partitions)
+        };
+        let sources = [source(0), source(1)];
+        let wanted = wanted.into_iter().map(|((side, start), count)| (side, start, count)).collect();
+        Simulated { sources, windows: world.sink(), wanted }
+    }
+}
+
+impl Scenario for Simulated {
+    fn graph(&self) -> Graph {
+        let graph = Graph::new("simulated");
+        let timed = |side: usize| {
+            let rows = graph.source(self.sources[side].clone()).uid(&format!("source-{side}"));
+            rows.with_watermark(|number| EventTime(*number as i64), Duration::ZERO).boxed()
+        };
+        let operator = graph.operator("halving").local(timed(0)).local(timed(1));
+        let rows = operator.fragment::<(Events<Row>,)>(INSERTS, Lowering::shared(Halving::default()));
+        let windows = rows.key_by(|row| row.0).window(tumbling(Duration::from_micros(10))).count().append();
+        windows.map(|it| (it.key, it.window.start.0, it.value)).sink(self.windows.clone());
+        graph
+    }
+
+    fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), Breach> {
+        let (shown, wanted) = (sorted(self.windows.shown()), &self.wanted);
+        if summary.is_some_and(|summary| summary.late_rows > 0) {
+            return Err(Breach::new("in time", format!("rows in order are late: {summary:?}")));
+        }
+        let is_right =
+            shown.windows(2).all(|two| two[0] != two[1]) && shown.iter().all(|it| wanted.contains(it));
+        if !is_right || is_last && shown != *wanted {
+            return Err(Breach::new("exactly once", format!("{shown:?} are shown, not {wanted:?}")));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn simulated_fragment_is_exactly_once() {
+    simulate(Simulation::new(0..16), Simulated::new).unwrap_or_else(|violation| panic!("{violation}"));
 }
 
 /// A fragment that is lowered to an output less than it has.
