@@ -449,12 +449,12 @@ impl Scenario for Simulated {
         let graph = Graph::new("simulated");
         let timed = |side: usize| {
             let rows = graph.source(self.sources[side].clone()).uid(&format!("source-{side}"));
-            rows.with_watermark(|number| EventTime(*number as i64), Duration::ZERO).boxed()
+            rows.with_watermark(|number| EventTime::from_micros(*number as i64), Duration::ZERO).boxed()
         };
         let operator = graph.operator("halving").local(timed(0)).local(timed(1));
         let rows = operator.fragment::<(Events<Row>,)>(INSERTS, Lowering::shared(Halving::default()));
         let windows = rows.key_by(|row| row.0).window(tumbling(Duration::from_micros(10))).count().append();
-        windows.map(|it| (it.key, it.window.start.0, it.value)).sink(self.windows.clone());
+        windows.map(|it| (it.key, it.window.start.as_micros(), it.value)).sink(self.windows.clone());
         graph
     }
 
