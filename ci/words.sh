@@ -27,6 +27,9 @@ rules='
 \blonger than nothing\b	greater than zero
 \bin the place of the one there is\b	replaces
 \bended event time\b	its watermark advances to `EventTime::MAX`
+\b(is|are|was|were|be|been) said (once|twice|again|at once|when|last)\b	emit
+\b[Uu]nless (said|told otherwise)\b|\bif nothing is said\b	by default
+\b[Ww]hoever\b	name it: the reader, the caller, the next run
 \b([Ss]ittings?|session of work|work session)\b	leave out how the work was done
 '
 
@@ -89,7 +92,8 @@ planted() { # check, what it must find
 for line in '// nobody reads it' '/// At most so many rows.' '// rows put by' '// is laid down' '// lets go of it' \
     '// the query goes on' '// cannot go on' '// are taken back' '// begins anew' '// moves on' '// hands over rows' \
     '// dealt out' '// asked again' '// it had better' '// its last word' '// says no' '// reads what is there' \
-    '"must be longer than nothing"' '// has ended event time' '// an earlier sitting'; do
+    '"must be longer than nothing"' '// has ended event time' '// an earlier sitting' \
+    '// a window is said once' '// 8 unless said' '// whoever asks'; do
     planted words "$line"
 done
 planted test_names "#[test]\nfn $(printf 'a%.0s' {1..61})() {"

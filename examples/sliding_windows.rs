@@ -6,7 +6,7 @@
 //!
 //! Windows are `[start, end)` and begin at multiples of the slide: a word at 12:07 counts in 12:00–12:10 and in
 //! 12:05–12:15, one at 12:10 no longer in 12:00–12:10. The watermark follows ten minutes behind the latest word, so
-//! words may come that much out of order. In append mode a window is said once, when the watermark has passed its end.
+//! words may come that much out of order. In append mode a window is emitted once, when the watermark has passed its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;

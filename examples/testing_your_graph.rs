@@ -31,10 +31,10 @@ type Check = fn() -> Result<(), Box<dyn Error>>;
 fn main() -> Result<(), Box<dyn Error>> {
     let checks: [(&str, Check); 4] = [
         (
-            "a window is said when the watermark passes its end",
-            a_window_is_said_when_the_watermark_passes_its_end,
+            "a window is emitted when the watermark passes its end",
+            window_is_emitted_when_watermark_passes_its_end,
         ),
-        ("a visit to a window that was said is late", a_visit_to_a_window_that_was_said_is_late),
+        ("a visit to an emitted window is late", visit_to_emitted_window_is_late),
         (
             "continuous output is seen before it is committed",
             continuous_output_is_seen_before_it_is_committed,
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn a_window_is_said_when_the_watermark_passes_its_end() -> Result<(), Box<dyn Error>> {
+fn window_is_emitted_when_watermark_passes_its_end() -> Result<(), Box<dyn Error>> {
     let script = visits().watermark(minute(9)).end_epoch().watermark(minute(10)).end_epoch();
     let (graph, counts, _) = graph_of(script);
     let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new())?;
@@ -60,7 +60,7 @@ fn a_window_is_said_when_the_watermark_passes_its_end() -> Result<(), Box<dyn Er
     equal(counts.committed(), vec![WindowResult { window, key: "home".to_owned(), value: 2 }])
 }
 
-fn a_visit_to_a_window_that_was_said_is_late() -> Result<(), Box<dyn Error>> {
+fn visit_to_emitted_window_is_late() -> Result<(), Box<dyn Error>> {
     let script = visits().watermark(minute(10)).end_epoch().row(minute(3), "shop".to_owned()).end_epoch();
     let (graph, counts, late) = graph_of(script);
     let mut driver = TestDriver::new(&graph, Options::default(), &SimClock::new())?;

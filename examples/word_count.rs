@@ -7,8 +7,8 @@
 //! nc -lk 9999 &  cargo run --release --example word_count -- --socket localhost:9999 --mode continuous
 //! ```
 //!
-//! A word is what stands between Unicode whitespace. The counts are said in update mode: each time a word's count has
-//! changed it is said again, and the last row of a word is its total.
+//! A word is text between Unicode whitespace. The counts are emitted in update mode: again each time a word's count has
+//! changed, so the last row of a word is its total.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -50,7 +50,7 @@ struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     socket: Option<String>,
 
-    /// Where the counts go: `console`, or `jsonl:PATH` for a file of JSON lines. Unless said, those of a socket go to
+    /// Where the counts go: `console`, or `jsonl:PATH` for a file of JSON lines. By default those of a socket go to
     /// the console, and of a file only the ten most frequent words are shown.
     #[arg(long, value_name = "WHERE")]
     output: Option<Output>,
@@ -147,7 +147,7 @@ fn count_file(path: &Path, args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The file, a block of lines at a time: whoever splits text anyway need not have it cut into lines first.
+/// The file, a block of lines at a time: a program that splits text needs no lines.
 fn blocks(path: &Path) -> TextBlocks {
     text_blocks(path.display().to_string()).bounded()
 }

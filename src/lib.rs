@@ -99,7 +99,7 @@
 //!
 //! # Event time
 //!
-//! [`with_watermark`](Stream::with_watermark) reads the event time of each record and says how far behind the latest
+//! [`with_watermark`](Stream::with_watermark) reads the event time of each record and sets how far behind the latest
 //! one of its partition a record may be. A [`Window`] closes when the watermark passes its end; a record is late when
 //! all its windows have closed.
 //!
@@ -153,8 +153,8 @@
 //!
 //! # Output modes
 //!
-//! `append` says a window once, when it closes. `update` says what has changed: per epoch in micro-batch, at once in
-//! continuous (under a backlog within the `latency_budget`), and after a restart nothing until something changes. `complete` says the whole table per epoch. What makes no
+//! `append` emits a window once, when it closes. `update` emits what has changed: per epoch in micro-batch, at once in
+//! continuous (under a backlog within the `latency_budget`), and after a restart nothing until something changes. `complete` emits the whole table per epoch. What makes no
 //! sense does not compile: an aggregate without a window has no `append`, a stream without a watermark no `window`.
 //!
 //! So a stream has rows of one [kind](RowKind): inserts, upserts (the newest value of a key), snapshots (the whole table) or changes
@@ -182,8 +182,8 @@
 //!
 //! In [`connectors`]; your own implement [`Source`] and [`Reader`], or [`Sink`].
 //!
-//! A socket or a channel says a record once. [`journaled`](Journal::journaled) writes down what comes, in the query's
-//! checkpoint, before the graph sees it, so that it can be read again after a crash:
+//! A socket or a channel delivers a record once. [`journaled`](Journal::journaled) writes each record to the query's
+//! checkpoint before the graph sees it, so that it can be read again after a crash:
 //!
 //! ```
 //! use tidemill::prelude::*;
@@ -238,7 +238,7 @@
 //!
 //! # Watching a query
 //!
-//! [`Run::start`] gives a [`QueryHandle`]: `progress`, `stop`, `cancel`, `wait`. Everything is traced with the `tracing` crate, quietly unless you subscribe.
+//! [`Run::start`] returns a [`QueryHandle`]: `progress`, `stop`, `cancel`, `wait`. All events are traced with the `tracing` crate.
 //!
 //! [`Graph::explain`] prints the graph with your source lines, and [`Run::explain_run`] the plan that it runs as: the operators
 //! of each node, the sinks and steps that run inside them, on which workers they run, what is exchanged, and which streams

@@ -433,7 +433,7 @@ proptest! {
             let summary = run_well(&graph, way.clone());
             let found = tables.rows.snapshot();
             let found = match said {
-                // A session that grows is said again under another window: the largest ones are the last.
+                // A session that grows is emitted again under another window: the largest ones are the last.
                 Said::Update if matches!(by, Cut::Session(_) | Cut::SessionBy) => {
                     let found: BTreeSet<Row> = found.into_iter().collect();
                     expected.iter().filter(|row| found.contains(row)).cloned().collect()

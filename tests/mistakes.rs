@@ -298,7 +298,7 @@ fn records_after_end_of_event_time_need_dropped_watermark() {
                 assert!(said.contains("OnDisconnect::Reconnect"), "{said}");
                 uid = said.split_once("--drop-state ").unwrap().1.split(',').next().unwrap().to_owned();
             }
-            // What was refused is in the journal, and comes now; nothing else is said again.
+            // What was refused is in the journal, and comes now; nothing else is emitted again.
             let what = format!("{mode}, {workers} workers, {uid}");
             let dropped = windows(&[22, 31], true, Some(&uid)).unwrap();
             assert_eq!(dropped, [(at(20), 2), (at(30), 1)], "{what}");

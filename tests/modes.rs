@@ -385,7 +385,7 @@ fn available_now_ends_though_source_does_not() {
             let (sink, table) = memory_sink();
             graph.source(source).sink(sink);
             let summary = run_well(&graph, available_now(mode, workers));
-            // In micro-batch, too: whoever opens the channel knows only then what is in it.
+            // In micro-batch, too: only an open channel knows its contents.
             assert_eq!(sorted(table.snapshot()), (0..summary.input_rows as i64).collect::<Vec<_>>());
             assert_eq!(summary.input_rows, 1_000, "{mode:?}, {workers} workers");
             drop(sender);

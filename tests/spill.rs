@@ -61,7 +61,7 @@ fn gather<C: Codec<Visit>>(codec: C, options: Options, (count, keys): (u64, u64)
     let summary = run_well(&graph, options);
     let rows = table.snapshot();
     let windows: Windows = rows.iter().cloned().collect();
-    assert_eq!(windows.len(), rows.len(), "no window is said twice");
+    assert_eq!(windows.len(), rows.len(), "no window is emitted twice");
     (windows, summary)
 }
 

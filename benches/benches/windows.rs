@@ -106,7 +106,7 @@ fn windowed(criterion: &mut Criterion) {
     feed::<Counted>(criterion, "count in sessions", 1_000, make);
 }
 
-/// Counts by key, for ever: what has changed is said after each batch.
+/// Counts by key, for ever: what has changed is emitted after each batch.
 fn running(criterion: &mut Criterion) {
     for keys in [1_000, 1_000_000] {
         let events = source_of(&Graph::new("events"), Vec::<Event>::new());

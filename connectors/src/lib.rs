@@ -1,13 +1,13 @@
-//! Where records come from and where they go: the sources and sinks that come with Tidemill.
+//! The sources and sinks that come with Tidemill.
 //!
-//! Sources: [`memory`] and [`iterate`] (collections, generators), [`rate`] (a steady clockwork), [`channel`] (a thread
+//! Sources: [`memory`] and [`iterate`] (collections, generators), [`rate`] (rows at a fixed rate), [`channel`] (a thread
 //! of your own), [`socket`] and [`socket_listener`] (lines over TCP), [`text_files`], [`text_blocks`], [`json_lines`]
 //! and [`csv_files`] (files, as they appear); [`ParseLines`] reads the lines of any of them, a socket's say, as JSON. Sinks: [`console`], [`json_lines_dir`] and [`csv_dir`] (files as they
 //! fill up, exactly once), [`json_lines_sink`] and [`csv_sink`] (a single file), [`memory_sink`], [`channel_sink`],
 //! [`for_each`] and its kin, [`discard`]; [`at_commit`] makes any of them wait for the commit.
 //!
-//! Every one of them is an ordinary implementation of [`Source`](tidemill_operators::Source) or
-//! [`Sink`](tidemill_operators::Sink); those of your own have the same rights.
+//! Each is an ordinary implementation of [`Source`](tidemill_operators::Source) or
+//! [`Sink`](tidemill_operators::Sink); your own can do the same.
 
 mod sink;
 mod source;

@@ -101,7 +101,7 @@ pub trait Operator: 'static {
         Ok(())
     }
 
-    /// About how many entries the next [`snapshot`](Operator::snapshot) will write, where that is tracked. Whoever runs
+    /// About how many entries the next [`snapshot`](Operator::snapshot) will write, where that is tracked. The engine that runs
     /// the operator may take some of them in between, so that not all are left for the end of the epoch.
     fn unsaved(&mut self) -> usize {
         0

@@ -101,7 +101,7 @@ pub trait Sink<T>: Send + 'static {
         None
     }
 
-    /// Returns whether the sink can write rows of that kind. All kinds but [changes](RowKind::Changes) unless told otherwise.
+    /// Returns whether the sink can write rows of that kind. By default all kinds but [changes](RowKind::Changes).
     ///
     /// The rows of a stream of changes are of type [`RowChange`](crate::RowChange): a sink of changes is a
     /// `Sink<RowChange<T>>`, which adds each row or takes it away, as its `diff` says.

@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tidemill_operators::{Clock, ProcessingTime};
 
-/// The clock of a query: the wall clock at its start, and monotonic time since. Whoever sets the machine's clock while the
+/// The clock of a query: the wall clock at its start, and monotonic time since. Setting the machine's clock while the
 /// query runs changes nothing. In a simulation: the simulated time.
 pub(crate) fn engine_clock() -> Clock {
     if let Some(clock) = crate::sim::clock() {

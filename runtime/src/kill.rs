@@ -4,7 +4,7 @@
 //! at the n-th passing of the point of that name, from 1 (`*` counts all points), and `TIDEMILL_KILL_LIST=file` appends
 //! the name of each point to that file when it is passed for the first time.
 
-/// Whether points do anything. Whoever writes may then write in two halves, with a point between them.
+/// Whether points do anything. A writer may then write in two halves, with a point between them.
 pub const ENABLED: bool = cfg!(feature = "kill-points");
 
 /// A place where the process may be killed.

@@ -1,4 +1,4 @@
-//! What a query says about itself, with the names that users of Spark's `StreamingQueryProgress` know.
+//! Progress of a query, with the names of Spark's `StreamingQueryProgress`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,14 +6,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tidemill_operators::{EventTime, Mode, ProcessingTime};
 
-/// An epoch that has been committed, and where the query stands.
+/// The last committed epoch, and the totals of the query so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Progress {
     /// The name of the query.
     pub name: String,
-    /// How it runs.
+    /// The mode in which it runs.
     pub mode: Mode,
     /// The clock when the epoch was committed, in microseconds since 1970-01-01T00:00:00Z.
     pub timestamp: ProcessingTime,
@@ -21,13 +21,13 @@ pub struct Progress {
     pub epoch: Option<u64>,
     /// Rows read in the epoch, over all sources.
     pub num_input_rows: u64,
-    /// The same per second, since the epoch before was committed.
+    /// Rows per second since the epoch before was committed.
     pub input_rows_per_second: f64,
-    /// The same per second of the epoch's own duration.
+    /// Rows per second of the epoch's own duration.
     pub processed_rows_per_second: f64,
     /// Rows written in the epoch, over all sinks.
     pub num_output_rows: u64,
-    /// The same per second, since the epoch before was committed.
+    /// Rows per second since the epoch before was committed.
     pub output_rows_per_second: f64,
     /// How long the epoch took, in microseconds by phase.
     pub duration_us: Durations,
@@ -37,14 +37,13 @@ pub struct Progress {
     pub sources: Vec<SourceProgress>,
     /// The operators that keep state.
     pub state_operators: Vec<StateProgress>,
-    /// The most memory that rows kept in state have taken so far, in bytes, summed over workers: counted only where it is
-    /// limited (`--state-memory`).
+    /// Maximum of the memory that rows in state have taken so far, in bytes, summed over workers; 0 without `--state-memory`.
     pub state_memory: u64,
-    /// Bytes of state that have gone to temporary files so far.
+    /// Bytes of state that have been spilled to temporary files so far.
     pub spilled: u64,
     /// Late rows so far, over all operators.
     pub late_rows: u64,
-    /// Rows read so far, over all sources, in committed epochs and the ones under way.
+    /// Rows read so far, over all sources, also in epochs that are not committed yet.
     pub total_input_rows: u64,
     /// Rows written so far, over all sinks.
     pub total_output_rows: u64,
@@ -125,7 +124,7 @@ pub struct Summary {
     pub last: Progress,
 }
 
-/// In a line, what is nothing left out: `1000 rows in, 500 out, 3 late, 2 epochs, 0.125 s`.
+/// Prints one line without the figures that are zero: `1000 rows in, 500 out, 3 late, 2 epochs, 0.125 s`.
 ///
 /// ```
 /// use tidemill::prelude::*;

@@ -206,7 +206,7 @@ impl Supervisor {
                     return Err(error.given_up(restarts, begun.elapsed(), why));
                 }
                 let left = until.since(Instant::now());
-                // Wakes for whoever stops the query.
+                // Wakes when the query is stopped.
                 let _ = sim::recv_timeout(&self.notices, left.min(LOOK));
             }
             restarts += 1;

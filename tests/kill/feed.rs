@@ -1,8 +1,8 @@
 //! A sender that keeps what it has sent until it is told that it has arrived, and the source that tells it.
 //!
-//! The sender knows lines by their numbers. Whoever connects is sent every line that has not been acknowledged, a few of
+//! The sender knows lines by their numbers. Each peer that connects is sent every line that has not been acknowledged, a few of
 //! them ahead of the acknowledgement, and after the last line the end. The source acknowledges what the journal around it
-//! has on disk; it may die before that is said, and so passes over lines that come again.
+//! has on disk; it may die before it reports that, and so skips lines that come again.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -35,7 +35,7 @@ fn refused(world: &World, branch: Branch) -> String {
     said
 }
 
-/// A process that was stopped, not killed, holds its locks: whoever takes it for dead is refused until it is.
+/// A process that was stopped, not killed, holds its locks: another query is refused until it is dead.
 #[test]
 fn second_instance_is_refused_while_first_is_stopped() {
     let (expected, _) = undisturbed(Query::Late);

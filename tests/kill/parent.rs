@@ -157,7 +157,7 @@ impl World {
         assert!(self.sender.as_ref().is_none_or(Sender::is_done));
     }
 
-    /// Everything stays for whoever wants to look at it. Says where.
+    /// Keeps all files for inspection, and prints where.
     pub(crate) fn keep(&self) -> String {
         let kept = std::env::temp_dir().join(format!("tidemill-kill-{}", std::process::id()));
         let copied = Command::new("cp").arg("-r").arg(&self.task.dir).arg(&kept).status();

@@ -22,8 +22,8 @@ use tidemill_benches::nexmark::{ABSENT, Entry, QUERIES};
 /// Runs queries of the Nexmark suite over events that are made before the clock starts, and checks every answer.
 ///
 /// Each run has a process of its own, which makes the events and then runs one query once: so all find memory alike,
-/// whatever was run before. A run's time is from building the graph until all threads have ended. Whoever reads an event
-/// makes a copy, and whoever takes it frees it. Everything that is compared runs by turns, and another first in each round.
+/// whatever was run before. A run's time is from building the graph until all threads have ended. The source copies each
+/// event, and the operator that takes it frees it. Everything that is compared runs by turns, and another first in each round.
 #[derive(Debug, Parser)]
 #[command(after_help = explanation())]
 struct Arguments {
@@ -66,7 +66,7 @@ Figures:
   RSS       the most memory that a process had during its run, in MiB; and how much of it there was at its start: the
             events, from which copies are made
   rows      rows of the result; of a query that says new values for old ones (15, 16, 17) those that stay, and in
-            brackets how many were said
+            brackets how many were emitted
   x Renoir  events a second over Renoir's, the middle of the rounds' ratios; the least that was to be reached, and
             whether it was
   VOID      a run's process ended before its time, or answers were wrong or differed: what is behind it says which";

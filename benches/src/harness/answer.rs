@@ -10,7 +10,7 @@ use crate::generator::{row_checksum, splitmix64};
 pub struct Answer {
     /// How many events the rows speak of.
     pub events: u64,
-    /// The wrapping sum of a hash of every row: where counts are said again and again, of one row for each event that
+    /// The wrapping sum of a hash of every row: where counts are emitted again and again, of one row for each event that
     /// they speak of, or of the last row of each key and window, as [asked](Question).
     pub checksum: u64,
     /// Rows that cannot be: counts too high, or of another window.

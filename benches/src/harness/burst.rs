@@ -64,7 +64,7 @@ impl Burst {
         self.after.extend(other.after);
     }
 
-    /// What is said of it.
+    /// Its description.
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         let mut after: Vec<(u64, u64)> = self.after.clone();

@@ -90,7 +90,7 @@ impl Comparison {
         }
     }
 
-    /// What is said of it in a word or a few.
+    /// Its description, a word or a few.
     #[must_use]
     pub fn verdict(&self) -> &'static str {
         match (self.right, self.judged, self.kept) {

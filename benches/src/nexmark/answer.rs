@@ -1,7 +1,7 @@
 //! Answers: how many rows a query gave, and a checksum that does not care in which order they came.
 //!
 //! A query that says each row once is answered by its rows. One that says a key's new value again and again (a running
-//! aggregate) is answered by the last value of each key: how often it is said depends on how the input is cut into
+//! aggregate) is answered by the last value of each key: how often it is emitted depends on how the input is cut into
 //! epochs, and is no part of what the query means.
 
 use std::fmt::Debug;

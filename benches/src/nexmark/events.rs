@@ -5,7 +5,7 @@
 //! anything is measured: another version of the generator cannot change the input unseen.
 //!
 //! Events are made before the clock starts. Under measurement the thread that reads one makes a copy of it, as a source
-//! makes a record of what it reads, and whoever takes it frees it: for a bid, memory for three strings, all in one loop.
+//! makes a record of what it reads, and the operator that takes it frees it: for a bid, memory for three strings, all in one loop.
 //! Handed over by moving, events had been made by one thread and were freed by another that made none, so millions of
 //! freed strings lay about in the allocator's lists. Whichever thread next let a vector grow in such memory was made to tidy
 //! up among them all, which took several times as long as the query, and who it was depended on trifles.

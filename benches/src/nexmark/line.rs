@@ -38,7 +38,7 @@ impl Runs {
         self.rounds.push(run);
     }
 
-    /// Says that they do not count, and why, if that has not been said.
+    /// Says that they do not count, and why, if that has not been printed.
     pub fn void(&mut self, why: &str) {
         self.void.get_or_insert_with(|| why.to_owned());
     }

@@ -1,6 +1,6 @@
 //! Query 15, bidding statistics: of each day how many bids, bidders and auctions, in all and by rank of the price.
 //!
-//! A running aggregate: whenever a day's numbers have changed they are said again, and replace those said before.
+//! A running aggregate: whenever a day's numbers have changed they are emitted again, and replace the earlier ones.
 //! Bidders and auctions are counted once each, exactly, so the ids of a day are kept. A day is a whole number of days
 //! since 1970, in UTC.
 

@@ -27,7 +27,7 @@ pub(super) fn chosen(bid: &Bid) -> bool {
     bid.auction.is_multiple_of(123)
 }
 
-/// What is said of it.
+/// Its result.
 #[inline]
 pub(super) fn select(bid: Bid) -> Selected {
     Selected { auction: bid.auction, price: bid.price }

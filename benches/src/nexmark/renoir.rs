@@ -3,7 +3,7 @@
 //! Events are copied out of memory on this side as on the other, and the rows go to the same tally. Renoir's own windows
 //! of event time begin at the first record that a key shows and lose rows, so its windows are written here as what it
 //! calls a custom operator ([`Panes`]): they are aligned, close when its watermark passes their end, and keep ties. Each
-//! replica aggregates its own records before the exchange, as its `group_by_count` does. A watermark is said when an
+//! replica aggregates its own records before the exchange, as its `group_by_count` does. A watermark is emitted when an
 //! event begins a new slide, which is as often as anything can close.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -82,11 +82,11 @@ fn hot_items(context: &StreamContext, feed: Feed, rows: Rows<q5::HotItem>) {
         .rich_map_custom(closing(CountBids::default()))
         .group_by(|count: &Count| count.auction)
         .drop_key()
-        // Whoever holds an auction: of the slides of a window, the auctions with the most bids.
+        // The holder of an auction: of the slides of a window, the auctions with the most bids.
         .rich_map_custom(closing(SlideCounts::default()))
         .group_by(|window: &(i64, q5::Hottest)| window.0)
         .drop_key()
-        // Whoever holds a window: the most of all.
+        // The holder of a window: the most of all.
         .rich_map_custom(closing(Merge::<q5::Hottest>::default()))
         .flat_map(|(end, hottest)| {
             let bids = hottest.bids;

@@ -1,4 +1,4 @@
-//! How results are said in documents: names for people, tables, verdicts.
+//! How results are written in documents: names for people, tables, verdicts.
 
 use std::fmt::Write as _;
 

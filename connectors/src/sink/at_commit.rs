@@ -1,4 +1,4 @@
-//! Patience: a sink that waits for the commit in continuous mode too.
+//! A sink that waits for the commit in continuous mode too.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,9 @@ use tidemill_operators::{Committed, Epoch, Prepared, RowKind, Sink, SinkContext,
 #[derive(Debug)]
 pub struct AtCommit<S>(S);
 
-/// Lets `sink` wait for the commit of an epoch in continuous mode too, as it does in micro-batch: rows come later, by a
-/// checkpoint interval at most, and what comes is committed.
+/// Delays the rows of `sink` until their epoch commits, in continuous mode too.
+///
+/// Rows come later, by a checkpoint interval at most, and all rows that come are committed.
 ///
 /// ```
 /// use tidemill::prelude::*;

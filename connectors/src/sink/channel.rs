@@ -17,8 +17,9 @@ pub struct ChannelSink<T> {
 /// How often a sink that waits for room looks whether the query has been cancelled.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A sink that sends rows into a channel when their epoch commits, in continuous mode at once. A full channel makes the
-/// query wait, until it is cancelled; one whose receivers are gone ends it with an error.
+/// Returns a sink that sends rows into a channel when their epoch commits, in continuous mode at once.
+///
+/// A full channel blocks the query until it is cancelled. A channel without receivers ends it with an error.
 ///
 /// ```
 /// use tidemill::Sink;

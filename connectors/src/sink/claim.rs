@@ -329,7 +329,7 @@ fn take_lock(path: &Path, create: bool) -> Result<Option<File>, Refused> {
         };
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(Refused::Held),
-            // Whoever had it may have removed it in between.
+            // Its former owner may have removed it in between.
             Ok(()) if !is_at(&file, path) => {}
             Ok(()) | Err(TryLockError::Error(_)) => return Ok(Some(file)),
         }

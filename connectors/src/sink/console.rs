@@ -15,9 +15,10 @@ pub struct ConsoleSink {
     pending: Pending<Row>,
 }
 
-/// A sink that prints a table for every epoch that has rows, when it commits: 20 rows of it unless
-/// [told otherwise](ConsoleSink::rows). In continuous mode it prints every row on a line, at once. What a crash keeps from
-/// being printed is not printed later.
+/// Returns a sink that prints a table for each epoch that has rows, when it commits.
+///
+/// It prints 20 rows, or [another number](ConsoleSink::rows). In continuous mode it prints each row on a line, at once. Rows
+/// that a crash kept from being printed are not printed later.
 ///
 /// ```
 /// use tidemill::Sink;
@@ -40,14 +41,14 @@ pub fn console() -> ConsoleSink {
 }
 
 impl ConsoleSink {
-    /// How many rows of an epoch are shown; of the others, only how many there are.
+    /// Sets the maximum of rows that are printed per epoch; of the others only the number is printed.
     #[must_use]
     pub fn rows(mut self, rows: usize) -> Self {
         self.rows = rows;
         self
     }
 
-    /// Prints to another place than the standard output.
+    /// Prints to `writer` instead of the standard output.
     #[must_use]
     pub fn to_writer(mut self, writer: impl Write + Send + 'static) -> Self {
         self.writer = Box::new(writer);

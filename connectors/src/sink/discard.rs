@@ -1,4 +1,4 @@
-//! Nowhere: rows are counted and dropped, for benchmarks.
+//! A sink that counts and drops its rows, for benchmarks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ impl DiscardCount {
     }
 }
 
-/// A sink that drops every row at once, and the count of them.
+/// Returns a sink that drops each row, and the count of the dropped rows.
 ///
 /// ```
 /// use tidemill::Sink;

@@ -11,10 +11,10 @@ use super::non_finite::NonFinite;
 
 /// A sink into a file; see [`json_lines_sink`] and [`csv_sink`].
 ///
-/// Rows are written when their epoch commits, in continuous mode at once. A query that begins empties a file that is there,
-/// unless it is [appended](FileSink::append) to; directories are made. Where every epoch outputs the complete table, the file
+/// Rows are written when their epoch commits, in continuous mode at once. A new query empties an existing file, unless it
+/// [appends](FileSink::append); directories are created. Where every epoch outputs the complete table, the file
 /// holds the last one: each is written beside it and renamed when its epoch commits, in both modes, so readers and crashes
-/// see a whole table. One that is there stays until then.
+/// see a whole table. An existing file stays until then.
 ///
 /// The file is this sink's alone: a second sink is refused, in this process and in others, by a lock on the hidden file
 /// `.name.claim` beside it. Without a checkpoint any number of sinks may append, and the hidden file does not stay. With
@@ -25,7 +25,7 @@ use super::non_finite::NonFinite;
 /// in the checkpoint until they are in the file. That suits results of moderate size; for others, and for several
 /// workers, there are [`json_lines_dir`](crate::json_lines_dir) and [`csv_dir`](crate::csv_dir). A reader who comes while an
 /// epoch is being written may see a part of it. In continuous mode a reader sees rows that recovery removes (they or others
-/// come again); [`at_commit`](crate::at_commit) prevents that. It should be said, too, where rows are appended to a file that
+/// come again); [`at_commit`](crate::at_commit) prevents that. Use it, too, where rows are appended to a file that
 /// was there, or by several workers: what a file's very first epoch had shown before a crash cannot be told then.
 ///
 /// It takes inserts and complete tables. Upserts need [`as_inserts`](tidemill_operators::Stream::as_inserts) before the sink: the
@@ -40,7 +40,7 @@ pub struct FileSink {
     last: Option<Epoch>,
 }
 
-/// A sink into a file of JSON Lines at `path`: a JSON value on each line. [`FileSink`] says when rows are to be seen.
+/// Returns a sink that writes one JSON value per line to the file at `path`. [`FileSink`] says when rows are visible.
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -51,9 +51,9 @@ pub fn json_lines_sink(path: impl Into<PathBuf>) -> FileSink {
     FileSink::new(path.into(), RowFormat::JsonLines(NonFinite::Error))
 }
 
-/// A sink into a CSV file at `path`. Structs give a header with the names of their fields; a field that is a struct or a tuple
-/// itself is an error, so `.map` such rows to a flat struct. [`FileSink`] says when rows are to
-/// be seen.
+/// Returns a sink that writes CSV to the file at `path`. Structs give a header with the names of their fields; a field that is a struct or a tuple
+/// itself is an error, so `.map` such rows to a flat struct. [`FileSink`] says when rows are
+/// visible.
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -69,14 +69,14 @@ impl FileSink {
         FileSink { file: OutFile::new(path), format, begins: true, last: None }
     }
 
-    /// Keeps what is in the file, and writes after it; CSV without a header, unless the file is empty.
+    /// Appends to the file instead of replacing it; CSV without a header, unless the file is empty.
     #[must_use]
     pub fn append(mut self) -> Self {
         self.file.append = true;
         self
     }
 
-    /// Sets what becomes of NaN and infinities in JSON, which has no number for them; an error unless told otherwise. CSV
+    /// Sets what becomes of NaN and infinities in JSON, which has no number for them; an error by default. CSV
     /// has `NaN` and `inf`, whatever is set here.
     #[must_use]
     pub fn non_finite(mut self, non_finite: NonFinite) -> Self {

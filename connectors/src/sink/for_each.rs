@@ -12,8 +12,9 @@ pub struct ForEach<T> {
     call: Box<dyn FnMut(T) -> Result<(), SinkError> + Send>,
 }
 
-/// A sink that calls `call` for every row: when its epoch commits, in continuous mode at once. With a checkpoint it
-/// calls before the commit is recorded, so that no row is left out after a crash; those of the last epoch may come again.
+/// Returns a sink that calls `call` for each row: when its epoch commits, in continuous mode at once.
+///
+/// With a checkpoint it calls before the commit is recorded, so no row is lost in a crash; rows of the last epoch may come again.
 ///
 /// ```
 /// use tidemill::Sink;
@@ -122,17 +123,18 @@ pub struct EpochRows<T> {
     pub epoch: Epoch,
     /// The worker whose rows these are: 0, unless the sink runs on every worker.
     pub worker: usize,
-    /// Whether the epoch has the same rows if it is given again after a crash: in micro-batch with a checkpoint. With a
-    /// checkpoint, an epoch that is not repeatable is given once, and its rows may come again in epochs with other
-    /// numbers. Without a checkpoint numbers begin at 0 in every run, with other rows, and none may be left out.
+    /// Whether the epoch has the same rows when it comes again after a crash: in micro-batch with a checkpoint. With a
+    /// checkpoint, an epoch that is not repeatable comes once, and its rows may come again in epochs with other numbers.
+    /// Without a checkpoint numbers start at 0 in every run, with other rows: skip none.
     pub repeatable: bool,
     /// The rows, in the order in which they reached the sink. What one worker sent is in its order; how the workers'
     /// rows are mixed may differ when an epoch is given again.
     pub rows: Vec<T>,
 }
 
-/// A sink that calls `call` once for every epoch that has rows, with all of them, in both modes: when it commits; with a
-/// checkpoint, before the commit is recorded.
+/// Returns a sink that calls `call` once per epoch that has rows, with all of them, in both modes.
+///
+/// It calls when the epoch commits; with a checkpoint, before the commit is recorded.
 ///
 /// Under one `query_id` a number stands for the same rows in all runs, whatever the modes of these. In micro-batch an epoch
 /// is given again, with the same id, number and rows, if a crash comes before the commit is recorded. So the effect is

@@ -24,7 +24,7 @@ const DIGITS: u8 = 3;
 /// A row is shown when it has been written, or, where the sink waits for the commit of its epoch, when that has happened: in
 /// micro-batch always; in continuous mode where [`at_commit`](crate::at_commit) is around this, or [`until_commit`] says so.
 /// What is counted from has to be in the row: the instant at which its record *was to* arrive (as the rate source says it, or
-/// whoever sends it), not the one at which the graph got to see it. Then a stall shows in every row that it held up.
+/// the sender), not the time at which the graph read it. Then a stall shows in each row that it delays.
 ///
 /// Measure rows that stand for one record each. A sum or a count stands for many, and knows at best when the latest of them
 /// was due: its latency looks better than that of those which waited longer.

@@ -1,4 +1,4 @@
-//! A table in memory that can be looked at while the query runs.
+//! A table in memory that can be read while the query runs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -31,8 +31,9 @@ impl<T> Clone for MemoryTable<T> {
     }
 }
 
-/// A sink into memory and the table that it fills: with the rows of committed epochs, in continuous mode with every row
-/// at once. Where every epoch outputs the complete table, it replaces the one before.
+/// Returns a sink into memory and the table that it fills.
+///
+/// The table has the rows of committed epochs, in continuous mode each row at once. A complete table replaces the one before.
 ///
 /// ```
 /// use tidemill::Sink;
@@ -52,12 +53,12 @@ pub fn memory_sink<T: Clone + Send + 'static>() -> (MemorySink<T>, MemoryTable<T
 }
 
 impl<T: Clone> MemoryTable<T> {
-    /// All rows, in the order of their epochs.
+    /// Returns all rows, in the order of their epochs.
     pub fn snapshot(&self) -> Vec<T> {
         lock(&self.shared).epochs.values().flatten().cloned().collect()
     }
 
-    /// The last row of each key: what an update stream says now.
+    /// Returns the last row of each key: the current table of an update stream.
     ///
     /// ```
     /// use tidemill::Sink;
@@ -73,17 +74,17 @@ impl<T: Clone> MemoryTable<T> {
         self.snapshot().into_iter().map(|row| (key(&row), row)).collect()
     }
 
-    /// Takes all rows out, so that a long-running query does not fill the memory.
+    /// Removes and returns all rows, so that a long-running query does not fill the memory.
     pub fn take(&self) -> Vec<T> {
         std::mem::take(&mut lock(&self.shared).epochs).into_values().flatten().collect()
     }
 
-    /// The rows of each epoch that had any.
+    /// Returns the rows of each epoch that had any.
     pub fn by_epoch(&self) -> Vec<(Epoch, Vec<T>)> {
         lock(&self.shared).epochs.iter().map(|(epoch, rows)| (*epoch, rows.clone())).collect()
     }
 
-    /// The last epoch that was committed.
+    /// Returns the last committed epoch.
     pub fn committed_epoch(&self) -> Option<Epoch> {
         lock(&self.shared).committed
     }

@@ -145,7 +145,7 @@ impl<S: Source> Drive<S> {
     }
 }
 
-/// What is said as a warning while `run` runs, on this thread.
+/// Returns the warnings that are logged while `run` runs, on this thread.
 pub(crate) fn warnings<R>(run: impl FnOnce() -> R) -> (R, Vec<String>) {
     let said = Arc::default();
     let result = tracing::subscriber::with_default(Listener(Arc::clone(&said)), run);

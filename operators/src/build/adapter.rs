@@ -106,7 +106,7 @@ pub trait Takes<const INPUT: usize>: StatefulOperator {
     /// A row: [`Dealt`](super::Dealt) of a keyed input, `(EventTime, T)` of another.
     type Row;
 
-    /// The [kinds](RowKind) of rows that the input takes: inserts, unless told otherwise. A stream of another kind is refused
+    /// The [kinds](RowKind) of rows that the input takes: by default inserts. A stream of another kind is refused
     /// when the graph is validated.
     ///
     /// The rows of a stream of changes are [`RowChange`](crate::RowChange)s. The upserts of a key come in their order, if the key of the

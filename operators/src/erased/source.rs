@@ -11,7 +11,7 @@ use crate::source::{
 use crate::turn;
 use crate::{Batch, JournalSlot, ProcessingTime};
 
-/// A position as the engine keeps it: written down by whoever knows its type.
+/// A position as the engine keeps it, serialised by code that knows its type.
 pub type ErasedOffset = serde_json::Value;
 
 /// A [`Source`] whose types are hidden; made by the graph, used by the engine.
@@ -186,7 +186,7 @@ impl<R: Reader> ErasedReader<R> {
         ErasedReader { shared, filled: false }
     }
 
-    /// Never waits: whoever reads is on this thread, or has gone.
+    /// Never waits: the reader is on this thread, or has gone.
     fn shared(&self) -> MutexGuard<'_, Shared<R>> {
         turn::lock(&self.shared)
     }
@@ -203,7 +203,7 @@ impl<R: Reader> DynReader for ErasedReader<R> {
     }
     fn poll(&mut self, max: usize) -> Result<(Batch, Polled), SourceError> {
         let max = max.min(batch_capacity::<R::Item>());
-        // Whoever has filled a batch may well fill another.
+        // A source that has filled a batch may well fill another.
         let mut rows = if self.filled { with_room(max) } else { Vec::new() };
         let polled = self.shared().poll(max, &mut rows)?;
         self.filled = polled.rows >= max / 2;

@@ -149,7 +149,7 @@ pub struct GroupedSpec {
     pub emits: RowKind,
 }
 
-/// A part of the graph that is typed at its edges and opaque inside: whoever made it lowers it into the engine's dataflow.
+/// A part of the graph that is typed at its edges and opaque inside: its maker lowers it into the engine's dataflow.
 #[doc(hidden)]
 #[derive(Clone)]
 pub struct FragmentSpec {

@@ -241,7 +241,7 @@ mod tests {
         numbers(graph, 9).key_by(|n| n % 3).count().complete()
     }
 
-    /// What is said against a graph; lines as their distance from that of `counts` or `tables`.
+    /// The problems of a graph; lines as their distance from that of `counts` or `tables`.
     fn said(build: impl Fn(&Graph)) -> Vec<String> {
         let graph = Graph::new("test");
         build(&graph);
@@ -251,7 +251,7 @@ mod tests {
         })
     }
 
-    /// Builds with upserts and with snapshots, and returns what is said; says nothing of inserts made of them.
+    /// Builds with upserts and with snapshots, and returns the problems; there are none for inserts made of them.
     fn refused(build: fn(Stream<(u64, u64)>)) -> [bool; 2] {
         let one = |rows: fn(&Graph) -> Stream<(u64, u64)>| {
             assert_eq!(said(|graph| build(rows(graph).as_inserts())), Vec::<String>::new());

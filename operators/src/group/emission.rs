@@ -2,7 +2,7 @@
 //!
 //! - append: a window once, when the watermark closes it;
 //! - update: what has changed, at the end of the epoch (micro-batch), of the activation or of an interval (continuous);
-//!   a closed window is said a last time if it has changed, and forgotten;
+//!   a closed window is emitted a last time if it has changed, and dropped;
 //! - complete: the whole table at the end of every epoch; nothing is late and nothing is forgotten.
 
 use std::marker::PhantomData;

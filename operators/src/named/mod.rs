@@ -33,7 +33,7 @@
 //! | [`SharedState`] | a sorted map without keys, the same on every worker | Flink's broadcast state |
 //! | [`Timers`] | instants of event time and of processing time | Flink's timer service |
 //!
-//! Whoever runs the operator does the rest, the same for every kind. Changes are tracked per entry (a value, an element,
+//! The engine does the rest, the same for every kind. Changes are tracked per entry (a value, an element,
 //! an entry of a map, a timer), and a snapshot writes what has changed since the last one: in the slot of the state's
 //! name, under the key group of the key. So a state that is added later starts empty, and a restart with other workers
 //! deals the groups out anew. Keys without entries take no memory.

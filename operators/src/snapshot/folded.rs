@@ -1,4 +1,4 @@
-//! What changes come to, without their types: the compaction of checkpoints, and what is said about them.
+//! Folds changes without their types: for compaction, and for reports about checkpoints.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

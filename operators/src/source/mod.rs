@@ -268,7 +268,7 @@ pub trait Reader: Send + 'static {
         0
     }
 
-    /// The least rank of the rows that this reader has yet to read, as far as they exist; [`rank`](Self::rank) unless said.
+    /// The least rank of the rows that this reader has yet to read, as far as they exist; by default [`rank`](Self::rank).
     /// The watermark waits for rows of that rank while other readers are further on in the sequence. `None` at the end of
     /// something that grows in place, such as a followed file: the watermark does not wait for rows that have not been written yet.
     fn next_rank(&self) -> Option<u64> {

@@ -52,7 +52,7 @@ pub trait WrapSource: Send + Sync + 'static {
     /// Returns the source within, to be set up before a query starts.
     fn inner_mut(&mut self) -> &mut Self::Inner;
 
-    /// Returns what the source is, for plans, progress and errors; that of the source within unless told otherwise.
+    /// Returns what the source is, for plans, progress and errors; by default that of the inner source.
     fn title(&self) -> String {
         self.inner().describe()
     }

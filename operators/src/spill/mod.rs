@@ -2,7 +2,7 @@
 //!
 //! An aggregate that keeps what it was given ([`Collect`](crate::aggregate::Collect)) keeps it in [`Rows`]: the newest
 //! ones in memory, older ones, once the worker holds more than its [`StateMemory`] allows, as blocks elsewhere. Where
-//! that is, is the business of whoever runs the operators: a [`SpillSpace`].
+//! that is, is decided by the engine: a [`SpillSpace`].
 //!
 //! What is bounded: the rows in memory, by their size and an estimate of what they own. What is not: keys, what each key
 //! needs by itself (with blocks, some 150 bytes), and what is on its way: a window that closes is whole in memory, with

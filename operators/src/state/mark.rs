@@ -50,7 +50,7 @@ impl Mark for () {
     }
 }
 
-/// Changes are tracked: set from the first change of an entry until the change has been told. Whoever tells it notes
+/// Changes are tracked: set from the first change of an entry until the change has been emitted. Emitting it notes
 /// it for the checkpoint, so that a record pays for one of them only.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Stamp {

@@ -141,7 +141,7 @@ pub trait PartialState<K: Key, A: Aggregate>: Intake<K, A> {
     fn drain(&mut self, emit: &mut impl FnMut(u64, K, Self::Slot, A::Acc));
 }
 
-/// The accumulators of the keys that a worker holds, and what is said of them.
+/// The accumulators of the keys that a worker holds, and their results.
 pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
     /// What a result is about: nothing but its key, or a window.
     type Scope: Copy;

@@ -1,7 +1,7 @@
 //! Panes in checkpoints.
 //!
 //! Slots: none for the watermark by which windows were closed, a pane's first instant for its accumulators. A pane may
-//! still be there for a later window when an earlier one has closed, and that must not be said again: so each group that
+//! still be there for a later window when an earlier one has closed, and that must not be emitted again: so each group that
 //! has accumulators has the watermark too.
 
 use super::groups::Groups;

@@ -251,7 +251,7 @@ where
                     assert_eq!(restored.len(), state.len());
                     *state = restored;
                 }
-                // What changed before the restart was said before it.
+                // What changed before the restart was emitted before it.
                 for row in &naive.open {
                     said.iter_mut().for_each(|said| drop(said.insert((row.0, row.1), row.2.clone())));
                 }

@@ -356,7 +356,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         self.timers.may_be_due(watermark)
     }
 
-    /// All that has ended is looked for before anything is said of it: in that order the look-ups wait for nothing but
+    /// All that has ended is looked up before any of it is emitted: in that order the look-ups wait for nothing but
     /// memory.
     fn close(&mut self, aggregate: &A, watermark: EventTime, emit: &mut impl FnMut(K, Window, A::Out)) {
         let due = self.timers.take_due(watermark);

@@ -293,7 +293,7 @@ mod tests {
         }
 
         /// Slots: 0 for open orders, 1 for paid ones. There are so few that all are written each time; what is gone
-        /// must be said.
+        /// must be reported.
         fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
             for (slot, order) in self.gone.drain(..) {
                 writer.remove(writer.key_groups().of(hash_key(&order)), &slot, &order)?;

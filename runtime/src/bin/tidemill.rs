@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     let Tool::Checkpoint(command) = Cli::parse().tool;
     match run(command) {
         Ok(text) => {
-            // Whoever reads it, `head` perhaps, may have enough before the end.
+            // Its reader, such as `head`, may close the pipe before the end.
             let _ = writeln!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS
         }

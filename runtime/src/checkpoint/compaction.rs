@@ -1,6 +1,6 @@
 //! Making one base of a base and many deltas.
 //!
-//! A compaction rewrites all files of a commit, whoever wrote them, into one base for each worker that there is now. It
+//! A compaction rewrites all files of a commit, of any writer, into one base for each worker that there is now. It
 //! runs beside the epochs; when it is done, its bases take the place of the files that they were made of in the commits
 //! that follow. Those files go when no commit that is kept needs them.
 

@@ -106,7 +106,7 @@ pub enum CheckpointError {
     /// State cannot be read or written as changes.
     #[error(transparent)]
     State(#[from] OperatorError),
-    /// Something that must not be asked of a checkpoint: a defect of whoever asked.
+    /// A call that the checkpoint does not allow: a defect of the caller.
     #[error("wrong use of the checkpoint: {0}")]
     Misuse(String),
 }

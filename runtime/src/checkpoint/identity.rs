@@ -27,7 +27,7 @@ pub(crate) struct Identity {
     pub(crate) since: u64,
 }
 
-/// What the file holds. No id: whoever opens the checkpoint next makes one.
+/// What the file holds. No id: the next run that opens the checkpoint creates one.
 #[derive(Default, Serialize, Deserialize)]
 struct Record {
     id: String,

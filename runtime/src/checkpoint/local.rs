@@ -364,7 +364,7 @@ mod tests {
     /// A process that is started has all descriptors of this one until it becomes another program; a lock that only goes
     /// with its last descriptor would outlive the query by that long.
     #[test]
-    fn a_lock_ends_with_its_query_whoever_else_has_the_file() {
+    fn lock_ends_with_its_query_though_the_file_is_open() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(LOCK);
         let file = File::create(&path).unwrap();

@@ -73,7 +73,7 @@ pub(crate) struct Driver {
     coordinator: Option<CommitCoordinator>,
 }
 
-/// What a tick says to whoever calls it.
+/// What a tick returns.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Come again when something has happened, or after that long.
@@ -220,7 +220,7 @@ impl Driver {
                         problem: "a savepoint is a copy of a checkpoint, and this query has none".to_owned(),
                     }),
                 };
-                // Whoever asked may have gone.
+                // The caller may have gone.
                 drop(reply.send(result));
             }
             Event::Failed(error) => self.control.fail(error),

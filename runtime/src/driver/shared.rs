@@ -82,7 +82,7 @@ impl SharedDriver {
             if !self.control.schedule.workers_tick() {
                 return self.control.reports.events.ring();
             }
-            // Whoever holds the lock looks for events after it has released it: either it finds these, or the lock is free here.
+            // The holder of the lock looks for events after it has released it: either it finds these, or the lock is free here.
             fence(Ordering::SeqCst);
             let mut state = match self.state.try_lock() {
                 Ok(state) => state,

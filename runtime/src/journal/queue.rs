@@ -14,7 +14,7 @@ use crate::sim;
 /// How many bytes of records, as the journal writes them, may wait for the graph.
 const BYTES: usize = 8 << 20;
 
-/// In a simulation: how often whoever waits for the thread looks again.
+/// In a simulation: how often a task that waits for the thread polls.
 const SETTLES_SOON: Duration = Duration::from_micros(50);
 
 /// Wakes the thread of a journal.
@@ -160,7 +160,7 @@ impl<T> Queue<T> {
     pub(super) fn set_idle(&self) {
         let mut state = self.state();
         state.idle = true;
-        // Whoever waits for the end of a frozen source learns that it is there.
+        // Wakes a reader that waits for the end of a frozen source.
         if state.frozen { self.tell(state) } else { self.settled.notify_all() }
     }
 

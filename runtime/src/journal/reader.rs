@@ -71,7 +71,7 @@ impl<T: Data> JournalReader<T> {
             return Err(SourceError::Setup(reason));
         }
         self.queue.skip_to(to);
-        // Behind the end, if it is not in memory: then it has been said.
+        // Behind the end, if it is not in memory: then it has been reported.
         (self.at, self.old_ended, self.ended) = (to, false, to > self.queue.head());
         self.old.clear();
         Ok(())

@@ -68,7 +68,7 @@ where
         self
     }
 
-    /// The same with files of about that many bytes: 8 MiB if nothing is said. A file is removed when everything in it
+    /// Sets the size of the journal's files in bytes, 8 MiB by default. A file is removed when everything in it
     /// is committed, so this is also how much more than what is needed may be there.
     #[must_use]
     pub fn with_segment_size(mut self, bytes: u64) -> Self {

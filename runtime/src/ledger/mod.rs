@@ -265,7 +265,7 @@ impl Ledger {
             let watermark = domain.closed.get(&epoch).map_or(domain.now, |(watermark, _)| *watermark);
             return (watermark, domain.records.get(&epoch).cloned().unwrap_or_default());
         }
-        // What each worker had observed by then; what is the same whoever has observed it, as it is now.
+        // What each worker had observed by then; what does not depend on the observer, as it is now.
         let mut shown: Marks =
             domain.partitions.keys().map(|origin| ((*origin, 0), EventTime::MIN)).collect();
         for left in domain.left.iter().filter_map(|left| left.range(..=epoch).next_back()) {

@@ -305,7 +305,7 @@ fn idle_stream_holds_union_until_its_rows_have_come() {
     }
     advance(&ledger, 21, vec![(A, None, at(30))]);
     assert!(!ledger.is_idle_by(0, at(30)), "it is not idle");
-    // Both end: whoever waits for their rows waits until the frontier has nothing left.
+    // Both end: an operator that waits for their rows waits until the frontier has nothing left.
     ledger.partition_ended(NodeId(0), A, Epoch::new(0));
     ledger.partition_ended(NodeId(1), B, Epoch::new(0));
     assert_eq!(advance(&ledger, 22, Vec::new()).watermark, EventTime::MAX);

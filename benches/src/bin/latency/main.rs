@@ -221,7 +221,7 @@ impl Arguments {
         let by_hand = self.engine != Engine::Tidemill || self.compare > 0;
         match self.options.trigger {
             _ if by_hand && !is_by_hand(self.job().shape) => {
-                Some("there is no program written by hand for windows that are said once (--append)")
+                Some("there is no program written by hand for windows that are emitted once (--append)")
             }
             _ if by_hand && self.sink_takes.is_some() => {
                 Some("--sink-takes is for Tidemill alone: there is nothing to compare")

@@ -22,28 +22,28 @@ use parts::Parts;
 ///
 /// Files have names like `part-0-3-000017.jsonl`: the worker that wrote it, the run of the query, a sequence number.
 /// Such a file holds rows of committed epochs only, each row once, and never changes. In continuous mode as well as in
-/// micro-batch, a row is to be seen when its epoch has committed *and* its file is finished. Until then it is in a file
-/// whose name begins with a dot (`.part-0-3-000018.jsonl.pending`), which globs and most readers pass over; leave those
-/// alone.
+/// micro-batch, a row is visible when its epoch has committed *and* its file is finished. Until then it is in a file
+/// whose name begins with a dot (`.part-0-3-000018.jsonl.pending`), which globs and most readers skip; do not touch
+/// those.
 ///
 /// A file is finished at the end of an epoch, when it is [large](DirSink::roll_at) or [old](DirSink::roll_every)
 /// enough, or when the query ends. So a micro-batch query that gets no more data, and has no epochs, does not finish its
-/// last file before it is stopped. To see each epoch as it commits, say
+/// last file before it is stopped. To publish each epoch as it commits, call
 /// [`roll_every_epoch`](DirSink::roll_every_epoch).
 ///
 /// # After a crash
 ///
-/// With a checkpoint every epoch is synced to the disk before it is recorded as committed. The next run finishes what
-/// was recorded and deletes what was not, with as many workers as it likes. It has to be given the same directory. A
+/// With a checkpoint every epoch is synced to the disk before it is recorded as committed. The next run, with any number
+/// of workers, finishes what was recorded and deletes what was not. It needs the same directory. A
 /// directory belongs to one sink of one query: others are refused, in this process and in other ones, by a lock on the
 /// hidden file `.claim` in it, which with a checkpoint stays and says which query that is (`--take-over` hands it over).
 /// Without a checkpoint nothing is synced, and a crash leaves its unfinished files where they are.
 ///
-/// Files that are there are kept, and new ones are added beside them. A reader may take finished files away, but no hidden
-/// ones (nor may a copy leave them out): a committed file that is missing is an error, unless an empty `.part-….shown` says
+/// Existing files are kept, and new ones are added beside them. A reader may remove finished files, but not hidden ones (nor
+/// may a copy leave them out): a committed file that is missing is an error, unless an empty `.part-….shown` says
 /// that it was finished. So are finished files that are newer than the checkpoint. A query with
-/// a new checkpoint begins at the beginning, and would write once more what an earlier one has written; so it is refused
-/// where there are files of an earlier run, unless the sink is told to [add to them](DirSink::add_to_existing).
+/// a new checkpoint reads its input from the beginning, and would write its results once more. So it is refused where there
+/// are files of an earlier run, unless the sink may [add to them](DirSink::add_to_existing).
 ///
 /// It takes inserts only, as finished files are not written again. [`as_inserts`](tidemill_operators::Stream::as_inserts) makes a
 /// log of versions of upserts.
@@ -95,7 +95,7 @@ impl DirSink {
         DirSink { parts: Parts::new(dir, format.extension()), format, name }
     }
 
-    /// A file of this many bytes is finished when its epoch ends; 64 MiB unless told otherwise.
+    /// Sets the size in bytes at which a file is finished, when its epoch ends; 64 MiB by default.
     ///
     /// ```
     /// let sink = tidemill::connectors::json_lines_dir("out").roll_at(256 << 20);
@@ -106,7 +106,7 @@ impl DirSink {
         self
     }
 
-    /// A file that was begun so long ago is finished when an epoch ends; 60 seconds unless told otherwise.
+    /// Sets the age at which a file is finished, when an epoch ends; 60 seconds by default.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -131,7 +131,7 @@ impl DirSink {
         self
     }
 
-    /// Sets what becomes of NaN and infinities in JSON, which has no number for them; an error unless told otherwise. CSV
+    /// Sets what becomes of NaN and infinities in JSON, which has no number for them; an error by default. CSV
     /// has `NaN` and `inf`, whatever is set here.
     ///
     /// ```

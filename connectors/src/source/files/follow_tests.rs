@@ -434,7 +434,7 @@ fn available_now_ends_with_superseded_unterminated_line() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A line, written in two parts where that is said.
+    /// A line, written in two parts where that is asked for.
     Line(bool),
     Rename,
     CopyTruncate,

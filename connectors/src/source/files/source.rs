@@ -67,24 +67,24 @@ pub struct FileSource<F: Format> {
 ///
 /// A line is a [`Text`](crate::Text): a piece of the block that was read, which reads as a `&str` and copies nothing. A
 /// function over lines of any source (those of a socket are `String`s) takes `L: Deref<Target = str>`. It knows its
-/// [place](crate::Text::place); [`BadRecord::of`](super::BadRecord::of) tells file and line of one that makes no sense.
+/// [place](crate::Text::place); [`BadRecord::of`](super::BadRecord::of) returns file and line of one that makes no sense.
 pub fn text_files(pattern: impl Into<String>) -> TextFiles {
     FileSource::new(pattern.into(), Lines::default())
 }
 
-/// A source of blocks of lines, with all terminators, 256 KiB or a little more each: for programs that take text
-/// apart themselves, at full speed. A limit of records counts blocks.
+/// A source of blocks of lines, with all terminators, 256 KiB or a little more each: for programs that split text
+/// themselves. A limit of records counts blocks.
 pub fn text_blocks(pattern: impl Into<String>) -> TextBlocks {
     FileSource::new(pattern.into(), WholeBlocks)
 }
 
 /// A source of JSON values, one on each line. Empty lines mean nothing.
 ///
-/// All its files are one sequence, the oldest first, with one watermark. Files that run beside each other in event time
-/// want a source each, joined by `union`, or their records are late for each other.
+/// All its files are one sequence, the oldest first, with one watermark. Files that cover the same event time need a source
+/// each, joined by `union`; otherwise they make each other's records late.
 ///
 /// The pattern is a directory, a file or a glob. New files are read as they appear, until the query is stopped, unless
-/// the source is [`bounded`](FileSource::bounded). A line that is no such value ends the query with its file and line;
+/// the source is [`bounded`](FileSource::bounded). A line that is not such a value fails the query with its file and line;
 /// it can also be [skipped and counted](FileSource::on_bad_record), or
 /// [come out as a row of its own](FileSource::with_bad_records).
 ///
@@ -137,8 +137,8 @@ impl<F: Format> FileSource<F> {
     }
 
     /// Reads the files that exist when the query starts for the first time, and ends: its end closes every window. A query that
-    /// resumes from a checkpoint does not look for other files (it warns, by `tracing`, if there are any). For a job that is started again and again to take what is
-    /// new, leave the source unbounded and use the trigger `available-now`, after which windows stay open.
+    /// resumes from a checkpoint does not look for other files (it warns, by `tracing`, if there are any). For a job that is started repeatedly for new
+    /// files, leave the source unbounded and use the trigger `available-now`, after which windows stay open.
     ///
     /// A pattern that matches no file is an error, unless [`allow_empty`](FileSource::allow_empty) is set.
     #[must_use]
@@ -183,14 +183,14 @@ impl<F: Format> FileSource<F> {
         self.set(|settings| settings.partitions = partitions.max(1))
     }
 
-    /// Out of how many files an epoch may read, at least one; any number unless said.
+    /// Sets from how many files an epoch may read: at least one; any number by default.
     #[must_use]
     pub fn max_files_per_epoch(self, files: u64) -> Self {
         self.set(|settings| settings.max_files = Some(files))
     }
 
-    /// About how many bytes an epoch may read, in whole blocks and at least one. Unless said, as many as are committed
-    /// some milliseconds later, and at most 256 MiB; with `max_files_per_epoch`, 256 MiB.
+    /// Sets about how many bytes an epoch may read, in whole blocks and at least one. By default as many as are committed some
+    /// milliseconds later, and at most 256 MiB; with `max_files_per_epoch`, 256 MiB.
     #[must_use]
     pub fn max_bytes_per_epoch(self, bytes: u64) -> Self {
         self.set(|settings| settings.max_bytes = Some(bytes))
@@ -261,7 +261,7 @@ impl TextFiles {
 }
 
 impl<P: Parse> FileSource<Checked<P>> {
-    /// What to do with a record that cannot be read; the query fails unless said. Bytes that are not UTF-8 fail it in any
+    /// Sets what happens to a record that cannot be read; by default it fails the query. Bytes that are not UTF-8 fail it in any
     /// case, unless the source is [lossy](FileSource::lossy); then a record may be read with what stands for them.
     #[must_use]
     pub fn on_bad_record(mut self, what: BadRecords) -> Self {
@@ -269,7 +269,7 @@ impl<P: Parse> FileSource<Checked<P>> {
         self
     }
 
-    /// Yields every record as a `Result`: the good ones, and an account of the bad ones, for the program to part.
+    /// Yields each record as a `Result`: a bad one is an `Err` that describes it.
     #[must_use]
     pub fn with_bad_records(self) -> FileSource<Routed<P>> {
         let parse = self.format.parse.clone();
@@ -278,7 +278,7 @@ impl<P: Parse> FileSource<Checked<P>> {
 }
 
 impl<T: serde::de::DeserializeOwned + Send + 'static> CsvFiles<T> {
-    /// The first row is a record like the others; fields go by their order.
+    /// Reads the first row as a record too; fields are matched by their order.
     #[must_use]
     pub fn no_header(self) -> Self {
         let mut format = self.format.clone();
@@ -286,7 +286,7 @@ impl<T: serde::de::DeserializeOwned + Send + 'static> CsvFiles<T> {
         self.with_format(format)
     }
 
-    /// What separates fields; a comma unless said.
+    /// Sets the byte that separates fields; a comma by default.
     #[must_use]
     pub fn delimiter(self, delimiter: u8) -> Self {
         let mut format = self.format.clone();

@@ -53,7 +53,7 @@ pub struct Listener {
 ///
 /// # Errors
 ///
-/// If the address cannot be listened at.
+/// If the address cannot be bound.
 pub fn socket_listener(address: impl ToSocketAddrs + std::fmt::Debug) -> Result<ListenerSource, SourceError> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::InvalidInput => SourceError::Setup(format!(

@@ -63,7 +63,7 @@ fn crash_everywhere(repeats: bool, how: Break) {
             return;
         }
         let acknowledged = peer.acknowledged();
-        // Whoever repeats has kept what was not acknowledged; whoever does not sends something new.
+        // A sender that repeats has kept what was not acknowledged; any other sends something new.
         let rest = if repeats { acknowledged + peer.left() as u64..ALL } else { 1000..1010 };
         peer.rows(rest);
         peer.say([Say::End]);

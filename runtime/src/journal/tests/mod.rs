@@ -36,7 +36,7 @@ struct Script {
     waker: Option<Waker>,
 }
 
-/// The other side of a connection: what it says is said once, or until it is acknowledged.
+/// The other side of a connection: it sends each record once, or until it is acknowledged.
 #[derive(Clone, Default)]
 pub(super) struct Peer {
     script: Arc<Mutex<Script>>,

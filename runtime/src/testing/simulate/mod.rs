@@ -81,7 +81,7 @@ impl Simulation {
         Simulation { seeds, bounds, replay, most_turns: 400_000 }
     }
 
-    /// The same with at most this many workers: 4 if nothing is said.
+    /// Sets the maximum of workers, 4 by default.
     #[must_use]
     pub fn with_workers(mut self, most: usize) -> Self {
         self.bounds.workers = most;
@@ -95,7 +95,7 @@ impl Simulation {
         self
     }
 
-    /// The same with at most this many runs, one after the other: 5 if nothing is said.
+    /// Sets the maximum of runs, one after the other, 5 by default.
     #[must_use]
     pub fn with_runs(mut self, most: usize) -> Self {
         self.bounds.runs = most;
@@ -116,7 +116,7 @@ impl Simulation {
         self.without_faults()
     }
 
-    /// The same with at most this many turns for a seed, 400 000 if nothing is said: one that takes more never ends.
+    /// Sets the maximum of turns of a seed, 400 000 by default: one that takes more counts as endless.
     #[must_use]
     pub fn with_turns(mut self, most: u64) -> Self {
         self.most_turns = most;
