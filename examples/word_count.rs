@@ -50,6 +50,10 @@ struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     socket: Option<String>,
 
+    /// The size in MiB of the text that the program makes itself.
+    #[arg(long, value_name = "MIB", default_value_t = 128)]
+    mib: usize,
+
     /// Where the counts go: `console`, or `jsonl:PATH` for a file of JSON lines. By default those of a socket go to
     /// the console, and of a file only the ten most frequent words are shown.
     #[arg(long, value_name = "WHERE")]
@@ -105,7 +109,7 @@ fn main() -> ExitCode {
     let outcome = match (&args.input, &args.socket) {
         (Some(path), _) => count_file(path, &args),
         (None, Some(address)) => count_socket(address, &args),
-        (None, None) => compare_all_ways(&args.options),
+        (None, None) => compare_all_ways(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -183,8 +187,9 @@ fn run(graph: &Graph, options: Options) -> Result<Summary, RunError> {
 }
 
 /// Counts a text of its own in both modes, with one worker and with two, and holds each against a plain loop.
-fn compare_all_ways(options: &Options) -> Result<(), Box<dyn Error>> {
-    let text = zipf_text(8 << 20);
+fn compare_all_ways(args: &Args) -> Result<(), Box<dyn Error>> {
+    // Large enough that starting the workers does not count: a run takes about a second.
+    let text = zipf_text(args.mib << 20);
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("text.txt");
     std::fs::write(&path, &text)?;
@@ -203,7 +208,8 @@ fn compare_all_ways(options: &Options) -> Result<(), Box<dyn Error>> {
     for (mode, name) in [(Mode::MicroBatch, "micro-batch"), (Mode::Continuous, "continuous")] {
         for workers in [1, 2] {
             let way = format!("{name}, workers: {workers}");
-            let (totals, summary) = totals_of(&path, options.clone().with_mode(mode).with_workers(workers))?;
+            let (totals, summary) =
+                totals_of(&path, args.options.clone().with_mode(mode).with_workers(workers))?;
             println!("{way:<24}{}", Speed { words, seconds: summary.seconds });
             let agrees = |(word, count): (&&str, &u64)| totals.get(*word) == Some(count);
             if totals.len() != expected.len() || !expected.iter().all(agrees) {

@@ -372,7 +372,6 @@ pub enum SinkError {
         /// What was being done, to what.
         what: String,
         /// What the system said.
-        #[source]
         error: std::io::Error,
     },
     /// A row cannot be written as this sink writes rows.

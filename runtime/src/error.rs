@@ -7,6 +7,7 @@ use tidemill_operators::spill::SpillError;
 use tidemill_operators::{GraphError, OperatorError, SinkError, SourceError};
 
 use crate::Summary;
+use crate::checkpoint::CheckpointError;
 
 /// Where in the graph something happened: the operator's name, and the line of the user's program that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,15 +34,12 @@ impl std::fmt::Display for Site {
     }
 }
 
-/// Why a query ended. Prints the same as `{}` and as `{:?}`, so that a `main` that returns it reads well.
-#[derive(thiserror::Error)]
+/// Why a query ended. `{:?}` prints it for people too, with all causes, so that a `main` that returns it reads well.
 #[non_exhaustive]
 pub enum RunError {
     /// The graph cannot run as it is; nothing has run.
-    #[error(transparent)]
-    Graph(#[from] GraphError),
+    Graph(GraphError),
     /// The options contradict each other or ask for what is not there; nothing has run.
-    #[error("{option}: {problem}")]
     Options {
         /// The option, as a flag.
         option: &'static str,
@@ -49,7 +47,6 @@ pub enum RunError {
         problem: String,
     },
     /// A function of the user panicked.
-    #[error("{} panicked in {site}: {message}", thread_name(*worker))]
     Panic {
         /// The worker, from 0; none where the driver or a helper thread of the engine called the function.
         worker: Option<usize>,
@@ -59,37 +56,29 @@ pub enum RunError {
         message: String,
     },
     /// A source has failed.
-    #[error("source {site}: {error}")]
     Source {
         /// The source.
         site: Site,
         /// Why.
-        #[source]
         error: SourceError,
     },
     /// A sink has failed.
-    #[error("sink {site}: {error}")]
     Sink {
         /// The sink.
         site: Site,
         /// Why.
-        #[source]
         error: SinkError,
     },
     /// An operator has failed.
-    #[error("operator {site}: {error}")]
     Operator {
         /// The operator.
         site: Site,
         /// Why.
-        #[source]
         error: OperatorError,
     },
     /// The checkpoint cannot be written or read.
-    #[error("checkpoint: {0}")]
-    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    Checkpoint(CheckpointError),
     /// The checkpoint is of another graph than this one.
-    #[error("the checkpoint does not fit {site}: {problem}")]
     Restore {
         /// The operator or source that it is about.
         site: Site,
@@ -97,10 +86,8 @@ pub enum RunError {
         problem: String,
     },
     /// The query failed, was [started again](crate::Options::with_restart), and failed once too often.
-    #[error("{error} (attempt {}, {:.1} s after the first one began: {why})", restarts + 1, after.as_secs_f64())]
     GivenUp {
         /// What ended the last attempt. [`RunError::cause`] gets it for any error.
-        #[source]
         error: Box<RunError>,
         /// How often the query had been started again.
         restarts: u32,
@@ -127,13 +114,11 @@ pub enum RunError {
     /// ```
     ///
     /// A `main` that returns it ends with exit code 1, as with any error.
-    #[error("interrupted: everything read until then is committed")]
     Interrupted(
         /// What the query has done, as one whose sources have ended says it.
         Box<Summary>,
     ),
     /// The query was cancelled: epochs that were not yet committed are lost.
-    #[error("cancelled after {after:.1?}{}: epochs that were not committed are lost", because(*stop_timeout))]
     Cancelled {
         /// How long it had run.
         after: Duration,
@@ -142,31 +127,90 @@ pub enum RunError {
     },
     /// A function of the user, its storage or the `Drop` of one of its values does not return, though the query has ended. Its
     /// thread is left alone.
-    #[error(
-        "{site} has not returned within {within:?} after the end of the query{}: its thread is left alone, and the \
-         checkpoint stays locked until the process exits",
-        in_brackets(error.as_deref())
-    )]
     Stuck {
         /// The operator whose function it is; the first one, if there are several.
         site: Site,
         /// How long it was given.
         within: Duration,
         /// Why the query was to end; none if it had come to its end, and everything is committed.
-        #[source]
         error: Option<Box<RunError>>,
     },
     /// The query has ended, so there is nothing left that could do what was asked.
-    #[error(
-        "the query has ended, so there can be no {wanted} of it: start it again and ask while it runs; its checkpoint stays as it is"
-    )]
     Ended {
         /// What was asked for.
         wanted: &'static str,
     },
     /// The engine could not be set up: threads, signals.
-    #[error("the engine cannot start: {0}")]
     Engine(String),
+}
+
+impl std::fmt::Display for RunError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RunError::Graph(error) => error.fmt(f),
+            RunError::Options { option, problem } => write!(f, "{option}: {problem}"),
+            RunError::Panic { worker, site, message } => {
+                write!(f, "{} panicked in {site}: {message}", thread_name(*worker))
+            }
+            RunError::Source { site, error } => write!(f, "source {site}: {error}"),
+            RunError::Sink { site, error } => write!(f, "sink {site}: {error}"),
+            RunError::Operator { site, error } => write!(f, "operator {site}: {error}"),
+            RunError::Checkpoint(error) => write!(f, "checkpoint: {error}"),
+            RunError::Restore { site, problem } => write!(f, "the checkpoint does not fit {site}: {problem}"),
+            RunError::GivenUp { error, restarts, after, why } => write!(
+                f,
+                "{error} (attempt {}, {:.1} s after the first one began: {why})",
+                restarts + 1,
+                after.as_secs_f64()
+            ),
+            RunError::Interrupted(_) => write!(f, "interrupted: everything read until then is committed"),
+            RunError::Cancelled { after, stop_timeout } => write!(
+                f,
+                "cancelled after {after:.1?}{}: epochs that were not committed are lost",
+                because(*stop_timeout)
+            ),
+            RunError::Stuck { site, within, error } => write!(
+                f,
+                "{site} has not returned within {within:?} after the end of the query{}: its thread is left alone, and the \
+         checkpoint stays locked until the process exits",
+                in_brackets(error.as_deref())
+            ),
+            RunError::Ended { wanted } => write!(
+                f,
+                "the query has ended, so there can be no {wanted} of it: start it again and ask while it runs; its checkpoint stays as it is"
+            ),
+            RunError::Engine(error) => write!(f, "the engine cannot start: {error}"),
+        }
+    }
+}
+
+/// The text of an error contains that of its cause, so the source is what the cause does not say itself. The cause is in the
+/// variant, or [`RunError::cause`].
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RunError::Graph(error) => error.source(),
+            RunError::Source { error, .. } => error.source(),
+            RunError::Sink { error, .. } => error.source(),
+            RunError::Operator { error, .. } => error.source(),
+            RunError::Checkpoint(error) => error.source(),
+            RunError::GivenUp { error, .. } => error.source(),
+            RunError::Stuck { error, .. } => error.as_ref().and_then(|error| error.source()),
+            _ => None,
+        }
+    }
+}
+
+impl From<GraphError> for RunError {
+    fn from(error: GraphError) -> Self {
+        RunError::Graph(error)
+    }
+}
+
+impl From<CheckpointError> for RunError {
+    fn from(error: CheckpointError) -> Self {
+        RunError::Checkpoint(error)
+    }
 }
 
 fn because(stop_timeout: Option<Duration>) -> String {
@@ -182,9 +226,16 @@ fn thread_name(worker: Option<usize>) -> String {
     worker.map_or_else(|| "a thread of the engine".to_owned(), |worker| format!("worker {worker}"))
 }
 
+/// What `main` prints of an error that it returns: the text, and the causes that it does not contain.
 impl std::fmt::Debug for RunError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
+        std::fmt::Display::fmt(self, f)?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 
@@ -265,6 +316,41 @@ impl RunError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An error that prints its own message only, and has a cause.
+    #[derive(Debug, thiserror::Error)]
+    #[error("the table cannot be written")]
+    struct Own(#[source] std::num::ParseIntError);
+
+    #[test]
+    fn each_message_of_a_chain_is_printed_once() {
+        let site = || Site { operator: "sink".into(), location: "main.rs:3".into() };
+        let full = || std::io::Error::other("no space left");
+        let own = || Own("x".parse::<u64>().unwrap_err());
+        let io = RunError::Sink { site: site(), error: SinkError::io("cannot write rows", full()) };
+        let errors = [
+            RunError::Sink { site: site(), error: SinkError::io("cannot write rows", full()) },
+            RunError::Source { site: site(), error: SourceError::io("cannot read rows", full()) },
+            RunError::Sink { site: site(), error: SinkError::Other(Box::new(own())) },
+            RunError::Operator { site: site(), error: OperatorError::User(Box::new(own())) },
+            RunError::Checkpoint(CheckpointError::Io { what: "cannot write".into(), error: full() }),
+            io.given_up(1, Duration::ZERO, "--restart allows no more"),
+        ];
+        for error in errors {
+            let mut chain = vec![error.to_string()];
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                chain.push(error.to_string());
+                cause = error.source();
+            }
+            let whole = chain.concat();
+            assert_eq!(format!("{error:?}"), chain.join(": "));
+            for part in ["no space left", "the table cannot be written", "invalid digit found"] {
+                assert!(whole.matches(part).count() <= 1, "{chain:?}");
+            }
+            assert!(whole.contains("no space left") || whole.contains("invalid digit found"), "{chain:?}");
+        }
+    }
 
     #[test]
     fn error_is_retryable_if_restart_applies() {

@@ -28,6 +28,11 @@ fn room(at: u64, until: Option<&u64>, max: usize) -> usize {
     until.map_or(max, |&until| max.min(crate::length(until.saturating_sub(at))))
 }
 
+/// Adds to the reason why a record is bad what lets the query run all the same.
+fn skippable(reason: impl std::fmt::Display) -> String {
+    format!("{reason}; `.on_bad_record(BadRecords::Skip)` on the source leaves out and counts such records")
+}
+
 /// What is wrong with a line of more than `max` bytes.
 fn too_long(max: usize) -> String {
     format!("the line is longer than {max} bytes; `.max_line(bytes)` on the source allows more")

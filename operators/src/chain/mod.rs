@@ -17,9 +17,19 @@ pub use self::time_domain::{HasEventTime, NoEventTime, TimeDomain, Timed, Untime
 pub use self::watermark::{ObservedWatermark, WatermarkSpec};
 use crate::EventTime;
 
+/// Keeps [`Chain`] for the types of this crate.
+pub(crate) mod sealed {
+    /// Implemented with [`Chain`](super::Chain).
+    pub trait Sealed {}
+
+    impl<T, M> Sealed for super::FromEdge<T, M> {}
+    impl<S> Sealed for super::FromSource<S> {}
+    impl<P, S> Sealed for super::Then<P, S> {}
+}
+
 /// A chain of stateless steps, from the rows of an edge or a source to records. It is named in types, for functions from
 /// open streams to open streams, and implemented only here: what is in it is the engine's.
-pub trait Chain: Send + Sync + 'static {
+pub trait Chain: sealed::Sealed + Send + Sync + 'static {
     /// The rows that the chain takes.
     type In: Send + 'static;
     /// The records that it yields.

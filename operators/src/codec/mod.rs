@@ -62,16 +62,28 @@ pub trait Codec<T: Data>: Send + Sync + 'static {
     }
 }
 
+impl From<::postcard::Error> for CodecError {
+    fn from(error: ::postcard::Error) -> Self {
+        CodecError::Rows(error)
+    }
+}
+
+impl From<crate::schema::EncodeError> for CodecError {
+    fn from(error: crate::schema::EncodeError) -> Self {
+        CodecError::Encode(error)
+    }
+}
+
 /// Why rows cannot be written down or read back.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
     /// Rows cannot be read back.
     #[error("rows cannot be decoded: {0}")]
-    Rows(#[from] ::postcard::Error),
+    Rows(::postcard::Error),
     /// Rows cannot be written.
     #[error("rows cannot be encoded: {0}")]
-    Encode(#[from] crate::schema::EncodeError),
+    Encode(crate::schema::EncodeError),
     /// There are bytes after the last row.
     #[error("corrupt block: {0} bytes follow the last row")]
     LeftOver(usize),

@@ -7,6 +7,7 @@
 mod ahead;
 mod direct;
 mod emission;
+mod explain;
 mod holder;
 mod local;
 mod merge;

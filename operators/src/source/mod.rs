@@ -387,13 +387,10 @@ pub enum SourceError {
         /// What was being done, to what.
         what: String,
         /// What the system said.
-        #[source]
         error: std::io::Error,
     },
     /// A record cannot be read as what it should be.
-    #[error(
-        "{place}: {reason}; `.on_bad_record(BadRecords::Skip)` on the source skips such records and counts them"
-    )]
+    #[error("{place}: {reason}")]
     BadRecord {
         /// The file and line, or the partition and offset.
         place: String,

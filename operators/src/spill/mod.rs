@@ -52,6 +52,12 @@ pub struct SpillHandle {
     pub at: u64,
 }
 
+impl From<crate::codec::CodecError> for SpillError {
+    fn from(error: crate::codec::CodecError) -> Self {
+        SpillError::Codec(error)
+    }
+}
+
 /// Why what was to be spilled cannot be written or read back.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -64,12 +70,11 @@ pub enum SpillError {
         /// `written to` or `read from`.
         doing: &'static str,
         /// Why.
-        #[source]
         error: std::io::Error,
     },
     /// The rows do.
     #[error("state that exceeds `--state-memory`: {0}")]
-    Codec(#[from] crate::codec::CodecError),
+    Codec(crate::codec::CodecError),
     /// The space knows nothing of the handle: a defect.
     #[error("a spilled block is missing: this is a defect of Tidemill, please report it")]
     Lost,

@@ -3,7 +3,6 @@
 mod as_changes;
 mod as_inserts;
 mod branch;
-mod explain;
 mod filter;
 mod filter_map;
 mod flat_map;

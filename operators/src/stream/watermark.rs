@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::Stream;
 use crate::EventTime;
 use crate::chain::pull::Rows;
+use crate::chain::sealed::Sealed;
 use crate::chain::{Chain, FromEdge, NoEventTime, ObservedWatermark, Timed, Untimed, WatermarkSpec};
 use crate::graph::OnKind;
 
@@ -96,6 +97,8 @@ impl<T: Send + 'static, P, F> Stream<T, AssignTime<P, F>> {
     }
 }
 
+impl<P, F> Sealed for AssignTime<P, F> {}
+
 impl<P: Chain<Time = Untimed>, F: Fn(&P::Out) -> EventTime + Send + Sync + 'static> Chain
     for AssignTime<P, F>
 {
@@ -143,6 +146,8 @@ pub struct Punctuated<P, F, G> {
     event_time: F,
     watermark: G,
 }
+
+impl<P, F, G> Sealed for Punctuated<P, F, G> {}
 
 impl<P, F, G> Chain for Punctuated<P, F, G>
 where

@@ -17,7 +17,6 @@ pub enum CheckpointError {
         /// What was being done, to which file.
         what: String,
         /// What the storage said.
-        #[source]
         error: io::Error,
     },
     /// A file is not as it was written.

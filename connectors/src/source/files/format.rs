@@ -147,7 +147,10 @@ impl LineDecoder {
             }
             None => String::new(),
         };
-        Err(SourceError::BadRecord { place, reason: crate::source::too_long(self.max_line) })
+        Err(SourceError::BadRecord {
+            place,
+            reason: crate::source::skippable(crate::source::too_long(self.max_line)),
+        })
     }
 }
 

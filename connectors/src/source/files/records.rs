@@ -290,7 +290,10 @@ impl<P: Parser> Decode for CheckedDecoder<P> {
                     BadRecords::Fail => {
                         let bad = self.records.bad(range, reason)?;
                         let place = format!("{}, line {}", bad.file, bad.line);
-                        return Err(SourceError::BadRecord { place, reason: bad.reason });
+                        return Err(SourceError::BadRecord {
+                            place,
+                            reason: crate::source::skippable(bad.reason),
+                        });
                     }
                 },
             }

@@ -307,7 +307,7 @@ impl Reading<'_> {
         // The lines before it count.
         self.flush()?;
         let place = format!("{}, byte {}", self.peer, self.at + within);
-        let reason = format!("{reason}; `.on_bad_record(BadRecords::Skip)` leaves out and counts such lines");
+        let reason = crate::source::skippable(reason);
         Err(Stopped::Failed(SourceError::BadRecord { place, reason }))
     }
 

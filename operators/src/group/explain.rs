@@ -3,9 +3,9 @@
 //! Each method here stands where a user looks for it and has a bound that nothing meets, whose message says what to do. None
 //! of them can be called.
 
-use super::{KeyedStream, Stream};
-use crate::group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
-use crate::{Aggregate, WindowResult};
+use super::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
+use crate::stream::KeyedStream;
+use crate::{Aggregate, Stream, WindowResult};
 
 /// What an aggregate lacks until it has an output mode. Nothing implements it.
 #[diagnostic::on_unimplemented(
