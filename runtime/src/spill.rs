@@ -35,7 +35,7 @@ pub(crate) fn memories(options: &Options, peers: &Peers) -> Result<Vec<Arc<State
     };
     prepare(&directory).map_err(|error| RunError::Options {
         option: "--spill-dir",
-        problem: format!("there can be no files in {}: {error}", directory.display()),
+        problem: format!("cannot create files in {}: {error}; choose another directory", directory.display()),
     })?;
     let share = usize::try_from(bytes / peers.local().len().max(1) as u64).unwrap_or(usize::MAX);
     Ok(peers.local().map(|_| StateMemory::new(share, Box::new(Spill::into(&directory)))).collect())
@@ -273,6 +273,6 @@ mod tests {
         fs::write(&file, "").unwrap();
         let options = Options::default().with_state_memory(1 << 20).with_spill_dir(&file);
         let error = memories(&options, &Peers::in_one_process(1)).unwrap_err().to_string();
-        assert!(error.starts_with("--spill-dir: there can be no files in "), "{error}");
+        assert!(error.starts_with("--spill-dir: cannot create files in "), "{error}");
     }
 }

@@ -254,7 +254,10 @@ impl OutFile {
 
     fn show(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         let Some(file) = &self.file else {
-            return Err(SinkError::Setup(format!("{} has not been opened", self.path.display())));
+            return Err(SinkError::Setup(format!(
+                "{} was written to before it was opened: this is a defect of Tidemill, please report it",
+                self.path.display()
+            )));
         };
         disk::write(file, &self.path, bytes)?;
         self.length += bytes.len() as u64;

@@ -38,7 +38,12 @@ impl<T: Clone + Send + Sync + 'static> MemorySource<T> {
 
     fn records(&self, partition: u32) -> Result<&Arc<[T]>, SourceError> {
         let found = usize::try_from(partition).ok().and_then(|index| self.partitions.get(index));
-        found.ok_or_else(|| SourceError::Setup(format!("a memory source has no partition {partition}")))
+        found.ok_or_else(|| {
+            SourceError::Setup(format!(
+                "the memory source has no partition {partition}: it has {} partitions",
+                self.partitions.len()
+            ))
+        })
     }
 }
 

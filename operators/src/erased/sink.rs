@@ -210,7 +210,10 @@ impl<S: Sink<P::Out>, P: Chain> DynSink for ErasedSink<S, P> {
         }
         match batch.take::<P::Out>() {
             Some(rows) => self.write_all(epoch, rows),
-            None => Err(SinkError::Setup(format!("{} was handed rows of another type", self.describe()))),
+            None => Err(SinkError::Setup(format!(
+                "{} got rows of another type: this is a defect of Tidemill, please report it",
+                self.describe()
+            ))),
         }
     }
     fn write_through(

@@ -307,7 +307,9 @@ impl<T> Queue<T> {
         Ok(match (state.ended, state.gone) {
             (true, _) => Taken::End,
             (false, true) => {
-                return Err(SourceError::Setup("the thread of the journal has ended".to_owned()));
+                return Err(SourceError::Setup(
+                    "the thread of the journal has ended: restart the query from its checkpoint".to_owned(),
+                ));
             }
             (false, false) if state.frozen && !state.idle => Taken::Soon,
             (false, false) => {

@@ -39,8 +39,8 @@ pub(super) fn refuse_unknown(
     Err(RunError::Options {
         option: "--drop-state",
         problem: format!(
-            "neither the checkpoint nor the graph has the uid `{unknown}` (any more: once it has been given up, leave the \
-             flag out); there are {}",
+            "neither the checkpoint nor the graph has the uid `{unknown}`: correct it, or leave the flag out if \
+             this uid was dropped before; there are {}",
             known.join(", ")
         ),
     })
@@ -65,9 +65,9 @@ pub(super) fn with_all_lost(
             let flags: Vec<_> = lost.iter().map(|uid| format!("--drop-state {uid}")).collect();
             // The rest may depend on the one uid: a sink is known by what leads to it.
             problem += &format!(
-                ". The graph has lost {} uids in all that the checkpoint knows; one that gets its uid back may bring back \
-                 others, which are derived from it. To give all of them up: {}. Of a sink that has still to show what is \
-                 committed, rows would be lost: let the graph as it was stop in order first",
+                ". The graph has lost {} uids of the checkpoint in all; restoring one may restore others, which are derived \
+                 from it. To drop all of them: {}. A dropped sink may lose rows that are committed and not yet published: \
+                 run the old graph once more and stop it in order first",
                 lost.len(),
                 flags.join(" ")
             );
@@ -93,7 +93,7 @@ pub(super) fn check_operators(
                 site: Site { operator: was.label.clone(), location: was.location.clone() },
                 problem: lost_state(uid, was, now).unwrap_or_else(|| format!(
                     "the checkpoint holds its state (uid `{uid}`), but the graph has no such operator any more: \
-                     give its successor that uid, or give the state up with --drop-state {uid}"
+                     give its successor that uid, or drop the state with --drop-state {uid}"
                 )),
             });
         };
@@ -113,7 +113,7 @@ fn lost_state(uid: &str, was: &OperatorRecord, now: &BTreeMap<String, OperatorRe
     now.contains_key(owner).then(|| {
         format!(
             "the checkpoint holds its state `{name}` (uid `{uid}`), but the operator has no state of this name any more: \
-             give the state its name back, or give up what it holds with --drop-state {uid}"
+             give the state its name back, or drop what it holds with --drop-state {uid}"
         )
     })
 }
@@ -171,7 +171,7 @@ pub(super) fn check_watermarks(
     }
 }
 
-/// What a sink has prepared it may still have to show: a sink that does not know of it would throw it away.
+/// A sink may still have to publish what it has prepared: a sink that does not know of it would drop it.
 pub(super) fn check_sinks(commit: &CommitRecord, layout: &Layout, options: &Options) -> Result<(), RunError> {
     let is_there = |uid: &String| {
         let sink = |node: &&Node| matches!(node.kind, NodeKind::Sink { .. }) && node.uid() == uid;
@@ -185,10 +185,10 @@ pub(super) fn check_sinks(commit: &CommitRecord, layout: &Layout, options: &Opti
         Some((uid, _)) => Err(RunError::Restore {
             site: Site { operator: uid.clone(), location: String::new() },
             problem: format!(
-                "the query has written to a sink of this uid, which may still have to show what is committed, but the \
-                 graph has no such sink any more (a sink is known by the steps and uids that lead to it): resume with the \
-                 graph as it was; or let that one run once more and stop in order, so that all is shown, and then start \
-                 this one with --drop-state {uid}"
+                "the query has written to a sink of this uid, which may still have to publish committed rows, but the graph \
+                 has no such sink any more (its uid derives from the steps and uids before it): resume with the old graph; \
+                 or run the old graph once more and stop it in order, so that all rows are published, and then start this \
+                 one with --drop-state {uid}"
             ),
         }),
     }
@@ -210,7 +210,7 @@ pub(super) fn source_offsets(
                 site: Site { operator: uid.clone(), location: String::new() },
                 problem: format!(
                     "the query has read from a source of this uid, which the graph no longer has: give its \
-                     successor that uid, or forget where it stood with --drop-state {uid}"
+                     successor that uid, or drop its position with --drop-state {uid}"
                 ),
             });
         };
@@ -221,7 +221,7 @@ pub(super) fn source_offsets(
                 site: Site::of(node),
                 problem: format!(
                     "the type of its offsets (uid `{uid}`) has changed since the checkpoint: {difference}. Resume with the \
-                     source as it was; or give this one a new uid and forget where the old one stood: --drop-state {uid}"
+                     source as it was; or give this one a new uid and drop the position of the old one: --drop-state {uid}"
                 ),
             });
         }
@@ -246,8 +246,8 @@ pub(super) fn refuse_other_partitions(
         site: layout.site(node),
         problem: format!(
             "it had {was} partitions in the checkpoint and has {is} now. Keep the number: with another one, rows would be \
-             read twice or not at all. To read everything again, take a new checkpoint and new outputs: with --drop-state \
-             {uid} alone, windows, state and outputs get the rows that they already have once more"
+             read twice or not at all. To read all input again, use a new checkpoint and new outputs: with --drop-state \
+             {uid} alone, windows, state and outputs get the same rows a second time"
         ),
     })
 }

@@ -139,7 +139,7 @@ fn convert(schema: Arc<StateSchema>, old_key: Option<Shape>, old: Shape) -> Conv
         if let Some(old) = &old_key {
             let now = schema.key.transcode(key, old).map_err(|error| format!("a key: {error}"))?;
             if now != key {
-                return Err("a key is written otherwise now, and keys must stay as they are".to_owned());
+                return Err("the encoding of a key has changed, and keys must keep their type".to_owned());
             }
         }
         schema.value.transcode(value, &old).map(Cow::Owned).map_err(|error| error.to_string())

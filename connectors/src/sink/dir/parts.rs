@@ -362,7 +362,9 @@ pub(super) fn gone(dir: &Path, part: &PartName, length: u64) -> SinkError {
     SinkError::Recovery {
         what: part.pending_in(dir).display().to_string(),
         reason: format!(
-            "{length} bytes of it were committed, and neither it nor {} is there. Were hidden files left out when the directory was              copied or moved, or deleted? Put it back; or, to continue without its rows, make an empty file {}",
+            "{length} bytes of it were committed, and neither it nor {} exists. If hidden files \
+             were left out when the directory was copied or moved, put them back; or, to continue without these rows, \
+             create an empty file {}",
             part.shown(),
             part.marker_in(dir).display()
         ),

@@ -142,7 +142,7 @@ pub(super) fn vanished(path: &Path, at: u64, to: u64) -> SourceError {
     SourceError::Setup(format!(
         "bytes {at} to {to} of the followed file {path} were planned to be read and are no longer there: it has been \
          truncated, replaced or removed since, and there is no copy of what it had in its directory. Put the file as it \
-         was back there, under a name that begins with {name}; or give up where the source stood (--drop-state with its \
+         was back there, under a name that begins with {name}; or drop the position of the source (--drop-state with its \
          uid, which `explain()` shows): then all files that are there are read again from their beginning"
     ))
 }

@@ -192,8 +192,9 @@ impl Slot {
             self.gauge = None;
             self.begin(start)?;
         }
-        let mut connection =
-            self.waiting.take().ok_or_else(|| SourceError::Setup(format!("{name} is read already")))?;
+        let mut connection = self.waiting.take().ok_or_else(|| {
+            SourceError::Setup(format!("{name} has a reader already: it can be read only once"))
+        })?;
         connection.consumer.open(from, context.waker);
         let rest = Vec::new().into_iter();
         Ok(SocketReader { connection, name, at: from, rest, failure: None, charge: None })
