@@ -37,6 +37,8 @@ pub(super) struct Settings {
     pub(super) bounded: bool,
     /// Whether a bounded source may find nothing.
     pub(super) allow_empty: bool,
+    /// Whether files that are found together are read in the order of their names.
+    pub(super) by_name: bool,
     pub(super) follow: bool,
     pub(super) max_files: Option<u64>,
     pub(super) max_bytes: Option<u64>,
@@ -59,6 +61,7 @@ impl Settings {
             partitions: 8,
             bounded: false,
             allow_empty: false,
+            by_name: false,
             follow: false,
             max_files: None,
             max_bytes: None,
@@ -233,7 +236,10 @@ impl Catalogue {
                 settings.pattern
             )));
         }
-        let new = self.new_among(listing, &sought);
+        let mut new = self.new_among(listing, &sought);
+        if settings.by_name {
+            new.sort_by(|a, b| a.path.cmp(&b.path));
+        }
         for found in &new {
             pattern::refuse_unbounded(found)?;
         }

@@ -373,6 +373,22 @@ mod tests {
     }
 
     #[test]
+    fn files_of_one_listing_are_read_by_name_if_asked() {
+        let dir = directory(&[("b.txt", "2\n"), ("a.txt", "1\n"), ("c.txt", "3\n")]);
+        for (name, seconds) in [("b.txt", 100), ("c.txt", 200), ("a.txt", 300)] {
+            let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            std::fs::File::open(dir.path().join(name)).unwrap().set_modified(time).unwrap();
+        }
+        let source = || text_files(within(&dir, "*.txt")).bounded().partitions(1);
+        let read = |source| {
+            let rows: Vec<crate::Text> = Drive::new(source).unwrap().read().unwrap().concat();
+            rows.iter().map(|row| row.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(read(source()), ["2", "3", "1"]);
+        assert_eq!(read(source().by_name()), ["1", "2", "3"]);
+    }
+
+    #[test]
     fn bounded_source_without_files_is_refused_unless_allowed() {
         let dir = directory(&[("a.txt", "1\n")]);
         let source = || text_files(within(&dir, "*.json")).bounded();

@@ -27,7 +27,9 @@ pub type JsonLines<T> = FileSource<Checked<Json<T>>>;
 pub type CsvFiles<T> = FileSource<Checked<Csv<T>>>;
 
 /// A source that reads files, by default for ever: new ones as they appear, the oldest first (by time of change, then
-/// by name).
+/// by name), or in the order of their [names](FileSource::by_name). An epoch takes as much as is committed soon;
+/// [`max_files_per_epoch`](FileSource::max_files_per_epoch) and [`max_bytes_per_epoch`](FileSource::max_bytes_per_epoch) set
+/// limits.
 ///
 /// The pattern is a directory, one file, or a glob (`*`, `?`) in the last part of a path. Names that begin with `.` or
 /// `_` are hidden. Messages quote a name that is not UTF-8 and write its invalid bytes as `\xF6`.
@@ -64,6 +66,9 @@ pub struct FileSource<F: Format> {
 }
 
 /// A source of lines, without their terminators (LF or CRLF). A last line without terminator counts.
+///
+/// Files are read the oldest first, or in the order of their names with [`by_name`](FileSource::by_name);
+/// [`max_files_per_epoch`](FileSource::max_files_per_epoch) limits an epoch.
 ///
 /// A line is a [`Text`](crate::Text): a piece of the block that was read, which reads as a `&str` and copies nothing. A
 /// function over lines of any source (those of a socket are `String`s) takes `L: Deref<Target = str>`. It knows its
@@ -181,6 +186,21 @@ impl<F: Format> FileSource<F> {
     #[must_use]
     pub fn partitions(self, partitions: u32) -> Self {
         self.set(|settings| settings.partitions = partitions.max(1))
+    }
+
+    /// Reads files that are found together in the order of their names, instead of the oldest first: for files named by date
+    /// that were copied, and so have times of change that mean nothing. Files that are found later come later in any case.
+    ///
+    /// ```
+    /// use tidemill::prelude::*;
+    ///
+    /// let graph = Graph::new("days");
+    /// let lines = graph.source(text_files("days/2026-*.txt").bounded().by_name());
+    /// # let _ = lines;
+    /// ```
+    #[must_use]
+    pub fn by_name(self) -> Self {
+        self.set(|settings| settings.by_name = true)
     }
 
     /// Sets from how many files an epoch may read: at least one; any number by default.
