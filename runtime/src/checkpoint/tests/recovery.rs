@@ -222,6 +222,7 @@ fn a_checkpoint_is_one_query_s() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     drop(run(&storage, small(), 1, 1, &mut vec![]).unwrap());
     let Err(error) = Checkpoint::open(Arc::clone(&storage), "ebbs", small()) else { panic!("foreign") };
-    assert_eq!(error.to_string(), "memory holds the checkpoint of query `tides`, not of `ebbs`");
+    let said = "memory holds the checkpoint of query `tides`, not of `ebbs`: use another directory, or name the graph `tides`";
+    assert_eq!(error.to_string(), said);
     assert_eq!(check(&storage, 1).unwrap(), Some(Epoch::new(1)), "and the lock is given back");
 }
