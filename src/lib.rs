@@ -254,8 +254,8 @@ pub use tidemill_connectors as connectors;
 #[cfg(feature = "abomonation")]
 pub use tidemill_operators::abomonate;
 pub use tidemill_operators::{
-    Aggregate, Batch, Cancellation, Chain, Change, Clock, Committed, Context, Data, Either, Epoch,
-    EventStream, EventTime, Graph, GraphError, JournalSlot, Key, KeyGroup, KeyGroups, KeyedStream, Keys,
+    Aggregate, Batch, Bounds, Cancellation, Chain, Change, Clock, Committed, Context, Data, Either, Epoch,
+    EventStream, EventTime, Graph, GraphError, IntervalJoin, Join, JournalSlot, Key, KeyGroup, KeyGroups, KeyedStream, Keys,
     Mode, Offset, Operator, OperatorError, OutputClaim, ParseOptionError, ParseTimeError, Plan, PlanLimits,
     Poll, PrepareContext, Prepared, ProcessingTime, QueryIdentity, Reader, ReaderContext, RowChange, RowKind,
     RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError,
@@ -296,7 +296,7 @@ pub mod prelude {
         socket_listener, text_blocks, text_files, try_for_each,
     };
     pub use crate::{
-        Aggregate, Either, Epoch, EventStream, EventTime, Graph, Journal, Mode, Options, Run, RunError,
+        Aggregate, Bounds, Either, Epoch, EventStream, EventTime, Graph, Journal, Mode, Options, Run, RunError,
         Stream, Trigger, Window, WindowResult, session, session_by, sliding, tumbling,
     };
 }

@@ -20,6 +20,7 @@ mod error;
 pub mod files;
 pub mod graph;
 mod group;
+mod join;
 mod journal;
 #[doc(hidden)]
 pub mod keeping;
@@ -56,6 +57,7 @@ pub use erased::{DynReader, DynSink, DynSource, ErasedOffset, Whose};
 pub use error::OperatorError;
 pub use graph::{Graph, GraphError, Plan};
 pub use group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
+pub use join::{Bounds, IntervalJoin, Join};
 pub use journal::JournalSlot;
 pub use key::{Data, Key, Keyed, Row, hash_key};
 pub use key_groups::{KeyGroup, KeyGroups};

@@ -1,6 +1,5 @@
 //! The keyed exchange of operators with state: takes the key of every row, hashes it once, and deals the rows out.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use either::Either;
@@ -10,7 +9,8 @@ use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark};
 use crate::group::KeyRouter;
 use crate::named::HashedKey;
-use crate::{Batch, Context, EventTime, Key, Operator, OperatorError, hash_key};
+use crate::stream::Keying;
+use crate::{Batch, Context, Data, EventTime, Key, Operator, OperatorError, hash_key};
 
 /// A row with its key, on the worker that holds the key's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,42 +38,26 @@ impl<K: Key, T> Dealt<K, T> {
     }
 }
 
-/// How keys are taken from rows.
-pub(super) struct KeyFn<K, F> {
-    function: F,
-    marker: PhantomData<fn() -> K>,
-}
-
-impl<K, F> KeyFn<K, F> {
-    pub(super) fn new(function: F) -> Self {
-        KeyFn { function, marker: PhantomData }
-    }
-}
-
 /// Output 0: [`Dealt`] rows, labelled with the worker that they are for. State: none.
-pub(super) struct Deal<P, K, F> {
-    shared: Arc<(P, KeyFn<K, F>)>,
+pub(super) struct Deal<P, Y> {
+    shared: Arc<(P, Y)>,
 }
 
-impl<P, K, F> Deal<P, K, F> {
-    pub(super) fn new(shared: Arc<(P, KeyFn<K, F>)>) -> Self {
+impl<P, Y> Deal<P, Y> {
+    pub(super) fn new(shared: Arc<(P, Y)>) -> Self {
         Deal { shared }
     }
 }
 
-impl<P, K, F> Deal<P, K, F>
-where
-    P: Chain<Out: crate::Data>,
-    K: Key,
-    F: Fn(&P::Out) -> K + Send + Sync + 'static,
-{
+impl<P: Chain, Y: Keying<P::Out, Value: Data>> Deal<P, Y> {
     fn deal(&self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
-        let (chain, key) = &*self.shared;
+        let (chain, keying) = &*self.shared;
         let mut out = KeyRouter::new(0, context);
         let mut observed = ObservedWatermark::new();
         chain.run(rows, &mut observed, &mut |time, value| {
-            let row = Dealt::new((key.function)(&value), time, value);
-            out.push(row.hash, row, context);
+            keying.each_owned(value, &mut |hash, key, value| {
+                out.push(hash, Dealt { hash, key, time, value }, context);
+            });
         });
         out.send(context);
         if observed.seen {
@@ -82,12 +66,7 @@ where
     }
 }
 
-impl<P, K, F> Operator for Deal<P, K, F>
-where
-    P: Chain<Out: crate::Data>,
-    K: Key,
-    F: Fn(&P::Out) -> K + Send + Sync + 'static,
-{
+impl<P: Chain, Y: Keying<P::Out, Value: Data>> Operator for Deal<P, Y> {
     fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
         let origin = batch.origin();
         match incoming::<P>(batch)? {

@@ -20,12 +20,13 @@ pub use self::input::{Append, ByKey, InputRows, Inputs, Whole};
 pub use self::output::{Changes, Events, Output, OutputPlace, Outputs, Rows, Snapshots, Upserts};
 
 use self::adapter::Adapter;
-use self::deal::{Deal, KeyFn};
+use self::deal::Deal;
 use crate::chain::{Chain, TimeDomain};
 use crate::graph::{
-    FragmentSpec, Graph, Input, Kinds, Make, NodeKind, NodeSpec, OperatorSpec, Place, Port, Route, StepInfo,
+    FragmentSpec, Graph, Input, Kinds, Make, NodeKind, NodeSpec, OperatorSpec, Place, Port, Route, Setting,
 };
-use crate::{Data, Key, RowKind, Stream};
+use crate::stream::Keying;
+use crate::{Data, Key, KeyedStream, RowKind, Stream};
 
 /// An operator on its way into a graph: see [`Graph::operator`].
 #[must_use = "an operator enters the graph with `.stateful(…)`"]
@@ -36,6 +37,10 @@ pub struct OperatorBuilder<I> {
     inputs: Vec<(Port, Route)>,
     /// Whether an input belongs to another graph.
     is_foreign: bool,
+    /// What the state depends on.
+    settings: Vec<Setting>,
+    /// What is wrong with it.
+    problem: Option<String>,
     marker: PhantomData<fn() -> I>,
 }
 
@@ -128,6 +133,8 @@ impl Graph {
             location: Location::caller(),
             inputs: Vec::new(),
             is_foreign: false,
+            settings: Vec::new(),
+            problem: None,
             marker: PhantomData,
         }
     }
@@ -145,11 +152,22 @@ impl<I> OperatorBuilder<I> {
         F: Fn(&T) -> K + Send + Sync + 'static,
         I: Append<ByKey<K, T>>,
     {
-        let mut steps = stream.steps;
-        steps.push(StepInfo::new("key_by", Location::caller()));
+        self.keyed_stream(stream.key_by(key))
+    }
+
+    /// As [`keyed`](Self::keyed), of a stream that has keys.
+    pub(crate) fn keyed_stream<K, V, P, Y>(self, stream: KeyedStream<K, V, P, Y>) -> OperatorBuilder<I::All>
+    where
+        K: Key,
+        V: Data,
+        P: Chain,
+        Y: Keying<P::Out, Key = K, Value = V>,
+        I: Append<ByKey<K, V>>,
+    {
+        let steps = stream.steps;
         let location = steps.first().map_or(self.location, |step| step.location);
         let watermark = stream.chain.watermark();
-        let shared = Arc::new((stream.chain, KeyFn::new(key)));
+        let shared = Arc::new((stream.chain, stream.keying));
         let inputs = vec![Input::of_chain::<P>(&stream.port)];
         let port = stream.port.graph.add(NodeSpec {
             kind: NodeKind::Operator(OperatorSpec {
@@ -209,11 +227,36 @@ impl<I> OperatorBuilder<I> {
         self.with(port, Route::Single)
     }
 
+    /// Names a setting that the state depends on: the size of a window, say. A checkpoint records it, and a restart with
+    /// another value is refused.
+    pub fn setting(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
+        self.settings.push((name, value.to_string()));
+        self
+    }
+
+    /// What plans, errors and metrics call it from here on.
+    pub(crate) fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Where the user's program asks for it.
+    pub(crate) fn at(mut self, location: &'static Location<'static>) -> Self {
+        self.location = location;
+        self
+    }
+
+    /// What is wrong with it: a graph that is run says so.
+    pub(crate) fn problem(mut self, problem: String) -> Self {
+        self.problem = Some(problem);
+        self
+    }
+
     fn with<J>(mut self, port: Port, route: Route) -> OperatorBuilder<J> {
         self.is_foreign |= !self.graph.is(&port.graph);
         self.inputs.push((port, route));
-        let OperatorBuilder { graph, name, location, inputs, is_foreign, .. } = self;
-        OperatorBuilder { graph, name, location, inputs, is_foreign, marker: PhantomData }
+        let OperatorBuilder { graph, name, location, inputs, is_foreign, settings, problem, .. } = self;
+        OperatorBuilder { graph, name, location, inputs, is_foreign, settings, problem, marker: PhantomData }
     }
 
     /// Adds the operator to the graph. `make` makes an instance for each worker, and one more, with which the graph is
@@ -274,8 +317,16 @@ impl<I> OperatorBuilder<I> {
             inputs: inputs.collect(),
             outputs,
             location: self.location,
-            detail: String::new(),
+            detail: self.settings.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", "),
         });
+        if !self.settings.is_empty() {
+            let mut settings = vec![("operator", self.name.to_owned())];
+            settings.extend(self.settings);
+            port.update(|node| node.settings = settings);
+        }
+        if let Some(problem) = self.problem {
+            self.graph.problem(port.node, problem);
+        }
         if self.is_foreign {
             let problem = "its inputs belong to different graphs: build all of them on one `Graph`";
             self.graph.problem(port.node, problem);

@@ -43,7 +43,7 @@ impl<K: Key, V: Data> ListState<K, V> {
     /// Appends an element to the list of a key.
     #[inline]
     pub fn push(&mut self, key: HashedKey<'_, K>, value: V) {
-        self.0.push(key, value, |last| last.map_or(0, |last| last.saturating_add(1)));
+        self.0.push(key, value, |list| list.last().map_or(0, |last| last.saturating_add(1)));
     }
 
     /// Iterates over the list of a key: over nothing if it has none.

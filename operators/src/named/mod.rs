@@ -58,6 +58,7 @@ mod sorted;
 mod states;
 mod store;
 mod sweep;
+mod timed;
 mod timers;
 mod value;
 mod written;
@@ -71,6 +72,7 @@ pub use self::nested::UserKey;
 pub use self::reducing::ReducingState;
 pub use self::shared::SharedState;
 pub use self::states::{StateInfo, States};
+pub(crate) use self::timed::{RowId, TimedRows};
 pub use self::timers::{Timer, Timers};
 pub use self::value::ValueState;
 

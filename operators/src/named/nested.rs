@@ -23,7 +23,7 @@ impl<U: Ord + Clone + Data> UserKey for U {}
 
 /// An entry of a key.
 #[derive(Debug)]
-struct Cell<V> {
+pub(super) struct Cell<V> {
     life: Life,
     value: V,
 }
@@ -139,12 +139,12 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
         true
     }
 
-    /// Adds an entry after all others of its key, under what `next` makes of the last one's name.
+    /// Adds an entry under a name that `name` chooses, which none of the key's entries has.
     #[inline]
-    pub(super) fn push(&mut self, key: HashedKey<'_, K>, value: V, next: impl FnOnce(Option<&U>) -> U) {
+    pub(super) fn push(&mut self, key: HashedKey<'_, K>, value: V, name: impl FnOnce(&Sorted<U, Cell<V>>) -> U) {
         self.do_chores();
         let entry = Self::entry(&mut self.table, key);
-        let user = next(entry.acc.last());
+        let user = name(&entry.acc);
         let mut life = Life::default();
         self.ttl.write(&mut life);
         if self.is_tracked {
@@ -252,7 +252,7 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
 
     /// Removes what `keep` does not want and passes it to `gone`, which returns the name if it `is_needed` on. What has
     /// expired is removed without a question.
-    fn take_range(
+    pub(super) fn take_range(
         &mut self,
         key: HashedKey<'_, K>,
         range: impl RangeBounds<U>,

@@ -39,6 +39,12 @@ pub trait Keying<T>: Send + Sync + 'static {
 
     /// Calls back with the hash, the key and the value for each key of the record.
     fn each<E: FnMut(u64, &Self::Query, Self::Value)>(&self, record: T, emit: &mut E);
+
+    /// As [`each`](Self::each), with the key as state keeps it.
+    #[inline(always)]
+    fn each_owned<E: FnMut(u64, Self::Key, Self::Value)>(&self, record: T, emit: &mut E) {
+        self.each(record, &mut |hash, key, value| emit(hash, key.to_owned(), value));
+    }
 }
 
 /// The keying of [`Stream::key_by`].
@@ -57,6 +63,12 @@ impl<T: Send + 'static, K: Key, F: Fn(&T) -> K + Send + Sync + 'static> Keying<T
     fn each<E: FnMut(u64, &K, T)>(&self, record: T, emit: &mut E) {
         let key = (self.function)(&record);
         emit(hash_key(&key), &key, record);
+    }
+
+    #[inline(always)]
+    fn each_owned<E: FnMut(u64, K, T)>(&self, record: T, emit: &mut E) {
+        let key = (self.function)(&record);
+        emit(hash_key(&key), key, record);
     }
 }
 

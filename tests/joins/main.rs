@@ -1,0 +1,11 @@
+//! Joins against plain loops: out of order, late, with any bounds; in both modes, on any number of workers, across restarts;
+//! and against results of Apache Spark.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod chained;
+mod model;
+mod spark;
+mod steps;
+mod wrong;
