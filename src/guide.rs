@@ -12,6 +12,9 @@ struct EventTime;
 #[doc = include_str!("../docs/guide/src/windows.md")]
 struct Windows;
 
+#[doc = include_str!("../docs/guide/src/joins.md")]
+struct Joins;
+
 #[doc = include_str!("../docs/guide/src/output-modes.md")]
 struct OutputModes;
 

@@ -31,7 +31,8 @@ fn joins_of_every_kind_agree_with_loops() {
             for mode in MODES {
                 for workers in [1, 2, 4] {
                     let graph = Graph::new("join");
-                    let source = |rows: &Vec<Row>| graph.source(memory(rows.clone())).with_watermark(at, DELAY);
+                    let source =
+                        |rows: &Vec<Row>| graph.source(memory(rows.clone())).with_watermark(at, DELAY);
                     let (joined, _, _) = join(source(&left), source(&right), kind, within);
                     let (sink, table) = memory_sink();
                     joined.sink(sink);
@@ -41,7 +42,8 @@ fn joins_of_every_kind_agree_with_loops() {
                     let what = format!("{kind:?} {within:?} {mode} {workers}");
                     assert_eq!(found.len(), expected.len(), "{what}");
                     let found: BTreeSet<_> = found.into_iter().collect();
-                    let expected: BTreeSet<_> = expected.iter().map(|(_, left, right)| (*left, *right)).collect();
+                    let expected: BTreeSet<_> =
+                        expected.iter().map(|(_, left, right)| (*left, *right)).collect();
                     assert_eq!(found, expected, "{what}");
                 }
             }
@@ -56,15 +58,18 @@ fn window_behind_two_outer_joins_counts_every_row() {
     let (a, b, c) = (rows(3, 400, 5), rows(17, 150, 5), rows(40, 150, 5));
     let window = Duration::from_micros(100);
     let hold = Duration::from_micros(70);
-    let matches = |left: &Row, right: &Row| left.key == right.key && (0..=70).contains(&(right.time - left.time));
+    let matches =
+        |left: &Row, right: &Row| left.key == right.key && (0..=70).contains(&(right.time - left.time));
     let mut expected = std::collections::BTreeMap::<i64, u64>::new();
     for a in &a {
         let of_b: Vec<_> = b.iter().filter(|b| matches(a, b)).collect();
-        let times: Vec<i64> = if of_b.is_empty() { vec![a.time] } else { of_b.iter().map(|b| b.time).collect() };
+        let times: Vec<i64> =
+            if of_b.is_empty() { vec![a.time] } else { of_b.iter().map(|b| b.time).collect() };
         for time in times {
             let joined = Row { time, ..*a };
             let of_c: Vec<_> = c.iter().filter(|c| matches(&joined, c)).collect();
-            let times: Vec<i64> = if of_c.is_empty() { vec![time] } else { of_c.iter().map(|c| c.time).collect() };
+            let times: Vec<i64> =
+                if of_c.is_empty() { vec![time] } else { of_c.iter().map(|c| c.time).collect() };
             for time in times {
                 *expected.entry(time.div_euclid(100) * 100).or_default() += 1;
             }
@@ -73,8 +78,9 @@ fn window_behind_two_outer_joins_counts_every_row() {
     for mode in MODES {
         for workers in [1, 2, 4] {
             let graph = Graph::new("three ways");
-            let source =
-                |rows: &Vec<Row>| graph.source(memory(rows.clone())).with_watermark(at, DELAY).key_by(|row| row.key);
+            let source = |rows: &Vec<Row>| {
+                graph.source(memory(rows.clone())).with_watermark(at, DELAY).key_by(|row| row.key)
+            };
             let (sink, table) = memory_sink();
             source(&a)
                 .join(source(&b))

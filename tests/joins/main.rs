@@ -2,9 +2,9 @@
 //! and against results of Apache Spark.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod chained;
 #[path = "../common/mod.rs"]
 mod common;
-mod chained;
 mod model;
 mod spark;
 mod steps;

@@ -22,7 +22,8 @@ pub(crate) enum Kind {
     Anti,
 }
 
-pub(crate) const KINDS: [Kind; 6] = [Kind::Inner, Kind::Left, Kind::Right, Kind::Full, Kind::Semi, Kind::Anti];
+pub(crate) const KINDS: [Kind; 6] =
+    [Kind::Inner, Kind::Left, Kind::Right, Kind::Full, Kind::Semi, Kind::Anti];
 
 /// A row of any kind of join: its event time, and the rows it is made of.
 pub(crate) type Joined = (i64, Option<Row>, Option<Row>);
@@ -49,7 +50,12 @@ impl Model {
     }
 
     /// An epoch with these rows that ends with that watermark. Returns what is emitted, and the late rows of both sides.
-    pub(crate) fn epoch(&mut self, left: &[Row], right: &[Row], watermark: i64) -> (Vec<Joined>, Vec<Row>, Vec<Row>) {
+    pub(crate) fn epoch(
+        &mut self,
+        left: &[Row],
+        right: &[Row],
+        watermark: i64,
+    ) -> (Vec<Joined>, Vec<Row>, Vec<Row>) {
         let is_late = |row: &&Row| row.time < self.watermark;
         let late = |rows: &[Row]| rows.iter().filter(is_late).copied().collect::<Vec<_>>();
         let (late_left, late_right) = (late(left), late(right));

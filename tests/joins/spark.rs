@@ -72,7 +72,8 @@ fn text(left: &Row, right: Option<&Row>) -> String {
         Some(right) => (json!(right.ts), json!(right.key), json!(right.value)),
         None => (Value::Null, Value::Null, Value::Null),
     };
-    json!({"lts": left.ts, "lkey": left.key, "lvalue": left.value, "rts": ts, "rkey": key, "rvalue": value}).to_string()
+    json!({"lts": left.ts, "lkey": left.key, "lvalue": left.value, "rts": ts, "rkey": key, "rvalue": value})
+        .to_string()
 }
 
 fn query(scenario: &str) -> Query {
@@ -118,7 +119,8 @@ fn expected(scenario: &str) -> Vec<String> {
 
 /// The result of the rows that are not late, when the watermark is where both sides have left it.
 fn followed(scenario: &str, late: &[BTreeSet<Row>; 2]) -> Vec<String> {
-    let all = SIDES.map(|side| input(scenario, side).into_iter().flat_map(|(_, rows)| rows).collect::<Vec<_>>());
+    let all =
+        SIDES.map(|side| input(scenario, side).into_iter().flat_map(|(_, rows)| rows).collect::<Vec<_>>());
     let ends = [0, 1].map(|n| all[n].iter().map(Row::time).max().unwrap() - DELAYS[n]);
     let watermark = ends[0].min(ends[1]);
     let in_time = [0, 1].map(|n| all[n].iter().filter(|row| !late[n].contains(row)).collect::<Vec<_>>());
@@ -156,7 +158,10 @@ fn check(scenario: &str) {
         for n in [0, 1] {
             let mut watermark = EventTime::MIN;
             for row in input(scenario, SIDES[n]).into_iter().flat_map(|(_, rows)| rows) {
-                assert!(row.time() < watermark || !late[n].contains(&row), "{what}: in time, but late: {row:?}");
+                assert!(
+                    row.time() < watermark || !late[n].contains(&row),
+                    "{what}: in time, but late: {row:?}"
+                );
                 watermark = watermark.max(row.time() - DELAYS[n]);
             }
         }

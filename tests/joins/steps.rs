@@ -102,7 +102,10 @@ fn emitted<O: Operator>(kind: Kind) -> impl Fn(&mut Harness<O>) -> Vec<Emitted> 
         let late = |rows: Vec<(EventTime, Row)>| rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>();
         let (left, right) = (late(instance.take(1)), late(instance.take(2)));
         let joined = joined.into_iter().map(Emitted::Joined);
-        joined.chain(left.into_iter().map(Emitted::LateLeft)).chain(right.into_iter().map(Emitted::LateRight)).collect()
+        joined
+            .chain(left.into_iter().map(Emitted::LateLeft))
+            .chain(right.into_iter().map(Emitted::LateRight))
+            .collect()
     }
 }
 
@@ -134,7 +137,8 @@ fn check(kind: Kind, within: (i64, i64), steps: &[Step]) {
     let graph = Graph::new("join");
     let source = || graph.source(memory(Vec::<Row>::new())).with_watermark(at, Duration::ZERO);
     let (source_left, source_right) = (source(), source());
-    let keyed = source_left.key_by(|row| row.key).join(source_right.key_by(|row| row.key)).within(bounds(within));
+    let keyed =
+        source_left.key_by(|row| row.key).join(source_right.key_by(|row| row.key)).within(bounds(within));
     let make: Maker = match kind {
         Kind::Inner => Rc::new(operator_of(keyed.inner())),
         Kind::Left => Rc::new(operator_of(keyed.left_outer())),
@@ -201,5 +205,20 @@ fn join_of_an_empty_side_agrees_with_loops() {
     for kind in KINDS {
         check(kind, (-3, 8), &vec![left.clone(); 4]);
         check(kind, (-3, 8), &vec![right.clone(); 4]);
+    }
+}
+
+/// The last row that can match comes at the watermark itself, an epoch later.
+#[test]
+fn row_whose_last_match_is_at_watermark_is_kept() {
+    let left = Step { left: vec![(0, 5)], right: vec![], advance: 0 };
+    let right = Step { left: vec![], right: vec![(0, 0)], advance: 0 };
+    for kind in KINDS {
+        check(kind, (-5, -5), &[left.clone(), right.clone()]);
+        let mirrored = [
+            Step { left: vec![], right: vec![(0, 5)], advance: 0 },
+            Step { left: vec![(0, 0)], right: vec![], advance: 0 },
+        ];
+        check(kind, (5, 5), &mirrored);
     }
 }

@@ -35,3 +35,23 @@ fn bounds_that_hold_for_nothing_are_refused() {
     let message = error.run(Options::default()).unwrap_err().to_string();
     assert!(message.contains("whole numbers of microseconds"), "{message}");
 }
+
+#[test]
+fn other_bounds_or_kind_under_one_uid_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let options = || Options::default().with_checkpoint(place.path());
+    graph(Bounds::after(micros(0)..=micros(5)), false).run(options()).unwrap();
+    let refused = |graph: Graph, parts: &[&str]| {
+        let message = graph.run(options()).unwrap_err().to_string();
+        parts.iter().for_each(|part| assert!(message.contains(part), "{part} in {message}"));
+    };
+    refused(
+        graph(Bounds::after(micros(0)..=micros(6)), false),
+        &["interval_join", "bounds", "0s..=5us", "0s..=6us"],
+    );
+    refused(
+        graph(Bounds::after(micros(0)..=micros(5)), true),
+        &["interval_join", "kind", "inner", "left outer"],
+    );
+    graph(Bounds::after(micros(0)..=micros(5)), false).run(options()).unwrap();
+}

@@ -24,7 +24,7 @@ pub trait TimeDomain: Send + Sync + 'static {
 /// let windows = Graph::new("untimed").source(memory(0..5)).window(tumbling(Duration::from_secs(1)));
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "a window needs event time, and this stream has none",
+    message = "windows and joins need event time, and this stream has none",
     label = "put `.with_watermark(|record| event_time, delay)` on the stream before",
     note = "before `key_by`, where there is one; what a step behind it yields keeps its record's event time"
 )]

@@ -61,10 +61,14 @@ impl Bounds {
     /// Returns what is wrong with them.
     pub(super) fn problem(self) -> Option<String> {
         if self.is_fractional {
-            return Some("the bounds are not whole numbers of microseconds: event time is no finer; round them".to_owned());
+            return Some(
+                "the bounds are not whole numbers of microseconds: event time is no finer; round them"
+                    .to_owned(),
+            );
         }
         let is_empty = self.least > self.greatest;
-        is_empty.then(|| format!("the bounds {self} hold for no two rows: the first must not exceed the second"))
+        is_empty
+            .then(|| format!("the bounds {self} hold for no two rows: the first must not exceed the second"))
     }
 
     /// The times of right rows that match a left row.

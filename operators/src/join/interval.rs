@@ -125,7 +125,8 @@ impl<K: Key, L: Data + Clone, R: Data + Clone> IntervalJoin<K, L, R> {
     }
 
     fn operator(self, kind: &'static str) -> OperatorBuilder<Sides<K, L, R>> {
-        let operator = self.inputs.named("interval_join").setting("kind", kind).setting("bounds", self.bounds);
+        let operator =
+            self.inputs.named("interval_join").setting("kind", kind).setting("bounds", self.bounds);
         match self.bounds.problem() {
             Some(problem) => operator.problem(problem),
             None => operator,

@@ -74,25 +74,48 @@ macro_rules! kind {
     };
 }
 
-kind!(Inner, "inner", false, false, (K, L, R), |k, l, r| (k.clone(), l.clone(), r.clone()), {
-    let _ = (k, l);
-    None
-}, {
-    let _ = (k, r);
-    None
-});
-kind!(LeftOuter, "left outer", true, false, (K, L, Option<R>), |k, l, r| (k.clone(), l.clone(), Some(r.clone())), {
-    Some((k.clone(), l, None))
-}, {
-    let _ = (k, r);
-    None
-});
-kind!(RightOuter, "right outer", false, true, (K, Option<L>, R), |k, l, r| (k.clone(), Some(l.clone()), r.clone()), {
-    let _ = (k, l);
-    None
-}, {
+kind!(
+    Inner,
+    "inner",
+    false,
+    false,
+    (K, L, R),
+    |k, l, r| (k.clone(), l.clone(), r.clone()),
+    {
+        let _ = (k, l);
+        None
+    },
+    {
+        let _ = (k, r);
+        None
+    }
+);
+kind!(
+    LeftOuter,
+    "left outer",
+    true,
+    false,
+    (K, L, Option<R>),
+    |k, l, r| (k.clone(), l.clone(), Some(r.clone())),
+    Some((k.clone(), l, None)),
+    {
+        let _ = (k, r);
+        None
+    }
+);
+kind!(
+    RightOuter,
+    "right outer",
+    false,
+    true,
+    (K, Option<L>, R),
+    |k, l, r| (k.clone(), Some(l.clone()), r.clone()),
+    {
+        let _ = (k, l);
+        None
+    },
     Some((k.clone(), None, r))
-});
+);
 kind!(
     FullOuter,
     "full outer",

@@ -141,7 +141,12 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
 
     /// Adds an entry under a name that `name` chooses, which none of the key's entries has.
     #[inline]
-    pub(super) fn push(&mut self, key: HashedKey<'_, K>, value: V, name: impl FnOnce(&Sorted<U, Cell<V>>) -> U) {
+    pub(super) fn push(
+        &mut self,
+        key: HashedKey<'_, K>,
+        value: V,
+        name: impl FnOnce(&Sorted<U, Cell<V>>) -> U,
+    ) {
         self.do_chores();
         let entry = Self::entry(&mut self.table, key);
         let user = name(&entry.acc);

@@ -123,8 +123,9 @@ mod tests {
     #[test]
     fn rows_of_one_time_are_kept_apart_and_in_order() {
         let (mut rows, key) = (TimedRows::<u32, char>::new(), HashedKey::of(&7));
-        let latest: Vec<_> =
-            [(5, 'a'), (5, 'b'), (9, 'c'), (5, 'd'), (1, 'e')].map(|(time, row)| rows.push(key, at(time), row)).into();
+        let latest: Vec<_> = [(5, 'a'), (5, 'b'), (9, 'c'), (5, 'd'), (1, 'e')]
+            .map(|(time, row)| rows.push(key, at(time), row))
+            .into();
         assert_eq!(latest, [None, Some(at(5)), Some(at(5)), Some(at(9)), Some(at(9))]);
         let found: String = rows.range(key, at(1)..=at(5)).map(|(_, row)| *row).collect();
         assert_eq!(found, "eabd");
