@@ -20,7 +20,7 @@ pub trait TimeDomain: Send + Sync + 'static {
 /// use std::time::Duration;
 /// use tidemill::prelude::*;
 ///
-/// // "a window needs event time, and this stream has none"
+/// // "windows and joins need event time, and this stream has none"
 /// let windows = Graph::new("untimed").source(memory(0..5)).window(tumbling(Duration::from_secs(1)));
 /// ```
 #[diagnostic::on_unimplemented(

@@ -1,4 +1,4 @@
-//~ a window needs event time, and this stream has none
+//~ windows and joins need event time, and this stream has none
 //~ `.with_watermark(|record| event_time, delay)` on the stream before
 use std::time::Duration;
 use tidemill::prelude::*;
