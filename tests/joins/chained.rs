@@ -37,9 +37,9 @@ fn joins_of_every_kind_agree_with_loops() {
                     let (sink, table) = memory_sink();
                     joined.sink(sink);
                     let summary = run_well(&graph, Options::default().with_mode(mode).with_workers(workers));
-                    assert_eq!(summary.late_rows, 0);
-                    let found = table.snapshot();
                     let what = format!("{kind:?} {within:?} {mode} {workers}");
+                    assert_eq!(summary.late_rows, 0, "{what}");
+                    let found = table.snapshot();
                     assert_eq!(found.len(), expected.len(), "{what}");
                     let found: BTreeSet<_> = found.into_iter().collect();
                     let expected: BTreeSet<_> =

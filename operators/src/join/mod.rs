@@ -55,13 +55,13 @@ where
     ///
     /// let seconds = Duration::from_secs;
     /// let graph = Graph::new("clicks of views");
-    /// let at = |row: &(&str, i64)| EventTime::from_secs(row.1);
-    /// let views = graph.source(memory([("ad 1", 10), ("ad 2", 20)])).with_watermark(at, seconds(5));
-    /// let clicks = graph.source(memory([("ad 1", 12), ("ad 1", 99)])).with_watermark(at, seconds(5));
+    /// let at = |row: &(u32, i64)| EventTime::from_secs(row.1);
+    /// let views = graph.source(memory([(1, 10), (2, 20)])).with_watermark(at, seconds(5));
+    /// let clicks = graph.source(memory([(1, 12), (1, 99)])).with_watermark(at, seconds(5));
     /// let (sink, table) = memory_sink();
     /// views
-    ///     .key_by(|view| view.0.to_owned())
-    ///     .join(clicks.key_by(|click| click.0.to_owned()))
+    ///     .key_by(|view| view.0)
+    ///     .join(clicks.key_by(|click| click.0))
     ///     .within(Bounds::after(seconds(0)..=seconds(60))) // a click belongs to a view of the minute before it
     ///     .left_outer()
     ///     .map(|(ad, _view, click)| (ad, click.map(|click| click.1)))
@@ -69,7 +69,7 @@ where
     /// graph.run(Options::default())?;
     /// let mut rows = table.snapshot();
     /// rows.sort();
-    /// assert_eq!(rows, [("ad 1".to_owned(), Some(12)), ("ad 2".to_owned(), None)]);
+    /// assert_eq!(rows, [(1, Some(12)), (2, None)]);
     /// # Ok::<(), RunError>(())
     /// ```
     #[track_caller]
