@@ -17,7 +17,7 @@ const LEAST_GRAIN: i64 = 100_000;
 /// use std::time::Duration;
 /// use tidemill::prelude::*;
 ///
-/// let minutes = |n| Duration::from_secs(60 * n);
+/// let minutes = |n: u64| Duration::from_secs(60 * n);
 /// // The right row is up to a minute older or up to five minutes younger than the left one.
 /// assert_eq!(Bounds::between(minutes(1), minutes(5)).to_string(), "-1m..=5m");
 /// // It is two to five minutes younger.
