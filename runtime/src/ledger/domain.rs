@@ -29,8 +29,8 @@ pub(super) struct Domain {
     pub(super) changes_at: Option<ProcessingTime>,
     /// The watermark now: in micro-batch, at the end of the latest closed epoch.
     pub(super) now: EventTime,
-    /// Micro-batch, where an operator derives the watermark: that of its inputs.
-    pub(super) inputs: EventTime,
+    /// Micro-batch, where an operator derives the watermark: that of its inputs, at the end of each closed epoch.
+    pub(super) inputs: BTreeMap<Epoch, EventTime>,
     /// Whether all partitions are idle.
     pub(super) is_idle: bool,
     /// Continuous: the watermark with which each worker left an epoch.
@@ -78,7 +78,7 @@ impl Domain {
             records: BTreeMap::new(),
             changes_at: None,
             now: EventTime::MIN,
-            inputs: EventTime::MIN,
+            inputs: BTreeMap::new(),
             is_idle: false,
             left: vec![BTreeMap::new(); workers],
             unseen_ranks: BTreeMap::new(),

@@ -22,6 +22,7 @@
 //! has passed the epoch is not enough: another instance may have received rows of it, and so released the frontier, but
 //! buffered them because it is still in the epoch before.
 
+mod batches;
 mod closing;
 mod domain;
 mod ends;
@@ -178,7 +179,7 @@ impl Ledger {
             domain.entered.fill(first);
             let Some((watermark, marks)) = start.and_then(Option::as_ref) else { continue };
             domain.now = *watermark;
-            domain.inputs = inputs_of(*watermark, marks);
+            domain.inputs.insert(Epoch::new(0), inputs_of(*watermark, marks));
             for mark in marks {
                 // One that is there no more, such as rows mixed on another worker, must not hold the others.
                 let Some(partition) = domain.partitions.get_mut(&mark.origin) else { continue };
@@ -311,91 +312,6 @@ impl Ledger {
     fn have_ended(&self, nodes: &[NodeId], has: impl Fn(&Ends) -> bool) -> bool {
         let sources = lock(&self.sources);
         !nodes.is_empty() && nodes.iter().all(|node| sources.get(node).is_some_and(&has))
-    }
-
-    /// Micro-batch: a reader of a slice has read all rows before that rank by the end of that epoch. Only asked for where
-    /// an earlier run had read ahead.
-    pub(crate) fn reach_by(&self, epoch: Epoch, origin: u32, reader: u32, rank: u64) {
-        for domain in &self.domains {
-            let mut domain = lock(domain);
-            if domain.partitions.contains_key(&origin) {
-                domain.reached.entry(epoch).or_default().push((origin, reader, rank));
-            }
-        }
-    }
-
-    /// Micro-batch: rows of a partition justify a watermark, in that epoch.
-    pub(crate) fn shown(&self, domain: DomainId, epoch: Epoch, origin: u32, watermark: EventTime) {
-        if let Some(mut domain) = self.domain(domain) {
-            let slot = domain.shown.entry(epoch).or_default().entry(origin).or_insert(EventTime::MIN);
-            *slot = (*slot).max(watermark);
-        }
-    }
-
-    /// Micro-batch: returns the watermark at the end of an epoch, and whether the stream is idle.
-    ///
-    /// `None` until all workers have entered the epoch: a frontier may have passed it before, but a record that a worker
-    /// has buffered for it has shown nothing yet. Epochs are asked for in order. `clock` is that of the epoch, and whether
-    /// the epoch is the first that a run has planned itself; called once for each epoch.
-    pub(crate) fn end_of_batch(
-        &self,
-        domain: DomainId,
-        epoch: Epoch,
-        clock: &dyn Fn() -> (ProcessingTime, bool),
-    ) -> Option<(EventTime, bool)> {
-        let members = self.members(domain).iter().map(|it| self.end_of_batch(*it, epoch, clock));
-        let members = members.collect::<Option<Vec<_>>>()?;
-        let Some(mut domain) = self.domain(domain) else { return Some((EventTime::MIN, false)) };
-        if let Some(known) = domain.closed.get(&epoch) {
-            return Some(*known);
-        }
-        if domain.spec.is_derived {
-            let end = domain.reported(epoch)?;
-            domain.now = end.max(domain.now);
-            domain.is_idle = members.iter().all(|(_, is_idle)| *is_idle);
-            let end = (domain.now, domain.is_idle);
-            domain.closed.insert(epoch, end);
-        } else if members.is_empty() {
-            if !domain.all_are_in(epoch) {
-                return None;
-            }
-            let has_ended = self.have_ended(&domain.spec.sources, |ends| ends.all_by(epoch));
-            let (now, begins_run) = clock();
-            domain.close(epoch, now, begins_run, has_ended);
-        } else {
-            domain.now = joined(members.iter().copied()).max(domain.now);
-            domain.is_idle = members.iter().all(|(_, is_idle)| *is_idle);
-            let end = (domain.now, domain.is_idle);
-            domain.closed.insert(epoch, end);
-        }
-        Some((domain.now, domain.is_idle))
-    }
-
-    /// Micro-batch: returns the watermark of the inputs of an operator that derives that of its outputs, at the end of an
-    /// epoch. `None` until it is known. It is the same on all workers, and does not go back.
-    pub(crate) fn end_of_inputs(
-        &self,
-        derived: DomainId,
-        epoch: Epoch,
-        clock: &dyn Fn() -> (ProcessingTime, bool),
-    ) -> Option<EventTime> {
-        let members = self.members(derived).iter().map(|it| self.end_of_batch(*it, epoch, clock));
-        let members = members.collect::<Option<Vec<_>>>()?;
-        let mut domain = self.domain(derived)?;
-        domain.inputs = joined(members.iter().copied()).max(domain.inputs);
-        Some(domain.inputs)
-    }
-
-    /// Micro-batch: the instant at which partitions that stay silent will have changed the watermark.
-    pub(crate) fn changes_at(&self, domain: DomainId) -> Option<ProcessingTime> {
-        self.domain(domain)?.changes_at
-    }
-
-    /// Micro-batch: whether, after a restart, the silence of partitions may change the watermark.
-    pub(crate) fn may_change(&self, domain: DomainId) -> bool {
-        let after = |domain: &Domain| domain.spec.idle_after.filter(|_| domain.now > EventTime::MIN);
-        let changes = |domain: &Domain| domain.next_change(after(domain)?, ProcessingTime::from_micros(0));
-        self.domain(domain).is_some_and(|domain| changes(&domain).is_some())
     }
 
     /// Continuous: a batch of a partition is on its way.
@@ -598,6 +514,8 @@ impl Ledger {
             let mut domain = lock(domain);
             domain.closed = domain.closed.split_off(&epoch);
             domain.records = domain.records.split_off(&epoch);
+            let latest = domain.inputs.range(..=epoch).next_back().map_or(epoch, |(latest, _)| *latest);
+            domain.inputs = domain.inputs.split_off(&latest);
             domain.partitions.values_mut().for_each(|partition| partition.ends.forget_before(epoch));
             for left in &mut domain.left {
                 // The last one may be wanted for all epochs that follow.

@@ -463,3 +463,20 @@ fn invariant_check_reports_watermark_beyond_unseen_rows() {
     ledger.domain(0).unwrap().now = at(50);
     assert!(ledger.check_invariant().unwrap_err().contains("unseen rows"));
 }
+
+#[test]
+fn worker_ahead_leaves_inputs_of_earlier_epochs_alone() {
+    let derived = DomainSpec { members: vec![0], is_derived: true, ..DomainSpec::default() };
+    let ledger = of(vec![spec(vec![plain(A)], None), derived], 2, None);
+    let ask = |epoch: u64| ledger.end_of_inputs(1, Epoch::new(epoch), &|| (clock(0), false));
+    for (epoch, time) in [(0, 10), (1, 20), (2, 30)] {
+        ledger.shown(0, Epoch::new(epoch), A, at(time));
+        (0..2).for_each(|worker| ledger.enter(0, worker, Epoch::new(epoch)));
+        // One worker asks at once.
+        assert_eq!(ask(epoch), Some(at(time)));
+    }
+    // The other one comes later.
+    assert_eq!([0, 1, 2].map(ask), [10, 20, 30].map(|time| Some(at(time))));
+    ledger.forget_before(Epoch::new(2));
+    assert_eq!(ask(2), Some(at(30)));
+}
