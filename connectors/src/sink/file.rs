@@ -1,8 +1,7 @@
 //! A single file that rows are written to, as bytes: what JSON Lines and CSV have in common.
 //!
-//! With a checkpoint, an epoch's bytes are part of what its `prepare` returns, together with where in the file they
-//! belong. So the commit can be done again after a crash, to the same place, and nothing is in the file before it.
-//! Where rows are shown at once, the length of the file is kept instead: what is beyond it is cut off after a crash.
+//! With a checkpoint, `prepare` returns an epoch's bytes and their offset in the file. So a commit can be repeated after a crash,
+//! and nothing is in the file before it. Where rows are visible at once, it returns the length of the file: a restart truncates it.
 //!
 //! Complete tables replace the file as a whole, in both modes: each is written beside it and renamed when its epoch
 //! commits. A reader sees the old table or the new one.
