@@ -254,7 +254,7 @@ impl OutFile {
     fn show(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         let Some(file) = &self.file else {
             return Err(SinkError::Setup(format!(
-                "{} was written to before it was opened: this is a defect of Tidemill, please report it",
+                "{} is not open: a defect of Tidemill, please report it",
                 self.path.display()
             )));
         };
