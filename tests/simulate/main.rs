@@ -7,6 +7,7 @@
 mod graphs;
 mod held;
 mod input;
+mod joins;
 mod operator;
 mod shards;
 
@@ -19,6 +20,7 @@ use tidemill::testing::simulate::{Report, Scenario, Simulation, World, simulate}
 
 use graphs::{Files, Paces, Running, TwoSinks, Windows};
 use held::Held;
+use joins::Joins;
 use operator::OwnOperator;
 use shards::Shards;
 
@@ -73,6 +75,11 @@ fn sessions_are_exactly_once() {
 #[test]
 fn derived_watermarks_make_no_row_late() {
     run(Held::new);
+}
+
+#[test]
+fn joins_are_exactly_once_and_make_no_row_late() {
+    run(Joins::new);
 }
 
 #[test]
