@@ -21,6 +21,8 @@ pub(crate) struct Joins {
     kind: Kind,
     /// The least and the greatest `right - left`.
     within: (i64, i64),
+    /// Whether epochs are small, and many are planned before one is committed: workers are then several epochs apart.
+    plans_ahead: bool,
     sources: [SimSource<Event>; 2],
     results: SimSink<Row>,
     late: [SimSink<Event>; 2],
@@ -66,6 +68,7 @@ impl Joins {
         Joins {
             kind,
             within,
+            plans_ahead: world.choose(2) == 0,
             wanted: wanted(kind, within, &input[0].concat(), &input[1].concat()),
             sources: input.map(|partitions| world.source(partitions)),
             results: world.sink(),
@@ -113,6 +116,13 @@ impl Scenario for Joins {
             late.sink(sink.clone());
         }
         graph
+    }
+
+    fn options(&self, options: Options) -> Options {
+        match self.plans_ahead {
+            true => options.with_max_records_per_epoch(3).with_max_in_flight(8),
+            false => options,
+        }
     }
 
     fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), Breach> {
