@@ -369,7 +369,8 @@ impl Ledger {
     /// Continuous: returns the watermark with which a worker leaves an epoch: its `own`, unless the epoch is the last.
     ///
     /// `None` until all workers have entered the epoch, and the last one until all have observed all that will come. The
-    /// first to ask then decides the last watermark: the end of time if the sources have ended.
+    /// first to ask then decides the last watermark: the end of time if the sources have ended. An epoch that seemed to be the
+    /// last is none once another worker has left it for the next.
     pub(crate) fn leaves(
         &self,
         domain: DomainId,
@@ -386,7 +387,8 @@ impl Ledger {
             return Some(own);
         }
         if !domain.finished.iter().all(|finished| *finished) {
-            return None;
+            // Another source has had more epochs called since: for a worker that is ahead, this one was not the last.
+            return domain.entered.iter().any(|entered| *entered > epoch).then_some(own);
         }
         let has_ended = self.have_ended(&domain.spec.sources, Ends::all);
         if has_ended {

@@ -480,3 +480,20 @@ fn worker_ahead_leaves_inputs_of_earlier_epochs_alone() {
     ledger.forget_before(Epoch::new(2));
     assert_eq!(ask(2), Some(at(30)));
 }
+
+#[test]
+fn epoch_that_another_worker_left_is_not_the_last() {
+    let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
+    let leaves = |worker: usize, epoch: u64| ledger.leaves(0, worker, Epoch::new(epoch), at(7), &|| clock(0));
+    (0..2).for_each(|worker| ledger.enter(0, worker, Epoch::new(0)));
+    // Epoch 0 is the last that has been called when the first worker has observed all.
+    ledger.finish(0, 0);
+    assert_eq!(leaves(0, 0), None);
+    // Another source goes on: epoch 1 is called, before the other worker is done with epoch 0.
+    assert_eq!(leaves(1, 0), Some(at(7)));
+    ledger.enter(0, 1, Epoch::new(1));
+    assert_eq!(leaves(1, 1), None);
+    assert_eq!(leaves(0, 0), Some(at(7)));
+    ledger.enter(0, 0, Epoch::new(1));
+    assert_eq!(leaves(1, 1), Some(at(7)));
+}
