@@ -52,3 +52,18 @@ impl<T: Ord> Changes<T> {
         self.0 = list;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The few that stay are far below the capacity of the list, which gives memory back.
+    #[test]
+    fn tidied_list_keeps_the_changes_that_there_are() {
+        let mut changes = Changes::new();
+        (0..5_000u32).for_each(|n| changes.push(n));
+        assert!(changes.is_full(300));
+        changes.tidy(|n| n % 20 == 0);
+        assert_eq!(changes.take(), (0..5_000).step_by(20).collect::<Vec<_>>());
+    }
+}

@@ -106,6 +106,7 @@ impl<K: Key, V: Data> NamedState for ListState<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::named::States;
     use crate::named::sweep::STEPS_PER_CALL;
     use crate::{ProcessingTime, SnapshotWriter};
 
@@ -113,6 +114,27 @@ mod tests {
         let mut writer = SnapshotWriter::new();
         state.snapshot("it", &mut writer).unwrap();
         writer.len()
+    }
+
+    #[test]
+    fn snapshot_after_many_evictions_holds_what_stays() {
+        let mut state = ListState::<u32, u32>::new();
+        state.track();
+        for key in 0..20_000 {
+            state.push(HashedKey::of(&key), key);
+        }
+        for key in (0..20_000).filter(|key| key % 50 != 0) {
+            state.remove(HashedKey::of(&key));
+        }
+        let mut writer = SnapshotWriter::new();
+        state.snapshot("it", &mut writer).unwrap();
+        let mut restored = ListState::<u32, u32>::new();
+        for (_, bytes) in writer.into_groups() {
+            States::restore(|states| states.add("it", &mut restored), &bytes, true).unwrap();
+        }
+        let mut keys: Vec<u32> = restored.iter().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, (0..20_000).step_by(50).collect::<Vec<_>>());
     }
 
     #[test]

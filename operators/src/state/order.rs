@@ -95,8 +95,10 @@ impl Order {
         self.items.iter().filter_map(|index| items.get(*index as usize))
     }
 
-    /// Gives memory back if it is much more than was needed for this many items.
+    /// Forgets the order, and gives memory back if it is much more than was needed for this many items.
     pub(super) fn relieve(&mut self, used: usize) {
+        self.places.clear();
+        self.items.clear();
         relieve(&mut self.places, used);
         relieve(&mut self.items, used);
     }

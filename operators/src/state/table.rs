@@ -262,10 +262,10 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
     }
 }
 
-/// Gives the memory of an emptied list away if it is much more than what was used this time.
+/// Gives memory of a list back if it is much more than what was used this time. What the list holds stays.
 pub(crate) fn relieve<T>(list: &mut Vec<T>, used: usize) {
     if list.capacity() > SMALL && list.capacity() / 8 > used {
-        *list = Vec::new();
+        list.shrink_to(0);
     }
 }
 
