@@ -132,3 +132,35 @@ fn new_shard_of_idle_stream_takes_nothing_back() {
         assert_eq!(counts.shown().0, [(0, 1), (2, 1), (4, 2)], "{mode:?}");
     }
 }
+
+/// A stream without shards holds the union that it is part of: nothing closes before it has shown anything.
+#[test]
+fn source_without_shards_holds_union() {
+    for mode in MODES {
+        let (mut empty, mut full) = (Shards::new(&[]), Shards::new(&[]));
+        (empty.every, full.every) = (SECOND, SECOND);
+        full.add(0);
+        full.push(0, [1, 25, 70]);
+        let graph = Graph::new("union");
+        let timed = |source: &Shards, uid: &str| {
+            let rows = graph.source(source.clone()).uid(uid);
+            rows.with_watermark(|row: &Row| EventTime::from_secs(row.1), Duration::ZERO).boxed()
+        };
+        let ((sink, windows), (late_sink, late)) = (collecting_sink(), collecting_sink());
+        let both = timed(&empty, "empty").union(timed(&full, "full"));
+        let (results, late_rows) = both.window(tumbling(10 * SECOND)).count().append_with_late();
+        results.map(|row| (row.window.start.as_micros() / 10_000_000, row.value)).sink(sink);
+        late_rows.sink(late_sink);
+        let options = Options::default().with_mode(mode).without_ctrl_c();
+        let options = options.with_checkpoint_interval(Duration::from_millis(100));
+        let clock = SimClock::new();
+        let test = TestDriver::new(&graph, options, &clock).unwrap();
+        let mut counts = Counts { test, clock, source: empty, windows, late };
+        counts.pass(2 * SECOND);
+        assert_eq!(counts.shown(), (vec![], vec![]), "{mode}");
+        counts.source.add(0);
+        counts.source.push(0, [2, 30]);
+        counts.pass(3 * SECOND);
+        assert_eq!(counts.shown(), (vec![(0, 2), (2, 1)], vec![]), "{mode}");
+    }
+}

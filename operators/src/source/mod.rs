@@ -66,6 +66,8 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// A new partition holds the watermark of its stream where it is, from its discovery until its first record or until it
     /// has been silent for `idle_after`. The watermark never goes back: records of the new partition that are behind it are late.
+    /// A delay longer than the discovery interval leaves room for them. A source that has no partition yet holds the watermark
+    /// until it has one.
     ///
     /// The query plans and commits nothing during the call, so return at once: a source that asks a broker does so on a thread of
     /// its own, and returns here what that has found.

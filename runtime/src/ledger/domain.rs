@@ -129,6 +129,10 @@ impl Domain {
 
     /// The watermark with some partitions idle, and whether all are; never less than it is.
     pub(super) fn watermark(&self, is_idle: impl Fn(&Partition) -> bool) -> (EventTime, bool) {
+        if self.partitions.is_empty() && self.spec.may_grow {
+            // The partitions that are yet to be discovered hold the watermark.
+            return (self.now, false);
+        }
         let (mut least, mut most) = (None::<EventTime>, EventTime::MIN);
         for partition in self.partitions.values() {
             let own = partition.own();
