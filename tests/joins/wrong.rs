@@ -44,6 +44,7 @@ fn other_bounds_or_kind_under_one_uid_are_refused() {
     let refused = |graph: Graph, parts: &[&str]| {
         let message = graph.run(options()).unwrap_err().to_string();
         parts.iter().for_each(|part| assert!(message.contains(part), "{part} in {message}"));
+        assert!(!message.contains("has lost"), "all its states are there: {message}");
     };
     refused(
         graph(Bounds::after(micros(0)..=micros(6)), false),

@@ -489,7 +489,7 @@ fn epoch_that_another_worker_left_is_not_the_last() {
     // Epoch 0 is the last that has been called when the first worker has observed all.
     ledger.finish(0, 0);
     assert_eq!(leaves(0, 0), None);
-    // Another source goes on: epoch 1 is called, before the other worker is done with epoch 0.
+    // Epoch 1 is called for another source before the other worker has left epoch 0.
     assert_eq!(leaves(1, 0), Some(at(7)));
     ledger.enter(0, 1, Epoch::new(1));
     assert_eq!(leaves(1, 1), None);

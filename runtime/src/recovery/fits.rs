@@ -53,7 +53,10 @@ pub(super) fn with_all_lost(
     layout: &Layout,
     options: &Options,
 ) -> RunError {
-    let is_there = |uid: &String| layout.nodes.iter().any(|node| node.uid() == uid);
+    let has = |node: &Node, uid: &String| {
+        node.uid() == uid || states_of(node).iter().any(|state| state_uid(node, &state.name) == *uid)
+    };
+    let is_there = |uid: &String| layout.nodes.iter().any(|node| has(node, uid));
     let shows = commit.sinks.iter().filter(|(_, prepared)| prepared.iter().any(|bytes| !bytes.is_empty()));
     let kept = commit.operators.keys().chain(commit.watermarks.keys()).chain(commit.offsets.keys());
     let lost: BTreeSet<&String> = kept
