@@ -148,6 +148,27 @@ mod tests {
     }
 
     #[test]
+    fn snapshot_after_many_removals_holds_what_stays() {
+        let mut state = ValueState::<u64, u32>::new();
+        state.track();
+        for key in 0..20_000 {
+            state.insert(HashedKey::of(&key), 1);
+        }
+        for key in (0..20_000).filter(|key| key % 50 != 0) {
+            state.remove(HashedKey::of(&key));
+        }
+        // Writes after the removals: the list of changes is tidied on the way.
+        for key in (0..20_000).step_by(100) {
+            state.insert(HashedKey::of(&key), 2);
+        }
+        let restored = restore(ValueState::new(), &delta(&mut state));
+        let mut values: Vec<(u64, u32)> = restored.iter().map(|(key, value)| (*key, *value)).collect();
+        values.sort_unstable();
+        let expected = (0..20_000).step_by(50).map(|key| (key, if key % 100 == 0 { 2 } else { 1 }));
+        assert!(values.into_iter().eq(expected));
+    }
+
+    #[test]
     fn read_does_not_prolong_life_and_write_does() {
         let mut state = ValueState::<u64, u32>::with_ttl(micros(10));
         let key = HashedKey::of(&1);
