@@ -177,7 +177,7 @@ impl std::fmt::Display for RunError {
             ),
             RunError::Ended { wanted } => write!(
                 f,
-                "the query has ended, so there can be no {wanted} of it: start it again and ask while it runs; its checkpoint stays as it is"
+                "the query has ended, so there can be no {wanted} of it: start it again and ask while it runs; its checkpoint is unchanged"
             ),
             RunError::Engine(error) => write!(f, "the engine cannot start: {error}"),
         }
@@ -290,7 +290,7 @@ impl RunError {
         }
     }
 
-    /// The same of a query that was started again this many times; somebody's wish to end it stays as it is.
+    /// Adds how often the query was restarted, unless it was interrupted or cancelled.
     pub(crate) fn given_up(self, restarts: u32, after: Duration, why: &'static str) -> RunError {
         if restarts == 0 || self.fault() == Fault::Nobody {
             return self;

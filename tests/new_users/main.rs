@@ -1,4 +1,4 @@
-//! What new users get wrong, and what they are told: by the compiler (`compile/`) or when the graph is run (`run.rs`).
+//! Mistakes of new users, and the message that each gets: from the compiler (`compile/`) or when the graph is run (`run.rs`).
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod run;
@@ -51,7 +51,7 @@ fn compile(program: &Path, out: &Path) -> (bool, String) {
 
 /// Each program begins with `//~ ` lines: sentences that the compiler must write. One without any compiles without a warning.
 #[test]
-fn compiler_says_what_to_do() {
+fn message_of_compiler_names_the_fix() {
     let mut programs: Vec<_> = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/new_users/compile")
         .read_dir()

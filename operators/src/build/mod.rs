@@ -246,7 +246,7 @@ impl<I> OperatorBuilder<I> {
         self
     }
 
-    /// What is wrong with it: a graph that is run says so.
+    /// Records a problem, with which the graph is refused when it is run.
     pub(crate) fn problem(mut self, problem: String) -> Self {
         self.problem = Some(problem);
         self

@@ -2,8 +2,8 @@
 //!
 //! The kind of rows belongs to an output of a node. An aggregation sets it by its output mode, an operator of a user's own
 //! by the types of its outputs, [`as_inserts`] and [`as_changes`] set it by name, and all other operators pass that of their
-//! input on. The rows of changes are always of type [`RowChange`](crate::RowChange): what makes them says so by its type, and what could
-//! make others of them refuses them.
+//! input on. Rows of the kind *changes* are always of type [`RowChange`](crate::RowChange): the types of `Changes` and `as_changes` ensure it,
+//! and steps that could change the type refuse the kind.
 //!
 //! [`as_inserts`]: crate::Stream::as_inserts
 //! [`as_changes`]: crate::Stream::as_changes

@@ -8,7 +8,8 @@ use crate::EventTime;
 use crate::span::words;
 use crate::time::micros;
 
-/// Below this, timers are not worth being apart: 100 ms.
+/// The least distance of timers: 100 ms. A checkpoint holds timers for rows by their grain, so a later version that changes
+/// this, or the eighth of the bounds, must set timers for the rows that it restores.
 const LEAST_GRAIN: i64 = 100_000;
 
 /// How far the event time of a right row may be from that of the left row it matches: both ends count.

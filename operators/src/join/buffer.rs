@@ -1,12 +1,13 @@
 //! One side of a join: its rows by key and event time, until no row can come that matches them.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::bounds::shift;
 use crate::build::Dealt;
 use crate::named::{HashedKey, NamedState, RowId, TimedRows, Timers};
 use crate::{Data, EventTime, Key};
-use std::ops::RangeInclusive;
 
 /// A row, and whether another one has matched it.
 #[derive(Clone, Serialize, Deserialize)]

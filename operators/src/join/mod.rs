@@ -8,6 +8,7 @@
 
 mod bounds;
 mod buffer;
+mod explain;
 mod interval;
 mod pairs;
 mod semi;

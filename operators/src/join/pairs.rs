@@ -2,8 +2,8 @@
 //!
 //! A row is matched against the buffered rows of the other side when it comes, and each pair is emitted at once, with the
 //! later of both event times. A row that nothing has matched is emitted once the watermark proves that nothing can, with its
-//! own event time. State: the rows of both sides that rows to come can match; each with whether it has been matched. A late row, one older than the
-//! watermark, is counted and emitted to the late output of its side.
+//! own event time. State: the rows of both sides that a later row can match, each with a flag that tells whether one has. A late
+//! row, one older than the watermark, is counted and emitted to the late output of its side.
 
 use std::marker::PhantomData;
 use std::vec::Drain;

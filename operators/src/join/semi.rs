@@ -1,8 +1,8 @@
 //! The interval join that emits left rows: semi, those that something matches; anti, those that nothing matches.
 //!
 //! Each left row is emitted at most once, with its own event time: by a semi join when the first match comes, by an anti join
-//! once the watermark proves that none can. State: right rows that left rows to come can match, and left rows that nothing has matched. A late row is
-//! counted and emitted to the late output of its side.
+//! once the watermark proves that none can. State: right rows that a later left row can match, and left rows without a match. A late
+//! row is counted and emitted to the late output of its side.
 
 use std::vec::Drain;
 

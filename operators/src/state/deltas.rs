@@ -58,7 +58,8 @@ enum Step {
     /// The results of the output mode.
     Results,
     Snapshot,
-    /// A snapshot, and this many workers resume; with the chain as it is, folded, or without what was dropped.
+    /// Takes a snapshot and resumes with this many workers: from the chain of deltas, from the folded chain, or from the chain
+    /// without dropped slots.
     Restart {
         workers: usize,
         chain: u8,

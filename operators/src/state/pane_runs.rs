@@ -47,7 +47,7 @@ impl PaneRuns {
         arrival::set_run(run);
     }
 
-    /// Whether the batch continues in that pane, as far as it is known before its first record.
+    /// Guesses, before its first record, whether the batch continues in that pane.
     pub(super) fn continues(&mut self, pane: EventTime) -> bool {
         let origin = arrival::origin();
         // What was aggregated elsewhere has runs already.

@@ -87,7 +87,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         let row_kind = after(&self.steps, self.port.row_kind());
         let Known { detail, place, refuses } = known;
         // The chain runs where the records are; only its results go to the sink's worker, without their event times.
-        // Where that is the same worker, the sink runs it, unless it assigns watermarks: these are told epoch by epoch.
+        // Where that is the same worker, the sink runs it, unless it assigns watermarks: those are aligned by epoch.
         let watermark = self.chain.watermark();
         let chain = Arc::new(self.chain);
         let sink = sink(Arc::clone(&chain));

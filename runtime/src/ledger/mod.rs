@@ -266,7 +266,7 @@ impl Ledger {
             let watermark = domain.closed.get(&epoch).map_or(domain.now, |(watermark, _)| *watermark);
             return (watermark, domain.records.get(&epoch).cloned().unwrap_or_default());
         }
-        // What each worker had observed by then; what does not depend on the observer, as it is now.
+        // What each worker had observed by that epoch, and the present value of what is the same on all workers.
         let mut shown: Marks =
             domain.partitions.keys().map(|origin| ((*origin, 0), EventTime::MIN)).collect();
         for left in domain.left.iter().filter_map(|left| left.range(..=epoch).next_back()) {
@@ -322,7 +322,7 @@ impl Ledger {
     }
 
     /// Continuous: all that became of a batch has been observed or dropped. Returns whether that moves the watermark of
-    /// its partition, so that somebody should look.
+    /// its partition: then the operators that assign the watermark must look.
     pub(crate) fn retire(&self, domain: DomainId, origin: u32, position: Position) -> bool {
         self.domain(domain).is_some_and(|mut domain| domain.partition(origin).retire(position))
     }
