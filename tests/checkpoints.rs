@@ -417,7 +417,10 @@ fn changed_partitions_and_directory_are_refused() {
     }
     if cancelled && rows(&at("out")).is_empty() {
         let error = start(4, "elsewhere").unwrap().wait().unwrap_err().to_string();
-        assert!(error.contains("out") && error.contains("give it that directory"), "{error}");
+        assert!(
+            error.contains("out") && error.contains("let the sink write to the old directory"),
+            "{error}"
+        );
     }
     start(4, "out").unwrap().wait().unwrap();
     assert_eq!(rows(&at("out")).len(), 2_000);

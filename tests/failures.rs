@@ -371,7 +371,7 @@ fn an_invalid_graph_names_every_operator_and_line() {
     let text = error.to_string();
     assert_eq!(error.problems.len(), 3, "{text}");
     for (n, (operator, words)) in
-        [("window", "size is zero"), ("window", "would be lost"), ("map", "goes nowhere")]
+        [("window", "size is zero"), ("window", "would be lost"), ("map", "nothing reads its output")]
             .into_iter()
             .enumerate()
     {

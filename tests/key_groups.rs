@@ -124,7 +124,7 @@ fn restart_with_another_number_is_refused_with_both() {
         let error = refusal(graph.start_in(storage.clone(), options(2).with_key_groups(asked)));
         let begun = begun.unwrap_or(128);
         let expected =
-            format!("begun with {begun} key groups, and its state cannot be divided into {asked}: leave");
+            format!("created with {begun} key groups, and its state cannot be divided into {asked}: leave");
         assert!(error.starts_with("--key-groups: ") && error.contains(&expected), "{error}");
         // The same number is well, and so is none.
         run_a_while(&graph, &storage, options(2).with_key_groups(begun));

@@ -106,7 +106,10 @@ fn final_error_has_attempts_and_time() {
                 assert_eq!(*restarts, times);
                 assert!(*after >= Duration::from_millis(5) && *after <= begun.elapsed(), "{after:?}");
                 let attempt = format!("(attempt {}, ", times + 1);
-                assert!(said.contains(&attempt) && said.contains("--restart allows no more"), "{said}");
+                assert!(
+                    said.contains(&attempt) && said.contains("--restart allows no more attempts"),
+                    "{said}"
+                );
             }
             _ => assert_eq!(times, 0, "{said}"),
         }
@@ -294,9 +297,9 @@ fn records_after_end_of_event_time_need_dropped_watermark() {
                     matches!(&error, RunError::Restore { site, .. } if site.location.contains("mistakes.rs"))
                 );
                 let said = error.to_string();
-                assert!(said.contains("event time has ended") && said.contains("would be late"), "{said}");
+                assert!(said.contains("at the end of time") && said.contains("would be late"), "{said}");
                 assert!(said.contains("OnDisconnect::Reconnect"), "{said}");
-                uid = said.split_once("--drop-state ").unwrap().1.split(',').next().unwrap().to_owned();
+                uid = said.split_once("--drop-state ").unwrap().1.split(' ').next().unwrap().to_owned();
             }
             // What was refused is in the journal, and comes now; nothing else is emitted again.
             let what = format!("{mode}, {workers} workers, {uid}");

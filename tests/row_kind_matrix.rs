@@ -236,7 +236,7 @@ fn refusal_of_changes_names_both_lines_and_ways_out() {
     let said = graph.validate().unwrap_err().to_string();
     let expected = format!(
         "`kinds` at tests/row_kind_matrix.rs:{KINDS} emits changes (each adds a row to a table or takes it away), but `map` at \
-         tests/row_kind_matrix.rs:{line} makes rows that need not be changes: call `.as_inserts()` before it, and \
+         tests/row_kind_matrix.rs:{line} can change the type of the rows: call `.as_inserts()` before it, and \
          `.as_changes()` behind it if its rows are `RowChange`s"
     );
     assert!(said.ends_with(&expected), "{said}");

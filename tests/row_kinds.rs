@@ -78,7 +78,7 @@ fn union_of_two_kinds_is_refused_with_all_three_lines() {
         let here = format!("tests/row_kinds.rs:{line}{what}");
         assert!(said.contains(&here), "{here} is not in {said}");
     }
-    assert!(said.contains(" emits inserts, and a stream has rows of one kind: "), "{said}");
+    assert!(said.contains(" emits inserts, and all rows of a stream have one kind: "), "{said}");
 }
 
 #[test]

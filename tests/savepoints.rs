@@ -51,7 +51,7 @@ fn savepoint_of_ended_query_is_refused() {
     common::wait_until(&query, "the end", tidemill::QueryHandle::is_finished);
     let error = query.savepoint(directory.path().join("savepoint")).unwrap_err();
     assert!(matches!(error, tidemill::RunError::Ended { .. }), "{error}");
-    assert!(error.to_string().starts_with("the query has ended, so there can be no savepoint"), "{error}");
+    assert!(error.to_string().starts_with("the query has ended, so no savepoint can be made"), "{error}");
     assert!(!directory.path().join("savepoint").exists());
 }
 

@@ -41,9 +41,9 @@ pub trait Key: Clone + Eq + Hash + Data {}
 #[diagnostic::do_not_recommend]
 impl<K: Clone + Eq + Hash + Data> Key for K {}
 
-/// What a record must be to leave a step: rows travel between threads.
+/// What a record must be to leave a step: rows are sent between threads.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a row: rows travel between threads",
+    message = "`{Self}` cannot be a row: rows are sent between threads",
     note = "a row is `Send` and owns what it holds: `Arc` in place of `Rc`, `String` in place of a borrowed `&str`"
 )]
 pub trait Row: Send + 'static {}

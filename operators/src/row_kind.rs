@@ -42,7 +42,7 @@ impl RowKind {
     /// What each row replaces, as a reason to refuse it.
     pub(crate) fn replaces(self) -> &'static str {
         match self {
-            RowKind::Insert => "each row is one more",
+            RowKind::Insert => "each row is added to those before",
             RowKind::Upsert => "each row replaces an earlier one of its key",
             RowKind::Snapshot => "the rows of each epoch replace those of the one before",
             RowKind::Changes => "each adds a row to a table or takes it away",

@@ -64,7 +64,7 @@ use crate::{Cancellation, Clock, Epoch, ProcessingTime, RowKind};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a sink for rows of type `{T}`",
-    note = "`for_each(|row| …)` makes one of a closure, `try_for_each` of one that can fail; `impl Sink` for your own"
+    note = "use `for_each(|row| …)` for a closure, `try_for_each` for one that can fail; `impl Sink` for your own"
 )]
 pub trait Sink<T>: Send + 'static {
     /// Describes the sink, for plans and errors.

@@ -42,7 +42,8 @@ pub(crate) fn span_problem(what: &str, span: Duration) -> Option<String> {
 pub(crate) fn fraction_problem(what: &str, span: Duration) -> Option<String> {
     (!span.subsec_nanos().is_multiple_of(1_000)).then(|| {
         format!(
-            "the {what} of {} is not a whole number of microseconds: event time is no finer; round it",
+            "the {what} of {} is not a whole number of microseconds: event time has a resolution of one microsecond; \
+             round it",
             words(span)
         )
     })

@@ -22,7 +22,7 @@ pub(crate) fn not_before(clock: Clock, last: ProcessingTime) -> Clock {
     }
     tracing::warn!(
         ?behind,
-        "the machine's clock is behind that of the checkpoint: the query goes by the latter"
+        "the machine's clock is behind that of the checkpoint: the query uses the clock of the checkpoint"
     );
     Clock::new(move || clock.now() + behind)
 }

@@ -106,7 +106,7 @@ pub enum RunError {
     /// # fn service(graph: Graph, options: Options) -> Result<(), RunError> {
     /// match graph.run(options) {
     ///     Ok(summary) => println!("all sources have ended: {summary}"),
-    ///     Err(RunError::Interrupted(summary)) => println!("told to stop, all that was read is committed: {summary}"),
+    ///     Err(RunError::Interrupted(summary)) => println!("stopped, all input that was read is committed: {summary}"),
     ///     Err(error) => return Err(error),
     /// }
     /// # Ok(())
@@ -163,7 +163,7 @@ impl std::fmt::Display for RunError {
                 restarts + 1,
                 after.as_secs_f64()
             ),
-            RunError::Interrupted(_) => write!(f, "interrupted: everything read until then is committed"),
+            RunError::Interrupted(_) => write!(f, "interrupted: all input that was read is committed"),
             RunError::Cancelled { after, stop_timeout } => write!(
                 f,
                 "cancelled after {after:.1?}{}: epochs that were not committed are lost",
@@ -171,13 +171,15 @@ impl std::fmt::Display for RunError {
             ),
             RunError::Stuck { site, within, error } => write!(
                 f,
-                "{site} has not returned within {within:?} after the end of the query{}: its thread is left alone, and the \
+                "{site} has not returned within {within:?} after the end of the query{}: its thread keeps running, \
+                 and the \
          checkpoint stays locked until the process exits",
                 in_brackets(error.as_deref())
             ),
             RunError::Ended { wanted } => write!(
                 f,
-                "the query has ended, so there can be no {wanted} of it: start it again and ask while it runs; its checkpoint is unchanged"
+                "the query has ended, so no {wanted} can be made: start it again and request it while it runs; its \
+                 checkpoint is unchanged"
             ),
             RunError::Engine(error) => write!(f, "the engine cannot start: {error}"),
         }
@@ -334,7 +336,7 @@ mod tests {
             RunError::Sink { site: site(), error: SinkError::Other(Box::new(own())) },
             RunError::Operator { site: site(), error: OperatorError::User(Box::new(own())) },
             RunError::Checkpoint(CheckpointError::Io { what: "cannot write".into(), error: full() }),
-            io.given_up(1, Duration::ZERO, "--restart allows no more"),
+            io.given_up(1, Duration::ZERO, "--restart allows no more attempts"),
         ];
         for error in errors {
             let mut chain = vec![error.to_string()];
@@ -357,7 +359,7 @@ mod tests {
         let site = || Site { operator: "map".into(), location: String::new() };
         let panic = || RunError::Panic { worker: None, site: site(), message: "no".into() };
         assert!(panic().is_retryable());
-        let given_up = panic().given_up(1, Duration::ZERO, "--restart allows no more");
+        let given_up = panic().given_up(1, Duration::ZERO, "--restart allows no more attempts");
         assert!(matches!(given_up, RunError::GivenUp { .. }) && given_up.is_retryable());
         let setup = RunError::Sink { site: site(), error: SinkError::Setup("no".into()) };
         assert!(!setup.is_retryable());

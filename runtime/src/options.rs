@@ -441,9 +441,9 @@ impl Options {
             return Err(RunError::Options {
                 option: "--trigger",
                 problem: format!(
-                    "an interval is for micro-batch, and in continuous mode no record waits for one. Leave it out; if it \
-                     was to say how often to commit, --checkpoint-interval {interval:?} does; if records are to be \
-                     processed every {interval:?}, --mode micro-batch does"
+                    "an interval is for micro-batch, and in continuous mode no record waits for one. Leave it out; to \
+                     commit at this interval, use --checkpoint-interval {interval:?}; to process records at this \
+                     interval, use --mode micro-batch"
                 ),
             });
         }
@@ -453,7 +453,7 @@ impl Options {
         if self.from_savepoint.is_some() && self.checkpoint.is_none() {
             return refuse(
                 "--from-savepoint",
-                "needs --checkpoint DIR: the checkpoint that starts with the savepoint's copy",
+                "needs --checkpoint DIR: the directory into which the savepoint is copied",
             );
         }
         Ok(())
@@ -472,8 +472,8 @@ impl Options {
             return Ok(());
         }
         let problem = format!(
-            "{} workers need at least as many key groups, and there are {groups}: use at most {groups} workers, or start \
-             with --key-groups {} (with a new checkpoint: one that has begun keeps its number)",
+            "{} workers need at least as many key groups, and there are {groups}: use at most {groups} workers, or \
+             --key-groups {} with a new checkpoint (an existing one keeps its number)",
             self.workers,
             self.workers.next_power_of_two()
         );
@@ -486,8 +486,8 @@ impl Options {
             Some(asked) if asked != recorded.count() => Err(RunError::Options {
                 option: "--key-groups",
                 problem: format!(
-                    "the checkpoint has begun with {recorded} key groups, and its state cannot be divided into {asked}: \
-                     leave the option out to resume with {recorded}, or begin a new checkpoint to have {asked}"
+                    "the checkpoint was created with {recorded} key groups, and its state cannot be divided into \
+                     {asked}: leave the option out to resume with {recorded}, or use a new checkpoint for {asked}"
                 ),
             }),
             _ => self.check_workers(recorded),

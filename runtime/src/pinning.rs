@@ -25,7 +25,7 @@ pub(crate) fn check() -> Result<(), RunError> {
 pub(crate) fn cores(workers: usize) -> Result<Vec<Core>, RunError> {
     let allowed = core_affinity::get_core_ids().filter(|cores| !cores.is_empty());
     let allowed =
-        allowed.ok_or_else(|| refuse("the system does not say which cores there are; leave it out"))?;
+        allowed.ok_or_else(|| refuse("the operating system does not list the cores; leave it out"))?;
     Ok(allowed.iter().map(|core| Core(core.id)).cycle().take(workers).collect())
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn stay_on(Core(core): Core) -> Result<(), RunError> {
     if core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         return Ok(());
     }
-    Err(refuse(&format!("the system does not let a worker stay on core {core}; leave it out")))
+    Err(refuse(&format!("the operating system does not allow pinning a worker to core {core}; leave it out")))
 }
 
 /// Without the feature there are no cores to stay on.
@@ -65,6 +65,9 @@ mod tests {
     #[test]
     fn a_core_that_is_not_there_is_refused() {
         let error = std::thread::spawn(|| stay_on(Core(1_000)).unwrap_err()).join().unwrap();
-        assert!(error.to_string().starts_with("--pin: the system does not let a worker stay on core 1000"));
+        assert!(error.to_string().starts_with(
+            "--pin: the operating system does not allow pinning a worker to core \
+                                               1000"
+        ));
     }
 }

@@ -142,7 +142,7 @@ const MOST: usize = 1 << 16;
 fn refuse_too_many(layout: &Layout) -> Result<(), RunError> {
     if layout.nodes.len() >= MOST {
         return Err(RunError::Engine(format!(
-            "the graph has {} nodes, fewer than {MOST} can run",
+            "the graph has {} nodes, but must have fewer than {MOST}",
             layout.nodes.len()
         )));
     }

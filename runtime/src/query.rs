@@ -110,7 +110,7 @@ fn checkpoint_of(options: &Options) -> Result<Option<Arc<dyn Storage>>, RunError
             tracing::warn!(
                 checkpoint = %directory.display(),
                 savepoint = %savepoint.display(),
-                "the checkpoint has begun, so the savepoint is not used"
+                "the checkpoint already has a run, so the savepoint is not used"
             );
         } else {
             checkpoint::copy_savepoint(&LocalDirectory::existing(savepoint)?, &storage)?;

@@ -173,7 +173,8 @@ impl Opened {
         for uid in dropped.iter().filter(|_| commit.is_some()) {
             tracing::warn!(
                 %uid,
-                "--drop-state: what the checkpoint has of this uid is given up. Leave the option out from the next start on"
+                "--drop-state: the state of this uid in the checkpoint is dropped. Leave the option out at the next \
+                 start"
             );
         }
         let (plans, take_over) = (plans.into(), options.take_over);
@@ -296,7 +297,7 @@ pub(crate) fn warn_of_ended(resume: &Resume, layout: &Layout) {
         {
             tracing::warn!(
                 query = %layout.query,
-                "the sources of the watermark of {} had ended: this run can take in no record of theirs",
+                "the sources of the watermark of {} had ended: this run refuses new records of these sources",
                 Site::of(node)
             );
         }
@@ -345,8 +346,8 @@ fn replays(plans: &[PlanRecord], options: &Options) -> bool {
         Some(uid) if options.mode == Mode::MicroBatch => {
             tracing::warn!(
                 epochs = plans.len(),
-                "the source `{uid}` starts from the beginning, so epochs that were planned and not committed are not replayed: a sink that \
-                 has their rows gets those that are read again under other epoch numbers"
+                "the source `{uid}` starts from the beginning, so epochs that were planned and not committed are not \
+                 replayed: a sink that has rows of these epochs gets the rows again under other epoch numbers"
             );
             false
         }

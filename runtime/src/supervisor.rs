@@ -189,11 +189,11 @@ impl Supervisor {
                 self.options.drop_state.clear();
             }
             if !error.is_retryable() {
-                let why = "an error of this kind is not tried again";
+                let why = "an error of this kind is not retried";
                 return Err(error.given_up(restarts, begun.elapsed(), why));
             }
             let Some(wait) = self.options.restart.wait(restarts) else {
-                return Err(error.given_up(restarts, begun.elapsed(), "--restart allows no more"));
+                return Err(error.given_up(restarts, begun.elapsed(), "--restart allows no more attempts"));
             };
             tracing::warn!(
                 query = %self.graph.name(), %error, restarts = restarts + 1, ?wait,
@@ -262,7 +262,7 @@ impl Supervisor {
                 Ok(Notice::Over(outcome)) => return Ok(*outcome),
                 Ok(Notice::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(RunError::Engine("the driver has gone: please report it".to_owned()));
+                    return Err(RunError::Engine("the driver thread has ended: please report it".to_owned()));
                 }
             }
             if interrupt.came() {

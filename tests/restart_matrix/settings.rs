@@ -114,7 +114,7 @@ pub(super) fn windows() -> Vec<Change> {
             "tumbling size",
             tumbling_10,
             windowed!(tumbling(secs(60)), count().append()),
-            &["`op`", "settings.rs:", "size 10s → 1m", "--drop-state op", "with this uid"],
+            &["`op`", "settings.rs:", "size 10s → 1m", "--drop-state op", "drop the old state"],
         ),
         refused(
             "tumbling offset",

@@ -132,8 +132,7 @@ impl Claim {
         let path = output.path.clone();
         let refuse = |who: &str| {
             Err(SinkError::Setup(format!(
-                "{} is being written to by {who}: one would write over the rows of the other, so each needs a place of \
-                 its own",
+                "{} is being written to by {who}, and one would overwrite the rows of the other: give each another path",
                 path.display()
             )))
         };
@@ -235,19 +234,19 @@ pub(super) fn refusal(output: &Output, claim: &OutputClaim, context: &SinkContex
     let (path, short) = (output.path.display(), query_id.get(..8).unwrap_or(query_id));
     let whose = if *query_id == context.query_id {
         format!(
-            "was last written to by run {execution} of the query `{query}` from a copy of this checkpoint (or from the one that \
-             this is a copy of), of which this checkpoint knows nothing"
+            "was last written to by run {execution} of the query `{query}`, which is not in this checkpoint: one of \
+             the two checkpoints is a copy of the other"
         )
     } else if context.fork {
         format!(
-            "belongs to the query `{query}` (id {short}, run {execution}), and this run begins from a savepoint, as a query of \
-             its own"
+            "belongs to the query `{query}` (id {short}, run {execution}), and this run starts from a savepoint, so \
+             it is a new query"
         )
     } else {
         format!("belongs to the query `{query}` (id {short}, run {execution}), which has another checkpoint")
     };
     let take_over = if context.durable {
-        "; or, if that one has stopped for good and this one is to replace it, start this one once with --take-over \
+        "; or, if that query has stopped for good and this one replaces it, start this one once with --take-over \
          (`Options::with_take_over`)"
     } else {
         ", and this run has none"
@@ -272,7 +271,7 @@ fn owner(file: &mut File, path: &Path, context: &SinkContext) -> Result<(Owner, 
         }
         return Err(SinkError::Recovery {
             what: path.display().to_string(),
-            reason: "it says which query the output beside it belongs to, and cannot be read: if no other query writes \
+            reason: "it names the query that owns the output beside it, and cannot be read: if no other query writes \
                      there, delete it"
                 .to_owned(),
         });

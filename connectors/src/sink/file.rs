@@ -275,7 +275,7 @@ fn finish(path: &Path, base: u64, bytes: &[u8]) -> Result<u64, SinkError> {
     let mut file = files::open(path, File::options().write(true)).map_err(failed)?;
     let there = file.metadata().map_err(failed)?.len();
     if there < base {
-        let reason = format!("{base} bytes of it were committed, {there} are there");
+        let reason = format!("{base} bytes of it were committed, but it has {there}");
         return Err(SinkError::Recovery { what: path.display().to_string(), reason });
     }
     let end = base + bytes.len() as u64;
@@ -500,7 +500,7 @@ mod tests {
         }
         for sink in [json_lines_sink(&origin), json_lines_sink(&origin).append()] {
             let error = begin(sink, &fork, Some(&savepoint)).err().unwrap().to_string();
-            assert!(error.contains("begins from a savepoint") && error.contains("--take-over"), "{error}");
+            assert!(error.contains("starts from a savepoint") && error.contains("--take-over"), "{error}");
         }
         assert_eq!(text(&origin), "0\n1\n");
         // The origin continues; and where it is to be replaced, the file ends with the savepoint.
@@ -530,7 +530,7 @@ mod tests {
         commit(&mut original.unwrap(), 1);
         for execution in [2, 3] {
             let error = begin(json_lines_sink(&path), &of_copy(execution), Some(&committed)).err().unwrap();
-            assert!(error.to_string().contains("a copy of this checkpoint"), "{error}");
+            assert!(error.to_string().contains("a copy of the other"), "{error}");
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "0\n1\n");
     }

@@ -71,7 +71,8 @@ use crate::Data;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an aggregate",
-    note = "of closures `.reduce(…)` or `.fold(…)` make one; ready ones are in `tidemill::aggregate`; `impl Aggregate` for your own"
+    note = "for closures use `.reduce(…)` or `.fold(…)`; `tidemill::aggregate` has ready ones; `impl Aggregate` for \
+            your own"
 )]
 pub trait Aggregate: Clone + Send + Sync + 'static {
     /// The records.

@@ -222,8 +222,8 @@ impl<O: StatefulOperator, I> Adapter<O, I> {
             },
         );
         if let Some(name) = own {
-            let problem = "an operator has timers without naming any, `To::timers`, which are kept as the state `timers`. Those that \
-                           it keeps itself would never fire";
+            let problem = "the engine keeps the timers of `To::timers` in a state `timers`, and only these fire: do \
+                           not declare timers of your own";
             return Err(OperatorError::State { name, problem });
         }
         let infos = States::describe(|states| declare(operator, timers, states))?;

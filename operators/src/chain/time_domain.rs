@@ -26,7 +26,7 @@ pub trait TimeDomain: Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "windows and joins need event time, and this stream has none",
     label = "put `.with_watermark(|record| event_time, delay)` on the stream before",
-    note = "before `key_by`, where there is one; what a step behind it yields keeps its record's event time"
+    note = "before `key_by`, if there is one; the rows of later steps keep the event time of their record"
 )]
 pub trait HasEventTime: TimeDomain {}
 

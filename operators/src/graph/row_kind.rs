@@ -125,9 +125,9 @@ pub(super) fn check(nodes: &[Node], problems: &mut Vec<(NodeId, String)>) {
     }
 }
 
-/// What makes rows that need not be changes, as a reason to refuse these; and the way out.
+/// What can change the type of the rows, as a reason to refuse these; and the way out.
 const MAKES: (&str, &str) = (
-    "makes rows that need not be changes",
+    "can change the type of the rows",
     "call `.as_inserts()` before it, and `.as_changes()` behind it if its rows are `RowChange`s",
 );
 
@@ -180,7 +180,7 @@ fn own(nodes: &[Node], node: &Node, (number, input): (usize, &Input), rows: Emit
             Some(refusal(
                 nodes,
                 other,
-                &format!("{}, and a stream has rows of one kind", both.describe(nodes)),
+                &format!("{}, and all rows of a stream have one kind", both.describe(nodes)),
             ))
         }
         NodeKind::Sink { refuses: true, .. } => Some(refused_by_sink(nodes, node)),

@@ -39,7 +39,7 @@ pub(super) fn validate(nodes: &[Node], found: &[(NodeId, String)]) -> Result<(),
     let mut problems: Vec<(NodeId, String)> = found.to_vec();
     if !nodes.iter().any(|n| matches!(n.kind, NodeKind::Sink { .. })) {
         let at = nodes.last().map_or(NodeId(0), |n| n.id);
-        problems.push((at, "no stream ends in a sink: nothing would come out; call `.sink(…)`".into()));
+        problems.push((at, "no stream ends in a sink: the graph would emit nothing; call `.sink(…)`".into()));
     } else {
         unconsumed(nodes, &mut problems);
     }
@@ -66,7 +66,7 @@ pub(super) fn validate(nodes: &[Node], found: &[(NodeId, String)]) -> Result<(),
 fn unconsumed(nodes: &[Node], problems: &mut Vec<(NodeId, String)>) {
     for node in nodes.iter().filter(|n| !n.outputs.is_empty()) {
         if !nodes.iter().any(|other| other.inputs.iter().any(|i| i.from == node.id)) {
-            problems.push((node.id, "its output goes nowhere: end it in `.sink(…)` or remove it".into()));
+            problems.push((node.id, "nothing reads its output: end it in `.sink(…)` or remove it".into()));
         }
     }
 }
@@ -100,8 +100,8 @@ fn shared_places(nodes: &[Node], problems: &mut Vec<(NodeId, String)>) {
             problems.push((
                 node.id,
                 format!(
-                    "{} is written to by `{}` at {file}:{line}, and one would write over the rows of the other: give each \
-                     its own, or bring the streams together with `union` before one sink",
+                    "{} is written to by `{}` at {file}:{line}, and one would overwrite the rows of the other: give \
+                     each its own, or merge the streams with `union` before one sink",
                     place.display(),
                     first.label()
                 ),
@@ -147,7 +147,7 @@ mod tests {
         let graph = Graph::new("test");
         numbers(&graph, 3).sink(nowhere());
         let _forgotten = numbers(&graph, 3).map(|n| n + 1).boxed();
-        assert!(graph.validate().unwrap_err().to_string().contains("its output goes nowhere"));
+        assert!(graph.validate().unwrap_err().to_string().contains("nothing reads its output"));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::{Aggregate, Stream, WindowResult};
 #[diagnostic::on_unimplemented(
     message = "an aggregate has no rows before it has an output mode",
     label = "put `.update()`, `.complete()` or, behind a window, `.append()` before this",
-    note = "`append` emits each window once, when it closes; `update` what has changed; `complete` the whole table of every epoch"
+    note = "`append` emits each window once, when it closes; `update` each changed value; `complete` the whole table \
+            at the end of every epoch"
 )]
 pub trait HasOutputMode {
     #[doc(hidden)]

@@ -63,13 +63,15 @@ impl Bounds {
     pub(super) fn problem(self) -> Option<String> {
         if self.is_fractional {
             return Some(
-                "the bounds are not whole numbers of microseconds: event time is no finer; round them"
+                "the bounds are not whole numbers of microseconds: event time has a resolution of one microsecond; \
+                 round them"
                     .to_owned(),
             );
         }
         let is_empty = self.least > self.greatest;
-        is_empty
-            .then(|| format!("the bounds {self} hold for no two rows: the first must not exceed the second"))
+        is_empty.then(|| {
+            format!("no two rows can be within the bounds {self}: the first must not exceed the second")
+        })
     }
 
     /// The times of right rows that match a left row.

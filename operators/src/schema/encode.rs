@@ -21,8 +21,9 @@ pub enum EncodeError {
     Postcard(postcard::Error),
     /// A field is left out.
     #[error(
-        "`{}` leaves out the field `{}` (`#[serde(skip_serializing_if = …)]`), and what is written could not be read back: the \
-         binary format of checkpoints has no field names; remove the attribute, or keep a type of its own without it", .0.0, .0.1
+        "`{}` leaves out the field `{}` (`#[serde(skip_serializing_if = …)]`), so the value could not be read back: \
+         the binary format of checkpoints has no field names; remove the attribute, or use a separate type without \
+         it", .0.0, .0.1
     )]
     Skipped(Box<(&'static str, &'static str)>),
     /// What the type's own `Serialize` says.

@@ -204,7 +204,10 @@ impl<'de> Deserializer<'de> for Present<'_, '_, '_> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, SchemaError> {
-        Err(SchemaError::new("it finds out from the format what comes next, and the format does not say"))
+        Err(SchemaError::new(
+            "it asks the format for the type of the next value, and the binary format does not store \
+                              types",
+        ))
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SchemaError> {

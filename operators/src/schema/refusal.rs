@@ -32,17 +32,19 @@ impl fmt::Display for Refusal {
         match &self.reason {
             Reason::Any { value } if value.contains("serde_json::") => write!(
                 f,
-                ": `{value}` finds out from the format what comes next, and the binary format of checkpoints does not say; \
+                ": `{value}` asks the format for the type of the next value, and the binary format of checkpoints \
+                 does not store types; \
                  keep the JSON as text (`String`), or read what you need of it into a struct"
             ),
             Reason::Any { value } => {
-                write!(f, ": it finds out from the format what comes next")?;
+                write!(f, ": it asks the format for the type of the next value")?;
                 if !value.contains("serde::") && !value.contains("serde_core::") {
                     write!(f, " (as `{value}`)")?;
                 }
                 f.write_str(
-                    ", and the binary format of checkpoints does not say. `#[serde(tag = …)]`, `#[serde(untagged)]` and types \
-                     that hold any value do that: leave the attribute out, or keep a type of its own without it and convert \
+                    ", and the binary format of checkpoints does not store types. `#[serde(tag = …)]`, \
+                     `#[serde(untagged)]` and types that hold any value do that: leave the attribute out, or use a \
+                     separate type without it and convert \
                      (`#[serde(from = …, into = …)]` or a `map` behind the source)",
                 )
             }

@@ -57,7 +57,7 @@ impl Prepared {
     pub fn read<V: DeserializeOwned>(&self) -> Result<V, SinkError> {
         postcard::from_bytes(&self.0).map_err(|error| SinkError::Recovery {
             what: "what the sink prepared before the crash".to_owned(),
-            reason: format!("{error}; was it another sink, or a later version?"),
+            reason: format!("{error}; was it written by another sink or a later version?"),
         })
     }
 

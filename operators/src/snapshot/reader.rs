@@ -124,7 +124,7 @@ impl<'a> SnapshotReader<'a> {
         let mut number = 0u64;
         for shift in (0..63).step_by(7) {
             let Some((byte, rest)) = self.bytes.split_first() else {
-                return Err(self.error("a length that breaks off"));
+                return Err(self.error("a truncated length"));
             };
             self.bytes = rest;
             number |= u64::from(byte & 0x7f) << shift;

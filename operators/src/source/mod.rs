@@ -32,7 +32,8 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + '
 /// partition.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source",
-    note = "`memory(…)` makes one of a collection, `iterate(|| …)` of an iterator, `text_files(pattern)` of files; `impl Source` for your own"
+    note = "use `memory(…)` for a collection, `iterate(|| …)` for an iterator, `text_files(pattern)` for files; `impl \
+            Source` for your own"
 )]
 pub trait Source: Send + Sync + 'static {
     /// The type of the records.

@@ -63,7 +63,8 @@ impl From<crate::codec::CodecError> for SpillError {
 #[non_exhaustive]
 pub enum SpillError {
     /// The disk refuses.
-    #[error("state that exceeds `--state-memory` cannot be {doing} {}: {error}; give `--spill-dir` a place with room, or the query more memory", path.display())]
+    #[error("state that exceeds `--state-memory` cannot be {doing} {}: {error}; set `--spill-dir` to a directory with \
+             more space, or raise `--state-memory`", path.display())]
     Disk {
         /// The file.
         path: PathBuf,

@@ -13,7 +13,7 @@ pub use self::processing::ProcessingTime;
 
 /// The time is further from 1970 than 64 bits of microseconds reach: 292,000 years.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the time is more than 292,000 years away from 1970: 64 bits of microseconds do not hold it")]
+#[error("the time is more than 292,000 years away from 1970: it does not fit into 64 bits of microseconds")]
 pub struct TimeRangeError(());
 
 /// Returns a span of time in whole microseconds, rounded down; saturates at `i64::MAX` (292,000 years).

@@ -104,7 +104,7 @@ fn run(command: Command) -> Result<String, CheckpointError> {
                     0 => String::new(),
                     logs => format!(", {logs} logs of sources"),
                 };
-                format!("{epochs} epochs, {files} files of state, {bytes} bytes{logs}: as they were written")
+                format!("{epochs} epochs, {files} files of state, {bytes} bytes{logs}: all intact")
             })
         }
         Command::Diff { checkpoint, earlier, later } => {

@@ -76,7 +76,7 @@ pub(crate) fn verify(storage: &dyn Storage) -> Result<(), CheckpointError> {
 fn read(storage: &dyn Storage) -> Result<Record, CheckpointError> {
     let bytes = storage.get(IDENTITY)?.ok_or_else(|| CheckpointError::Missing {
         file: format!("{IDENTITY} in {}", storage.describe()),
-        needed: "it says which query the outputs belong to".to_owned(),
+        needed: "it names the query that owns the outputs".to_owned(),
     })?;
     let mut reader = FrameReader::new(IDENTITY, &bytes, Kind::Identity)?;
     let record = reader.value()?;

@@ -158,7 +158,7 @@ pub(crate) fn read_log(storage: &dyn Storage, current: &Current) -> Result<ReadL
     let name = log_name(current.log);
     let bytes = storage.get(&name)?.ok_or_else(|| CheckpointError::Missing {
         file: format!("{name} in {}", storage.describe()),
-        needed: "it says which epochs are committed".to_owned(),
+        needed: "it lists the committed epochs".to_owned(),
     })?;
     let log = parse(&name, &bytes)?;
     if (log.opening.log, &log.opening.query) != (current.log, &current.query) {
@@ -167,9 +167,9 @@ pub(crate) fn read_log(storage: &dyn Storage, current: &Current) -> Result<ReadL
     }
     if log.frames < current.frames {
         let reason = format!(
-            "it holds {} records, and held {} when the last run began or ended: commits are missing, and to resume from \
-             an earlier one would write to outputs again what they have. Put the file back as it was, or begin with a \
-             savepoint or a new checkpoint",
+            "it holds {} records, and held {} when the last run began or ended: later commits are missing, and \
+             resuming from an earlier one would write rows to the outputs a second time. Restore the file, or start \
+             from a savepoint or with a new checkpoint",
             log.frames, current.frames
         );
         return Err(CheckpointError::damaged(&name, bytes.len()..bytes.len(), reason));

@@ -74,8 +74,8 @@ pub(crate) fn check(storage: &dyn Storage, uid: &str, mark: &LogMark) -> Result<
     }
     let name = name_of(uid);
     let advice = format!(
-        "the offsets of the source `{uid}` count in it: put it back as it was, or begin with a savepoint; with --drop-state \
-         {uid} the source forgets where it stood, and reads everything again"
+        "the offsets of the source `{uid}` refer to it: restore it, or start from a savepoint; \
+         --drop-state {uid} drops the position of the source, which then reads everything again"
     );
     let Some(bytes) = storage.get(&name)? else {
         let file = format!("{name} in {}", storage.describe());
@@ -101,8 +101,11 @@ impl SourceLog for KeptLog {
     fn append(&self, entry: &[u8]) -> Result<(), SourceError> {
         let mut inner = turn::lock(&self.inner);
         if inner.has_failed {
-            let reason =
-                format!("{} takes no more after a failed write: a restart finds out what it has", self.name);
+            let reason = format!(
+                "{} accepts no more writes after a failed one: restart the query, which reads the file \
+                         again",
+                self.name
+            );
             return Err(SourceError::Setup(reason));
         }
         let mut writer = match inner.frames {
@@ -207,7 +210,7 @@ mod tests {
         let log = KeptLog { name: "files".to_owned(), inner: Mutex::new(inner) };
         assert!(log.append(b"one").is_err());
         let again = log.append(b"one").unwrap_err().to_string();
-        assert!(again.contains("after a failed write"), "{again}");
+        assert!(again.contains("no more writes after a failed one"), "{again}");
         assert_eq!(log.entries().unwrap(), [b"one"], "once, though the write has failed");
     }
 

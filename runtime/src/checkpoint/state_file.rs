@@ -200,7 +200,7 @@ fn parse(
         let (operator, group) = (u32::from_le_bytes([a, b, c, d]), u16::from_le_bytes([e, f]));
         let known = groups.group(group).filter(|_| (operator as usize) < head.uids.len());
         let Some(known) = known else {
-            return Err(damaged("a section of a key group or an operator that there is not"));
+            return Err(damaged("a section of a key group or an operator that does not exist"));
         };
         let end = range.end as u64;
         let place = end - changes.len() as u64..end;

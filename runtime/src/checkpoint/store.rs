@@ -383,7 +383,7 @@ impl Checkpoint {
             }
             let removed = self.storage.delete(name);
             if let Err(error) = &removed {
-                tracing::warn!(query = self.query, %error, "a file of an old checkpoint stays");
+                tracing::warn!(query = self.query, %error, "a file of an old checkpoint cannot be removed");
             }
             removed.is_err()
         });
@@ -444,9 +444,9 @@ fn refuse_lost_commits(
             file: log_name(current.log),
             range: read.length..read.length,
             reason: format!(
-                "the last commit in it is {found}, but {name} was written when epoch {committed} was committed: commits \
-                 are missing, and to resume from an earlier one would write to outputs again what they have. Put the file \
-                 back as it was, or begin with a savepoint or a new checkpoint"
+                "the last commit in it is {found}, but {name} was written when epoch {committed} was committed: later \
+                 commits are missing, and resuming from an earlier one would write rows to the outputs a second time. \
+                 Restore the file, or start from a savepoint or with a new checkpoint"
             ),
         });
     }
@@ -475,7 +475,7 @@ fn refuse_remains(storage: &dyn Storage) -> Result<(), CheckpointError> {
         None => Ok(()),
         Some(name) => Err(CheckpointError::Missing {
             file: format!("{CURRENT} in {}", storage.describe()),
-            needed: format!("without it, it is unknown whether {name} counts"),
+            needed: format!("without it, it is unknown whether {name} is the current log"),
         }),
     }
 }

@@ -134,7 +134,8 @@ impl CommitCoordinator {
     /// The query ends in order. What cannot be written then is not needed: the next run skips some numbers.
     pub(super) fn close(&mut self) {
         if let Err(error) = crate::sim::tolerate(|| self.checkpoint.close()) {
-            tracing::warn!(%error, "the end of the query is not in its checkpoint; all that was read is committed");
+            tracing::warn!(%error, "the end of the query could not be written to its checkpoint; all input that was \
+                                    read is committed");
         }
     }
 

@@ -66,8 +66,8 @@ impl SourcePlan {
         let (was, is) = (self.starts.len(), info.partitions());
         if (is as usize) < was {
             return Err(SourceError::Setup(format!(
-                "it had {was} partitions and has {is} now: the number of partitions of a source must not become smaller. Keep \
-                 a partition that is gone as one that has ended"
+                "it had {was} partitions and has {is} now: the number of partitions of a source must not become \
+                 smaller. Let the source return a removed partition as one that has ended"
             )));
         }
         let new = (0..is).skip(was).map(|partition| info.start(partition).cloned().unwrap_or_default());

@@ -106,10 +106,10 @@ impl Assigner {
         }
         let uid = &self.uid;
         Some(format!(
-            "records have come, but in the checkpoint event time has ended: at the last commit all sources of this \
-             watermark had ended, and every record that comes now would be late. Reset the watermark with \
-             --drop-state {uid}, once, or take a new checkpoint. So that it does not happen again, have the source wait \
-             for more instead of ending (a socket with OnDisconnect::Reconnect, a channel whose sender is kept) and \
+            "a record has arrived, but the watermark in the checkpoint is at the end of time: all sources of this \
+             watermark had ended at the last commit, so every new record would be late. Run once with --drop-state \
+             {uid} to reset the watermark, or use a new checkpoint. To avoid this, let the source wait for more \
+             records instead of ending (a socket with OnDisconnect::Reconnect, a channel whose sender is kept) and \
              stop the query"
         ))
     }

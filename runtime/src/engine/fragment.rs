@@ -59,12 +59,12 @@ impl Lowering {
     ) -> Result<Vec<Edge<'scope>>, RunError> {
         let refused = |problem: String| RunError::Engine(format!("{} {problem}", Site::of(node)));
         let Some(Lowering(lower)) = spec.downcast_ref() else {
-            return Err(refused("is a fragment that was made for another engine".to_owned()));
+            return Err(refused("is a fragment for another engine".to_owned()));
         };
         let edges = lower.lower(inside);
         if edges.len() != node.outputs.len() {
             let (there, outputs) = (edges.len(), node.outputs.len());
-            return Err(refused(format!("is a fragment of {outputs} outputs and was lowered to {there}")));
+            return Err(refused(format!("is a fragment of {outputs} outputs, but `lower` returned {there}")));
         }
         Ok(edges)
     }

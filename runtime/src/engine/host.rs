@@ -227,7 +227,7 @@ impl Hosted {
             tracing::warn!(
                 operator = %self.site,
                 timers = dropped,
-                "timers that were set at the end of time are dropped: no time comes after it"
+                "timers at `EventTime::MAX` are dropped: they would never fire"
             );
         }
         let late = self.context.take_late_rows();

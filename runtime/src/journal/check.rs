@@ -18,8 +18,8 @@ pub(crate) fn refuse_loss(nodes: &[Node], allow_loss: bool) -> Result<(), RunErr
     let problem = |node: &Node| {
         let NodeKind::Source(source) = &node.kind else { return None };
         let message = format!(
-            "what comes from `{}` cannot be read again after a crash, so a checkpoint would not make the query exactly \
-             once: call `.journaled()` on the source; or, if records may be lost, run with `--allow-loss` \
+            "the records of `{}` cannot be read again after a crash, so the query would not be exactly once: call \
+             `.journaled()` on the source; or, if records may be lost, run with `--allow-loss` \
              (`Options::with_allow_loss`)",
             source.describe()
         );

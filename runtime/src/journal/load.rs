@@ -26,7 +26,7 @@ pub(super) fn load<T: DeserializeOwned>(
     let Some((name, bytes)) = store.segment_with(from)? else {
         return Err(CheckpointError::Missing {
             file: store.describe(),
-            needed: format!("record {from} is to be read again"),
+            needed: format!("record {from} must be read again"),
         });
     };
     let (mut reader, opening) = store.check_opening(&name, &bytes)?;
@@ -50,7 +50,7 @@ pub(super) fn load<T: DeserializeOwned>(
         at = next;
     }
     if loaded.records.is_empty() && !loaded.ended {
-        let reason = format!("it breaks off at record {at}, and record {from} has been in it");
+        let reason = format!("it ends before record {at}, but it has had record {from}");
         return Err(CheckpointError::damaged(&name, reader.offset()..bytes.len(), reason));
     }
     Ok(loaded)

@@ -49,8 +49,9 @@ pub(super) enum Reading {
 }
 
 /// What to do about a journal whose records the program cannot read.
-const WAYS_OUT: &str = "Give the type its old shape back (fields may come, go, move and be renamed: `#[serde(default)]`, \
-                        `#[serde(alias)]`), let the old program run until the journal is used up, or give the source a new uid";
+const WAYS_OUT: &str = "Restore the old type (fields may be added, removed, reordered and renamed: \
+                        `#[serde(default)]`, `#[serde(alias)]`), run the old program until it has read the whole \
+                        journal, or give the source a new uid";
 
 impl GroupHead {
     /// How many numbers the group takes.
@@ -167,7 +168,7 @@ impl Store {
             };
             kill::point("journal.trim.before");
             if let Err(error) = self.storage.delete(&gone) {
-                tracing::warn!(%error, "a segment of a journal that is no longer needed stays");
+                tracing::warn!(%error, "a segment of a journal that is no longer needed cannot be removed");
                 return;
             }
             kill::point("journal.trim.done");

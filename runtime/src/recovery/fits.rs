@@ -116,7 +116,7 @@ fn lost_state(uid: &str, was: &OperatorRecord, now: &BTreeMap<String, OperatorRe
     now.contains_key(owner).then(|| {
         format!(
             "the checkpoint holds its state `{name}` (uid `{uid}`), but the operator has no state of this name any more: \
-             give the state its name back, or drop what it holds with --drop-state {uid}"
+             restore the name of the state, or drop its content with --drop-state {uid}"
         )
     })
 }

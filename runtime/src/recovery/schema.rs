@@ -85,7 +85,7 @@ pub(super) fn check_shapes(
 ) -> Result<Option<Convert>, RunError> {
     let refuse = |problem: String| {
         let problem = format!(
-            "{problem}. Give the type its old shape back; or give the operator a new uid; or start this uid without its \
+            "{problem}. Restore the old type; or give the operator a new uid; or start this uid without its \
              old state: --drop-state {uid}"
         );
         Err(RunError::Restore { site: site.clone(), problem })
@@ -116,7 +116,7 @@ pub(super) fn check_shapes(
         if let Some(difference) = difference {
             return refuse(format!(
                 "the type of its keys (uid `{uid}`) has changed since the checkpoint: {difference}. Keys must stay as they \
-                 are, because their hash decides where their state is"
+                 are, because the hash of a key decides where its state is"
             ));
         }
     }
@@ -124,8 +124,9 @@ pub(super) fn check_shapes(
         Ok(Fit::Same) if old_key.is_none() => Ok(None),
         Ok(_) => Ok(Some(convert(Arc::clone(schema), old_key, old.clone()))),
         Err(difference) => refuse(format!(
-            "the type of its state (uid `{uid}`) has changed since the checkpoint: {difference}. Fields and variants may \
-             come, go, move and be renamed (`#[serde(default)]`, `#[serde(alias)]`), but a value must stay what it was"
+            "the type of its state (uid `{uid}`) has changed since the checkpoint: {difference}. Fields and variants \
+             may be added, removed, reordered and renamed (`#[serde(default)]`, `#[serde(alias)]`), but a value must \
+             keep its type"
         )),
     }
 }

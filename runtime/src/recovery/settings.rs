@@ -32,9 +32,9 @@ pub(super) fn check_settings(
     Err(RunError::Restore {
         site: site.clone(),
         problem: format!(
-            "{what} in the checkpoint (uid `{uid}`) was made with other settings: {}. Keep the old settings; or start \
-             without the old state, which loses what is in it (open windows, say): --drop-state {uid} \
-             (`Options::with_drop_state`), once, and with this uid",
+            "{what} in the checkpoint (uid `{uid}`) was made with other settings: {}. Keep the old settings; or drop \
+             the old state, with its open windows, by starting once with --drop-state {uid} \
+             (`Options::with_drop_state`)",
             changes.join(", ")
         ),
     })

@@ -340,7 +340,7 @@ pub(super) fn finish(dir: &Path, part: &PartName, length: u64) -> Result<bool, S
         Err(error) => return Err(disk::failed("look at", &pending, error)),
     };
     if there < length {
-        let reason = format!("{length} bytes of it were committed, {there} are there");
+        let reason = format!("{length} bytes of it were committed, but it has {there}");
         return Err(SinkError::Recovery { what: pending.display().to_string(), reason });
     }
     if length == 0 {

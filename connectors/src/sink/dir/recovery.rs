@@ -58,8 +58,8 @@ impl Parts {
         let Some(name) = parts.iter().map(|part| part.pending_name()).min() else { return Ok(()) };
         Err(SinkError::Setup(format!(
             "{} holds {} unfinished files of an earlier run, such as {name}, while the checkpoint of this query is \
-             new: they may have rows that the checkpoint of that run counts as committed. Start the query with that \
-             one; or, if they are not needed, delete them, or give the sink another directory",
+             new: they may have rows that are committed in the checkpoint of that run. Start the query with that \
+             checkpoint; or, if the files are not needed, delete them, or give the sink another directory",
             self.dir.display(),
             parts.len()
         )))
@@ -68,10 +68,10 @@ impl Parts {
     fn refuse_finished(&self, parts: Vec<&PartName>) -> Result<(), SinkError> {
         let Some(name) = parts.iter().map(|part| part.shown()).min() else { return Ok(()) };
         Err(SinkError::Setup(format!(
-            "{} holds {} files of an earlier run, such as {name}, while the checkpoint of this query is new: all \
-             rows would be written once more beside them. Start the query with the checkpoint that they belong to; or, \
-             to start over, empty the directory or give the sink another one; or, if these rows are to come beside \
-             those, call `.add_to_existing()` on the sink",
+            "{} holds {} files of an earlier run, such as {name}, while the checkpoint of this query is new: all rows \
+             would be written a second time. Start the query with the checkpoint that they belong to; or, \
+             to start over, empty the directory or give the sink another one; or, to add rows to the existing files, \
+             call `.add_to_existing()` on the sink",
             self.dir.display(),
             parts.len()
         )))
@@ -141,7 +141,7 @@ impl Parts {
                 if there > *committed {
                     newer.push(part);
                 } else if there < *committed {
-                    let reason = format!("{committed} bytes of it were committed, {there} are there");
+                    let reason = format!("{committed} bytes of it were committed, but it has {there}");
                     return Err(SinkError::Recovery { what: path.display().to_string(), reason });
                 }
             }
@@ -154,13 +154,14 @@ impl Parts {
         let (dir, mut parts) = (files.dir.as_str(), Vec::new());
         for (name, committed) in &files.parts {
             let Some((part, Kind::Finished)) = PartName::parse(name) else {
-                let reason = "the checkpoint names it, but no file of ours is called that".to_owned();
+                let reason =
+                    "the checkpoint names it, but it is not the name of a file of this sink".to_owned();
                 return Err(SinkError::Recovery { what: name.clone(), reason });
             };
             if dir != whole(&self.dir) && part.pending_in(Path::new(dir)).exists() {
                 let reason = format!(
-                    "rows that are committed wait there to be shown, and the sink writes to {} now: give it that \
-                     directory, or move the files, also the hidden ones, to the new one first",
+                    "it has committed rows that are not yet published, and the sink now writes to {}: let the sink \
+                     write to the old directory, or first move all files, with the hidden ones, to the new one",
                     self.dir.display()
                 );
                 return Err(SinkError::Recovery { what: dir.to_owned(), reason });

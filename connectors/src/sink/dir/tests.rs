@@ -270,7 +270,7 @@ fn fork_leaves_directory_of_its_origin_alone() {
     assert!(error.contains("is being written to by"), "{error}");
     drop(first);
     let error = fork(&origin).err().unwrap().to_string();
-    assert!(error.contains("begins from a savepoint") && error.contains("--take-over"), "{error}");
+    assert!(error.contains("starts from a savepoint") && error.contains("--take-over"), "{error}");
     let mut forked = fork(&own).unwrap();
     commit(&mut forked, 1);
     Sink::<u64>::close(&mut forked).unwrap();

@@ -163,9 +163,9 @@ impl Catalogue {
         if let Some(pattern::Found { path: first, .. }) = new.first() {
             tracing::warn!(
                 pattern = %settings.pattern,
-                "{} files are not read, such as {}: they were not there when the query first started, and a bounded \
-                 source reads what was there then. To read what is new in every run, leave the source unbounded and use \
-                 the trigger available-now",
+                "{} files are not read, such as {}: they did not exist when the query first started, and a bounded \
+                 source reads only files that existed then. To read new files in every run, leave out `.bounded()` \
+                 and use the trigger available-now",
                 new.len(),
                 shown(first)
             );
@@ -231,7 +231,8 @@ impl Catalogue {
         }
         if settings.bounded && !settings.allow_empty && listing.files.is_empty() {
             return Err(SourceError::Setup(format!(
-                "no file matches `{}` (hidden files and directories do not count, nor what is in these), and a bounded source \
+                "no file matches `{}` (hidden files and files in hidden directories do not count), and a bounded \
+                 source \
                  reads the files that exist when it starts: correct the pattern, or allow it with `.allow_empty()`",
                 settings.pattern
             )));
@@ -323,8 +324,9 @@ impl Catalogue {
                 Some(was) if *was < found.len => {
                     tracing::warn!(
                         file = %shown(&found.path),
-                        "the file had {was} bytes when it was found, and has {} now: what was added is not read. A file \
-                         must appear whole (write it elsewhere and rename it), unless the source follows files",
+                        "the file had {was} bytes when it was found, and has {} now: the bytes added since are not \
+                         read. A file must be complete when it appears (write it elsewhere and rename it), unless the \
+                         source follows files",
                         found.len
                     );
                     *was = u64::MAX;

@@ -434,8 +434,8 @@ impl Followed {
                 if metadata.len() < segment.seen && segment.end.is_none() {
                     tracing::warn!(
                         file = %shown(&segment.path),
-                        "the file has shrunk from {} to {} bytes while it was followed, behind the {at} bytes that have \
-                         been read: the bytes between are lost",
+                        "the followed file has shrunk from {} to {} bytes, of which {at} have been read: the bytes \
+                         that were cut off are lost",
                         segment.seen,
                         metadata.len()
                     );
@@ -480,7 +480,8 @@ impl Followed {
         if let Some(copy) = copy {
             tracing::info!(
                 file = %shown(&path),
-                "the file was truncated, replaced or removed: the rest of what it had is read from its copy {}",
+                "the file was truncated, replaced or removed: the unread rest of its old content is read from its \
+                 copy {}",
                 shown(&copy.path)
             );
             let file = Arc::new(copy.file);

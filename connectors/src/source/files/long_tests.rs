@@ -169,5 +169,5 @@ fn excluded_names_are_not_read_and_paths_are_refused() {
     let error = starts(&text_files(&*pattern).exclude("old/*.gz"), None).unwrap_err().to_string();
     assert!(error.contains("cannot exclude `old/*.gz`"), "{error}");
     let error = starts(&text_blocks(&*pattern).max_line(7), None).unwrap_err().to_string();
-    assert!(error.contains("takes no `max_line`"), "{error}");
+    assert!(error.contains("has no `max_line`"), "{error}");
 }

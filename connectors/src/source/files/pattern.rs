@@ -220,7 +220,7 @@ fn missing(pattern: &str, path: &Path, directory: Option<&Path>, error: std::io:
         return SourceError::io(format!("cannot list {pattern}"), error);
     }
     let globbed = path.parent().is_some_and(|parent| parent.to_string_lossy().contains(['*', '?']));
-    let advice = if globbed { ": `*` and `?` may stand in the last part of a path only" } else { "" };
+    let advice = if globbed { ": `*` and `?` are allowed only in the last part of a path" } else { "" };
     SourceError::Setup(format!("no input at {pattern}: {what}{error}{advice}"))
 }
 

@@ -131,7 +131,7 @@ impl Opened {
 
     /// The file has fewer bytes than it had.
     pub(super) fn truncated(&self, to: u64) -> SourceError {
-        let reason = format!("it has been truncated since it was first seen, with at least {to} bytes");
+        let reason = format!("it has been truncated since it was found with at least {to} bytes");
         failed(&self.path, std::io::Error::new(std::io::ErrorKind::UnexpectedEof, reason))
     }
 

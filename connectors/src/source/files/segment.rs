@@ -140,10 +140,10 @@ impl Segment {
 pub(super) fn vanished(path: &Path, at: u64, to: u64) -> SourceError {
     let (path, name) = (shown(path), path.file_name().unwrap_or_default().to_string_lossy());
     SourceError::Setup(format!(
-        "bytes {at} to {to} of the followed file {path} were planned to be read and are no longer there: it has been \
-         truncated, replaced or removed since, and there is no copy of what it had in its directory. Put the file as it \
-         was back there, under a name that begins with {name}; or drop the position of the source (--drop-state with its \
-         uid, which `explain()` shows): then all files that are there are read again from their beginning"
+        "bytes {at} to {to} of the followed file {path} are planned to be read and no longer exist: the file has been \
+         truncated, replaced or removed since, and its directory has no copy of it. Put the old file back into the \
+         directory, under a name that begins with {name}; or drop the position of the source (--drop-state with its \
+         uid, which `explain()` shows): then all existing files are read again from their beginning"
     ))
 }
 
@@ -152,8 +152,8 @@ pub(super) fn warn_of_loss(path: &Path, at: u64, seen: u64, file: Option<&File>)
     let Some(len) = file.map(|file| file.metadata().map_or(0, |metadata| metadata.len())) else {
         tracing::warn!(
             file = %file_name,
-            "the file is gone, of which {at} bytes have been read: it is in its directory under no other name, nor is a \
-             copy of it. What was appended to it since is lost"
+            "the file was removed after {at} of its bytes had been read, and its directory has neither the file under \
+             another name nor a copy: bytes that were appended since are lost"
         );
         return;
     };
@@ -167,8 +167,8 @@ pub(super) fn warn_of_loss(path: &Path, at: u64, seen: u64, file: Option<&File>)
     } else if len > 0 {
         tracing::warn!(
             file = %file_name,
-            "the file was truncated or replaced in place, of which {at} bytes had been read: it is read from its beginning, \
-             and lines that it had before may be repeated"
+            "the file was truncated or replaced in place after {at} of its bytes had been read: it is read from its \
+             beginning, and lines that were read before may be repeated"
         );
     } else {
         tracing::info!(file = %file_name, "the file was truncated, and is read from its beginning");

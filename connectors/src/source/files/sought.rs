@@ -176,8 +176,8 @@ impl Past {
     fn check(&self, then: Option<&Sought>, settings: &Settings, now: &Sought) -> Result<(), SourceError> {
         if let Some(then) = then.filter(|then| then.cut != now.cut && !self.found.is_empty()) {
             return Err(SourceError::Setup(format!(
-                "its checkpoint was made when the files were {}, and now they are {}, so that where it stood would mean \
-                 other bytes: make the source as it was, or {ANEW}",
+                "its checkpoint was made when the files were {}, and now they are {}, so that its position would \
+                 refer to other bytes: configure the source as before, or {ANEW}",
                 then.cut, now.cut
             )));
         }
@@ -198,9 +198,9 @@ impl Past {
         };
         if settings.bounded {
             return Err(SourceError::Setup(format!(
-                "its checkpoint was made {was}, and now it reads {}: a bounded source reads the files that were there \
-                 when its query first started ({} files{example}) and no others, so nothing of the new pattern would be \
-                 read. Give it the old pattern again, or {ANEW}",
+                "its checkpoint was made {was}, and now it reads {}: a bounded source reads only the files that \
+                 existed when its query first started ({} files{example}), so no other file of the new pattern would \
+                 be read. Restore the old pattern, or {ANEW}",
                 now.pattern,
                 self.found.len()
             )));
@@ -209,7 +209,7 @@ impl Past {
             tracing::warn!(
                 pattern = %now.pattern,
                 "the checkpoint of this source was made {was}: {} of the files found then do not match any more{example}; \
-                 what has not been read of them is still read, and new files are looked for by the new pattern",
+                 the unread rest of these files is still read, and new files must match the new pattern",
                 strangers.len()
             );
         }
@@ -286,7 +286,7 @@ mod tests {
             let error = run(source(pattern), &log, &mut from).unwrap_err();
             assert!(matches!(&error, SourceError::Setup(_)), "{error:?}");
             let error = error.to_string();
-            for part in ["made for the pattern", "*.txt", "old pattern again", ".uid(", "--drop-state"] {
+            for part in ["made for the pattern", "*.txt", "old pattern", ".uid(", "--drop-state"] {
                 assert!(error.contains(part), "{error}");
             }
         }

@@ -363,13 +363,14 @@ impl<F: Format> Source for FileSource<F> {
         let Settings { follow, bounded, splitting, max_line, exclude, .. } = &*self.settings;
         if *splitting == Splitting::Blocks && *max_line < usize::MAX {
             return Err(SourceError::Setup(format!(
-                "{} takes no `max_line`: it passes on blocks, not lines",
+                "{} has no `max_line`: it emits blocks, not lines",
                 self.describe()
             )));
         }
         if let Some(names) = exclude.iter().find(|names| names.contains('/')) {
             return Err(SourceError::Setup(format!(
-                "{} cannot exclude `{names}`: a name is excluded, not a path; write what stands behind the last `/`",
+                "{} cannot exclude `{names}`: `exclude` takes a file name, not a path; write only the part after the \
+                 last `/`",
                 self.describe()
             )));
         }

@@ -180,9 +180,9 @@ impl Watch {
             let rest = self.took.saturating_mul(Due::Soon.rest()).max(self.settings.interval);
             tracing::warn!(
                 directory = %shown(&self.directory),
-                "{why}: the directory is listed instead, which takes {:.0?}, on a thread of its own and not before {:.0?} \
-                 after the listing before, so new files are found later than `poll_interval` says. Fewer files in the \
-                 directory are listed sooner",
+                "{why}: the directory is listed instead, which takes {:.0?}. A separate thread lists it, with pauses \
+                 of {:.0?}, so new files may be found later than `poll_interval`. Listing takes less time with fewer \
+                 files in the directory",
                 self.took,
                 rest
             );

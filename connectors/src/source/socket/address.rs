@@ -17,7 +17,7 @@ pub(super) fn check(address: &str) -> Result<(), SourceError> {
         return wrong(&format!("lines come over plain TCP, without `{scheme}://`"), write.to_owned());
     }
     if address.parse::<Ipv6Addr>().is_ok() {
-        return wrong("an IPv6 address with a port stands in brackets", format!("[{address}]:9999"));
+        return wrong("an IPv6 address with a port needs brackets", format!("[{address}]:9999"));
     }
     match address.rsplit_once(':') {
         _ if address.trim().is_empty() => wrong("it is empty", EXAMPLE.to_owned()),

@@ -261,8 +261,8 @@ impl Reading<'_> {
             reading.bad(
                 0,
                 &format!(
-                    "only {length} bytes of the line came in {} s, and other peers with long lines wait for the memory \
-                     that it takes; a line must come at once, or be shorter than {BUFFER} bytes",
+                    "only {length} bytes of the line arrived in {} s, and other peers with long lines need its \
+                     memory; send a line without pauses, or make it shorter than {BUFFER} bytes",
                     waited.as_secs()
                 ),
             )

@@ -143,7 +143,7 @@ fn accept(listener: &TcpListener, settings: Settings, outlet: &Outlet, stopper: 
         if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
             reported = Some(Instant::now());
             tracing::warn!(
-                "{error}: peers that connect have to wait until others go; `ulimit -n` says how many files and \
+                "{error}: new connections wait until others are closed; `ulimit -n` shows how many files and \
                  connections a process may have"
             );
         }

@@ -81,13 +81,13 @@ fn missing_short_or_foreign_segment_is_error() {
     let missing = MemoryStorage::from_files(storage.files());
     missing.delete(&names[1]).unwrap();
     let error = read(&missing).unwrap_err().to_string();
-    assert!(error.contains(&names[0]) && error.contains("breaks off at record"), "{error}");
+    assert!(error.contains(&names[0]) && error.contains("it ends before record"), "{error}");
 
     let short = MemoryStorage::from_files(storage.files());
     let whole = short.get(&names[1]).unwrap().unwrap();
     short.put(&names[1], &whole[..whole.len() - 3]).unwrap();
     let error = read(&short).unwrap_err().to_string();
-    assert!(error.contains(&names[1]) && error.contains("breaks off at record"), "{error}");
+    assert!(error.contains(&names[1]) && error.contains("it ends before record"), "{error}");
 
     let exchanged = MemoryStorage::from_files(storage.files());
     exchanged.put(&names[1], &storage.get(&names[2]).unwrap().unwrap()).unwrap();
