@@ -22,7 +22,7 @@ pub enum Mode {
     /// A trigger cuts the input into epochs; each is processed as one batch and committed exactly once.
     #[default]
     MicroBatch,
-    /// Every record flows on the moment it arrives; epochs only mark checkpoints.
+    /// Each record passes through the graph when it arrives; epochs only mark checkpoints.
     Continuous,
 }
 

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A row that is added to a table or taken from it: a row of a stream of [changes](crate::RowKind::Changes).
+/// A row that is added to a table or removed from it: a row of a stream of [changes](crate::RowKind::Changes).
 ///
-/// Changes add up: a table has a row as often as the sum of its `diff`s.
+/// The number of copies of a row in the table is the sum of the `diff`s of its changes.
 ///
 /// ```
 /// use tidemill::RowChange;
@@ -16,17 +16,17 @@ use serde::{Deserialize, Serialize};
 pub struct RowChange<T> {
     /// The row.
     pub row: T,
-    /// How often the row is added; less than zero if it is taken away.
+    /// The number of copies that are added; negative if copies are removed.
     pub diff: i64,
 }
 
 impl<T> RowChange<T> {
-    /// Adds a row.
+    /// Returns a change that adds one copy of `row`.
     pub fn insert(row: T) -> Self {
         RowChange { row, diff: 1 }
     }
 
-    /// Takes a row away.
+    /// Returns a change that removes one copy of `row`.
     pub fn delete(row: T) -> Self {
         RowChange { row, diff: -1 }
     }

@@ -1,14 +1,14 @@
-//! What the rows of a stream mean.
+//! The kinds of rows: how a row relates to earlier rows of its stream.
 
 use std::fmt;
 
-/// What a row of a stream means to those that read it.
+/// How a row of a stream relates to earlier rows.
 ///
-/// A stream has one kind of rows. Sources and `.append()` emit inserts, `.update()` upserts, `.complete()` snapshots; an operator
-/// of your own emits [what its outputs are](crate::build::Output::KIND). Stateless steps keep the kind of their input,
-/// [`as_inserts`](crate::Stream::as_inserts) makes inserts of any kind, and [`as_changes`](crate::Stream::as_changes) changes of
-/// inserts. What would take a row for another kind than it is refuses it when the graph is
-/// [validated](crate::Graph::validate):
+/// A stream has one kind of rows. Sources and `.append()` emit inserts, `.update()` upserts, `.complete()` snapshots;
+/// an operator of your own emits [the kinds of its outputs](crate::build::Output::KIND). Stateless steps keep the kind
+/// of their input, [`as_inserts`](crate::Stream::as_inserts) declares rows of any kind to be inserts, and
+/// [`as_changes`](crate::Stream::as_changes) declares inserts to be changes. A consumer that would compute wrong
+/// results from a kind refuses it when the graph is [validated](crate::Graph::validate):
 ///
 /// | consumer | inserts | upserts | snapshots | changes |
 /// |---|---|---|---|---|
@@ -21,20 +21,21 @@ use std::fmt;
 /// | `with_watermark`, `with_punctuated_watermark` | yes | no | no | no |
 /// | a sink | by its [`takes`](crate::Sink::takes) | | | |
 ///
-/// A `filter` drops rows, not keys: where the newest value of a key does not pass, a reader of upserts keeps the value that
-/// passed before.
+/// A `filter` drops rows, not keys: if it drops the newest value of a key, a reader of upserts still has the older
+/// value that passed the filter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum RowKind {
-    /// One more row, which is never retracted: a record of a source, the result of a window that has closed.
+    /// A row that is added and never replaced: a record of a source, the result of a closed window.
     #[default]
     Insert,
     /// The newest value of a key (and window): it replaces the key's earlier ones.
     Upsert,
     /// A row of the whole table at the end of an epoch: the table replaces that of the epoch before.
     Snapshot,
-    /// A row that is added to a table or taken from it: a [`RowChange`](crate::RowChange), whose row counts `diff` times.
+    /// A row that is added to a table or removed from it: a [`RowChange`](crate::RowChange), which adds `diff` copies
+    /// of its row.
     Changes,
 }
 

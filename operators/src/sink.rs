@@ -1,9 +1,9 @@
-//! Where records go: the trait that every sink implements, ours and yours.
+//! The trait that every sink implements.
 //!
-//! An epoch reaches a sink in this order: any number of [`write`](Sink::write), then [`prepare`](Sink::prepare),
-//! then, once everything else about the epoch is safe too, [`commit`](Sink::commit). A query that ends in order calls
-//! [`close`](Sink::close) after the last commit; one that fails or is cancelled calls [`abort`](Sink::abort) for what
-//! was written and not committed. A query with a checkpoint calls [`recover`](Sink::recover) before the first write.
+//! An epoch reaches a sink in this order: any number of [`write`](Sink::write), then [`prepare`](Sink::prepare), then,
+//! once everything else about the epoch is safe too, [`commit`](Sink::commit). If a query ends in order, the engine
+//! calls [`close`](Sink::close) after the last commit; if it fails or is cancelled, [`abort`](Sink::abort). A query
+//! with a checkpoint calls [`recover`](Sink::recover) before the first write.
 
 mod identity;
 mod prepared;
@@ -18,26 +18,27 @@ use crate::{Cancellation, Clock, Epoch, ProcessingTime, RowKind};
 
 /// A sink: writes the rows of a stream, epoch by epoch.
 ///
-/// In micro-batch nothing may become visible before [`commit`](Sink::commit); in continuous rows may be shown as they
-/// are written ([`SinkContext::immediate`] tells which). A sink may wait for the commit there as well: what it shows is
-/// then exactly once in both modes.
+/// In micro-batch no row may become visible before [`commit`](Sink::commit). In continuous mode a sink may publish rows
+/// in [`write`](Sink::write) ([`SinkContext::immediate`] is `true` then), or also wait for the commit: then its output
+/// is exactly once in both modes.
 ///
 /// # With a checkpoint
 ///
-/// The engine writes down that an epoch is committed *between* `prepare` and `commit`. So whatever a crash leaves behind
-/// is one of three cases, and each has its place to be dealt with:
+/// The engine writes the commit record of an epoch *between* `prepare` and `commit`. So a crash leaves the sink in one
+/// of three states:
 ///
-/// - Not prepared, or prepared and not written down: the epoch is run again. [`recover`](Sink::recover) throws away
-///   what the sink had written of it.
-/// - Written down, but not (or half) committed: that epoch is not run again. `recover` does what `commit` would have
-///   done, out of the [`Prepared`] that `prepare` returned. A sink that does not implement it may lose that epoch's rows.
-/// - Committed: `recover` finds that there is nothing left to do.
+/// - No commit record: the epoch is run again. [`recover`](Sink::recover) removes the rows that the sink had written of
+///   it.
+/// - A commit record, but `commit` has not finished: the epoch is not run again. `recover` does the work of `commit`
+///   with the [`Prepared`] that `prepare` returned. A sink that does not implement `recover` may lose that epoch's
+///   rows.
+/// - `commit` has finished: `recover` has nothing to do.
 ///
-/// [`SinkContext::fork`] tells a run that resumes from another query's commit: what that query prepared is not this
-/// one's to finish. [`OutputClaim`] says how a sink knows whose an output is.
+/// If [`SinkContext::fork`] is set, the run resumes from the commit of another query, and must not finish what that
+/// query prepared. [`OutputClaim`] describes how a sink finds out which query an output belongs to.
 ///
-/// A sink that can do its work twice without harm has it easier: it does it in `prepare`, which is called again for
-/// whatever was not written down, and needs no `recover`.
+/// A sink whose writes are idempotent can make them in `prepare`, and needs no `recover`: an epoch without a commit
+/// record is prepared again.
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -72,10 +73,10 @@ pub trait Sink<T>: Send + 'static {
         std::any::type_name::<Self>().rsplit("::").next().unwrap_or("sink").to_owned()
     }
 
-    /// Returns the file or directory that the sink needs for itself, as an absolute path.
+    /// Returns the absolute path of the file or directory that only this sink may write to.
     ///
-    /// A graph with two sinks into one place is refused, since one would overwrite the other's rows. It is called when the sink
-    /// is added to the graph, and not for sinks made per worker.
+    /// A graph with two sinks that return the same path is refused, since one would overwrite the rows of the other.
+    /// The engine calls `place` when the sink is added to the graph, but not for sinks made per worker.
     ///
     /// ```
     /// # use std::path::PathBuf;
@@ -101,13 +102,15 @@ pub trait Sink<T>: Send + 'static {
         None
     }
 
-    /// Returns whether the sink can write rows of that kind. By default all kinds but [changes](RowKind::Changes).
+    /// Returns whether the sink can write rows of this kind.
     ///
-    /// The rows of a stream of changes are of type [`RowChange`](crate::RowChange): a sink of changes is a
-    /// `Sink<RowChange<T>>`, which adds each row or takes it away, as its `diff` says.
+    /// By default it can write all kinds but [changes](RowKind::Changes).
     ///
-    /// A graph whose rows a sink does not take is refused before it runs; a sink on every worker is asked when it is made.
-    /// [`SinkContext::row_kind`] tells the sink which kind comes.
+    /// The rows of a stream of changes have the type [`RowChange`](crate::RowChange). A sink of changes implements
+    /// `Sink<RowChange<T>>`, and adds or removes each row by its `diff`.
+    ///
+    /// If a sink does not take the kind of its rows, the graph is refused before it runs; a sink per worker is checked
+    /// when it is made. [`SinkContext::row_kind`] is the kind of the rows.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -131,67 +134,76 @@ pub trait Sink<T>: Send + 'static {
         matches!(kind, RowKind::Insert | RowKind::Upsert | RowKind::Snapshot)
     }
 
-    /// Called once, on the worker that will write, before anything else. If it fails, nothing more is called. One of a graph that
-    /// runs twice at a time is called for the second run too: if it refuses that, the first continues.
+    /// Called once, on the worker that will write, before all other calls.
+    ///
+    /// If it fails, no other method is called. If a graph is run twice at the same time, it is called again for the
+    /// second run: an error then ends only the second run.
     fn open(&mut self, _context: &SinkContext) -> Result<(), SinkError> {
         Ok(())
     }
 
-    /// Takes rows of an epoch; `rows` may be left empty or full. Rows of several epochs never mix: epochs come in order.
+    /// Writes rows of an epoch.
     ///
-    /// How many there are at a time is the engine's choice, and may be few under full load too, if rows are wide: they are
-    /// then still in the core's cache.
+    /// The sink may drain `rows` or leave them. A call has rows of one epoch only, and epochs come in order.
+    ///
+    /// The engine chooses the number of rows per call. Wide rows come in small batches even under full load, so that
+    /// they stay in the core's cache.
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError>;
 
-    /// Whether the sink prefers row-at-a-time delivery, to [`write_one`](Sink::write_one): as soon as the steps before the sink have
-    /// made one, and where these run in the sink's own loop. For a sink that is done with a row at once. What a row owns is
-    /// then freed while the allocator still has it at hand, and may be used for the next: of records with a few strings
-    /// that made half of the time of a query without steps. Rows that are there already go to [`write`](Sink::write) even
-    /// so. It is asked once a batch, after `open`.
+    /// Returns whether the sink prefers single rows, by [`write_one`](Sink::write_one).
+    ///
+    /// If the steps before the sink run in its own loop, each row is then written as soon as it is computed. Return
+    /// `true` if the sink drops each row at once: the memory of the row is then freed and reused for the next row. With
+    /// records of a few strings this halved the time of a query without steps. Rows that are already in a batch still
+    /// go to [`write`](Sink::write). The engine calls this once per batch, after `open`.
     fn one_by_one(&self) -> bool {
         false
     }
 
-    /// Takes a row of an epoch: as [`write`](Sink::write) with that row alone.
+    /// Writes one row of an epoch, as [`write`](Sink::write) does.
     fn write_one(&mut self, epoch: Epoch, row: T) -> Result<(), SinkError> {
         self.write(epoch, &mut vec![row])
     }
 
-    /// Called once after [`open`](Sink::open) and before the first write, if the query has a checkpoint: finishes the
-    /// commit that a former run may have left half done, and throws away what was written and never committed.
+    /// Finishes the last commit and removes rows that were never committed.
     ///
-    /// `committed` is the last epoch that the checkpoint holds as committed, or `None` where no epoch got that far; what
-    /// there is then belongs to a run that died early. What this does may have been done before, by a `commit` or by a
-    /// `recover` that was itself cut short, so it must do no harm twice. Later epochs are written next: often the one after,
-    /// but their numbers may have gaps.
+    /// Called once after [`open`](Sink::open) and before the first write, if the query has a checkpoint.
+    ///
+    /// `committed` is the last epoch with a commit record, or `None` if there is none: then all existing rows are
+    /// uncommitted. `recover` must be idempotent, since `commit` or an earlier `recover` may have done all or a part of
+    /// its work. The epochs that are written next have greater numbers, which may have gaps.
     fn recover(&mut self, _committed: Option<Committed>) -> Result<(), SinkError> {
         Ok(())
     }
 
-    /// Called when all rows of the epoch have been written: makes sure that a commit cannot fail any more. The checkpoint keeps
-    /// the returned value for [`recover`](Sink::recover).
+    /// Does everything that may fail before the commit.
     ///
-    /// Later epochs may be written and prepared before this one is committed. Only the last one that was written down
-    /// is told to `recover`, so what is returned must cover earlier epochs that still wait for their commit.
+    /// Called when all rows of the epoch have been written. The checkpoint stores the returned value for
+    /// [`recover`](Sink::recover).
+    ///
+    /// Later epochs may be written and prepared before this one is committed. `recover` only gets the value of the last
+    /// epoch with a commit record. So the returned value must also cover earlier epochs that are prepared and not yet
+    /// committed.
     fn prepare(&mut self, _epoch: Epoch) -> Result<Prepared, SinkError> {
         Ok(Prepared::nothing())
     }
 
-    /// Publishes the epoch: its commit is durable.
+    /// Publishes the epoch, whose commit record is durable.
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError>;
 
-    /// Called when the query ends in order, after every epoch has been committed.
+    /// Called after the last commit when the query ends in order.
     fn close(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
 
-    /// Forgets everything that was written and not committed; the query ends. Where the query has a checkpoint, an
-    /// epoch that was prepared may have been written down as committed: what belongs to it must stay for
+    /// Drops rows that are not committed; called when the query fails or is cancelled.
+    ///
+    /// If the query has a checkpoint, a prepared epoch may have a commit record: its rows must stay for
     /// [`recover`](Sink::recover).
     fn abort(&mut self) {}
 }
 
-/// What a sink is told when it is opened.
+/// The settings of a run that a sink gets when it is opened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SinkContext {
@@ -199,31 +211,31 @@ pub struct SinkContext {
     pub worker: usize,
     /// How many workers there are.
     pub workers: usize,
-    /// Whether rows may be shown as they are written (continuous), not only with their epoch (micro-batch).
+    /// Whether rows may be published as they are written (continuous) instead of at the commit (micro-batch).
     pub immediate: bool,
-    /// Whether an epoch that is run again after a crash has the same rows again: so it is in micro-batch with a checkpoint,
-    /// which logs what each epoch reads. Without a checkpoint numbers begin again at 0 in every run.
+    /// Whether an epoch that is run again after a crash has the same rows. This is so in micro-batch with a checkpoint,
+    /// which contains the plan of each epoch. Without a checkpoint epoch numbers start at 0 in every run.
     pub repeatable: bool,
-    /// What a row means: one more row, the newest value of a key, or a row of the whole table.
+    /// The kind of the rows.
     pub row_kind: RowKind,
     /// The name of the query.
     pub query: String,
-    /// Whether the query has a checkpoint: what is prepared and committed must survive a crash of the machine.
+    /// Whether the query has a checkpoint. If so, prepared and committed rows must survive a crash of the machine.
     pub durable: bool,
-    /// Which run of the query this is, from 0: each restart from a checkpoint has a number of its own.
+    /// The number of this run, from 0: each restart from the checkpoint increases it.
     pub execution: u64,
-    /// The random id that the checkpoint got when it was created; empty without a checkpoint. A restart keeps it. A query
-    /// that begins from a savepoint of another one gets an id of its own, as it is to have outputs of its own.
+    /// The random id that the checkpoint got when it was created; empty without a checkpoint. A restart keeps it. A
+    /// query that starts from a savepoint of another one gets a new id, since it must write to other outputs.
     pub query_id: String,
-    /// Whether the commit from which the run resumes was made by another query, from whose savepoint this one begins.
-    /// What that query prepared is in its own outputs, which this run must leave alone.
+    /// Whether the run starts from a savepoint of another query. What that query prepared is in its outputs, and this
+    /// run must not change them.
     pub fork: bool,
-    /// Whether the user asked for this run to take over outputs that another query has claimed and no longer writes to.
+    /// Whether the user has set `--take-over`: this run takes over outputs that belong to another query.
     pub take_over: bool,
-    /// The last epoch that the checkpoint holds as committed, by whichever sinks: `None` if the query begins. Later epochs
-    /// are written, in order; their numbers may have gaps.
+    /// The last committed epoch of the checkpoint; `None` if there is none. The epochs that are written have greater
+    /// numbers, in order and possibly with gaps.
     pub committed: Option<Epoch>,
-    /// Which sink of the program it is, for messages: its name and the user's line.
+    /// The name of the sink and its line in the user's program, for messages.
     pub site: String,
     /// A number that the instances of one sink have in common in this run, and nothing else in this process has: for what
     /// they share, and others must not. 0 where no engine drives the sink.
@@ -362,19 +374,19 @@ impl SinkContext {
     }
 }
 
-/// Why a sink has failed.
+/// The error of a sink.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkError {
     /// A file, socket or device failed; a full disk is one.
     #[error("{what}: {error}")]
     Io {
-        /// What was being done, to what.
+        /// The action that failed and its object.
         what: String,
-        /// What the system said.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// A row cannot be written as this sink writes rows.
+    /// A row cannot be written in the format of the sink.
     #[error("a row cannot be written to {sink}: {reason}")]
     Encode {
         /// The sink.
@@ -382,16 +394,16 @@ pub enum SinkError {
         /// What is wrong with the row.
         reason: String,
     },
-    /// The reader of the rows has gone.
+    /// The reader of the rows has closed its end.
     #[error("{0} has been closed by its reader")]
     Closed(String),
     /// The sink was set up in a way that cannot work.
     #[error("{0}")]
     Setup(String),
-    /// What the checkpoint holds as committed cannot be found again.
+    /// Rows that are committed in the checkpoint cannot be found.
     #[error("{what} cannot be recovered: {reason}")]
     Recovery {
-        /// The file or whatever it is.
+        /// The file or other output.
         what: String,
         /// What is wrong with it.
         reason: String,
@@ -399,7 +411,7 @@ pub enum SinkError {
     /// The query was cancelled, or failed elsewhere, while the sink waited.
     #[error("the query has been cancelled")]
     Cancelled,
-    /// Anything else a sink of your own has to say.
+    /// Any other error of a sink of your own.
     #[error(transparent)]
     Other(#[from] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -1,4 +1,4 @@
-//! Why a query ended otherwise than it should.
+//! The error of a query.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tidemill_operators::{GraphError, OperatorError, SinkError, SourceError};
 use crate::Summary;
 use crate::checkpoint::CheckpointError;
 
-/// Where in the graph something happened: the operator's name, and the line of the user's program that made it.
+/// A place in the graph: the operator's name, and its line in the user's program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     /// The operator.
     pub operator: String,
-    /// The user's file and line; empty for what is in a checkpoint and no longer in the program.
+    /// The user's file and line; empty for an operator that is in the checkpoint and no longer in the program.
     pub location: String,
 }
 
@@ -39,20 +39,20 @@ impl std::fmt::Display for Site {
 pub enum RunError {
     /// The graph cannot run as it is; nothing has run.
     Graph(GraphError),
-    /// The options contradict each other or ask for what is not there; nothing has run.
+    /// An option is invalid, or two options contradict each other; nothing has run.
     Options {
         /// The option, as a flag.
         option: &'static str,
-        /// What is wrong, and what to do.
+        /// The problem, and the fix.
         problem: String,
     },
     /// A function of the user panicked.
     Panic {
-        /// The worker, from 0; none where the driver or a helper thread of the engine called the function.
+        /// The worker, from 0; none if the driver or a helper thread of the engine called the function.
         worker: Option<usize>,
         /// The operator whose function it was.
         site: Site,
-        /// What it said.
+        /// The message of the panic.
         message: String,
     },
     /// A source has failed.
@@ -78,28 +78,28 @@ pub enum RunError {
     },
     /// The checkpoint cannot be written or read.
     Checkpoint(CheckpointError),
-    /// The checkpoint is of another graph than this one.
+    /// The checkpoint does not fit the graph.
     Restore {
-        /// The operator or source that it is about.
+        /// The operator or source that does not fit.
         site: Site,
-        /// What does not fit, and what to do.
+        /// The difference, and the fix.
         problem: String,
     },
-    /// The query failed, was [started again](crate::Options::with_restart), and failed once too often.
+    /// The query failed more often than [`Options::restart`](crate::Options::with_restart) allows.
     GivenUp {
-        /// What ended the last attempt. [`RunError::cause`] gets it for any error.
+        /// The error of the last attempt. [`RunError::cause`] returns it for any error.
         error: Box<RunError>,
-        /// How often the query had been started again.
+        /// The number of restarts before it.
         restarts: u32,
-        /// How long after its first start it ended.
+        /// The time from the first start to this end.
         after: Duration,
         /// Why there is no further attempt.
         why: &'static str,
     },
-    /// Ctrl-C (SIGINT) or SIGTERM: what had been read was processed and committed, and the query stopped.
+    /// Ctrl-C (SIGINT) or SIGTERM stopped the query; all input that was read is committed.
     ///
-    /// It is an error so that a program does not continue as if its input had ended. A service, for which being told to stop is
-    /// the usual end, takes it for one:
+    /// It is an error so that a program does not continue as if its input had ended. A service, which usually ends by a
+    /// signal, handles it as success:
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -115,29 +115,29 @@ pub enum RunError {
     ///
     /// A `main` that returns it ends with exit code 1, as with any error.
     Interrupted(
-        /// What the query has done, as one whose sources have ended says it.
+        /// The summary, as of a query whose sources have ended.
         Box<Summary>,
     ),
-    /// The query was cancelled: epochs that were not yet committed are lost.
+    /// The query was cancelled: epochs that were not committed are lost.
     Cancelled {
-        /// How long it had run.
+        /// The time that it had run.
         after: Duration,
-        /// Set if it was told to stop and did not within [`Options::stop_timeout`](crate::Options::stop_timeout).
+        /// Set if a stop took longer than [`Options::stop_timeout`](crate::Options::stop_timeout).
         stop_timeout: Option<Duration>,
     },
-    /// A function of the user, its storage or the `Drop` of one of its values does not return, though the query has ended. Its
-    /// thread is left alone.
+    /// A function of the user, its storage or the `Drop` of one of its values has not returned after the end of the
+    /// query. Its thread keeps running.
     Stuck {
-        /// The operator whose function it is; the first one, if there are several.
+        /// The operator whose function it is; the first if there are several.
         site: Site,
-        /// How long it was given.
+        /// The time for which the query waited.
         within: Duration,
-        /// Why the query was to end; none if it had come to its end, and everything is committed.
+        /// The error that ended the query; none if it ended in order, and everything is committed.
         error: Option<Box<RunError>>,
     },
-    /// The query has ended, so there is nothing left that could do what was asked.
+    /// The query has ended, so the request cannot be served.
     Ended {
-        /// What was asked for.
+        /// The request.
         wanted: &'static str,
     },
     /// The engine could not be set up: threads, signals.
@@ -241,21 +241,21 @@ impl std::fmt::Debug for RunError {
     }
 }
 
-/// Whose fault an error is.
+/// The class of an error by its origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The user's program or options.
     User,
-    /// The world outside: files, sockets, disks.
+    /// The environment: files, sockets, disks.
     World,
-    /// No fault: a stop, a cancel or a signal was asked for.
+    /// No fault: a stop, a cancel or a signal.
     Nobody,
     /// Tidemill itself.
     Engine,
 }
 
 impl RunError {
-    /// Whose fault it is.
+    /// Returns the origin of the error.
     pub fn fault(&self) -> Fault {
         match self {
             RunError::Graph(_)
@@ -284,7 +284,8 @@ impl RunError {
         }
     }
 
-    /// What went wrong, without how often it was tried: the error itself, unless it is [`RunError::GivenUp`].
+    /// Returns the error without the number of attempts: the error of the last attempt if this is
+    /// [`RunError::GivenUp`], otherwise this error.
     pub fn cause(&self) -> &RunError {
         match self {
             RunError::GivenUp { error, .. } => error.cause(),
@@ -300,8 +301,9 @@ impl RunError {
         RunError::GivenUp { error: Box::new(self), restarts, after, why }
     }
 
-    /// Returns whether [`Options::restart`](crate::Options::restart) starts the query again after this error: a source, a sink, an
-    /// operator or a function of the user failed. A sink that was set up in a way that cannot work is not tried again.
+    /// Returns whether [`Options::restart`](crate::Options::restart) starts the query again after this error: a source,
+    /// a sink, an operator or a function of the user failed. A sink that was set up in a way that cannot work is not
+    /// retried.
     pub fn is_retryable(&self) -> bool {
         match self {
             RunError::Sink { error: SinkError::Setup(_), .. } => false,

@@ -1,4 +1,4 @@
-//! How a graph is to be run.
+//! The settings of a run.
 
 mod words;
 
@@ -13,10 +13,10 @@ use self::words::parse_duration;
 pub use self::words::{Idle, Restart, Trigger};
 use crate::{RunError, pinning};
 
-/// Settings of a run. The default runs micro-batches, one after the other, on one worker.
+/// Settings of a run. By default a graph runs in micro-batches on one worker.
 ///
-/// With the feature `cli` it is also a `clap::Args`: flatten it into your own command line and every program takes the
-/// same flags.
+/// With the feature `cli` it also implements `clap::Args`: flatten it into the arguments of your program, and the
+/// program takes the same flags as the examples.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,10 +39,9 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value = "micro-batch", value_name = "MODE"))]
     pub mode: Mode,
 
-    /// When an epoch begins: `asap` (as soon as the last one is done), an interval like `500ms` (boundaries are its
-    /// multiples since 1970), `available-now` (all input available at the start, then stop), `once` (the same as
-    /// a single epoch). An interval is for micro-batch, and an error in continuous mode: it has
-    /// `--checkpoint-interval`.
+    /// When an epoch begins: `asap` (as soon as the previous one is done), an interval like `500ms` (at its multiples
+    /// since 1970), `available-now` (reads all input available at the start, then stops), `once` (the same in a single
+    /// epoch). An interval is an error in continuous mode, which has `--checkpoint-interval`.
     #[cfg_attr(feature = "cli", arg(long, default_value = "asap", value_name = "WHEN"))]
     pub trigger: Trigger,
 
@@ -50,81 +49,84 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 1, value_name = "N"))]
     pub workers: usize,
 
-    /// Number of key groups of the state: a power of two, 128 by default. Each worker holds at least one group, so it
-    /// bounds the number of workers. A checkpoint keeps the number that it was created with.
+    /// Number of key groups of the state: a power of two, 128 by default. Each worker holds at least one group, so
+    /// there cannot be more workers than groups. A checkpoint keeps the number with which it was created.
     #[cfg_attr(feature = "cli", arg(long, value_name = "GROUPS"))]
     pub key_groups: Option<u16>,
 
-    /// Maximum of records per source partition and epoch (micro-batch). Without it each epoch reads the input
-    /// available when it is planned, but no more than is committed about 12 ms later, or twice as long as a commit takes.
+    /// Maximum of records per source partition and epoch (micro-batch). By default each epoch reads the input available
+    /// when it is planned, but at most as many records as take 12 ms, or twice the time of a commit if that is longer.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub max_records_per_epoch: Option<u64>,
 
-    /// Maximum of epochs in flight (micro-batch): with 2 the next epoch is read while the last one is committed.
+    /// Maximum of epochs in flight (micro-batch): with 2, the next epoch is read while the current one is committed.
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 2, value_name = "EPOCHS"))]
     pub max_in_flight: usize,
 
-    /// Maximum of records queued between workers before sources pause: it bounds the memory when a sink is slow. Sources
-    /// pause earlier where functions are slow, at the number that a worker processes in 25 ms.
+    /// Maximum of records queued between workers, above which sources pause: it limits the memory if a sink is slow. If
+    /// functions are slow, sources pause earlier, at the number of records that a worker processes in 25 ms.
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 65_536, value_name = "RECORDS"))]
     pub max_queued: usize,
 
-    /// Continuous mode: time between the ends of epochs, which a checkpoint commits. An epoch ends when all records read
-    /// before its end have been processed, which takes some tens of milliseconds at most.
+    /// Continuous mode: time between the ends of epochs; with a checkpoint, each end is a commit. An epoch ends when
+    /// all its records have been processed, which takes at most some tens of milliseconds.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "1s", value_name = "TIME"))]
     pub checkpoint_interval: Duration,
 
-    /// Where to keep the checkpoint. A query that finds one there resumes where it ends. Without a checkpoint each run
+    /// Directory of the checkpoint. If it has a checkpoint, the query resumes from it. Without this option each run
     /// starts from the beginning.
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub checkpoint: Option<PathBuf>,
 
-    /// Number of epochs that the checkpoint keeps, for inspection and for going back.
+    /// Number of epochs that the checkpoint keeps, to inspect them or to return to one of them.
     #[cfg_attr(feature = "cli", arg(long, default_value_t = RETAIN, value_name = "EPOCHS"))]
     pub retain: usize,
 
-    /// Savepoint whose copy the query starts with, if there is no checkpoint yet.
+    /// Savepoint from which the query starts, if there is no checkpoint yet. It is copied into the checkpoint.
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", requires = "checkpoint"))]
     pub from_savepoint: Option<PathBuf>,
 
-    /// Take over outputs that belong to another query, or to a later run of a copy of this checkpoint, once that query has
-    /// stopped: it is then refused there itself. To move a query through a savepoint, say so in the first run with it. One
-    /// that is still running is never taken over from. Leave the flag out of later runs.
+    /// Take over outputs that belong to another query, or to a later run of a copy of this checkpoint. That query must
+    /// have stopped, and is refused on these outputs from then on; outputs of a running query are never taken over. To
+    /// replace a query by way of a savepoint, set this in the first run that starts from the savepoint, and leave it
+    /// out of later runs.
     #[cfg_attr(feature = "cli", arg(long, requires = "checkpoint"))]
     pub take_over: bool,
 
-    /// Continuous mode: how long results may be held under a backlog, so that a key that changes often is emitted once.
-    /// A longer time raises the throughput and delays results. It delays nothing while sources have no backlog (a source has
-    /// one when it returns `Poll::Ready`), and only operators that sources feed without an exchange hold results. `0ms` switches it off.
+    /// Continuous mode: maximum time for which results are held under a backlog, so that a key that changes often is
+    /// emitted once. A longer time raises the throughput and delays results. Without a backlog nothing is held (a
+    /// source has a backlog if it returns `Poll::Ready`). Only operators on the worker of the source, without an
+    /// exchange between them, hold results. `0ms` switches it off.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "100ms", value_name = "TIME"))]
     pub latency_budget: Duration,
 
-    /// Drop the state of an operator, or the position of a source, that the graph no longer has. An operator that has that uid in
-    /// the graph now starts empty, once: the first commit records it, so leave the flag out of later runs. A uid that neither
-    /// the graph nor the checkpoint has is an error.
+    /// Drop the state of an operator, or the position of a source, with this uid. If the graph has an operator with the
+    /// uid, it starts with empty state. The first commit records that, so leave the flag out of later runs. A uid that
+    /// neither the graph nor the checkpoint has is an error.
     #[cfg_attr(feature = "cli", arg(long, value_name = "UID"))]
     pub drop_state: Vec<String>,
 
-    /// How long a stop may take to process and commit the records that have been read. Then the query is cancelled.
+    /// Maximum time in which a stop processes and commits the records that have been read. After it the query is
+    /// cancelled.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "10s", value_name = "TIME"))]
     pub stop_timeout: Duration,
 
-    /// After a failed source, sink or function: `never`, or `3` or `3:1s` to restart that many times from the
-    /// checkpoint, the first time after that delay, which doubles each time.
+    /// Restarts after a failure of a source, a sink or a function: `never`, or `3` or `3:1s` to restart from the
+    /// checkpoint at most three times, first after one second; the delay doubles each time.
     #[cfg_attr(feature = "cli", arg(long, default_value = "never", value_name = "POLICY"))]
     pub restart: Restart,
 
-    /// With a checkpoint, run even if a source cannot replay its records after a crash: they are then lost
-    /// or counted twice. Without it such a query is refused; prefer `.journaled()` on the source.
+    /// With a checkpoint, accept sources that cannot replay their records after a crash: the records are then lost or
+    /// counted twice. By default such a query is refused; prefer `.journaled()` on the source.
     #[cfg_attr(feature = "cli", arg(long))]
     pub allow_loss: bool,
-    /// Memory for the rows kept in state (`collect`), like `512MiB`, divided among the workers: older rows spill to
-    /// temporary files. Without it all rows are in memory.
+    /// Memory for the rows that `collect` keeps, like `512MiB`, divided among the workers. Beyond it, older rows spill
+    /// to temporary files. By default all rows are in memory.
     #[cfg_attr(feature = "cli", arg(long, value_parser = crate::size::parse_size, value_name = "SIZE"))]
     pub state_memory: Option<u64>,
 
-    /// Directory of these temporary files: on a disk, not in memory. By default `spill` in the checkpoint directory, or the
-    /// system's directory for temporary files.
+    /// Directory of these temporary files, which should be on a disk, not in memory. By default it is `spill` in the
+    /// checkpoint directory, or, without a checkpoint, the system's directory for temporary files.
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub spill_dir: Option<PathBuf>,
 
@@ -132,13 +134,13 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value = "park", value_name = "HOW"))]
     pub idle: Idle,
 
-    /// Whether each worker stays on one core of those that the process may use. Needs the feature `pinning`. It pays where
-    /// no other process uses these cores.
+    /// Keep each worker on one of the cores that the process may use. Needs the feature `pinning`. Worthwhile if no
+    /// other process uses these cores.
     #[cfg_attr(feature = "cli", arg(long))]
     pub pin: bool,
 
-    /// Whether Ctrl-C (SIGINT) and SIGTERM stop the query in order (a second one ends the process). While no query runs,
-    /// they end the process, as ever; a program that has handlers of its own says so here.
+    /// Whether Ctrl-C (SIGINT) and SIGTERM stop the query in order; a second signal ends the process. While no query
+    /// runs, they end the process. A program with signal handlers of its own switches this off.
     #[cfg_attr(feature = "cli", arg(skip = true))]
     pub ctrl_c: bool,
 
@@ -201,8 +203,9 @@ impl Options {
 
     /// Sets the number of worker threads.
     ///
-    /// Partition p of a source is read by worker p % workers: sources of one partition each are all read by the first, and
-    /// a slow function behind one of them holds up the others. `rebalance` moves rows to the other workers.
+    /// Partition `p` of a source is read by worker `p % workers`. So several sources with one partition each are all
+    /// read by worker 0, and a slow function behind one of them delays the others. `rebalance` distributes rows among
+    /// the workers.
     #[must_use]
     pub fn with_workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -211,8 +214,8 @@ impl Options {
 
     /// Sets the number of key groups: a power of two, at most 32 768.
     ///
-    /// It bounds the number of workers that the query can ever have. A checkpoint keeps the number that it was created with:
-    /// later runs leave it out or give the same.
+    /// The query can never have more workers than key groups. A checkpoint keeps the number with which it was created:
+    /// later runs leave it out or set the same.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -240,7 +243,7 @@ impl Options {
         self
     }
 
-    /// Sets how long results may be held while sources have a backlog (continuous mode); zero switches that off.
+    /// Sets how long results may be held under a backlog (continuous mode); zero switches it off.
     ///
     /// ```
     /// use std::time::Duration;
@@ -277,7 +280,9 @@ impl Options {
         self
     }
 
-    /// Sets the memory in bytes for rows kept in state, over all workers; other rows spill to temporary files.
+    /// Sets the memory for rows kept in state, in bytes over all workers.
+    ///
+    /// Further rows spill to temporary files.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -312,7 +317,7 @@ impl Options {
         self
     }
 
-    /// Starts with a copy of that savepoint, if there is no checkpoint yet.
+    /// Sets the savepoint from which the query starts, if there is no checkpoint yet.
     #[must_use]
     pub fn with_from_savepoint(mut self, directory: impl Into<PathBuf>) -> Self {
         self.from_savepoint = Some(directory.into());
@@ -321,9 +326,9 @@ impl Options {
 
     /// Takes over the outputs of another query that has stopped.
     ///
-    /// A query that begins from a savepoint is a query of its own, and writes to outputs of its own. Where it is to replace
-    /// the one that made the savepoint, and write to the same files, that one is stopped first, and the first run of the
-    /// new one says this. Files of results then end with what the savepoint has committed.
+    /// A query that starts from a savepoint is a new query, which must write to other outputs. To let it replace the
+    /// query that made the savepoint, and write to the same files, stop the old query and set this in the first run of
+    /// the new one. That run truncates the files to the commit of the savepoint.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -344,7 +349,7 @@ impl Options {
         self
     }
 
-    /// Sets how long a stop may take to drain; then the query is cancelled.
+    /// Sets how long a stop may take before the query is cancelled.
     ///
     /// ```
     /// use std::time::Duration;
@@ -366,7 +371,7 @@ impl Options {
         self
     }
 
-    /// Accepts a source that cannot be replayed, although its records may be lost or counted twice.
+    /// Accepts sources that cannot be replayed, so that a crash may lose records or count them twice.
     #[must_use]
     pub fn with_allow_loss(mut self) -> Self {
         self.allow_loss = true;
@@ -380,11 +385,13 @@ impl Options {
         self
     }
 
-    /// Sets whether workers stay on their cores. Worker i stays on the i-th core
-    /// that the calling thread may use, and if there are more workers than cores they begin again with the first. Threads
-    /// that a source or a sink starts when the query does are left alone.
+    /// Sets whether each worker stays on one core.
     ///
-    /// Needs the feature `pinning`; without it, or where the system refuses, the query ends with an error.
+    /// Worker `i` of `n` cores stays on the core `i % n` of those that the calling thread may use. Other threads, such
+    /// as those of sources and sinks, are not pinned.
+    ///
+    /// Needs the feature `pinning`. Without the feature, or if the operating system refuses, the query ends with an
+    /// error.
     #[must_use]
     pub fn with_pin(mut self, pin: bool) -> Self {
         self.pin = pin;

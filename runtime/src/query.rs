@@ -1,4 +1,4 @@
-//! Running a graph: to its end, or under a handle.
+//! Running a graph until it ends, or starting it and returning a handle.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -25,14 +25,18 @@ use crate::watched::Watched;
 
 /// Runs a [`Graph`]. Import it to call [`run`](Run::run) and [`start`](Run::start).
 pub trait Run {
-    /// Runs the graph and blocks until it ends: all sources have ended, the trigger is done, or something has failed.
+    /// Runs the graph and blocks until it ends.
+    ///
+    /// It ends when all sources have ended, when the trigger is done, or with an error.
     ///
     /// # Errors
     ///
     /// [`RunError`] names the operator, the line of your program, the cause and the fix.
     fn run(&self, options: Options) -> Result<Summary, RunError>;
 
-    /// Starts the graph on threads of its own and returns a handle. The graph is checked before this returns.
+    /// Starts the graph on threads of its own and returns a handle.
+    ///
+    /// The graph is checked before this returns.
     ///
     /// # Errors
     ///
@@ -40,18 +44,20 @@ pub trait Run {
     /// cannot be started, [`RunError::Source`] if a source cannot be set up.
     fn start(&self, options: Options) -> Result<QueryHandle, RunError>;
 
-    /// As [`start`](Run::start), with the checkpoint in a storage of your own instead of a directory.
+    /// Starts the graph with the checkpoint in a storage of your own instead of a directory.
     ///
     /// # Errors
     ///
     /// As [`start`](Run::start); [`RunError::Checkpoint`] and [`RunError::Restore`] if the checkpoint cannot be used.
     fn start_in(&self, storage: Arc<dyn Storage>, options: Options) -> Result<QueryHandle, RunError>;
 
-    /// Returns the plan with which the graph would run: the operators of each node, what runs inside which, on which workers,
-    /// and the domains of watermarks. [`Graph::explain`] shows the graph itself, with your source lines.
+    /// Returns the plan with which the graph would run.
     ///
-    /// Nothing runs, and no checkpoint is read. A run that resumes has the same operators. Sources that no run has prepared yet
-    /// are asked what they have to read.
+    /// It shows the operators of each node, the sinks and steps that run inside an operator, their workers, and the
+    /// streams that share a watermark. [`Graph::explain`] shows the graph itself, with your source lines.
+    ///
+    /// Nothing runs, and no checkpoint is read; a run that resumes has the same operators. Sources that have not been
+    /// prepared yet are prepared.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -146,8 +152,10 @@ impl QueryHandle {
         Ok(QueryHandle { shared, thread })
     }
 
-    /// Copies the last commit into a directory, which must hold no checkpoint. A query can be
-    /// [started from it](Options::from_savepoint), or run with it as its checkpoint. Returns the epoch.
+    /// Copies the last commit into a directory, and returns its epoch.
+    ///
+    /// The directory must not contain a checkpoint. A query can be [started from the copy](Options::from_savepoint), or
+    /// use it as its checkpoint.
     ///
     /// # Errors
     ///
@@ -176,20 +184,23 @@ impl QueryHandle {
         }
     }
 
-    /// Stops in order: sources stop reading, all records read are processed and committed, then the query ends. If that
-    /// takes longer than [`Options::stop_timeout`], it is [cancelled](Self::cancel). No more is in flight than workers process
-    /// in some tens of milliseconds, so a stop takes little longer than that and a commit.
+    /// Stops the query in order.
+    ///
+    /// Sources stop reading, all records that were read are processed and committed, then the query ends. If that takes
+    /// longer than [`Options::stop_timeout`], the query is [cancelled](Self::cancel). The records in flight take some
+    /// tens of milliseconds at most, so a stop takes little longer than that and a commit.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.notify(Notice::Look);
     }
 
-    /// Ends the query within a second. Epochs that are not committed are lost; [`wait`](Self::wait)
-    /// returns [`RunError::Cancelled`].
+    /// Ends the query within a second.
     ///
-    /// A function of yours that is running is waited for, for 5 s; then [`wait`](Self::wait) returns [`RunError::Stuck`]. A
-    /// sink or reader of yours that waits for something looks at the [`Cancellation`](tidemill_operators::Cancellation) of
-    /// its context.
+    /// Epochs that are not committed are lost; [`wait`](Self::wait) returns [`RunError::Cancelled`].
+    ///
+    /// If a function of yours is running, the query waits for it for 5 s; then [`wait`](Self::wait) returns
+    /// [`RunError::Stuck`]. A sink or reader of yours that waits for something must check the
+    /// [`Cancellation`](tidemill_operators::Cancellation) of its context.
     pub fn cancel(&self) {
         self.shared.cancel.store(true, Ordering::SeqCst);
         self.shared.notify(Notice::Look);
@@ -215,7 +226,7 @@ impl QueryHandle {
     ///
     /// # Errors
     ///
-    /// The error that ended it, if it did not end in order.
+    /// The error that ended the query, if it did not end in order.
     pub fn wait(self) -> Result<Summary, RunError> {
         self.thread.join().unwrap_or_else(|_| {
             Err(RunError::Engine("the query's thread has panicked: please report it".to_owned()))

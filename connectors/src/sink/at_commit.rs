@@ -1,16 +1,16 @@
-//! A sink that waits for the commit in continuous mode too.
+//! A sink that waits for the commit in both modes.
 
 use std::path::PathBuf;
 
 use tidemill_operators::{Committed, Epoch, Prepared, RowKind, Sink, SinkContext, SinkError};
 
-/// A sink that shows nothing before its commit; see [`at_commit`].
+/// A sink that publishes rows at their commit; see [`at_commit`].
 #[derive(Debug)]
 pub struct AtCommit<S>(S);
 
 /// Delays the rows of `sink` until their epoch commits, in continuous mode too.
 ///
-/// Rows come later, by a checkpoint interval at most, and all rows that come are committed.
+/// Rows are published at most one checkpoint interval later, and no uncommitted row is ever published.
 ///
 /// ```
 /// use tidemill::prelude::*;

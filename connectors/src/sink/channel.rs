@@ -17,7 +17,9 @@ pub struct ChannelSink<T> {
 /// How often a sink that waits for room looks whether the query has been cancelled.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Returns a sink that sends rows into a channel when their epoch commits, in continuous mode at once.
+/// Returns a sink that sends rows into a channel.
+///
+/// In micro-batch it sends when the epoch commits, in continuous mode at once.
 ///
 /// A full channel blocks the query until it is cancelled. A channel without receivers ends it with an error.
 ///

@@ -15,10 +15,10 @@ pub struct ConsoleSink {
     pending: Pending<Row>,
 }
 
-/// Returns a sink that prints a table for each epoch that has rows, when it commits.
+/// Returns a sink that prints a table of each epoch.
 ///
-/// It prints 20 rows, or [another number](ConsoleSink::rows). In continuous mode it prints each row on a line, at once. Rows
-/// that a crash kept from being printed are not printed later.
+/// It prints when the epoch commits, at most 20 rows or [another number](ConsoleSink::rows). In continuous mode it
+/// prints each row at once, on a line. If a crash comes before rows are printed, they are not printed later.
 ///
 /// ```
 /// use tidemill::Sink;
@@ -41,7 +41,7 @@ pub fn console() -> ConsoleSink {
 }
 
 impl ConsoleSink {
-    /// Sets the maximum of rows that are printed per epoch; of the others only the number is printed.
+    /// Sets the maximum of rows that are printed per epoch; then the number of further rows is printed.
     #[must_use]
     pub fn rows(mut self, rows: usize) -> Self {
         self.rows = rows;

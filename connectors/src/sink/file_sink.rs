@@ -11,25 +11,26 @@ use super::non_finite::NonFinite;
 
 /// A sink into a file; see [`json_lines_sink`] and [`csv_sink`].
 ///
-/// Rows are written when their epoch commits, in continuous mode at once. A new query empties an existing file, unless it
-/// [appends](FileSink::append); directories are created. Where every epoch outputs the complete table, the file
-/// holds the last one: each is written beside it and renamed when its epoch commits, in both modes, so readers and crashes
-/// see a whole table. An existing file stays until then.
+/// Rows are written when their epoch commits, in continuous mode at once. A new query truncates an existing file,
+/// unless it [appends](FileSink::append); missing directories are created. If the rows are snapshots, the file holds
+/// the last one in both modes: each is written to a hidden file, which replaces the file when the epoch commits. So a
+/// reader never sees a part of a snapshot.
 ///
-/// The file is this sink's alone: a second sink is refused, in this process and in others, by a lock on the hidden file
-/// `.name.claim` beside it. Without a checkpoint any number of sinks may append, and the hidden file does not stay. With
-/// one it stays, and says which query the file belongs to: others are refused while there are rows in it (but a query with a new
-/// checkpoint that appends), unless the run takes it over (`--take-over`).
+/// Only one sink may write to the file: a lock on the hidden file `.name.claim` beside it refuses a second sink, in
+/// this process and in others. Without a checkpoint any number of sinks may append, and the hidden file is removed at
+/// the end. With a checkpoint it stays, and names the query that owns the file. Other queries are refused while the
+/// file has rows, except a query with a new checkpoint that appends, and a run with `--take-over`.
 ///
-/// With a checkpoint the file is exactly once too, and a restart resumes where it ended: the rows of an epoch are kept
-/// in the checkpoint until they are in the file. That suits results of moderate size; for others, and for several
-/// workers, there are [`json_lines_dir`](crate::json_lines_dir) and [`csv_dir`](crate::csv_dir). A reader who comes while an
-/// epoch is being written may see a part of it. In continuous mode a reader sees rows that recovery removes (they or others
-/// come again); [`at_commit`](crate::at_commit) prevents that. Use it, too, where rows are appended to a file that
-/// was there, or by several workers: what a file's very first epoch had shown before a crash cannot be told then.
+/// With a checkpoint each row is in the file exactly once: the rows of an epoch are stored in the checkpoint until they
+/// are in the file. That suits results of moderate size; for larger results, and for several workers, use
+/// [`json_lines_dir`](crate::json_lines_dir) and [`csv_dir`](crate::csv_dir). While an epoch is being written, a reader
+/// may see a part of it. In continuous mode a reader may see rows that recovery removes and the query then emits again,
+/// perhaps with other values; [`at_commit`](crate::at_commit) prevents that. Use `at_commit` also if rows are appended
+/// to an existing file, or by several workers: otherwise recovery cannot identify rows that the very first epoch had
+/// written before a crash.
 ///
-/// It takes inserts and complete tables. Upserts need [`as_inserts`](tidemill_operators::Stream::as_inserts) before the sink: the
-/// file then is a log of all versions.
+/// It takes inserts and snapshots. For upserts, call [`as_inserts`](tidemill_operators::Stream::as_inserts) before the
+/// sink: the file then has all versions of each value.
 #[derive(Debug)]
 pub struct FileSink {
     file: OutFile,
@@ -40,7 +41,9 @@ pub struct FileSink {
     last: Option<Epoch>,
 }
 
-/// Returns a sink that writes one JSON value per line to the file at `path`. [`FileSink`] says when rows are visible.
+/// Returns a sink that writes one JSON value per line to the file at `path`.
+///
+/// [`FileSink`] describes when rows are visible.
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -51,9 +54,10 @@ pub fn json_lines_sink(path: impl Into<PathBuf>) -> FileSink {
     FileSink::new(path.into(), RowFormat::JsonLines(NonFinite::Error))
 }
 
-/// Returns a sink that writes CSV to the file at `path`. Structs give a header with the names of their fields; a field that is a struct or a tuple
-/// itself is an error, so `.map` such rows to a flat struct. [`FileSink`] says when rows are
-/// visible.
+/// Returns a sink that writes CSV to the file at `path`.
+///
+/// For structs it writes a header with the names of the fields. A field that is a struct or a tuple is an error: `.map`
+/// such rows to a flat struct. [`FileSink`] describes when rows are visible.
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -69,15 +73,18 @@ impl FileSink {
         FileSink { file: OutFile::new(path), format, begins: true, last: None }
     }
 
-    /// Appends to the file instead of replacing it; CSV without a header, unless the file is empty.
+    /// Appends to the file instead of replacing it.
+    ///
+    /// CSV gets a header only if the file is empty.
     #[must_use]
     pub fn append(mut self) -> Self {
         self.file.append = true;
         self
     }
 
-    /// Sets what becomes of NaN and infinities in JSON, which has no number for them; an error by default. CSV
-    /// has `NaN` and `inf`, whatever is set here.
+    /// Sets how NaN and infinities are written in JSON, which has no number for them.
+    ///
+    /// By default they are an error. CSV always has `NaN` and `inf`.
     #[must_use]
     pub fn non_finite(mut self, non_finite: NonFinite) -> Self {
         if let RowFormat::JsonLines(_) = self.format {

@@ -12,9 +12,12 @@ pub struct ForEach<T> {
     call: Box<dyn FnMut(T) -> Result<(), SinkError> + Send>,
 }
 
-/// Returns a sink that calls `call` for each row: when its epoch commits, in continuous mode at once.
+/// Returns a sink that calls `call` for each row.
 ///
-/// With a checkpoint it calls before the commit is recorded, so no row is lost in a crash; rows of the last epoch may come again.
+/// In micro-batch it calls when the epoch of the row commits, in continuous mode at once.
+///
+/// With a checkpoint it calls before the commit is recorded: a crash loses no row, but may repeat rows of the last
+/// epoch.
 ///
 /// ```
 /// use tidemill::Sink;
@@ -35,7 +38,7 @@ pub fn for_each<T: Send + 'static>(mut call: impl FnMut(T) + Send + 'static) -> 
     ForEach::new(Box::new(call))
 }
 
-/// As [`for_each`], with a function that may fail; its error ends the query.
+/// Returns a sink as [`for_each`] does, for a function that may fail. Its error ends the query.
 pub fn try_for_each<T, E>(mut call: impl FnMut(T) -> Result<(), E> + Send + 'static) -> ForEach<T>
 where
     T: Send + 'static,
@@ -116,40 +119,41 @@ pub struct ForEachEpoch<T> {
 pub struct EpochRows<T> {
     /// The name of the query.
     pub query: String,
-    /// The id of the query's checkpoint; empty without one. Epoch numbers count within it: record what has been written by
-    /// id and number.
+    /// The id of the query's checkpoint; empty without one. An epoch number is only unique together with it.
     pub query_id: String,
     /// The epoch.
     pub epoch: Epoch,
-    /// The worker whose rows these are: 0, unless the sink runs on every worker.
+    /// The worker that writes: 0, unless there is a sink on each worker.
     pub worker: usize,
-    /// Whether the epoch has the same rows when it comes again after a crash: in micro-batch with a checkpoint. With a
-    /// checkpoint, an epoch that is not repeatable comes once, and its rows may come again in epochs with other numbers.
-    /// Without a checkpoint numbers start at 0 in every run, with other rows: skip none.
+    /// Whether the epoch has the same rows if it is repeated after a crash: so in micro-batch with a checkpoint. In
+    /// continuous mode with a checkpoint, an epoch number is never repeated, but its rows may be repeated under other
+    /// numbers. Without a checkpoint, numbers start at 0 in every run and mean other rows: do not skip any.
     pub repeatable: bool,
-    /// The rows, in the order in which they reached the sink. What one worker sent is in its order; how the workers'
-    /// rows are mixed may differ when an epoch is given again.
+    /// The rows, in the order in which they reached the sink. The rows of one worker are in order; if the epoch is
+    /// repeated, the rows of different workers may interleave differently.
     pub rows: Vec<T>,
 }
 
-/// Returns a sink that calls `call` once per epoch that has rows, with all of them, in both modes.
+/// Returns a sink that calls `call` once per epoch, with all rows of the epoch.
 ///
-/// It calls when the epoch commits; with a checkpoint, before the commit is recorded.
+/// Epochs without rows are skipped.
 ///
-/// Under one `query_id` a number stands for the same rows in all runs, whatever the modes of these. In micro-batch an epoch
-/// is given again, with the same id, number and rows, if a crash comes before the commit is recorded. So the effect is
-/// exactly once if id and number of the epoch are written in one transaction with the rows, and an epoch that is there
-/// already is left out. In continuous mode rows come again under another number: at least once. That also holds for a
-/// continuous run that follows a crash in micro-batch; to keep exactly once, run once more in micro-batch before the mode
-/// is changed.
+/// In both modes it calls when the epoch commits; with a checkpoint, before the commit is recorded.
 ///
-/// A query that begins from a savepoint has an id of its own, also with `--take-over`, and gives all rows after the savepoint.
-/// Give it a store of its own, or bring the store back to what it was at the savepoint. To move a query with its store, stop
-/// it and move its checkpoint directory.
+/// With one `query_id`, an epoch number stands for the same rows in all runs and modes. In micro-batch an epoch is
+/// repeated, with the same id, number and rows, if the process crashes before the commit is recorded. So the effect is
+/// exactly once if id and number of the epoch are stored in one transaction with the rows, and an epoch that is already
+/// stored is skipped. In continuous mode rows may be repeated under another number: at least once. That also holds for
+/// a continuous run after a crash in micro-batch; to keep exactly once, run in micro-batch once more before you change
+/// the mode.
 ///
-/// Numbers have gaps. One that is given again may be lower than others that are there, if a run in continuous mode failed in
-/// between: look for the number itself, and do not compare it with the greatest. (A sink on every worker has to note
-/// the worker as well, and that holds for as long as the number of workers stays.)
+/// A query that starts from a savepoint has a new id, also with `--take-over`, and emits all rows after the savepoint.
+/// Let it write to another database, or restore the database to its content at the savepoint. To move a query that
+/// keeps its database, stop the query and move its checkpoint directory.
+///
+/// Numbers have gaps. A repeated number may be lower than others that are stored, if a run in continuous mode failed in
+/// between: look for the number itself, and do not compare it with the greatest. With a sink on each worker, store the
+/// number of the worker, too; that works as long as the number of workers does not change.
 ///
 /// ```
 /// use std::collections::{BTreeMap, BTreeSet};

@@ -15,7 +15,7 @@ pub struct MemorySink<T> {
     table: MemoryTable<T>,
 }
 
-/// The rows that a [`MemorySink`] has shown. Cheap to clone, readable from any thread while the query runs.
+/// The rows that a [`MemorySink`] has published. Cheap to clone, readable from any thread while the query runs.
 pub struct MemoryTable<T> {
     shared: Arc<Mutex<Shown<T>>>,
 }
@@ -33,7 +33,7 @@ impl<T> Clone for MemoryTable<T> {
 
 /// Returns a sink into memory and the table that it fills.
 ///
-/// The table has the rows of committed epochs, in continuous mode each row at once. A complete table replaces the one before.
+/// The table has the rows of committed epochs; in continuous mode each row at once. Snapshots replace earlier rows.
 ///
 /// ```
 /// use tidemill::Sink;
@@ -74,7 +74,7 @@ impl<T: Clone> MemoryTable<T> {
         self.snapshot().into_iter().map(|row| (key(&row), row)).collect()
     }
 
-    /// Removes and returns all rows, so that a long-running query does not fill the memory.
+    /// Removes and returns all rows, for queries that run for long.
     pub fn take(&self) -> Vec<T> {
         std::mem::take(&mut lock(&self.shared).epochs).into_values().flatten().collect()
     }

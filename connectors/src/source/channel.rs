@@ -1,4 +1,4 @@
-//! Records that a thread of your own sends: the way in for anything that has no connector.
+//! Records that a thread of your own sends, for inputs without a source of their own.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,11 +22,11 @@ impl<T> Clone for ChannelSender<T> {
 }
 
 impl<T> ChannelSender<T> {
-    /// Sends a record; waits while the channel is full, which is how a slow query slows its source.
+    /// Sends a record, and waits while the channel is full.
     ///
     /// # Errors
     ///
-    /// Gives the record back if the query has ended.
+    /// Returns the record if the query has ended.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         self.producer.push(value)?;
         self.producer.ring();
@@ -37,7 +37,7 @@ impl<T> ChannelSender<T> {
     ///
     /// # Errors
     ///
-    /// Gives the record back if the channel is full or the query has ended.
+    /// Returns the record if the channel is full or the query has ended.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         self.producer.try_push(value)?;
         self.producer.ring();
@@ -45,7 +45,9 @@ impl<T> ChannelSender<T> {
     }
 }
 
-/// A source of what [`ChannelSender`]s send. One partition; what has been read cannot be read again.
+/// A source of the records that [`ChannelSender`]s send.
+///
+/// It has one partition, and cannot read a record again.
 ///
 /// ```
 /// use tidemill::Source;
@@ -71,7 +73,9 @@ pub struct ChannelSource<T> {
 /// The most records that a [`channel`] has room for: its slots are allocated at once.
 const MAX_CAPACITY: usize = 1 << 24;
 
-/// A channel into a query, with room for `capacity` records: 1 to 16,777,216. Another capacity is an error when the query
+/// Returns a sender and a source of its records.
+///
+/// The channel has room for `capacity` records, from 1 to 16,777,216. Another capacity is an error when the query
 /// starts.
 pub fn channel<T: Send + 'static>(capacity: usize) -> (ChannelSender<T>, ChannelSource<T>) {
     let is_valid = (1..=MAX_CAPACITY).contains(&capacity);

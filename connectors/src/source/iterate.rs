@@ -1,4 +1,4 @@
-//! Records that an iterator makes: a generator, for tests and benchmarks.
+//! Records from an iterator: a generator, for tests and benchmarks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::room;
 /// Room to make in a batch before it is filled; a longer batch grows.
 const RESERVE: usize = 1 << 16;
 
-/// A source that calls a function for an iterator and reads it to its end, if it has one.
+/// A source that reads the iterator that a function returns. The iterator may be endless.
 ///
-/// It can be read again, because the function can be called again; it must give the same records then. Going to a
-/// position costs as much as skipping all records before it.
+/// It can be read again, because the function can be called again; the function must then return the same records. To
+/// continue at an offset, the source skips all records before it.
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -33,7 +33,7 @@ pub struct IterSource<I> {
     partitions: u32,
 }
 
-/// A source of what the iterator yields that `factory` returns, in one partition.
+/// Returns a source of the items of the iterator that `factory` returns, in one partition.
 pub fn iterate<I, F>(factory: F) -> IterSource<I>
 where
     I: Iterator + Send + 'static,
@@ -43,7 +43,9 @@ where
     iterate_partitions(1, move |_| factory())
 }
 
-/// A source with `partitions` partitions (at least one); `factory` is given the number of the partition, from 0.
+/// Returns a source with `partitions` partitions, at least one.
+///
+/// `factory` is called with the number of the partition, from 0.
 pub fn iterate_partitions<I, F>(partitions: u32, factory: F) -> IterSource<I>
 where
     I: Iterator + Send + 'static,

@@ -1,4 +1,4 @@
-//! Records that are in memory already: a collection, read from the beginning to the end.
+//! Records in memory: a collection, read from the beginning to the end.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tidemill_operators::{
 
 use super::room;
 
-/// A source that reads a collection. It ends, and can be read again from anywhere.
+/// A source that reads a collection. It ends, and can be read again from any offset.
 ///
 /// ```
 /// use tidemill::connectors::MemorySource;
@@ -25,13 +25,13 @@ pub struct MemorySource<T> {
     partitions: Vec<Arc<[T]>>,
 }
 
-/// A source of these records, in this order, in one partition.
+/// Returns a source of these records, in this order, in one partition.
 pub fn memory<T: Clone + Send + Sync + 'static>(records: impl IntoIterator<Item = T>) -> MemorySource<T> {
     MemorySource { partitions: vec![records.into_iter().collect()] }
 }
 
 impl<T: Clone + Send + Sync + 'static> MemorySource<T> {
-    /// A source with one partition for every collection.
+    /// Returns a source with one partition for each collection.
     pub fn partitioned(partitions: impl IntoIterator<Item = Vec<T>>) -> Self {
         MemorySource { partitions: partitions.into_iter().map(Arc::from).collect() }
     }

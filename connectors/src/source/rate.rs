@@ -1,4 +1,4 @@
-//! A steady clockwork: numbered rows at a fixed rate, each with the time at which it was due.
+//! Numbered rows at a fixed rate, each with the time at which it was due.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,19 +12,19 @@ use crate::lock;
 
 const SECOND: i128 = 1_000_000;
 
-/// What a [`RateSource`] yields.
+/// A row of a [`RateSource`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RateRow {
-    /// When the row was due, to the microsecond, however late it was made.
+    /// The time at which the row was due, even if it was emitted later.
     pub time: EventTime,
-    /// Its number, from 0; across partitions every number comes once.
+    /// The number of the row, from 0, unique over all partitions.
     pub value: u64,
 }
 
-/// A source of numbered rows at a fixed rate. It can be read again: a row is a function of its number.
+/// A source of numbered rows at a fixed rate. It can be read again.
 ///
-/// The clock starts when the query first plans or reads; a query that is restarted catches up with what was due while
-/// it was down.
+/// Row 0 is due when the query first plans or reads. After a restart the source first emits the rows that were due
+/// while the query did not run.
 ///
 /// ```
 /// use tidemill::Source;
@@ -49,15 +49,18 @@ struct Schedule {
     rows: Option<u64>,
 }
 
-/// A source of `rows_per_second` rows a second over all partitions together. A rate of 0 is an error when the query
-/// starts.
+/// Returns a source of `rows_per_second` rows per second over all partitions.
+///
+/// A rate of 0 is an error when the query starts.
 pub fn rate(rows_per_second: u64) -> RateSource {
     let schedule = Schedule { rate: rows_per_second, partitions: 1, rows: None };
     RateSource { schedule, start: Arc::new(Mutex::new(None)), frozen: Arc::default() }
 }
 
 impl RateSource {
-    /// Deals the rows out to `partitions` partitions (at least one): partition `p` of `n` yields `p`, `p + n`, ….
+    /// Distributes the rows among `partitions` partitions, at least one.
+    ///
+    /// Partition `p` of `n` yields the rows `p`, `p + n`, ….
     #[must_use]
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.schedule.partitions = partitions.max(1);

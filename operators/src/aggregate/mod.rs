@@ -1,9 +1,9 @@
-//! Aggregates: how many records become one value.
+//! Aggregates: functions from many records to one value.
 //!
-//! An accumulator starts with a first record, takes more one by one, merges with others of its kind and is finished to
-//! a result. None is ever empty, so a minimum is a plain value and not an option. It must not matter how records
-//! are divided among accumulators before they are merged: that is what lets every worker aggregate its own records
-//! first (Gray et al., 1997: distributive and algebraic functions).
+//! An accumulator is created from a first record. Records are added to it one by one, accumulators are merged, and the
+//! result is computed from one. No accumulator is ever empty, so a minimum is a plain value and not an `Option`. The
+//! result must not depend on how records are divided among accumulators before they are merged, since each worker
+//! aggregates its own records first (Gray et al., 1997: distributive and algebraic functions).
 
 mod average;
 mod bins;
@@ -36,8 +36,10 @@ pub use self::total::{Total, Wide, Widest};
 
 use crate::Data;
 
-/// A function from one or more records to one value. Write your own, or combine the ones here as a tuple:
-/// `(Count::new(), Sum::of(|o: &Order| o.amount))` is computed in one pass.
+/// A function from one or more records to one value.
+///
+/// Implement your own, or combine the ones of this module as a tuple: `(Count::new(), Sum::of(|o: &Order| o.amount))`
+/// is computed in one pass.
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -77,24 +79,24 @@ use crate::Data;
 pub trait Aggregate: Clone + Send + Sync + 'static {
     /// The records.
     type In: 'static;
-    /// What is kept between records; part of the state.
+    /// The accumulator; part of the state.
     type Acc: Data + Clone;
     /// The result.
     type Out: Data + Clone;
 
-    /// Whether aggregating on each worker before the exchange makes the data smaller. Say `false` where an accumulator
-    /// is as large as the records in it.
+    /// Whether aggregating on each worker before the exchange makes the data smaller. Set it to `false` if an
+    /// accumulator is as large as its records.
     const SHRINKS: bool = true;
 
     /// Whether [`relieve`](Self::relieve) does anything.
     const RELIEVES: bool = false;
 
-    /// Whether what was merged can be taken out again, by [`retract`](Self::retract). Sliding windows of many panes then
-    /// keep a running total of each key, and a window costs what comes in and what goes out instead of all it has.
+    /// Whether a merge can be undone by [`retract`](Self::retract). Sliding windows of many panes then keep a running
+    /// total per key, and closing a window costs only the panes that it gains and loses.
     ///
-    /// Say `true` only where merging and retracting give the very same accumulator as merging the rest alone: a count
-    /// can do that, plain addition of floating-point numbers cannot (it rounds), nor can a maximum. It is not used where
-    /// [`RELIEVES`](Self::RELIEVES) is true too.
+    /// Set it to `true` only if merging and retracting an accumulator restores exactly the accumulator before. This
+    /// holds for a count. It does not hold for plain addition of floating-point numbers, which rounds, nor for a
+    /// maximum. It has no effect if [`RELIEVES`](Self::RELIEVES) is true.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -129,8 +131,8 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// ```
     const RETRACTS: bool = false;
 
-    /// Whether the result depends on the order of records, and the accumulators keep it. Not for aggregates of your own:
-    /// [`InOrder`] makes them so.
+    /// Whether the result depends on the order of records. Do not set it in an aggregate of your own: wrap it in
+    /// [`InOrder`].
     #[doc(hidden)]
     const ORDERED: bool = false;
 
@@ -139,20 +141,20 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     const OWNS: bool = false;
 
-    /// An accumulator that has seen one record.
+    /// Returns an accumulator of one record.
     fn create(&self, value: &Self::In) -> Self::Acc;
-    /// Takes another record.
+    /// Adds a record to the accumulator.
     fn add(&self, acc: &mut Self::Acc, value: &Self::In);
-    /// Takes all that another accumulator has seen.
+    /// Merges another accumulator into this one.
     fn merge(&self, acc: &mut Self::Acc, other: Self::Acc);
-    /// The result so far.
+    /// Returns the result of the records so far.
     fn finish(&self, acc: &Self::Acc) -> Self::Out;
 
-    /// Names the aggregate, in plans and in checkpoints.
+    /// Returns the name of the aggregate in plans and checkpoints.
     ///
-    /// A checkpoint records it, and a restart with another name is refused: the state was made by another function. The
-    /// default is the type's name in lower case, without path and type arguments. An aggregate with parameters that its
-    /// accumulators depend on names them too.
+    /// A checkpoint records it, and a restart with another name is refused, since the state was computed by another
+    /// function. The default is the type's name in lower case, without path and type arguments. If the accumulators
+    /// depend on parameters of the aggregate, include these in the name.
     ///
     /// ```
     /// use tidemill::aggregate::{Count, Max};
@@ -172,19 +174,22 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     fn settle(&self, _acc: &mut Self::Acc, _epoch: u64) {}
 
-    /// Memory is short: an accumulator that can keep what it holds elsewhere does so now. The result stays the same.
+    /// Called when memory is short: moves the content of the accumulator out of memory if possible. The result must not
+    /// change.
     fn relieve(&self, _acc: &mut Self::Acc) {}
 
-    /// Whether this accumulator may be merged with others and [retracted](Self::retract) again, in any order, without
-    /// a trace, as long as there are never more than `among` together and all of them may. A sum returns `false` where that
-    /// many like this one could reach the end of its range. Keys for which the answer was no are merged as if there were
-    /// no [`RETRACTS`](Self::RETRACTS), for as long as the accumulator is in the window.
+    /// Returns whether this accumulator can be merged with others and [retracted](Self::retract) again exactly.
+    ///
+    /// At most `among` accumulators are merged at a time, and all of them have returned `true`. A sum returns `false`
+    /// if that many sums of its size could overflow. A key with an accumulator that returned `false` is merged without
+    /// [`retract`](Self::retract) as long as the accumulator is in the window.
     fn can_retract(&self, _acc: &Self::Acc, _among: u64) -> bool {
         Self::RETRACTS
     }
 
-    /// Takes out what [`merge`](Self::merge) has put in. Something else is always left. Called only if
-    /// [`RETRACTS`](Self::RETRACTS).
+    /// Undoes [`merge`](Self::merge) with the accumulator `of`.
+    ///
+    /// It is called only if [`RETRACTS`](Self::RETRACTS), and only if other accumulators remain merged.
     fn retract(&self, _acc: &mut Self::Acc, _of: &Self::Acc) {}
 }
 

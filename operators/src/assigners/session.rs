@@ -1,4 +1,4 @@
-//! Windows that last as long as records keep coming.
+//! Windows that end with a pause of a key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,10 @@ use crate::{Aggregate, EventTime, Key};
 ///
 /// A record at `t` spans `[t, t + gap)`, and spans of the same key that overlap or touch are one session.
 ///
-/// `append` emits a session when the watermark has passed its end, and its state is dropped. A later record whose own span
-/// reaches beyond the watermark is not late. If it begins before the end of the emitted session, it makes a second session
-/// that overlaps the first in time. A longer delay of the watermark makes this rarer.
+/// `append` emits a session and drops its state when the watermark has passed its end. A record whose own span ends
+/// after the watermark is not late. If such a record arrives after the session was emitted, but its time is before the
+/// end of that session, it begins a second session that overlaps the first. A longer delay of the watermark makes this
+/// rarer.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,8 +60,8 @@ pub struct SessionBy<F> {
 
 /// Returns sessions whose gap is taken from each record.
 ///
-/// A session ends where the last of its records' spans ends, not necessarily that of its last record. A gap shorter
-/// than a microsecond counts as a microsecond, so that no record is lost.
+/// A record at `t` spans `[t, t + gap)`, and a session ends with the latest end of its records' spans, which may not be
+/// the span of its last record. A gap shorter than a microsecond counts as a microsecond, so that no record is lost.
 ///
 /// ```
 /// use std::time::Duration;

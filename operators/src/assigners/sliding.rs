@@ -10,12 +10,12 @@ use crate::{Aggregate, EventTime, Key};
 
 /// Sliding windows: windows of one size, one starting every `slide`.
 ///
-/// A record belongs to all windows that overlap at its time, and is added once, to the pane that these windows share.
+/// A record belongs to all windows that contain its time. It is added once, to the *pane* that these windows share.
 ///
-/// A window that closes is merged from its panes. If there are four or more and the aggregate can be retracted
-/// ([`Aggregate::RETRACTS`]: counts, sums and averages of integers, tuples of these), a running total of each key is kept
-/// instead: the cost of a window then depends on the panes that enter and leave it, not on their number. The totals are one
-/// more table in memory, with a key, an accumulator and eight bytes for each key of the window that closed last.
+/// When a window closes, its result is merged from its panes. If there are four or more panes and the aggregate can be
+/// retracted ([`Aggregate::RETRACTS`]: counts, sums and averages of integers, tuples of these), a running total per key
+/// is kept instead. The cost of closing a window then depends only on the panes that enter and leave it. The totals are
+/// one more table in memory, with a key, an accumulator and eight bytes for each key of the window that closed last.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,15 +36,18 @@ pub struct SlidingWindow {
     offset: Duration,
 }
 
-/// Returns windows of that size in event time, one starting every `slide`, aligned to 1970-01-01T00:00:00Z. Both are whole
-/// numbers of microseconds, and the slide is no longer than the size.
+/// Returns windows of length `size`, one starting every `slide` of event time.
+///
+/// Windows are aligned to 1970-01-01T00:00:00Z. Size and slide are whole numbers of microseconds, and the slide must
+/// not be longer than the size.
 pub fn sliding(size: Duration, slide: Duration) -> SlidingWindow {
     SlidingWindow { size, slide, offset: Duration::ZERO }
 }
 
 impl SlidingWindow {
-    /// Shifts all windows later by `offset`, a whole number of microseconds. An offset as long as the slide changes
-    /// nothing.
+    /// Shifts all windows later by `offset`, a whole number of microseconds.
+    ///
+    /// An offset of a multiple of the slide changes nothing.
     ///
     /// ```
     /// use std::time::Duration;
@@ -59,7 +62,7 @@ impl SlidingWindow {
         SlidingWindow { offset, ..self }
     }
 
-    /// Returns the windows that an instant is in, in order of their starts.
+    /// Returns the windows that contain a time, in the order of their starts.
     pub fn windows_of(&self, time: EventTime) -> impl Iterator<Item = Window> + use<> {
         let grid = self.grid();
         let last = grid.last(time);

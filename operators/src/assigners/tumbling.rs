@@ -8,7 +8,7 @@ use crate::state::{Mark, PaneState, Windowing};
 use crate::window::{Grid, Window};
 use crate::{Aggregate, EventTime, Key};
 
-/// Tumbling windows: windows of one size, end to end. Each record is in exactly one.
+/// Tumbling windows: windows of one size, without gaps. Each record is in exactly one window.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,14 +26,18 @@ pub struct TumblingWindow {
     offset: Duration,
 }
 
-/// Returns windows of that size in event time, aligned to 1970-01-01T00:00:00Z. The size is a whole number of microseconds.
+/// Returns windows of length `size` in event time, aligned to 1970-01-01T00:00:00Z.
+///
+/// The size is a whole number of microseconds.
 pub fn tumbling(size: Duration) -> TumblingWindow {
     TumblingWindow { size, offset: Duration::ZERO }
 }
 
 impl TumblingWindow {
-    /// Shifts all windows later by `offset`, a whole number of microseconds. An offset as long as the size changes
-    /// nothing; to move them earlier, move them later by the rest of the size.
+    /// Shifts all windows later by `offset`, a whole number of microseconds.
+    ///
+    /// An offset of a multiple of the size changes nothing. To shift windows earlier by `d`, shift them later by `size
+    /// - d`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -49,7 +53,7 @@ impl TumblingWindow {
         TumblingWindow { offset, ..self }
     }
 
-    /// Returns the window that an instant is in.
+    /// Returns the window that contains a time.
     pub fn window_of(&self, time: EventTime) -> Window {
         let grid = self.grid();
         grid.window(grid.last(time))

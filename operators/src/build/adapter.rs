@@ -1,4 +1,4 @@
-//! What an operator of one's own implements, and how the engine drives it.
+//! The traits of a user's operator, and the adapter through which the engine calls it.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -17,36 +17,46 @@ use crate::{
 /// The name under which the timers of an operator are kept.
 const TIMERS: &str = "timers";
 
-/// An operator with state, timers, and any number of inputs and outputs: one instance, on one worker. For each of its inputs
-/// it implements [`Takes`]; [`Graph::operator`](crate::Graph::operator) brings it into a graph.
+/// An operator with state, timers, and several inputs and outputs.
 ///
-/// Calls come in this order within each epoch: rows of the inputs, watermarks that have advanced, timers that are due; then,
-/// when all rows of the epoch have come, its last watermark and [`on_epoch_end`](Self::on_epoch_end). A checkpoint keeps the
-/// state after that call. Only rows that have been given to [`To::out`] and state that has been
-/// [named](Self::state) outlive the call.
+/// A value is one instance, on one worker. For each of its inputs it implements [`Takes`];
+/// [`Graph::operator`](crate::Graph::operator) adds it to a graph.
+///
+/// Within an epoch the engine calls [`take`](Takes::take) with rows, [`on_timer`](Self::on_timer) for timers that are
+/// due and [`on_watermark`](Self::on_watermark) when the watermark has advanced. When all rows of the epoch have been
+/// taken, the epoch's last watermark is applied and [`on_epoch_end`](Self::on_epoch_end) is called. A checkpoint stores
+/// the state after that call. A restart only restores state that has been [named](Self::state).
 pub trait StatefulOperator: Sized + 'static {
-    /// The key of keyed inputs, state and timers; `()` where there is none.
+    /// The key of keyed inputs, state and timers; `()` if there is none.
     type Key: Key;
-    /// The outputs: a tuple of [`Rows`](super::Rows), [`Events`](super::Events), and where the rows are no inserts
+    /// The outputs: a tuple of [`Rows`](super::Rows) and [`Events`](super::Events), which emit inserts, and
     /// [`Upserts`](super::Upserts), [`Snapshots`](super::Snapshots) and [`Changes`](super::Changes).
     type Outputs: Outputs;
 
-    /// Whether the outputs have a watermark of their own, [`output_watermark`](Self::output_watermark): for an operator that
-    /// emits rows older than the watermark of its inputs, such as a join that emits a row with its own time when the watermark
-    /// has passed it. Otherwise the watermark of the inputs is that of the outputs, and older rows are late behind them.
+    /// Whether the outputs have a watermark of their own, [`output_watermark`](Self::output_watermark).
+    ///
+    /// Set it in an operator that emits rows older than the watermark of its inputs, such as a join that emits a row
+    /// with its original time after the watermark has passed it. By default the outputs have the watermark of the
+    /// inputs, and older rows are late for the operators behind.
     const DERIVES_WATERMARK: bool = false;
 
-    /// Returns the watermark of the outputs on this worker: no row that is emitted from now on is older. Asked for after each
-    /// call; `watermark` is that of the inputs. The least over all workers is the watermark of the outputs; it does not go
-    /// back, is never beyond `watermark`, and is [`EventTime::MAX`] once the inputs have ended.
+    /// Returns the watermark of the outputs on this worker: no row emitted from now on is older.
+    ///
+    /// The engine calls it after each other call; `watermark` is that of the inputs. The watermark of the outputs is
+    /// the least over all workers. It never decreases, never exceeds `watermark`, and is [`EventTime::MAX`] once the
+    /// inputs have ended.
     fn output_watermark(&self, watermark: EventTime) -> EventTime {
         watermark
     }
 
-    /// Names the states, each time in the same way. What is not named is lost at a restart.
+    /// Names the states, with the same names in each call.
+    ///
+    /// A field that is not named is not in the checkpoint.
     fn state(&mut self, _states: &mut States<'_>) {}
 
-    /// A timer is due. Timers come in the order of their times; one in event time once the watermark has reached it.
+    /// Called when a timer is due.
+    ///
+    /// Timers come in the order of their times. A timer in event time is due when the watermark has reached it.
     ///
     /// # Errors
     ///
@@ -60,7 +70,9 @@ pub trait StatefulOperator: Sized + 'static {
         Ok(())
     }
 
-    /// The watermark has advanced, and the timers up to it have come. At [`EventTime::MAX`] all inputs have ended.
+    /// Called when the watermark has advanced, after `on_timer` for the timers up to it.
+    ///
+    /// At [`EventTime::MAX`] all inputs have ended.
     ///
     /// # Errors
     ///
@@ -69,8 +81,10 @@ pub trait StatefulOperator: Sized + 'static {
         Ok(())
     }
 
-    /// Emit what was gathered: at the end of an activation in continuous mode, at the end of the epoch in micro-batch. Rows
-    /// that are given to [`To::out`] at once need no flush.
+    /// Emits results that the operator has gathered.
+    ///
+    /// Called at the end of an activation in continuous mode, and at the end of the epoch in micro-batch. An operator
+    /// that always emits to [`To::out`] at once needs no flush.
     ///
     /// # Errors
     ///
@@ -79,7 +93,7 @@ pub trait StatefulOperator: Sized + 'static {
         Ok(())
     }
 
-    /// All rows of the epoch have come, and its last watermark.
+    /// Called at the end of an epoch, after its last row and its last watermark.
     ///
     /// # Errors
     ///
@@ -91,11 +105,12 @@ pub trait StatefulOperator: Sized + 'static {
 
 /// Takes the rows of an input, by its number.
 ///
-/// Rows of different inputs, and those that come from different workers, mix in another order each time. Micro-batch replays
-/// an epoch with the same rows and the same clock, and sinks may rely on the same results: so what is emitted in an epoch
-/// must not depend on that order. Decide in timers or in [`on_epoch_end`](StatefulOperator::on_epoch_end) where it would.
+/// Rows of different inputs, and rows from different workers, arrive in any order. Micro-batch replays an epoch with
+/// the same rows and the same clock, and sinks may rely on the same results. So the results of an epoch must not depend
+/// on that order. If they would, store the rows in `take` and emit in [`on_timer`](StatefulOperator::on_timer) or
+/// [`on_epoch_end`](StatefulOperator::on_epoch_end).
 ///
-/// Late rows come like all others: compare a row's time with [`To::watermark`], and count those that are dropped with
+/// `take` gets late rows, too: compare a row's time with [`To::watermark`], and count the rows that you drop with
 /// [`To::count_late`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no input {INPUT}",
@@ -109,8 +124,8 @@ pub trait Takes<const INPUT: usize>: StatefulOperator {
     /// The [kinds](RowKind) of rows that the input takes: by default inserts. A stream of another kind is refused
     /// when the graph is validated.
     ///
-    /// The rows of a stream of changes are [`RowChange`](crate::RowChange)s. The upserts of a key come in their order, if the key of the
-    /// input follows from theirs.
+    /// The rows of a stream of changes are [`RowChange`](crate::RowChange)s. The upserts of a key arrive in order if
+    /// the key of the input is computed from that key alone.
     const KINDS: &'static [RowKind] = &[RowKind::Insert];
 
     /// Takes rows of the current epoch, in their order.
@@ -121,7 +136,7 @@ pub trait Takes<const INPUT: usize>: StatefulOperator {
     fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError>;
 }
 
-/// What an operator emits to and may ask during a call.
+/// The outputs and timers of an operator, and the engine's state, during a call.
 pub struct To<'a, O: StatefulOperator> {
     /// The outputs.
     pub out: &'a mut O::Outputs,
@@ -131,13 +146,14 @@ pub struct To<'a, O: StatefulOperator> {
 }
 
 impl<O: StatefulOperator> To<'_, O> {
-    /// The event time before which nothing is expected any more, the least over all inputs. Inside a micro-batch epoch it
-    /// stays at the value with which the epoch began.
+    /// Returns the watermark: the event time before which no more rows are expected, the least over all inputs.
+    ///
+    /// Within a micro-batch epoch it stays at the value at the beginning of the epoch.
     pub fn watermark(&self) -> EventTime {
         self.context.watermark()
     }
 
-    /// Processing time: one reading per epoch in micro-batch, one per activation in continuous.
+    /// Returns the processing time: one reading per epoch in micro-batch, one per activation in continuous mode.
     pub fn now(&self) -> ProcessingTime {
         self.context.now()
     }
@@ -152,7 +168,7 @@ impl<O: StatefulOperator> To<'_, O> {
         self.context.mode()
     }
 
-    /// Counts rows that came too late.
+    /// Counts late rows that the operator has dropped.
     pub fn count_late(&mut self, rows: u64) {
         self.context.count_late(rows);
     }

@@ -1,8 +1,9 @@
-//! Operators of your own, with up to six inputs and six outputs, state by name and timers.
+//! Operators of your own, with up to six inputs and six outputs, named state and timers.
 //!
-//! [`Graph::operator`] begins one; each input says how its rows travel, and [`stateful`](OperatorBuilder::stateful) ends it. The
-//! operator itself implements [`StatefulOperator`], and [`Takes`] once for each input. Operators of
-//! the engine with several inputs enter a graph the same way.
+//! [`Graph::operator`] returns a builder. Each input is added with the way in which its rows go to the workers, and
+//! [`stateful`](OperatorBuilder::stateful) adds the operator to the graph. The operator itself implements
+//! [`StatefulOperator`], and [`Takes`] once for each input. The library's own operators with several inputs are built
+//! in the same way.
 
 mod adapter;
 mod deal;
@@ -28,7 +29,7 @@ use crate::graph::{
 use crate::stream::Keying;
 use crate::{Data, Key, KeyedStream, RowKind, Stream};
 
-/// An operator on its way into a graph: see [`Graph::operator`].
+/// The builder of an operator: see [`Graph::operator`].
 #[must_use = "an operator enters the graph with `.stateful(…)`"]
 pub struct OperatorBuilder<I> {
     graph: Graph,
@@ -45,7 +46,9 @@ pub struct OperatorBuilder<I> {
 }
 
 impl Graph {
-    /// Begins an operator of your own. `name` is what plans, errors and metrics call it.
+    /// Returns the builder of an operator of your own.
+    ///
+    /// `name` is its name in plans, errors and metrics.
     ///
     /// Inputs are numbered from 0 in the order in which they are added. An order is matched with its payment here, by number;
     /// one that has not been paid within a minute of event time comes out of the second output:
@@ -141,8 +144,10 @@ impl Graph {
 }
 
 impl<I> OperatorBuilder<I> {
-    /// Adds an input whose rows go to the worker that holds their key's state, and come there as [`Dealt`], with the key and
-    /// its hash. Which kinds of rows it takes the operator [says](Takes::KINDS), as for the other inputs.
+    /// Adds an input whose rows go to the worker that owns their key.
+    ///
+    /// The operator gets them as [`Dealt`], with the key and its hash. The operator's [`KINDS`](Takes::KINDS) are the
+    /// kinds of rows that the input takes.
     #[track_caller]
     pub fn keyed<K, T, P, F>(self, stream: Stream<T, P>, key: F) -> OperatorBuilder<I::All>
     where
@@ -155,7 +160,7 @@ impl<I> OperatorBuilder<I> {
         self.keyed_stream(stream.key_by(key))
     }
 
-    /// As [`keyed`](Self::keyed), of a stream that has keys.
+    /// Adds a stream that has keys, as [`keyed`](Self::keyed) does.
     pub(crate) fn keyed_stream<K, V, P, Y>(self, stream: KeyedStream<K, V, P, Y>) -> OperatorBuilder<I::All>
     where
         K: Key,
@@ -188,7 +193,7 @@ impl<I> OperatorBuilder<I> {
         self.with(port, Route::ByKey)
     }
 
-    /// Adds an input whose rows stay on the worker on which they are.
+    /// Adds an input whose rows stay on their worker.
     #[track_caller]
     pub fn local<T, P>(self, stream: Stream<T, P>) -> OperatorBuilder<I::All>
     where
@@ -200,8 +205,9 @@ impl<I> OperatorBuilder<I> {
         self.with(port, Route::Local)
     }
 
-    /// Adds an input whose rows go to every worker: rules, say, that all of them apply. What is kept of them belongs in a
-    /// [`SharedState`](crate::named::SharedState).
+    /// Adds an input whose rows go to every worker, such as rules that all workers apply.
+    ///
+    /// Keep them in a [`SharedState`](crate::named::SharedState).
     #[track_caller]
     pub fn broadcast<T, P>(self, stream: Stream<T, P>) -> OperatorBuilder<I::All>
     where
@@ -214,8 +220,9 @@ impl<I> OperatorBuilder<I> {
         self.with(port, Route::Broadcast(crate::cloner::<<P::Time as TimeDomain>::Row<T>>()))
     }
 
-    /// Adds an input whose rows all go to the first worker. What is kept of them belongs in a
-    /// [`SharedState`](crate::named::SharedState).
+    /// Adds an input whose rows all go to worker 0.
+    ///
+    /// Keep them in a [`SharedState`](crate::named::SharedState).
     #[track_caller]
     pub fn single<T, P>(self, stream: Stream<T, P>) -> OperatorBuilder<I::All>
     where
@@ -227,8 +234,9 @@ impl<I> OperatorBuilder<I> {
         self.with(port, Route::Single)
     }
 
-    /// Names a setting that the state depends on: the size of a window, say. A checkpoint records it, and a restart with
-    /// another value is refused.
+    /// Declares a setting on which the state depends, such as the size of a window.
+    ///
+    /// A checkpoint records it, and a restart with another value is refused.
     pub fn setting(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
         self.settings.push((name, value.to_string()));
         self
@@ -259,10 +267,12 @@ impl<I> OperatorBuilder<I> {
         OperatorBuilder { graph, name, location, inputs, is_foreign, settings, problem, marker: PhantomData }
     }
 
-    /// Adds the operator to the graph. `make` makes an instance for each worker, and one more, with which the graph is
-    /// built: its [states](StatefulOperator::state) are what a checkpoint keeps.
+    /// Adds the operator to the graph.
     ///
-    /// Returns a stream for each output, in a tuple; for one output just that.
+    /// `make` is called for each worker, and once more when the graph is built, to find out the
+    /// [states](StatefulOperator::state) of the operator.
+    ///
+    /// Returns a tuple with a stream for each output, or the stream if there is one output.
     pub fn stateful<O, F>(self, make: F) -> <O::Outputs as Outputs>::Streams
     where
         O: StatefulOperator,

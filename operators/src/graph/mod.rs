@@ -39,7 +39,7 @@ use crate::{Cloner, RowKind};
 /// # Ok::<(), RunError>(())
 /// ```
 ///
-/// A graph that is dropped with sinks in it and was neither run nor looked at warns, by `tracing`.
+/// If a graph with sinks is dropped without being run, validated or explained, a warning is logged (by `tracing`).
 #[derive(Clone)]
 #[must_use = "a graph does nothing until it is run: `graph.run(options)?`"]
 pub struct Graph {
@@ -70,7 +70,9 @@ impl Drop for Inner {
 }
 
 impl Graph {
-    /// Returns an empty graph. `name` is the name of the query in progress, logs and errors.
+    /// Returns an empty graph.
+    ///
+    /// `name` is the name of the query in progress reports, logs, errors and checkpoints.
     pub fn new(name: &str) -> Self {
         Graph {
             shared: Arc::new(Mutex::new(Inner {
@@ -87,7 +89,9 @@ impl Graph {
         self.lock().name.clone()
     }
 
-    /// Returns the plan: nodes, chains, exchanges, state and source lines. It prints as text, Mermaid, DOT or JSON.
+    /// Returns the plan of the graph: nodes, chains, exchanges, state and source lines.
+    ///
+    /// It prints as text, Mermaid, DOT or JSON.
     pub fn explain(&self) -> Plan {
         let inner = self.used();
         Plan::of(&inner.name, &inner.nodes)
@@ -97,14 +101,15 @@ impl Graph {
     ///
     /// # Errors
     ///
-    /// [`GraphError`] lists each problem with the operator's name and the line of your program that made it.
+    /// [`GraphError`] lists each problem with the name of the operator and its line in your program.
     pub fn validate(&self) -> Result<(), GraphError> {
         let inner = self.used();
         validate::validate(&inner.nodes, &inner.problems)
     }
 
-    /// Returns a number that is the same for two graphs of the same shape: operators, uids, edges. Names, closures and source
-    /// lines do not count.
+    /// Returns a number that is the same for graphs with the same operators, uids and edges.
+    ///
+    /// Names, closures and source lines do not change it.
     pub fn fingerprint(&self) -> u64 {
         let inner = self.lock();
         let shape: Vec<_> = inner

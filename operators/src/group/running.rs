@@ -1,7 +1,7 @@
-//! Aggregates over everything a key has shown so far.
+//! Aggregates over all records of a key so far.
 //!
-//! Emits by output mode: update (what has changed) or complete (the whole table). Keeps one accumulator per key, for
-//! ever. Knows no lateness.
+//! Emits by output mode: update (each changed value) or complete (the whole table). Keeps one accumulator per key, for
+//! ever. No record is late.
 
 use std::panic::Location;
 use std::time::Duration;
@@ -35,7 +35,9 @@ where
     P: Chain,
     Y: Keying<P::Out, Key = K, Value = V>,
 {
-    /// Aggregates all records of each key. Shorter forms: [`count`](Self::count), [`sum`](Self::sum) and so on.
+    /// Aggregates all records of each key.
+    ///
+    /// [`count`](Self::count), [`sum`](Self::sum) and others are shorter forms.
     ///
     /// ```
     /// use tidemill::aggregate::{Count, Sum};
@@ -65,9 +67,10 @@ where
     Y: Keying<P::Out, Key = K, Value = V>,
     A: Aggregate<In = V>,
 {
-    /// Emits the keys that have changed, each with its current value.
+    /// Emits each key that has changed, with its current value.
     ///
-    /// In micro-batch once per epoch; in continuous mode at once, or within `latency_budget` while sources have a backlog.
+    /// In micro-batch it emits once per epoch; in continuous mode at once, or within `latency_budget` while sources
+    /// have a backlog.
     ///
     /// After a restart from a checkpoint no value is emitted until it changes. So a table of these rows elsewhere must live as
     /// long as the checkpoint, or be rebuilt from the sink's output.
@@ -77,8 +80,10 @@ where
         self.build::<Stamp>(Emit::Update { every: None })
     }
 
-    /// As [`update`](Self::update), but in continuous mode at most once per `every` (processing time) after a change, and at
-    /// the end of each epoch (see `Options::checkpoint_interval`).
+    /// Emits each key that has changed, in continuous mode at most once per `every`.
+    ///
+    /// `every` is processing time. In continuous mode changed keys are also emitted at the end of each epoch (see
+    /// `Options::checkpoint_interval`). In micro-batch it emits as [`update`](Self::update) does.
     pub fn update_every(self, every: Duration) -> Stream<(K, A::Out)> {
         self.build::<Stamp>(Emit::Update { every: Some(every) })
     }

@@ -1,8 +1,8 @@
 //! Aggregates by event-time window.
 //!
 //! Emits by output mode: append (a window once, when it closes), update (the windows that have changed), complete (all
-//! windows). Keeps an accumulator per key and open window (in complete mode, per window ever). A late record goes to
-//! the late output if one is taken, and is always counted.
+//! windows). Keeps an accumulator per key and open window (in complete mode, per key and every window). A late record
+//! is counted, and emitted on the late output if there is one.
 
 use std::panic::Location;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::state::{Mark, Stamp, Windowing};
 use crate::stream::{Chain, EventStream, HasEventTime, KeyedStream, Keying, Timed, Unkeyed};
 use crate::{Aggregate, Key, Stream, WindowResult};
 
-/// A stream cut into windows. Call an aggregate on it.
+/// A stream divided into windows. Call an aggregate on it.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct WindowedStream<K, V, P, Y, W> {
     keyed: KeyedStream<K, V, P, Y>,
@@ -34,9 +34,11 @@ where
     P: Chain,
     Y: Keying<P::Out, Key = K, Value = V>,
 {
-    /// Cuts each key's records into windows of event time: [`tumbling`](crate::tumbling), [`sliding`](crate::sliding),
-    /// [`session`](crate::session) or [`session_by`](crate::session_by). The stream needs an event time and a
-    /// watermark: see [`Stream::with_watermark`].
+    /// Divides the records of each key into windows of event time.
+    ///
+    /// Windows are [`tumbling`](crate::tumbling), [`sliding`](crate::sliding), [`session`](crate::session) or
+    /// [`session_by`](crate::session_by). The stream needs an event time and a watermark: see
+    /// [`Stream::with_watermark`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -68,7 +70,9 @@ where
 }
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Cuts all records into windows, without keys: each window has one result, whose key is `()`.
+    /// Divides all records into windows, without keys.
+    ///
+    /// Each window has one result, whose key is `()`.
     #[track_caller]
     pub fn window<W: Windowing<T>>(self, window: W) -> WindowedStream<(), T, P, Unkeyed, W>
     where
@@ -87,8 +91,9 @@ where
     Y: Keying<P::Out, Key = K, Value = V>,
     W: Windowing<V>,
 {
-    /// Aggregates the records of each key and window. Shorter forms: [`count`](Self::count), [`sum`](Self::sum) and
-    /// so on.
+    /// Aggregates the records of each key and window.
+    ///
+    /// [`count`](Self::count), [`sum`](Self::sum) and others are shorter forms.
     pub fn aggregate<A: Aggregate<In = V>>(self, aggregate: A) -> WindowedAggregate<K, V, P, Y, W, A> {
         WindowedAggregate { windowed: self, aggregate }
     }
@@ -126,15 +131,17 @@ where
         self.append_with_late().0
     }
 
-    /// As [`append`](Self::append), and returns the late records: those all of whose windows have closed.
+    /// Emits as [`append`](Self::append) does, and returns the late records as a second stream.
+    ///
+    /// A record is late if all its windows have closed.
     pub fn append_with_late(self) -> (Results<K, A>, EventStream<V>) {
         self.build::<()>(Emit::Append)
     }
 
-    /// Emits the windows that have changed, each with its current value.
+    /// Emits each window that has changed, with its current value.
     ///
-    /// In micro-batch once per epoch; in continuous mode at once, or within `latency_budget` while sources have a backlog. A
-    /// closed window is emitted no more.
+    /// In micro-batch it emits once per epoch; in continuous mode at once, or within `latency_budget` while sources
+    /// have a backlog. A closed window is not emitted again.
     ///
     /// After a restart from a checkpoint no value is emitted until it changes. So a table of these rows elsewhere must live as
     /// long as the checkpoint, or be rebuilt from the sink's output.
@@ -144,19 +151,26 @@ where
         self.update_with_late().0
     }
 
-    /// As [`update`](Self::update), and returns the late records: those all of whose windows have closed.
+    /// Emits as [`update`](Self::update) does, and returns the late records as a second stream.
+    ///
+    /// A record is late if all its windows have closed.
     pub fn update_with_late(self) -> (Results<K, A>, EventStream<V>) {
         self.build::<Stamp>(Emit::Update { every: None })
     }
 
-    /// As [`update`](Self::update), but in continuous mode at most once per `every` (processing time) after a change, and at
-    /// the end of each epoch (see `Options::checkpoint_interval`). A window that closes is emitted at once.
+    /// Emits each window that has changed, in continuous mode at most once per `every`.
+    ///
+    /// `every` is processing time. In continuous mode changed windows are also emitted at the end of each epoch (see
+    /// `Options::checkpoint_interval`), and a window at once when it closes. In micro-batch it emits as
+    /// [`update`](Self::update) does.
     pub fn update_every(self, every: Duration) -> Results<K, A> {
         self.build::<Stamp>(Emit::Update { every: Some(every) }).0
     }
 
-    /// Emits all windows at the end of every epoch. No record is late and no window is dropped: for bounded input or small
-    /// tables. Its rows are [snapshots](crate::RowKind).
+    /// Emits all windows at the end of every epoch.
+    ///
+    /// No record is late and no window is dropped, so use it for bounded input or small tables. Its rows are
+    /// [snapshots](crate::RowKind).
     pub fn complete(self) -> Results<K, A> {
         self.build::<()>(Emit::Complete).0
     }

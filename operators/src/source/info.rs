@@ -41,7 +41,7 @@ impl fmt::Debug for PrepareContext {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceInfo<O> {
     partitions: u32,
-    /// Of at most [`MOST`](Self::MOST) partitions: a source with more is refused.
+    /// At most [`MOST`](Self::MOST) partitions: a source with more is refused.
     starts: Vec<O>,
     in_one_sequence: bool,
     may_grow: bool,
@@ -52,34 +52,39 @@ impl<O> SourceInfo<O> {
     /// The most partitions that a source can have: their numbers have 16 bits beside that of the source.
     pub const MOST: u32 = 1 << 16;
 
-    /// Returns the description of a source with that number of partitions, each of which begins at `start` in a query without a
-    /// checkpoint.
+    /// Returns `partitions` partitions, each of which begins at `start` in a query without a checkpoint.
     pub fn new(partitions: u32, start: impl FnMut(u32) -> O) -> Self {
         let starts = (0..partitions.min(Self::MOST)).map(start).collect();
         SourceInfo { partitions, starts, in_one_sequence: false, may_grow: false, discovery: None }
     }
 
-    /// The same where the partitions are slices of one ordered sequence, such as blocks of one file. They count as one
-    /// partition of the watermark.
+    /// Declares that the partitions are slices of one ordered sequence, such as blocks of one file.
+    ///
+    /// They have one watermark together.
     #[must_use]
     pub fn in_one_sequence(mut self) -> Self {
         self.in_one_sequence = true;
         self
     }
 
-    /// The same where partitions may be added, behind those that there are. A query that resumes reads those that its
-    /// checkpoint does not know from their start; without this it refuses another number of partitions.
+    /// Declares that partitions may be added between runs, with the next numbers.
+    ///
+    /// A query that resumes reads partitions that are not in its checkpoint from their start. Without this setting it
+    /// refuses another number of partitions.
     #[must_use]
     pub fn may_grow(mut self) -> Self {
         self.may_grow = true;
         self
     }
 
-    /// The same where partitions may also be added while a query runs. The query calls [`Source::discover`](super::Source::discover)
-    /// about that often, by the engine's clock: in micro-batch when it plans an epoch, in continuous mode at any time.
+    /// Declares that partitions may also be added while a query runs.
     ///
-    /// Such a source never ends: when all its partitions have, others may come. So it must not be
-    /// [bounded](super::Source::is_bounded). Nor can its partitions be slices of [one sequence](Self::in_one_sequence).
+    /// The driver calls [`Source::discover`](super::Source::discover) about once per `every`, by the engine's clock: in
+    /// micro-batch when it plans an epoch, in continuous mode at any time.
+    ///
+    /// Such a source never ends: when all its partitions have ended, new ones may be added. So it must not be
+    /// [bounded](super::Source::is_bounded), and its partitions cannot be slices of [one
+    /// sequence](Self::in_one_sequence).
     ///
     /// ```
     /// use std::time::Duration;

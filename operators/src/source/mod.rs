@@ -1,9 +1,9 @@
-//! Where records come from: the traits that every source implements, ours and yours.
+//! The traits that every source implements.
 //!
-//! A [`Source`] is a description that any thread may ask: which partitions there are and where they begin
-//! ([`Source::prepare`], once when a query starts; [`Source::discover`], while it runs), how far one could read now. A [`Reader`]
-//! reads one partition, on the worker that owns it. Both modes use the same two: in
-//! micro-batch the planner asks [`Source::latest`] and the reader stops there; in continuous the reader simply reads.
+//! Any thread may call a [`Source`]. It returns the partitions and where each begins ([`Source::prepare`], once when a
+//! query starts; [`Source::discover`], while it runs), and how far each could be read now. A [`Reader`] reads one
+//! partition, on the worker that owns it. Both modes use the same traits: in micro-batch the planner calls
+//! [`Source::latest`], and the reader stops at the offset that it returned; in continuous mode the reader has no limit.
 
 #[cfg(test)]
 pub(crate) mod counting;
@@ -27,9 +27,9 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + '
 
 /// A source of records in one or more partitions.
 ///
-/// The number of partitions does not depend on the number of workers: partition `p` is read by worker `p % workers`. It is
-/// fixed while a query runs, unless the source [discovers](Source::discover) new ones; it never shrinks. Order is kept within a
-/// partition.
+/// The number of partitions does not depend on the number of workers: partition `p` is read by worker `p % workers`.
+/// While a query runs, partitions are added only if the source [discovers](Source::discover) them, and none are
+/// removed. The records of a partition stay in order.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source",
     note = "use `memory(…)` for a collection, `iterate(|| …)` for an iterator, `text_files(pattern)` for files; `impl \
@@ -48,30 +48,29 @@ pub trait Source: Send + Sync + 'static {
 
     /// Finds the input: the partitions, and where each begins in a query without a checkpoint.
     ///
-    /// Called once whenever a query starts or resumes, before anything else and before anything runs. What cannot work is
-    /// an error here: it names the source and its line in the program. A query that resumes begins where its checkpoint
-    /// says, and must find as many partitions as that has, or more where they [may grow](SourceInfo::may_grow).
+    /// Called once when a query starts or resumes, before all other calls. Return an error if the source cannot be
+    /// read: the engine adds the source's name and line. A query that resumes begins at the offsets of its checkpoint.
+    /// The number of partitions must then be that of the checkpoint, or greater if it [may grow](SourceInfo::may_grow).
     ///
-    /// The [log](PrepareContext::log) is for what offsets refer to and the outside world does not keep, such as the order in
-    /// which files were found.
+    /// The [log](PrepareContext::log) stores facts to which offsets refer and that cannot be found out again, such as
+    /// the order in which files were found.
     fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<Self::Offset>, SourceError>;
 
-    /// Returns the partitions that there are now, while the query runs: those that it knows, and behind them new ones, each
-    /// with its start.
+    /// Returns the current partitions: first those that the query has, then new ones, each with its start.
     ///
-    /// Called only if [`prepare`](Self::prepare) has returned an
-    /// [interval](SourceInfo::with_discovery); `now` is the engine's clock. New partitions take part from the next epoch on: it
-    /// is planned, or called, for them even if they have no records. Their starts are recorded with it, so a replay of the epoch
-    /// reads the same ranges. Fewer partitions than before are an error; so is more than [`SourceInfo::MOST`]. Not called in a run
-    /// that reads the available input and ends (`once`, `available-now`): `prepare` has found what it reads.
+    /// Called only if [`prepare`](Self::prepare) has returned an [interval](SourceInfo::with_discovery); `now` is the
+    /// engine's clock. New partitions are read from the next epoch on, which begins even if they have no records. Their
+    /// starts are recorded with that epoch, so a replay of the epoch reads the same ranges. It is an error to return
+    /// fewer partitions than before, or more than [`SourceInfo::MOST`]. It is not called in a run that reads the
+    /// available input and ends (`once`, `available-now`).
     ///
-    /// A new partition holds the watermark of its stream where it is, from its discovery until its first record or until it
-    /// has been silent for `idle_after`. The watermark never goes back: records of the new partition that are behind it are late.
-    /// A delay longer than the discovery interval leaves room for them. A source that has no partition yet holds the watermark
-    /// until it has one.
+    /// From its discovery on, a new partition holds the watermark of its stream at the current value, until its first
+    /// record arrives or `idle_after` has passed. The watermark never decreases, so records of the new partition that
+    /// are before it are late; choose a delay longer than the discovery interval. A source without partitions holds the
+    /// watermark until it has one.
     ///
-    /// The query plans and commits nothing during the call, so return at once: a source that asks a broker does so on a thread of
-    /// its own, and returns here what that has found.
+    /// The query plans and commits nothing during the call, so return at once. A source that queries a broker does so
+    /// on a thread of its own, and returns here what that thread has found.
     fn discover(&self, _now: ProcessingTime) -> Result<SourceInfo<Self::Offset>, SourceError> {
         Err(SourceError::Setup(format!(
             "{} has a discovery interval, but finds no partitions while a query runs: implement `Source::discover`, or leave \
@@ -86,22 +85,26 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
-    /// Returns whether a range of offsets can be read again, with the same records. Without that a crash may lose records.
+    /// Returns whether a range of offsets can be read again, with the same records.
+    ///
+    /// If not, a crash may lose records.
     fn is_replayable(&self) -> bool {
         false
     }
 
-    /// Called once before the partitions of an epoch are planned: list a directory or ask a broker here, and return in
-    /// [`latest`](Self::latest) what was found.
+    /// Called once before the partitions of an epoch are planned.
+    ///
+    /// List a directory or query a broker here, and return the result in [`latest`](Self::latest).
     fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {
         Ok(())
     }
 
-    /// How far the partition could be read now, starting at `from`: the end of the next epoch's range. Equal to `from`
-    /// when there is nothing. It may lie beyond the end of a partition that ends: the reader then returns [`Poll::End`]
-    /// before it gets there. If a [bounded](Self::is_bounded) source has nothing, the reader is polled once at `from`, so
-    /// that it can report an end that has been reached. A source that had nothing has its reader's [`Waker`] called once it
-    /// has; otherwise it is polled again after 100 ms.
+    /// Returns the offset up to which the next epoch may read a partition from `from`.
+    ///
+    /// Return `from` if there are no new records. The offset may lie beyond the end of the partition: the reader then
+    /// returns [`Poll::End`] when it reaches the end. If a [bounded](Self::is_bounded) source has no new records, the
+    /// reader is polled once at `from`, so that it can report the end. After a call without new records, the driver
+    /// calls again when the [`Waker`] of the reader is called, or after 100 ms.
     fn latest(
         &self,
         partition: u32,
@@ -117,31 +120,34 @@ pub trait Source: Send + Sync + 'static {
         context: ReaderContext,
     ) -> Result<Self::Reader, SourceError>;
 
-    /// The query is to end with the input available now: from here on, [`latest`](Source::latest) and readers must not go
-    /// beyond it. A source that cannot tell may ignore the call; it is then read until it has nothing more to give.
+    /// Fixes the end of the input at what is available now.
+    ///
+    /// Called for the triggers `once` and `available-now`. After it, [`latest`](Source::latest) and readers must not go
+    /// beyond the input that is available now. A source that cannot find that out may ignore the call; it is then read
+    /// until it has no more records.
     fn freeze(&self, _now: ProcessingTime) -> Result<(), SourceError> {
         Ok(())
     }
 
-    /// Called when epochs have been committed: records before this offset will never be read again.
+    /// Called when epochs have been committed. Records before `offset` will never be read again.
     fn committed(&self, _partition: u32, _offset: &Self::Offset) -> Result<(), SourceError> {
         Ok(())
     }
 
-    /// Where the runtime says where a journal is to be kept, if the source keeps one: it writes down what it receives
-    /// before it hands it over.
+    /// Returns the slot through which the engine gives a journaled source the place of its journal.
     fn journal(&self) -> Option<&JournalSlot> {
         None
     }
 
-    /// Sets whether input that is no whole record is left out and counted, instead of failing the query.
+    /// Sets whether bad input is skipped and counted instead of failing the query.
     ///
-    /// For sources that can have such input, as half a line of a peer that has died. A source that parses the records of
-    /// another one passes its own choice on with this, before the query starts. Does nothing by default.
+    /// Implement it in a source that may receive incomplete records, such as half a line of a peer that has died. A
+    /// source that parses the records of another one passes its setting on to that source with this call, before the
+    /// query starts. By default it does nothing.
     fn skip_bad_records(&mut self, _skip: bool) {}
 }
 
-/// A log of a source's own, kept with the checkpoint of the query. See [`PrepareContext::log`].
+/// A log of one source in the checkpoint of the query. See [`PrepareContext::log`].
 pub trait SourceLog: Send + Sync {
     /// Appends an entry; it is durable when this returns.
     fn append(&self, entry: &[u8]) -> Result<(), SourceError>;
@@ -150,18 +156,18 @@ pub trait SourceLog: Send + Sync {
     fn entries(&self) -> Result<Vec<Vec<u8>>, SourceError>;
 }
 
-/// How much an epoch may take from a source.
+/// The limits of what an epoch may read from a source.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PlanLimits {
-    /// At most this many records from one partition, where the user said so.
+    /// The maximum of records from one partition, if the user has set one.
     pub max_records: Option<u64>,
     /// The soft limit of records from one partition, where the user has set none. The engine chooses it so that an epoch is
     /// committed about 12 ms after it was planned, or takes twice as long as a commit where that is longer.
     pub enough: u64,
     /// The engine's clock, which a test may drive.
     pub now: ProcessingTime,
-    /// Whether the epoch is to take everything that is there, whatever the source's own limits.
+    /// Whether the epoch must read all available input, without the limits of the source.
     pub whole: bool,
 }
 
@@ -211,10 +217,11 @@ pub trait Reader: Send + 'static {
     /// Its position.
     type Offset: Offset;
 
-    /// Appends at most `max` records to `out` (whatever it then returns), reading no further than `until`. `max` is at least
-    /// one, and another one with each call; at `until` it returns [`Poll::Ready`] or [`Poll::Idle`]. Never waits: with nothing to read it
-    /// returns [`Poll::Idle`] at once and later calls the [`Waker`] of its context (or has told
-    /// [`Poll::IdleUntil`] when to come back).
+    /// Appends at most `max` records to `out`, reading no further than `until`.
+    ///
+    /// `max` is at least one and may differ in each call. At `until` it returns [`Poll::Ready`] or [`Poll::Idle`]. It
+    /// never waits: if there is nothing to read, it returns [`Poll::Idle`] at once and calls the [`Waker`] of its
+    /// context later, or returns [`Poll::IdleUntil`] with the time of the next poll.
     fn poll(
         &mut self,
         until: Option<&Self::Offset>,
@@ -222,15 +229,17 @@ pub trait Reader: Send + 'static {
         out: &mut Vec<Self::Item>,
     ) -> Result<Poll, SourceError>;
 
-    /// Hands at most `max` records to `take`, one by one: those that [`poll`](Self::poll) would append, and with its
-    /// rules. Where a source has much to give, the engine reads it so, from within the loop of the steps behind it: no
-    /// record is materialised in between.
+    /// Calls `take` with at most `max` records, one by one.
     ///
-    /// Where a partition is a slice of a sequence, it ends with [`Poll::Ready`] when its [rank](Self::rank) changes: what
-    /// comes next in the sequence may be in another slice.
+    /// They are the records that [`poll`](Self::poll) would append, and the same rules apply. If a source has a
+    /// backlog, the engine reads it in this way from within the loop of the steps behind it, so that no record is
+    /// materialised in between.
     ///
-    /// Unless implemented, it polls for a few KiB at a time. To implement it is worth while for a reader that makes its
-    /// records one by one anyway, such as one over an iterator.
+    /// If a partition is a slice of a sequence, the call must return [`Poll::Ready`] when the [rank](Self::rank)
+    /// changes, since the next record of the sequence may be in another slice.
+    ///
+    /// By default it polls for a few KiB at a time. Implement it in a reader that produces its records one by one, such
+    /// as a reader over an iterator.
     fn pull(
         &mut self,
         until: Option<&Self::Offset>,
@@ -253,52 +262,57 @@ pub trait Reader: Send + 'static {
         }
     }
 
-    /// The next record to be read.
+    /// Returns the offset of the next record to be read.
     fn offset(&self) -> Self::Offset;
 
-    /// Goes to another position. Only a replayable source can.
+    /// Continues at another offset. Only replayable sources need it.
     fn seek(&mut self, offset: &Self::Offset) -> Result<(), SourceError>;
 
-    /// Records that were refused since the last call (malformed ones that the user chose to skip).
+    /// Returns the number of malformed records that were skipped since the last call.
     fn take_skipped(&mut self) -> u64 {
         0
     }
 
-    /// Where a slice of a sequence stands in the whole of it. A worker reads the slices that it has in this order, so
-    /// that it sees the sequence in order, as the watermark needs it; so a [`poll`](Self::poll) must not read on where it
-    /// changes. Partitions that are not slices leave it alone.
+    /// Returns the place of the next record in the sequence, if the partition is a slice of one.
+    ///
+    /// A worker reads its slices in the order of ranks, so that it reads the sequence in order, as the watermark
+    /// requires. So a [`poll`](Self::poll) must return when the rank changes. Do not implement it for partitions that
+    /// are not slices.
     fn rank(&self) -> u64 {
         0
     }
 
-    /// The least rank of the rows that this reader has yet to read, as far as they exist; by default [`rank`](Self::rank).
-    /// The watermark waits for rows of that rank while other readers are further on in the sequence. `None` at the end of
-    /// something that grows in place, such as a followed file: the watermark does not wait for rows that have not been written yet.
+    /// Returns the least rank of the existing rows that this reader has not read; by default [`rank`](Self::rank).
+    ///
+    /// The watermark waits for rows of that rank while other readers read higher ranks. At the end of a slice that
+    /// grows in place, such as a followed file, return `None`: the watermark does not wait for rows that have not been
+    /// written yet.
     fn next_rank(&self) -> Option<u64> {
         Some(self.rank())
     }
 }
 
-/// What a [`Reader::poll`] found.
+/// The state of a partition after [`Reader::poll`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
-    /// More can be read now: the partition has a backlog. In continuous mode operators may then hold results for up to the
-    /// latency budget. A reader that has read `max` records and does not know whether there are more returns it too.
+    /// More records can be read now: the partition has a backlog. In continuous mode operators may then hold results
+    /// for up to the latency budget. Return it also after `max` records if it is unknown whether there are more.
     Ready,
     /// The partition has no backlog, but more records may come within microseconds: the worker polls again without parking.
     /// Return it once, after records, and [`Idle`](Poll::Idle) if the next call finds nothing: a reader that always returns it
     /// keeps a core busy.
     Soon,
-    /// Nothing to read now; the [`Waker`] will tell. Note that the reader waits, look once more, and only then return this:
-    /// otherwise a record that arrives in between wakes no worker.
+    /// There is nothing to read now, and the [`Waker`] will be called when there is. First record that the reader
+    /// waits, then check for records once more, and only then return this: otherwise a record that arrives in between
+    /// wakes no worker.
     Idle,
-    /// Nothing to read before that time by the engine's clock.
+    /// There is nothing to read before this time by the engine's clock.
     IdleUntil(ProcessingTime),
-    /// The partition has ended: nothing will ever come again.
+    /// The partition has ended: it will have no more records.
     End,
 }
 
-/// What has been read at once.
+/// The result of reading several records.
 #[derive(Clone, Copy, Debug)]
 pub struct Polled {
     /// How many records.
@@ -319,8 +333,9 @@ impl Waker {
         Waker(Arc::new(wake))
     }
 
-    /// Has the partition polled soon. A call that comes before the worker sleeps is not lost; one too many does no harm, but
-    /// wakes the worker.
+    /// Requests a poll of the partition.
+    ///
+    /// A call before the worker parks is not lost. A superfluous call only wakes the worker.
     pub fn wake(&self) {
         (self.0)();
     }
@@ -332,7 +347,7 @@ impl fmt::Debug for Waker {
     }
 }
 
-/// The engine's clock, which a test may drive. Everything that asks for processing time asks here.
+/// The engine's clock, the only source of processing time. A test may control it.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> ProcessingTime + Send + Sync>);
 
@@ -354,7 +369,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// What a reader is given when it is opened.
+/// The context that a reader gets when it is opened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReaderContext {
@@ -362,7 +377,7 @@ pub struct ReaderContext {
     pub waker: Waker,
     /// The engine's clock.
     pub clock: Clock,
-    /// Tells a thread of the reader, or a call that takes long, that the query has ended where it stands.
+    /// Signals a thread of the reader, or a call that takes long, that the query has been cancelled.
     pub cancellation: Cancellation,
 }
 
@@ -380,19 +395,19 @@ impl ReaderContext {
     }
 }
 
-/// Why a source has failed.
+/// The error of a source.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
     /// A file, socket or device failed.
     #[error("{what}: {error}")]
     Io {
-        /// What was being done, to what.
+        /// The action that failed and its object.
         what: String,
-        /// What the system said.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// A record cannot be read as what it should be.
+    /// A record cannot be parsed.
     #[error("{place}: {reason}")]
     BadRecord {
         /// The file and line, or the partition and offset.
@@ -400,7 +415,7 @@ pub enum SourceError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The peer went away, and the source was not told to connect again.
+    /// The peer closed the connection, and the source is not configured to reconnect.
     #[error("{peer} closed the connection")]
     Disconnected {
         /// The other side.
@@ -417,7 +432,7 @@ pub enum SourceError {
     /// The source was set up in a way that cannot work.
     #[error("{0}")]
     Setup(String),
-    /// Anything else a source of your own has to say.
+    /// Any other error of a source of your own.
     #[error(transparent)]
     Other(#[from] Box<dyn std::error::Error + Send + Sync>),
 }

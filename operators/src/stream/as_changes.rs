@@ -1,4 +1,4 @@
-//! `as_changes`: rows that say what is added and taken away become changes. Keeps no state; a record keeps its event time.
+//! `as_changes`: declares that the rows are changes. Keeps no state; a record keeps its event time.
 
 use std::panic::Location;
 
@@ -8,8 +8,10 @@ use crate::chain::Chain;
 use crate::graph::{OnKind, StepInfo};
 
 impl<T: Send + 'static, P: Chain<Out = RowChange<T>>> Stream<RowChange<T>, P> {
-    /// Treats the rows as [changes](crate::RowKind::Changes): each adds its row to a table or takes it away. For a source that
-    /// reads a changelog, and behind a `map` that makes changes of changes. Takes inserts and changes.
+    /// Declares that the rows are [changes](crate::RowKind::Changes): each adds a row to a table or removes one.
+    ///
+    /// Use it on a source that reads a changelog, and after `.as_inserts().map(…)` that transforms changes. Accepts
+    /// inserts and changes.
     ///
     /// ```
     /// use tidemill::{RowChange, prelude::*};

@@ -1,4 +1,4 @@
-//! `as_inserts`: rows that replace earlier ones become rows of their own. Keeps no state; a record keeps its event time.
+//! `as_inserts`: declares that rows do not replace each other. Keeps no state; a record keeps its event time.
 
 use std::panic::Location;
 
@@ -7,14 +7,14 @@ use crate::chain::Chain;
 use crate::graph::{OnKind, StepInfo};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Treats each row as an insert, whatever its [kind](crate::RowKind) is.
+    /// Declares that each row is an insert, also if it was of another [kind](crate::RowKind).
     ///
-    /// The operators after it do not know that a row replaces an earlier one: an aggregate counts each version of a key's value, and a
-    /// file becomes a log of all versions. Aggregates and watermarks refuse upserts and snapshots without it. The rows
-    /// themselves stay the same.
+    /// Later operators then ignore that a row replaces an earlier one: an aggregate counts each version of a key's
+    /// value, and a file contains all versions. Without this call, aggregates and watermarks refuse upserts and
+    /// snapshots. The rows themselves stay the same.
     ///
-    /// How often a key's value is emitted depends on the epochs of a run, and in continuous mode on its timing. So does
-    /// what is computed from its versions.
+    /// The number of versions of a value depends on the epochs of a run, and in continuous mode on timing. So do
+    /// results that are computed from the versions.
     ///
     /// ```
     /// use tidemill::prelude::*;

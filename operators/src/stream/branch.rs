@@ -12,7 +12,7 @@ use crate::graph::{Input, Kinds, NodeKind, NodeSpec, OperatorSpec, Port};
 use crate::{Batch, Context, Operator, OperatorError};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Divides the records in two: those that `predicate` accepts, and the others.
+    /// Returns two streams: the records that `predicate` accepts, and the others.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -39,9 +39,11 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         (Stream::at(port.clone()), Stream::at(port.sibling(1)))
     }
 
-    /// Sends every record to the first branch whose predicate accepts it, and what none accepts to the last stream:
-    /// `N` predicates of one type make a `Vec` of `N + 1` streams. For closures of different types there is
-    /// [`partition`](Self::partition), again on what is left.
+    /// Sends each record to the first branch whose predicate accepts it.
+    ///
+    /// `N` predicates of one type make a `Vec` of `N + 1` streams; the last one gets the records that no predicate
+    /// accepts. For closures of different types call [`partition`](Self::partition) several times, each time on the
+    /// second stream.
     ///
     /// ```
     /// use tidemill::prelude::*;

@@ -1,4 +1,4 @@
-//! `inspect`: looks at every record and passes it on. Keeps no state.
+//! `inspect`: calls a function with each record and emits the record unchanged. Keeps no state.
 
 use std::panic::Location;
 
@@ -10,7 +10,9 @@ use crate::chain::{Chain, Step, Then};
 pub struct Inspect<F>(F);
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Calls `function` with each record and passes the record on. After a restart it may be called again for a record.
+    /// Calls `function` with each record and emits the record unchanged.
+    ///
+    /// After a restart `function` may be called again for the same record.
     ///
     /// ```
     /// use tidemill::prelude::*;

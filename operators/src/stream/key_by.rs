@@ -1,4 +1,4 @@
-//! `key_by`: gives every record a key. Keeps no state; the key is hashed here, once.
+//! `key_by`: assigns a key to each record. Keeps no state; the key is hashed here, once.
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -10,9 +10,9 @@ use crate::chain::Chain;
 use crate::graph::{Port, StepInfo};
 use crate::{Key, hash_key};
 
-/// A stream whose records have a key, for aggregates and windows.
+/// A stream whose records have a key, for aggregates, windows and joins.
 ///
-/// `P` is the chain of steps, and `Y` takes the keys from the records.
+/// `P` is the chain of steps, and `Y` computes the key of a record.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct KeyedStream<K, V, P, Y> {
     pub(crate) port: Port,
@@ -164,13 +164,13 @@ pub struct Keys<'r, 'e, Q: ?Sized> {
 }
 
 impl<'r, Q: ?Sized> Keys<'r, '_, Q> {
-    /// Gives the record a key.
+    /// Adds a key to the record.
     #[inline]
     pub fn push(&mut self, key: &'r Q) {
         (self.take)(key);
     }
 
-    /// Gives the record keys.
+    /// Adds several keys to the record.
     #[inline]
     pub fn extend(&mut self, keys: impl IntoIterator<Item = &'r Q>) {
         keys.into_iter().for_each(|key| self.push(key));
@@ -184,9 +184,9 @@ impl<Q: ?Sized> std::fmt::Debug for Keys<'_, '_, Q> {
 }
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Groups the records by the key that `function` returns.
+    /// Assigns to each record the key that `function` returns.
     ///
-    /// For one value over all records no key is needed: see [`aggregate`](Self::aggregate).
+    /// To aggregate all records into one value no key is needed: see [`aggregate`](Self::aggregate).
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -209,8 +209,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self.keyed(Location::caller(), "key_by", KeyBy { function, marker: PhantomData })
     }
 
-    /// Groups by any number of keys per record, borrowed from it. Each key becomes a record without a value. A key is copied only
-    /// when its state is new, so counting words allocates nothing per word.
+    /// Assigns any number of keys to each record, borrowed from the record.
+    ///
+    /// Each key becomes a record without a value. A key is copied only when it gets new state, so counting words
+    /// allocates nothing per word.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -239,9 +241,11 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self.keyed(Location::caller(), "flat_key_by", FlatKeyBy { function, marker: PhantomData })
     }
 
-    /// As [`flat_key_by`](Self::flat_key_by), for a named function that returns the keys: a little faster, as no call
-    /// stands between finding a key and counting it. (Rust cannot infer the type of a closure that returns borrowed
-    /// values.)
+    /// Assigns any number of keys to each record, returned by a named function.
+    ///
+    /// It does the same as [`flat_key_by`](Self::flat_key_by) and is slightly faster, since the iterator of keys is
+    /// inlined into the loop that counts them. `function` cannot be a closure: Rust cannot infer the type of a closure
+    /// that returns borrowed values.
     ///
     /// ```
     /// use std::str::SplitWhitespace;

@@ -1,4 +1,4 @@
-//! Streams: cheap handles without lifetimes, on which a graph is built.
+//! Streams: handles without lifetimes, from which a graph is built.
 
 mod as_changes;
 mod as_inserts;
@@ -36,15 +36,15 @@ pub(crate) use self::terminal::ChainOperator;
 use crate::graph::{Graph, Input, Kinds, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpec, Port, StepInfo};
 use crate::{Cloner, Source};
 
-/// A stream of records of type `T`: a handle on an output in a [`Graph`].
+/// A stream of records of type `T`: a handle to an output in a [`Graph`].
 ///
 /// `P` is the chain of stateless steps since the last operator. It grows with every `map` and `filter`, as an iterator's type
 /// does, and costs nothing at run time. A stream without open steps is `Stream<T>`, a type that can be named, stored and
 /// returned; [`boxed`](Stream::boxed) makes one of any stream.
 ///
-/// Only a closed stream can be cloned, that is, consumed twice; so no step ever runs twice unseen. Where the compiler
-/// says that a `Stream<T, Then<…>>` or (after `with_watermark`) a `Stream<T, AssignTime<…>>` is not the `Stream<T>` (or [`EventStream<T>`]) that was to be returned or
-/// stored, `.boxed()` before it is what is missing.
+/// Only a closed stream can be cloned, and so have two consumers: the steps of an open one would run twice. If the
+/// compiler reports that it expected `Stream<T>` or [`EventStream<T>`] but found `Stream<T, Then<…>>` or `Stream<T,
+/// AssignTime<…>>`, call `.boxed()` on the stream.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct Stream<T, P = FromEdge<T>> {
     pub(crate) port: Port,
@@ -53,7 +53,7 @@ pub struct Stream<T, P = FromEdge<T>> {
     pub(crate) marker: PhantomData<fn() -> T>,
 }
 
-/// A [`Stream`] whose records have an event time, closed and nameable.
+/// A closed [`Stream`] whose records have an event time.
 pub type EventStream<T> = Stream<T, FromEdge<T, Timed>>;
 
 /// Returns a handle for a second consumer of the same records.
@@ -150,7 +150,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         Stream { port: self.port, chain: step(self.chain), steps, marker: PhantomData }
     }
 
-    /// Names the last step, for plans, metrics and errors.
+    /// Sets the name of the last step in plans, metrics and errors.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -167,10 +167,12 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self
     }
 
-    /// Sets the uid of the operator that this stream comes from, under which its state is kept: with it, the
-    /// graph around the operator may change between runs. It goes to the last operator: right after `.append()` or
-    /// `.update()` to the aggregation, after a further `map` to that. Of an operator with several
-    /// outputs it is given on any one of them. On a stream with open steps it closes the chain.
+    /// Sets the uid of the last operator of this stream.
+    ///
+    /// A checkpoint stores the state of an operator under its uid. With a uid of its own, an operator keeps its state
+    /// when the graph around it changes between runs. Right after `.append()` or `.update()` the uid belongs to the
+    /// aggregation; after a further `map` it belongs to the `map`. If an operator has several outputs, set its uid on
+    /// one of them. On a stream with open steps this closes the chain.
     #[track_caller]
     pub fn uid(self, uid: &str) -> Stream<T, P::Closed> {
         let port = if self.steps.is_empty() { self.port } else { self.boxed().port };
@@ -178,7 +180,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         Stream { port, chain: P::closed(), steps: Vec::new(), marker: PhantomData }
     }
 
-    /// Closes the chain: its steps become one operator, and the stream's type can be named again.
+    /// Closes the chain: its steps become one operator, and the type of the stream is `Stream<T>` again.
     #[track_caller]
     pub fn boxed(self) -> Stream<T, FromEdge<T, P::Time>> {
         if self.steps.is_empty() {

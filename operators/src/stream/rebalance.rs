@@ -8,13 +8,15 @@ use crate::chain::{Chain, FromEdge, TimeDomain};
 use crate::graph::{Input, NodeKind, NodeSpec, Route};
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Distributes the records among all workers in turn, batch by batch: for a source with fewer partitions than workers, or
-    /// with uneven ones.
+    /// Distributes the batches among all workers in turn.
     ///
-    /// Records lose the order of their partition. So assign event times before it, not after: in continuous mode a watermark
-    /// after it would follow the faster worker. Where that is certain to make records late (several
-    /// workers, a source whose partitions are slices of one sequence, as those of files are), the query is refused. So are
-    /// [upserts](crate::RowKind::Upsert): the last row of a key need not be its newest value behind this.
+    /// Use it if a source has fewer partitions than there are workers, or partitions of very different size.
+    ///
+    /// The records of a partition lose their order. So call `with_watermark` before `rebalance`, not after it: in
+    /// continuous mode a watermark after it would follow the fastest worker and make records of the others late. If
+    /// that is certain (with several workers and a source whose partitions are slices of one sequence, such as files),
+    /// the query is refused. A stream of [upserts](crate::RowKind::Upsert) is refused, too, since the last row of a key
+    /// would not always be its newest value.
     #[track_caller]
     pub fn rebalance(self) -> Stream<T, FromEdge<T, P::Time>>
     where

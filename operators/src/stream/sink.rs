@@ -28,9 +28,9 @@ struct Known {
 }
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Ends the stream in a sink. One worker writes the rows of all.
+    /// Ends the stream in a sink. One worker writes the rows of all workers.
     ///
-    /// Rows of several workers need to be sent to that one, so `T` must be serialisable.
+    /// The rows of the other workers are sent to that worker, so `T` must be serialisable.
     #[track_caller]
     pub fn sink(self, sink: impl Sink<T>)
     where
@@ -43,9 +43,9 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self.attach(known, Route::Single, make, Location::caller());
     }
 
-    /// Ends the stream in one sink per worker, made by `make` from the worker's number.
+    /// Ends the stream in one sink per worker, which `make` creates.
     ///
-    /// No row is exchanged: each worker writes its own rows. An error of `make` ends the query.
+    /// No row is sent to another worker: each worker writes its own rows. An error of `make` ends the query.
     ///
     /// ```
     /// use tidemill::prelude::*;

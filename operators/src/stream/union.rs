@@ -1,5 +1,5 @@
-//! `union`: the records of two streams as one, in the order in which they arrive. Keeps no state. The watermark of the
-//! union is the lesser of the two.
+//! `union`: the records of two streams in one, in the order in which they arrive. Keeps no state. The watermark of the
+//! union is the lesser of the two watermarks.
 
 use std::panic::Location;
 

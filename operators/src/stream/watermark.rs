@@ -1,9 +1,9 @@
 //! `with_watermark`: gives every record an event time, and the stream a watermark.
 //!
-//! The watermark of a source partition is the latest event time that it has shown minus the delay; that of the stream
-//! is the least over its partitions that are not idle. It never goes back. It is state, and kept in checkpoints. The
-//! rules are those of Spark's `withWatermark`, but per partition, as in Flink: a fast partition never makes the records
-//! of a slow one late.
+//! The watermark of a source partition is its latest event time minus the delay. The watermark of the stream is the
+//! least over its partitions that are not idle. A watermark never decreases, and checkpoints store it. The rules are
+//! those of Spark's `withWatermark`, but per partition, as in Flink: a fast partition never makes the records of a slow
+//! one late.
 
 use std::panic::Location;
 use std::time::Duration;
@@ -25,13 +25,13 @@ pub struct AssignTime<P, F> {
 }
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
-    /// Assigns event times, and a watermark `delay` behind the latest event time of each partition.
+    /// Assigns event times, and a watermark `delay` behind the latest of each partition.
     ///
-    /// A record further behind may be late: it goes to the late output of a window, and is counted. The delay is all the
-    /// lateness that is allowed; windows have none of their own.
+    /// A record that is further behind may be late: a window counts it, and emits it on its late output if it has one.
+    /// Windows have no allowed lateness besides this delay.
     ///
-    /// A single record with a time far in the future advances the watermark to it, and all records before it are late from
-    /// then on. Filter the times of sources that you do not trust first.
+    /// A single record with a time far in the future advances the watermark, and from then on all records with an
+    /// earlier time are late. If you do not trust the times of a source, filter its records first.
     ///
     /// ```
     /// use std::time::Duration;
@@ -59,9 +59,10 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         .on_kind(OnKind::TakesInserts)
     }
 
-    /// Assigns event times, and takes the watermark from marker records: no record before it will follow.
+    /// Assigns event times, and takes the watermark from marker records.
     ///
-    /// For sources that know their own progress.
+    /// A marker with watermark `t` states that no record with an event time before `t` follows in its partition. Use it
+    /// for sources that know their own progress.
     #[track_caller]
     pub fn with_punctuated_watermark<F, G>(
         self,
@@ -83,14 +84,16 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
 }
 
 impl<T: Send + 'static, P, F> Stream<T, AssignTime<P, F>> {
-    /// Sets the time without records after which a partition is idle.
+    /// Sets the time without records after which a partition counts as idle.
     ///
-    /// Until then a partition without input holds the watermark of the stream; without this setting it does so until its next
-    /// record or its end. An idle partition does not hold the watermark until its next record; a stream whose
-    /// partitions are all idle does not hold back those that it is joined with in a union. The time is processing time; a
-    /// partition that has never had a record counts from the start of the query, and no time passes while no query runs. In
-    /// micro-batch the time is the clock of epochs, which is in their plans, so that a replay decides the same: the instant
-    /// at which a partition becomes idle requests an epoch.
+    /// By default, a partition without records holds the watermark of the stream until its next record or its end. With
+    /// this setting it does so for `idle_after` only, and then does not hold the watermark until its next record. A
+    /// stream whose partitions are all idle does not hold the watermark of a union.
+    ///
+    /// `idle_after` is measured in processing time. For a partition that has not had a record it begins with the query,
+    /// and it does not pass while no query runs. In micro-batch it is measured by the clocks of epochs, which are in
+    /// their plans, so a replay finds the same partitions idle. When a partition becomes idle, the driver plans an
+    /// epoch.
     pub fn idle_after(mut self, idle_after: Duration) -> Self {
         self.chain.idle_after = Some(idle_after);
         self

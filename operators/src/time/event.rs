@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{TimeRangeError, between, micros, micros_up, of_system_time};
 
-/// When something happened, by the data's own account: microseconds since 1970-01-01T00:00:00Z.
+/// The time at which an event happened, in microseconds since 1970-01-01T00:00:00Z.
 ///
-/// Negative values are times before 1970 and are as good as any other.
+/// It is taken from the record, not from a clock. Times before 1970 are negative.
 ///
-/// In formats for people (JSON, CSV) it is written as RFC 3339 in UTC, and read as that or as a number of microseconds;
-/// in others, such as checkpoints, it is the number. Fields that hold milliseconds or seconds are read with
-/// [`units::millis`](crate::units::millis) and [`units::secs`](crate::units::secs).
+/// In text formats (JSON, CSV) it is written as RFC 3339 in UTC, and read from RFC 3339 or from a number of
+/// microseconds. In binary formats, such as that of checkpoints, it is the number. Fields that hold milliseconds or
+/// seconds are read with [`units::millis`](crate::units::millis) and [`units::secs`](crate::units::secs).
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -27,9 +27,9 @@ use super::{TimeRangeError, between, micros, micros_up, of_system_time};
 pub struct EventTime(i64);
 
 impl EventTime {
-    /// Before every event: the watermark of a stream that has shown nothing yet.
+    /// The least time: the watermark of a stream before its first record.
     pub const MIN: EventTime = EventTime(i64::MIN);
-    /// After every event: the watermark of a stream that has ended.
+    /// The greatest time: the watermark of a stream that has ended.
     pub const MAX: EventTime = EventTime(i64::MAX);
 
     /// Returns the time `micros` microseconds after 1970-01-01T00:00:00Z.
@@ -75,7 +75,7 @@ impl EventTime {
         self.0.div_euclid(1_000_000)
     }
 
-    /// Returns how long after `earlier` this is; zero if it is not.
+    /// Returns the duration from `earlier` to this time; zero if `earlier` is later.
     pub fn since(self, earlier: EventTime) -> Duration {
         between(earlier.0, self.0)
     }
@@ -106,7 +106,7 @@ impl From<jiff::Timestamp> for EventTime {
     }
 }
 
-/// Fails for times that no calendar reaches, such as [`EventTime::MAX`]. With the feature `jiff`.
+/// Fails for times outside the range of `jiff`, such as [`EventTime::MAX`]. With the feature `jiff`.
 #[cfg(feature = "jiff")]
 impl TryFrom<EventTime> for jiff::Timestamp {
     type Error = jiff::Error;

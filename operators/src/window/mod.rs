@@ -1,9 +1,9 @@
 //! Windows of event time, and the grid that most of them lie on.
 //!
-//! Windows are half-open, `[start, end)`, aligned to 1970-01-01T00:00:00Z plus an offset, and computed with integers.
-//! A record at the end of a window belongs to the next one. A window that reaches beyond the ends of time is cut off
-//! there; the very last instant, [`EventTime::MAX`], then belongs to the last window although it is its end. The idea and the rules are those of the Dataflow model
-//! (Akidau et al., 2015) as Spark and Flink know them.
+//! Windows are half-open, `[start, end)`, aligned to 1970-01-01T00:00:00Z plus an offset, and computed with integers. A
+//! record at the end of a window belongs to the next one. A window that extends beyond the range of [`EventTime`] is
+//! cut off at its limit; the last window includes the instant [`EventTime::MAX`], although that is its end. The idea
+//! and the rules are those of the Dataflow model (Akidau et al., 2015) as Spark and Flink know them.
 
 mod grid;
 
@@ -13,12 +13,12 @@ pub(crate) use self::grid::Grid;
 
 use crate::EventTime;
 
-/// A stretch of event time, `[start, end)`.
+/// A half-open interval of event time, `[start, end)`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Window {
     /// The first instant that belongs to the window.
     pub start: EventTime,
-    /// The first instant that does not.
+    /// The first instant after the window.
     pub end: EventTime,
 }
 
@@ -31,8 +31,8 @@ impl Window {
 
 /// The result of a window for a key.
 ///
-/// In JSON and CSV it is one row of four fields: `start`, `end`, `key` and `value`. CSV cannot hold a tuple or a struct in a
-/// field: `.map` such a result to a flat struct before a CSV sink.
+/// In JSON and CSV it is a row with the fields `start`, `end`, `key` and `value`. CSV cannot store a tuple or a struct
+/// in one field: `.map` such results to a flat struct before a CSV sink.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Deserialize)]
 #[serde(from = "Fields<K, V>")]
 pub struct WindowResult<K, V> {

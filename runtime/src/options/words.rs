@@ -19,8 +19,8 @@ pub enum Trigger {
     Asap,
     /// At the multiples of an interval since 1970-01-01T00:00:00Z, if input is available.
     ///
-    /// An epoch that takes longer is followed by the next at once. Epochs that an earlier run planned and did not commit are
-    /// replayed at once. Micro-batch only: continuous mode refuses it, since
+    /// If an epoch takes longer than the interval, the next one begins at once. So do replayed epochs, which an earlier
+    /// run planned and did not commit. Continuous mode refuses this trigger, since
     /// [`checkpoint_interval`](Options::checkpoint_interval) ends its epochs.
     Every(Duration),
     /// Reads all input available at the start, in as many epochs as the limits require; then stops.
@@ -83,7 +83,7 @@ pub enum Idle {
     /// It parks until it is woken: no CPU time, some microseconds to wake up.
     #[default]
     Park,
-    /// It polls for that long before it parks: lower latency for CPU time.
+    /// It polls for this long before it parks: lower latency, more CPU time.
     Spin(Duration),
 }
 
@@ -120,14 +120,14 @@ impl From<Idle> for String {
     }
 }
 
-/// What to do after a failure of a source, a sink, or a function of the user.
+/// The policy after a failure of a source, a sink, or a function of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Restart {
     /// The query ends with the error.
     #[default]
     Never,
-    /// The query resumes from its checkpoint, this many times in all. Needs a checkpoint.
+    /// The query resumes from its checkpoint, a limited number of times. Needs a checkpoint.
     Times {
         /// Maximum of restarts.
         times: u32,

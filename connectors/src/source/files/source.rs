@@ -1,4 +1,4 @@
-//! The source of files, and what the user may say about it.
+//! The source of files, and its settings.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,28 +26,31 @@ pub type JsonLines<T> = FileSource<Checked<Json<T>>>;
 /// A source of CSV rows; see [`csv_files`].
 pub type CsvFiles<T> = FileSource<Checked<Csv<T>>>;
 
-/// A source that reads files, by default for ever: new ones as they appear, the oldest first (by time of change, then
-/// by name), or in the order of their [names](FileSource::by_name). An epoch takes as much as is committed soon;
-/// [`max_files_per_epoch`](FileSource::max_files_per_epoch) and [`max_bytes_per_epoch`](FileSource::max_bytes_per_epoch) set
-/// limits.
+/// A source that reads files, and by default waits for new ones.
+///
+/// Files are read the oldest first (by time of modification, then by name), or in the order of their
+/// [names](FileSource::by_name). An epoch reads as much as is committed within some milliseconds;
+/// [`max_files_per_epoch`](FileSource::max_files_per_epoch) and
+/// [`max_bytes_per_epoch`](FileSource::max_bytes_per_epoch) set other limits.
 ///
 /// The pattern is a directory, one file, or a glob (`*`, `?`) in the last part of a path. Names that begin with `.` or
 /// `_` are hidden. Messages quote a name that is not UTF-8 and write its invalid bytes as `\xF6`.
 ///
 /// Only regular files are read. A pipe, a device or a file of `/proc` is refused if the pattern names it, and skipped
-/// with a warning (by `tracing`) if a directory or a glob contains it. A file must appear whole (write it elsewhere and
-/// rename it): it is read up to the length at which it was first seen, unless it is [followed](FileSource::follow).
-/// Files are UTF-8; a byte order mark is skipped, and bytes that are not UTF-8 fail the query, unless the source is
-/// [lossy](FileSource::lossy).
+/// with a warning (by `tracing`) if a directory or a glob contains it. A file must be complete when it appears (write
+/// it elsewhere and rename it): it is read up to the length at which it was found, unless it is
+/// [followed](FileSource::follow). Files are UTF-8; a byte order mark is skipped, and bytes that are not UTF-8 fail the
+/// query, unless the source is [lossy](FileSource::lossy).
 ///
-/// Files are cut into blocks, and every n-th block belongs to one of the n partitions, so that several workers read one
-/// file. Within a partition the order of the files is kept.
+/// Files are cut into blocks, and block `i` belongs to partition `i % n` of `n`, so that several workers read one file.
+/// A partition reads its blocks in the order of the files.
 ///
-/// It can be read again. A checkpoint keeps the list of the files as they were found; so after a restart those that have
-/// not been read to their end must still be there, not shorter, and the number of partitions must be the same. With
-/// another pattern under the same uid a [bounded](FileSource::bounded) source is refused, since it would read nothing of
-/// it; any other reads what is left of the files that it knows, and from then on finds files by the new pattern. It warns
-/// (by `tracing`) of files that it knows and that no longer match, and of any that have grown and are not followed.
+/// The source can be read again. A checkpoint stores the list of the files that were found. After a restart, files that
+/// have not been read to their end must still exist and must not be shorter, and the number of partitions must be the
+/// same. If the pattern has changed under the same uid, a [bounded](FileSource::bounded) source is refused, since it
+/// would find no new files. An unbounded source reads the rest of the files in its list, and finds new files by the new
+/// pattern. It warns (by `tracing`) of files in its list that no longer match, and of files that have grown and are not
+/// followed.
 ///
 /// ```
 /// use tidemill::Source;
@@ -65,33 +68,38 @@ pub struct FileSource<F: Format> {
     catalogue: Arc<Mutex<Catalogue>>,
 }
 
-/// A source of lines, without their terminators (LF or CRLF). A last line without terminator counts.
+/// Returns a source of lines, without their terminators (LF or CRLF).
+///
+/// A last line without terminator is a line, too.
 ///
 /// Files are read the oldest first, or in the order of their names with [`by_name`](FileSource::by_name);
 /// [`max_files_per_epoch`](FileSource::max_files_per_epoch) limits an epoch.
 ///
-/// A line is a [`Text`](crate::Text): a piece of the block that was read, which reads as a `&str` and copies nothing. A
-/// function over lines of any source (those of a socket are `String`s) takes `L: Deref<Target = str>`. It knows its
-/// [place](crate::Text::place); [`BadRecord::of`](super::BadRecord::of) returns file and line of one that makes no sense.
+/// A line is a [`Text`](crate::Text), which dereferences to `&str` and shares the memory of the block that was read. A
+/// function for lines of any source (those of a socket are `String`s) takes `L: Deref<Target = str>`.
+/// [`Text::place`](crate::Text::place) is the place of a line in its file; [`BadRecord::of`](super::BadRecord::of)
+/// makes an error with file and line of it.
 pub fn text_files(pattern: impl Into<String>) -> TextFiles {
     FileSource::new(pattern.into(), Lines::default())
 }
 
-/// A source of blocks of lines, with all terminators, 256 KiB or a little more each: for programs that split text
-/// themselves. A limit of records counts blocks.
+/// Returns a source of blocks of lines, with their terminators, for programs that split text themselves.
+///
+/// A block has 256 KiB or slightly more. A limit of records counts blocks.
 pub fn text_blocks(pattern: impl Into<String>) -> TextBlocks {
     FileSource::new(pattern.into(), WholeBlocks)
 }
 
-/// A source of JSON values, one on each line. Empty lines mean nothing.
+/// Returns a source of JSON values, one on each line. Empty lines are skipped.
 ///
-/// All its files are one sequence, the oldest first, with one watermark. Files that cover the same event time need a source
-/// each, joined by `union`; otherwise they make each other's records late.
+/// All its files are one sequence, the oldest first, with one watermark. If files cover the same event time, read each
+/// with a source of its own and merge the sources with `union`; otherwise one file makes the records of the others
+/// late.
 ///
 /// The pattern is a directory, a file or a glob. New files are read as they appear, until the query is stopped, unless
-/// the source is [`bounded`](FileSource::bounded). A line that is not such a value fails the query with its file and line;
-/// it can also be [skipped and counted](FileSource::on_bad_record), or
-/// [come out as a row of its own](FileSource::with_bad_records).
+/// the source is [`bounded`](FileSource::bounded). A line that cannot be parsed fails the query, with its file and
+/// line; it can also be [skipped and counted](FileSource::on_bad_record), or [emitted as an
+/// `Err`](FileSource::with_bad_records).
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -108,7 +116,9 @@ pub fn json_lines<T: serde::de::DeserializeOwned + Send + 'static>(
     FileSource::new(pattern.into(), Checked { parse: Json::new(), bad: BadRecords::Fail })
 }
 
-/// A source of the rows of CSV files, whose first row names the fields. One file is read by one worker.
+/// Returns a source of the rows of CSV files, whose first row names the fields.
+///
+/// Each file is read by one worker.
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -141,9 +151,11 @@ impl<F: Format> FileSource<F> {
             .set(|s| s.splitting = splitting)
     }
 
-    /// Reads the files that exist when the query starts for the first time, and ends: its end closes every window. A query that
-    /// resumes from a checkpoint does not look for other files (it warns, by `tracing`, if there are any). For a job that is started repeatedly for new
-    /// files, leave the source unbounded and use the trigger `available-now`, after which windows stay open.
+    /// Reads the files that exist when the query first starts, and ends, which closes every window.
+    ///
+    /// A query that resumes from a checkpoint does not read other files; it warns (by `tracing`) if there are any. For
+    /// a job that is started repeatedly to read new files, leave the source unbounded and use the trigger
+    /// `available-now`, after which windows stay open.
     ///
     /// A pattern that matches no file is an error, unless [`allow_empty`](FileSource::allow_empty) is set.
     #[must_use]
@@ -151,29 +163,32 @@ impl<F: Format> FileSource<F> {
         self.set(|settings| settings.bounded = true)
     }
 
-    /// Lets a [bounded](FileSource::bounded) source end at once where no file matches its pattern. Otherwise that is an error.
+    /// Lets a [bounded](FileSource::bounded) source end at once if no file matches its pattern. By default that is an
+    /// error.
     #[must_use]
     pub fn allow_empty(self) -> Self {
         self.set(|settings| settings.allow_empty = true)
     }
 
-    /// Reads lines as they are appended to files, which may be rotated and truncated. The limits of an epoch do not apply.
-    /// Not for CSV, nor for a [bounded](FileSource::bounded) source.
+    /// Reads lines as they are appended to files, which may be rotated and truncated.
     ///
-    /// As many files as there are partitions are followed at once. A partition that gets another file reads the one before
-    /// to its end, where a last line without terminator counts once the file has not grown for 5 s; what is appended later
-    /// is still read, but looked for less and less often. So let there be at least as many partitions as files that grow.
+    /// The limits of an epoch do not apply. It cannot be used with CSV or with a [bounded](FileSource::bounded) source.
     ///
-    /// A file is the same as long as its device, its inode and a fingerprint of what has been read of it are the same:
+    /// Each partition follows one file at a time. When a partition gets another file, it reads the previous one to its
+    /// end; a last line without terminator counts once the file has not grown for 5 s. Lines that are appended to the
+    /// previous file later are still read, but the file is checked less and less often. So use at least as many
+    /// partitions as there are files that grow.
+    ///
+    /// A file is identified by its device, its inode and a fingerprint of the bytes that have been read:
     ///
     /// - renamed within its directory, it is read to its end, also if the new name does not match the pattern, and also
-    ///   if it was renamed while the query did not run. (A file that appears and is renamed between two looks, or while the
-    ///   query does not run, is found only if its new name matches the pattern: best follow `app.log*`.)
-    /// - truncated, or replaced by another under the same name, it is read from its beginning. What had not been read of
-    ///   the content before is read from its copy, if there is one in the directory whose name begins with the name of the
-    ///   file (`app.log.1` for `app.log`); otherwise a warning (by `tracing`) names the file and the bytes that are lost;
-    /// - a file that may be a copy of one that has been read, or the same, is read from its beginning, with a warning: its
-    ///   lines may be repeated, but none is lost.
+    ///   if it was renamed while the query did not run. (A file that appears and is renamed between two polls, or while
+    ///   the query does not run, is found only if its new name matches the pattern: use a pattern like `app.log*`.)
+    /// - truncated, or replaced by another under the same name, it is read from its beginning. The unread rest of the
+    ///   old content is read from its copy, if the directory has one whose name begins with the name of the file
+    ///   (`app.log.1` for `app.log`); otherwise a warning (by `tracing`) names the file and the bytes that are lost;
+    /// - if it cannot be decided whether a file is a copy of one that has been read, it is read from its beginning,
+    ///   with a warning: its lines may be repeated, but none is lost.
     ///
     /// An epoch that has been planned, in micro-batch, is read as planned, or fails with an error that names file and bytes.
     #[must_use]
@@ -181,15 +196,19 @@ impl<F: Format> FileSource<F> {
         self.set(|settings| settings.follow = true)
     }
 
-    /// Sets the number of partitions among which the blocks are distributed: at least one, 8 by default. No more workers than that can
-    /// read. A query that has a checkpoint must keep the number.
+    /// Sets the number of partitions among which the blocks are distributed.
+    ///
+    /// It is at least one, 8 by default, and the maximum of workers that read. A query with a checkpoint must keep the
+    /// number.
     #[must_use]
     pub fn partitions(self, partitions: u32) -> Self {
         self.set(|settings| settings.partitions = partitions.max(1))
     }
 
-    /// Reads files that are found together in the order of their names, instead of the oldest first: for files named by date
-    /// that were copied, and so have times of change that mean nothing. Files that are found later come later in any case.
+    /// Reads files that are found at the same time in the order of their names.
+    ///
+    /// By default the oldest is read first. Use it for files whose times of modification have no meaning, such as
+    /// copies of files named by date. Files that are found later are read later in any case.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -203,14 +222,16 @@ impl<F: Format> FileSource<F> {
         self.set(|settings| settings.by_name = true)
     }
 
-    /// Sets from how many files an epoch may read: at least one; any number by default.
+    /// Sets the maximum of files from which an epoch reads, at least one; by default it is not limited.
     #[must_use]
     pub fn max_files_per_epoch(self, files: u64) -> Self {
         self.set(|settings| settings.max_files = Some(files))
     }
 
-    /// Sets about how many bytes an epoch may read, in whole blocks and at least one. By default as many as are committed some
-    /// milliseconds later, and at most 256 MiB; with `max_files_per_epoch`, 256 MiB.
+    /// Sets about how many bytes an epoch may read, in whole blocks and at least one.
+    ///
+    /// By default an epoch reads as much as is committed within some milliseconds, and at most 256 MiB; with
+    /// `max_files_per_epoch`, 256 MiB.
     #[must_use]
     pub fn max_bytes_per_epoch(self, bytes: u64) -> Self {
         self.set(|settings| settings.max_bytes = Some(bytes))
@@ -218,17 +239,19 @@ impl<F: Format> FileSource<F> {
 
     /// Sets how often continuous mode looks for new files, and for new lines in followed ones: every 100 ms by default.
     ///
-    /// A directory of more than 128 entries is watched with inotify on Linux. A file that appears in it counts once its
-    /// writer closes it, but no later than half an interval after. Without inotify, or on a network file system that does
-    /// not report what others write, a thread lists such a directory as rarely as that takes time: a warning (by `tracing`)
-    /// says how much later new files are found.
+    /// On Linux, a directory of more than 128 entries is watched with inotify. A new file in it is read once its writer
+    /// has closed it, or after half an interval at the latest. Without inotify, or on a network file system that does
+    /// not report changes of other machines, a thread lists such a directory, the less often the longer that takes: a
+    /// warning (by `tracing`) states how much later new files are found.
     #[must_use]
     pub fn poll_interval(self, interval: Duration) -> Self {
         self.set(|settings| settings.interval = interval)
     }
 
-    /// Leaves out files whose names match a glob (`*`, `?`), besides those that the pattern leaves out. For a directory in
-    /// which another program writes copies, as one that compresses rotated logs. Can be called several times.
+    /// Skips files whose names match a glob (`*`, `?`), although they match the pattern.
+    ///
+    /// Use it if another program writes copies into the directory, such as one that compresses rotated logs. Several
+    /// calls add up.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -242,16 +265,19 @@ impl<F: Format> FileSource<F> {
         self.set(|settings| settings.exclude.push(names.into()))
     }
 
-    /// Sets how many bytes a line may have, without its end; any number by default. For CSV that is a row. A longer one is a
-    /// [bad record](FileSource::on_bad_record), of which no more than that is kept in memory. Not for
-    /// [blocks](text_blocks).
+    /// Sets the maximum of bytes in a line (in CSV, in a row), without its terminator.
+    ///
+    /// By default it is not limited. A longer line is a [bad record](FileSource::on_bad_record), of which only this
+    /// many bytes are kept in memory. [Blocks](text_blocks) do not have this setting.
     #[must_use]
     pub fn max_line(self, bytes: usize) -> Self {
         self.set(|settings| settings.max_line = bytes)
     }
 
-    /// Replaces bytes that are not UTF-8 by U+FFFD, instead of failing the query. Positions stay those of the file; so a
-    /// query that has failed for such bytes can be given this and resume from its checkpoint.
+    /// Replaces bytes that are not UTF-8 by U+FFFD, instead of failing the query.
+    ///
+    /// Offsets do not change, so a query that has failed because of such bytes can add this setting and resume from its
+    /// checkpoint.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -272,7 +298,8 @@ impl<F: Format> FileSource<F> {
 }
 
 impl TextFiles {
-    /// Sets what becomes of a line that is longer than [`max_line`](FileSource::max_line): by default it fails the query.
+    /// Sets whether a line longer than [`max_line`](FileSource::max_line) fails the query, which is the default, or is
+    /// skipped.
     #[must_use]
     pub fn on_bad_record(mut self, what: BadRecords) -> Self {
         self.format.bad = what;
@@ -281,15 +308,17 @@ impl TextFiles {
 }
 
 impl<P: Parse> FileSource<Checked<P>> {
-    /// Sets what happens to a record that cannot be read; by default it fails the query. Bytes that are not UTF-8 fail it in any
-    /// case, unless the source is [lossy](FileSource::lossy); then a record may be read with what stands for them.
+    /// Sets whether a record that cannot be parsed fails the query, which is the default, or is skipped.
+    ///
+    /// Bytes that are not UTF-8 fail the query in any case, unless the source is [lossy](FileSource::lossy): then they
+    /// are replaced before the record is parsed.
     #[must_use]
     pub fn on_bad_record(mut self, what: BadRecords) -> Self {
         self.format.bad = what;
         self
     }
 
-    /// Yields each record as a `Result`: a bad one is an `Err` that describes it.
+    /// Emits each record as a `Result`: a bad record is an `Err` that describes it.
     #[must_use]
     pub fn with_bad_records(self) -> FileSource<Routed<P>> {
         let parse = self.format.parse.clone();

@@ -17,8 +17,10 @@ pub struct Client {
     address: String,
 }
 
-/// A [`SocketSource`] that connects to `address`, a host and a port as in `localhost:9999` or `[::1]:9999`, when the query
-/// starts; what is no such address is refused before anything runs. When the server closes the connection, the stream ends.
+/// Returns a [`SocketSource`] that connects to `address` when the query starts.
+///
+/// `address` is a host and a port, such as `localhost:9999` or `[::1]:9999`; any other text is refused before the query
+/// runs. When the server closes the connection, the stream ends.
 pub fn socket(address: impl Into<String>) -> SocketSource {
     SocketSource::new(Client { address: address.into() }, OnDisconnect::End)
 }

@@ -28,20 +28,22 @@ pub struct Listener {
     address: SocketAddr,
 }
 
-/// A [`SocketSource`] that listens at `address`, as `0.0.0.0:9999`.
+/// Returns a [`SocketSource`] that listens at `address`, such as `0.0.0.0:9999`.
 ///
-/// Port 0 takes any free one, which [`local_addr`](ListenerSource::local_addr) returns. Peers may connect at once; they are read
-/// from when the query starts. When a peer closes its connection, the source waits for others.
+/// With port 0 the operating system chooses a free port, which [`local_addr`](ListenerSource::local_addr) returns.
+/// Peers can connect at once; the source reads their lines when the query has started. When a peer closes its
+/// connection, the source waits for others.
 ///
 /// # Peers you do not trust
 ///
-/// Use `on_bad_record(BadRecords::Skip)`: otherwise any peer ends the query with one bad line, or by hanging up in the middle
-/// of one. A `max_line` of at most 16 KiB keeps peers from waiting for each other's long lines; one that sends nothing more of a
-/// long line for 30 s while others wait for its memory loses that line. There is no limit on the number of peers, and idle ones
-/// are not closed: where that matters, put a proxy in front.
+/// Use `on_bad_record(BadRecords::Skip)`: otherwise a peer ends the query by one bad line, or by closing its connection
+/// within a line. With a `max_line` of at most 16 KiB, no peer waits for the long lines of others. If longer lines are
+/// allowed, and a peer sends no further bytes of a long line for 30 s while other peers need memory for theirs, that
+/// line counts as bad. The number of peers is not limited, and idle peers are not disconnected: if you need that, put a
+/// proxy in front.
 ///
-/// A peer that cannot be accepted, because the process has no file descriptors, threads or memory left for it, waits until
-/// other peers have gone. A warning is logged (by `tracing`) at most once a minute.
+/// If the process has no file descriptors, threads or memory left, a new peer is not accepted until other peers have
+/// disconnected. A warning is logged (by `tracing`) at most once a minute.
 ///
 /// ```
 /// use tidemill::prelude::*;

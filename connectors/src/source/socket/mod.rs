@@ -67,7 +67,7 @@ pub enum OnDisconnect {
     End,
     /// The query fails.
     Fail,
-    /// Connect again, and again as long as that fails. A listener simply waits for the next peer.
+    /// The source connects again, and repeats that while it fails. A listener waits for the next peer.
     Reconnect {
         /// How long to wait before each attempt.
         after: Duration,

@@ -36,22 +36,25 @@ pub struct Launch {
     pub(super) stopper: Arc<Stopper>,
 }
 
-/// A source of lines over TCP, without their terminators (LF or CRLF): from [`socket`](crate::socket), which connects to a
-/// server, or [`socket_listener`](crate::socket_listener), to which any number of peers connect. The lines of one peer stay in
-/// order; those of several are merged as they arrive. It has one partition, and cannot read a line again.
+/// A source of lines over TCP, without their terminators (LF or CRLF).
+///
+/// [`socket`](crate::socket) connects to a server; any number of peers connect to a
+/// [`socket_listener`](crate::socket_listener). The lines of one peer stay in order; those of several are merged as
+/// they arrive. The source has one partition, and cannot read a line again.
 ///
 /// A line ends with LF or CRLF; an empty one is a record too. A line is bad if it is not UTF-8 (unless the source is
-/// [`lossy`](SocketSource::lossy)), if it is longer than [`max_line`](SocketSource::max_line), or if the connection ends before
-/// the line does: it may be half of what a peer was writing when it died. A bad line fails the query, or is skipped and counted, as
-/// [`on_bad_record`](SocketSource::on_bad_record) says, and never enters a journal. [`json`](crate::ParseLines::json) reads
-/// lines as JSON.
+/// [`lossy`](SocketSource::lossy)), if it is longer than [`max_line`](SocketSource::max_line), or if the connection
+/// ends before the line does, since the line may be incomplete. By default a bad line fails the query;
+/// [`on_bad_record`](SocketSource::on_bad_record) can skip and count bad lines. They are never written to a journal.
+/// [`json`](crate::ParseLines::json) parses lines as JSON.
 ///
-/// Lines that wait for the query take at most 4 MiB, or one longer line, over all peers; lines of more than 16 KiB that are
-/// still being read take as much again, and each peer a thread and 16 KiB. When that is full, no more is read, which slows the
-/// peers.
+/// Lines that no worker has read yet take at most 4 MiB of memory over all peers, or one longer line. Unfinished lines
+/// of more than 16 KiB take at most as much again, and each peer takes a thread and 16 KiB. If this memory is full, the
+/// source stops reading, which slows the peers.
 ///
-/// With a checkpoint the source needs `.journaled()`, which keeps what has been synced into the journal. What a peer has sent, and
-/// what is not in the journal when the process is killed, is lost, and the peer does not know: plain lines have no acknowledgement.
+/// With a checkpoint the source needs `.journaled()`, which writes each line to the checkpoint's journal. If the
+/// process is killed, lines that are not yet synced in the journal are lost, and the peer cannot find out, since plain
+/// lines have no acknowledgement.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -76,8 +79,9 @@ impl<S: Side> SocketSource<S> {
 
     /// Sets what happens when the other side closes a connection.
     ///
-    /// By default the stream of [`socket`](crate::socket) ends, and [`socket_listener`](crate::socket_listener) waits for other
-    /// peers. With [`OnDisconnect::End`] the stream of a listener ends when its last peer has gone.
+    /// By default the stream of [`socket`](crate::socket) ends, and [`socket_listener`](crate::socket_listener) waits
+    /// for other peers. With [`OnDisconnect::End`] the stream of a listener ends when its last peer has closed the
+    /// connection.
     #[must_use]
     pub fn on_disconnect(mut self, what: OnDisconnect) -> Self {
         self.settings.on_disconnect = what;
@@ -91,16 +95,16 @@ impl<S: Side> SocketSource<S> {
         self
     }
 
-    /// Sets what becomes of a bad line: by default it fails the query.
+    /// Sets whether a bad line fails the query, which is the default, or is skipped.
     ///
-    /// `.json().on_bad_record(…)` sets it too, for the lines as for the records.
+    /// `.json().on_bad_record(…)` sets it for lines and for records.
     #[must_use]
     pub fn on_bad_record(mut self, what: BadRecords) -> Self {
         self.settings.lines.skip = what == BadRecords::Skip;
         self
     }
 
-    /// Replaces bytes that are not UTF-8 by U+FFFD; no line is bad for them.
+    /// Replaces bytes that are not UTF-8 by U+FFFD, so that such a line is not bad.
     #[must_use]
     pub fn lossy(mut self) -> Self {
         self.settings.lines.lossy = true;
