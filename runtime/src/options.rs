@@ -387,8 +387,8 @@ impl Options {
 
     /// Sets whether each worker stays on one core.
     ///
-    /// Worker `i` of `n` cores stays on the core `i % n` of those that the calling thread may use. Other threads, such
-    /// as those of sources and sinks, are not pinned.
+    /// Worker `i` stays on core `i % n` of the `n` cores that the calling thread may use. Other threads, such as
+    /// those of sources and sinks, are not pinned.
     ///
     /// Needs the feature `pinning`. Without the feature, or if the operating system refuses, the query ends with an
     /// error.
