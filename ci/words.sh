@@ -30,6 +30,14 @@ rules='
 \b(is|are|was|were|be|been) said (once|twice|again|at once|when|last)\b	emit
 \b[Uu]nless (said|told otherwise)\b|\bif nothing is said\b	by default
 \b[Ww]hoever\b	name it: the reader, the caller, the next run
+\b([Bb]reaks?|broke|broken) off\b	is truncated
+\b[Ww]hat becomes of\b	how it is handled, written, read
+\b([Ww]rites?|[Ww]ritten|wrote|[Ww]riting) (it |them )?down\b	write, record, store
+\b([Tt]hrows?|[Tt]hrown|threw) (it |them )?away\b	drop, remove
+\b[Cc]ut back to\b	truncate to
+\b[Dd]o(es)? no harm\b	is harmless, is idempotent
+\b[Ii]n vain\b	without effect, without a result
+\b[Aa]new\b	again
 \b([Ss]ittings?|session of work|work session)\b	leave out how the work was done
 '
 
@@ -93,7 +101,9 @@ for line in '// nobody reads it' '/// At most so many rows.' '// rows put by' '/
     '// the query goes on' '// cannot go on' '// are taken back' '// begins anew' '// moves on' '// hands over rows' \
     '// dealt out' '// asked again' '// it had better' '// its last word' '// says no' '// reads what is there' \
     '"must be longer than nothing"' '// has ended event time' '// an earlier sitting' \
-    '// a window is said once' '// 8 unless said' '// whoever asks'; do
+    '// a window is said once' '// 8 unless said' '// whoever asks' \
+    '// the log breaks off' '// what becomes of it' '// writes it down' '// is thrown away' '// is cut back to the commit' \
+    '// does no harm' '// asks in vain' '// counts anew'; do
     planted words "$line"
 done
 planted test_names "#[test]\nfn $(printf 'a%.0s' {1..61})() {"

@@ -73,7 +73,7 @@ impl Source for Thermometers {
         Ok(SourceInfo::new(self.sensors, |_| 0))
     }
 
-    /// Where the next epoch may read to: as far as the limits allow. It does no harm to name more than there are, the
+    /// Where the next epoch may read to: as far as the limits allow. More than there are may be named: the
     /// reader knows where it ends.
     fn latest(&self, _sensor: u32, from: &u64, limits: &PlanLimits) -> Result<u64, SourceError> {
         Ok(from.saturating_add(limits.records()))

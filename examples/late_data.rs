@@ -1,4 +1,4 @@
-//! What becomes of records that come late: a little late is no matter, and too late is not lost.
+//! Late records: which records are late, and a sink for them.
 //!
 //! ```sh
 //! cargo run --example late_data

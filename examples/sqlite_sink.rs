@@ -7,7 +7,7 @@
 //!
 //! The query adds up the sales of each product, minute by minute, and the sink adds each sum to the product's total in a
 //! table: to do that twice would be wrong. With a checkpoint [`for_each_epoch`] gives every epoch at least once, and in
-//! micro-batch always with the same rows. So the sink writes down, in the same transaction, which epoch was the last, and
+//! micro-batch always with the same rows. So the sink stores, in the same transaction, which epoch was the last, and
 //! leaves out what comes again.
 //!
 //! The query runs in a process of its own that ends at the worst moment several times: when the transaction is safe in

@@ -57,7 +57,7 @@ fn put_back(place: &Path, whole: &Files) {
     }
 }
 
-/// What can be wrong with bytes: they break off, or one of them is another.
+/// What can be wrong with bytes: they are truncated, or one of them is another.
 fn damages(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     let cut = (0..bytes.len()).map(|at| (format!("cut at {at}"), bytes[..at].to_vec()));
     let flipped = (0..bytes.len()).map(|at| {

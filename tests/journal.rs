@@ -104,7 +104,7 @@ fn journaled_rows_survive_into_next_process() {
     assert_eq!(read(&source, 3, 2).unwrap(), ["four", "five"]);
 }
 
-/// The end was written down once more by every look at a source that had ended before its reader was opened; the next run then
+/// The end was written once more by every look at a source that had ended before its reader was opened; the next run then
 /// took such an end for its own, and read nothing.
 #[test]
 fn ended_source_ends_once_and_next_run_reads_new_rows() {

@@ -8,7 +8,7 @@ use crate::Data;
 use crate::schema::Schema;
 use crate::turn;
 
-/// What the runtime tells a source that writes down what it receives: where, under which name, by which clock.
+/// What a source that journals its records gets from the runtime: the storage, the name and the clock.
 ///
 /// A source is made before anybody knows where its query keeps its checkpoint. So it has this slot, which the runtime
 /// fills each time before the query starts. What is in it is the runtime's business; this crate knows no storage. A

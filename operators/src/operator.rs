@@ -76,7 +76,7 @@ pub trait Operator: 'static {
     /// to write only what has changed. Called once, before [`restore`](Operator::restore) and before the first batch.
     fn track(&mut self) {}
 
-    /// Writes down, by key group, what has changed since the last call: what was restored counts as written. Called
+    /// Writes, by key group, what has changed since the last call: what was restored counts as written. Called
     /// between epochs. Without [`track`](Operator::track) it is called once, if at all, and writes everything. It does no
     /// harm to put what has not changed; but what is gone has to be removed, or the checkpoint keeps it.
     fn snapshot(&mut self, _writer: &mut SnapshotWriter) -> Result<(), OperatorError> {

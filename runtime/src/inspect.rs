@@ -265,7 +265,7 @@ fn needed_records(history: &History) -> Vec<NeededRecord<'_>> {
         .collect()
 }
 
-/// Reads the log of a source from frame to frame. What a crash has left of an append, at its end, does no harm.
+/// Reads the log of a source from frame to frame. What a crash has left of an append, at its end, is harmless.
 fn walk(name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
     if bytes.len() < FILE_HEAD {
         return Ok(());

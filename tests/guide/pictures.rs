@@ -1,6 +1,6 @@
 //! The pictures of the guide. That of watermarks is drawn from a run of the graph that it explains.
 //!
-//! `TIDEMILL_DRAW=1 cargo test --test guide pictures` draws them anew.
+//! `TIDEMILL_DRAW=1 cargo test --test guide pictures` draws them again.
 
 use std::time::Duration;
 

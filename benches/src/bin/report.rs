@@ -79,7 +79,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         }
         if arguments.check {
             let at = text.lines().zip(written.text.lines()).take_while(|(is, should)| is == should).count();
-            println!("{shown}, line {}: differs from the results; `report` writes it anew", at + 1);
+            println!("{shown}, line {}: differs from the results; `report` rewrites it", at + 1);
             right = false;
         } else {
             std::fs::write(&path, written.text).map_err(|error| format!("{shown}: {error}"))?;

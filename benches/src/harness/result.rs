@@ -270,7 +270,7 @@ pub fn bar(what: &str) -> ProgressBar {
 
 /// What commits do to the 99.9th percentile: the median over the slots in which an epoch was being committed, and over
 /// the others, in microseconds. An epoch is being committed from when all of it had come to the sink until it is
-/// durable; `lead` before that belongs to it as well, for the state is written down before.
+/// durable; `lead` before that belongs to it as well, for the state is written before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Step {
     /// Slots with a commit in them.

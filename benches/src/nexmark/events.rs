@@ -1,4 +1,4 @@
-//! The events: people, auctions and bids as the suite's generator makes them, with every setting written down here.
+//! The events: people, auctions and bids as the suite's generator makes them, with every setting in this file.
 //!
 //! The generator is the crate `nexmark`. Event `k` is a function of `k` and the settings alone, so several threads can
 //! make parts of one sequence, and every run sees the same events. [`CHECKSUM`] is kept here and looked at before

@@ -1,4 +1,4 @@
-//! The places in documents that hold figures: finding them, and writing them anew.
+//! The places in documents that hold figures: finding them, and rewriting them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ fn collect(directory: &Path, deep: bool, kinds: &[&str], found: &mut Vec<PathBuf
     Ok(())
 }
 
-/// The document with its places written anew, from the results that each names; or, if `newer` is given, from those,
+/// The document with its places rewritten, from the results that each names; or, if `newer` is given, from those,
 /// where they have what a place is about. `root` leads from the document to the root of the repository, `results` is the
 /// directory of all results.
 ///

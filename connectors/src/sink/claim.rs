@@ -339,7 +339,7 @@ fn take_lock(path: &Path, create: bool) -> Result<Option<File>, Refused> {
 fn let_go(lock: Option<File>, removed: Option<&PathBuf>) {
     let Some(file) = lock else { return };
     if let Some(path) = removed {
-        // An empty file that stays does no harm.
+        // An empty file that stays is harmless.
         let _ = files::remove(path);
     }
     // A process that is being started has the file too for a moment, and with it the lock.

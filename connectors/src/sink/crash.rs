@@ -20,7 +20,7 @@ thread_local! {
     static FUSE: Cell<Option<usize>> = const { Cell::new(None) };
     /// What is looked at after every step.
     static WATCH: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
-    /// The checkpoint: what has been written down as committed.
+    /// The checkpoint: what has been recorded as committed.
     static RECORD: RefCell<Option<Record>> = const { RefCell::new(None) };
 }
 

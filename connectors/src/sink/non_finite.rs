@@ -1,4 +1,4 @@
-//! JSON rows, and what becomes of NaN and infinities, for which JSON has no number.
+//! JSON rows, and the handling of NaN and infinities, for which JSON has no number.
 //!
 //! serde_json writes them as `null`, as it does what is really absent. So a row is encoded as usual while its nulls are
 //! counted; only a row that has any is gone through once more to see which of them were floats.

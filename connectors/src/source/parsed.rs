@@ -19,7 +19,7 @@ where
     /// empty ones mean nothing, and one that is no such value ends the query, is
     /// [skipped and counted](ParsedLines::on_bad_record), or [comes out as a row of its own](ParsedLines::with_bad_records).
     ///
-    /// Behind a journal, as in `socket("localhost:9999").journaled().json::<Request>()`, lines are written down as they came,
+    /// Behind a journal, as in `socket("localhost:9999").journaled().json::<Request>()`, lines are written as they came,
     /// bad ones too: if one ends the query, a program that has been mended reads it again.
     ///
     /// ```
@@ -47,7 +47,7 @@ pub struct ParsedLines<S, F> {
 }
 
 impl<S: Source, T: DeserializeOwned + Send + 'static> ParsedLines<S, Checked<Json<T>>> {
-    /// Sets what becomes of a line that cannot be read: by default it fails the query, which shows the line.
+    /// Sets whether a line that cannot be parsed fails the query, which is the default, or is skipped.
     ///
     /// It counts for the source of the lines too, if that has lines that are no whole ones: see
     /// [`Source::skip_bad_records`].
@@ -59,7 +59,7 @@ impl<S: Source, T: DeserializeOwned + Send + 'static> ParsedLines<S, Checked<Jso
     }
 
     /// Yields every record as a `Result`: the good ones, and an account of the bad ones (which names no file), for the
-    /// program to part. Lines that are cut off or too long do not come here: the source of the lines decides what becomes of them.
+    /// program to part. Lines that are cut off or too long do not come here: the source of the lines handles them.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -78,7 +78,7 @@ impl<S: Source, T: DeserializeOwned + Send + 'static> ParsedLines<S, Checked<Jso
     }
 }
 
-/// What becomes of a line.
+/// How a line is handled.
 pub enum Line<T> {
     /// A record.
     Record(T),

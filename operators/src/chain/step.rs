@@ -10,7 +10,7 @@ pub trait Step<T>: Send + Sync + 'static {
     /// What it yields.
     type Out: Send + 'static;
 
-    /// Calls `emit` with what becomes of a record.
+    /// Calls `emit` with each result of a record.
     fn apply<E: FnMut(Self::Out)>(&self, record: T, emit: E);
 }
 

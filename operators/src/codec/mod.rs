@@ -74,7 +74,7 @@ impl From<crate::schema::EncodeError> for CodecError {
     }
 }
 
-/// Why rows cannot be written down or read back.
+/// Why rows cannot be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {

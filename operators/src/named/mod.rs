@@ -36,7 +36,7 @@
 //! The engine does the rest, the same for every kind. Changes are tracked per entry (a value, an element,
 //! an entry of a map, a timer), and a snapshot writes what has changed since the last one: in the slot of the state's
 //! name, under the key group of the key. So a state that is added later starts empty, and a restart with other workers
-//! deals the groups out anew. Keys without entries take no memory.
+//! redistributes the groups. Keys without entries take no memory.
 //!
 //! A state can have a TTL: the time since an entry's last write, by the engine's clock, after which it is not returned any
 //! more and is removed in the background. The time of the last write is kept with the entry, so a restart continues to count,

@@ -1,7 +1,7 @@
 //! Decoding bytes by the shape that was recorded when they were written.
 //!
 //! Structs are presented as maps by field name and variants by name, so that `#[serde(default)]` and `#[serde(alias)]` of
-//! the new type decide what becomes of fields that came, went or were renamed. Everything else has to be what it was: a
+//! the new type handle fields that were added, removed or renamed. Everything else must be unchanged: a
 //! number of another width, or a list where a number was, is refused with the path.
 
 use serde::de::value::StrDeserializer;

@@ -28,7 +28,7 @@ fn old_order() -> old::Order {
     old::Order { price: 700, note: Some("n".to_owned()), items }
 }
 
-/// What becomes of an old value in a new type: equal bytes, by name, or refused statically and dynamically.
+/// How an old value is read as a new type: equal bytes, by name, or refused statically and dynamically.
 fn restored<Old, New>(value: &Old) -> Result<(bool, New), String>
 where
     Old: Serialize + serde::de::DeserializeOwned,

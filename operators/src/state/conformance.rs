@@ -1,4 +1,4 @@
-//! The rules that Spark's windows follow, as tests; and that size and distance do no harm.
+//! The rules that Spark's windows follow, as tests; and that size and distance change nothing.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The keys of a table that was emitted, kept for when they come again.
 //!
 //! A table that is filled and emitted many times a second has the same keys each time. A key that owns memory would
-//! be allocated anew, in whatever holes the allocator has just then: soon the keys that nearly every record looks at lie
+//! be allocated again, in whatever holes the allocator has just then: soon the keys that nearly every record looks at lie
 //! far apart, and comparing them waits for memory. So the table keeps its keys and hands copies over, which are allocated
 //! one after the other. A key that did not come between two times is forgotten.
 

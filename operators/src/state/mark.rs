@@ -1,4 +1,4 @@
-//! Which entries have changed: since the changes were last asked for, and since they were last written down.
+//! Which entries have changed: since the changes were last asked for, and since they were last written.
 
 /// What an entry carries to know whether it has changed: nothing, `()`, or a [`Stamp`].
 ///

@@ -152,7 +152,7 @@ pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
     /// The slot, as a snapshot writes it, whose entries are not by key: positions in event time.
     const OWN_SLOT: Option<&'static [u8]> = None;
 
-    /// How to have the entries of keys fetched before they are asked for, where that pays. To be taken anew from time to
+    /// How to have the entries of keys fetched before they are asked for, where that pays. To be taken again from time to
     /// time, as a table that has grown is elsewhere.
     #[inline]
     fn reach(&self) -> Option<Reach> {
@@ -185,7 +185,7 @@ pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
     /// From now on [`snapshot`](Self::snapshot) writes changes only. Called at most once, on an empty state.
     fn track(&mut self);
 
-    /// Writes down what has changed since the last call, at the cost of what has changed. A state that is not
+    /// Writes what has changed since the last call, at the cost of what has changed. A state that is not
     /// [tracked](Self::track) writes everything.
     fn snapshot(&mut self, aggregate: &A, writer: &mut SnapshotWriter) -> Result<(), OperatorError>;
 

@@ -35,7 +35,7 @@ pub struct PaneState<K, A: Aggregate, M> {
     pub(super) changes: Vec<(EventTime, u64)>,
     pub(super) record: Record,
     hot: Hot<K, A::Acc, M>,
-    /// Of the panes of the window that was closed last, those that a later one has. Not written down: the first window
+    /// Of the panes of the window that was closed last, those that a later one has. Not in snapshots: the first window
     /// to close after a restart makes them again.
     totals: Totals<K, A::Acc>,
     /// For aggregates that are in order.

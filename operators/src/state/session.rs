@@ -92,7 +92,7 @@ pub(super) struct Sessions<Acc, M> {
 pub(super) struct Landed {
     /// How many sessions it met, which are one now.
     pub(super) met: usize,
-    /// Whether it is a session of its own, before all others: the timer has to be set anew.
+    /// Whether it is a session of its own, before all others: the timer has to be set again.
     pub(super) first: bool,
     /// Whether the session that it is in now was not marked before.
     pub(super) marked: bool,

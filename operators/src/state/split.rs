@@ -1,7 +1,7 @@
-//! Accumulators in two tables: those that have been written down, and what came since.
+//! Accumulators in two tables: those that have been written to a snapshot, and what came since.
 //!
 //! Records are added to the fresh table only, as if there were no other, so that tracking costs them nothing. What a
-//! key has in both is merged where it is asked for, the settled part first, and for good when it is written down.
+//! key has in both is merged where it is asked for, the settled part first, and for good when it is written.
 
 use std::borrow::Borrow;
 

@@ -1,4 +1,4 @@
-//! What harnesses have written down, epoch after epoch.
+//! The snapshots of harnesses, epoch after epoch.
 
 use std::collections::BTreeMap;
 

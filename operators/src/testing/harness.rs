@@ -99,7 +99,7 @@ impl<O: Operator> Harness<O> {
         Ok(())
     }
 
-    /// Writes down, between two epochs, what has changed since the last snapshot: the next link of the chain. Only for
+    /// Writes, between two epochs, what has changed since the last snapshot: the next link of the chain. Only for
     /// an instance that was made by [`restored`](Self::restored); of another one it is everything, each time.
     ///
     /// # Errors
@@ -350,7 +350,7 @@ mod tests {
 
         harness.end_epoch(EventTime::from_micros(5)).unwrap();
         harness.snapshot_and_restore().unwrap();
-        assert_eq!(harness.state_rows(), 3, "the orders were written down");
+        assert_eq!(harness.state_rows(), 3, "the orders were written");
 
         harness.watermark(EventTime::from_micros(11)).unwrap();
         assert_eq!(harness.take::<String>(0), ["7 overdue"], "the deadline is inclusive");

@@ -24,7 +24,7 @@ pub enum CheckpointError {
     Damaged {
         /// The file, as the storage names it.
         file: String,
-        /// The bytes that cannot be right, from and to; an empty range at the end of a file that breaks off.
+        /// The bytes that cannot be right, from and to; an empty range at the end of a truncated file.
         range: Range<u64>,
         /// What is wrong with them.
         reason: String,

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The seed of a frame is the xxh3 of its kind, number and length; `check` is the lower half of the seed, `checksum` the
-//! xxh3 of the payload by that seed. So a length is known to be right before anything is read by it, and a frame that
-//! breaks off, as the last of a log may, can be told from one that is damaged; and frames cannot change places.
+//! xxh3 of the payload by that seed. So a length is known to be right before anything is read by it, and a
+//! truncated frame, as the last of a log may be, can be told from a damaged one; and frames cannot change places.
 
 use std::ops::Range;
 
@@ -154,7 +154,7 @@ pub(crate) enum NextFrame<'a> {
     Frame(&'a [u8], Range<usize>),
     /// The end.
     End,
-    /// The beginning of a frame that breaks off, or is empty from a block of the disk on: what a crash leaves of an append.
+    /// The beginning of a truncated frame, or one that is empty from a block of the disk on: what a crash leaves of an append.
     Torn,
 }
 
@@ -244,7 +244,7 @@ impl<'a> FrameReader<'a> {
         match self.step()? {
             NextFrame::Frame(payload, range) => Ok((payload, range)),
             NextFrame::End | NextFrame::Torn => {
-                Err(CheckpointError::damaged(self.file, self.at..self.bytes.len(), "the file breaks off"))
+                Err(CheckpointError::damaged(self.file, self.at..self.bytes.len(), "the file is truncated"))
             }
         }
     }
@@ -289,7 +289,7 @@ mod tests {
         writer.into_bytes()
     }
 
-    /// The payloads, and whether the last frame breaks off.
+    /// The payloads, and whether the last frame is truncated.
     fn read(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, bool), CheckpointError> {
         let mut reader = FrameReader::new("log", bytes, Kind::Log)?;
         let mut payloads = vec![];

@@ -352,7 +352,7 @@ impl Checkpoint {
 
     /// Appends records to the log, and takes them in.
     fn append(&mut self, mut records: Vec<Record>) -> Result<(), CheckpointError> {
-        // Before the commit: what it relies on must not be what an append lacks that breaks off.
+        // Before the commit: what it relies on must not be what a truncated append lacks.
         if self.ahead > self.history.reserved {
             records.insert(0, self.reservation(self.ahead));
         }

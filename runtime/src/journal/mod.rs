@@ -1,4 +1,4 @@
-//! Journals: what a source cannot give twice is written down before it enters the graph.
+//! Journals: what a source cannot emit twice is written before it enters the graph.
 //!
 //! A socket, a channel, and many a source of your own say a record once. If the query dies before the record's epoch is
 //! committed, the record is lost. [`Journal::journaled`] puts a journal in between: a thread for each partition takes
@@ -38,7 +38,7 @@ where
     /// is read again from there after a crash.
     ///
     /// A record's offset is its number in the journal of its partition, from 0. No number is given twice. That the
-    /// source has ended is written down as well, and takes a number.
+    /// source has ended is written as well, and takes a number.
     ///
     /// What it costs: each record is written once more, and waits for one sync of the disk; all that have come in the
     /// meantime share the next one. What piles up: what the query has received and not committed, that is its epochs

@@ -71,7 +71,7 @@ fn ends_early(segment: &Segment, needs: &str) -> CheckpointError {
     CheckpointError::damaged(&segment.name, segment.bytes..segment.bytes, reason)
 }
 
-/// Reads a segment from group to group. What a crash has left of an append, at its end, does no harm.
+/// Reads a segment from group to group. What a crash has left of an append, at its end, is harmless.
 fn read(name: &str, bytes: &[u8]) -> Result<(String, u32, Segment), CheckpointError> {
     let (mut reader, opening) = open_segment(name, bytes)?;
     let mut end = opening.first;

@@ -9,7 +9,7 @@ use super::DomainId;
 /// An answer depends on what all workers report, which may run in other processes, so it may come later: `None` means
 /// that it is not known yet. The worker's operator is woken when asking again may help.
 pub(crate) trait EpochEnds: Send + Sync {
-    /// Registers an operator of a worker, to be woken when an answer has come that it had asked for in vain.
+    /// Registers an operator of a worker, to be woken when an answer is known that was not known when it asked.
     fn register(&self, worker: usize, waker: Waker);
 
     /// Reports that a worker's operator is in an epoch, and has observed all rows of it that it had buffered.

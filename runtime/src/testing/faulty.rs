@@ -50,7 +50,7 @@ struct Plan {
     broken: Mutex<bool>,
 }
 
-/// What becomes of a change.
+/// How a change is handled.
 enum Fate {
     Happens,
     HappensUnheard,

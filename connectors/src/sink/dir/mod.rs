@@ -131,7 +131,7 @@ impl DirSink {
         self
     }
 
-    /// Sets what becomes of NaN and infinities in JSON, which has no number for them; an error by default. CSV
+    /// Sets how NaN and infinities are written in JSON, which has no number for them; by default they are an error. CSV
     /// has `NaN` and `inf`, whatever is set here.
     ///
     /// ```

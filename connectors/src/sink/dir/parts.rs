@@ -2,7 +2,7 @@
 //!
 //! A file under way holds the rows of one epoch after another; where an epoch ends in it is marked. It is rolled, that
 //! is finished, at the end of an epoch only, and gets its final name when that epoch commits. So what has a final name
-//! holds committed rows only, and what has none can be cut back to the last committed mark.
+//! holds committed rows only, and other files can be truncated to the last committed mark.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -294,7 +294,7 @@ impl Parts {
     }
 
     pub(super) fn abort(&mut self) {
-        // With a checkpoint, what waits for its commit may be written down as committed: that is for the next run to
+        // With a checkpoint, what waits for its commit may have a commit record: that is for the next run to
         // find out, from files that are as they were.
         let undecided = self.context.durable && !self.outstanding.is_empty();
         if !undecided {

@@ -1,7 +1,7 @@
 //! Files that grow, are rotated and truncated: which bytes of which file each block is.
 //!
 //! A followed file is one block, which the partition that has it reads line by line as lines are completed. When the
-//! partition gets another block, the one before is *closed*: from then on it ends at a byte that is written down, so that
+//! partition gets another block, the one before is *closed*: from then on it ends at a byte that is recorded, so that
 //! a replay reads the same. What is appended behind that byte becomes a block of its own.
 //!
 //! A file is the same as long as device, inode and the [`Fingerprint`] of what has been read of it are the same. So a file
@@ -99,7 +99,7 @@ impl Followed {
     fn known(&self, found: &Found) -> Option<u64> {
         let by_path = || self.by_path.get(&found.path).copied();
         let Some(id) = found.id else { return by_path() };
-        // A device may have another number after it was mounted anew.
+        // A device may have another number after it was mounted again.
         let was = |block| self.segment(block).is_some_and(|s| s.id.is_some_and(|was| was.inode == id.inode));
         self.by_id.get(&id).copied().or_else(|| by_path().filter(|block| was(*block)))
     }
@@ -115,7 +115,7 @@ impl Followed {
         segment.is_some_and(|s| s.end.is_some() && s.compared != Some((found.len, found.changed)))
     }
 
-    /// Writes down what has been decided, and does it.
+    /// Records what has been decided, and does it.
     fn note(&mut self, notes: Vec<Note>) -> Result<(), SourceError> {
         if notes.is_empty() {
             return Ok(());

@@ -278,7 +278,7 @@ fn replaced_file_is_read_from_its_beginning() {
             fs::rename(&beside, file).unwrap();
             step(query);
             assert_eq!(query.read_all(), text.lines().collect::<Vec<_>>(), "{round}");
-            // Removed and written anew: often the same inode.
+            // Removed and written again: often the same inode.
             fs::remove_file(file).unwrap();
             step(query);
             let expected = format!("{round}{text}x\n");
@@ -355,7 +355,7 @@ fn removed_file_is_read_to_its_end_while_it_is_open() {
         assert_eq!(query.read(), ["old 4", "old 5"]);
         drop(writer);
         let (_, said) = warnings(|| step(query));
-        assert!(said.iter().all(|said| said.contains("app.log") && said.contains("is gone")), "{said:?}");
+        assert!(said.iter().all(|said| said.contains("app.log") && said.contains("was removed after")), "{said:?}");
         append(file, "new 1\n");
         assert_eq!(query.read_all(), ["new 1"]);
     });

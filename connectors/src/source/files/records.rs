@@ -1,4 +1,4 @@
-//! Records that may be malformed, and what becomes of those that are. JSON Lines; CSV is next door.
+//! Records that may be malformed, and how these are handled. JSON Lines; CSV is next door.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! A followed file, or the part of one that is a block: what is known of it, and what is written down.
+//! A followed file, or the part of one that is a block: what is known of it, and what is recorded.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -164,7 +164,7 @@ fn what_sources_keep_is_verified_as_well() {
             other => panic!("byte {at}: {other}"),
         }
     }
-    // What a crash has left at the end does no harm.
+    // What a crash has left at the end is harmless.
     let mut files = whole;
     files.get_mut(name).unwrap().pop();
     inspect::verify(&MemoryStorage::from_files(files)).unwrap();

@@ -52,7 +52,7 @@ pub(super) struct Failed {
     pub(super) matters: bool,
 }
 
-/// What becomes of a call.
+/// How a call is handled.
 enum Fate {
     Happens,
     HappensAndFails,

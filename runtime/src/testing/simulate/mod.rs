@@ -45,7 +45,7 @@ use crate::progress::Summary;
 
 /// What is simulated: a program, its input and what must come of it.
 pub trait Scenario {
-    /// The graph; built anew for each run, with the same sources and sinks.
+    /// The graph; built for each run, with the same sources and sinks.
     fn graph(&self) -> Graph;
 
     /// The options of a run, out of those that the seed has chosen.
