@@ -20,7 +20,7 @@ const GROUP_BYTES: usize = 1 << 20;
 /// A source that says when to come back goes by the engine's clock, which may be a test's: so often one looks at it.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Takes what a partition of a source has, writes it down, and hands it over.
+/// Reads a partition of a source, appends its records to the journal, and emits them once they are durable.
 pub(super) struct Pump<S: Source> {
     source: Arc<S>,
     partition: u32,

@@ -355,7 +355,10 @@ fn removed_file_is_read_to_its_end_while_it_is_open() {
         assert_eq!(query.read(), ["old 4", "old 5"]);
         drop(writer);
         let (_, said) = warnings(|| step(query));
-        assert!(said.iter().all(|said| said.contains("app.log") && said.contains("was removed after")), "{said:?}");
+        assert!(
+            said.iter().all(|said| said.contains("app.log") && said.contains("was removed after")),
+            "{said:?}"
+        );
         append(file, "new 1\n");
         assert_eq!(query.read_all(), ["new 1"]);
     });
