@@ -1,5 +1,7 @@
 //! Stream processing in Rust: one typed operator graph, run as micro-batches or record by record.
 //!
+//! [The map](#the-map) leads from a task to the item for it. The guide, in the repository, explains the ideas in order.
+//!
 //! # A first graph
 //!
 //! A [`Graph`] is built from streams, and run with [`Options`]:
@@ -24,8 +26,9 @@
 //! # Ok::<(), tidemill::RunError>(())
 //! ```
 //!
-//! Streams are values without lifetimes, so parts of a graph are functions. A chain of steps grows in the type, as an
-//! iterator's does; [`boxed`](Stream::boxed) gives it back its short name:
+//! Streams are values without lifetimes, so a function can take a stream and return one. The type of a stream contains
+//! its chain of steps, as the type of an iterator does; [`boxed`](Stream::boxed) closes the chain and gives the stream
+//! its short type:
 //!
 //! ```
 //! use tidemill::prelude::*;
@@ -41,8 +44,8 @@
 //! # Ok::<(), tidemill::RunError>(())
 //! ```
 //!
-//! A function that takes and returns the chain as it is leaves it open, and whatever comes after is fused with it, from
-//! the source on:
+//! A function that takes and returns an open chain keeps it open, so that its steps are fused with those before and
+//! after the call:
 //!
 //! ```
 //! use tidemill::{Chain, prelude::*};
@@ -58,9 +61,9 @@
 //! # Ok::<(), tidemill::RunError>(())
 //! ```
 //!
-//! Whether records have event times is part of the chain: [`Untimed`] before `with_watermark`, [`Timed`] after it. A function
-//! that takes either says `Time = P::Time` of what it returns; `with_watermark` needs a stream that is untimed, a window one
-//! that is timed:
+//! The type of the chain also contains whether records have event times: [`Untimed`] before `with_watermark`, [`Timed`]
+//! after it. A function that takes both kinds of streams returns one with `Time = P::Time`. `with_watermark` needs an
+//! untimed stream, a window a timed one:
 //!
 //! ```
 //! use std::time::Duration;
@@ -88,37 +91,56 @@
 //! # Ok::<(), tidemill::RunError>(())
 //! ```
 //!
-//! A side output ([`split`](Stream::split), late records) and a second consumer close a chain: what comes before is one
-//! loop, what comes after begins with batches.
+//! A second output ([`split`](Stream::split), late records) and a second consumer close a chain: the steps before it
+//! are one loop, and the steps after it another, with batches between them.
+//!
+//! # The map
+//!
+//! | I want to … | items |
+//! |---|---|
+//! | build a graph | [`Graph`], [`Graph::source`], [`Stream`] |
+//! | transform records | [`map`](Stream::map), [`filter`](Stream::filter), [`filter_map`](Stream::filter_map), [`flat_map`](Stream::flat_map), [`inspect`](Stream::inspect) |
+//! | divide or merge streams | [`partition`](Stream::partition), [`split`](Stream::split), [`branch`](Stream::branch), [`union`](Stream::union) |
+//! | use a stream twice, or name its type | [`boxed`](Stream::boxed) |
+//! | move records between workers | [`rebalance`](Stream::rebalance), [`broadcast`](Stream::broadcast) |
+//! | assign keys | [`key_by`](Stream::key_by), [`keys_by`](Stream::keys_by), [`flat_key_by`](Stream::flat_key_by) |
+//! | assign event times | [`with_watermark`](Stream::with_watermark), [`with_punctuated_watermark`](Stream::with_punctuated_watermark), [`idle_after`](Stream::idle_after), [`EventTime`], [`units`] |
+//! | count, add up, collect | [`KeyedStream`], [`WindowedStream`], [`aggregate`] |
+//! | choose windows | [`tumbling`], [`sliding`], [`session`], [`session_by`] |
+//! | choose when results are emitted | [`WindowedAggregate`], [`RunningAggregate`] |
+//! | join two streams | [`KeyedStream::join`], [`Bounds`], [`IntervalJoin`] |
+//! | read files, sockets, channels | [`connectors`]: [`text_files`](connectors::text_files), [`json_lines`](connectors::json_lines), [`csv_files`](connectors::csv_files), [`socket`](connectors::socket), [`channel`](connectors::channel) |
+//! | write files, tables, databases | [`connectors`]: [`json_lines_dir`](connectors::json_lines_dir), [`csv_dir`](connectors::csv_dir), [`memory_sink`](connectors::memory_sink), [`for_each_epoch`](connectors::for_each_epoch) |
+//! | run a graph | [`Run::run`], [`Run::start`], [`QueryHandle`], [`Options`], [`Mode`], [`Trigger`] |
+//! | survive a crash | [`Options::with_checkpoint`], [`Options::with_restart`], [`uid`](Stream::uid), [`Journal::journaled`] |
+//! | watch a query | [`QueryHandle::progress`], [`Progress`], [`Graph::explain`], [`Run::explain_run`] |
+//! | handle errors | [`RunError`], [`GraphError`], [`SourceError`], [`SinkError`] |
+//! | test a graph | [`testing::TestDriver`], [`testing::ScriptedSource`], [`testing::simulate`] |
+//! | write an operator | [`Graph::operator`], [`operator::StatefulOperator`], [`operator::Takes`] |
+//! | write an aggregate, a source, a sink | [`Aggregate`], [`Source`] and [`Reader`], [`Sink`] |
+//! | inspect a checkpoint | [`checkpoint::inspect`] |
 //!
 //! # Two modes
 //!
-//! [`Mode::MicroBatch`]: a [`Trigger`] cuts the input into epochs; each is processed as one batch and committed whole.
-//! [`Mode::Continuous`]: each record passes through when it arrives; epochs only mark checkpoints. The graph and its
-//! results are the same in both. Continuous mode has the lower latency; large epochs cost least per record.
+//! [`Mode::MicroBatch`]: a [`Trigger`] cuts the input into epochs; each is processed as one batch and committed as a
+//! whole. [`Mode::Continuous`]: each record passes through when it arrives; epochs only mark checkpoints. The graph and
+//! its results are the same in both. Continuous mode has the lower latency; large epochs cost least per record.
 //!
 //! # Event time
 //!
-//! [`with_watermark`](Stream::with_watermark) reads the event time of each record and sets how far behind the latest
-//! one of its partition a record may be. A [`Window`] closes when the watermark passes its end; a record is late when
+//! [`with_watermark`](Stream::with_watermark) reads the event time of each record, and sets by how much a record may be
+//! behind the latest one of its partition. A [`Window`] closes when the watermark passes its end; a record is late when
 //! all its windows have closed.
 //!
 //! ```
 //! use std::time::Duration;
 //! use tidemill::prelude::*;
 //!
-//! let seconds = |s| Duration::from_secs(s);
-//! let graph = Graph::new("late");
-//! let (results, late) = graph
-//!     .source(memory([12i64, 25, 3, 26]))
-//!     .with_watermark(|second| EventTime::from_secs(*second), seconds(5))
-//!     .window(tumbling(seconds(10)))
-//!     .count()
-//!     .append_with_late();
-//! let ((sink, counts), (late_sink, late_rows)) = (memory_sink(), memory_sink());
-//! results.map(|result| (result.window.start.as_micros() / 1_000_000, result.value)).sink(sink);
-//! late.sink(late_sink);
-//! // One record an epoch: when 3 comes, the watermark stands at 20.
+//! let seconds = |s| Duration::from_secs(s); let graph = Graph::new("late"); let (results, late) = graph
+//! .source(memory([12i64, 25, 3, 26])) .with_watermark(|second| EventTime::from_secs(*second), seconds(5))
+//! .window(tumbling(seconds(10))) .count() .append_with_late(); let ((sink, counts), (late_sink, late_rows)) =
+//! (memory_sink(), memory_sink()); results.map(|result| (result.window.start.as_micros() / 1_000_000,
+//! result.value)).sink(sink); late.sink(late_sink); // One record per epoch: when 3 arrives, the watermark is 20.
 //! graph.run(Options::default().with_max_records_per_epoch(1))?;
 //!
 //! assert_eq!(counts.snapshot(), [(10, 1), (20, 2)]);
@@ -128,9 +150,9 @@
 //!
 //! # By key, by window, or over the whole stream
 //!
-//! An aggregate is one value for each key ([`key_by`](Stream::key_by)), for each window, for each key and window, or, right
-//! on a stream, one over everything that it has shown so far. There, too, each worker aggregates its own records first,
-//! and one of them joins what they have:
+//! An aggregate has one value for each key ([`key_by`](Stream::key_by)), for each window, or for each key and window.
+//! Directly on a stream it has one value over all records so far. Each worker first aggregates its own records, and the
+//! worker that owns the value merges the results:
 //!
 //! ```
 //! use tidemill::aggregate::{Count, Max};
@@ -153,34 +175,30 @@
 //!
 //! # Output modes
 //!
-//! `append` emits a window once, when it closes. `update` emits what has changed: per epoch in micro-batch, at once in
-//! continuous (under a backlog within the `latency_budget`), and after a restart nothing until something changes. `complete` emits the whole table per epoch. What makes no
-//! sense does not compile: an aggregate without a window has no `append`, a stream without a watermark no `window`.
+//! `append` emits a window once, when it closes. `update` emits each changed value: per epoch in micro-batch, at once
+//! in continuous mode (under a backlog within the `latency_budget`), and after a restart nothing until a value changes.
+//! `complete` emits the whole table per epoch. A meaningless combination does not compile: an aggregate without a
+//! window has no `append`, a stream without a watermark no `window`.
 //!
-//! So a stream has rows of one [kind](RowKind): inserts, upserts (the newest value of a key), snapshots (the whole table) or changes
-//! (rows that are added and taken away, which operators of your own emit).
-//! What cannot take a kind refuses it before the query runs. A sum over upserts would add every intermediate value:
+//! So a stream has rows of one [kind](RowKind): inserts, upserts (the newest value of a key), snapshots (the whole
+//! table) or changes (rows that are added and removed, which operators of your own emit). An operator that would
+//! compute wrong results from a kind refuses it before the query runs. A sum over upserts would add every intermediate
+//! value:
 //!
 //! ```
 //! use tidemill::prelude::*;
 //!
-//! let build = |as_inserts: bool| {
-//!     let graph = Graph::new("sum of counts");
-//!     let counts = graph.source(memory(0..9u64)).key_by(|n| n % 2).count().update();
-//!     let counts = if as_inserts { counts.as_inserts() } else { counts };
-//!     counts.sum(|(_, count)| *count).update().sink(memory_sink().0);
-//!     graph
-//! };
-//! let refused = build(false).validate().unwrap_err().to_string();
-//! assert!(refused.contains("emits upserts"));
-//! // By name, each version of a count is a row of its own.
-//! build(true).validate()?;
+//! let build = |as_inserts: bool| { let graph = Graph::new("sum of counts"); let counts =
+//! graph.source(memory(0..9u64)).key_by(|n| n % 2).count().update(); let counts = if as_inserts { counts.as_inserts() }
+//! else { counts }; counts.sum(|(_, count)| *count).update().sink(memory_sink().0); graph }; let refused =
+//! build(false).validate().unwrap_err().to_string(); assert!(refused.contains("emits upserts")); // With `as_inserts`,
+//! each version of a count is a row of its own. build(true).validate()?;
 //! # Ok::<(), tidemill::GraphError>(())
 //! ```
 //!
 //! # Sources and sinks
 //!
-//! In [`connectors`]; your own implement [`Source`] and [`Reader`], or [`Sink`].
+//! They are in [`connectors`]. Sources of your own implement [`Source`] and [`Reader`], sinks [`Sink`].
 //!
 //! A socket or a channel delivers a record once. [`journaled`](Journal::journaled) writes each record to the query's
 //! checkpoint before the graph sees it, so that it can be read again after a crash:
@@ -198,8 +216,8 @@
 //! # Ok::<(), tidemill::RunError>(())
 //! ```
 //!
-//! The lines of a socket, or of any other source of lines, are read as JSON by [`json`](connectors::ParseLines::json), with
-//! the same choice for bad ones as those of files:
+//! [`json`](connectors::ParseLines::json) parses the lines of a socket, or of any other source of lines, with the same
+//! choice for bad records as a source of files:
 //!
 //! ```
 //! use std::io::Write;
@@ -240,15 +258,18 @@
 //!
 //! [`Run::start`] returns a [`QueryHandle`]: `progress`, `stop`, `cancel`, `wait`. All events are traced with the `tracing` crate.
 //!
-//! [`Graph::explain`] prints the graph with your source lines, and [`Run::explain_run`] the plan that it runs as: the operators
-//! of each node, the sinks and steps that run inside them, on which workers they run, what is exchanged, and which streams
-//! share a watermark.
+//! [`Graph::explain`] prints the graph with your source lines, and [`Run::explain_run`] the plan of a run: the
+//! operators of each node, the sinks and steps that run inside them, their workers, the streams that are exchanged
+//! between workers, and the streams that share a watermark.
 //!
 //! # Testing a graph
 //!
 //! [`testing`] runs a graph in simulated time, one epoch after another, on the thread of the test.
-//! [`testing::simulate`] runs it with several workers, in many orders of their threads, with crashes, faults and restarts;
-//! `examples/simulate.rs` finds a fault in a sink with it.
+//! [`testing::simulate`] runs it with several workers and many schedules of their threads, with crashes, faults and
+//! restarts; `examples/simulate.rs` finds a fault in a sink with it.
+
+// Shows on docs.rs which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use tidemill_connectors as connectors;
 #[cfg(feature = "abomonation")]

@@ -1,13 +1,18 @@
 //! The sources and sinks that come with Tidemill.
 //!
-//! Sources: [`memory`] and [`iterate`] (collections, generators), [`rate`] (rows at a fixed rate), [`channel`] (a thread
-//! of your own), [`socket`] and [`socket_listener`] (lines over TCP), [`text_files`], [`text_blocks`], [`json_lines`]
-//! and [`csv_files`] (files, as they appear); [`ParseLines`] reads the lines of any of them, a socket's say, as JSON. Sinks: [`console`], [`json_lines_dir`] and [`csv_dir`] (files as they
-//! fill up, exactly once), [`json_lines_sink`] and [`csv_sink`] (a single file), [`memory_sink`], [`channel_sink`],
-//! [`for_each`] and its kin, [`discard`]; [`at_commit`] makes any of them wait for the commit.
+//! Sources: [`memory`] and [`iterate`] (collections, generators), [`rate`] (rows at a fixed rate), [`channel`] (records
+//! from a thread of your own), [`socket`] and [`socket_listener`] (lines over TCP), [`text_files`], [`text_blocks`],
+//! [`json_lines`] and [`csv_files`] (files). [`ParseLines`] parses the lines of any source as JSON.
 //!
-//! Each is an ordinary implementation of [`Source`](tidemill_operators::Source) or
-//! [`Sink`](tidemill_operators::Sink); your own can do the same.
+//! Sinks: [`console`], [`json_lines_dir`] and [`csv_dir`] (a directory of files, exactly once), [`json_lines_sink`] and
+//! [`csv_sink`] (a single file), [`memory_sink`], [`channel_sink`], [`for_each`], [`try_for_each`] and
+//! [`for_each_epoch`] (functions), [`discard`]. [`at_commit`] delays the rows of any sink until their commit.
+//!
+//! Each implements the public traits [`Source`](tidemill_operators::Source) or [`Sink`](tidemill_operators::Sink), as
+//! sources and sinks of your own do.
+
+// Shows on docs.rs which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod sink;
 mod source;

@@ -1,9 +1,12 @@
-//! What a Tidemill graph computes. The operators, windows and aggregates are here, and the graph that they form; how
-//! it runs is the business of `tidemill-runtime`. This crate knows no engine, thread, file, socket or clock.
+//! The graph of Tidemill, its operators, windows and aggregates. `tidemill-runtime` runs it. This crate uses no engine,
+//! threads, sockets or clocks.
 //!
-//! A user meets [`Graph`], [`Stream`], [`KeyedStream`] and the aggregates. Those who write sources and sinks meet
-//! [`Source`], [`Reader`] and [`Sink`]; those who write operators meet [`Operator`] and
+//! Programs use [`Graph`], [`Stream`], [`KeyedStream`] and the aggregates. Sources and sinks implement [`Source`],
+//! [`Reader`] and [`Sink`]; operators implement [`StatefulOperator`](build::StatefulOperator), and are tested with
 //! [`testing::Harness`].
+
+// Shows on docs.rs which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod aggregate;
 mod arrival;

@@ -1,5 +1,6 @@
 //! Blocks of rows as they lie in memory: what comes back, and what is refused. Also run under valgrind, by
 //! `ci/valgrind.sh`: the tests called `solid` have rows without padding, whose every byte is accounted for.
+#![cfg(feature = "abomonation")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::fmt::Debug;

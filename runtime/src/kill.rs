@@ -1,26 +1,26 @@
 //! Points at which a test can kill the process: before and after whatever changes a file.
 //!
-//! Without the feature `kill-points` a point does nothing. With it, `TIDEMILL_KILL=name:n` ends the process with SIGKILL
+//! Without the feature `__kill_points` a point does nothing. With it, `TIDEMILL_KILL=name:n` ends the process with SIGKILL
 //! at the n-th passing of the point of that name, from 1 (`*` counts all points), and `TIDEMILL_KILL_LIST=file` appends
 //! the name of each point to that file when it is passed for the first time.
 
 /// Whether points do anything. A writer may then write in two halves, with a point between them.
-pub const ENABLED: bool = cfg!(feature = "kill-points");
+pub const ENABLED: bool = cfg!(feature = "__kill_points");
 
 /// A place where the process may be killed.
-#[cfg(not(feature = "kill-points"))]
+#[cfg(not(feature = "__kill_points"))]
 #[inline(always)]
 pub fn point(_name: &'static str) {}
 
 /// A place where the process may be killed.
-#[cfg(feature = "kill-points")]
+#[cfg(feature = "__kill_points")]
 pub fn point(name: &'static str) {
     if let Some(plan) = armed::plan() {
         plan.pass(name);
     }
 }
 
-#[cfg(feature = "kill-points")]
+#[cfg(feature = "__kill_points")]
 mod armed {
     use std::collections::BTreeSet;
     use std::io::Write;

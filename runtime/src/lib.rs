@@ -1,5 +1,5 @@
-//! How a Tidemill graph runs: workers, the two modes, epochs, watermarks, progress. What a graph computes is the
-//! business of `tidemill-operators`.
+//! The engine of Tidemill: workers, the two modes, epochs, watermarks, checkpoints, progress. `tidemill-operators` has
+//! the graph and the operators.
 //!
 //! ```
 //! use tidemill::prelude::*;
@@ -10,6 +10,9 @@
 //! assert_eq!((summary.input_rows, summary.output_rows), (1_000, 500));
 //! # Ok::<(), tidemill::RunError>(())
 //! ```
+
+// Shows on docs.rs which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod checkpoint;
 mod clock;

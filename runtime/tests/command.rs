@@ -1,4 +1,5 @@
 //! The command `tidemill checkpoint`, as it is run from a shell.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::path::Path;

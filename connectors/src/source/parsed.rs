@@ -1,4 +1,4 @@
-//! Records from the lines of any other source: of a socket, of a channel, of your own.
+//! Records parsed from the lines of another source: a socket, a channel, your own.
 
 use std::ops::Deref;
 
@@ -10,17 +10,19 @@ use super::files::{BadRecord, BadRecords, Checked, Json, Parse, Routed, json_lin
 /// How much of a bad line an error shows.
 const SHOWN: usize = 200;
 
-/// Reads the lines of a source as records. Bring it into scope to call [`json`](ParseLines::json).
+/// Parses the lines of a source as records. Import it to call [`json`](ParseLines::json).
 pub trait ParseLines: Source + Sized
 where
     Self::Item: Deref<Target = str>,
 {
-    /// The same source, each of its lines read as a JSON value, as [`json_lines`](super::json_lines) reads those of files:
-    /// empty ones mean nothing, and one that is no such value ends the query, is
-    /// [skipped and counted](ParsedLines::on_bad_record), or [comes out as a row of its own](ParsedLines::with_bad_records).
+    /// Returns a source that parses each line as a JSON value.
     ///
-    /// Behind a journal, as in `socket("localhost:9999").journaled().json::<Request>()`, lines are written as they came,
-    /// bad ones too: if one ends the query, a program that has been mended reads it again.
+    /// As in [`json_lines`](super::json_lines), empty lines are skipped. A line that cannot be parsed fails the query,
+    /// is [skipped and counted](ParsedLines::on_bad_record), or is [emitted as an
+    /// `Err`](ParsedLines::with_bad_records).
+    ///
+    /// Behind a journal, as in `socket("localhost:9999").journaled().json::<Request>()`, the journal stores the lines,
+    /// also bad ones: if one fails the query, a corrected program reads it again.
     ///
     /// ```
     /// use tidemill::prelude::*;
@@ -40,7 +42,7 @@ where
 
 impl<S: Source> ParseLines for S where S::Item: Deref<Target = str> {}
 
-/// A source of what the lines of another one say; see [`ParseLines::json`].
+/// A source of records that are parsed from the lines of another source; see [`ParseLines::json`].
 pub struct ParsedLines<S, F> {
     lines: S,
     format: F,
@@ -49,8 +51,7 @@ pub struct ParsedLines<S, F> {
 impl<S: Source, T: DeserializeOwned + Send + 'static> ParsedLines<S, Checked<Json<T>>> {
     /// Sets whether a line that cannot be parsed fails the query, which is the default, or is skipped.
     ///
-    /// It counts for the source of the lines too, if that has lines that are no whole ones: see
-    /// [`Source::skip_bad_records`].
+    /// It also sets how the source of the lines handles incomplete lines: see [`Source::skip_bad_records`].
     #[must_use]
     pub fn on_bad_record(mut self, what: BadRecords) -> Self {
         self.format.bad = what;
@@ -58,8 +59,9 @@ impl<S: Source, T: DeserializeOwned + Send + 'static> ParsedLines<S, Checked<Jso
         self
     }
 
-    /// Yields every record as a `Result`: the good ones, and an account of the bad ones (which names no file), for the
-    /// program to part. Lines that are cut off or too long do not come here: the source of the lines handles them.
+    /// Emits each record as a `Result`: a bad record is an `Err` that describes it, without a file.
+    ///
+    /// Lines that are incomplete or too long are not among them: the source of the lines handles them.
     ///
     /// ```
     /// use tidemill::prelude::*;

@@ -17,9 +17,9 @@ pub use self::time_domain::{HasEventTime, NoEventTime, TimeDomain, Timed, Untime
 pub use self::watermark::{ObservedWatermark, WatermarkSpec};
 use crate::EventTime;
 
-/// Keeps [`Chain`] for the types of this crate.
+/// Keeps [`Chain`], [`Step`] and [`Keying`](crate::stream::Keying) for the types of this crate.
 pub(crate) mod sealed {
-    /// Implemented with [`Chain`](super::Chain).
+    /// Implemented with [`Chain`](super::Chain), [`Step`](super::Step) or [`Keying`](crate::stream::Keying).
     pub trait Sealed {}
 
     impl<T, M> Sealed for super::FromEdge<T, M> {}

@@ -1,12 +1,12 @@
 //! A chain with one more step.
 
 use super::pull::Rows;
-use super::{Chain, FromEdge, ObservedWatermark, WatermarkSpec};
+use super::{Chain, FromEdge, ObservedWatermark, WatermarkSpec, sealed};
 use crate::EventTime;
 
 /// What a stateless step makes of a record: any number of records, which have its event time. Implemented only here, as
 /// [`Chain`] is.
-pub trait Step<T>: Send + Sync + 'static {
+pub trait Step<T>: sealed::Sealed + Send + Sync + 'static {
     /// What it yields.
     type Out: Send + 'static;
 

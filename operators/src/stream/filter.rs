@@ -3,7 +3,7 @@
 use std::panic::Location;
 
 use super::Stream;
-use crate::chain::{Chain, Step, Then};
+use crate::chain::{Chain, Step, Then, sealed};
 
 /// The step of [`Stream::filter`].
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self.step("filter", Location::caller(), |previous| Then::new(previous, Filter(predicate)))
     }
 }
+
+impl<F> sealed::Sealed for Filter<F> {}
 
 impl<T: Send + 'static, F: Fn(&T) -> bool + Send + Sync + 'static> Step<T> for Filter<F> {
     type Out = T;

@@ -3,7 +3,7 @@
 use std::panic::Location;
 
 use super::Stream;
-use crate::chain::{Chain, Step, Then};
+use crate::chain::{Chain, Step, Then, sealed};
 
 /// The step of [`Stream::inspect`].
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         self.step("inspect", Location::caller(), |previous| Then::new(previous, Inspect(function)))
     }
 }
+
+impl<F> sealed::Sealed for Inspect<F> {}
 
 impl<T: Send + 'static, F: Fn(&T) + Send + Sync + 'static> Step<T> for Inspect<F> {
     type Out = T;

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 
 use super::Stream;
-use crate::chain::Chain;
+use crate::chain::{Chain, sealed};
 use crate::graph::{Port, StepInfo};
 use crate::{Key, hash_key};
 
@@ -29,7 +29,7 @@ impl<K, V, P, Y> std::fmt::Debug for KeyedStream<K, V, P, Y> {
 }
 
 /// How keys are taken from records. Named in types, implemented only here.
-pub trait Keying<T>: Send + Sync + 'static {
+pub trait Keying<T>: sealed::Sealed + Send + Sync + 'static {
     /// The key as state keeps it.
     type Key: Key + Borrow<Self::Query>;
     /// The key as the record shows it, which may be borrowed.
@@ -54,6 +54,8 @@ pub struct KeyBy<F, K> {
     marker: PhantomData<fn() -> K>,
 }
 
+impl<F, K> sealed::Sealed for KeyBy<F, K> {}
+
 impl<T: Send + 'static, K: Key, F: Fn(&T) -> K + Send + Sync + 'static> Keying<T> for KeyBy<F, K> {
     type Key = K;
     type Query = K;
@@ -75,6 +77,8 @@ impl<T: Send + 'static, K: Key, F: Fn(&T) -> K + Send + Sync + 'static> Keying<T
 /// The keying where there are no keys: of all records as one.
 #[derive(Debug, Clone, Copy)]
 pub struct Unkeyed;
+
+impl sealed::Sealed for Unkeyed {}
 
 impl<T: Send + 'static> Keying<T> for Unkeyed {
     type Key = ();
@@ -98,6 +102,8 @@ impl<F, Q: ?Sized> std::fmt::Debug for FlatKeyBy<F, Q> {
         f.write_str("FlatKeyBy")
     }
 }
+
+impl<F, Q: ?Sized> sealed::Sealed for FlatKeyBy<F, Q> {}
 
 impl<T, Q, F> Keying<T> for FlatKeyBy<F, Q>
 where
@@ -137,6 +143,8 @@ impl<F, Q: ?Sized> std::fmt::Debug for KeysBy<F, Q> {
         f.write_str("KeysBy")
     }
 }
+
+impl<F, Q: ?Sized> sealed::Sealed for KeysBy<F, Q> {}
 
 impl<T: 'static, Q, F> Keying<T> for KeysBy<F, Q>
 where

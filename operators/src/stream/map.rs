@@ -4,7 +4,7 @@ use std::panic::Location;
 
 use super::Stream;
 use crate::Row;
-use crate::chain::{Chain, Step, Then};
+use crate::chain::{Chain, Step, Then, sealed};
 use crate::graph::OnKind;
 
 /// The step of [`Stream::map`].
@@ -34,6 +34,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
             .on_kind(OnKind::Makes)
     }
 }
+
+impl<F> sealed::Sealed for Map<F> {}
 
 impl<T, U: Send + 'static, F: Fn(T) -> U + Send + Sync + 'static> Step<T> for Map<F> {
     type Out = U;

@@ -29,28 +29,29 @@ pub use self::source::Journaled;
 pub(crate) use self::verify::{NeededRecord, verify};
 use crate::checkpoint::Storage;
 
-/// Makes sources exactly once that cannot be read again. Bring it into scope to call [`journaled`](Journal::journaled).
+/// Adds a journal to sources that cannot be read again. Import it to call [`journaled`](Journal::journaled).
 pub trait Journal: Source + Sized
 where
     Self::Item: Data,
 {
-    /// The same source with a journal: every record is durable in the query's checkpoint before the graph sees it, and
-    /// is read again from there after a crash.
+    /// Returns the source with a journal, which makes it exactly once.
     ///
-    /// A record's offset is its number in the journal of its partition, from 0. No number is given twice. That the
-    /// source has ended is written as well, and takes a number.
+    /// Each record is durable in the query's checkpoint before the graph sees it, and is read again from there after a
+    /// crash.
     ///
-    /// What it costs: each record is written once more, and waits for one sync of the disk; all that have come in the
-    /// meantime share the next one. What piles up: what the query has received and not committed, that is its epochs
-    /// under way (and those that it keeps to go back to), and a [buffer](Journaled::with_buffer); and of what is
-    /// committed at most one [file](Journaled::with_segment_size) for each partition. When the buffer is full, nothing
-    /// more is received: a slow query slows its source.
+    /// The offset of a record is its number in the journal of its partition, from 0. No number is used twice. The end
+    /// of the source is written to the journal, too, and has a number.
     ///
-    /// A query without a checkpoint has nowhere to keep a journal: records pass through, and are lost in a crash as
-    /// they are without it.
+    /// Costs: each record is written once more, and waits for one sync of the disk; records that arrive during a sync
+    /// share the next one. The journal contains the records that are not committed (epochs in flight, kept epochs, and
+    /// the [buffer](Journaled::with_buffer)), and of the committed records at most one
+    /// [file](Journaled::with_segment_size) per partition. When the buffer is full, the source stops receiving: a slow
+    /// query slows its source.
     ///
-    /// A source of your own that acknowledges what it was given does so in [`Source::committed`]: it is told as soon as
-    /// the journal has a record, on the journal's thread, and is opened again where the journal has got to.
+    /// Without a checkpoint there is no journal: records pass through, and a crash loses them.
+    ///
+    /// A source of your own can acknowledge records in [`Source::committed`]: it is called as soon as a record is
+    /// durable in the journal, on the journal's thread. After a restart the source is opened at the end of the journal.
     ///
     /// ```no_run
     /// use tidemill::prelude::*;

@@ -1,4 +1,4 @@
-//! The source around a source.
+//! The source that wraps another one and journals its records.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,17 +59,19 @@ where
         }
     }
 
-    /// The same with room for that many records that are in the journal and that the graph has not taken yet, for each
-    /// partition: 65,536 by default, at least one, and no more than 8 MiB of them. When they are there, nothing more is
-    /// received.
+    /// Sets how many records per partition may be in the journal without having been read by the graph.
+    ///
+    /// It is 65,536 by default, at least one, and at most 8 MiB of them. At this limit the source stops receiving.
     #[must_use]
     pub fn with_buffer(mut self, records: usize) -> Self {
         self.buffer = records.max(1);
         self
     }
 
-    /// Sets the size of the journal's files in bytes, 8 MiB by default. A file is removed when everything in it
-    /// is committed, so this is also how much more than what is needed may be there.
+    /// Sets the size of the journal's files in bytes, 8 MiB by default.
+    ///
+    /// A file is removed when all its records are committed, so up to this many bytes of committed records stay on the
+    /// disk.
     #[must_use]
     pub fn with_segment_size(mut self, bytes: u64) -> Self {
         self.segment_size = bytes;

@@ -20,33 +20,34 @@ use parts::Parts;
 ///
 /// # What a reader sees
 ///
-/// Files have names like `part-0-3-000017.jsonl`: the worker that wrote it, the run of the query, a sequence number.
-/// Such a file holds rows of committed epochs only, each row once, and never changes. In continuous mode as well as in
-/// micro-batch, a row is visible when its epoch has committed *and* its file is finished. Until then it is in a file
-/// whose name begins with a dot (`.part-0-3-000018.jsonl.pending`), which globs and most readers skip; do not touch
-/// those.
+/// Files have names like `part-0-3-000017.jsonl`: the worker that wrote the file, the run of the query, a sequence
+/// number. Such a file contains rows of committed epochs only, each row once, and never changes. In continuous mode as
+/// well as in micro-batch, a row is visible when its epoch has committed *and* its file is finished. Until then it is
+/// in a file whose name begins with a dot (`.part-0-3-000018.jsonl.pending`), which globs and most readers skip. Do not
+/// change or remove such files.
 ///
 /// A file is finished at the end of an epoch, when it is [large](DirSink::roll_at) or [old](DirSink::roll_every)
-/// enough, or when the query ends. So a micro-batch query that gets no more data, and has no epochs, does not finish its
-/// last file before it is stopped. To publish each epoch as it commits, call
-/// [`roll_every_epoch`](DirSink::roll_every_epoch).
+/// enough, or when the query ends. A micro-batch query without new input has no epochs, so it finishes its last file
+/// only when it is stopped. To publish each epoch as it commits, call [`roll_every_epoch`](DirSink::roll_every_epoch).
 ///
 /// # After a crash
 ///
-/// With a checkpoint every epoch is synced to the disk before it is recorded as committed. The next run, with any number
-/// of workers, finishes what was recorded and deletes what was not. It needs the same directory. A
-/// directory belongs to one sink of one query: others are refused, in this process and in other ones, by a lock on the
-/// hidden file `.claim` in it, which with a checkpoint stays and says which query that is (`--take-over` hands it over).
-/// Without a checkpoint nothing is synced, and a crash leaves its unfinished files where they are.
+/// With a checkpoint, the rows of an epoch are synced to the disk before the epoch is recorded as committed. The next
+/// run, with any number of workers, publishes the committed rows and deletes the others. It needs the same directory. A
+/// directory belongs to one sink of one query. A lock on the hidden file `.claim` in the directory refuses other sinks,
+/// in this process and in others. With a checkpoint the file stays, and names the query that owns the directory
+/// (`--take-over` changes the owner). Without a checkpoint nothing is synced, and a crash leaves unfinished files in
+/// the directory.
 ///
-/// Existing files are kept, and new ones are added beside them. A reader may remove finished files, but not hidden ones (nor
-/// may a copy leave them out): a committed file that is missing is an error, unless an empty `.part-….shown` says
-/// that it was finished. So are finished files that are newer than the checkpoint. A query with
-/// a new checkpoint reads its input from the beginning, and would write its results once more. So it is refused where there
-/// are files of an earlier run, unless the sink may [add to them](DirSink::add_to_existing).
+/// Existing files are kept, and new ones are added beside them. A reader may remove finished files, but not hidden
+/// ones, and a copy of the directory must include the hidden files: a missing committed file is an error, unless an
+/// empty `.part-….shown` records that it was finished. Finished files that are newer than the checkpoint are an error,
+/// too. A query with a new checkpoint reads its input from the beginning, and would write its results a second time. So
+/// it is refused if the directory has files of an earlier run, unless the sink may [add to
+/// them](DirSink::add_to_existing).
 ///
-/// It takes inserts only, as finished files are not written again. [`as_inserts`](tidemill_operators::Stream::as_inserts) makes a
-/// log of versions of upserts.
+/// It takes inserts only, since finished files never change. To write all versions of upserts, call
+/// [`as_inserts`](tidemill_operators::Stream::as_inserts) before the sink.
 #[derive(Debug)]
 pub struct DirSink {
     parts: Parts,
@@ -54,8 +55,9 @@ pub struct DirSink {
     name: String,
 }
 
-/// A sink into files of JSON Lines in the directory `dir`, which is made if need be. [`DirSink`] says when rows are to
-/// be seen and what happens after a crash.
+/// Returns a sink that writes files of JSON Lines into the directory `dir`, and creates it if necessary.
+///
+/// [`DirSink`] describes when rows are visible and what happens after a crash.
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -75,9 +77,10 @@ pub fn json_lines_dir(dir: impl Into<PathBuf>) -> DirSink {
     DirSink::new(dir.into(), RowFormat::JsonLines(NonFinite::Error))
 }
 
-/// A sink into CSV files in the directory `dir`, which is made if need be. Structs give every file a header with the
-/// names of their fields; a field that is a struct or a tuple itself is an error, so `.map` such rows to a flat struct.
-/// [`DirSink`] says when rows are to be seen and what happens after a crash.
+/// Returns a sink that writes CSV files into the directory `dir`, and creates it if necessary.
+///
+/// For structs each file gets a header with the names of the fields. A field that is a struct or a tuple is an error:
+/// `.map` such rows to a flat struct. [`DirSink`] describes when rows are visible and what happens after a crash.
 ///
 /// ```
 /// use std::time::Duration;
@@ -118,9 +121,10 @@ impl DirSink {
         self
     }
 
-    /// A query that begins with a new checkpoint may find finished files of others in the directory, and adds its own.
-    /// Without this it is refused: mostly the rows would be there twice. A query that resumes from its checkpoint, or has
-    /// none, adds to existing files in any case.
+    /// Lets a query with a new checkpoint write into a directory that has finished files of other runs.
+    ///
+    /// By default it is refused, since in most cases the directory would have all rows twice. A query that resumes from
+    /// its checkpoint, or has no checkpoint, adds files in any case.
     ///
     /// ```
     /// let sink = tidemill::connectors::json_lines_dir("results/all-days").add_to_existing();
@@ -131,8 +135,9 @@ impl DirSink {
         self
     }
 
-    /// Sets how NaN and infinities are written in JSON, which has no number for them; by default they are an error. CSV
-    /// has `NaN` and `inf`, whatever is set here.
+    /// Sets how NaN and infinities are written in JSON, which has no number for them.
+    ///
+    /// By default they are an error. CSV always has `NaN` and `inf`.
     ///
     /// ```
     /// use tidemill::connectors::NonFinite;
@@ -148,8 +153,9 @@ impl DirSink {
         self
     }
 
-    /// Every epoch that has rows gets a file of its own, which is seen when it commits. Where epochs are short, that is
-    /// many small files.
+    /// Finishes a file at the end of each epoch that has rows.
+    ///
+    /// Its rows are visible when the epoch commits. With short epochs this makes many small files.
     ///
     /// ```
     /// let sink = tidemill::connectors::json_lines_dir("out").roll_every_epoch();

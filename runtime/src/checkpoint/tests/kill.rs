@@ -1,4 +1,4 @@
-//! A process that is killed at every point where it touches a file: `--features kill-points`.
+//! A process that is killed at every point where it touches a file: `--features __kill_points`.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;

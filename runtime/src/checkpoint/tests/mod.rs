@@ -1,7 +1,7 @@
 //! A query in small, and what its state must be at every epoch.
 
 mod damage;
-#[cfg(all(unix, feature = "kill-points"))]
+#[cfg(all(unix, feature = "__kill_points"))]
 mod kill;
 mod places;
 mod recovery;
