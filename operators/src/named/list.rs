@@ -11,7 +11,7 @@ use crate::{Data, Key};
 
 /// A list for each key that has elements, in the order in which they were pushed: Flink's `ListState`.
 ///
-/// Elements are written and removed one by one: an epoch that adds one to a list of 100,000 writes one.
+/// Elements are written and removed one by one: an epoch that adds one element to a list of 100,000 writes one element.
 ///
 /// ```
 /// use tidemill::operator::{HashedKey, ListState};

@@ -12,7 +12,7 @@ use crate::{Data, Key};
 
 /// A map for each key that has entries, sorted by a key of the user's: Flink's `MapState`.
 ///
-/// Entries are written and removed one by one. By event time, a range of a map is what a join looks at or evicts.
+/// Entries are written and removed one by one. With event times as keys, a join reads or evicts a range of the map.
 ///
 /// ```
 /// use tidemill::operator::{HashedKey, MapState};

@@ -1,4 +1,4 @@
-//! State by name, and durable timers: what an operator keeps between records.
+//! Named state and durable timers, which an operator keeps between records.
 //!
 //! An operator holds its states as fields and names them in one method, for [`States`]:
 //!
@@ -33,14 +33,14 @@
 //! | [`SharedState`] | a sorted map without keys, the same on every worker | Flink's broadcast state |
 //! | [`Timers`] | instants of event time and of processing time | Flink's timer service |
 //!
-//! The engine does the rest, the same for every kind. Changes are tracked per entry (a value, an element,
-//! an entry of a map, a timer), and a snapshot writes what has changed since the last one: in the slot of the state's
-//! name, under the key group of the key. So a state that is added later starts empty, and a restart with other workers
-//! redistributes the groups. Keys without entries take no memory.
+//! The engine tracks changes per entry (a value, an element, an entry of a map, a timer), and a snapshot writes the
+//! entries that have changed since the last one, under the name of the state and the key group of the key. So a state
+//! that is added later starts empty, and a restart with other workers redistributes the groups. Keys without entries
+//! take no memory.
 //!
-//! A state can have a TTL: the time since an entry's last write, by the engine's clock, after which it is not returned any
-//! more and is removed in the background. The time of the last write is kept with the entry, so a restart continues to count,
-//! and a TTL that was changed, added or taken away holds for old entries as well.
+//! A state can have a TTL: the time since an entry's last write, by the engine's clock, after which it is not returned
+//! any more and is removed in the background. The time of the last write is stored with the entry. So the TTL includes
+//! the time before a restart, and a changed, new or removed TTL applies to old entries as well.
 
 mod changes;
 mod flat;

@@ -21,9 +21,9 @@ pub enum Timer {
 
 /// Any number of timers for each key: Flink's timer service.
 ///
-/// A key has a timer once for each instant and clock, however often it is set. Timers fire in order of time, and by the
-/// hash of their keys where times are equal. What is set for a time at or before the present fires at the next advance;
-/// so does a timer that is set while timers fire, for a time before the one that fires.
+/// Setting the same timer of a key twice has no effect. Timers fire in the order of their times, and with equal times
+/// in the order of the hashes of their keys. A timer for a time that has been reached already fires at the next
+/// advance; so does a timer that is set while timers fire, for a time before the one that fires.
 ///
 /// ```
 /// use tidemill::operator::{HashedKey, Timers};

@@ -11,7 +11,7 @@ use crate::{Data, Key};
 
 /// A value for each key that has one: Flink's `ValueState`.
 ///
-/// A look-up costs one probe of a hash table, an update of a key that is there no more than that.
+/// A look-up and an update of an existing key cost one probe of a hash table.
 ///
 /// ```
 /// use tidemill::operator::{HashedKey, ValueState};
@@ -34,8 +34,8 @@ impl<K: Key, V: Data> ValueState<K, V> {
 
     /// A state without values; each expires `ttl` after its last write, by the engine's clock.
     ///
-    /// A restart may change the TTL: it holds for values that were written before it, by the time of their last write.
-    /// Values that were written without a TTL count from the restart.
+    /// A restart may change the TTL, which then applies to existing values, from the time of their last write. For
+    /// values that were written without a TTL it begins with the restart.
     pub fn with_ttl(ttl: Duration) -> Self {
         ValueState(Flat::new(Ttl::of(ttl)))
     }
@@ -46,19 +46,19 @@ impl<K: Key, V: Data> ValueState<K, V> {
         self.0.get(key)
     }
 
-    /// Returns the value of a key to be changed. This is a write.
+    /// Returns the value of a key for a change. This counts as a write.
     #[inline]
     pub fn get_mut(&mut self, key: HashedKey<'_, K>) -> Option<&mut V> {
         self.0.get_mut(key)
     }
 
-    /// Returns the value of a key to be changed, made first if there is none. This is a write.
+    /// Returns the value of a key for a change, and inserts one first if there is none. This counts as a write.
     #[inline]
     pub fn get_or_insert_with(&mut self, key: HashedKey<'_, K>, make: impl FnOnce() -> V) -> &mut V {
         self.0.get_or_insert_with(key, make)
     }
 
-    /// Sets the value of a key; returns the one that it had.
+    /// Sets the value of a key and returns the previous one.
     #[inline]
     pub fn insert(&mut self, key: HashedKey<'_, K>, value: V) -> Option<V> {
         self.0.put(key, value, std::mem::replace)
@@ -69,7 +69,7 @@ impl<K: Key, V: Data> ValueState<K, V> {
         self.0.remove(key)
     }
 
-    /// Returns how many keys have a value. With a TTL all entries are looked at.
+    /// Returns the number of keys with a value. With a TTL this visits all entries.
     pub fn len(&self) -> usize {
         self.0.len()
     }

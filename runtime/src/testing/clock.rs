@@ -1,4 +1,4 @@
-//! A clock that stands still until it is moved.
+//! A clock that only the test advances.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -33,12 +33,12 @@ impl SimClock {
         ProcessingTime::from_micros(self.now.load(Ordering::SeqCst))
     }
 
-    /// Sets the time; it may also go back.
+    /// Sets the time, which may be earlier than the current one.
     pub fn set(&self, now: ProcessingTime) {
         self.now.store(now.as_micros(), Ordering::SeqCst);
     }
 
-    /// Moves the time on.
+    /// Advances the time.
     pub fn advance(&self, by: Duration) {
         self.set(self.now() + by);
     }

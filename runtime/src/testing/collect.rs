@@ -1,4 +1,4 @@
-//! A sink that knows what was committed from what was merely written.
+//! A sink that distinguishes committed rows from written ones.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ pub struct CollectingSink<T> {
     shared: Arc<Mutex<Rows<T>>>,
 }
 
-/// What a [`CollectingSink`] has got, to be looked at while the query runs.
+/// The rows of a [`CollectingSink`], readable while the query runs.
 #[derive(Debug)]
 pub struct Collected<T> {
     shared: Arc<Mutex<Rows<T>>>,
@@ -30,7 +30,7 @@ struct Rows<T> {
     aborted: bool,
 }
 
-/// A sink and the view of what it has got.
+/// Returns a sink that collects rows by epoch, and a view of them.
 ///
 /// ```
 /// use tidemill::prelude::*;
@@ -80,7 +80,7 @@ impl<T: Clone + Send + 'static> Sink<T> for CollectingSink<T> {
 }
 
 impl<T: Clone> Collected<T> {
-    /// The rows of all committed epochs, in the order in which they were written.
+    /// Returns the rows of all committed epochs, in the order in which they were written.
     pub fn committed(&self) -> Vec<T> {
         let rows = turn::lock(&self.shared);
         rows.written
@@ -90,23 +90,23 @@ impl<T: Clone> Collected<T> {
             .collect()
     }
 
-    /// All rows, committed or not.
+    /// Returns all rows, committed or not.
     pub fn written(&self) -> Vec<T> {
         turn::lock(&self.shared).written.iter().map(|(_, row)| row.clone()).collect()
     }
 
-    /// The rows of one epoch, committed or not.
+    /// Returns the rows of one epoch, committed or not.
     pub fn of_epoch(&self, epoch: Epoch) -> Vec<T> {
         let rows = turn::lock(&self.shared);
         rows.written.iter().filter(|(of, _)| *of == epoch).map(|(_, row)| row.clone()).collect()
     }
 
-    /// The committed epochs, in order.
+    /// Returns the committed epochs, in order.
     pub fn committed_epochs(&self) -> Vec<Epoch> {
         turn::lock(&self.shared).committed.clone()
     }
 
-    /// Whether the query ended otherwise than in order.
+    /// Returns whether the query failed or was cancelled.
     pub fn was_aborted(&self) -> bool {
         turn::lock(&self.shared).aborted
     }

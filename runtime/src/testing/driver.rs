@@ -19,7 +19,7 @@ use crate::progress::{Progress, Summary};
 /// How many rounds without news mean that nothing more will happen by itself.
 const QUIET: u32 = 64;
 
-/// A query under the test's control: nothing happens between calls. One worker, the engine's own code.
+/// A query that only runs during calls of the test, on one worker.
 pub struct TestDriver {
     driver: Driver,
     worker: LocalWorker,
@@ -40,7 +40,7 @@ impl std::fmt::Debug for TestDriver {
 }
 
 impl TestDriver {
-    /// Prepares a graph to be stepped.
+    /// Prepares a graph to run step by step.
     ///
     /// # Errors
     ///
@@ -49,7 +49,9 @@ impl TestDriver {
         TestDriver::prepare(graph, options, clock, None)
     }
 
-    /// The same with a checkpoint. Drop the driver and make another one on the same storage to see what a crash does.
+    /// Prepares a graph with a checkpoint.
+    ///
+    /// To simulate a crash, drop the driver and create another one on the same storage.
     ///
     /// # Errors
     ///
@@ -82,9 +84,11 @@ impl TestDriver {
         Ok(TestDriver { driver, worker, control, events, clock: clock.clone(), options, over: false })
     }
 
-    /// Runs one epoch to its commit, and says what it did; `None` if there is nothing to read. In continuous mode it
-    /// reads the available input and then lets the checkpoint interval pass, which is an epoch even if nothing came: there
-    /// it is never `None`, and [`run_to_end`](Self::run_to_end) is what runs until there is no more.
+    /// Runs one epoch to its commit and returns its progress; `None` if there is nothing to read.
+    ///
+    /// In continuous mode it reads the available input and then lets the checkpoint interval pass. That ends an epoch
+    /// even without input, so the result is never `None` there; use [`run_to_end`](Self::run_to_end) to run until there
+    /// is no more input.
     pub fn epoch(&mut self) -> Result<Option<Progress>, RunError> {
         let before = self.driver.progress().epoch;
         if self.options.mode == Mode::Continuous {
@@ -97,14 +101,16 @@ impl TestDriver {
         Ok((progress.epoch != before).then(|| progress.clone()))
     }
 
-    /// Lets everything happen that happens without more input or time.
+    /// Runs until no step is possible without more input or time.
     pub fn settle(&mut self) -> Result<(), RunError> {
         self.rounds(|_| false)
     }
 
-    /// Moves the clock on, and lets happen what that brings about. In continuous mode the timers of operators that come
-    /// due on the way (`update_every`) fire one after the other, each at its own time; sources, triggers and checkpoint
-    /// intervals may see no other time in between than these, so a test that wants them to takes smaller steps.
+    /// Advances the clock, and runs until no step is possible.
+    ///
+    /// In continuous mode the timers of operators (`update_every`) that are due by then fire one after the other, each
+    /// at its own time. Sources, triggers and checkpoint intervals only see these times. If they have to see others,
+    /// advance in smaller steps.
     pub fn advance(&mut self, by: Duration) -> Result<(), RunError> {
         let until = self.clock.now() + by;
         while let Some(at) = self.control.reports.timers.take(until) {
@@ -122,37 +128,40 @@ impl TestDriver {
         self.settle()
     }
 
-    /// Plans this many epochs before any is read (micro-batch), then runs them: a source far ahead of the operators.
+    /// Plans this many epochs before any is read (micro-batch), then runs them.
+    ///
+    /// So a source is far ahead of the operators.
     pub fn epochs_ahead(&mut self, epochs: usize) -> Result<(), RunError> {
         self.driver.plan_ahead(epochs);
         self.settle()
     }
 
-    /// Runs to the end: until all sources have ended, or have nothing more to say at this time by the clock. A source
-    /// that pauses needs [`advance`](Self::advance).
+    /// Runs until all sources have ended, or have no more input at the current time.
+    ///
+    /// A source that pauses needs [`advance`](Self::advance).
     pub fn run_to_end(&mut self) -> Result<Summary, RunError> {
         self.settle()?;
         Ok(self.driver.summary())
     }
 
-    /// Stops in order: what has been read is committed.
+    /// Stops in order: all input that was read is committed.
     pub fn stop(mut self) -> Result<Summary, RunError> {
         self.driver.stop();
         self.settle()?;
         Ok(self.driver.summary())
     }
 
-    /// The epoch last committed.
+    /// Returns the last committed epoch.
     pub fn committed(&self) -> Option<Epoch> {
         self.driver.progress().epoch.map(Epoch::new)
     }
 
-    /// The progress as of the last committed epoch.
+    /// Returns the progress as of the last committed epoch.
     pub fn progress(&self) -> &Progress {
         self.driver.progress()
     }
 
-    /// Whether the query is over.
+    /// Returns whether the query has ended.
     pub fn is_over(&self) -> bool {
         self.over
     }

@@ -1,11 +1,11 @@
-//! The test kit: your graph in simulated time, one step after another, on the thread of the test.
+//! The test kit: runs your graph in simulated time, step by step, on the thread of the test.
 //!
-//! - [`SimClock`]: a clock that stands still until you move it;
-//! - [`ScriptedSource`]: rows, watermarks, pauses, ends and failures, in the order in which you say them;
-//! - [`collecting_sink`]: knows what was committed from what was merely written;
+//! - [`SimClock`]: a clock that only the test advances;
+//! - [`ScriptedSource`]: a source with rows, watermarks, pauses, ends and failures in a given order;
+//! - [`collecting_sink`]: a sink that distinguishes committed rows from written ones;
 //! - [`TestDriver`]: runs a graph epoch by epoch;
-//! - [`FaultyStorage`]: memory for a checkpoint that breaks when you say so;
-//! - [`simulate`]: a whole graph with several workers, in many orders, with crashes and restarts;
+//! - [`FaultyStorage`]: a storage for checkpoints, in memory, which fails when the test requests it;
+//! - [`simulate`]: runs a whole graph with several workers, many schedules of their threads, crashes and restarts;
 //! - [`Harness`]: drives a single operator, with snapshots between any two rows.
 //!
 //! ```

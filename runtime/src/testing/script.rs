@@ -1,4 +1,4 @@
-//! A source that does what the test says.
+//! A source that follows a script.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use tidemill_operators::{
     ReaderContext, Source, SourceError, SourceInfo,
 };
 
-/// Rows with event times, watermarks, and what else can happen to a source, in the order of the script.
+/// A source with rows, event times, watermarks, pauses, failures and ends, in the order of a script.
 ///
 /// A script is divided into portions by [`end_epoch`](Self::end_epoch): in micro-batch each portion is an epoch. In
 /// continuous mode the portions are read one after the other without waiting; a [`pause`](Self::pause) holds the rest
-/// back until the clock is [advanced](super::TestDriver::advance). A portion without rows is an idle epoch. Without [`end`](Self::end) the source
-/// has nothing more to say at the end of the script, but has not ended: windows stay open.
+/// back until the clock is [advanced](super::TestDriver::advance). A portion without rows is an idle epoch. Without
+/// [`end`](Self::end) the source does not end at the end of the script: it has no more records, and windows stay open.
 #[derive(Clone, Debug)]
 pub struct ScriptedSource<T> {
     partitions: Vec<Vec<Step<T>>>,
@@ -44,43 +44,43 @@ impl<T: Clone + Send + Sync + 'static> ScriptedSource<T> {
         ScriptedSource { partitions: vec![Vec::new()] }
     }
 
-    /// A row, and when it happened.
+    /// Adds a row with its event time.
     #[must_use]
     pub fn row(self, time: EventTime, row: T) -> Self {
         self.step(Step::Row(time, row))
     }
 
-    /// "Nothing before this will follow."
+    /// Adds a watermark: no row with an earlier event time follows.
     #[must_use]
     pub fn watermark(self, watermark: EventTime) -> Self {
         self.step(Step::Watermark(watermark))
     }
 
-    /// The end of a portion. Called at once again, it makes an epoch in which this partition is idle.
+    /// Ends a portion. Two calls in a row make an epoch without rows of this partition.
     #[must_use]
     pub fn end_epoch(self) -> Self {
         self.step(Step::EndEpoch)
     }
 
-    /// Nothing to read for so long by the clock (continuous mode; in micro-batch an idle epoch is an empty portion).
+    /// Adds a pause, by the clock, in continuous mode. In micro-batch use an empty portion.
     #[must_use]
     pub fn pause(self, duration: Duration) -> Self {
         self.step(Step::Pause(duration))
     }
 
-    /// The source fails here.
+    /// Lets the source fail here.
     #[must_use]
     pub fn fail(self, reason: &str) -> Self {
         self.step(Step::Fail(reason.to_owned()))
     }
 
-    /// The partition ends here.
+    /// Ends the partition here.
     #[must_use]
     pub fn end(self) -> Self {
         self.step(Step::End)
     }
 
-    /// What follows is the script of another partition.
+    /// Begins the script of the next partition.
     #[must_use]
     pub fn next_partition(mut self) -> Self {
         self.partitions.push(Vec::new());
@@ -94,9 +94,10 @@ impl<T: Clone + Send + Sync + 'static> ScriptedSource<T> {
         self
     }
 
-    /// The rows as a stream with event time, whose watermark is the script's. The times and watermarks that the program under test
-    /// would find itself are given here, so this tests what comes behind `with_watermark`. To test the steps before
-    /// it as well, what parses a line and what takes its time, take the script as a source and leave its times aside:
+    /// Returns the rows as a stream with the event times and watermarks of the script.
+    ///
+    /// So it tests the part of a program behind `with_watermark`. To test the steps before it as well, such as a parser
+    /// and the function that returns the event time, use the script as a source and ignore its times:
     ///
     /// ```
     /// use std::time::Duration;

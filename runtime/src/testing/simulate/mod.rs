@@ -1,27 +1,28 @@
-//! Simulation: a whole query with several workers, run again and again in other orders, with crashes and restarts.
+//! Simulation: runs a whole query with several workers in many schedules, with crashes and restarts.
 //!
-//! [`simulate`] runs a graph once for each seed. The workers, the driver, the thread that saves state and those of journals
-//! are the engine's own, but exactly one of them runs at a time: a thread gives up its turn after each step of a worker and
-//! at points in the engine, and the seed chooses who is next. Time is simulated; it advances when no thread can run. A
-//! seed also decides how many runs there are, in which mode, with how many workers, and how each ends: in order, by a crash
-//! at any point, by a failing disk or sink. The last run goes to the end of the input; what the sinks show then must be what
-//! it would be without all that.
+//! [`simulate`] runs a graph once for each seed. The threads of the query (workers, driver, the saver of state,
+//! journals) run the engine's code, but exactly one of them runs at a time: a thread gives up its turn after each step
+//! of a worker and at points in the engine, and the seed chooses the next thread. Time is simulated; it advances when
+//! no thread can run. The seed also determines the number of runs, and for each run the mode, the number of workers and
+//! the end: in order, by a crash at any point, or by a failing disk or sink. The last run reads the input to its end;
+//! the output must then equal that of a run without faults.
 //!
-//! The same seed takes the same turns. A failing one is shrunk, and [`Violation`] says how to replay it.
+//! The same seed gives the same schedule. A failing seed is shrunk, and [`Violation`] contains the value with which to
+//! replay it.
 //!
-//! What is simulated of the outside:
+//! These parts of the environment are simulated:
 //!
 //! - One disk, for the checkpoint, for state that is spilled, and for sinks and sources of files in the
-//!   [directory](World::directory) of the query. Its calls can be slow or fail, and it can fill up: then the run must end
-//!   with an error. A crash is one of the process, which leaves what the disk held at that moment, or one of the machine.
-//!   That keeps what was synced; of other writes, lengths, new names, renames and removals, the seed says which are kept
-//!   and which are lost, in any combination that POSIX allows. The machine may also crash between two runs.
+//!   [directory](World::directory) of the query. Its calls can be slow or fail, and it can become full: then the run
+//!   must end with an error. A crash of the process keeps the content of the disk. A crash of the machine keeps what
+//!   was synced; the seed chooses which other writes, lengths, new names, renames and removals are kept and which are
+//!   lost, in any combination that POSIX allows. The machine may also crash between two runs.
 //! - [`SimSource`] and [`SimSink`], in place of sockets, brokers and databases. Sockets and threads of your own are not part
 //!   of the simulation.
 //!
-//! A sink of your own is simulated with the rest: `examples/simulate.rs` shows one, with a fault that is found. Where it
-//! waits, or where its process may die, it calls [`point`]; what it does to the outside, it does only while the process
-//! [is alive](Life::is_alive).
+//! A sink of your own can be simulated, too: `examples/simulate.rs` has one with a fault, which the simulation finds.
+//! The sink must call [`point`] where it waits or where its process may die, and must change the outside world only
+//! while the process [is alive](Life::is_alive).
 
 mod disk;
 mod journal;
@@ -43,26 +44,27 @@ pub use self::world::{Life, World, pause, point};
 use crate::options::Options;
 use crate::progress::Summary;
 
-/// What is simulated: a program, its input and what must come of it.
+/// A scenario: a program, its input and the expected output.
 pub trait Scenario {
     /// The graph; built for each run, with the same sources and sinks.
     fn graph(&self) -> Graph;
 
-    /// The options of a run, out of those that the seed has chosen.
+    /// Returns the options of a run, changed from those that the seed has chosen.
     fn options(&self, options: Options) -> Options {
         options
     }
 
-    /// Checks what is to be seen after a run, whose summary is given if it ended in order. At the end, when all input has
-    /// been read, `is_last` is true.
+    /// Checks the output after a run.
+    ///
+    /// `summary` is given if the run ended in order. After the last run, which has read all input, `is_last` is true.
     ///
     /// # Errors
     ///
-    /// What is wrong; a text will do, and [`Breach::new`] tells one check from another.
+    /// The problem, as a text or as a [`Breach`], which names the check.
     fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), Breach>;
 }
 
-/// Which simulations there are.
+/// The set of simulations to run.
 #[derive(Clone, Debug)]
 pub struct Simulation {
     seeds: Range<u64>,
@@ -72,8 +74,9 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// One for each seed: up to four workers, up to five runs, both modes, crashes and faults. If the environment has
-    /// `TIDEMILL_SEED`, as a [`Violation`] says it, only that one.
+    /// Returns one simulation per seed: up to four workers, up to five runs, both modes, crashes and faults.
+    ///
+    /// If the environment variable `TIDEMILL_SEED` is set to the value of a [`Violation`], only that simulation runs.
     pub fn new(seeds: Range<u64>) -> Self {
         let modes = vec![Mode::MicroBatch, Mode::Continuous];
         let bounds = Bounds { workers: 4, modes, runs: 5, crashes: true, faults: true, checkpoint: true };
@@ -88,7 +91,7 @@ impl Simulation {
         self
     }
 
-    /// The same in one mode only.
+    /// Restricts the simulations to one mode.
     #[must_use]
     pub fn with_mode(mut self, mode: Mode) -> Self {
         self.bounds.modes = vec![mode];
@@ -102,14 +105,14 @@ impl Simulation {
         self
     }
 
-    /// The same without crashes and without faults: all runs end in order.
+    /// Leaves out crashes and faults: all runs end in order.
     #[must_use]
     pub fn without_faults(mut self) -> Self {
         (self.bounds.crashes, self.bounds.faults) = (false, false);
         self
     }
 
-    /// The same without a checkpoint: each seed has one run, to its end.
+    /// Leaves out the checkpoint: each seed has one run, to the end of the input.
     #[must_use]
     pub fn without_checkpoint(mut self) -> Self {
         (self.bounds.runs, self.bounds.checkpoint) = (1, false);
@@ -124,7 +127,7 @@ impl Simulation {
     }
 }
 
-/// What simulations there have been.
+/// The figures of a set of simulations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
@@ -138,7 +141,7 @@ pub struct Report {
     pub faults: u64,
     /// The turns of all threads.
     pub turns: u64,
-    /// A hash of who had each turn, and at which point: the same for the same seeds.
+    /// A hash of the schedule: the same for the same seeds.
     pub trace: u64,
 }
 
@@ -153,9 +156,9 @@ impl Report {
     }
 }
 
-/// An invariant that does not hold, and how that was seen.
+/// An invariant that does not hold, and the observation that shows it.
 ///
-/// While a failing simulation is made smaller, it must break the same invariant; the text may be another one.
+/// While a failing simulation is shrunk, it must break the same invariant; the text may differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breach {
     invariant: String,
@@ -193,7 +196,7 @@ impl From<&str> for Breach {
     }
 }
 
-/// Something that must never happen, and the smallest simulation found in which it does.
+/// A broken invariant, and the smallest simulation found that breaks it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Violation {
@@ -201,9 +204,9 @@ pub struct Violation {
     pub graph: String,
     /// The seed.
     pub seed: u64,
-    /// What `TIDEMILL_SEED` is to be to replay it, shrunk.
+    /// The value of `TIDEMILL_SEED` that replays the shrunk simulation.
     pub replay: String,
-    /// Which invariant does not hold: that of a [`Breach`], or one of the simulation's own.
+    /// The invariant that does not hold: that of a [`Breach`], or one that every simulation checks.
     pub invariant: String,
     /// What is wrong.
     pub what: String,
