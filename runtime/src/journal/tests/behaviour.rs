@@ -294,7 +294,7 @@ fn unreplayable_source_is_refused_with_advice() {
     graph.source(Peer::default()).sink(tidemill_operators::testing::nowhere());
     let nodes = graph.nodes();
     let error = refuse_loss(&nodes, false).unwrap_err().to_string();
-    assert!(error.contains("what comes from `peer` cannot be read again"), "{error}");
+    assert!(error.contains("the records of `peer` cannot be read again"), "{error}");
     assert!(error.contains("behaviour.rs:") && error.contains(".journaled()"), "{error}");
     assert!(error.contains("--allow-loss"), "{error}");
     refuse_loss(&nodes, true).unwrap();
