@@ -139,7 +139,7 @@ fn more_workers_than_key_groups_are_refused() {
     // Before anything is written: the next start may still choose.
     let error = refusal(graph.start_in(storage.clone(), options(129)));
     let expected = "--workers: 129 workers need at least as many key groups, and there are 128: use at most 128 workers, \
-                    or start with --key-groups 256 ";
+                    or --key-groups 256 ";
     assert!(error.starts_with(expected), "{error}");
     run_a_while(&graph, &storage, options(2).with_key_groups(2));
     let error = refusal(graph.start_in(storage, options(3)));
@@ -171,7 +171,7 @@ fn savepoint_has_the_key_groups_of_its_checkpoint() {
     assert_eq!(inspect::list(&saved).unwrap().key_groups, 8);
     let copy = |options: Options| options.with_checkpoint(at("two")).with_from_savepoint(at("saved"));
     let error = refusal(graph(&at("second")).start(copy(options(2).with_key_groups(16))));
-    assert!(error.contains("begun with 8 key groups"), "{error}");
+    assert!(error.contains("created with 8 key groups"), "{error}");
     graph(&at("second")).start(copy(options(4))).unwrap().wait().unwrap();
     let two = LocalDirectory::existing(at("two")).unwrap();
     assert_eq!(inspect::list(&two).unwrap().key_groups, 8);

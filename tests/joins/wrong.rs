@@ -29,7 +29,7 @@ fn micros(micros: u64) -> Duration {
 fn bounds_that_hold_for_nothing_are_refused() {
     let error = graph(Bounds::after(micros(2)..=micros(1)), false).run(Options::default()).unwrap_err();
     let message = error.to_string();
-    assert!(message.contains("the bounds 2us..=1us hold for no two rows"), "{message}");
+    assert!(message.contains("no two rows can be within the bounds 2us..=1us"), "{message}");
     assert!(message.contains("wrong.rs:"), "{message}");
     let error = graph(Bounds::after(micros(0)..=Duration::from_nanos(1_500)), false);
     let message = error.run(Options::default()).unwrap_err().to_string();
