@@ -169,7 +169,7 @@ fn fork_into_output_of_stopped_query_is_refused_or_takes_over() {
         let fork = || world.options("fork").with_from_savepoint(world.at("checkpoint"));
         world.input("b");
         let error = sink_error(world.run("one", fork()));
-        assert!(error.contains("begins from a savepoint") && error.contains("--take-over"), "{error}");
+        assert!(error.contains("starts from a savepoint") && error.contains("--take-over"), "{error}");
         assert_eq!(world.rows("one"), "a");
         world.run("one", fork().with_take_over()).unwrap();
         world.input("c");
@@ -196,7 +196,7 @@ fn copied_checkpoint_is_refused_while_and_after_original_runs() {
         world.run("one", world.options("checkpoint")).unwrap();
         for _ in 0..3 {
             let error = sink_error(world.run("one", world.options("copy")));
-            assert!(error.contains("a copy of this checkpoint"), "{error}");
+            assert!(error.contains("a copy of the other"), "{error}");
         }
         assert_eq!(world.rows("one"), "ab");
         // A fork of the copy is what it can be.

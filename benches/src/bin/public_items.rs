@@ -2,7 +2,7 @@
 //! of the workspace. `ci/public-items.sh` runs it.
 //!
 //! A line has the kind and the path of an item; `impl` lines name the traits that a type implements, without auto traits and
-//! blanket implementations. Hidden items are left out.
+//! blanket implementations. Hidden items are left out, and members are listed once, not in the prelude too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -31,12 +31,14 @@ fn main() -> ExitCode {
 }
 
 /// Reads the files, of which the first is that of the facade, and lists its items.
-fn list(files: impl Iterator<Item = String>) -> Result<BTreeSet<String>, String> {
+fn list(files: impl Iterator<Item = String>) -> Result<Vec<String>, String> {
     let crates = files.map(|file| read(&file)).collect::<Result<Vec<_>, _>>()?;
     let facade = crates.first().ok_or("name the JSON files, that of `tidemill` first")?;
     let mut lister = Lister { crates: &crates, items: BTreeSet::new(), open: Vec::new() };
     lister.module(facade, &facade.root, "tidemill");
-    Ok(lister.items)
+    let mut items: Vec<_> = lister.items.into_iter().collect();
+    items.sort_by_key(|item| item.rsplit(' ').next().map(str::to_owned));
+    Ok(items)
 }
 
 fn read(file: &str) -> Result<Crate, String> {
@@ -92,6 +94,7 @@ impl<'a> Lister<'a> {
         }
         self.open.push(path.to_owned());
         self.items.insert(format!("{kind} {path}"));
+        let kind = if path.starts_with("tidemill::prelude::") { "member" } else { kind };
         match kind {
             "module" => self.module(of, id, path),
             "struct" => {

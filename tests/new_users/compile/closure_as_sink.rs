@@ -1,5 +1,5 @@
 //~ is not a sink for rows of type `u64`
-//~ `for_each(|row| …)` makes one of a closure
+//~ use `for_each(|row| …)` for a closure
 use tidemill::prelude::*;
 
 fn main() {

@@ -1,5 +1,5 @@
 //~ `Vec<{integer}>` is not a source
-//~ `memory(…)` makes one of a collection, `iterate(|| …)` of an iterator
+//~ use `memory(…)` for a collection, `iterate(|| …)` for an iterator
 use tidemill::prelude::*;
 
 fn main() {
