@@ -17,8 +17,7 @@ if [ $# -gt 0 ]; then
 fi
 files=()
 for crate in "${crates[@]}"; do
-    (cd "$source" && RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$target cargo "+$toolchain" rustdoc --quiet -p "$crate" --lib \
-        --features "$([ "$crate" = tidemill ] && echo cli,jiff,abomonation,latency,pinning)" \
+    (cd "$source" && RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$target cargo "+$toolchain" rustdoc --quiet -p "$crate" --lib --all-features \
         -- -Z unstable-options --output-format json)
     files+=("$target/doc/${crate//-/_}.json")
 done

@@ -99,6 +99,7 @@ impl<'a> Lister<'a> {
             "module" => self.module(of, id, path),
             "struct" => {
                 self.members(of, &inner["kind"]["plain"]["fields"], "field", path);
+                self.members(of, &inner["kind"]["tuple"], "field", path);
                 self.impls(of, inner, path);
             }
             "enum" => {
