@@ -136,11 +136,18 @@
 //! use std::time::Duration;
 //! use tidemill::prelude::*;
 //!
-//! let seconds = |s| Duration::from_secs(s); let graph = Graph::new("late"); let (results, late) = graph
-//! .source(memory([12i64, 25, 3, 26])) .with_watermark(|second| EventTime::from_secs(*second), seconds(5))
-//! .window(tumbling(seconds(10))) .count() .append_with_late(); let ((sink, counts), (late_sink, late_rows)) =
-//! (memory_sink(), memory_sink()); results.map(|result| (result.window.start.as_micros() / 1_000_000,
-//! result.value)).sink(sink); late.sink(late_sink); // One record per epoch: when 3 arrives, the watermark is 20.
+//! let seconds = |s| Duration::from_secs(s);
+//! let graph = Graph::new("late");
+//! let (results, late) = graph
+//!     .source(memory([12i64, 25, 3, 26]))
+//!     .with_watermark(|second| EventTime::from_secs(*second), seconds(5))
+//!     .window(tumbling(seconds(10)))
+//!     .count()
+//!     .append_with_late();
+//! let ((sink, counts), (late_sink, late_rows)) = (memory_sink(), memory_sink());
+//! results.map(|result| (result.window.start.as_micros() / 1_000_000, result.value)).sink(sink);
+//! late.sink(late_sink);
+//! // One record per epoch: when 3 arrives, the watermark is 20.
 //! graph.run(Options::default().with_max_records_per_epoch(1))?;
 //!
 //! assert_eq!(counts.snapshot(), [(10, 1), (20, 2)]);
@@ -188,11 +195,17 @@
 //! ```
 //! use tidemill::prelude::*;
 //!
-//! let build = |as_inserts: bool| { let graph = Graph::new("sum of counts"); let counts =
-//! graph.source(memory(0..9u64)).key_by(|n| n % 2).count().update(); let counts = if as_inserts { counts.as_inserts() }
-//! else { counts }; counts.sum(|(_, count)| *count).update().sink(memory_sink().0); graph }; let refused =
-//! build(false).validate().unwrap_err().to_string(); assert!(refused.contains("emits upserts")); // With `as_inserts`,
-//! each version of a count is a row of its own. build(true).validate()?;
+//! let build = |as_inserts: bool| {
+//!     let graph = Graph::new("sum of counts");
+//!     let counts = graph.source(memory(0..9u64)).key_by(|n| n % 2).count().update();
+//!     let counts = if as_inserts { counts.as_inserts() } else { counts };
+//!     counts.sum(|(_, count)| *count).update().sink(memory_sink().0);
+//!     graph
+//! };
+//! let refused = build(false).validate().unwrap_err().to_string();
+//! assert!(refused.contains("emits upserts"));
+//! // With `as_inserts`, each version of a count is a row of its own.
+//! build(true).validate()?;
 //! # Ok::<(), tidemill::GraphError>(())
 //! ```
 //!

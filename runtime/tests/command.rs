@@ -69,8 +69,7 @@ fn every_tool_says_what_is_in_a_checkpoint() {
 
     let (well, text) = tidemill("verify", place, &[]);
     assert!(
-        well && text.starts_with(&format!("{} epochs, ", epochs.len()))
-            && text.ends_with("as they were written\n"),
+        well && text.starts_with(&format!("{} epochs, ", epochs.len())) && text.ends_with("all intact\n"),
         "{text}"
     );
     assert_eq!(json("verify", place, &[])["epochs"].as_array().unwrap().len(), epochs.len());
