@@ -3,8 +3,12 @@
 //! Nothing here needs the types of the state. All but [`prune`] only read, and may be used while the query runs; a file
 //! that the query removes in the meantime is then reported as missing.
 
+mod of_key;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub use self::of_key::{KeyState, StateEntry, of_key};
 
 use serde::Serialize;
 use tidemill_operators::{Difference, Epoch, EventTime, KeyGroups, Mode, ProcessingTime};

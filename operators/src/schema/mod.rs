@@ -16,6 +16,7 @@ mod present;
 mod probe;
 mod refusal;
 mod shape;
+mod show;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -43,13 +43,19 @@ enum Command {
         #[command(flatten)]
         checkpoint: CheckpointArgs,
     },
-    /// An epoch: offsets, watermarks, state by operator.
+    /// An epoch: offsets, watermarks, state by operator; or the state and the timers of one key.
     Show {
         #[command(flatten)]
         checkpoint: CheckpointArgs,
         /// The epoch; the last one, if none is given.
         #[arg(long)]
         epoch: Option<u64>,
+        /// The uid of the operator whose key is shown.
+        #[arg(long, requires = "key")]
+        operator: Option<String>,
+        /// The key, as JSON; text needs no quotes.
+        #[arg(long, requires = "operator", allow_hyphen_values = true)]
+        key: Option<String>,
     },
     /// Reads everything, and names the first bytes that are not as they were written.
     Verify {
@@ -94,7 +100,11 @@ fn run(command: Command) -> Result<String, CheckpointError> {
     let open = |checkpoint: &CheckpointArgs| LocalDirectory::existing(&checkpoint.directory);
     match command {
         Command::List { checkpoint } => said(&checkpoint, &inspect::list(&open(&checkpoint)?)?, overview),
-        Command::Show { checkpoint, epoch } => {
+        Command::Show { checkpoint, epoch, operator: Some(operator), key: Some(key) } => {
+            let state = inspect::of_key(&open(&checkpoint)?, epoch.map(Epoch::new), &operator, &key)?;
+            said(&checkpoint, &state, ToString::to_string)
+        }
+        Command::Show { checkpoint, epoch, .. } => {
             said(&checkpoint, &inspect::show(&open(&checkpoint)?, epoch.map(Epoch::new))?, epoch_text)
         }
         Command::Verify { checkpoint } => {
@@ -181,6 +191,21 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn key_needs_its_operator_and_may_be_negative() {
+        let show = |rest: &[&str]| {
+            let all = ["tidemill", "checkpoint", "show", "here"].iter().chain(rest);
+            Cli::try_parse_from(all).map(|cli| cli.tool)
+        };
+        assert!(show(&["--key", "7"]).is_err() && show(&["--operator", "it"]).is_err());
+        let Ok(Tool::Checkpoint(Command::Show { operator, key, .. })) =
+            show(&["--operator", "it", "--key", "-7"])
+        else {
+            panic!("it is refused");
+        };
+        assert_eq!((operator.as_deref(), key.as_deref()), (Some("it"), Some("-7")));
     }
 
     #[test]
