@@ -315,6 +315,11 @@ pub mod operator {
     };
 }
 
+/// Functions of your own over keyed streams, with state and timers: see [`KeyedStream::process`].
+pub mod process {
+    pub use tidemill_operators::process::*;
+}
+
 /// Durable checkpoints: where they are kept, and what is in them.
 pub mod checkpoint {
     pub use tidemill_runtime::checkpoint::*;

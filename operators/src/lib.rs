@@ -32,6 +32,7 @@ mod key_groups;
 pub mod named;
 mod operator;
 mod parse_error;
+pub mod process;
 mod row_change;
 mod row_kind;
 pub mod schema;

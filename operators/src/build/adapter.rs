@@ -70,6 +70,17 @@ pub trait StatefulOperator: Sized + 'static {
         Ok(())
     }
 
+    /// Called when the watermark has advanced, before `on_timer` for the timers up to it.
+    ///
+    /// In micro-batch all rows of the epoch have come, unless it is the watermark with which a query resumes.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_timer`](Self::on_timer).
+    fn before_timers(&mut self, _to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
     /// Called when the watermark has advanced, after `on_timer` for the timers up to it.
     ///
     /// At [`EventTime::MAX`] all inputs have ended.
@@ -168,7 +179,20 @@ impl<O: StatefulOperator> To<'_, O> {
         self.context.mode()
     }
 
-    /// Counts late rows that the operator has dropped.
+    /// Called when the watermark has advanced, before `on_timer` for the timers up to it.
+    ///
+    /// In micro-batch all rows of the epoch have come, unless it is the watermark with which a query resumes.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_timer`](Self::on_timer).
+    fn before_timers(&mut self, _to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// Called when the watermark has advanced, after `on_timer` for the timers up to it.
+    ///
+    /// At [`EventTime::MAX`] all inputs have ended.
     pub fn count_late(&mut self, rows: u64) {
         self.context.count_late(rows);
     }
@@ -288,6 +312,7 @@ impl<O: StatefulOperator, I: Inputs<O>> Operator for Adapter<O, I> {
 
     fn watermark(&mut self, context: &mut Context) -> Result<(), OperatorError> {
         let watermark = context.watermark();
+        self.call(context, O::before_timers)?;
         self.timers.closing(watermark == EventTime::MAX);
         while let Some((time, hash, key)) = self.timers.next_event(watermark) {
             let key = HashedKey { hash, key: &key };

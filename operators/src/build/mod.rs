@@ -20,6 +20,8 @@ pub use self::deal::Dealt;
 pub use self::input::{Append, ByKey, InputRows, Inputs, Whole};
 pub use self::output::{Changes, Events, Output, OutputPlace, Outputs, Rows, Snapshots, Upserts};
 
+pub(crate) use self::output::KeepsTime;
+
 use self::adapter::Adapter;
 use self::deal::Deal;
 use crate::chain::{Chain, TimeDomain};

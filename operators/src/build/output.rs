@@ -1,7 +1,7 @@
 //! The outputs of an operator: rows gathered while it runs, and the streams that they become.
 
 use crate::buffers::{batch_capacity, grow, with_room};
-use crate::chain::{FromEdge, Timed};
+use crate::chain::{FromEdge, TimeDomain, Timed};
 use crate::graph::Port;
 use crate::{Batch, Context, EventTime, RowChange, RowKind, Stream};
 
@@ -64,6 +64,24 @@ impl<T: 'static> Events<T> {
     #[inline]
     pub fn push(&mut self, time: EventTime, row: T) {
         self.rows.push((time, row));
+    }
+}
+
+/// An output whose rows have the event time of what they are made of, if that has one.
+pub(crate) struct KeepsTime<T: Send + 'static, M: TimeDomain> {
+    rows: Rows<M::Row<T>>,
+}
+
+impl<T: Send + 'static, M: TimeDomain> Default for KeepsTime<T, M> {
+    fn default() -> Self {
+        KeepsTime { rows: Rows::default() }
+    }
+}
+
+impl<T: Send + 'static, M: TimeDomain> KeepsTime<T, M> {
+    #[inline]
+    pub(crate) fn push(&mut self, time: EventTime, row: T) {
+        self.rows.push(M::pack(time, row));
     }
 }
 
@@ -133,7 +151,7 @@ impl OutputPlace {
         OutputPlace { port }
     }
 
-    fn at(&self, output: usize) -> Self {
+    pub(crate) fn at(&self, output: usize) -> Self {
         OutputPlace { port: self.port.sibling(output) }
     }
 }
@@ -179,6 +197,18 @@ impl<T: Send + 'static> Output for Rows<T> {
 
 impl<T: Send + 'static> Output for Events<T> {
     type Stream = Stream<T, FromEdge<T, Timed>>;
+
+    fn stream(place: OutputPlace) -> Self::Stream {
+        Stream::at(place.port)
+    }
+
+    fn send(&mut self, output: usize, context: &mut Context) {
+        self.rows.send(output, context);
+    }
+}
+
+impl<T: Send + 'static, M: TimeDomain> Output for KeepsTime<T, M> {
+    type Stream = Stream<T, FromEdge<T, M>>;
 
     fn stream(place: OutputPlace) -> Self::Stream {
         Stream::at(place.port)

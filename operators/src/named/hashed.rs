@@ -23,6 +23,21 @@ impl<'a, K: Hash> HashedKey<'a, K> {
     }
 }
 
+impl<K: Clone> HashedKey<'_, K> {
+    /// Returns a copy of the key.
+    pub fn cloned(self) -> K {
+        self.key.clone()
+    }
+}
+
+impl<K> std::ops::Deref for HashedKey<'_, K> {
+    type Target = K;
+
+    fn deref(&self) -> &K {
+        self.key
+    }
+}
+
 impl<K> Clone for HashedKey<'_, K> {
     fn clone(&self) -> Self {
         *self

@@ -40,6 +40,14 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         )
     }
 
+    /// Sends all records to the first worker, which has them in one order.
+    pub(crate) fn on_first_worker(
+        self,
+        location: &'static Location<'static>,
+    ) -> Stream<T, FromEdge<T, P::Time>> {
+        self.reroute("first worker", location, Route::Single)
+    }
+
     #[track_caller]
     fn reroute(
         self,
