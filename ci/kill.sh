@@ -16,3 +16,4 @@ run tables::complete_tables_at_random_moments
 run owners::second_instance_is_refused_while_first_is_stopped
 run owners::forks_at_random_moments
 run outputs::at_random_moments_with_outputs_and_modes
+run process::at_random_moments_with_timers_and_rules

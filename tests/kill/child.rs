@@ -12,6 +12,7 @@ use tidemill::prelude::*;
 use crate::database::Database;
 use crate::feed::Feed;
 use crate::input::{DELAY, Event, Row, WINDOW};
+use crate::process::weigh;
 
 /// Which query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub(crate) enum Query {
     Epochs,
     /// Lines of files, appended to one file.
     Lines,
+    /// A process function with rules by broadcast, over files and a socket, into a directory.
+    Process,
 }
 
 /// Which of the queries that have come from one another.
@@ -112,7 +115,7 @@ fn graph(task: &Task) -> Graph {
             numbers(&graph, task).sink(json_lines_sink(task.dir.join("lines.jsonl")));
             return graph;
         }
-        Query::Windows | Query::Late | Query::Updates | Query::Table => {}
+        Query::Windows | Query::Late | Query::Updates | Query::Table | Query::Process => {}
     }
     let size = tumbling(Duration::from_micros(WINDOW as u64));
     let both = || (Count::new(), Sum::of(|event: &Event| event.value));
@@ -134,8 +137,13 @@ fn graph(task: &Task) -> Graph {
         rows.sink(json_lines_sink(out.join("table.jsonl")));
         return graph;
     }
-    let windows = events.key_by(|event| event.key).window(size);
     let part = move |_| Ok(json_lines_dir(&out).roll_at(2_000));
+    if task.query == Query::Process {
+        let rules = timed(files(&graph, &task.dir.join("rules"), "rules"));
+        weigh(events, rules).sink_per_worker(part);
+        return graph;
+    }
+    let windows = events.key_by(|event| event.key).window(size);
     match task.query {
         Query::Windows => windows.aggregate(both()).append().map(row).sink_per_worker(part),
         Query::Late => {
@@ -143,7 +151,7 @@ fn graph(task: &Task) -> Graph {
             results.map(row).sink_per_worker(part);
             late.sink(json_lines_dir(task.branch.output(task, "late")).roll_at(500));
         }
-        Query::Table | Query::Epochs | Query::Lines => {}
+        Query::Table | Query::Epochs | Query::Lines | Query::Process => {}
         Query::Updates => {
             let told = task.dir.join("told");
             let mut file = std::fs::File::options().append(true).create(true).open(told).unwrap();

@@ -13,6 +13,7 @@ mod input;
 mod outputs;
 mod owners;
 mod parent;
+mod process;
 mod tables;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,7 @@ use tidemill::Mode;
 use crate::child::{Branch, Query, TASK, Task};
 use crate::feed::Sender;
 use crate::input::{FROM_FILES, FROM_SOCKET, NUMBERS, beyond, counted, event, visible, write_files};
+use crate::process;
 
 /// How long a child may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,6 +62,9 @@ impl World {
             write_files(&dir.path().join("in"), 0..NUMBERS, 5_000);
         } else {
             write_files(&dir.path().join("in"), files, 1_000);
+        }
+        if query == Query::Process {
+            write_files(&dir.path().join("rules"), process::rules(), 50);
         }
         let sender = if has_numbers {
             None
@@ -203,6 +207,9 @@ pub(crate) fn undisturbed(query: Query) -> (Results, Duration) {
             assert_eq!(results.rows, counted);
         }
         results.rows = counted;
+    }
+    if query == Query::Process {
+        assert_eq!(results.rows, process::expected());
     }
     (results, time)
 }

@@ -9,6 +9,7 @@ mod held;
 mod input;
 mod joins;
 mod operator;
+mod process;
 mod shards;
 
 use std::ops::Range;
@@ -22,6 +23,7 @@ use graphs::{Files, Paces, Running, TwoSinks, Windows};
 use held::Held;
 use joins::Joins;
 use operator::OwnOperator;
+use process::Process;
 use shards::Shards;
 
 /// The seeds of a graph: as many as the environment says, or a few.
@@ -80,6 +82,12 @@ fn derived_watermarks_make_no_row_late() {
 #[test]
 fn joins_are_exactly_once_and_make_no_row_late() {
     run(Joins::new);
+}
+
+#[test]
+fn process_function_with_timers_and_rules_is_exactly_once() {
+    run(Process::new);
+    simulate(Simulation::new(seeds()).without_checkpoint(), Process::new).unwrap_or_else(|it| panic!("{it}"));
 }
 
 #[test]
