@@ -15,6 +15,7 @@
 pub mod chain;
 pub mod chain_dataflow;
 pub mod latency;
+pub mod process;
 pub mod session;
 pub mod sliding;
 pub mod windowed_count;

@@ -17,7 +17,7 @@ use tidemill_benches::throughput::{Bench, Cost, Engine, Figures, Job, Sizes, mea
 #[derive(Debug, Parser)]
 #[command(after_long_help = FIGURES)]
 struct Arguments {
-    /// Jobs: word-count, windowed-KEYS, sliding-PANES, session, chain-16, chain-64, chain-200. All of them if none is
+    /// Jobs: word-count, windowed-KEYS, sliding-PANES, session, process-KEYS, chain-16, chain-64, chain-200. All of them if none is
     /// named; with --scaling the keyed ones.
     #[arg(long, value_delimiter = ',')]
     jobs: Vec<Job>,

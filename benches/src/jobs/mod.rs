@@ -11,6 +11,7 @@
 )]
 
 pub mod chain;
+pub mod process;
 pub mod session;
 pub mod sliding;
 pub mod windowed_count;

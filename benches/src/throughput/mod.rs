@@ -19,6 +19,7 @@ use tempfile::NamedTempFile;
 use tidemill::{Mode, Options};
 
 use crate::baseline::chain::{Chain, Large, Medium, Small, Style};
+use crate::baseline::process::Process;
 use crate::baseline::session::Sessions;
 use crate::baseline::sliding::Sliding;
 use crate::baseline::windowed_count::{Windowed, WindowedCount};
@@ -40,6 +41,9 @@ pub enum Job {
     Sliding(u64),
     /// Events per key and session.
     Session,
+    /// A process function with a value and a timer per record, of this many keys. Not among [all](Job::ALL): it is compared with
+    /// timely only.
+    Process(u64),
     /// Eight stateless steps over records of this many bytes.
     Chain(usize),
 }
@@ -64,6 +68,17 @@ impl Job {
     pub const fn is_keyed(self) -> bool {
         !matches!(self, Job::Chain(_))
     }
+
+    /// Whether there is a program for it on that engine.
+    #[must_use]
+    pub const fn runs_on(self, engine: Engine) -> bool {
+        match engine {
+            Engine::Tidemill(_) | Engine::Timely | Engine::TimelyUpdating => true,
+            Engine::Loop => !self.is_keyed(),
+            #[cfg(feature = "peers")]
+            Engine::Renoir => !matches!(self, Job::Process(_)),
+        }
+    }
 }
 
 impl fmt::Display for Job {
@@ -73,6 +88,7 @@ impl fmt::Display for Job {
             Job::Windowed(keys) => f.pad(&format!("windowed-{keys}")),
             Job::Sliding(panes) => f.pad(&format!("sliding-{panes}")),
             Job::Session => f.pad("session"),
+            Job::Process(keys) => f.pad(&format!("process-{keys}")),
             Job::Chain(bytes) => f.pad(&format!("chain-{bytes}")),
         }
     }
@@ -90,10 +106,12 @@ impl FromStr for Job {
             ("word", None) if text == "word-count" => Ok(Job::WordCount),
             ("session", None) => Ok(Job::Session),
             ("windowed", Some(keys @ 1..)) => Ok(Job::Windowed(keys)),
+            ("process", Some(keys @ 1..)) => Ok(Job::Process(keys)),
             ("sliding", Some(panes @ 1..)) => Ok(Job::Sliding(panes)),
             ("chain", Some(bytes @ (16 | 64 | 200))) => Ok(Job::Chain(bytes as usize)),
             _ => Err(format!(
-                "`{text}` is no job: word-count, windowed-KEYS, sliding-PANES, session, chain-16, chain-64, chain-200"
+                "`{text}` is no job: word-count, windowed-KEYS, sliding-PANES, session, process-KEYS, chain-16, chain-64, \
+                 chain-200"
             )),
         }
     }
@@ -238,6 +256,7 @@ impl Bench {
             Job::Windowed(keys) => reference::windowed_count(self.windowed(keys, 1)),
             Job::Sliding(panes) => reference::sliding(self.sliding(panes, 1)),
             Job::Session => reference::sessions(Sessions::new(events, keys, 1)),
+            Job::Process(keys) => reference::process(Process::new(events, keys, 1)),
             Job::Chain(16) => reference::chain::<Small>(events),
             Job::Chain(64) => reference::chain::<Medium>(events),
             Job::Chain(_) => reference::chain::<Large>(events),
@@ -254,7 +273,7 @@ impl Bench {
     /// Runs a job.
     ///
     /// # Panics
-    /// If the engine fails, or is a [loop](Engine::Loop) and the job keeps state.
+    /// If the engine fails, is a [loop](Engine::Loop) and the job keeps state, or has no timers and the job sets some.
     pub fn run(&mut self, job: Job, engine: Engine, workers: usize) -> Outcome {
         let sizes = self.sizes;
         let Sizes { events, keys, .. } = sizes;
@@ -275,6 +294,9 @@ impl Bench {
                     }
                     Job::Session => {
                         jobs::session::sessions(Sessions::new(events, keys, workers), &options).into()
+                    }
+                    Job::Process(keys) => {
+                        jobs::process::process(Process::new(events, keys, workers), &options).into()
                     }
                     Job::Chain(16) => {
                         Outcome::of_chain(jobs::chain::chain::<Small>(events, workers, &options), events)
@@ -297,6 +319,7 @@ impl Bench {
                 }
                 Job::Sliding(panes) => baseline::sliding::sliding(self.sliding(panes, workers)).into(),
                 Job::Session => baseline::session::sessions(Sessions::new(events, keys, workers)).into(),
+                Job::Process(keys) => baseline::process::process(Process::new(events, keys, workers)).into(),
                 Job::Chain(16) => {
                     Outcome::of_chain(baseline::chain_dataflow::chain::<Small>(events, workers), events)
                 }
@@ -324,6 +347,7 @@ impl Bench {
                 }
                 Job::Sliding(panes) => crate::renoir::sliding::sliding(self.sliding(panes, workers)).into(),
                 Job::Session => crate::renoir::session::sessions(Sessions::new(events, keys, workers)).into(),
+                Job::Process(_) => panic!("Renoir has no timers"),
                 Job::Chain(16) => {
                     Outcome::of_chain(crate::renoir::chain::chain::<Small>(events, workers), events)
                 }
@@ -398,11 +422,11 @@ mod tests {
     fn every_engine_gives_the_right_answer_to_every_job() {
         for (events, keys) in [(1, 1), (777, 5), (60_001, 100)] {
             let mut bench = Bench::new(Sizes { events, mib: 1, words: 500, keys }, Options::default());
-            for job in Job::ALL {
+            for job in Job::ALL.into_iter().chain([Job::Process(keys)]) {
                 let job = if let Job::Windowed(1_000_000) = job { Job::Windowed(20_000) } else { job };
                 let expected = bench.expected(job);
                 assert!(expected.rows > 0 || events == 1);
-                for engine in engines() {
+                for engine in engines().into_iter().filter(|engine| job.runs_on(*engine)) {
                     for workers in [1, 2] {
                         let outcome = bench.run(job, engine, workers);
                         assert_eq!(
@@ -424,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_job_is_read_as_it_is_written() {
-        for job in Job::ALL {
+        for job in Job::ALL.into_iter().chain([Job::Process(7)]) {
             assert_eq!(job.to_string().parse(), Ok(job));
         }
         assert!("chain-17".parse::<Job>().is_err());

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Answer;
 use crate::baseline::chain::{Record, checksum, fused};
+use crate::baseline::process::Process;
 use crate::baseline::session::Sessions;
 use crate::baseline::sliding::Sliding;
 use crate::baseline::windowed_count::{STEP, Windowed, WindowedCount};
@@ -98,6 +99,16 @@ pub(super) fn sessions(job: Sessions) -> Answer {
         if let Some((first, _, count)) = session {
             answer.add(key as u64, first, count);
         }
+    }
+    answer.into()
+}
+
+/// A timer for each event.
+pub(super) fn process(job: Process) -> Answer {
+    let mut answer = Windowed::default();
+    for index in 0..job.events {
+        let (key, time) = event(index, job.keys, STEP);
+        answer.add(key, time + job.delay, 1);
     }
     answer.into()
 }
