@@ -15,6 +15,12 @@ struct Windows;
 #[doc = include_str!("../docs/guide/src/joins.md")]
 struct Joins;
 
+#[doc = include_str!("../docs/guide/src/process-functions.md")]
+struct ProcessFunctions;
+
+#[doc = include_str!("../docs/guide/src/timers.md")]
+struct Timers;
+
 #[doc = include_str!("../docs/guide/src/output-modes.md")]
 struct OutputModes;
 
