@@ -148,7 +148,7 @@ fn expected() -> Vec<Alarm> {
     readings.sort_by_key(|reading| (reading.sensor, reading.at));
     let mut alarms = Vec::new();
     for of_sensor in readings.chunk_by(|a, b| a.sensor == b.sensor) {
-        let (first, sensor) = (of_sensor[0].celsius, of_sensor[0].sensor);
+        let Some(&Reading { sensor, celsius: first, .. }) = of_sensor.first() else { continue };
         let mut state = Sensor { last: EventTime::MIN, first, average: first, drifts: false };
         for (reading, next) in of_sensor.iter().zip(of_sensor.iter().skip(1).map(Some).chain([None])) {
             if state.take(reading.at, reading.celsius) {
