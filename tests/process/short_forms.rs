@@ -18,7 +18,7 @@ fn rows() -> Vec<Row> {
     (0..300).map(row).collect()
 }
 
-/// How many rows its key has had since a number that is divisible by ten, which starts anew.
+/// How many rows its key has had since a number that is divisible by ten, where it starts from the beginning.
 fn count(key: u8, row: Row, state: &mut Option<u64>) -> (u8, u32, u64) {
     let count = state.unwrap_or(0) + 1;
     *state = (row.number % 10 != 0).then_some(count);

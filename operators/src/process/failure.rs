@@ -67,7 +67,7 @@ pub(super) fn of_key<K: Key>(key: &K, error: Box<dyn Error + Send + Sync>) -> Op
     OperatorError::User(Box::new(KeyError { key, error }))
 }
 
-/// What becomes of a call that failed.
+/// How a call that failed is handled.
 pub(super) trait OnFailure<K, T, O: Outputs>: 'static {
     /// The outputs of the operator: those of the function, and perhaps one more.
     type Outputs: Outputs;

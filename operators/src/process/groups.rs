@@ -132,8 +132,8 @@ where
     /// epoch, in continuous mode once per activation, which may be a single row. It is called without rows once the key's timeout has
     /// passed, after the rows of the epoch. A result has the latest event time of its rows, or that of the timeout.
     ///
-    /// It is Spark's `mapGroupsWithState`, with its rules: a timeout passes when the watermark or clock is *later*, is gone then, and is
-    /// set anew by each call; rows older than the watermark are dropped (and counted) with a timeout in event time only. There
+    /// It is Spark's `mapGroupsWithState`, with its rules: a timeout passes when the watermark or clock is *later*; it is gone then,
+    /// and each call sets it again; rows older than the watermark are dropped (and counted) with a timeout in event time only. There
     /// may be several in a query, before and behind anything.
     ///
     /// ```

@@ -65,7 +65,7 @@ pub(super) type CallInitial<'a, F> = dyn FnMut(&mut F, &mut KeyContext<'_, <F as
 const STARTED: u8 = 0;
 const CLOSED: u8 = 1;
 
-/// The operator. `P` says what becomes of a call that fails.
+/// The operator. `P` says how a call that fails is handled.
 pub(super) struct Runner<F: Function, P> {
     pub(super) function: F,
     initial: Option<Arc<dyn Initial<F>>>,
