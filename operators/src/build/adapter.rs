@@ -179,20 +179,12 @@ impl<O: StatefulOperator> To<'_, O> {
         self.context.mode()
     }
 
-    /// Called when the watermark has advanced, before `on_timer` for the timers up to it.
-    ///
-    /// In micro-batch all rows of the epoch have come, unless it is the watermark with which a query resumes.
-    ///
-    /// # Errors
-    ///
-    /// As [`on_timer`](Self::on_timer).
-    fn before_timers(&mut self, _to: &mut To<'_, Self>) -> Result<(), OperatorError> {
-        Ok(())
+    /// Returns all parts at once.
+    pub(crate) fn split(&mut self) -> (&mut O::Outputs, &mut Timers<O::Key>, &mut Context) {
+        (self.out, self.timers, self.context)
     }
 
-    /// Called when the watermark has advanced, after `on_timer` for the timers up to it.
-    ///
-    /// At [`EventTime::MAX`] all inputs have ended.
+    /// Counts late rows that the operator has dropped.
     pub fn count_late(&mut self, rows: u64) {
         self.context.count_late(rows);
     }
