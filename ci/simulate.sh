@@ -7,13 +7,13 @@ most=${1:-2500} seconds=${2:-86400} first=${3:-1000}
 log=$(mktemp); trap 'rm -f "$log"' EXIT
 piece=25
 export CARGO_TERM_COLOR=never
-cargo test --quiet --locked --test simulate --no-run
-graphs=$(cargo test --quiet --locked --test simulate -- --list 2>/dev/null | grep -c ': test$')
+cargo test --workspace --quiet --locked --test simulate --no-run
+graphs=$(cargo test --workspace --quiet --locked --test simulate -- --list 2>/dev/null | grep -c ': test$')
 graphs=$((graphs - 1)) # One checks that seeds replay.
 begun=$SECONDS done=0
 while [ "$done" -lt "$most" ] && [ $((SECONDS - begun)) -lt "$seconds" ]; do
     from=$((first + done)) to=$((first + done + piece))
-    if ! TIDEMILL_SEEDS=$from..$to cargo test --quiet --locked --test simulate >"$log" 2>&1; then
+    if ! TIDEMILL_SEEDS=$from..$to cargo test --workspace --quiet --locked --test simulate >"$log" 2>&1; then
         cat "$log"
         echo "a seed of $from..$to fails after $((SECONDS - begun)) s" >&2
         exit 1
