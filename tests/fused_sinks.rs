@@ -86,6 +86,8 @@ impl Sink<String> for Keeper {
         Ok(())
     }
 
+    const ONE_BY_ONE: bool = true;
+
     fn one_by_one(&self) -> bool {
         self.one_by_one
     }
@@ -299,6 +301,8 @@ impl Sink<i64> for Fussy {
         assert!(!rows.contains(&self.refused), "too many");
         Ok(())
     }
+
+    const ONE_BY_ONE: bool = true;
 
     fn one_by_one(&self) -> bool {
         self.one_by_one

@@ -14,25 +14,43 @@ const LARGE: usize = 1 << 20;
 /// How many vectors of a type are kept.
 const KEPT: usize = 8;
 
+/// Emptied vectors of a type. Which one is known to those who ask: all else is compiled once, not for every type.
+type Kept = (TypeId, Vec<Box<dyn Any>>);
+
 thread_local! {
-    static SPARE: RefCell<Vec<(TypeId, Box<dyn Any>)>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls with the spare vectors of a type, if the thread still has such a thing.
-fn spare<T: 'static, R>(call: impl FnOnce(&mut Vec<Vec<T>>) -> R) -> Option<R> {
-    let with = |all: &RefCell<Vec<(TypeId, Box<dyn Any>)>>| {
+/// Calls back with the vectors of a type that are kept; not while a thread ends.
+fn spare<R>(of: TypeId, call: impl FnOnce(&mut Vec<Box<dyn Any>>) -> R) -> Option<R> {
+    let with = |all: &RefCell<Vec<Kept>>| {
         let mut all = all.try_borrow_mut().ok()?;
-        let of = TypeId::of::<T>();
         let place = match all.iter().position(|(other, _)| *other == of) {
             Some(place) => place,
             None => {
-                all.push((of, Box::new(Vec::<Vec<T>>::new())));
+                all.push((of, Vec::new()));
                 all.len() - 1
             }
         };
-        all.get_mut(place)?.1.downcast_mut::<Vec<Vec<T>>>().map(call)
+        all.get_mut(place).map(|(_, kept)| call(kept))
     };
     SPARE.try_with(with).ok().flatten()
+}
+
+#[inline(never)]
+fn take(of: TypeId) -> Option<Box<dyn Any>> {
+    spare(of, Vec::pop).flatten()
+}
+
+/// Whether there is room for one more vector of a type.
+#[inline(never)]
+fn has_room(of: TypeId) -> bool {
+    spare(of, |kept| kept.len() < KEPT).unwrap_or(false)
+}
+
+#[inline(never)]
+fn keep(of: TypeId, vector: Box<dyn Any>) {
+    spare(of, |kept| kept.push(vector));
 }
 
 /// How many rows of a type make a batch: about 128 KiB, so that a batch stays in the cache of the core that made it.
@@ -64,13 +82,16 @@ const fn rows_in<T>(bytes: usize, least: usize, most: usize) -> usize {
 }
 
 /// An empty vector with room for this many rows.
+#[inline(never)]
 pub(crate) fn with_room<T: 'static>(rows: usize) -> Vec<T> {
-    let spare = if rows * size_of::<T>() < SMALL { None } else { spare(Vec::pop).flatten() };
-    match spare {
-        Some(vector) if vector.capacity() >= rows => vector,
+    if rows * size_of::<T>() >= SMALL
+        && let Some(Ok(vector)) = take(TypeId::of::<T>()).map(|kept| kept.downcast::<Vec<T>>())
         // One that is too small goes: it is not worth growing.
-        _ => Vec::with_capacity(rows),
+        && vector.capacity() >= rows
+    {
+        return *vector;
     }
+    Vec::with_capacity(rows)
 }
 
 /// Moves a vector's rows to where there is room for this many in all.
@@ -78,6 +99,7 @@ pub(crate) fn with_room<T: 'static>(rows: usize) -> Vec<T> {
 /// The allocator would let it grow in the place where it is, and that place belongs to another thread's memory where the
 /// first small piece of it came from a record that this thread has freed and another had made. Growing there waits for
 /// that thread, and tidies up after it: among a million freed strings that took ten times as long as all else.
+#[inline(never)]
 pub(crate) fn grow<T: 'static>(vector: &mut Vec<T>, rows: usize) {
     if rows > vector.capacity() {
         let mut larger = with_room(rows);
@@ -87,14 +109,14 @@ pub(crate) fn grow<T: 'static>(vector: &mut Vec<T>, rows: usize) {
 }
 
 /// Takes a vector that is needed no more.
+#[inline(never)]
 pub(crate) fn give_back<T: 'static>(mut vector: Vec<T>) {
     if (SMALL..=LARGE).contains(&(vector.capacity() * size_of::<T>())) {
         vector.clear();
-        spare(|kept| {
-            if kept.len() < KEPT {
-                kept.push(vector);
-            }
-        });
+        let of = TypeId::of::<T>();
+        if has_room(of) {
+            keep(of, Box::new(vector));
+        }
     }
 }
 
@@ -111,14 +133,14 @@ mod tests {
         let again = with_room::<u64>(4_000);
         assert_eq!((again.as_ptr(), again.len()), (memory, 0));
         give_back(Vec::<u64>::with_capacity(10));
-        assert_eq!(spare(|kept: &mut Vec<Vec<u64>>| kept.len()), Some(0));
+        assert_eq!(spare(TypeId::of::<u64>(), |kept| kept.len()), Some(0));
     }
 
     #[test]
     fn vectors_of_another_type_are_left_alone() {
         give_back(Vec::<u32>::with_capacity(10_000));
         assert_eq!(with_room::<i32>(10_000).capacity(), 10_000);
-        assert_eq!(spare(|kept: &mut Vec<Vec<u32>>| kept.len()), Some(1));
+        assert_eq!(spare(TypeId::of::<u32>(), |kept| kept.len()), Some(1));
     }
 
     #[test]
@@ -126,7 +148,7 @@ mod tests {
         for _ in 0..2 * KEPT {
             give_back(Vec::<u8>::with_capacity(SMALL));
         }
-        assert_eq!(spare(|kept: &mut Vec<Vec<u8>>| kept.len()), Some(KEPT));
+        assert_eq!(spare(TypeId::of::<u8>(), |kept| kept.len()), Some(KEPT));
     }
 
     #[test]
@@ -140,7 +162,7 @@ mod tests {
             assert!(vector.capacity() >= rows);
         }
         // What it was in before can be used again.
-        assert_eq!(spare(|kept: &mut Vec<Vec<u64>>| kept.len()), Some(1));
+        assert_eq!(spare(TypeId::of::<u64>(), |kept| kept.len()), Some(1));
         assert_eq!(with_room::<u64>(4_000).capacity(), 4_096);
     }
 

@@ -150,6 +150,11 @@ pub trait Sink<T>: Send + 'static {
     /// they stay in the core's cache.
     fn write(&mut self, epoch: Epoch, rows: &mut Vec<T>) -> Result<(), SinkError>;
 
+    /// Whether [`one_by_one`](Sink::one_by_one) may ever return `true`.
+    ///
+    /// Otherwise the engine does not call it, and the loops for it are not compiled.
+    const ONE_BY_ONE: bool = false;
+
     /// Returns whether the sink prefers single rows, by [`write_one`](Sink::write_one).
     ///
     /// If the steps before the sink run in its own loop, each row is then written as soon as it is computed. Return

@@ -228,6 +228,8 @@ impl<R: Row> Sink<R> for Taker<R> {
         Ok(())
     }
 
+    const ONE_BY_ONE: bool = true;
+
     fn one_by_one(&self) -> bool {
         true
     }

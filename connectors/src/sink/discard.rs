@@ -54,6 +54,8 @@ impl<T: Send + 'static> Sink<T> for Discard {
         Ok(())
     }
 
+    const ONE_BY_ONE: bool = true;
+
     fn one_by_one(&self) -> bool {
         // Others cost nothing to drop, and are counted sooner together.
         std::mem::needs_drop::<T>()

@@ -80,6 +80,8 @@ impl<T: Send + 'static> Sink<T> for ForEach<T> {
         self.pending.add(epoch, rows).into_iter().flatten().try_for_each(|row| self.call(row))
     }
 
+    const ONE_BY_ONE: bool = true;
+
     fn one_by_one(&self) -> bool {
         self.pending.immediate
     }

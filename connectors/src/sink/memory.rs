@@ -1,6 +1,6 @@
 //! A table in memory that can be read while the query runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
@@ -21,8 +21,28 @@ pub struct MemoryTable<T> {
 }
 
 struct Shown<T> {
-    epochs: BTreeMap<Epoch, Vec<T>>,
+    /// In order. A map would be compiled for each type of rows, and new epochs come at the end.
+    epochs: Vec<(Epoch, Vec<T>)>,
     committed: Option<Epoch>,
+}
+
+impl<T> Shown<T> {
+    /// Returns the rows of an epoch, none at first.
+    fn rows(&mut self, epoch: Epoch) -> &mut Vec<T> {
+        let place = match self.epochs.last() {
+            Some((last, _)) if *last >= epoch => {
+                self.epochs.iter().position(|(other, _)| *other >= epoch).unwrap_or_default()
+            }
+            _ => self.epochs.len(),
+        };
+        if self.epochs.get(place).is_none_or(|(other, _)| *other != epoch) {
+            self.epochs.insert(place, (epoch, Vec::new()));
+        }
+        match self.epochs.get_mut(place) {
+            Some((_, rows)) => rows,
+            None => unreachable!("the epoch is there, or was put there"),
+        }
+    }
 }
 
 impl<T> Clone for MemoryTable<T> {
@@ -47,7 +67,7 @@ impl<T> Clone for MemoryTable<T> {
 /// # Ok::<(), tidemill::SinkError>(())
 /// ```
 pub fn memory_sink<T: Clone + Send + 'static>() -> (MemorySink<T>, MemoryTable<T>) {
-    let shown = Shown { epochs: BTreeMap::new(), committed: None };
+    let shown = Shown { epochs: Vec::new(), committed: None };
     let table = MemoryTable { shared: Arc::new(Mutex::new(shown)) };
     (MemorySink { pending: Pending::new(), table: table.clone() }, table)
 }
@@ -55,7 +75,10 @@ pub fn memory_sink<T: Clone + Send + 'static>() -> (MemorySink<T>, MemoryTable<T
 impl<T: Clone> MemoryTable<T> {
     /// Returns all rows, in the order of their epochs.
     pub fn snapshot(&self) -> Vec<T> {
-        lock(&self.shared).epochs.values().flatten().cloned().collect()
+        let shown = lock(&self.shared);
+        let mut all = Vec::with_capacity(shown.epochs.iter().map(|(_, rows)| rows.len()).sum());
+        shown.epochs.iter().for_each(|(_, rows)| all.extend_from_slice(rows));
+        all
     }
 
     /// Returns the last row of each key: the current table of an update stream.
@@ -76,12 +99,15 @@ impl<T: Clone> MemoryTable<T> {
 
     /// Removes and returns all rows, for queries that run for long.
     pub fn take(&self) -> Vec<T> {
-        std::mem::take(&mut lock(&self.shared).epochs).into_values().flatten().collect()
+        let epochs = std::mem::take(&mut lock(&self.shared).epochs);
+        let mut all = Vec::with_capacity(epochs.iter().map(|(_, rows)| rows.len()).sum());
+        epochs.into_iter().for_each(|(_, mut rows)| all.append(&mut rows));
+        all
     }
 
     /// Returns the rows of each epoch that had any.
     pub fn by_epoch(&self) -> Vec<(Epoch, Vec<T>)> {
-        lock(&self.shared).epochs.iter().map(|(epoch, rows)| (*epoch, rows.clone())).collect()
+        lock(&self.shared).epochs.clone()
     }
 
     /// Returns the last committed epoch.
@@ -109,9 +135,9 @@ impl<T: Clone + Send + 'static> Sink<T> for MemorySink<T> {
         if let Some(rows) = self.pending.add(epoch, rows) {
             let mut shown = lock(&self.table.shared);
             if self.pending.replaces() {
-                shown.epochs.retain(|other, _| *other == epoch);
+                shown.epochs.retain(|(other, _)| *other == epoch);
             }
-            shown.epochs.entry(epoch).or_default().extend(rows);
+            shown.rows(epoch).extend(rows);
         }
         Ok(())
     }
@@ -123,7 +149,7 @@ impl<T: Clone + Send + 'static> Sink<T> for MemorySink<T> {
                 shown.epochs.clear();
             }
             // The same epoch again, after a restart, takes the place of the first time.
-            shown.epochs.insert(epoch, rows);
+            *shown.rows(epoch) = rows;
         }
         shown.committed = shown.committed.max(Some(epoch));
         Ok(())

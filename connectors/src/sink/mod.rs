@@ -76,8 +76,11 @@ impl<R> Pending<R> {
 
     /// The rows of the epochs up to `epoch`, which are to be shown now.
     fn commit(&mut self, epoch: Epoch) -> Vec<(Epoch, Vec<R>)> {
-        let count = self.epochs.partition_point(|(waiting, _)| *waiting <= epoch);
-        self.epochs.drain(..count).collect()
+        let mut committed = Vec::new();
+        while self.epochs.front().is_some_and(|(waiting, _)| *waiting <= epoch) {
+            committed.extend(self.epochs.pop_front());
+        }
+        committed
     }
 
     fn abort(&mut self) {

@@ -184,6 +184,8 @@ where
         Ok(Poll::Ready)
     }
 
+    const PULLS: bool = true;
+
     #[inline]
     fn pull(
         &mut self,

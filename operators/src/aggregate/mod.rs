@@ -195,8 +195,12 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
 
 /// The name of a type in lower case, without paths and type arguments: `count`, or `count, sum` for a tuple.
 fn short_name<T: ?Sized>() -> String {
+    without_types(std::any::type_name::<T>())
+}
+
+fn without_types(name: &str) -> String {
     let mut depth = 0usize;
-    let plain: String = std::any::type_name::<T>()
+    let plain: String = name
         .chars()
         .filter(|c| {
             depth = depth + usize::from(*c == '<') - usize::from(*c == '>').min(depth);

@@ -131,6 +131,15 @@ pub struct OperatorSpec {
     pub kinds: Kinds,
 }
 
+impl OperatorSpec {
+    /// That of a chain of steps.
+    pub(crate) fn of_chain(make: Make, watermark: Option<WatermarkSpec>) -> Self {
+        let states = Vec::new();
+        let kinds = Kinds::Keeps;
+        OperatorSpec { make, stateful: false, watermark, derives_watermark: false, states, kinds }
+    }
+}
+
 /// An aggregation by key, in the three parts from which a run chooses.
 #[derive(Clone)]
 pub struct GroupedSpec {

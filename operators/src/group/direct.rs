@@ -8,11 +8,10 @@ use std::sync::Arc;
 use either::Either;
 
 use super::ahead::Ahead;
-use super::emission::{Emission, Shape};
 use super::holder::Intake;
 use super::{Front, Late, Outbox};
 use crate::arrival;
-use crate::chain::pull::{Rows, incoming};
+use crate::chain::pull::{Pull, Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark};
 use crate::state::{GroupState, is_wide};
 use crate::stream::Keying;
@@ -31,22 +30,21 @@ where
         Direct { front }
     }
 
-    fn add<A, S, Z>(
+    fn add<A, S>(
         &self,
         rows: impl Rows<P::In>,
         origin: u32,
-        emission: &mut Emission<Y::Key, A, S, Z>,
+        (aggregate, state): (&A, &mut S),
+        drops_late: bool,
         context: &mut Context,
     ) where
         A: Aggregate<In = Y::Value>,
         S: GroupState<Y::Key, A>,
-        Z: Shape<Y::Key, S::Scope, A::Out>,
     {
-        let closed = if emission.drops_late() { context.watermark() } else { EventTime::MIN };
+        let closed = if drops_late { context.watermark() } else { EventTime::MIN };
         let mut outbox: Outbox<Late<Y::Value>> = Outbox::new(1);
         let mut late_rows = 0;
         let mut observed = ObservedWatermark::new();
-        let Emission { aggregate, state, .. } = &mut *emission;
         if A::ORDERED {
             arrival::enter(context, Some(origin), state.is_one_place());
         }
@@ -57,30 +55,8 @@ where
                 outbox.push((time, value), context);
             }
         };
-        let lends = const { is_wide::<Y::Value>() && !Ahead::<Y::Key, Y::Value>::PAYS };
-        if !lends {
-            // Before anything is reached for: it puts the table at hand that the records will go to.
-            state.begin(closed);
-        }
-        if Ahead::<Y::Key, Y::Value>::PAYS
-            && let Some(reach) = state.reach()
-        {
-            let mut ahead = Ahead::new(reach);
-            let mut settle = |ahead: &mut Ahead<Y::Key, Y::Value>| {
-                for (hash, key, time, value) in ahead.take() {
-                    late(state.offer(aggregate, hash, key.borrow(), time, value, closed), time);
-                }
-                ahead.moved(state.reach());
-            };
-            chain.run(rows, &mut observed, &mut |time, record| {
-                keying.each(record, &mut |hash, key, value| {
-                    if ahead.put(hash, key.to_owned(), time, value) {
-                        settle(&mut ahead);
-                    }
-                });
-            });
-            settle(&mut ahead);
-        } else if lends {
+        // Each `const`, so that the loops of the others are not compiled.
+        if const { is_wide::<Y::Value>() && !Ahead::<Y::Key, Y::Value>::PAYS } {
             chain.run(rows, &mut observed, &mut |time, record| {
                 keying.each(record, &mut |hash, key, value| {
                     if state.turns_away(aggregate, hash, key, time, &value, closed) {
@@ -89,16 +65,34 @@ where
                 });
             });
         } else {
-            chain.run(rows, &mut observed, &mut |time, record| {
-                keying.each(record, &mut |hash, key, value| {
-                    late(state.offer(aggregate, hash, key, time, value, closed), time);
-                });
-            });
-        }
-        if !lends {
+            // Before anything is reached for: it puts the table at hand that the records will go to.
+            state.begin(closed);
+            match if const { Ahead::<Y::Key, Y::Value>::PAYS } { state.reach() } else { None } {
+                Some(reach) if const { Ahead::<Y::Key, Y::Value>::PAYS } => {
+                    let mut ahead = Ahead::new(reach);
+                    let mut settle = |ahead: &mut Ahead<Y::Key, Y::Value>| {
+                        for (hash, key, time, value) in ahead.take() {
+                            late(state.offer(aggregate, hash, key.borrow(), time, value, closed), time);
+                        }
+                        ahead.moved(state.reach());
+                    };
+                    chain.run(rows, &mut observed, &mut |time, record| {
+                        keying.each(record, &mut |hash, key, value| {
+                            if ahead.put(hash, key.to_owned(), time, value) {
+                                settle(&mut ahead);
+                            }
+                        });
+                    });
+                    settle(&mut ahead);
+                }
+                _ => chain.run(rows, &mut observed, &mut |time, record| {
+                    keying.each(record, &mut |hash, key, value| {
+                        late(state.offer(aggregate, hash, key, time, value, closed), time);
+                    });
+                }),
+            }
             state.end();
         }
-        emission.relieve();
         outbox.send(context);
         context.count_late(late_rows);
         if observed.seen {
@@ -107,24 +101,28 @@ where
     }
 }
 
-impl<P, Y, A, S, Z> Intake<Y::Key, A, S, Z> for Direct<P, Y>
+impl<P, Y, A, S> Intake<A, S> for Direct<P, Y>
 where
     P: Chain,
     Y: Keying<P::Out>,
     A: Aggregate<In = Y::Value>,
     S: GroupState<Y::Key, A>,
-    Z: Shape<Y::Key, S::Scope, A::Out>,
 {
     fn take(
         &mut self,
         batch: Batch,
-        emission: &mut Emission<Y::Key, A, S, Z>,
+        aggregate: &A,
+        state: &mut S,
+        drops_late: bool,
         context: &mut Context,
     ) -> Result<(), OperatorError> {
         let origin = batch.origin();
         match incoming::<P>(batch)? {
-            Either::Left(rows) => self.add(rows, origin, emission, context),
-            Either::Right(pulled) => self.add(pulled, origin, emission, context),
+            Either::Left(rows) => self.add(rows, origin, (aggregate, state), drops_late, context),
+            Either::Right(pulled) if const { P::Pulled::IN_LOOP } => {
+                self.add(pulled, origin, (aggregate, state), drops_late, context);
+            }
+            Either::Right(_) => {}
         }
         Ok(())
     }

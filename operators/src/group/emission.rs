@@ -13,7 +13,7 @@ use super::Outbox;
 use crate::RowKind;
 use crate::schema::StateSchema;
 use crate::spill::StateMemory;
-use crate::state::GroupState;
+use crate::state::{GroupState, Mark, Stamp};
 use crate::stream::{TimeDomain, Timed};
 use crate::{Aggregate, Context, Key, KeyGroup, Mode, OperatorError, SnapshotWriter, Window, WindowResult};
 
@@ -41,16 +41,51 @@ impl Emit {
     }
 }
 
-/// What a result looks like on the edge.
+/// An output mode as a type: what only another one does with a state is not compiled.
+pub(crate) trait OutputMode: 'static {
+    /// Whether changes are tracked.
+    type Mark: Mark;
+    const APPENDS: bool = false;
+    const UPDATES: bool = false;
+    const COMPLETES: bool = false;
+}
+
+/// See [`Emit::Append`].
+pub(crate) enum Append {}
+
+/// See [`Emit::Update`].
+pub(crate) enum Update {}
+
+/// See [`Emit::Complete`].
+pub(crate) enum Complete {}
+
+impl OutputMode for Append {
+    type Mark = ();
+    const APPENDS: bool = true;
+}
+
+impl OutputMode for Update {
+    type Mark = Stamp;
+    const UPDATES: bool = true;
+}
+
+impl OutputMode for Complete {
+    type Mark = ();
+    const COMPLETES: bool = true;
+}
+
+/// What a result looks like on the edge, and by which mode it gets there.
 pub(crate) trait Shape<K, P, V>: 'static {
+    type Mode: OutputMode;
     type Row: Send + 'static;
     fn row(key: K, place: P, value: V) -> Self::Row;
 }
 
 /// `(key, value)`, without event time.
-pub(crate) enum RunningShape {}
+pub(crate) struct RunningShape<O>(PhantomData<O>);
 
-impl<K: Send + 'static, V: Send + 'static> Shape<K, (), V> for RunningShape {
+impl<K: Send + 'static, V: Send + 'static, O: OutputMode> Shape<K, (), V> for RunningShape<O> {
+    type Mode = O;
     type Row = (K, V);
     fn row(key: K, (): (), value: V) -> (K, V) {
         (key, value)
@@ -58,9 +93,10 @@ impl<K: Send + 'static, V: Send + 'static> Shape<K, (), V> for RunningShape {
 }
 
 /// The value alone: there is one key, and it says nothing.
-pub(crate) enum TotalShape {}
+pub(crate) struct TotalShape<O>(PhantomData<O>);
 
-impl<V: Send + 'static> Shape<(), (), V> for TotalShape {
+impl<V: Send + 'static, O: OutputMode> Shape<(), (), V> for TotalShape<O> {
+    type Mode = O;
     type Row = V;
     fn row((): (), (): (), value: V) -> V {
         value
@@ -68,9 +104,10 @@ impl<V: Send + 'static> Shape<(), (), V> for TotalShape {
 }
 
 /// A [`WindowResult`] whose event time is the window's last instant.
-pub(crate) enum WindowShape {}
+pub(crate) struct WindowShape<O>(PhantomData<O>);
 
-impl<K: Send + 'static, V: Send + 'static> Shape<K, Window, V> for WindowShape {
+impl<K: Send + 'static, V: Send + 'static, O: OutputMode> Shape<K, Window, V> for WindowShape<O> {
+    type Mode = O;
     type Row = <Timed as TimeDomain>::Row<WindowResult<K, V>>;
     fn row(key: K, window: Window, value: V) -> Self::Row {
         Timed::pack(window.last_instant(), WindowResult { window, key, value })
@@ -108,20 +145,20 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Scope, A::Out>> E
     pub(crate) fn watermark(&mut self, context: &mut Context) {
         let mut out = Outbox::new(0);
         match self.emit {
-            Emit::Append => {
+            Emit::Append if const { <Z::Mode as OutputMode>::APPENDS } => {
                 let watermark = context.watermark();
                 self.state.close(&self.aggregate, watermark, &mut |key, place, value| {
                     out.push(Z::row(key, place, value), context);
                 });
             }
             // What else has changed can wait for the flush, or the interval.
-            Emit::Update { .. } => {
+            Emit::Update { .. } if const { <Z::Mode as OutputMode>::UPDATES } => {
                 if self.state.closes(context.watermark()) {
                     self.say_changes(context);
                 }
                 self.state.forget(&self.aggregate, context.watermark());
             }
-            Emit::Complete => {}
+            Emit::Append | Emit::Update { .. } | Emit::Complete => {}
         }
         out.send(context);
     }
@@ -149,7 +186,7 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Scope, A::Out>> E
 
     pub(crate) fn epoch_end(&mut self, context: &mut Context) {
         match self.emit {
-            Emit::Complete => {
+            Emit::Complete if const { <Z::Mode as OutputMode>::COMPLETES } => {
                 let mut out = Outbox::new(0);
                 self.state.all(&self.aggregate, &mut |key, place, value| {
                     out.push(Z::row(key, place, value), context);
@@ -158,11 +195,14 @@ impl<K: Key, A: Aggregate, S: GroupState<K, A>, Z: Shape<K, S::Scope, A::Out>> E
             }
             // What waits for its interval belongs to this epoch.
             Emit::Update { .. } => self.say_changes(context),
-            Emit::Append => {}
+            Emit::Append | Emit::Complete => {}
         }
     }
 
     fn say_changes(&mut self, context: &mut Context) {
+        if const { !<Z::Mode as OutputMode>::UPDATES } {
+            return;
+        }
         let mut out = Outbox::new(0);
         self.state.changed(&self.aggregate, &mut |key, place, value| {
             out.push(Z::row(key, place, value), context);

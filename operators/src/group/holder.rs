@@ -5,39 +5,44 @@ use super::emission::{Emission, Shape};
 use crate::state::GroupState;
 use crate::{Aggregate, Batch, Context, Key, KeyGroup, Operator, OperatorError, SnapshotWriter};
 
-/// What comes into an aggregation.
-pub(super) trait Intake<K, A: Aggregate, S, Z>: Send + 'static {
-    /// Adds the rows of a batch to the state.
+/// What comes into an aggregation. The operator holds it as `dyn`, so that the rest is compiled once for both.
+pub(super) trait Intake<A: Aggregate, S>: Send + 'static {
+    /// Adds the rows of a batch to the state, but none that is late where those are dropped.
     fn take(
         &mut self,
         batch: Batch,
-        emission: &mut Emission<K, A, S, Z>,
+        aggregate: &A,
+        state: &mut S,
+        drops_late: bool,
         context: &mut Context,
     ) -> Result<(), OperatorError>;
 }
 
 /// An aggregation by keys `K` with aggregate `A`, state `S`, and results of the shape `Z`.
-pub(super) struct Holder<I, K, A: Aggregate, S, Z> {
-    intake: I,
+pub(super) struct Holder<K, A: Aggregate, S, Z> {
+    intake: Box<dyn Intake<A, S>>,
     emission: Emission<K, A, S, Z>,
 }
 
-impl<I, K, A: Aggregate, S, Z> Holder<I, K, A, S, Z> {
-    pub(super) fn new(intake: I, emission: Emission<K, A, S, Z>) -> Self {
+impl<K, A: Aggregate, S, Z> Holder<K, A, S, Z> {
+    pub(super) fn new(intake: Box<dyn Intake<A, S>>, emission: Emission<K, A, S, Z>) -> Self {
         Holder { intake, emission }
     }
 }
 
-impl<I, K, A, S, Z> Operator for Holder<I, K, A, S, Z>
+impl<K, A, S, Z> Operator for Holder<K, A, S, Z>
 where
-    I: Intake<K, A, S, Z>,
     K: Key,
     A: Aggregate,
     S: GroupState<K, A>,
     Z: Shape<K, S::Scope, A::Out>,
 {
     fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
-        self.intake.take(batch, &mut self.emission, context)
+        let drops_late = self.emission.drops_late();
+        let Emission { aggregate, state, .. } = &mut self.emission;
+        self.intake.take(batch, aggregate, state, drops_late, context)?;
+        self.emission.relieve();
+        Ok(())
     }
 
     fn watermark(&mut self, context: &mut Context) -> Result<(), OperatorError> {

@@ -14,7 +14,7 @@ use either::Either;
 use super::{Front, KeyRouter, Late, Outbox, Partial};
 use crate::aggregate::kept;
 use crate::arrival;
-use crate::chain::pull::{Rows, incoming};
+use crate::chain::pull::{Pull, Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark};
 use crate::keeping::keep;
 use crate::state::{PartialState, is_wide};
@@ -77,6 +77,15 @@ where
     A: Aggregate<In = Y::Value>,
     S: PartialState<Y::Key, A>,
 {
+    fn take(&mut self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
+        // Of an aggregate that does not shrink no record is ever aggregated here.
+        if const { A::SHRINKS } && self.aside == 0 {
+            self.add(rows, origin, context);
+        } else {
+            self.pass(rows, origin, context);
+        }
+    }
+
     /// Aggregates the rows.
     fn add(&mut self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
         let closed = self.closed(context);
@@ -174,11 +183,10 @@ where
 {
     fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
         let origin = batch.origin();
-        match (incoming::<P>(batch)?, self.aside) {
-            (Either::Left(rows), 0) => self.add(rows, origin, context),
-            (Either::Right(pulled), 0) => self.add(pulled, origin, context),
-            (Either::Left(rows), _) => self.pass(rows, origin, context),
-            (Either::Right(pulled), _) => self.pass(pulled, origin, context),
+        match incoming::<P>(batch)? {
+            Either::Left(rows) => self.take(rows, origin, context),
+            Either::Right(pulled) if const { P::Pulled::IN_LOOP } => self.take(pulled, origin, context),
+            Either::Right(_) => {}
         }
         if self.state.len() >= TABLE_LIMIT {
             self.judge::<Y::Key>();

@@ -3,30 +3,32 @@
 //! Output 0: results. State: the accumulators. Nothing is late here: a worker sends a partial under a watermark that has
 //! not yet closed its windows, so the worker that holds the keys cannot have closed them either.
 
+use std::marker::PhantomData;
+
 use super::Partial;
-use super::emission::{Emission, Shape};
 use super::holder::Intake;
 use crate::arrival;
 use crate::buffers::give_back;
 use crate::state::{GroupState, Reach};
 use crate::{Aggregate, Batch, Context, EventTime, Key, OperatorError, rows};
 
-pub(super) struct Merge;
+pub(super) struct Merge<K>(PhantomData<fn(K)>);
 
-impl<K, A, S, Z> Intake<K, A, S, Z> for Merge
-where
-    K: Key,
-    A: Aggregate,
-    S: GroupState<K, A>,
-    Z: Shape<K, S::Scope, A::Out>,
-{
+impl<K> Merge<K> {
+    pub(super) fn new() -> Self {
+        Merge(PhantomData)
+    }
+}
+
+impl<K: Key, A: Aggregate, S: GroupState<K, A>> Intake<A, S> for Merge<K> {
     fn take(
         &mut self,
         batch: Batch,
-        emission: &mut Emission<K, A, S, Z>,
+        aggregate: &A,
+        state: &mut S,
+        _drops_late: bool,
         context: &mut Context,
     ) -> Result<(), OperatorError> {
-        let Emission { aggregate, state, .. } = &mut *emission;
         let mut partials = rows::<Partial<K, S::Slot, A::Acc>>(batch)?;
         if A::ORDERED {
             arrival::enter(context, None, state.is_one_place());
@@ -46,7 +48,6 @@ where
         }
         give_back(partials);
         state.end();
-        emission.relieve();
         Ok(())
     }
 }

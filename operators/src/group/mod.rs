@@ -88,16 +88,14 @@ where
     {
         let watermark = self.front.chain.watermark();
         let name = self.aggregate.describe();
-        let detail = if self.window.is_empty() { name.clone() } else { format!("{}, {name}", self.window) };
-        let mut settings = vec![("operator", self.op.to_owned())];
-        settings.extend(self.settings);
-        settings.push(("aggregate", name));
-        if let Some(former) = self.port.made_inserts_of(&self.steps) {
-            settings.push(("input", format!("{former} as inserts")));
-        }
-        if !self.window.is_empty() {
-            settings.push(("output", emit_name(self.emit).to_owned()));
-        }
+        let about = About {
+            op: self.op,
+            window: self.window,
+            settings: self.settings,
+            emit: self.emit,
+            location: self.location,
+            steps: self.steps,
+        };
         let schema = Arc::new(StateSchema {
             key: Schema::of::<Y::Key>(),
             value: Schema::of::<S::Stored>(),
@@ -116,7 +114,8 @@ where
         let direct = {
             let (front, emission) = (Arc::clone(&front), Arc::clone(&new_emission));
             Arc::new(move |_| -> Box<dyn crate::Operator> {
-                Box::new(Holder::new(direct::Direct::new(Arc::clone(&front)), emission()))
+                let intake = Box::new(direct::Direct::new(Arc::clone(&front)));
+                Box::new(Holder::new(intake, emission()))
             })
         };
         let local = {
@@ -131,22 +130,45 @@ where
             })
         };
         let merge = Arc::new(move |_| -> Box<dyn crate::Operator> {
-            Box::new(Holder::new(merge::Merge, new_emission()))
+            Box::new(Holder::new(Box::new(merge::Merge::<Y::Key>::new()), new_emission()))
         });
-        let port = self.port.graph.add(NodeSpec {
-            kind: NodeKind::Grouped(GroupedSpec {
-                direct,
-                local,
-                merge,
-                watermark,
-                schema,
-                emits: emit.row_kind(),
-            }),
-            op: self.op,
-            steps: self.steps,
-            inputs: vec![Input::of_chain::<P>(&self.port)],
+        let input = Input::of_chain::<P>(&self.port);
+        let emits = emit.row_kind();
+        about.add(&self.port, input, name, GroupedSpec { direct, local, merge, watermark, schema, emits })
+    }
+}
+
+/// What is known of an aggregation but its types.
+struct About {
+    op: &'static str,
+    window: String,
+    settings: Vec<Setting>,
+    emit: Emit,
+    location: &'static Location<'static>,
+    steps: Vec<StepInfo>,
+}
+
+impl About {
+    /// Adds the node behind a port; `name` is that of the aggregate.
+    fn add(self, before: &Port, input: Input, name: String, grouped: GroupedSpec) -> Port {
+        let About { op, window, settings: of_window, emit, location, steps } = self;
+        let detail = if window.is_empty() { name.clone() } else { format!("{window}, {name}") };
+        let mut settings = vec![("operator", op.to_owned())];
+        settings.extend(of_window);
+        settings.push(("aggregate", name));
+        if let Some(former) = before.made_inserts_of(&steps) {
+            settings.push(("input", format!("{former} as inserts")));
+        }
+        if !window.is_empty() {
+            settings.push(("output", emit_name(emit).to_owned()));
+        }
+        let port = before.graph.add(NodeSpec {
+            kind: NodeKind::Grouped(grouped),
+            op,
+            steps,
+            inputs: vec![input],
             outputs: 2,
-            location: self.location,
+            location,
             detail,
         });
         port.update(|node| node.settings = settings);

@@ -1,19 +1,20 @@
 //! Batches of what an operator emits: for an output, or for the workers that hold the keys.
 
-use smallvec::SmallVec;
-
 use crate::buffers::{batch_capacity, grow, with_room};
 use crate::{Batch, Context, KeyGroups};
 
 /// Routes rows to the workers that hold their keys, as they are made: the one keyed exchange that there is.
 pub(crate) struct KeyRouter<R> {
-    parts: SmallVec<[Outbox<R>; 4]>,
+    parts: Vec<Outbox<R>>,
     groups: KeyGroups,
 }
 
 impl<R: Send + 'static> KeyRouter<R> {
     pub(crate) fn new(output: usize, context: &Context) -> Self {
-        let parts = (0..context.workers()).map(|worker| Outbox { worker, ..Outbox::new(output) }).collect();
+        let mut parts = Vec::with_capacity(context.workers());
+        for worker in 0..context.workers() {
+            parts.push(Outbox { worker, ..Outbox::new(output) });
+        }
         KeyRouter { parts, groups: context.key_groups() }
     }
 
@@ -27,7 +28,9 @@ impl<R: Send + 'static> KeyRouter<R> {
     }
 
     pub(crate) fn send(&mut self, context: &mut Context) {
-        self.parts.iter_mut().for_each(|part| part.send(context));
+        for part in &mut self.parts {
+            part.send(context);
+        }
     }
 }
 
@@ -64,6 +67,7 @@ impl<R: Send + 'static> Outbox<R> {
         }
     }
 
+    #[inline(never)]
     pub(crate) fn send(&mut self, context: &mut Context) {
         if !self.rows.is_empty() {
             let rows = std::mem::take(&mut self.rows);

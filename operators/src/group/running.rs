@@ -6,9 +6,9 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use super::emission::{Emit, RunningShape};
+use super::emission::{Complete, Emit, OutputMode, RunningShape, Update};
 use super::{Front, Grouping};
-use crate::state::{Mark, RunningState, Stamp};
+use crate::state::RunningState;
 use crate::stream::{Chain, KeyedStream, Keying};
 use crate::{Aggregate, Key, Stream};
 
@@ -77,7 +77,7 @@ where
     ///
     /// Its rows are [upserts](crate::RowKind), which not every operator takes.
     pub fn update(self) -> Stream<(K, A::Out)> {
-        self.build::<Stamp>(Emit::Update { every: None })
+        self.build::<Update>(Emit::Update { every: None })
     }
 
     /// Emits each key that has changed, in continuous mode at most once per `every`.
@@ -85,21 +85,21 @@ where
     /// `every` is processing time. In continuous mode changed keys are also emitted at the end of each epoch (see
     /// `Options::checkpoint_interval`). In micro-batch it emits as [`update`](Self::update) does.
     pub fn update_every(self, every: Duration) -> Stream<(K, A::Out)> {
-        self.build::<Stamp>(Emit::Update { every: Some(every) })
+        self.build::<Update>(Emit::Update { every: Some(every) })
     }
 
     /// Emits the whole table at the end of every epoch. Its rows are [snapshots](crate::RowKind).
     pub fn complete(self) -> Stream<(K, A::Out)> {
-        self.build::<()>(Emit::Complete)
+        self.build::<Complete>(Emit::Complete)
     }
 
-    fn build<M: Mark>(self, emit: Emit) -> Stream<(K, A::Out)> {
+    fn build<O: OutputMode>(self, emit: Emit) -> Stream<(K, A::Out)> {
         let port = Grouping {
             port: self.keyed.port,
             front: Front { chain: self.keyed.chain, keying: self.keyed.keying },
             steps: self.keyed.steps,
             aggregate: self.aggregate,
-            state: RunningState::<K, A, M>::new,
+            state: RunningState::<K, A, O::Mark>::new,
             local_state: RunningState::<K, A, ()>::new,
             emit,
             op: "aggregate",
@@ -107,7 +107,7 @@ where
             settings: Vec::new(),
             location: self.location,
         }
-        .build::<RunningState<K, A, M>, RunningState<K, A, ()>, RunningShape>();
+        .build::<RunningState<K, A, O::Mark>, RunningState<K, A, ()>, RunningShape<O>>();
         Stream::at(port)
     }
 }

@@ -6,9 +6,9 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use super::emission::{Emit, TotalShape};
+use super::emission::{Complete, Emit, OutputMode, TotalShape, Update};
 use super::{Front, Grouping};
-use crate::state::{Mark, RunningState, Stamp};
+use crate::state::RunningState;
 use crate::stream::{Chain, Unkeyed};
 use crate::{Aggregate, Stream};
 
@@ -62,7 +62,7 @@ impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<
     ///
     /// Its rows are [upserts](crate::RowKind), which not every operator takes.
     pub fn update(self) -> Stream<A::Out> {
-        self.build::<Stamp>(Emit::Update { every: None })
+        self.build::<Update>(Emit::Update { every: None })
     }
 
     /// As [`update`](Self::update), but in continuous mode at most once per `every` (processing time) after a change, and at
@@ -80,21 +80,21 @@ impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<
     /// # Ok::<(), RunError>(())
     /// ```
     pub fn update_every(self, every: Duration) -> Stream<A::Out> {
-        self.build::<Stamp>(Emit::Update { every: Some(every) })
+        self.build::<Update>(Emit::Update { every: Some(every) })
     }
 
     /// Emits the value at the end of every epoch, changed or not. Its rows are [snapshots](crate::RowKind).
     pub fn complete(self) -> Stream<A::Out> {
-        self.build::<()>(Emit::Complete)
+        self.build::<Complete>(Emit::Complete)
     }
 
-    fn build<M: Mark>(self, emit: Emit) -> Stream<A::Out> {
+    fn build<O: OutputMode>(self, emit: Emit) -> Stream<A::Out> {
         let port = Grouping {
             port: self.stream.port,
             front: Front { chain: self.stream.chain, keying: Unkeyed },
             steps: self.stream.steps,
             aggregate: self.aggregate,
-            state: RunningState::<(), A, M>::new,
+            state: RunningState::<(), A, O::Mark>::new,
             local_state: RunningState::<(), A, ()>::new,
             emit,
             op: "aggregate",
@@ -102,7 +102,7 @@ impl<T: Send + 'static, P: Chain<Out = T>, A: Aggregate<In = T>> TotalAggregate<
             settings: Vec::new(),
             location: self.location,
         }
-        .build::<RunningState<(), A, M>, RunningState<(), A, ()>, TotalShape>();
+        .build::<RunningState<(), A, O::Mark>, RunningState<(), A, ()>, TotalShape<O>>();
         Stream::at(port)
     }
 }

@@ -7,9 +7,9 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use super::emission::{Emit, WindowShape};
+use super::emission::{Append, Complete, Emit, OutputMode, Update, WindowShape};
 use super::{Front, Grouping};
-use crate::state::{Mark, Stamp, Windowing};
+use crate::state::Windowing;
 use crate::stream::{Chain, EventStream, HasEventTime, KeyedStream, Keying, Timed, Unkeyed};
 use crate::{Aggregate, Key, Stream, WindowResult};
 
@@ -135,7 +135,7 @@ where
     ///
     /// A record is late if all its windows have closed.
     pub fn append_with_late(self) -> (Results<K, A>, EventStream<V>) {
-        self.build::<()>(Emit::Append)
+        self.build::<Append>(Emit::Append)
     }
 
     /// Emits each window that has changed, with its current value.
@@ -155,7 +155,7 @@ where
     ///
     /// A record is late if all its windows have closed.
     pub fn update_with_late(self) -> (Results<K, A>, EventStream<V>) {
-        self.build::<Stamp>(Emit::Update { every: None })
+        self.build::<Update>(Emit::Update { every: None })
     }
 
     /// Emits each window that has changed, in continuous mode at most once per `every`.
@@ -164,7 +164,7 @@ where
     /// `Options::checkpoint_interval`), and a window at once when it closes. In micro-batch it emits as
     /// [`update`](Self::update) does.
     pub fn update_every(self, every: Duration) -> Results<K, A> {
-        self.build::<Stamp>(Emit::Update { every: Some(every) }).0
+        self.build::<Update>(Emit::Update { every: Some(every) }).0
     }
 
     /// Emits all windows at the end of every epoch.
@@ -172,10 +172,10 @@ where
     /// No record is late and no window is dropped, so use it for bounded input or small tables. Its rows are
     /// [snapshots](crate::RowKind).
     pub fn complete(self) -> Results<K, A> {
-        self.build::<()>(Emit::Complete).0
+        self.build::<Complete>(Emit::Complete).0
     }
 
-    fn build<M: Mark>(self, emit: Emit) -> (Results<K, A>, EventStream<V>) {
+    fn build<O: OutputMode>(self, emit: Emit) -> (Results<K, A>, EventStream<V>) {
         let WindowedStream { keyed, window, location } = self.windowed;
         let (definition, settings) = (window.describe(), window.settings());
         let problem = window.problem();
@@ -189,14 +189,14 @@ where
                 let window = window.clone();
                 move || window.partials::<K, A>()
             },
-            state: move || window.state::<K, A, M>(),
+            state: move || window.state::<K, A, O::Mark>(),
             emit,
             op: "window",
             window: definition,
             settings,
             location,
         }
-        .build::<W::State<K, A, M>, W::Partials<K, A>, WindowShape>();
+        .build::<W::State<K, A, O::Mark>, W::Partials<K, A>, WindowShape<O>>();
         if let Some(problem) = problem {
             graph.problem(port.node, problem);
         }

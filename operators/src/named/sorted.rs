@@ -90,12 +90,15 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
                 if at.min(run.len() - at) <= NEAR {
                     run.insert(at, (key, value));
                 } else {
-                    let mut tree: BTreeMap<U, T> = std::mem::take(run).into_iter().collect();
-                    tree.insert(key, value);
+                    let mut tree = BTreeMap::new();
+                    for (key, value) in std::mem::take(run) {
+                        insert(&mut tree, key, value);
+                    }
+                    insert(&mut tree, key, value);
                     *self = Sorted::Tree(tree);
                 }
             }
-            Sorted::Tree(tree) => drop(tree.insert(key, value)),
+            Sorted::Tree(tree) => insert(tree, key, value),
         }
     }
 
@@ -123,12 +126,12 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
                 Either::Left(Either::Left(one.into_iter().map(|(key, value)| (key, value))))
             }
             Sorted::Run(run) => {
-                let (from, to) = places(run, &range);
+                let (from, to) = places(run, (range.start_bound(), range.end_bound()));
                 Either::Left(Either::Right(run.range(from..to).map(|(key, value)| (key, value))))
             }
             // `BTreeMap::range` panics where the bounds are in the wrong order.
             Sorted::Tree(tree) => {
-                let part = (!is_empty(&range)).then(|| tree.range(range));
+                let part = (!is_empty((range.start_bound(), range.end_bound()))).then(|| tree.range(range));
                 Either::Right(part.into_iter().flatten())
             }
         }
@@ -158,7 +161,7 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
                 return;
             }
             Sorted::Run(run) => {
-                let (from, to) = places(run, &range);
+                let (from, to) = places(run, (range.start_bound(), range.end_bound()));
                 let mut kept = from;
                 for at in from..to {
                     let Some((key, value)) = run.get_mut(at) else { break };
@@ -171,14 +174,10 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
                 }
                 run.drain(kept..to).for_each(|(key, value)| gone(key, value));
             }
-            Sorted::Tree(_) if is_empty(&range) => return,
             Sorted::Tree(tree) => {
-                let unwanted =
-                    tree.range_mut(range).filter_map(|(key, value)| (!keep(key, value)).then(|| key.clone()));
-                for key in unwanted.collect::<Vec<U>>() {
-                    if let Some((key, value)) = tree.remove_entry(&key) {
-                        gone(key, value);
-                    }
+                let range = (range.start_bound(), range.end_bound());
+                if !is_empty(range) {
+                    retain(tree, range, &mut keep, &mut gone);
                 }
             }
         }
@@ -219,13 +218,13 @@ fn position<U: Ord, T>(run: &VecDeque<(U, T)>, key: &U) -> Result<usize, usize> 
 }
 
 /// From where to where the entries of a range are.
-fn places<U: Ord, T>(run: &VecDeque<(U, T)>, range: &impl RangeBounds<U>) -> (usize, usize) {
-    let from = match range.start_bound() {
+fn places<U: Ord, T>(run: &VecDeque<(U, T)>, range: (Bound<&U>, Bound<&U>)) -> (usize, usize) {
+    let from = match range.0 {
         Bound::Unbounded => 0,
         Bound::Included(start) => run.partition_point(|(key, _)| key < start),
         Bound::Excluded(start) => run.partition_point(|(key, _)| key <= start),
     };
-    let to = match range.end_bound() {
+    let to = match range.1 {
         Bound::Unbounded => run.len(),
         Bound::Included(end) => run.partition_point(|(key, _)| key <= end),
         Bound::Excluded(end) => run.partition_point(|(key, _)| key < end),
@@ -234,8 +233,36 @@ fn places<U: Ord, T>(run: &VecDeque<(U, T)>, range: &impl RangeBounds<U>) -> (us
 }
 
 /// Whether no key can be in a range.
-fn is_empty<U: Ord>(range: &impl RangeBounds<U>) -> bool {
-    match (range.start_bound(), range.end_bound()) {
+/// Inserts a key that is not there.
+#[inline(never)]
+fn insert<U: Ord, T>(tree: &mut BTreeMap<U, T>, key: U, value: T) {
+    tree.insert(key, value);
+}
+
+/// As [`Sorted::retain_range`], where there is a tree: entries came far out of order, and a call more of each is the
+/// least. So it is compiled once for all that is kept and removed.
+#[inline(never)]
+fn retain<U: Ord + Clone, T>(
+    tree: &mut BTreeMap<U, T>,
+    range: (Bound<&U>, Bound<&U>),
+    keep: &mut dyn FnMut(&U, &mut T) -> bool,
+    gone: &mut dyn FnMut(U, T),
+) {
+    let mut unwanted = Vec::new();
+    for (key, value) in tree.range_mut::<U, _>(range) {
+        if !keep(key, value) {
+            unwanted.push(key.clone());
+        }
+    }
+    for key in &unwanted {
+        if let Some((key, value)) = tree.remove_entry(key) {
+            gone(key, value);
+        }
+    }
+}
+
+fn is_empty<U: Ord>(range: (Bound<&U>, Bound<&U>)) -> bool {
+    match range {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
         (Bound::Included(start), Bound::Included(end)) => start > end,
         (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) => {

@@ -8,6 +8,7 @@ use super::SchemaError;
 use super::probe::Probe;
 use super::refusal::Reason;
 use super::shape::{At, Leaf, Node};
+use super::trace::Trace;
 
 /// The parts of a list, a tuple or a struct.
 pub(super) struct Parts<'t, 'p> {
@@ -28,19 +29,26 @@ impl<'de> SeqAccess<'de> for Parts<'_, '_> {
         let number = *self.taken;
         let Some(part) = self.parts.get(number) else { return Ok(None) };
         *self.taken += 1;
-        seed.deserialize(self.probe.part(*part)).map(Some).map_err(|error| {
-            error.within(match self.made {
-                Node::Struct { fields, .. } => {
-                    format!(".{}", fields.get(number).map(|(name, _)| name.as_str()).unwrap_or_default())
-                }
-                Node::Seq(_) => "[]".to_owned(),
-                _ => format!(".{number}"),
-            })
-        })
+        match seed.deserialize(self.probe.part(*part)) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(within(error, self.made, number)),
+        }
     }
 
     fn size_hint(&self) -> Option<usize> {
         Some(self.most.saturating_sub(*self.taken))
+    }
+}
+
+/// The error of a part, as seen from what it is a part of.
+#[inline(never)]
+fn within(error: SchemaError, made: &Node, number: usize) -> SchemaError {
+    match made {
+        Node::Struct { fields, .. } => {
+            error.within_field(fields.get(number).map(|(name, _)| name.as_str()).unwrap_or_default())
+        }
+        Node::Seq(_) => error.within("[]"),
+        _ => error.within_part(number),
     }
 }
 
@@ -91,18 +99,22 @@ impl<'t, 'de> EnumAccess<'de> for Choice<'t> {
         match seed.deserialize(identifier) {
             Ok(variant) => Ok((variant, Content(Probe { trace, at: content, explores }))),
             Err(error) => {
-                // There are fewer variants than names: some of them are aliases.
-                let slot = trace.slot(at);
-                slot.variants.truncate(index);
-                if let Node::Enum { variants, .. } = &mut slot.node {
-                    variants.truncate(index);
-                }
-                trace.progress += 1;
-                trace.was_cut = true;
+                cut(trace, at, index);
                 Err(error)
             }
         }
     }
+}
+
+/// There are fewer variants than names: some of them are aliases.
+fn cut(trace: &mut Trace, at: At, index: usize) {
+    let slot = trace.slot(at);
+    slot.variants.truncate(index);
+    if let Node::Enum { variants, .. } = &mut slot.node {
+        variants.truncate(index);
+    }
+    trace.progress += 1;
+    trace.was_cut = true;
 }
 
 /// The content of a variant.
@@ -113,7 +125,7 @@ impl<'de> VariantAccess<'de> for Content<'_> {
 
     fn unit_variant(self) -> Result<(), SchemaError> {
         let Probe { trace, at, .. } = self.0;
-        if trace.note(at, |_| Node::Leaf(Leaf::Unit))? != Node::Leaf(Leaf::Unit) {
+        if trace.note(at, &|_| Node::Leaf(Leaf::Unit))? != Node::Leaf(Leaf::Unit) {
             return Err(trace.refuse(Reason::Varies));
         }
         trace.slot(at).is_closed = true;
@@ -122,13 +134,9 @@ impl<'de> VariantAccess<'de> for Content<'_> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(mut self, seed: S) -> Result<S::Value, SchemaError> {
-        let probe = &mut self.0;
-        let at = probe.at;
-        let node =
-            probe.trace.note(at, |trace| Node::Newtype { name: String::new(), of: trace.new_slot() })?;
-        let Node::Newtype { of, .. } = node else { return Err(probe.trace.refuse(Reason::Varies)) };
-        let value = seed.deserialize(probe.part(of))?;
-        probe.filled(&[of]);
+        let of = self.0.single()?;
+        let value = seed.deserialize(self.0.part(of))?;
+        self.0.filled(&[of]);
         Ok(value)
     }
 

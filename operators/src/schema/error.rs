@@ -12,14 +12,47 @@ pub struct SchemaError {
 
 impl SchemaError {
     pub(super) fn new(what: impl Into<String>) -> Self {
-        SchemaError { path: Vec::new(), what: what.into() }
+        SchemaError::of(what.into())
+    }
+
+    #[inline(never)]
+    fn of(what: String) -> Self {
+        SchemaError { path: Vec::new(), what }
     }
 
     /// The same, as seen from one level further out.
     #[must_use]
-    pub(super) fn within(mut self, part: impl Into<String>) -> Self {
-        self.path.push(part.into());
+    pub(super) fn within(self, part: impl AsRef<str>) -> Self {
+        self.inside(part.as_ref())
+    }
+
+    // Out of line, as is all of this module that need not know a type: serde makes a visitor of each type, and each of
+    // these is compiled with what it calls.
+    #[inline(never)]
+    fn inside(mut self, part: &str) -> Self {
+        self.path.push(part.to_owned());
         self
+    }
+
+    /// As [`within`](Self::within), for the field of that name.
+    #[must_use]
+    #[inline(never)]
+    pub(super) fn within_field(self, name: &str) -> Self {
+        self.inside(&format!(".{name}"))
+    }
+
+    /// As [`within`](Self::within), for the part of that number.
+    #[must_use]
+    #[inline(never)]
+    pub(super) fn within_part(self, number: usize) -> Self {
+        self.inside(&format!(".{number}"))
+    }
+
+    /// As [`within`](Self::within), for a variant and its enum.
+    #[must_use]
+    #[inline(never)]
+    pub(super) fn within_variant(self, label: &str, name: &str) -> Self {
+        self.inside(&format!("::{label}")).inside(name)
     }
 }
 
@@ -62,13 +95,13 @@ impl std::error::Error for SchemaError {}
 
 impl serde::de::Error for SchemaError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        SchemaError::new(message.to_string())
+        SchemaError::of(message.to_string())
     }
 }
 
 impl serde::ser::Error for SchemaError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        SchemaError::new(message.to_string())
+        SchemaError::of(message.to_string())
     }
 }
 

@@ -130,7 +130,7 @@ impl<'s, 'b> Present<'s, '_, 'b> {
 
     fn parts<'de, V: Visitor<'de>>(mut self, parts: &'s [At], visitor: V) -> Result<V::Value, SchemaError> {
         let input = self.part(self.at);
-        visitor.visit_seq(Parts { input, parts: parts.iter().copied(), number: 0 })
+        visitor.visit_seq(Parts { input, parts, length: parts.len(), number: 0 })
     }
 
     fn fields<'de, V: Visitor<'de>>(
@@ -141,12 +141,57 @@ impl<'s, 'b> Present<'s, '_, 'b> {
         visitor: V,
     ) -> Result<V::Value, SchemaError> {
         let input = self.part(self.at);
+        let fields = Fields { input, fields: recorded, next: None };
         // Not every type that is written by hand takes its fields by name.
-        let same = recorded.iter().map(|(name, _)| name.as_str()).eq(wanted.iter().copied());
-        let fields = Fields { input, fields: recorded.iter(), next: None };
-        let value = if same { visitor.visit_seq(fields) } else { visitor.visit_map(fields) };
+        let in_order = are_same(recorded, wanted);
+        let value = if in_order { visitor.visit_seq(fields) } else { visitor.visit_map(fields) };
         value.map_err(|error| error.within(name))
     }
+
+    /// The elements of a list, and how many there are.
+    fn list(&mut self) -> Result<(&'s At, usize), SchemaError> {
+        match self.node() {
+            Node::Seq(of) => Ok((of, self.read()?)),
+            _ => Err(self.changed("a list")),
+        }
+    }
+
+    /// The keys and values of a map, and how many entries there are.
+    fn map(&mut self) -> Result<(At, At, usize), SchemaError> {
+        match self.node() {
+            Node::Map(key, value) => Ok((*key, *value, self.read()?)),
+            _ => Err(self.changed("a map")),
+        }
+    }
+
+    /// The parts of a tuple.
+    fn tuple(&self, len: usize) -> Result<&'s [At], SchemaError> {
+        match self.node() {
+            Node::Tuple { parts, .. } if parts.len() == len => Ok(parts),
+            _ => Err(self.changed(&format!("a tuple of {len}"))),
+        }
+    }
+
+    /// The fields of a struct.
+    fn structure(&self, name: &str) -> Result<&'s [(String, At)], SchemaError> {
+        match self.node() {
+            Node::Struct { fields, .. } => Ok(fields),
+            _ => Err(self.changed(&format!("a struct `{name}`"))),
+        }
+    }
+
+    /// The variant of an enum that was written.
+    fn chosen(&mut self, name: &str) -> Result<&'s Variant, SchemaError> {
+        match self.node() {
+            Node::Enum { variants, .. } => self.variant(variants),
+            _ => Err(self.changed(&format!("an enum `{name}`"))),
+        }
+    }
+}
+
+/// Whether fields that were recorded are those that are wanted, in their order.
+fn are_same(recorded: &[(String, At)], wanted: &[&str]) -> bool {
+    recorded.iter().map(|(name, _)| name.as_str()).eq(wanted.iter().copied())
 }
 
 macro_rules! leaves {
@@ -242,17 +287,14 @@ impl<'de> Deserializer<'de> for Present<'_, '_, '_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, SchemaError> {
-        let Node::Seq(of) = self.node() else { return Err(self.changed("a list")) };
-        let length: usize = self.read()?;
+        let (of, length) = self.list()?;
         let input = self.part(self.at);
-        visitor.visit_seq(Parts { input, parts: std::iter::repeat_n(*of, length), number: 0 })
+        visitor.visit_seq(Parts { input, parts: std::slice::from_ref(of), length, number: 0 })
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, SchemaError> {
-        match self.node() {
-            Node::Tuple { parts, .. } if parts.len() == len => self.parts(parts, visitor),
-            _ => Err(self.changed(&format!("a tuple of {len}"))),
-        }
+        let parts = self.tuple(len)?;
+        self.parts(parts, visitor)
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -265,10 +307,9 @@ impl<'de> Deserializer<'de> for Present<'_, '_, '_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, SchemaError> {
-        let Node::Map(key, value) = self.node() else { return Err(self.changed("a map")) };
-        let left: usize = self.read()?;
+        let (key, value, left) = self.map()?;
         let input = self.part(self.at);
-        visitor.visit_map(Pairs { input, key: *key, value: *value, left })
+        visitor.visit_map(Pairs { input, key, value, left })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -277,10 +318,8 @@ impl<'de> Deserializer<'de> for Present<'_, '_, '_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, SchemaError> {
-        match self.node() {
-            Node::Struct { fields: recorded, .. } => self.fields(recorded, fields, name, visitor),
-            _ => Err(self.changed(&format!("a struct `{name}`"))),
-        }
+        let recorded = self.structure(name)?;
+        self.fields(recorded, fields, name, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -289,47 +328,65 @@ impl<'de> Deserializer<'de> for Present<'_, '_, '_> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, SchemaError> {
-        let Node::Enum { variants, .. } = self.node() else {
-            return Err(self.changed(&format!("an enum `{name}`")));
-        };
-        let variant = self.variant(variants)?;
+        let variant = self.chosen(name)?;
         let content = self.part(variant.content);
         visitor
             .visit_enum(Choice { variant, content })
-            .map_err(|error| error.within(format!("::{}", variant.name)).within(name))
+            .map_err(|error| error.within_variant(&variant.name, name))
     }
 }
 
 /// The elements of a list, or the parts of a tuple.
-struct Parts<'s, 'i, 'b, I> {
+struct Parts<'s, 'i, 'b> {
     input: Present<'s, 'i, 'b>,
-    parts: I,
+    /// The only one of a list is that of all its elements.
+    parts: &'s [At],
+    length: usize,
     number: usize,
 }
 
-impl<'de, I: ExactSizeIterator<Item = At>> SeqAccess<'de> for Parts<'_, '_, '_, I> {
+impl Parts<'_, '_, '_> {
+    fn next(&mut self) -> Option<At> {
+        let part = self.parts.get(self.number).or_else(|| self.parts.last());
+        let part = part.filter(|_| self.number < self.length).copied();
+        self.number += usize::from(part.is_some());
+        part
+    }
+}
+
+impl<'de> SeqAccess<'de> for Parts<'_, '_, '_> {
     type Error = SchemaError;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, SchemaError> {
-        let Some(part) = self.parts.next() else { return Ok(None) };
         let number = self.number;
-        self.number += 1;
-        seed.deserialize(self.input.part(part)).map(Some).map_err(|error| error.within(format!(".{number}")))
+        let Some(part) = self.next() else { return Ok(None) };
+        match seed.deserialize(self.input.part(part)) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(error.within_part(number)),
+        }
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.parts.len())
+        Some(self.length - self.number)
     }
 }
 
 /// The fields of a struct, by name or in order.
 struct Fields<'s, 'i, 'b> {
     input: Present<'s, 'i, 'b>,
-    fields: std::slice::Iter<'s, (String, At)>,
+    fields: &'s [(String, At)],
     next: Option<&'s (String, At)>,
+}
+
+impl<'s> Fields<'s, '_, '_> {
+    fn next(&mut self) -> Option<&'s (String, At)> {
+        let (next, rest) = self.fields.split_first()?;
+        self.fields = rest;
+        Some(next)
+    }
 }
 
 impl<'de> SeqAccess<'de> for Fields<'_, '_, '_> {
@@ -339,9 +396,11 @@ impl<'de> SeqAccess<'de> for Fields<'_, '_, '_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, SchemaError> {
-        let Some((name, part)) = self.fields.next() else { return Ok(None) };
-        let value = seed.deserialize(self.input.part(*part));
-        value.map(Some).map_err(|error| error.within(format!(".{name}")))
+        let Some((name, part)) = self.next() else { return Ok(None) };
+        match seed.deserialize(self.input.part(*part)) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(error.within_field(name)),
+        }
     }
 }
 
@@ -349,7 +408,7 @@ impl<'de> MapAccess<'de> for Fields<'_, '_, '_> {
     type Error = SchemaError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, SchemaError> {
-        self.next = self.fields.next();
+        self.next = self.next();
         let Some((name, _)) = self.next else { return Ok(None) };
         let name: StrDeserializer<'_, SchemaError> = name.as_str().into_deserializer();
         seed.deserialize(name).map(Some)
@@ -359,7 +418,7 @@ impl<'de> MapAccess<'de> for Fields<'_, '_, '_> {
         let Some((name, part)) = self.next.take() else {
             return Err(SchemaError::custom("a value without a key"));
         };
-        seed.deserialize(self.input.part(*part)).map_err(|error| error.within(format!(".{name}")))
+        seed.deserialize(self.input.part(*part)).map_err(|error| error.within_field(name))
     }
 }
 

@@ -72,35 +72,44 @@ pub fn probe_text<T: Serialize + DeserializeOwned>() -> Result<Shape, Refusal> {
 }
 
 fn probe_as<T: Serialize + DeserializeOwned>(is_human_readable: bool) -> Result<Draft, Refusal> {
-    let type_name = type_name::<T>();
-    let mut trace = Trace::new(is_human_readable);
-    let mut values = Vec::new();
-    for _ in 0..PASSES {
-        let before = trace.progress;
-        trace.begin();
-        let probe = Probe { trace: &mut trace, at: 0, explores: true };
-        let made = catch_unwind(AssertUnwindSafe(|| T::deserialize(probe)));
-        if let Some(reason) = trace.refused.take() {
-            let path = made.ok().and_then(Result::err).map(|error| error.path()).unwrap_or_default();
-            return Err(Refusal { type_name, path, reason });
-        }
-        match made {
-            Ok(Ok(value)) => values.push(value),
-            Ok(Err(_)) | Err(_) => trace.blame(),
-        }
-        if trace.slot(0).is_explored || (trace.progress == before && !trace.has_attempted) {
-            break;
-        }
-    }
-    let mut draft = trace.finish();
+    let mut values: Vec<T> = Vec::new();
+    let make = &mut |trace: &mut Trace| {
+        T::deserialize(Probe { trace, at: 0, explores: true }).map(|it| values.push(it))
+    };
+    let mut draft = explore(type_name::<T>(), is_human_readable, make)?;
     for value in &values {
         walk(value, &mut draft, is_human_readable).map_err(|error| Refusal {
-            type_name,
+            type_name: type_name::<T>(),
             path: error.path(),
             reason: Reason::Asymmetric { what: error.what().to_owned() },
         })?;
     }
     Ok(draft)
+}
+
+/// Makes values of a type, pass by pass, until one shows nothing new.
+fn explore(
+    type_name: &'static str,
+    is_human_readable: bool,
+    make: &mut dyn FnMut(&mut Trace) -> Result<(), SchemaError>,
+) -> Result<Draft, Refusal> {
+    let mut trace = Trace::new(is_human_readable);
+    for _ in 0..PASSES {
+        let before = trace.progress;
+        trace.begin();
+        let made = catch_unwind(AssertUnwindSafe(|| make(&mut trace)));
+        if let Some(reason) = trace.refused.take() {
+            let path = made.ok().and_then(Result::err).map(|error| error.path()).unwrap_or_default();
+            return Err(Refusal { type_name, path, reason });
+        }
+        if !matches!(made, Ok(Ok(()))) {
+            trace.blame();
+        }
+        if trace.slot(0).is_explored || (trace.progress == before && !trace.has_attempted) {
+            break;
+        }
+    }
+    Ok(trace.finish())
 }
 
 /// Deserializes one part.
@@ -116,14 +125,13 @@ impl<'t> Probe<'t> {
         Probe { trace: self.trace, at, explores: self.explores }
     }
 
-    /// Before a value with parts: finds out whether the type contains itself.
-    fn enter<V>(&mut self) -> Result<Entered, SchemaError> {
+    /// Before a value with parts, which the visitor of that name makes: finds out whether the type contains itself.
+    fn enter(&mut self, key: &'static str) -> Result<(), SchemaError> {
         if self.trace.stack.len() > DEPTH || self.trace.slots.len() > PARTS {
             return Err(self.trace.cut());
         }
-        let key = type_name::<V>();
         let before = self.trace.stack.iter().find(|(other, _)| *other == key).map(|(_, at)| *at);
-        let mut entered = Entered { at: self.at, explores: self.explores };
+        let mut entered = (self.at, self.explores);
         if let (Some(before), true) = (before, self.explores)
             && before != self.at
         {
@@ -133,15 +141,29 @@ impl<'t> Probe<'t> {
                 slot.is_explored = true;
                 self.trace.progress += 1;
             }
-            entered = Entered { at: before, explores: false };
+            entered = (before, false);
         }
-        self.trace.stack.push((key, entered.at));
-        (self.at, self.explores) = (entered.at, entered.explores);
-        Ok(entered)
+        self.trace.stack.push((key, entered.0));
+        (self.at, self.explores) = entered;
+        Ok(())
     }
 
     fn leave(&mut self) {
         self.trace.stack.pop();
+    }
+
+    /// A plain value: returns the number of the candidate that it gets.
+    fn plain(self, leaf: Leaf, candidates: usize) -> Result<usize, SchemaError> {
+        let at = self.at;
+        if self.trace.note(at, &|_| Node::Leaf(leaf))? != Node::Leaf(leaf) {
+            return Err(self.trace.refuse(Reason::Varies));
+        }
+        self.trace.set_explored(at, true);
+        self.trace.last = Some(at);
+        let slot = self.trace.slot(at);
+        slot.candidates = candidates;
+        slot.is_closed = true;
+        if slot.candidate < candidates { Ok(slot.candidate) } else { Err(SchemaError::new("no value")) }
     }
 
     fn leaf<'de, V: Visitor<'de>, C: Copy>(
@@ -151,16 +173,7 @@ impl<'t> Probe<'t> {
         visit: impl FnOnce(V, C) -> Result<V::Value, SchemaError>,
         visitor: V,
     ) -> Result<V::Value, SchemaError> {
-        let at = self.at;
-        if self.trace.note(at, |_| Node::Leaf(leaf))? != Node::Leaf(leaf) {
-            return Err(self.trace.refuse(Reason::Varies));
-        }
-        self.trace.set_explored(at, true);
-        self.trace.last = Some(at);
-        let slot = self.trace.slot(at);
-        slot.candidates = candidates.len();
-        slot.is_closed = true;
-        match candidates.get(slot.candidate) {
+        match candidates.get(self.plain(leaf, candidates.len())?) {
             Some(candidate) => visit(visitor, *candidate),
             None => Err(SchemaError::new("no value")),
         }
@@ -189,14 +202,9 @@ impl<'t> Probe<'t> {
         self.trace.set_explored(at, is_explored);
     }
 
-    /// Makes a value with a fixed number of parts, of which the visitor may want fewer than there could be.
-    fn fixed<'de, V: Visitor<'de>>(
-        mut self,
-        most: usize,
-        node: impl FnOnce(Vec<At>) -> Node,
-        visitor: V,
-    ) -> Result<V::Value, SchemaError> {
-        self.enter::<V>()?;
+    /// Before a value with a fixed number of parts, of which the visitor may want fewer than there could be.
+    fn open(&mut self, key: &'static str, most: usize, kind: Kind) -> Result<Opened, SchemaError> {
+        self.enter(key)?;
         let at = self.at;
         let mut parts: Vec<At> = match &self.trace.slot(at).node {
             Node::Tuple { parts, .. } => parts.clone(),
@@ -208,10 +216,20 @@ impl<'t> Probe<'t> {
         while !is_closed && parts.len() < most {
             parts.push(self.trace.new_slot());
         }
-        let mut made = self.trace.note(at, |_| node(parts.clone()))?;
-        let mut taken = 0;
-        let access = Parts { probe: self.part(at), parts: &parts, made: &made, taken: &mut taken, most };
-        let value = visitor.visit_seq(access)?;
+        let made = self.trace.note(at, &|_| match kind {
+            Kind::Tuple(name) => Node::Tuple { name: name.to_owned(), parts: parts.clone() },
+            Kind::Struct(name, fields) => {
+                let fields = fields.iter().map(|field| (*field).to_owned()).zip(parts.iter().copied());
+                Node::Struct { name: name.to_owned(), fields: fields.collect() }
+            }
+        })?;
+        Ok(Opened { parts, made, is_closed, most })
+    }
+
+    /// After it, of which this many parts were taken.
+    fn close(&mut self, opened: Opened, taken: usize) {
+        let at = self.at;
+        let Opened { mut parts, mut made, is_closed, most } = opened;
         if !is_closed {
             match &mut made {
                 Node::Tuple { parts, .. } => parts.truncate(taken),
@@ -227,14 +245,171 @@ impl<'t> Probe<'t> {
         let is_explored = parts.iter().all(|part| self.trace.explored(*part));
         self.trace.set_explored(at, is_explored);
         self.leave();
+    }
+
+    /// Makes a value with a fixed number of parts.
+    fn fixed<'de, V: Visitor<'de>>(
+        mut self,
+        most: usize,
+        kind: Kind,
+        visitor: V,
+    ) -> Result<V::Value, SchemaError> {
+        let opened = self.open(type_name::<V>(), most, kind)?;
+        let (at, mut taken) = (self.at, 0);
+        let value = visitor.visit_seq(Parts {
+            probe: self.part(at),
+            parts: &opened.parts,
+            made: &opened.made,
+            taken: &mut taken,
+            most,
+        })?;
+        self.close(opened, taken);
         Ok(value)
+    }
+
+    /// Before a struct: what is known of it must be what it is now.
+    fn check_fields(&mut self, fields: &'static [&'static str]) -> Result<(), SchemaError> {
+        match &self.trace.slot(self.at).node {
+            Node::Struct { fields: known, .. }
+                if !known.iter().all(|(name, _)| fields.contains(&name.as_str())) =>
+            {
+                Err(self.trace.refuse(Reason::Varies))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Before an option: returns its content, and whether that is to be made.
+    fn option(&mut self, key: &'static str) -> Result<(At, bool), SchemaError> {
+        self.enter(key)?;
+        let Node::Option(of) = self.trace.note(self.at, &|trace| Node::Option(trace.new_slot()))? else {
+            return Err(self.trace.refuse(Reason::Varies));
+        };
+        Ok((of, self.fills(&[of])))
+    }
+
+    /// Before a newtype: returns its content.
+    fn newtype(&mut self, key: &'static str, name: &'static str) -> Result<At, SchemaError> {
+        self.enter(key)?;
+        let make = |trace: &mut Trace| Node::Newtype { name: name.to_owned(), of: trace.new_slot() };
+        match self.trace.note(self.at, &make)? {
+            Node::Newtype { of, .. } => Ok(of),
+            _ => Err(self.trace.refuse(Reason::Varies)),
+        }
+    }
+
+    /// The only part of a variant.
+    pub(super) fn single(&mut self) -> Result<At, SchemaError> {
+        let make = |trace: &mut Trace| Node::Newtype { name: String::new(), of: trace.new_slot() };
+        match self.trace.note(self.at, &make)? {
+            Node::Newtype { of, .. } => Ok(of),
+            _ => Err(self.trace.refuse(Reason::Varies)),
+        }
+    }
+
+    /// Before a list: returns its elements, of which there is one or none.
+    fn list(&mut self, key: &'static str) -> Result<(At, Vec<At>), SchemaError> {
+        self.enter(key)?;
+        let Node::Seq(of) = self.trace.note(self.at, &|trace| Node::Seq(trace.new_slot()))? else {
+            return Err(self.trace.refuse(Reason::Varies));
+        };
+        let fills = self.fills(&[of]);
+        Ok((of, if fills { vec![of] } else { Vec::new() }))
+    }
+
+    /// Before a map: returns key and value, and whether they are to be made.
+    fn map(&mut self, key: &'static str) -> Result<(At, At, bool), SchemaError> {
+        self.enter(key)?;
+        let node = self.trace.note(self.at, &|trace| Node::Map(trace.new_slot(), trace.new_slot()))?;
+        let Node::Map(key, value) = node else { return Err(self.trace.refuse(Reason::Varies)) };
+        Ok((key, value, self.fills(&[key, value])))
+    }
+
+    /// After what was to be made, or not.
+    fn end(&mut self, parts: &[At], was_filled: bool) {
+        if was_filled {
+            self.filled(parts);
+        }
+        self.leave();
+    }
+
+    /// Before an enum: chooses a variant, and returns its number and its content.
+    fn choose(
+        &mut self,
+        key: &'static str,
+        name: &'static str,
+        variants: &'static [&'static str],
+    ) -> Result<(usize, At), SchemaError> {
+        self.enter(key)?;
+        let at = self.at;
+        let node = self.trace.note(at, &|_| {
+            let variant = |(index, name): (usize, &&'static str)| Variant {
+                index: index as u32,
+                name: (*name).to_owned(),
+                content: 0,
+            };
+            Node::Enum { name: name.to_owned(), variants: variants.iter().enumerate().map(variant).collect() }
+        })?;
+        match node {
+            Node::Enum { variants: known, .. }
+                if known.iter().all(|known| variants.contains(&known.name.as_str())) => {}
+            _ => return Err(self.trace.refuse(Reason::Varies)),
+        }
+        if !self.trace.slot(at).is_closed {
+            let attempts =
+                variants.iter().map(|_| Attempt { content: self.trace.new_slot(), ..Attempt::default() });
+            let attempts: Vec<_> = attempts.collect();
+            let slot = self.trace.slot(at);
+            (slot.variants, slot.candidates, slot.is_closed) = (attempts, variants.len(), true);
+        }
+        let (explores, progress) = (self.explores, self.trace.progress);
+        let slot = self.trace.slot(at);
+        let is_due = |attempt: &Attempt| explores && !attempt.is_done && attempt.tried != Some(progress);
+        let Some(index) = slot.variants.iter().position(is_due).or(slot.good) else {
+            return Err(self.trace.cut());
+        };
+        let Some(attempt) = slot.variants.get_mut(index) else { return Err(self.trace.cut()) };
+        let content = attempt.content;
+        if explores && !attempt.is_done {
+            attempt.tried = Some(progress);
+            self.trace.has_attempted = true;
+        }
+        Ok((index, content))
+    }
+
+    /// After the variant was made.
+    fn chosen(&mut self, index: usize, content: At) {
+        let at = self.at;
+        let is_done = self.trace.explored(content);
+        let slot = self.trace.slot(at);
+        slot.good.get_or_insert(index);
+        if let Some(attempt) = slot.variants.get_mut(index)
+            && is_done
+            && !attempt.is_done
+        {
+            attempt.is_done = true;
+            self.trace.progress += 1;
+        }
+        let is_explored = self.trace.slot(at).variants.iter().all(|attempt| attempt.is_done);
+        self.trace.set_explored(at, is_explored);
+        self.leave();
     }
 }
 
-/// Where a value is made, and how.
-struct Entered {
-    at: At,
-    explores: bool,
+/// What has a fixed number of parts.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Its name, if it has one.
+    Tuple(&'static str),
+    Struct(&'static str, &'static [&'static str]),
+}
+
+/// A value with a fixed number of parts that is being made.
+struct Opened {
+    parts: Vec<At>,
+    made: Node,
+    is_closed: bool,
+    most: usize,
 }
 
 macro_rules! leaves {
@@ -312,19 +487,9 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, SchemaError> {
-        self.enter::<V>()?;
-        let at = self.at;
-        let Node::Option(of) = self.trace.note(at, |trace| Node::Option(trace.new_slot()))? else {
-            return Err(self.trace.refuse(Reason::Varies));
-        };
-        let value = if self.fills(&[of]) {
-            let value = visitor.visit_some(self.part(of))?;
-            self.filled(&[of]);
-            value
-        } else {
-            visitor.visit_none::<SchemaError>()?
-        };
-        self.leave();
+        let (of, fills) = self.option(type_name::<V>())?;
+        let value = if fills { visitor.visit_some(self.part(of)) } else { visitor.visit_none() }?;
+        self.end(&[of], fills);
         Ok(value)
     }
 
@@ -333,26 +498,15 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, SchemaError> {
-        self.enter::<V>()?;
-        let at = self.at;
-        let node =
-            self.trace.note(at, |trace| Node::Newtype { name: name.to_owned(), of: trace.new_slot() })?;
-        let Node::Newtype { of, .. } = node else { return Err(self.trace.refuse(Reason::Varies)) };
+        let of = self.newtype(type_name::<V>(), name)?;
         let value = visitor.visit_newtype_struct(self.part(of)).map_err(|error| error.within(name))?;
-        self.filled(&[of]);
-        self.leave();
+        self.end(&[of], true);
         Ok(value)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, SchemaError> {
-        self.enter::<V>()?;
-        let at = self.at;
-        let Node::Seq(of) = self.trace.note(at, |trace| Node::Seq(trace.new_slot()))? else {
-            return Err(self.trace.refuse(Reason::Varies));
-        };
-        let fills = self.fills(&[of]);
-        let (mut taken, parts) = (0, if fills { vec![of] } else { Vec::new() });
-        let (most, made) = (parts.len(), Node::Seq(of));
+        let (of, parts) = self.list(type_name::<V>())?;
+        let (at, most, made, mut taken) = (self.at, parts.len(), Node::Seq(of), 0);
         let value = visitor.visit_seq(Parts {
             probe: self.part(at),
             parts: &parts,
@@ -360,15 +514,12 @@ impl<'de> Deserializer<'de> for Probe<'_> {
             taken: &mut taken,
             most,
         })?;
-        if fills {
-            self.filled(&[of]);
-        }
-        self.leave();
+        self.end(&parts, most > 0);
         Ok(value)
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, SchemaError> {
-        self.fixed(len, |parts| Node::Tuple { name: String::new(), parts }, visitor)
+        self.fixed(len, Kind::Tuple(""), visitor)
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -377,8 +528,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, SchemaError> {
-        self.fixed(len, |parts| Node::Tuple { name: name.to_owned(), parts }, visitor)
-            .map_err(|error| error.within(name))
+        self.fixed(len, Kind::Tuple(name), visitor).map_err(|error| error.within(name))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -387,30 +537,16 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, SchemaError> {
-        let node = |parts: Vec<At>| {
-            let fields = fields.iter().map(|field| (*field).to_owned()).zip(parts).collect();
-            Node::Struct { name: name.to_owned(), fields }
-        };
-        if let Node::Struct { fields: known, .. } = &self.trace.slot(self.at).node
-            && !known.iter().all(|(name, _)| fields.contains(&name.as_str()))
-        {
-            return Err(self.trace.refuse(Reason::Varies));
-        }
-        self.fixed(fields.len(), node, visitor).map_err(|error| error.within(name))
+        let mut probe = self;
+        probe.check_fields(fields)?;
+        probe.fixed(fields.len(), Kind::Struct(name, fields), visitor).map_err(|error| error.within(name))
     }
 
     fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, SchemaError> {
-        self.enter::<V>()?;
-        let at = self.at;
-        let node = self.trace.note(at, |trace| Node::Map(trace.new_slot(), trace.new_slot()))?;
-        let Node::Map(key, value) = node else { return Err(self.trace.refuse(Reason::Varies)) };
-        let fills = self.fills(&[key, value]);
-        let left = usize::from(fills);
+        let (key, value, fills) = self.map(type_name::<V>())?;
+        let (at, left) = (self.at, usize::from(fills));
         let map = visitor.visit_map(Pairs { probe: self.part(at), key, value, left })?;
-        if fills {
-            self.filled(&[key, value]);
-        }
-        self.leave();
+        self.end(&[key, value], fills);
         Ok(map)
     }
 
@@ -420,57 +556,13 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, SchemaError> {
-        self.enter::<V>()?;
+        let (index, content) = self.choose(type_name::<V>(), name, variants)?;
         let at = self.at;
-        let node = self.trace.note(at, |_| {
-            let variant = |(index, name): (usize, &&'static str)| Variant {
-                index: index as u32,
-                name: (*name).to_owned(),
-                content: 0,
-            };
-            Node::Enum { name: name.to_owned(), variants: variants.iter().enumerate().map(variant).collect() }
+        let value = visitor.visit_enum(Choice { probe: self.part(at), index, content }).map_err(|error| {
+            let label = variants.get(index).copied().unwrap_or_default();
+            error.within_variant(label, name)
         })?;
-        match node {
-            Node::Enum { variants: known, .. }
-                if known.iter().all(|known| variants.contains(&known.name.as_str())) => {}
-            _ => return Err(self.trace.refuse(Reason::Varies)),
-        }
-        if !self.trace.slot(at).is_closed {
-            let attempts =
-                variants.iter().map(|_| Attempt { content: self.trace.new_slot(), ..Attempt::default() });
-            let attempts: Vec<_> = attempts.collect();
-            let slot = self.trace.slot(at);
-            (slot.variants, slot.candidates, slot.is_closed) = (attempts, variants.len(), true);
-        }
-        let (explores, progress) = (self.explores, self.trace.progress);
-        let slot = self.trace.slot(at);
-        let is_due = |attempt: &Attempt| explores && !attempt.is_done && attempt.tried != Some(progress);
-        let Some(index) = slot.variants.iter().position(is_due).or(slot.good) else {
-            return Err(self.trace.cut());
-        };
-        let Some(attempt) = slot.variants.get_mut(index) else { return Err(self.trace.cut()) };
-        let content = attempt.content;
-        if explores && !attempt.is_done {
-            attempt.tried = Some(progress);
-            self.trace.has_attempted = true;
-        }
-        let label = variants.get(index).copied().unwrap_or_default();
-        let value = visitor
-            .visit_enum(Choice { probe: self.part(at), index, content })
-            .map_err(|error| error.within(format!("::{label}")).within(name))?;
-        let is_done = self.trace.explored(content);
-        let slot = self.trace.slot(at);
-        slot.good.get_or_insert(index);
-        if let Some(attempt) = slot.variants.get_mut(index)
-            && is_done
-            && !attempt.is_done
-        {
-            attempt.is_done = true;
-            self.trace.progress += 1;
-        }
-        let is_explored = self.trace.slot(at).variants.iter().all(|attempt| attempt.is_done);
-        self.trace.set_explored(at, is_explored);
-        self.leave();
+        self.chosen(index, content);
         Ok(value)
     }
 }

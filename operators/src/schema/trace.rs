@@ -112,11 +112,7 @@ impl Trace {
     }
 
     /// Notes what a part is. A part that was something else before has a shape that depends on values.
-    pub(super) fn note(
-        &mut self,
-        at: At,
-        make: impl FnOnce(&mut Trace) -> Node,
-    ) -> Result<Node, SchemaError> {
+    pub(super) fn note(&mut self, at: At, make: &dyn Fn(&mut Trace) -> Node) -> Result<Node, SchemaError> {
         let known = self.slot(at).node.clone();
         if known == Node::Unknown {
             let node = make(self);

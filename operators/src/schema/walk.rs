@@ -102,12 +102,54 @@ impl<'d> Walk<'d> {
         Walk { draft: self.draft, at, depth: self.depth + 1, is_human_readable }
     }
 
-    /// Walks over a part, unless nothing is known of it and it is too deep.
+    /// Whether nothing is known of a part and it is too deep to find out.
+    fn is_too_deep(&self, at: At) -> bool {
+        self.depth > DEPTH && *self.draft.node(at) == Node::Unknown
+    }
+
+    /// Walks over a part, unless it is too deep.
     fn below<T: Serialize + ?Sized>(&mut self, at: At, value: &T) -> Result<(), SchemaError> {
-        if self.depth > DEPTH && *self.draft.node(at) == Node::Unknown {
-            return Ok(());
+        if self.is_too_deep(at) { Ok(()) } else { value.serialize(self.part(at)) }
+    }
+
+    /// Returns the content of an option.
+    fn option(&mut self) -> Result<At, SchemaError> {
+        match self.draft.node(self.at) {
+            Node::Unknown => {
+                let of = self.draft.add();
+                self.draft.set(self.at, Node::Option(of));
+                Ok(of)
+            }
+            Node::Option(of) => Ok(*of),
+            _ => Err(self.draft.clash(self.at, "an option")),
         }
-        value.serialize(self.part(at))
+    }
+
+    /// Returns the content of a newtype.
+    fn newtype(&mut self, name: &'static str) -> At {
+        match self.draft.node(self.at) {
+            Node::Unknown => {
+                let of = self.draft.add();
+                self.draft.set(self.at, Node::Newtype { name: name.to_owned(), of });
+                of
+            }
+            Node::Newtype { of, .. } => *of,
+            // A newtype is written as what is in it.
+            _ => self.at,
+        }
+    }
+
+    /// Returns the only part of a variant.
+    fn single(&mut self) -> Result<At, SchemaError> {
+        match self.draft.node(self.at) {
+            Node::Unknown => {
+                let of = self.draft.add();
+                self.draft.set(self.at, Node::Newtype { name: String::new(), of });
+                Ok(of)
+            }
+            Node::Newtype { of, .. } => Ok(*of),
+            _ => Err(self.draft.clash(self.at, "a value")),
+        }
     }
 
     fn seq(self) -> Result<Items<'d>, SchemaError> {
@@ -250,25 +292,13 @@ impl<'d> Serializer for Walk<'d> {
         self.leaf(Leaf::Unit)
     }
 
-    fn serialize_none(self) -> Result<(), SchemaError> {
-        match self.draft.node(self.at) {
-            Node::Unknown => {
-                let of = self.draft.add();
-                self.draft.set(self.at, Node::Option(of));
-            }
-            Node::Option(_) => {}
-            _ => return Err(self.draft.clash(self.at, "an option")),
-        }
-        Ok(())
+    fn serialize_none(mut self) -> Result<(), SchemaError> {
+        self.option().map(drop)
     }
 
     fn serialize_some<T: Serialize + ?Sized>(mut self, value: &T) -> Result<(), SchemaError> {
-        let at = self.at;
-        self.part(at).serialize_none()?;
-        match *self.draft.node(at) {
-            Node::Option(of) => self.below(of, value),
-            _ => Err(self.draft.clash(at, "an option")),
-        }
+        let of = self.option()?;
+        self.below(of, value)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -276,16 +306,7 @@ impl<'d> Serializer for Walk<'d> {
         name: &'static str,
         value: &T,
     ) -> Result<(), SchemaError> {
-        let of = match self.draft.node(self.at) {
-            Node::Unknown => {
-                let of = self.draft.add();
-                self.draft.set(self.at, Node::Newtype { name: name.to_owned(), of });
-                of
-            }
-            Node::Newtype { of, .. } => *of,
-            // A newtype is written as what is in it.
-            _ => self.at,
-        };
+        let of = self.newtype(name);
         self.below(of, value).map_err(|error| error.within(name))
     }
 
@@ -306,16 +327,8 @@ impl<'d> Serializer for Walk<'d> {
         value: &T,
     ) -> Result<(), SchemaError> {
         let mut content = self.variant(name, index, label)?;
-        let of = match content.draft.node(content.at) {
-            Node::Unknown => {
-                let of = content.draft.add();
-                content.draft.set(content.at, Node::Newtype { name: String::new(), of });
-                of
-            }
-            Node::Newtype { of, .. } => *of,
-            _ => return Err(content.draft.clash(content.at, "a value")),
-        };
-        content.below(of, value).map_err(|error| error.within(format!("::{label}")).within(name))
+        let of = content.single()?;
+        content.below(of, value).map_err(|error| error.within_variant(label, name))
     }
 
     fn serialize_seq(self, _len: Option<usize>) -> Result<Items<'d>, SchemaError> {
@@ -421,17 +434,28 @@ struct Fields<'d> {
 
 impl Fields<'_> {
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SchemaError> {
+        let number = self.next;
+        let part = self.next_part()?;
+        self.walk.below(part, value).map_err(|error| error.within_part(number))
+    }
+
+    fn next_part(&mut self) -> Result<At, SchemaError> {
         let (at, number) = (self.walk.at, self.next);
         self.next += 1;
         let part = match self.walk.draft.node(at) {
             Node::Tuple { parts, .. } => parts.get(number).copied(),
             _ => None,
         };
-        let Some(part) = part else { return Err(self.walk.draft.clash(at, "one part more")) };
-        self.walk.below(part, value).map_err(|error| error.within(format!(".{number}")))
+        part.ok_or_else(|| self.walk.draft.clash(at, "one part more"))
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), SchemaError> {
+        let (part, of) = self.next_field(name)?;
+        self.walk.below(part, value).map_err(|error| error.within_field(name).within(of))
+    }
+
+    /// Returns a field, and the name of its struct.
+    fn next_field(&mut self, name: &'static str) -> Result<(At, String), SchemaError> {
         let (at, number) = (self.walk.at, self.next);
         self.next += 1;
         self.names.push(name);
@@ -466,7 +490,7 @@ impl Fields<'_> {
         if is_open || is_named {
             self.walk.draft.set(at, Node::Struct { name: of.clone(), fields });
         }
-        self.walk.below(part, value).map_err(|error| error.within(format!(".{name}")).within(of))
+        Ok((part, of))
     }
 
     fn skip(&self, name: &'static str) -> SchemaError {

@@ -53,8 +53,11 @@ impl<O> SourceInfo<O> {
     pub const MOST: u32 = 1 << 16;
 
     /// Returns `partitions` partitions, each of which begins at `start` in a query without a checkpoint.
-    pub fn new(partitions: u32, start: impl FnMut(u32) -> O) -> Self {
-        let starts = (0..partitions.min(Self::MOST)).map(start).collect();
+    pub fn new(partitions: u32, mut start: impl FnMut(u32) -> O) -> Self {
+        let mut starts = Vec::new();
+        for partition in 0..partitions.min(Self::MOST) {
+            starts.push(start(partition));
+        }
         SourceInfo { partitions, starts, in_one_sequence: false, may_grow: false, discovery: None }
     }
 
@@ -141,16 +144,23 @@ impl<O> SourceInfo<O> {
         mut start: impl FnMut(u32, O) -> Result<U, SourceError>,
     ) -> Result<SourceInfo<U>, SourceError> {
         let SourceInfo { partitions, starts, in_one_sequence, may_grow, discovery } = self;
-        if partitions > Self::MOST {
-            return Err(SourceError::Setup(format!(
-                "a source can have at most {} partitions (got {partitions}): give it fewer",
-                Self::MOST
-            )));
+        check(partitions)?;
+        let mut mapped = Vec::with_capacity(starts.len());
+        for (partition, from) in (0..).zip(starts) {
+            mapped.push(start(partition, from)?);
         }
-        let starts =
-            (0..).zip(starts).map(|(partition, from)| start(partition, from)).collect::<Result<_, _>>()?;
-        Ok(SourceInfo { partitions, starts, in_one_sequence, may_grow, discovery })
+        Ok(SourceInfo { partitions, starts: mapped, in_one_sequence, may_grow, discovery })
     }
+}
+
+fn check(partitions: u32) -> Result<(), SourceError> {
+    let most = SourceInfo::<()>::MOST;
+    if partitions > most {
+        return Err(SourceError::Setup(format!(
+            "a source can have at most {most} partitions (got {partitions}): give it fewer"
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub use crate::chain::{
 
 pub(crate) use self::terminal::ChainOperator;
 
-use crate::graph::{Graph, Input, Kinds, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpec, Port, StepInfo};
+use crate::graph::{Graph, Input, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpec, Port, StepInfo};
 use crate::{Cloner, Source};
 
 /// A stream of records of type `T`: a handle to an output in a [`Graph`].
@@ -190,25 +190,20 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         let location = self.steps.first().map_or(Location::caller(), |s| s.location);
         let watermark = self.chain.watermark();
         let chain = std::sync::Arc::new(self.chain);
-        let spec = NodeSpec {
-            kind: NodeKind::Operator(OperatorSpec {
-                make: std::sync::Arc::new(move |_| {
-                    Box::new(ChainOperator::<P>::new(std::sync::Arc::clone(&chain)))
-                }),
-                stateful: false,
-                watermark,
-                derives_watermark: false,
-                states: Vec::new(),
-                kinds: Kinds::Keeps,
-            }),
+        let make = move |_| -> Box<dyn crate::Operator> {
+            Box::new(ChainOperator::<P>::new(std::sync::Arc::clone(&chain)))
+        };
+        let operator = OperatorSpec::of_chain(std::sync::Arc::new(make), watermark);
+        let input = Input::of_chain::<P>(&self.port);
+        Stream::at(self.port.graph.add(NodeSpec {
+            kind: NodeKind::Operator(operator),
             op: "chain",
             steps: self.steps,
-            inputs: vec![Input::of_chain::<P>(&self.port)],
+            inputs: vec![input],
             outputs: 1,
             location,
             detail: String::new(),
-        };
-        Stream::at(self.port.graph.add(spec))
+        }))
     }
 
     /// Returns the graph that the stream belongs to.

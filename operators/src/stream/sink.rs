@@ -9,10 +9,10 @@ use super::terminal::StripTime;
 use crate::chain::Chain;
 use crate::erased::ErasedSink;
 use crate::graph::{
-    Input, Kinds, NodeKind, NodeSpec, OnKind, OperatorSpec, Route, SinkSpec, StepInfo, after,
+    Input, NodeId, NodeKind, NodeSpec, OnKind, OperatorSpec, Port, Route, SinkSpec, StepInfo, after,
 };
 use crate::sink::Sink;
-use crate::{Data, SinkError};
+use crate::{Data, Operator, RowKind, SinkError};
 
 /// Whether there is no step that does something with a row.
 fn is_bare(steps: &[StepInfo]) -> bool {
@@ -23,6 +23,7 @@ fn is_bare(steps: &[StepInfo]) -> bool {
 struct Known {
     detail: String,
     place: Option<PathBuf>,
+    row_kind: RowKind,
     /// Whether it does not take the rows that come to it.
     refuses: bool,
 }
@@ -37,7 +38,8 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         T: Data,
     {
         let row_kind = after(&self.steps, self.port.row_kind());
-        let known = Known { detail: sink.describe(), place: sink.place(), refuses: !sink.takes(row_kind) };
+        let refuses = !sink.takes(row_kind);
+        let known = Known { detail: sink.describe(), place: sink.place(), row_kind, refuses };
         let bare = is_bare(&self.steps);
         let make = |chain| SinkSpec::One(Arc::new(Mutex::new(Box::new(ErasedSink::new(sink, chain, bare)))));
         self.attach(known, Route::Single, make, Location::caller());
@@ -68,12 +70,9 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 Ok(Box::new(ErasedSink::new(make(worker)?, Arc::clone(&chain), bare)))
             }))
         };
-        self.attach(
-            Known { detail, place: None, refuses: false },
-            Route::Local,
-            of_chain,
-            Location::caller(),
-        );
+        let row_kind = after(&self.steps, self.port.row_kind());
+        let known = Known { detail, place: None, row_kind, refuses: false };
+        self.attach(known, Route::Local, of_chain, Location::caller());
     }
 
     fn attach(
@@ -83,38 +82,35 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         sink: impl FnOnce(Arc<P>) -> SinkSpec,
         location: &'static Location<'static>,
     ) {
-        let graph = self.graph();
-        let row_kind = after(&self.steps, self.port.row_kind());
-        let Known { detail, place, refuses } = known;
         // The chain runs where the records are; only its results go to the sink's worker, without their event times.
         // Where that is the same worker, the sink runs it, unless it assigns watermarks: those are aligned by epoch.
         let watermark = self.chain.watermark();
         let chain = Arc::new(self.chain);
         let sink = sink(Arc::clone(&chain));
-        let mut own = Vec::new();
-        let (input, steps) = if is_bare(&self.steps) {
-            own = self.steps;
-            (Input { route, ..Input::of_chain::<P>(&self.port) }, None)
+        let input = Input::of_chain::<P>(&self.port);
+        if is_bare(&self.steps) {
+            let input = Input { route, ..input };
+            known.add(&self.port, sink, location, (self.steps, input, None));
         } else {
-            let port = graph.add(NodeSpec {
-                kind: NodeKind::Operator(OperatorSpec {
-                    make: Arc::new(move |_| Box::new(StripTime::new(Arc::clone(&chain)))),
-                    stateful: false,
-                    watermark,
-                    derives_watermark: false,
-                    states: Vec::new(),
-                    kinds: Kinds::Keeps,
-                }),
-                op: "chain",
-                location: self.steps.first().map_or(location, |s| s.location),
-                steps: self.steps,
-                inputs: vec![Input::of_chain::<P>(&self.port)],
-                outputs: 1,
-                detail: String::new(),
-            });
-            (Input::by(port.node, port.output, route), Some(port.node).filter(|_| watermark.is_none()))
-        };
-        graph.add(NodeSpec {
+            let make =
+                Arc::new(move |_| -> Box<dyn Operator> { Box::new(StripTime::new(Arc::clone(&chain))) });
+            let operator = OperatorSpec::of_chain(make, watermark);
+            known.add_behind(&self.port, sink, location, (self.steps, input, operator), route);
+        }
+    }
+}
+
+impl Known {
+    /// Adds a sink: with steps that do nothing with rows, the input, and the steps that it runs itself.
+    fn add(
+        self,
+        before: &Port,
+        sink: SinkSpec,
+        location: &'static Location<'static>,
+        (own, input, steps): (Vec<StepInfo>, Input, Option<NodeId>),
+    ) {
+        let Known { detail, place, row_kind, refuses } = self;
+        before.graph.add(NodeSpec {
             kind: NodeKind::Sink { sink, row_kind, refuses, steps, place },
             op: "sink",
             steps: own,
@@ -123,5 +119,29 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
             location,
             detail,
         });
+    }
+
+    /// Adds steps, which are an operator, and a sink behind them.
+    fn add_behind(
+        self,
+        before: &Port,
+        sink: SinkSpec,
+        location: &'static Location<'static>,
+        (steps, input, operator): (Vec<StepInfo>, Input, OperatorSpec),
+        route: Route,
+    ) {
+        let has_watermark = operator.watermark.is_some();
+        let port = before.graph.add(NodeSpec {
+            kind: NodeKind::Operator(operator),
+            op: "chain",
+            location: steps.first().map_or(location, |s| s.location),
+            steps,
+            inputs: vec![input],
+            outputs: 1,
+            detail: String::new(),
+        });
+        let runs = (!has_watermark).then_some(port.node);
+        let input = Input::by(port.node, port.output, route);
+        self.add(before, sink, location, (Vec::new(), input, runs));
     }
 }
