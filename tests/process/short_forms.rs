@@ -21,7 +21,7 @@ fn rows() -> Vec<Row> {
 /// How many rows its key has had since a number that is divisible by ten, where it starts from the beginning.
 fn count(key: u8, row: Row, state: &mut Option<u64>) -> (u8, u32, u64) {
     let count = state.unwrap_or(0) + 1;
-    *state = (row.number % 10 != 0).then_some(count);
+    *state = (!row.number.is_multiple_of(10)).then_some(count);
     (key, row.number, count)
 }
 

@@ -64,7 +64,7 @@ impl ProcessFunction for Runs {
 fn rows() -> Vec<Row> {
     let row = |n: u32| {
         let n64 = i64::from(n);
-        let key = if n % 3 == 0 { 5 } else { (n * n % 23) as u8 };
+        let key = if n.is_multiple_of(3) { 5 } else { (n * n % 23) as u8 };
         Row { key, time: n64 * 10 - 3_000 + (n64 * 37) % 90, number: n }
     };
     (0..600).map(row).collect()
