@@ -37,8 +37,12 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     match run(args) {
+        Ok(summary) => {
+            eprintln!("{summary}");
+            ExitCode::SUCCESS
+        }
         // A service that is stopped by a signal has succeeded: all input that was read is committed.
-        Ok(summary) | Err(RunError::Interrupted(summary)) => {
+        Err(RunError::Interrupted(summary)) => {
             eprintln!("{summary}");
             ExitCode::SUCCESS
         }
@@ -111,7 +115,7 @@ mod tests {
             graph.run(options)?;
             let mut rows = table.snapshot();
             rows.sort();
-            Ok(rows)
+            Ok::<_, RunError>(rows)
         };
         let expected = rows(Options::default())?;
         assert_eq!(expected.len(), 6); // three windows of two pages
