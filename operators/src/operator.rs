@@ -189,6 +189,7 @@ pub struct Context {
     late_rows: u64,
     dropped_timers: u64,
     output_watermark: Option<EventTime>,
+    awaits_commit: bool,
     wake_at: Option<ProcessingTime>,
     outputs: Vec<(usize, Batch)>,
     observed: Vec<(u32, EventTime)>,
@@ -208,6 +209,7 @@ impl Context {
             late_rows: 0,
             dropped_timers: 0,
             output_watermark: None,
+            awaits_commit: false,
             wake_at: None,
             outputs: Vec::new(),
             observed: Vec::new(),
@@ -271,6 +273,13 @@ impl Context {
         self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }
 
+    /// Holds the rows of later epochs back until this one is committed. In micro-batch, where a replay of them must be the same:
+    /// for an operator that has put something into its state, at the end of an epoch, that a replay of this one would not
+    /// find again.
+    pub fn await_commit(&mut self) {
+        self.awaits_commit = true;
+    }
+
     /// Counts rows that came too late for everything they belong to.
     pub fn count_late(&mut self, rows: u64) {
         self.late_rows += rows;
@@ -327,6 +336,12 @@ impl Context {
     /// The next wake-up asked for, which is thereby forgotten. For those who drive an operator.
     pub fn take_wake_at(&mut self) -> Option<ProcessingTime> {
         self.wake_at.take()
+    }
+
+    /// Whether the operator waits for the commit of the epoch that has ended, which is thereby forgotten. For those who drive an
+    /// operator.
+    pub fn take_awaits_commit(&mut self) -> bool {
+        std::mem::take(&mut self.awaits_commit)
     }
 
     /// Late rows counted since the last call. For those who drive an operator.

@@ -40,6 +40,10 @@ pub trait StatefulOperator: Sized + 'static {
     /// inputs, and older rows are late for the operators behind.
     const DERIVES_WATERMARK: bool = false;
 
+    /// Whether it loads rows from outside at the ends of epochs.
+    #[doc(hidden)]
+    const AWAITS_COMMITS: bool = false;
+
     /// Returns the watermark of the outputs on this worker: no row emitted from now on is older.
     ///
     /// The engine calls it after each other call; `watermark` is that of the inputs. The watermark of the outputs is
@@ -182,6 +186,21 @@ impl<O: StatefulOperator> To<'_, O> {
     /// Returns all parts at once.
     pub(crate) fn split(&mut self) -> (&mut O::Outputs, &mut Timers<O::Key>, &mut Context) {
         (self.out, self.timers, self.context)
+    }
+
+    /// Whether this worker holds the keys of that hash.
+    pub(crate) fn holds(&self, hash: u64) -> bool {
+        self.context.key_groups().of(hash).worker(self.context.workers()) == self.context.worker()
+    }
+
+    /// Holds the rows of later epochs back until this one is committed.
+    pub(crate) fn await_commit(&mut self) {
+        self.context.await_commit();
+    }
+
+    /// Asks for an epoch whose clock has reached that time, in micro-batch.
+    pub(crate) fn wake_at(&mut self, time: ProcessingTime) {
+        self.context.wake_at(time);
     }
 
     /// Counts late rows that the operator has dropped.

@@ -41,18 +41,23 @@ impl<K: Key, T> Dealt<K, T> {
 /// Output 0: [`Dealt`] rows, labelled with the worker that they are for. State: none.
 pub(super) struct Deal<P, Y> {
     shared: Arc<(P, Y)>,
+    /// Whether they stay on the worker on which they are.
+    is_local: bool,
 }
 
 impl<P, Y> Deal<P, Y> {
-    pub(super) fn new(shared: Arc<(P, Y)>) -> Self {
-        Deal { shared }
+    pub(super) fn new(shared: Arc<(P, Y)>, is_local: bool) -> Self {
+        Deal { shared, is_local }
     }
 }
 
 impl<P: Chain, Y: Keying<P::Out, Value: Data>> Deal<P, Y> {
     fn deal(&self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
         let (chain, keying) = &*self.shared;
-        let mut out = KeyRouter::new(0, context);
+        let mut out = match self.is_local {
+            true => KeyRouter::local(0, context),
+            false => KeyRouter::new(0, context),
+        };
         let mut observed = ObservedWatermark::new();
         chain.run(rows, &mut observed, &mut |time, value| {
             keying.each_owned(value, &mut |hash, key, value| {

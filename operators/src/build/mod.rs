@@ -171,6 +171,29 @@ impl<I> OperatorBuilder<I> {
         Y: Keying<P::Out, Key = K, Value = V>,
         I: Append<ByKey<K, V>>,
     {
+        self.dealt(stream, Route::ByKey)
+    }
+
+    /// As [`keyed_stream`](Self::keyed_stream), for rows that come as [`Dealt`] and stay on the worker on which they are.
+    pub(crate) fn keyed_local<K, V, P, Y>(self, stream: KeyedStream<K, V, P, Y>) -> OperatorBuilder<I::All>
+    where
+        K: Key,
+        V: Data,
+        P: Chain,
+        Y: Keying<P::Out, Key = K, Value = V>,
+        I: Append<ByKey<K, V>>,
+    {
+        self.dealt(stream, Route::Local)
+    }
+
+    fn dealt<K, V, P, Y, J>(self, stream: KeyedStream<K, V, P, Y>, route: Route) -> OperatorBuilder<J>
+    where
+        K: Key,
+        V: Data,
+        P: Chain,
+        Y: Keying<P::Out, Key = K, Value = V>,
+    {
+        let is_local = matches!(route, Route::Local);
         let steps = stream.steps;
         let location = steps.first().map_or(self.location, |step| step.location);
         let watermark = stream.chain.watermark();
@@ -178,10 +201,11 @@ impl<I> OperatorBuilder<I> {
         let inputs = vec![Input::of_chain::<P>(&stream.port)];
         let port = stream.port.graph.add(NodeSpec {
             kind: NodeKind::Operator(OperatorSpec {
-                make: Arc::new(move |_| Box::new(Deal::new(Arc::clone(&shared)))),
+                make: Arc::new(move |_| Box::new(Deal::new(Arc::clone(&shared), is_local))),
                 stateful: false,
                 watermark,
                 derives_watermark: false,
+                awaits_commits: false,
                 states: Vec::new(),
                 kinds: Kinds::Keeps,
             }),
@@ -192,7 +216,7 @@ impl<I> OperatorBuilder<I> {
             location,
             detail: String::new(),
         });
-        self.with(port, Route::ByKey)
+        self.with(port, route)
     }
 
     /// Adds an input whose rows stay on their worker.
@@ -295,6 +319,7 @@ impl<I> OperatorBuilder<I> {
                 stateful: true,
                 watermark: None,
                 derives_watermark: O::DERIVES_WATERMARK,
+                awaits_commits: O::AWAITS_COMMITS,
                 states,
                 kinds: Kinds::Declared { takes: I::KINDS, emits: O::Outputs::KINDS },
             }),

@@ -14,7 +14,7 @@ mod watermark;
 pub use self::begin::{FromEdge, FromSource};
 use self::pull::{Pull, Rows};
 pub use self::step::{Step, Then};
-pub use self::time_domain::{HasEventTime, NoEventTime, TimeDomain, Timed, Untimed};
+pub use self::time_domain::{HasEventTime, NoEventTime, TimeDomain, Timed, Untimed, WithTime};
 pub use self::watermark::{ObservedWatermark, WatermarkSpec};
 use crate::EventTime;
 

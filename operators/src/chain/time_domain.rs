@@ -42,6 +42,20 @@ pub trait NoEventTime: TimeDomain {}
 
 impl NoEventTime for Untimed {}
 
+/// Whether pairs of records of two streams have an event time: only if both records have one.
+pub trait WithTime<B: TimeDomain>: TimeDomain {
+    /// The same as one type.
+    type Both: TimeDomain;
+}
+
+impl<B: TimeDomain> WithTime<B> for Timed {
+    type Both = B;
+}
+
+impl<B: TimeDomain> WithTime<B> for Untimed {
+    type Both = Untimed;
+}
+
 /// Records have an event time: windows are possible.
 #[derive(Debug, Clone, Copy)]
 pub enum Timed {}

@@ -31,12 +31,25 @@ pub struct Place {
     pub workers: usize,
     /// The mode of the run.
     pub mode: Mode,
+    /// A number of the run that no other run in this process has.
+    run: u64,
 }
 
 impl Place {
     /// A place, for those who run operators.
     pub fn new(worker: usize, workers: usize, mode: Mode) -> Self {
-        Place { worker, workers, mode }
+        Place { worker, workers, mode, run: 0 }
+    }
+
+    /// The same in the run of that number.
+    #[must_use]
+    pub fn in_run(self, run: u64) -> Self {
+        Place { run, ..self }
+    }
+
+    /// Returns the number of the run, which its instances on all workers share: 0 outside of a run.
+    pub fn run(self) -> u64 {
+        self.run
     }
 }
 
@@ -125,6 +138,8 @@ pub struct OperatorSpec {
     pub watermark: Option<WatermarkSpec>,
     /// Whether its outputs have a watermark of their own, derived from that of the inputs.
     pub derives_watermark: bool,
+    /// Whether it loads rows from outside at the ends of epochs, and [waits](crate::Context::await_commit) for their commits.
+    pub awaits_commits: bool,
     /// Its states that have names.
     pub states: Vec<StateSpec>,
     /// What it does with the kinds of rows.
@@ -136,7 +151,15 @@ impl OperatorSpec {
     pub(crate) fn of_chain(make: Make, watermark: Option<WatermarkSpec>) -> Self {
         let states = Vec::new();
         let kinds = Kinds::Keeps;
-        OperatorSpec { make, stateful: false, watermark, derives_watermark: false, states, kinds }
+        OperatorSpec {
+            make,
+            stateful: false,
+            watermark,
+            derives_watermark: false,
+            awaits_commits: false,
+            states,
+            kinds,
+        }
     }
 }
 
@@ -353,6 +376,11 @@ impl Node {
     /// Whether the outputs of the node have a watermark of their own, derived from that of its inputs.
     pub fn derives_watermark(&self) -> bool {
         matches!(&self.kind, NodeKind::Operator(operator) if operator.derives_watermark)
+    }
+
+    /// Whether the node loads rows from outside at the ends of epochs.
+    pub fn awaits_commits(&self) -> bool {
+        matches!(&self.kind, NodeKind::Operator(operator) if operator.awaits_commits)
     }
 
     /// How the node assigns watermarks, if it does.

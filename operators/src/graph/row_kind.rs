@@ -374,6 +374,7 @@ mod tests {
                     stateful: true,
                     watermark: None,
                     derives_watermark: false,
+                    awaits_commits: false,
                     states: Vec::new(),
                     kinds: Kinds::Declared { takes: &[], emits: &[] },
                 }),

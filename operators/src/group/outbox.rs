@@ -18,6 +18,12 @@ impl<R: Send + 'static> KeyRouter<R> {
         KeyRouter { parts, groups: context.key_groups() }
     }
 
+    /// As [`new`](Self::new), for rows that stay on their worker.
+    pub(crate) fn local(output: usize, context: &Context) -> Self {
+        let part = Outbox { worker: context.worker(), ..Outbox::new(output) };
+        KeyRouter { parts: SmallVec::from_iter([part]), groups: context.key_groups() }
+    }
+
     /// Sends a row to the worker that holds the key of that hash.
     #[inline]
     pub(crate) fn push(&mut self, hash: u64, row: R, context: &mut Context) {

@@ -28,7 +28,7 @@ pub use self::key_by::{FlatKeyBy, KeyBy, KeyedStream, Keying, Keys, KeysBy, Keys
 pub use self::map::Map;
 pub use self::watermark::{AssignTime, Punctuated};
 pub use crate::chain::{
-    Chain, FromEdge, FromSource, HasEventTime, NoEventTime, Then, TimeDomain, Timed, Untimed,
+    Chain, FromEdge, FromSource, HasEventTime, NoEventTime, Then, TimeDomain, Timed, Untimed, WithTime,
 };
 
 pub(crate) use self::terminal::ChainOperator;

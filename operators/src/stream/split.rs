@@ -49,6 +49,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 stateful: false,
                 watermark,
                 derives_watermark: false,
+                awaits_commits: false,
                 states: Vec::new(),
                 kinds: Kinds::Makes,
             }),

@@ -14,6 +14,7 @@ pub(crate) struct Wakers {
 #[derive(Default)]
 struct Lists {
     sources: Vec<Waker>,
+    /// Sinks, and operators that wait for commits.
     sinks: Vec<Waker>,
     /// The operators that assign watermarks, by domain and worker.
     assigners: Vec<(usize, usize, Waker)>,
@@ -27,6 +28,11 @@ impl Wakers {
     }
 
     pub(crate) fn add_sink(&self, waker: Waker) {
+        lock(&self.lists).sinks.push(waker);
+    }
+
+    /// Adds an operator that looks whether an epoch is committed whenever one is.
+    pub(crate) fn add_committing(&self, waker: Waker) {
         lock(&self.lists).sinks.push(waker);
     }
 

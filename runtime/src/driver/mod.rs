@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_operators::graph::NodeId;
+use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{Epoch, ErasedOffset, Mode, PlanLimits, ProcessingTime};
 
 pub(crate) use self::coordinator::CommitCoordinator;
@@ -69,6 +69,10 @@ pub(crate) struct Driver {
     plans_ahead: bool,
     /// Whether this run has planned an epoch itself.
     has_planned: bool,
+    /// Whether the run plans an epoch without rows before all others, in which operators load rows from outside.
+    loads_first: bool,
+    /// Whether that epoch is the last one that was planned.
+    has_loaded_only: bool,
     /// The checkpoint, if there is one.
     coordinator: Option<CommitCoordinator>,
 }
@@ -117,6 +121,7 @@ impl Driver {
             Mode::MicroBatch => due_from(now, options.trigger),
             Mode::Continuous => now + options.checkpoint_interval,
         };
+        let loads_first = coordinator.is_some() && layout.nodes.iter().any(Node::awaits_commits);
         let partitions = sources.iter().map(|planned| planned.from.len()).sum();
         let pace = if control.reports.timers.is_stepped() { Pace::stepped() } else { Pace::new(partitions) };
         let mut driver = Driver {
@@ -143,6 +148,8 @@ impl Driver {
             summary: Summary::default(),
             plans_ahead: false,
             has_planned: false,
+            loads_first,
+            has_loaded_only: false,
             coordinator,
         };
         driver.progress.sources = driver.sources_with(&BTreeMap::new());
@@ -439,7 +446,8 @@ impl Driver {
         if self.control.schedule.is_finishing() {
             return Ok(Duration::from_millis(100));
         }
-        let once = self.options.trigger == Trigger::Once && self.planned.is_some();
+        let has_planned = self.planned.is_some() && !self.has_loaded_only;
+        let once = self.options.trigger == Trigger::Once && has_planned;
         if self.stopping || once || self.sources.iter().all(SourcePlan::is_over) {
             self.last_epoch = self.planned;
             self.control.finish();

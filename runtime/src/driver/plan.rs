@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tidemill_operators::{PlanLimits, ProcessingTime};
+use tidemill_operators::graph::NodeId;
+use tidemill_operators::{ErasedOffset, PlanLimits, ProcessingTime};
 
 use super::flight::Flight;
 use super::{Driver, source_error};
@@ -33,6 +34,16 @@ impl Driver {
             self.repeat(plan, now, &limits)?;
             return Ok(true);
         }
+        if std::mem::take(&mut self.loads_first) {
+            let nothing = self.sources.iter_mut().map(|planned| {
+                planned.take_in_all();
+                (planned.node, planned.from.clone())
+            });
+            let nothing = nothing.collect();
+            self.plan_to(nothing, now)?;
+            self.has_loaded_only = true;
+            return Ok(true);
+        }
         self.discover(now)?;
         let mut ends = BTreeMap::new();
         let (mut news, mut asks) = (wanted || (self.options.trigger == Trigger::Once), false);
@@ -50,6 +61,17 @@ impl Driver {
         if !news && !asks {
             return Ok(false);
         }
+        self.plan_to(ends, now)?;
+        self.has_loaded_only = false;
+        Ok(true)
+    }
+
+    /// Plans an epoch that reads up to these positions.
+    fn plan_to(
+        &mut self,
+        ends: BTreeMap<NodeId, Vec<ErasedOffset>>,
+        now: ProcessingTime,
+    ) -> Result<(), RunError> {
         let begins_run = !std::mem::replace(&mut self.has_planned, true);
         let ended = self.sources.iter().map(|planned| (planned.node, planned.ended_partitions()));
         let ended = ended.filter(|(_, partitions)| !partitions.is_empty()).collect();
@@ -58,7 +80,7 @@ impl Driver {
             coordinator.plan(&plan, &self.sources, &self.layout, &self.control)?;
         }
         self.publish(plan, now);
-        Ok(true)
+        Ok(())
     }
 
     /// Repeats an epoch that the last run planned, with the partitions that took part in it.

@@ -5,6 +5,8 @@
 //! one epoch at a time. One capability holds each output, at the operator's epoch and watermark; the operator is
 //! disconnected from its inputs, so operators below it wait for nothing else.
 
+mod watermark;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ use super::output::{Outlets, Output};
 use super::route::{Inflow, Inlet};
 use super::source::SourceStatus;
 use super::stateless::Edge;
-use crate::ledger::{DomainId, EpochEnds, Marks, inputs_of, joined};
+use crate::ledger::{DomainId, EpochEnds, inputs_of, joined};
 
 /// A flush of so few rows, which emits no more than that, is taken for one that costs nothing, and the clock is not
 /// read for it.
@@ -75,6 +77,9 @@ pub(crate) fn aligned<'scope>(
         hosted.control.wakers.add_assigner(domain, hosted.worker(), waker(scope, &address));
     }
     ends.register(hosted.worker(), waker(scope, &address));
+    if hosted.awaits_commits {
+        hosted.control.wakers.add_committing(waker(scope, &address));
+    }
     if hosted.control.reports.timers.is_stepped() {
         hosted.control.wakers.add_timed(waker(scope, &address));
     }
@@ -145,6 +150,8 @@ struct AlignedOperator {
     reported_end: bool,
     /// Continuous: when to flush.
     gather: Gather,
+    /// Micro-batch: the epoch that has ended and has to be committed before anything is taken.
+    awaits: Option<Epoch>,
     begun: bool,
     finished: bool,
 }
@@ -194,6 +201,7 @@ impl AlignedOperator {
             reported: None,
             reported_end: false,
             gather,
+            awaits: None,
             begun: false,
             finished: false,
         }
@@ -231,7 +239,7 @@ impl AlignedOperator {
     /// Takes a batch, or puts it by until its epoch comes.
     fn take(&mut self, time: Time, arrived: Arrived) {
         let epoch = Epoch::new(time.epoch);
-        if epoch == self.epoch {
+        if epoch == self.epoch && self.awaits.is_none() {
             self.work(arrived);
         } else {
             self.buffer.put(epoch, time.watermark, arrived.1.len(), arrived);
@@ -321,13 +329,15 @@ impl AlignedOperator {
         if everything_came && let Some(assigner) = &mut self.assigner {
             assigner.end();
         }
+        self.stop_waiting();
         loop {
             // Also after an epoch has ended: what had waited for the next one may have moved the watermark.
             if self.continuous() {
                 self.move_watermark(frontiers);
             }
             self.report_epoch(self.epoch);
-            if !self.has_come(frontiers) || self.hosted.control.has_ended() {
+            let waits = self.awaits.is_some();
+            if waits || !self.has_come(frontiers) || self.hosted.control.has_ended() {
                 break;
             }
             let Some(end) = self.try_close(everything_came) else { break };
@@ -439,58 +449,6 @@ impl AlignedOperator {
         }
     }
 
-    /// Continuous: applies the watermark that holds now in the operator's epoch.
-    fn move_watermark(&mut self, frontiers: &Frontiers) {
-        let ends = self.has_come(frontiers);
-        let watermark = match &mut self.assigner {
-            Some(assigner) => {
-                let (watermark, look_again) = assigner.watermark(!self.buffer.is_empty(), ends);
-                if let Some(delay) = look_again {
-                    self.alarm.after(self.hosted.control.clock.now(), delay);
-                }
-                Some(watermark)
-            }
-            None => self.watermark_of_inputs(frontiers),
-        };
-        if let Some(watermark) = watermark {
-            self.apply(watermark);
-        }
-    }
-
-    /// The watermark of the inputs that have event time. That of one input: the least of records that can still come or
-    /// are buffered here, in this epoch or (from a worker that is ahead) in a later one; or, for an input that has brought
-    /// all of this epoch, the watermark with which it ended there.
-    fn watermark_of_inputs(&self, frontiers: &Frontiers) -> Option<EventTime> {
-        let ledger = &self.hosted.control.ledger;
-        let of_input = |(domain, frontier): (&Option<DomainId>, &MutableAntichain<Time>)| {
-            let domain = (*domain)?;
-            let frontier = frontier.frontier();
-            let waiting = self.buffer.watermarks();
-            match frontier.iter().any(|t| t.epoch <= self.epoch.number()) {
-                true => {
-                    let least = frontier
-                        .iter()
-                        .map(|t| t.watermark)
-                        .chain(waiting)
-                        .min()
-                        .map(EventTime::from_micros)?;
-                    // Rows that were observed before the stream fell idle may still be on their way from another worker:
-                    // they hold the frontier below the stream's watermark.
-                    let is_idle =
-                        self.joins.is_some() && self.buffer.is_empty() && ledger.is_idle_by(domain, least);
-                    Some((least, is_idle))
-                }
-                // Until it is known how the epoch ended there, the watermark stays.
-                false => self.ends.ended(domain, self.epoch).or(Some((self.watermark, false))),
-            }
-        };
-        let inputs = self.domains.iter().zip(frontiers).filter_map(of_input);
-        match self.joins {
-            Some(_) => Some(joined(inputs)),
-            None => inputs.map(|(watermark, _)| watermark).min(),
-        }
-    }
-
     fn apply(&mut self, watermark: EventTime) {
         if watermark > self.watermark {
             self.watermark = watermark;
@@ -509,6 +467,7 @@ impl AlignedOperator {
         self.apply(end);
         self.hosted.call(|operator, context| operator.flush(context));
         self.hosted.call(|operator, context| operator.epoch_end(context));
+        let awaits = self.hosted.context.take_awaits_commit() && self.hosted.awaits_commits;
         self.send();
         self.hosted.save(epoch, self.wake_at);
         self.hosted.report_state();
@@ -526,33 +485,25 @@ impl AlignedOperator {
         if self.continuous() {
             self.serve_timer(now);
         }
+        self.awaits = awaits.then_some(epoch);
+        if self.awaits.is_none() {
+            self.work_off();
+        }
+    }
+
+    /// Takes what is buffered of the epoch.
+    fn work_off(&mut self) {
         for arrived in self.buffer.take(self.epoch) {
             self.work(arrived);
         }
     }
 
-    /// Notes with which watermark the worker leaves the epoch (continuous); asks for an epoch when time will have changed
-    /// it (micro-batch).
-    fn leave_watermark(&mut self, epoch: Epoch) {
-        let control = &self.hosted.control;
-        match (&mut self.assigner, control.mode) {
-            (Some(assigner), Mode::MicroBatch) => {
-                if let Some(at) = control.ledger.changes_at(assigner.domain) {
-                    control.still_requests_epoch_at(at);
-                }
-            }
-            (Some(assigner), Mode::Continuous) => assigner.leave(epoch, self.watermark),
-            (None, mode) => match self.joins {
-                Some(OutputDomain { domain, is_derived: true }) => {
-                    let inputs = Marks::from([((0, 0), self.watermark)]);
-                    control.ledger.leave(domain, self.hosted.worker(), epoch, self.derived, inputs);
-                }
-                Some(joins) if mode == Mode::Continuous => {
-                    let worker = self.hosted.worker();
-                    control.ledger.leave(joins.domain, worker, epoch, self.watermark, Marks::new());
-                }
-                _ => {}
-            },
+    /// Continues once the epoch is committed that it waits for. The driver wakes it then.
+    fn stop_waiting(&mut self) {
+        let committed = self.hosted.control.schedule.committed();
+        if self.awaits.is_some_and(|epoch| epoch.number() < committed) {
+            self.awaits = None;
+            self.work_off();
         }
     }
 
@@ -563,14 +514,6 @@ impl AlignedOperator {
             self.hosted.call(|operator, context| operator.processing_time(context));
             self.send();
         }
-    }
-
-    /// Asks the operator for the watermark of its outputs, if it derives one. It does not go back.
-    fn derive(&mut self) {
-        let reported = self.hosted.context.output_watermark().unwrap_or(EventTime::MIN);
-        // What has not ended may end later; what has, ends for those below too.
-        let derived = if self.watermark == EventTime::MAX { EventTime::MAX } else { reported };
-        self.derived = self.derived.max(derived.min(self.watermark));
     }
 
     /// Holds the outputs at the operator's epoch and their watermark.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::spill::StateMemory;
 use tidemill_operators::{
-    Batch, Cloner, Context, Epoch, Operator, OperatorError, ProcessingTime, SnapshotWriter, Waker,
+    Batch, Cloner, Context, Epoch, Mode, Operator, OperatorError, ProcessingTime, SnapshotWriter, Waker,
 };
 use timely::dataflow::Scope;
 use timely::scheduling::Activator;
@@ -81,6 +81,8 @@ pub(crate) struct Hosted {
     /// Whether results of this instance count as the node's output (the first of two phases does not).
     last_phase: bool,
     first_phase: bool,
+    /// Whether it waits for commits: where epochs are replayed.
+    pub(crate) awaits_commits: bool,
     /// Under which uid its state is saved, if it is.
     uid: Option<Arc<str>>,
     /// Under which uids its states with names are saved.
@@ -110,6 +112,9 @@ impl Hosted {
             memory: control.memory_of(worker).filter(|_| phases.1).cloned(),
             cloners: node.outputs.iter().map(|output| output.cloner).collect(),
             worker,
+            awaits_commits: node.awaits_commits()
+                && control.saver.is_some()
+                && control.mode == Mode::MicroBatch,
             control,
             first_phase: phases.0,
             last_phase: phases.1,

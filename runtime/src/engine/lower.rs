@@ -313,7 +313,8 @@ impl<'scope> Building<'_, 'scope> {
     }
 
     fn place(&self) -> Place {
-        Place::new(self.worker, self.control.peers.total(), self.control.mode)
+        let place = Place::new(self.worker, self.control.peers.total(), self.control.mode);
+        place.in_run(self.control.node_numbers)
     }
 
     fn host(

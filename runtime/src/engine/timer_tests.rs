@@ -102,6 +102,7 @@ impl Reminders {
                 stateful: true,
                 watermark: None,
                 derives_watermark: false,
+                awaits_commits: false,
                 states: Vec::new(),
                 kinds: Kinds::Keeps,
             });
