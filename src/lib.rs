@@ -288,14 +288,15 @@ pub use tidemill_connectors as connectors;
 #[cfg(feature = "abomonation")]
 pub use tidemill_operators::abomonate;
 pub use tidemill_operators::{
-    Aggregate, Batch, Bounds, Cancellation, Chain, Change, Clock, Committed, Context, Data, Either, Epoch,
-    EventStream, EventTime, Graph, GraphError, IntervalJoin, Join, JournalSlot, Key, KeyGroup, KeyGroups,
-    KeyedStream, Keys, Mode, Offset, Operator, OperatorError, OutputClaim, ParseOptionError, ParseTimeError,
-    Plan, PlanLimits, Poll, PrepareContext, Prepared, ProcessingTime, QueryIdentity, Reader, ReaderContext,
-    RowChange, RowKind, RunningAggregate, Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter,
-    Source, SourceError, SourceInfo, SourceLog, Stream, TimeRangeError, Timed, TotalAggregate, Untimed,
-    Waker, Window, WindowResult, WindowedAggregate, WindowedStream, WrapSource, aggregate, codec, decode,
-    rows, session, session_by, sliding, tumbling, units,
+    Aggregate, Batch, Bounds, Cancellation, Chain, Change, Clock, Committed, Context, Data, Either, Enriched,
+    Epoch, EquiJoin, EventStream, EventTime, Graph, GraphError, IntervalJoin, Join, JoinWindows, JournalSlot,
+    Key, KeyGroup, KeyGroups, KeyedStream, Keys, Mode, Offset, Operator, OperatorError, OutputClaim,
+    ParseOptionError, ParseTimeError, Plan, PlanLimits, Poll, PrepareContext, Prepared, ProcessingTime,
+    QueryIdentity, Reader, ReaderContext, RowChange, RowKind, RunningAggregate, Sink, SinkContext, SinkError,
+    SnapshotReader, SnapshotWriter, Source, SourceError, SourceInfo, SourceLog, StaticJoin, StaticSide,
+    Stream, TemporalJoin, TimeRangeError, Timed, TotalAggregate, Untimed, Waker, Window, WindowJoin,
+    WindowResult, WindowedAggregate, WindowedStream, WrapSource, aggregate, codec, decode, rows, session,
+    session_by, sliding, tumbling, units,
 };
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Journal, Journaled, Options, PhysicalPlan, Progress, QueryHandle, Restart, Run,
@@ -336,7 +337,7 @@ pub mod prelude {
     };
     pub use crate::{
         Aggregate, Bounds, Either, Epoch, EventStream, EventTime, Graph, Journal, Mode, Options, Run,
-        RunError, Stream, Trigger, Window, WindowResult, session, session_by, sliding, tumbling,
+        RunError, StaticSide, Stream, Trigger, Window, WindowResult, session, session_by, sliding, tumbling,
     };
 }
 

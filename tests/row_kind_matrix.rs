@@ -15,7 +15,8 @@ use tidemill::connectors::{
 use tidemill::operator::{Changes, Dealt, Rows, Snapshots, StatefulOperator, Takes, To, Upserts, ValueState};
 use tidemill::operator::{HashedKey, States};
 use tidemill::{
-    Either, Epoch, EventTime, Graph, OperatorError, RowChange, RowKind, Sink, SinkError, Stream, tumbling,
+    Either, Epoch, EventTime, Graph, OperatorError, RowChange, RowKind, Sink, SinkError, StaticSide, Stream,
+    tumbling,
 };
 
 use common::{run_well, ways};
@@ -123,6 +124,23 @@ const UPSERTS: [bool; 4] = [false, true, false, false];
 const SNAPSHOTS: [bool; 4] = [false, false, true, false];
 const CHANGES: [bool; 4] = [false, false, false, true];
 
+/// Inserts of the same graph.
+fn others(rows: &Stream<Row>) -> Stream<Row> {
+    rows.graph().source(memory(0..3u64)).map(RowChange::insert).boxed()
+}
+
+fn join(left: Stream<Row>, right: Stream<Row>) {
+    left.key_by(|row| row.row).join(right.key_by(|row| row.row)).unbounded().inner().sink(discard().0);
+}
+
+fn side() -> StaticSide<u64, u64> {
+    StaticSide::read(memory(0..3u64), |row| *row)
+}
+
+fn join_static(rows: Stream<Row>, side: StaticSide<u64, u64>) {
+    rows.key_by(|row| row.row).join_static(side).left_outer().sink(discard().0);
+}
+
 /// What takes inserts, upserts, snapshots and changes.
 fn consumers() -> Vec<Consumer> {
     vec![
@@ -187,6 +205,32 @@ fn consumers() -> Vec<Consumer> {
         ("operator of upserts", into!(TakesUpserts), UPSERTS),
         ("operator of inserts and snapshots", into!(TakesSnapshots), [true, false, true, false]),
         ("operator of changes", into!(TakesChanges), CHANGES),
+        (
+            "left side of a join",
+            |rows| {
+                let other = others(&rows);
+                join(rows, other);
+            },
+            INSERTS,
+        ),
+        (
+            "right side of a join",
+            |rows| {
+                let other = others(&rows);
+                join(other, rows);
+            },
+            INSERTS,
+        ),
+        ("static join", |rows| join_static(rows, side()), INSERTS),
+        ("static join, broadcast", |rows| join_static(rows, side().broadcast()), INSERTS),
+        (
+            "signal of a static side",
+            |rows| {
+                let other = others(&rows);
+                join_static(other, side().refresh_on(rows));
+            },
+            NO_CHANGES,
+        ),
         ("sink that says nothing", |rows| rows.sink(Plain), NO_CHANGES),
         ("sink of inserts", |rows| rows.sink(Only(RowKind::Insert)), INSERTS),
         ("sink of upserts", |rows| rows.sink(Only(RowKind::Upsert)), UPSERTS),

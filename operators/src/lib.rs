@@ -61,7 +61,10 @@ pub use erased::{DynReader, DynSink, DynSource, ErasedOffset, Whose};
 pub use error::OperatorError;
 pub use graph::{Graph, GraphError, Plan};
 pub use group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
-pub use join::{Bounds, IntervalJoin, Join};
+pub use join::{
+    Bounds, Enriched, EquiJoin, IntervalJoin, Join, JoinWindows, StaticJoin, StaticSide, TemporalJoin,
+    WindowJoin,
+};
 pub use journal::JournalSlot;
 pub use key::{Data, Key, Keyed, Row, hash_key};
 pub use key_groups::{KeyGroup, KeyGroups};

@@ -5,7 +5,11 @@
 mod chained;
 #[path = "../common/mod.rs"]
 mod common;
+mod equi;
 mod model;
 mod spark;
+mod static_side;
 mod steps;
+mod temporal;
+mod windows;
 mod wrong;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tidemill::operator::{Dealt, Place};
 use tidemill::prelude::*;
 use tidemill::testing::{EpochInput, Harness, operator_of, three_phases};
-use tidemill::{Chain, Operator};
+use tidemill::{Chain, Operator, ProcessingTime};
 
 use super::model::{Joined, KINDS, Kind, Model, Row};
 
@@ -111,13 +111,45 @@ fn emitted<O: Operator>(kind: Kind) -> impl Fn(&mut Harness<O>) -> Vec<Emitted> 
 
 /// An epoch: rows as key and time, and how far the watermark advances at its end.
 #[derive(Clone, Debug)]
-struct Step {
-    left: Vec<(u8, i64)>,
-    right: Vec<(u8, i64)>,
-    advance: i64,
+pub(crate) struct Step {
+    pub(crate) left: Vec<(u8, i64)>,
+    pub(crate) right: Vec<(u8, i64)>,
+    pub(crate) advance: i64,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+/// The epochs of these steps, one more at either end, and what `model` says that each emits: it is given the rows of both sides
+/// and the watermark with which the epoch ends. The clock moves as the watermark does.
+pub(crate) fn play<E>(
+    steps: &[Step],
+    mut model: impl FnMut(&[Row], &[Row], i64) -> Vec<E>,
+) -> (Vec<EpochInput>, Vec<Vec<E>>) {
+    let (mut watermark, mut now, mut number) = (-100, 0, 0);
+    let (mut epochs, mut expected) = (vec![], vec![]);
+    let mut add = |left: Vec<Row>, right: Vec<Row>, watermark: i64, now: i64| {
+        expected.push(model(&left, &right, watermark));
+        let dealt = |rows: Vec<Row>| rows.into_iter().map(|row| Dealt::new(row.key, at(&row), row)).collect();
+        let epoch = EpochInput::until(EventTime::from_micros(watermark)).at(ProcessingTime::from_micros(now));
+        epochs.push(epoch.keyed(0, dealt(left)).keyed(1, dealt(right)));
+    };
+    add(vec![], vec![], watermark, now);
+    for step in steps {
+        let mut rows = |rows: &[(u8, i64)]| {
+            let row = |&(key, ahead): &(u8, i64)| {
+                number += 1;
+                Row { key, time: watermark + ahead, number }
+            };
+            rows.iter().map(row).collect::<Vec<_>>()
+        };
+        let (left, right) = (rows(&step.left), rows(&step.right));
+        watermark += step.advance;
+        add(left, right, watermark, now);
+        now += step.advance;
+    }
+    add(vec![], vec![], i64::MAX, now);
+    (epochs, expected)
+}
+
+pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     // Times around the watermark, which begins at -100: some are late, some far ahead.
     let rows = || proptest::collection::vec((0..3u8, -40..120i64), 0..5);
     let step = (rows(), rows(), 0..60i64).prop_map(|(left, right, advance)| Step { left, right, advance });
@@ -148,36 +180,16 @@ fn check(kind: Kind, within: (i64, i64), steps: &[Step]) {
         Kind::Anti => Rc::new(operator_of(keyed.anti())),
     };
     let mut model = Model::new(kind, within);
-    let (mut watermark, mut number) = (-100, 0);
-    let (mut epochs, mut expected) = (vec![], vec![]);
-    let mut add = |left: Vec<Row>, right: Vec<Row>, watermark: i64| {
-        let (joined, late_left, late_right) = model.epoch(&left, &right, watermark);
+    let (epochs, expected) = play(steps, |left, right, watermark| {
+        let (joined, late_left, late_right) = model.epoch(left, right, watermark);
         let joined = joined.into_iter().map(Emitted::Joined);
         let late = late_left.into_iter().map(Emitted::LateLeft);
-        expected.push(joined.chain(late).chain(late_right.into_iter().map(Emitted::LateRight)).collect());
-        let dealt = |rows: Vec<Row>| rows.into_iter().map(|row| Dealt::new(row.key, at(&row), row)).collect();
-        epochs.push(
-            EpochInput::until(EventTime::from_micros(watermark)).keyed(0, dealt(left)).keyed(1, dealt(right)),
-        );
-    };
-    add(vec![], vec![], watermark);
-    for step in steps {
-        let mut rows = |rows: &[(u8, i64)]| {
-            let row = |&(key, ahead): &(u8, i64)| {
-                number += 1;
-                Row { key, time: watermark + ahead, number }
-            };
-            rows.iter().map(row).collect::<Vec<_>>()
-        };
-        let (left, right) = (rows(&step.left), rows(&step.right));
-        watermark += step.advance;
-        add(left, right, watermark);
-    }
-    add(vec![], vec![], i64::MAX);
+        joined.chain(late).chain(late_right.into_iter().map(Emitted::LateRight)).collect()
+    });
     three_phases(Mode::MicroBatch, &epochs, move |place| make(place), emitted(kind), &expected);
 }
 
-type Maker = Rc<dyn Fn(Place) -> Box<dyn Operator>>;
+pub(crate) type Maker = Rc<dyn Fn(Place) -> Box<dyn Operator>>;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]

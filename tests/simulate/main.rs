@@ -10,7 +10,9 @@ mod input;
 mod joins;
 mod operator;
 mod process;
+mod several;
 mod shards;
+mod statics;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,7 +26,9 @@ use held::Held;
 use joins::Joins;
 use operator::OwnOperator;
 use process::Process;
+use several::Several;
 use shards::Shards;
+use statics::Statics;
 
 /// The seeds of a graph: as many as the environment says, or a few.
 fn seeds() -> Range<u64> {
@@ -88,6 +92,16 @@ fn joins_are_exactly_once_and_make_no_row_late() {
 fn process_function_with_timers_and_rules_is_exactly_once() {
     run(Process::new);
     simulate(Simulation::new(seeds()).without_checkpoint(), Process::new).unwrap_or_else(|it| panic!("{it}"));
+}
+
+#[test]
+fn several_joins_are_exactly_once_and_make_no_row_late() {
+    run(Several::new);
+}
+
+#[test]
+fn static_side_changes_between_epochs_on_all_workers() {
+    run(Statics::new);
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl SlidingWindow {
             .map(move |start| grid.window(start))
     }
 
-    fn grid(&self) -> Grid {
+    pub(crate) fn grid(&self) -> Grid {
         Grid::new(self.size, self.slide, self.offset)
     }
 }

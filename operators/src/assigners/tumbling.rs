@@ -59,7 +59,7 @@ impl TumblingWindow {
         grid.window(grid.last(time))
     }
 
-    fn grid(&self) -> Grid {
+    pub(crate) fn grid(&self) -> Grid {
         Grid::new(self.size, self.size, self.offset)
     }
 }

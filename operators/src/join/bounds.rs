@@ -10,7 +10,7 @@ use crate::time::micros;
 
 /// The least distance of timers: 100 ms. A checkpoint holds timers for rows by their grain, so a later version that changes
 /// this, or the eighth of the bounds, must set timers for the rows that it restores.
-const LEAST_GRAIN: i64 = 100_000;
+pub(super) const LEAST_GRAIN: i64 = 100_000;
 
 /// How far the event time of a right row may be from that of the left row it matches: both ends count.
 ///
@@ -115,4 +115,12 @@ impl fmt::Display for Bounds {
 /// A time moved by that many microseconds; saturates at the ends of time.
 pub(super) fn shift(time: EventTime, micros: i64) -> EventTime {
     EventTime::from_micros(time.as_micros().saturating_add(micros))
+}
+
+/// The first multiple of `grain` microseconds at or after a time; the end of time if there is none.
+#[inline]
+pub(super) fn round_up(time: EventTime, grain: i64) -> EventTime {
+    let micros = time.as_micros();
+    let rest = micros.rem_euclid(grain);
+    EventTime::from_micros(if rest == 0 { micros } else { micros.saturating_add(grain - rest) })
 }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::bounds::shift;
+use super::bounds::{round_up, shift};
 use crate::build::Dealt;
 use crate::named::{HashedKey, NamedState, RowId, TimedRows, Timers};
 use crate::{Data, EventTime, Key};
@@ -100,9 +100,7 @@ impl<K: Key, T: Data> Buffer<K, T> {
     /// When a row is evicted: the first watermark after `reach`, rounded up.
     #[inline]
     fn due(&self, time: EventTime) -> EventTime {
-        let due = shift(shift(time, self.reach), 1).as_micros();
-        let rest = due.rem_euclid(self.grain);
-        EventTime::from_micros(if rest == 0 { due } else { due.saturating_add(self.grain - rest) })
+        round_up(shift(shift(time, self.reach), 1), self.grain)
     }
 
     /// Evicts the rows of a key that no row at or after the watermark matches, and passes those that none has matched to `unmatched`.

@@ -1,9 +1,9 @@
-//! What the compiler tells those who left out a step of a join: the keys, the bounds, the kind.
+//! What the compiler tells those who left out a step of a join: the keys, which rows match, the kind.
 //!
 //! As for aggregates, each method has a bound that nothing meets, whose message says what to do. None of them can be called.
 
-use super::{IntervalJoin, Join};
-use crate::{EventStream, Stream};
+use super::{EquiJoin, IntervalJoin, Join, StaticJoin, TemporalJoin, WindowJoin};
+use crate::{EventStream, Stream, WindowResult};
 
 /// What a stream lacks that is to be joined and has no keys. Nothing implements it.
 #[diagnostic::on_unimplemented(
@@ -15,20 +15,20 @@ pub trait HasKeys {
     fn never<T>(&self) -> T;
 }
 
-/// What a join lacks until it has bounds. Nothing implements it.
+/// What a join lacks until it is known which rows match. Nothing implements it.
 #[diagnostic::on_unimplemented(
-    message = "a join needs bounds",
-    label = "put `.within(Bounds::after(min..=max))` before this"
+    message = "a join needs bounds, windows or a TTL",
+    label = "put `.within(Bounds::after(min..=max))`, `.window(…)`, `.as_of()` or `.with_ttl(…)` before this"
 )]
 pub trait HasBounds {
     #[doc(hidden)]
     fn never<T>(&self) -> T;
 }
 
-/// What an interval join lacks until it has a kind. Nothing implements it.
+/// What a join lacks until it has a kind. Nothing implements it.
 #[diagnostic::on_unimplemented(
     message = "a join has no rows before it has a kind",
-    label = "put `.inner()`, `.left_outer()`, `.right_outer()`, `.full_outer()`, `.semi()` or `.anti()` before this"
+    label = "put `.inner()`, `.left_outer()` or another kind of this join before this"
 )]
 pub trait HasJoinKind {
     #[doc(hidden)]
@@ -65,19 +65,29 @@ no_bounds_yet! {
     anti => (K, L)
 }
 
-#[doc(hidden)]
-impl<K, L, R> IntervalJoin<K, L, R> {
-    pub fn sink<S>(self, _sink: S)
-    where
-        Self: HasJoinKind,
-    {
-        self.never()
-    }
+macro_rules! no_kind_yet {
+    ($join:ident<$($name:ident),+>, $row:ty) => {
+        #[doc(hidden)]
+        impl<$($name),+> $join<$($name),+> {
+            pub fn sink<S>(self, _sink: S)
+            where
+                Self: HasJoinKind,
+            {
+                self.never()
+            }
 
-    pub fn map<U, F: Fn((K, L, R)) -> U>(self, _function: F) -> Stream<U>
-    where
-        Self: HasJoinKind,
-    {
-        self.never()
-    }
+            pub fn map<U, F: Fn($row) -> U>(self, _function: F) -> Stream<U>
+            where
+                Self: HasJoinKind,
+            {
+                self.never()
+            }
+        }
+    };
 }
+
+no_kind_yet!(IntervalJoin<K, L, R>, (K, L, R));
+no_kind_yet!(TemporalJoin<K, L, R>, (K, L, R));
+no_kind_yet!(WindowJoin<K, L, R>, WindowResult<K, (L, R)>);
+no_kind_yet!(EquiJoin<K, L, R, M>, (K, L, R));
+no_kind_yet!(StaticJoin<K, L, R, M>, (K, L, R));

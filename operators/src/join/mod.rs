@@ -1,25 +1,45 @@
-//! Joins of two keyed streams.
+//! Joins of two keyed streams, and of a keyed stream with a static side.
 //!
-//! [`KeyedStream::join`] puts two streams with the same type of key side by side; [`within`](Join::within) makes an interval
-//! join of them, and its methods say which rows come out ([`IntervalJoin::inner`], [`IntervalJoin::left_outer`] …).
+//! [`KeyedStream::join`] puts two streams with the same type of key side by side; a method of [`Join`] says which rows match, and
+//! a method of what that returns says which rows come out ([`IntervalJoin::inner`], [`IntervalJoin::left_outer`] …).
 //!
-//! Each join is one operator with two keyed inputs. It buffers both sides by key and event time ([`buffer`]), and evicts them
-//! when the watermark proves that no row can come that they match.
+//! | rows match | by | file |
+//! |---|---|---|
+//! | whose times are within bounds | [`Join::within`] | `interval.rs`, `pairs.rs`, `semi.rs`, `buffer.rs` |
+//! | in the same window | [`Join::window`] | `window_join.rs`, `windows.rs` |
+//! | if the right one is the version valid at the time of the left one | [`Join::as_of`] | `temporal.rs` |
+//! | by their keys alone | [`Join::with_ttl`], [`Join::unbounded`] | `equi.rs` |
+//! | of a stream and a static side | [`KeyedStream::join_static`] | `static_join.rs`, `static_side.rs` |
+//!
+//! Each join is one operator. Those by event time evict rows when the watermark proves that none can come that they match.
 
 mod bounds;
 mod buffer;
+mod equi;
 mod explain;
 mod interval;
 mod pairs;
 mod semi;
+mod static_join;
+mod static_side;
+mod temporal;
+mod window_join;
+mod windows;
 
 use std::panic::Location;
+use std::time::Duration;
 
 pub use self::bounds::Bounds;
+pub use self::equi::EquiJoin;
 pub use self::interval::IntervalJoin;
+pub use self::static_join::{Enriched, StaticJoin};
+pub use self::static_side::StaticSide;
+pub use self::temporal::TemporalJoin;
+pub use self::window_join::WindowJoin;
+pub use self::windows::JoinWindows;
 
 use crate::build::{Append, ByKey, OperatorBuilder};
-use crate::chain::{Chain, HasEventTime, TimeDomain};
+use crate::chain::{Chain, HasEventTime, TimeDomain, WithTime};
 use crate::stream::Keying;
 use crate::{Data, Key, KeyedStream};
 
@@ -27,7 +47,7 @@ use crate::{Data, Key, KeyedStream};
 type Sides<K, L, R> = (ByKey<K, L>, ByKey<K, R>);
 
 /// Two keyed streams that are about to be joined: see [`KeyedStream::join`].
-#[must_use = "a join needs its bounds: `.within(Bounds::between(before, after))`, and then `.inner()` or another kind"]
+#[must_use = "a join needs to know which rows match, `.within(…)`, `.window(…)` or another, and then `.inner()` or another kind"]
 pub struct Join<K, L, R, A, B> {
     inputs: OperatorBuilder<Sides<K, L, R>>,
     times: std::marker::PhantomData<fn() -> (A, B)>,
@@ -103,5 +123,112 @@ where
         B: HasEventTime,
     {
         IntervalJoin::new(self.inputs, bounds)
+    }
+
+    /// Joins rows that are in the same window: [`tumbling`](crate::tumbling), [`sliding`](crate::sliding) or
+    /// [`session`](crate::session). Both streams need event time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::prelude::*;
+    ///
+    /// let seconds = Duration::from_secs;
+    /// let graph = Graph::new("views and clicks of the same visit");
+    /// let at = |row: &(&'static str, i64)| EventTime::from_secs(row.1);
+    /// let views = graph.source(memory([("ann", 10), ("ann", 35), ("bob", 12)])).with_watermark(at, seconds(5));
+    /// let clicks = graph.source(memory([("ann", 30), ("bob", 90)])).with_watermark(at, seconds(5));
+    /// let (sink, table) = memory_sink();
+    /// views
+    ///     .map(|(user, second)| (user.to_owned(), second))
+    ///     .key_by(|view| view.0.clone())
+    ///     .join(clicks.map(|(user, second)| (user.to_owned(), second)).key_by(|click| click.0.clone()))
+    ///     .window(session(seconds(30)))
+    ///     .inner()
+    ///     .map(|it| (it.key, it.window.start.as_secs(), it.value.0.1, it.value.1.1))
+    ///     .sink(sink);
+    /// graph.run(Options::default())?;
+    /// let mut rows = table.snapshot();
+    /// rows.sort();
+    /// assert_eq!(rows, [("ann".to_owned(), 10, 10, 30), ("ann".to_owned(), 10, 35, 30)]);
+    /// # Ok::<(), RunError>(())
+    /// ```
+    pub fn window(self, windows: impl Into<JoinWindows>) -> WindowJoin<K, L, R>
+    where
+        A: HasEventTime,
+        B: HasEventTime,
+    {
+        WindowJoin::new(self.inputs, windows.into())
+    }
+
+    /// Joins each left row with the right row that is the latest at its event time. Both streams need event time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::prelude::*;
+    ///
+    /// let graph = Graph::new("orders at the rate of their time");
+    /// let at = |row: &(u32, i64, i64)| EventTime::from_secs(row.1);
+    /// let orders = graph.source(memory([(1, 5, 100), (1, 20, 100), (1, 31, 100)])).with_watermark(at, Duration::ZERO);
+    /// let rates = graph.source(memory([(1, 10, 3), (1, 30, 4)])).with_watermark(at, Duration::ZERO);
+    /// let (sink, table) = memory_sink();
+    /// orders
+    ///     .key_by(|order| order.0)
+    ///     .join(rates.key_by(|rate| rate.0))
+    ///     .as_of()
+    ///     .left_outer()
+    ///     .map(|(_, order, rate)| rate.map(|rate| order.2 * rate.2))
+    ///     .sink(sink);
+    /// graph.run(Options::default())?;
+    /// let mut rows = table.snapshot();
+    /// rows.sort();
+    /// assert_eq!(rows, [None, Some(300), Some(400)]);
+    /// # Ok::<(), RunError>(())
+    /// ```
+    pub fn as_of(self) -> TemporalJoin<K, L, R>
+    where
+        A: HasEventTime,
+        B: HasEventTime,
+    {
+        TemporalJoin::new(self.inputs)
+    }
+
+    /// Joins rows by their keys alone, if they come within `ttl` of each other by the engine's clock.
+    ///
+    /// A row is kept for `ttl`. A restart may change it: rows that are kept already count from the time at which they came.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::prelude::*;
+    ///
+    /// let graph = Graph::new("answers");
+    /// let questions = graph.source(memory([(1u32, "when?"), (2, "why?")])).map(|(id, text)| (id, text.to_owned()));
+    /// let answers = graph.source(memory([(1u32, 1969u64)]));
+    /// let (sink, table) = memory_sink();
+    /// questions
+    ///     .key_by(|question| question.0)
+    ///     .join(answers.key_by(|answer| answer.0))
+    ///     .with_ttl(Duration::from_secs(3_600))
+    ///     .inner()
+    ///     .map(|(_, question, answer)| (question.1, answer.1))
+    ///     .sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [("when?".to_owned(), 1969)]);
+    /// # Ok::<(), RunError>(())
+    /// ```
+    pub fn with_ttl(self, ttl: Duration) -> EquiJoin<K, L, R, A::Both>
+    where
+        A: WithTime<B>,
+    {
+        EquiJoin::new(self.inputs, Some(ttl))
+    }
+
+    /// Joins rows by their keys alone, and keeps all of them for ever.
+    ///
+    /// The state grows with every row of both streams: see [`with_ttl`](Self::with_ttl).
+    pub fn unbounded(self) -> EquiJoin<K, L, R, A::Both>
+    where
+        A: WithTime<B>,
+    {
+        EquiJoin::new(self.inputs, None)
     }
 }

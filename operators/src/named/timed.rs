@@ -43,6 +43,12 @@ impl<K: Key, V: Data> TimedRows<K, V> {
         self.0.range(key, ids).map(|(id, row)| (*id, row))
     }
 
+    /// Returns the time of the first row of a key.
+    #[inline]
+    pub(crate) fn first(&self, key: HashedKey<'_, K>) -> Option<EventTime> {
+        self.0.range(key, ..).next().map(|(id, _)| id.0)
+    }
+
     /// Returns a row to be changed. This is a write.
     pub(crate) fn get_mut(&mut self, key: HashedKey<'_, K>, id: RowId) -> Option<&mut V> {
         self.0.get_mut(key, &id)

@@ -1,5 +1,5 @@
-//~ a join needs bounds
-//~ `.within(Bounds::after(min..=max))` before this
+//~ a join needs bounds, windows or a TTL
+//~ put `.within(Bounds::after(min..=max))`, `.window(…)`
 use std::time::Duration;
 use tidemill::prelude::*;
 
