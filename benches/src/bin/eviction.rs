@@ -1,0 +1,168 @@
+//! What joins keep: a simulated day of each join whose state is bounded, over many keys.
+//!
+//! `cargo run --release -p tidemill-benches --bin eviction -- --help`
+//!
+//! The exit code is not zero if the state of a join, or the memory of the process, still grows after a warm-up of two hours.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark fails loudly")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use tidemill::operator::{Dealt, Place};
+use tidemill::prelude::*;
+use tidemill::testing::{Harness, operator_of};
+use tidemill::{Chain, Operator, ProcessingTime};
+use tidemill_benches::measure::rss;
+
+/// Runs each join for a simulated day and prints what it keeps.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How many keys.
+    #[arg(long, default_value_t = 100_000)]
+    keys: u64,
+    /// Rows of each side in a simulated minute.
+    #[arg(long, default_value_t = 5_000)]
+    rows: u64,
+    /// Simulated hours.
+    #[arg(long, default_value_t = 24)]
+    hours: u64,
+    /// How much more than at the end of the warm-up there may be, in per cent.
+    #[arg(long, default_value_t = 10)]
+    limit: u64,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// When the state has reached its size, in hours.
+const WARM: u64 = 2;
+/// What the allocator may add, in bytes.
+const SLACK: u64 = 16 << 20;
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Row {
+    key: u64,
+    at: EventTime,
+}
+
+type Instance = Harness<Box<dyn Operator>>;
+
+/// A join, and what drops its results.
+struct Case {
+    name: &'static str,
+    instance: Instance,
+    drop_results: fn(&mut Instance) -> usize,
+}
+
+/// Two sides that are about to be joined.
+macro_rules! join {
+    () => {{
+        let graph = Graph::new("eviction");
+        let side = || {
+            let rows = graph.source(memory(Vec::<Row>::new())).with_watermark(|row: &Row| row.at, MINUTE);
+            rows.key_by(|row| row.key)
+        };
+        side().join(side())
+    }};
+}
+
+fn case<T, P>(name: &'static str, rows: Stream<T, P>, drop_results: fn(&mut Instance) -> usize) -> Case
+where
+    T: Send + 'static,
+    P: Chain<Out = T>,
+{
+    let make = operator_of(rows);
+    let instance = Harness::new(Mode::MicroBatch, move || make(Place::new(0, 1, Mode::MicroBatch)));
+    Case { name, instance, drop_results }
+}
+
+/// Drops results of type `T` and late rows.
+fn timed<T: Send + 'static>(instance: &mut Instance) -> usize {
+    let late = instance.take::<(EventTime, Row)>(1).len() + instance.take::<(EventTime, Row)>(2).len();
+    assert_eq!(late, 0, "no row is late");
+    instance.take::<(EventTime, T)>(0).len()
+}
+
+fn cases() -> Vec<Case> {
+    let bounds = || Bounds::between(MINUTE, MINUTE * 5);
+    vec![
+        case("interval, inner", join!().within(bounds()).inner(), timed::<(u64, Row, Row)>),
+        case(
+            "interval, full outer",
+            join!().within(bounds()).full_outer(),
+            timed::<(u64, Option<Row>, Option<Row>)>,
+        ),
+        case("interval, anti", join!().within(bounds()).anti(), timed::<(u64, Row)>),
+        case(
+            "window, tumbling 10m",
+            join!().window(tumbling(MINUTE * 10)).inner(),
+            timed::<WindowResult<u64, (Row, Row)>>,
+        ),
+        case(
+            "window, sliding 10m every 2m",
+            join!().window(sliding(MINUTE * 10, MINUTE * 2)).inner(),
+            timed::<WindowResult<u64, (Row, Row)>>,
+        ),
+        case(
+            "window, session 5m",
+            join!().window(session(MINUTE * 5)).full_outer(),
+            timed::<WindowResult<u64, (Option<Row>, Option<Row>)>>,
+        ),
+        case("as of", join!().as_of().left_outer(), timed::<(u64, Row, Option<Row>)>),
+        case("by key, TTL 10m", join!().with_ttl(MINUTE * 10).inner(), |instance| {
+            instance.take::<(EventTime, (u64, Row, Row))>(0).len()
+        }),
+    ]
+}
+
+/// The rows of a minute: keys in an order that looks random, each once before any comes again; times out of order by up to a minute.
+fn rows(arguments: &Arguments, minute: u64, step: u64) -> Vec<Dealt<u64, Row>> {
+    let row = |n: u64| {
+        let number = minute * arguments.rows + n;
+        let key = number.wrapping_mul(step) % arguments.keys;
+        let back = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        let second = 60 * (minute + 1) - back % 60;
+        let at = EventTime::from_secs(second as i64);
+        Dealt::new(key, at, Row { key, at })
+    };
+    (0..arguments.rows).map(row).collect()
+}
+
+/// Runs a join; returns whether what it keeps stays as it was after the warm-up.
+fn run(case: Case, arguments: &Arguments) -> bool {
+    let Case { name, mut instance, drop_results } = case;
+    let (mut warm, mut most, mut results) = ((0, 0), (0, 0), 0);
+    println!("{name}");
+    println!("{:>6} {:>12} {:>12} {:>12}", "hour", "state rows", "RSS, MiB", "results");
+    for hour in 0..arguments.hours {
+        let mut of_hour = 0;
+        for minute in hour * 60..(hour + 1) * 60 {
+            instance.advance_to(ProcessingTime::from_micros(minute as i64 * 60_000_000)).unwrap();
+            instance.batch(0, rows(arguments, minute, 7_919)).unwrap();
+            instance.batch(1, rows(arguments, minute, 104_729)).unwrap();
+            instance.end_epoch(EventTime::from_secs(60 * minute as i64 - 1)).unwrap();
+            results += drop_results(&mut instance);
+            of_hour = of_hour.max(instance.state_rows());
+        }
+        let now = (of_hour, rss().unwrap_or_default());
+        if hour < WARM {
+            warm = (now.0.max(warm.0), now.1.max(warm.1));
+        } else {
+            most = (now.0.max(most.0), now.1.max(most.1));
+        }
+        if hour < WARM || hour % 6 == 5 {
+            println!("{:>6} {:>12} {:>12} {results:>12}", hour + 1, now.0, now.1 >> 20);
+        }
+    }
+    let limit = |warm: u64| warm + warm * arguments.limit / 100;
+    let is_flat = most.0 as u64 <= limit(warm.0 as u64) && most.1 <= limit(warm.1) + SLACK;
+    println!("       {}", if is_flat { "flat after the warm-up" } else { "STILL GROWS after the warm-up" });
+    is_flat && results > 0
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let are_flat = cases().into_iter().fold(true, |are_flat, case| run(case, &arguments) & are_flat);
+    if are_flat { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
