@@ -145,7 +145,7 @@ pub(super) trait Kind<K, L, R>: 'static {
     /// A row of the result.
     type Row: Send + 'static;
 
-    /// Emits what becomes of a row, and those that match it.
+    /// Emits the results of a row and of those that match it.
     fn join<'r>(key: K, left: L, rights: impl Iterator<Item = &'r R>, emit: impl FnMut(Self::Row))
     where
         R: 'r;

@@ -162,7 +162,7 @@ impl<K: Key, L: Data + Clone, R: Data + Clone> WindowJoin<K, L, R> {
     }
 }
 
-/// What becomes of the rows of a window.
+/// How the rows of a window make results.
 pub(super) trait Grouping<K, L, R>: Clone + Send + Sync + 'static {
     type Value: Send + 'static;
 
