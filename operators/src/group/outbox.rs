@@ -21,7 +21,7 @@ impl<R: Send + 'static> KeyRouter<R> {
     /// As [`new`](Self::new), for rows that stay on their worker.
     pub(crate) fn local(output: usize, context: &Context) -> Self {
         let part = Outbox { worker: context.worker(), ..Outbox::new(output) };
-        KeyRouter { parts: SmallVec::from_iter([part]), groups: context.key_groups() }
+        KeyRouter { parts: vec![part], groups: context.key_groups() }
     }
 
     /// Sends a row to the worker that holds the key of that hash.
