@@ -184,8 +184,6 @@ where
         Ok(Poll::Ready)
     }
 
-    const PULLS: bool = true;
-
     #[inline]
     fn pull(
         &mut self,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use either::Either;
 use serde::{Deserialize, Serialize};
 
-use crate::chain::pull::{Pull, Rows, incoming};
+use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark};
 use crate::group::KeyRouter;
 use crate::named::HashedKey;
@@ -76,8 +76,7 @@ impl<P: Chain, Y: Keying<P::Out, Value: Data>> Operator for Deal<P, Y> {
         let origin = batch.origin();
         match incoming::<P>(batch)? {
             Either::Left(rows) => self.deal(rows, origin, context),
-            Either::Right(pulled) if const { P::Pulled::IN_LOOP } => self.deal(pulled, origin, context),
-            Either::Right(_) => {}
+            Either::Right(feed) => self.deal(feed, origin, context),
         }
         Ok(())
     }

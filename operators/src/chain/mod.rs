@@ -5,7 +5,6 @@
 //! compiler removes; on the edges between operators such streams do not carry it at all ([`TimeDomain::Row`]).
 
 mod begin;
-pub(crate) mod drive;
 pub(crate) mod pull;
 mod step;
 mod time_domain;

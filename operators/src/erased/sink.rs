@@ -9,8 +9,7 @@ use std::sync::Arc;
 use either::Either;
 
 use crate::buffers::{chunk_capacity, give_back, grow, with_room, write_capacity};
-use crate::chain::drive::{Gather, drive, without_time};
-use crate::chain::pull::{Pull, Rows, incoming};
+use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark, TimeDomain};
 use crate::sink::{Committed, Prepared, Sink, SinkContext, SinkError};
 use crate::{Batch, Epoch, RowKind};
@@ -77,12 +76,17 @@ impl<S: Sink<P::Out>, P: Chain> ErasedSink<S, P> {
         rows: impl Rows<P::In>,
         next: &mut dyn FnMut(Whose),
     ) -> Result<u64, SinkError> {
+        let mut chunk = room::<FEW, _>(rows.at_most());
         let mut writing = Writing::<S, FEW> { sink: &mut self.sink, epoch, count: 0, outcome: Ok(()), next };
-        let gather = Gather { limit: usize::MAX, room: room::<FEW, P::Out> };
         // The watermark that the rows justify is not used: a chain that assigns one stays an operator of its own.
-        let observed = &mut ObservedWatermark::new();
-        let full = &mut |chunk, row| writing.push_to_full(chunk, row);
-        let mut chunk = drive(&*self.chain, rows, gather, without_time::<P::Out>, observed, full);
+        self.chain.run(rows, &mut ObservedWatermark::new(), &mut |_, row| {
+            // Only where there is room: so the vector stays in registers through the loop.
+            if chunk.len() < chunk.capacity() {
+                chunk.push(row);
+            } else {
+                chunk = writing.push_to_full(std::mem::take(&mut chunk), row);
+            }
+        });
         if !chunk.is_empty() {
             writing.write(&mut chunk);
         }
@@ -220,18 +224,17 @@ impl<S: Sink<P::Out>, P: Chain> DynSink for ErasedSink<S, P> {
     ) -> Result<u64, SinkError> {
         next(Whose::Steps);
         let rows = incoming::<P>(batch).map_err(|error| SinkError::Other(Box::new(error)))?;
-        // What comes from a source as it is has the widest rows and nothing to hide their cost behind: few at a time, so that
-        // they stay in the innermost cache.
-        let one_by_one = const { S::ONE_BY_ONE } && self.sink.one_by_one();
+        if const { S::ONE_BY_ONE } && self.sink.one_by_one() {
+            return match rows {
+                Either::Right(pulled) => self.pass_one_by_one(epoch, pulled, next),
+                Either::Left(rows) => self.pass_one_by_one(epoch, rows, next),
+            };
+        }
         match rows {
-            Either::Right(pulled) if const { P::Pulled::IN_LOOP } => match (one_by_one, self.bare) {
-                (true, _) => self.pass_one_by_one(epoch, pulled, next),
-                (false, true) => self.pass::<true>(epoch, pulled, next),
-                (false, false) => self.pass::<false>(epoch, pulled, next),
-            },
-            Either::Right(_) => Ok(0),
-            Either::Left(rows) if one_by_one => self.pass_one_by_one(epoch, rows, next),
-            Either::Left(rows) if self.bare && rows.is_pulled() => self.pass::<true>(epoch, rows, next),
+            // What comes from a source as it is has the widest rows and nothing to hide their cost behind: few at a time,
+            // so that they stay in the innermost cache.
+            Either::Right(pulled) if self.bare => self.pass::<true>(epoch, pulled, next),
+            Either::Right(pulled) => self.pass::<false>(epoch, pulled, next),
             Either::Left(rows) => self.pass::<false>(epoch, rows, next),
         }
     }

@@ -11,7 +11,7 @@ use super::ahead::Ahead;
 use super::holder::Intake;
 use super::{Front, Late, Outbox};
 use crate::arrival;
-use crate::chain::pull::{Pull, Rows, incoming};
+use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark};
 use crate::state::{GroupState, is_wide};
 use crate::stream::Keying;
@@ -119,10 +119,7 @@ where
         let origin = batch.origin();
         match incoming::<P>(batch)? {
             Either::Left(rows) => self.add(rows, origin, (aggregate, state), drops_late, context),
-            Either::Right(pulled) if const { P::Pulled::IN_LOOP } => {
-                self.add(pulled, origin, (aggregate, state), drops_late, context);
-            }
-            Either::Right(_) => {}
+            Either::Right(pulled) => self.add(pulled, origin, (aggregate, state), drops_late, context),
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use either::Either;
 use super::{Front, KeyRouter, Late, Outbox, Partial};
 use crate::aggregate::kept;
 use crate::arrival;
-use crate::chain::pull::{Pull, Rows, incoming};
+use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark};
 use crate::keeping::keep;
 use crate::state::{PartialState, is_wide};
@@ -185,8 +185,7 @@ where
         let origin = batch.origin();
         match incoming::<P>(batch)? {
             Either::Left(rows) => self.take(rows, origin, context),
-            Either::Right(pulled) if const { P::Pulled::IN_LOOP } => self.take(pulled, origin, context),
-            Either::Right(_) => {}
+            Either::Right(pulled) => self.take(pulled, origin, context),
         }
         if self.state.len() >= TABLE_LIMIT {
             self.judge::<Y::Key>();

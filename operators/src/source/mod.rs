@@ -229,11 +229,6 @@ pub trait Reader: Send + 'static {
         out: &mut Vec<Self::Item>,
     ) -> Result<Poll, SourceError>;
 
-    /// Whether [`pull`](Self::pull) is implemented.
-    ///
-    /// Otherwise the engine calls [`poll`](Self::poll) alone, and the loops for `pull` are not compiled.
-    const PULLS: bool = false;
-
     /// Calls `take` with at most `max` records, one by one.
     ///
     /// They are the records that [`poll`](Self::poll) would append, and the same rules apply. If a source has a
@@ -244,7 +239,7 @@ pub trait Reader: Send + 'static {
     /// changes, since the next record of the sequence may be in another slice.
     ///
     /// By default it polls for a few KiB at a time. Implement it in a reader that produces its records one by one, such
-    /// as a reader over an iterator, and set [`PULLS`](Self::PULLS).
+    /// as a reader over an iterator.
     fn pull(
         &mut self,
         until: Option<&Self::Offset>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use either::Either;
 
 use super::Stream;
-use crate::chain::pull::{Pull, Rows, incoming};
+use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, FromEdge, ObservedWatermark, TimeDomain};
 use crate::graph::{Input, Kinds, NodeKind, NodeSpec, OperatorSpec, Port};
 use crate::{Batch, Context, Operator, OperatorError};
@@ -136,8 +136,7 @@ where
         let origin = batch.origin();
         match incoming::<P>(batch)? {
             Either::Left(rows) => self.deal(rows, origin, context),
-            Either::Right(pulled) if const { P::Pulled::IN_LOOP } => self.deal(pulled, origin, context),
-            Either::Right(_) => {}
+            Either::Right(pulled) => self.deal(pulled, origin, context),
         }
         Ok(())
     }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use either::Either;
 
 use crate::buffers::{batch_capacity, give_back, grow, with_room};
-use crate::chain::drive::{Gather, drive, without_time};
-use crate::chain::pull::{Pull, incoming};
+use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, ObservedWatermark, TimeDomain};
 use crate::{Batch, Context, EventTime, Operator, OperatorError};
 
@@ -35,23 +34,36 @@ pub(crate) fn run_chain<P: Chain, R: Send + 'static>(
     pack: impl Fn(EventTime, P::Out) -> R,
 ) -> Result<(), OperatorError> {
     let origin = batch.origin();
+    match incoming::<P>(batch)? {
+        Either::Left(rows) => run(chain, rows, origin, context, pack),
+        Either::Right(pulled) => run(chain, pulled, origin, context, pack),
+    }
+    Ok(())
+}
+
+fn run<P: Chain, N: Rows<P::In>, R: Send + 'static>(
+    chain: &P,
+    mut rows: N,
+    origin: u32,
+    context: &mut Context,
+    pack: impl Fn(EventTime, P::Out) -> R,
+) {
     // The results of a pull wait for the next operator, and should not leave the cache before.
-    let gather =
-        Gather { limit: 2 * batch_capacity::<R>(), room: |rows| with_room(rows.min(batch_capacity::<R>())) };
+    rows.limit(2 * batch_capacity::<R>());
+    let mut out: Vec<R> = with_room(rows.at_most().min(batch_capacity::<R>()));
     let mut observed = ObservedWatermark::new();
-    let full = &mut |rows, row| push_to_full(rows, row, origin, context);
-    let out = match incoming::<P>(batch)? {
-        Either::Left(rows) => drive(chain, rows, gather, pack, &mut observed, full),
-        Either::Right(pulled) if const { P::Pulled::IN_LOOP } => {
-            drive(chain, pulled, gather, pack, &mut observed, full)
+    chain.run(rows, &mut observed, &mut |time, value| {
+        // Only where there is room: so the vector stays in registers through the loop.
+        if out.len() < out.capacity() {
+            out.push(pack(time, value));
+        } else {
+            out = push_to_full(std::mem::take(&mut out), pack(time, value), origin, context);
         }
-        Either::Right(_) => Vec::new(),
-    };
+    });
     context.send(0, Batch::from_vec(fitting(out)).with_origin(origin));
     if observed.seen {
         context.observe(origin, observed.watermark);
     }
-    Ok(())
 }
 
 /// Few rows in much memory are moved to less: they may have to wait.
@@ -93,6 +105,6 @@ impl<P: Chain> StripTime<P> {
 
 impl<P: Chain> Operator for StripTime<P> {
     fn batch(&mut self, _input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
-        run_chain(&*self.chain, batch, context, without_time::<P::Out>)
+        run_chain(&*self.chain, batch, context, |_, value| value)
     }
 }
