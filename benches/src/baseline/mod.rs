@@ -14,6 +14,7 @@
 
 pub mod chain;
 pub mod chain_dataflow;
+pub mod join;
 pub mod latency;
 pub mod process;
 pub mod session;

@@ -11,6 +11,7 @@
 )]
 
 pub mod chain;
+pub mod join;
 pub mod process;
 pub mod session;
 pub mod sliding;

@@ -19,6 +19,7 @@ use tempfile::NamedTempFile;
 use tidemill::{Mode, Options};
 
 use crate::baseline::chain::{Chain, Large, Medium, Small, Style};
+use crate::baseline::join::{IntervalJoin, Joined};
 use crate::baseline::process::Process;
 use crate::baseline::session::Sessions;
 use crate::baseline::sliding::Sliding;
@@ -44,6 +45,8 @@ pub enum Job {
     /// A process function with a value and a timer per record, of this many keys. Not among [all](Job::ALL): it is compared with
     /// timely only.
     Process(u64),
+    /// Pairs of two streams by key and event time, of this many keys. Compared with timely only, as well.
+    Join(u64),
     /// Eight stateless steps over records of this many bytes.
     Chain(usize),
 }
@@ -76,7 +79,7 @@ impl Job {
             Engine::Tidemill(_) | Engine::Timely | Engine::TimelyUpdating => true,
             Engine::Loop => !self.is_keyed(),
             #[cfg(feature = "peers")]
-            Engine::Renoir => !matches!(self, Job::Process(_)),
+            Engine::Renoir => !matches!(self, Job::Process(_) | Job::Join(_)),
         }
     }
 }
@@ -89,6 +92,7 @@ impl fmt::Display for Job {
             Job::Sliding(panes) => f.pad(&format!("sliding-{panes}")),
             Job::Session => f.pad("session"),
             Job::Process(keys) => f.pad(&format!("process-{keys}")),
+            Job::Join(keys) => f.pad(&format!("join-{keys}")),
             Job::Chain(bytes) => f.pad(&format!("chain-{bytes}")),
         }
     }
@@ -108,10 +112,11 @@ impl FromStr for Job {
             ("windowed", Some(keys @ 1..)) => Ok(Job::Windowed(keys)),
             ("process", Some(keys @ 1..)) => Ok(Job::Process(keys)),
             ("sliding", Some(panes @ 1..)) => Ok(Job::Sliding(panes)),
+            ("join", Some(keys @ 1..)) => Ok(Job::Join(keys)),
             ("chain", Some(bytes @ (16 | 64 | 200))) => Ok(Job::Chain(bytes as usize)),
             _ => Err(format!(
-                "`{text}` is no job: word-count, windowed-KEYS, sliding-PANES, session, process-KEYS, chain-16, chain-64, \
-                 chain-200"
+                "`{text}` is no job: word-count, windowed-KEYS, sliding-PANES, session, process-KEYS, join-KEYS, chain-16, \
+                 chain-64, chain-200"
             )),
         }
     }
@@ -257,6 +262,7 @@ impl Bench {
             Job::Sliding(panes) => reference::sliding(self.sliding(panes, 1)),
             Job::Session => reference::sessions(Sessions::new(events, keys, 1)),
             Job::Process(keys) => reference::process(Process::new(events, keys, 1)),
+            Job::Join(keys) => reference::interval_join(IntervalJoin::new(events, keys, 1)),
             Job::Chain(16) => reference::chain::<Small>(events),
             Job::Chain(64) => reference::chain::<Medium>(events),
             Job::Chain(_) => reference::chain::<Large>(events),
@@ -273,7 +279,7 @@ impl Bench {
     /// Runs a job.
     ///
     /// # Panics
-    /// If the engine fails, is a [loop](Engine::Loop) and the job keeps state, or has no timers and the job sets some.
+    /// If the engine fails, or the job does not [run on](Job::runs_on) it.
     pub fn run(&mut self, job: Job, engine: Engine, workers: usize) -> Outcome {
         let sizes = self.sizes;
         let Sizes { events, keys, .. } = sizes;
@@ -298,6 +304,10 @@ impl Bench {
                     Job::Process(keys) => {
                         jobs::process::process(Process::new(events, keys, workers), &options).into()
                     }
+                    Job::Join(keys) => {
+                        let job = IntervalJoin::new(events, keys, workers);
+                        Outcome::of_join(jobs::join::interval_join(job, &options), events)
+                    }
                     Job::Chain(16) => {
                         Outcome::of_chain(jobs::chain::chain::<Small>(events, workers, &options), events)
                     }
@@ -320,6 +330,10 @@ impl Bench {
                 Job::Sliding(panes) => baseline::sliding::sliding(self.sliding(panes, workers)).into(),
                 Job::Session => baseline::session::sessions(Sessions::new(events, keys, workers)).into(),
                 Job::Process(keys) => baseline::process::process(Process::new(events, keys, workers)).into(),
+                Job::Join(keys) => {
+                    let job = IntervalJoin::new(events, keys, workers);
+                    Outcome::of_join(baseline::join::interval_join(job), events)
+                }
                 Job::Chain(16) => {
                     Outcome::of_chain(baseline::chain_dataflow::chain::<Small>(events, workers), events)
                 }
@@ -347,7 +361,7 @@ impl Bench {
                 }
                 Job::Sliding(panes) => crate::renoir::sliding::sliding(self.sliding(panes, workers)).into(),
                 Job::Session => crate::renoir::session::sessions(Sessions::new(events, keys, workers)).into(),
-                Job::Process(_) => panic!("Renoir has no timers"),
+                Job::Process(_) | Job::Join(_) => panic!("{job} has no program on Renoir"),
                 Job::Chain(16) => {
                     Outcome::of_chain(crate::renoir::chain::chain::<Small>(events, workers), events)
                 }
@@ -388,6 +402,11 @@ impl Outcome {
         let answer = Answer { rows: chain.count, records, checksum: chain.checksum };
         Outcome { answer, elapsed: chain.elapsed }
     }
+
+    fn of_join(joined: Joined, records: u64) -> Outcome {
+        let answer = Answer { rows: joined.pairs, records, checksum: joined.checksum };
+        Outcome { answer, elapsed: joined.elapsed }
+    }
 }
 
 impl From<Windowed> for Outcome {
@@ -422,7 +441,7 @@ mod tests {
     fn every_engine_gives_the_right_answer_to_every_job() {
         for (events, keys) in [(1, 1), (777, 5), (60_001, 100)] {
             let mut bench = Bench::new(Sizes { events, mib: 1, words: 500, keys }, Options::default());
-            for job in Job::ALL.into_iter().chain([Job::Process(keys)]) {
+            for job in Job::ALL.into_iter().chain([Job::Process(keys), Job::Join(keys)]) {
                 let job = if let Job::Windowed(1_000_000) = job { Job::Windowed(20_000) } else { job };
                 let expected = bench.expected(job);
                 assert!(expected.rows > 0 || events == 1);

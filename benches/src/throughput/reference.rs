@@ -1,11 +1,12 @@
 //! The right answers of the jobs, by plain loops over all records in their order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::path::Path;
 
 use super::Answer;
 use crate::baseline::chain::{Record, checksum, fused};
+use crate::baseline::join::{self, IntervalJoin, Joined};
 use crate::baseline::process::Process;
 use crate::baseline::session::Sessions;
 use crate::baseline::sliding::Sliding;
@@ -111,6 +112,26 @@ pub(super) fn process(job: Process) -> Answer {
         answer.add(key, time + job.delay, 1);
     }
     answer.into()
+}
+
+/// Pairs: all events in the order of their times, so that an event's partners are those before it on the other side.
+pub(super) fn interval_join(job: IntervalJoin) -> Answer {
+    let mut recent: Vec<[VecDeque<(i64, u64)>; 2]> = vec![Default::default(); job.keys as usize];
+    let mut answer = Joined::default();
+    for index in 0..job.events {
+        let (key, time, word) = join::event(index, job.keys);
+        let side = index as usize % 2;
+        let sides = &mut recent[key as usize];
+        sides[side].push_back((time, word));
+        let others = &mut sides[1 - side];
+        while others.front().is_some_and(|(other, _)| time - other > job.bound()) {
+            others.pop_front();
+        }
+        for (_, theirs) in others {
+            answer.add(if side == 0 { (key, word, *theirs) } else { (key, *theirs, word) });
+        }
+    }
+    Answer { rows: answer.pairs, records: job.events, checksum: answer.checksum }
 }
 
 /// The stateless steps.
