@@ -157,8 +157,7 @@ fn events<'scope>(
         move |output: &mut OutputBuilderSession<'_, i64, CapacityContainerBuilder<Vec<Event>>>| {
             let Some(held) = capability.as_mut() else { return };
             let left = job.events.saturating_sub(next).div_ceil(2 * peers).min(job.batch as u64);
-            let mut batch: Vec<Event> =
-                (0..left).map(|k| event(next + 2 * k * peers, job.keys)).collect();
+            let mut batch: Vec<Event> = (0..left).map(|k| event(next + 2 * k * peers, job.keys)).collect();
             next += 2 * left * peers;
             if !batch.is_empty() {
                 output.session(held).give_container(&mut batch);

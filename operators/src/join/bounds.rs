@@ -8,8 +8,8 @@ use crate::EventTime;
 use crate::span::words;
 use crate::time::micros;
 
-/// The least distance of timers: 100 ms. A checkpoint holds timers for rows by their grain, so a later version that changes
-/// this, or the eighth of the bounds, must set timers for the rows that it restores.
+/// The least distance of timers that evict rows: 100 ms. A checkpoint holds timers for rows by their grain, so a later version
+/// that changes this must set timers for the rows that it restores.
 pub(super) const LEAST_GRAIN: i64 = 100_000;
 
 /// How far the event time of a right row may be from that of the left row it matches: both ends count.
@@ -94,10 +94,9 @@ impl Bounds {
         -self.least
     }
 
-    /// How far apart timers are that evict rows, in microseconds: `exact` where a row is emitted when it is evicted, otherwise
-    /// an eighth of the bounds, so that a key has few timers and its rows stay little longer than they must.
-    pub(super) fn grain(self, exact: bool) -> i64 {
-        if exact { 1 } else { (self.greatest.saturating_sub(self.least) / 8).max(LEAST_GRAIN) }
+    /// How far apart, in microseconds, the first and the last row are that match a row.
+    pub(super) fn width(self) -> i64 {
+        self.greatest.saturating_sub(self.least)
     }
 }
 

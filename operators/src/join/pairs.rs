@@ -10,9 +10,9 @@ use std::vec::Drain;
 
 use super::Bounds;
 use super::bounds::shift;
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Buffered, LEFT, RIGHT, Side};
 use crate::build::{Dealt, Events, StatefulOperator, Takes, To};
-use crate::named::{HashedKey, States, Timer};
+use crate::named::{HashedKey, SidedId, States, Timer};
 use crate::{Data, EventTime, Key, OperatorError};
 
 /// Which rows a join emits, and what they look like.
@@ -130,19 +130,33 @@ kind!(
 /// Input 0: the left side; input 1: the right side. Output 0: the result; 1 and 2: late rows of the left and of the right side.
 pub(super) struct Pairs<K, L, R, J> {
     bounds: Bounds,
-    left: Buffer<K, L>,
-    right: Buffer<K, R>,
+    buffer: Buffer<K, L, R>,
+    /// Rows that have been matched for the first time.
+    found: Vec<SidedId>,
     kind: PhantomData<fn() -> J>,
 }
 
 impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Pairs<K, L, R, J> {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Pairs {
-            bounds,
-            left: Buffer::new(bounds.reach_of_left(), bounds.grain(J::LEFT)),
-            right: Buffer::new(bounds.reach_of_right(), bounds.grain(J::RIGHT)),
-            kind: PhantomData,
+        Pairs { bounds, buffer: Buffer::new(bounds), found: Vec::new(), kind: PhantomData }
+    }
+
+    /// The row of the result for a row that is evicted, if nothing has matched it and such rows are emitted.
+    fn alone(key: &K, evicted: Buffered<L, R>) -> Option<J::Row> {
+        match evicted {
+            Buffered { is_matched: true, .. } => None,
+            Buffered { row: Side::Left(left), .. } => J::left(key, left),
+            Buffered { row: Side::Right(right), .. } => J::right(key, right),
         }
+    }
+
+    /// The key's timer emits a row that nothing matches, before any sweep finds it.
+    fn is_silent(_: SidedId, evicted: Buffered<L, R>) {
+        let is_emitted = match evicted.row {
+            Side::Left(_) => J::LEFT,
+            Side::Right(_) => J::RIGHT,
+        };
+        debug_assert!(evicted.is_matched || !is_emitted, "a row without a match has no timer");
     }
 }
 
@@ -159,8 +173,7 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> StatefulOperato
     }
 
     fn state(&mut self, states: &mut States<'_>) {
-        states.add("left", self.left.state());
-        states.add("right", self.right.state());
+        states.add("rows", self.buffer.state());
     }
 
     fn on_timer(
@@ -169,18 +182,23 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> StatefulOperato
         _: Timer,
         to: &mut To<'_, Self>,
     ) -> Result<(), OperatorError> {
-        let watermark = to.watermark();
-        let out = &mut to.out.0;
-        self.left.evict(key, watermark, |time, row| {
-            if let Some(row) = J::left(key.key, row) {
+        let (watermark, out) = (to.watermark(), &mut to.out.0);
+        let of_key = self.buffer.open(key, watermark, |time, evicted| {
+            if let Some(row) = Self::alone(key.key, evicted) {
                 out.push(time, row);
             }
         });
-        self.right.evict(key, watermark, |time, row| {
-            if let Some(row) = J::right(key.key, row) {
-                out.push(time, row);
-            }
-        });
+        of_key.close();
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        self.buffer.watermark(to.watermark(), Self::is_silent);
+        Ok(())
+    }
+
+    fn on_epoch_end(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        self.buffer.epoch_end(to.watermark(), Self::is_silent);
         Ok(())
     }
 }
@@ -190,22 +208,41 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Takes<0> for Pa
 
     fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
-        for row in rows {
-            if row.time < watermark {
+        for Dealt { hash, key, time, value } in rows {
+            if time < watermark {
                 to.count_late(1);
-                to.out.1.push(row.time, row.value);
+                to.out.1.push(time, value);
                 continue;
             }
-            let out = &mut to.out.0;
-            let times = self.bounds.of_left(row.time);
-            let is_matched = self.right.meet(row.hashed(), times, J::RIGHT, |time, right| {
-                out.push(row.time.max(time), J::pair(&row.key, &row.value, right));
+            let is_open = self.buffer.is_open(LEFT, time, watermark);
+            let due = self.buffer.due(LEFT, time);
+            let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
+            let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
+                if let Some(row) = Self::alone(&key, evicted) {
+                    out.push(time, row);
+                }
             });
-            if self.left.is_open(row.time, watermark) {
-                self.left.keep(row, is_matched, to.timers);
-            } else if !is_matched && let Some(alone) = J::left(&row.key, row.value) {
-                out.push(row.time, alone);
+            let mut is_matched = false;
+            for (id, buffered) in of_key.range(RIGHT, self.bounds.of_left(time)) {
+                let Side::Right(right) = &buffered.row else { continue };
+                is_matched = true;
+                if J::RIGHT && !buffered.is_matched {
+                    self.found.push(id);
+                }
+                out.push(time.max(id.1), J::pair(&key, &value, right));
             }
+            for id in self.found.drain(..) {
+                of_key.change(id, |row| row.is_matched = true);
+            }
+            if is_open {
+                if J::LEFT && !is_matched {
+                    to.timers.set_event(hashed, due);
+                }
+                of_key.push(LEFT, time, Buffered { row: Side::Left(value), is_matched });
+            } else if !is_matched && let Some(alone) = J::left(&key, value) {
+                out.push(time, alone);
+            }
+            of_key.close();
         }
         Ok(())
     }
@@ -216,22 +253,41 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Takes<1> for Pa
 
     fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
-        for row in rows {
-            if row.time < watermark {
+        for Dealt { hash, key, time, value } in rows {
+            if time < watermark {
                 to.count_late(1);
-                to.out.2.push(row.time, row.value);
+                to.out.2.push(time, value);
                 continue;
             }
-            let out = &mut to.out.0;
-            let times = self.bounds.of_right(row.time);
-            let is_matched = self.left.meet(row.hashed(), times, J::LEFT, |time, left| {
-                out.push(row.time.max(time), J::pair(&row.key, left, &row.value));
+            let is_open = self.buffer.is_open(RIGHT, time, watermark);
+            let due = self.buffer.due(RIGHT, time);
+            let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
+            let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
+                if let Some(row) = Self::alone(&key, evicted) {
+                    out.push(time, row);
+                }
             });
-            if self.right.is_open(row.time, watermark) {
-                self.right.keep(row, is_matched, to.timers);
-            } else if !is_matched && let Some(alone) = J::right(&row.key, row.value) {
-                out.push(row.time, alone);
+            let mut is_matched = false;
+            for (id, buffered) in of_key.range(LEFT, self.bounds.of_right(time)) {
+                let Side::Left(left) = &buffered.row else { continue };
+                is_matched = true;
+                if J::LEFT && !buffered.is_matched {
+                    self.found.push(id);
+                }
+                out.push(time.max(id.1), J::pair(&key, left, &value));
             }
+            for id in self.found.drain(..) {
+                of_key.change(id, |row| row.is_matched = true);
+            }
+            if is_open {
+                if J::RIGHT && !is_matched {
+                    to.timers.set_event(hashed, due);
+                }
+                of_key.push(RIGHT, time, Buffered { row: Side::Right(value), is_matched });
+            } else if !is_matched && let Some(alone) = J::right(&key, value) {
+                out.push(time, alone);
+            }
+            of_key.close();
         }
         Ok(())
     }

@@ -8,27 +8,28 @@ use std::vec::Drain;
 
 use super::Bounds;
 use super::bounds::shift;
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Buffered, LEFT, RIGHT, Side};
 use crate::build::{Dealt, Events, StatefulOperator, Takes, To};
-use crate::named::{HashedKey, States, Timer};
+use crate::named::{HashedKey, SidedId, States, Timer};
 use crate::{Data, EventTime, Key, OperatorError};
 
 /// Input 0: the left side; input 1: the right side. Output 0: left rows; 1 and 2: late rows of the left and of the right side.
 pub(super) struct Semi<K, L, R, const ANTI: bool> {
     bounds: Bounds,
-    left: Buffer<K, L>,
-    right: Buffer<K, R>,
+    /// Left rows without a match, and right rows.
+    buffer: Buffer<K, L, R>,
 }
 
 impl<K: Key, L: Data, R: Data, const ANTI: bool> Semi<K, L, R, ANTI> {
     pub(super) const NAME: &'static str = if ANTI { "anti" } else { "semi" };
 
     pub(super) fn new(bounds: Bounds) -> Self {
-        Semi {
-            bounds,
-            left: Buffer::new(bounds.reach_of_left(), bounds.grain(ANTI)),
-            right: Buffer::new(bounds.reach_of_right(), bounds.grain(false)),
-        }
+        Semi { bounds, buffer: Buffer::new(bounds) }
+    }
+
+    /// The key's timer emits a left row of an anti join before any sweep finds it.
+    fn is_silent(_: SidedId, evicted: Buffered<L, R>) {
+        debug_assert!(!ANTI || matches!(evicted.row, Side::Right(_)), "a left row has no timer");
     }
 }
 
@@ -43,8 +44,7 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> StatefulOperator for Semi<K, L,
     }
 
     fn state(&mut self, states: &mut States<'_>) {
-        states.add("left", self.left.state());
-        states.add("right", self.right.state());
+        states.add("rows", self.buffer.state());
     }
 
     fn on_timer(
@@ -53,13 +53,23 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> StatefulOperator for Semi<K, L,
         _: Timer,
         to: &mut To<'_, Self>,
     ) -> Result<(), OperatorError> {
-        let watermark = to.watermark();
-        self.left.evict(key, watermark, |time, row| {
-            if ANTI {
-                to.out.0.push(time, (key.key.clone(), row));
+        let (watermark, out) = (to.watermark(), &mut to.out.0);
+        let of_key = self.buffer.open(key, watermark, |time, evicted| {
+            if ANTI && let Side::Left(left) = evicted.row {
+                out.push(time, (key.key.clone(), left));
             }
         });
-        self.right.evict(key, watermark, |_, _| ());
+        of_key.close();
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        self.buffer.watermark(to.watermark(), Self::is_silent);
+        Ok(())
+    }
+
+    fn on_epoch_end(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        self.buffer.epoch_end(to.watermark(), Self::is_silent);
         Ok(())
     }
 }
@@ -69,18 +79,32 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> Takes<0> for Semi<K, L, R, ANTI
 
     fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
-        for row in rows {
-            if row.time < watermark {
+        for Dealt { hash, key, time, value } in rows {
+            if time < watermark {
                 to.count_late(1);
-                to.out.1.push(row.time, row.value);
+                to.out.1.push(time, value);
                 continue;
             }
-            let is_matched = self.right.has(row.hashed(), self.bounds.of_left(row.time));
-            let is_open = self.left.is_open(row.time, watermark);
+            let is_open = self.buffer.is_open(LEFT, time, watermark);
+            let due = self.buffer.due(LEFT, time);
+            let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
+            let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
+                if ANTI && let Side::Left(left) = evicted.row {
+                    out.push(time, (key.clone(), left));
+                }
+            });
+            let is_matched = of_key.range(RIGHT, self.bounds.of_left(time)).next().is_some();
             if !is_matched && is_open {
-                self.left.keep(row, false, to.timers);
-            } else if is_matched != ANTI {
-                to.out.0.push(row.time, (row.key, row.value));
+                if ANTI {
+                    to.timers.set_event(hashed, due);
+                }
+                of_key.push(LEFT, time, Buffered { row: Side::Left(value), is_matched });
+                of_key.close();
+            } else {
+                of_key.close();
+                if is_matched != ANTI {
+                    out.push(time, (key, value));
+                }
             }
         }
         Ok(())
@@ -92,20 +116,28 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> Takes<1> for Semi<K, L, R, ANTI
 
     fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
-        for row in rows {
-            if row.time < watermark {
+        for Dealt { hash, key, time, value } in rows {
+            if time < watermark {
                 to.count_late(1);
-                to.out.2.push(row.time, row.value);
+                to.out.2.push(time, value);
                 continue;
             }
-            self.left.take(row.hashed(), self.bounds.of_right(row.time), |time, left| {
-                if !ANTI {
-                    to.out.0.push(time, (row.key.clone(), left));
+            let is_open = self.buffer.is_open(RIGHT, time, watermark);
+            let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
+            let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
+                if ANTI && let Side::Left(left) = evicted.row {
+                    out.push(time, (key.clone(), left));
                 }
             });
-            if self.right.is_open(row.time, watermark) {
-                self.right.keep(row, true, to.timers);
+            of_key.take(LEFT, self.bounds.of_right(time), |id, left| {
+                if !ANTI && let Side::Left(left) = left.row {
+                    out.push(id.1, (key.clone(), left));
+                }
+            });
+            if is_open {
+                of_key.push(RIGHT, time, Buffered { row: Side::Right(value), is_matched: true });
             }
+            of_key.close();
         }
         Ok(())
     }

@@ -55,6 +55,7 @@ mod nested;
 mod reducing;
 mod rows;
 mod shared;
+mod sides;
 mod sorted;
 mod states;
 mod store;
@@ -73,8 +74,9 @@ pub use self::nested::UserKey;
 pub use self::reducing::ReducingState;
 pub(crate) use self::rows::LoadedRows;
 pub use self::shared::SharedState;
+pub(crate) use self::sides::{RowsOfKey, SidedId, SidedRows};
 pub use self::states::{StateInfo, States};
-pub(crate) use self::timed::{RowId, TimedRows};
+pub(crate) use self::timed::TimedRows;
 pub use self::timers::{Timer, Timers};
 pub use self::value::ValueState;
 

@@ -49,11 +49,6 @@ impl<K: Key, V: Data> TimedRows<K, V> {
         self.0.range(key, ..).next().map(|(id, _)| id.0)
     }
 
-    /// Returns a row to be changed. This is a write.
-    pub(crate) fn get_mut(&mut self, key: HashedKey<'_, K>, id: RowId) -> Option<&mut V> {
-        self.0.get_mut(key, &id)
-    }
-
     /// Removes the rows of a key whose times are in the range, and passes them to `gone` in order.
     pub(crate) fn take(
         &mut self,
