@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Bounds;
 use super::bounds::shift;
+use crate::build::Dealt;
 use crate::named::{HashedKey, NamedState, RowsOfKey, SidedId, SidedRows};
+use crate::state::Reach;
 use crate::{Data, EventTime, Key};
 
 /// The number of the left side, and of the right one.
@@ -21,8 +23,6 @@ const PLACES_PER_ROW: usize = 4;
 /// Places to look at when the watermark advances, and at the end of an epoch.
 const PLACES: usize = 16;
 const PLACES_PER_EPOCH: usize = 4_096;
-/// How many sweeps begin in the time of the bounds.
-const SWEEPS: i64 = 4;
 
 /// A row of either side.
 #[derive(Clone, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ impl<K: Key, L: Data, R: Data> Buffer<K, L, R> {
         Buffer {
             rows: SidedRows::new(),
             reach: [bounds.reach_of_left(), bounds.reach_of_right()],
-            pause: (bounds.width() / SWEEPS).max(1),
+            pause: bounds.width().max(1),
             place: None,
             next: EventTime::MIN,
             debt: 0,
@@ -70,6 +70,15 @@ impl<K: Key, L: Data, R: Data> Buffer<K, L, R> {
 
     pub(super) fn state(&mut self) -> &mut dyn NamedState {
         &mut self.rows
+    }
+
+    /// Returns how many of these rows to process until the next call. Has the memory of their keys fetched, so that look-ups
+    /// do not wait for memory one after the other.
+    #[inline]
+    pub(super) fn fetch<T>(&self, rows: &[Dealt<K, T>]) -> usize {
+        let rows = rows.get(..Reach::AHEAD).unwrap_or(rows);
+        self.rows.fetch(rows.iter().map(Dealt::hashed));
+        rows.len()
     }
 
     /// Finds the rows of a key for a row that has come, and evicts those that no row at or after the watermark matches. They

@@ -206,43 +206,45 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> StatefulOperato
 impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Takes<0> for Pairs<K, L, R, J> {
     type Row = Dealt<K, L>;
 
-    fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+    fn take(&mut self, mut rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
-        for Dealt { hash, key, time, value } in rows {
-            if time < watermark {
-                to.count_late(1);
-                to.out.1.push(time, value);
-                continue;
-            }
-            let is_open = self.buffer.is_open(LEFT, time, watermark);
-            let due = self.buffer.due(LEFT, time);
-            let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
-            let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
-                if let Some(row) = Self::alone(&key, evicted) {
-                    out.push(time, row);
+        while let fetched @ 1.. = self.buffer.fetch(rows.as_slice()) {
+            for Dealt { hash, key, time, value } in rows.by_ref().take(fetched) {
+                if time < watermark {
+                    to.count_late(1);
+                    to.out.1.push(time, value);
+                    continue;
                 }
-            });
-            let mut is_matched = false;
-            for (id, buffered) in of_key.range(RIGHT, self.bounds.of_left(time)) {
-                let Side::Right(right) = &buffered.row else { continue };
-                is_matched = true;
-                if J::RIGHT && !buffered.is_matched {
-                    self.found.push(id);
+                let is_open = self.buffer.is_open(LEFT, time, watermark);
+                let due = self.buffer.due(LEFT, time);
+                let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
+                let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
+                    if let Some(row) = Self::alone(&key, evicted) {
+                        out.push(time, row);
+                    }
+                });
+                let mut is_matched = false;
+                for (id, buffered) in of_key.range(RIGHT, self.bounds.of_left(time)) {
+                    let Side::Right(right) = &buffered.row else { continue };
+                    is_matched = true;
+                    if J::RIGHT && !buffered.is_matched {
+                        self.found.push(id);
+                    }
+                    out.push(time.max(id.1), J::pair(&key, &value, right));
                 }
-                out.push(time.max(id.1), J::pair(&key, &value, right));
-            }
-            for id in self.found.drain(..) {
-                of_key.change(id, |row| row.is_matched = true);
-            }
-            if is_open {
-                if J::LEFT && !is_matched {
-                    to.timers.set_event(hashed, due);
+                for id in self.found.drain(..) {
+                    of_key.change(id, |row| row.is_matched = true);
                 }
-                of_key.push(LEFT, time, Buffered { row: Side::Left(value), is_matched });
-            } else if !is_matched && let Some(alone) = J::left(&key, value) {
-                out.push(time, alone);
+                if is_open {
+                    if J::LEFT && !is_matched {
+                        to.timers.set_event(hashed, due);
+                    }
+                    of_key.push(LEFT, time, Buffered { row: Side::Left(value), is_matched });
+                } else if !is_matched && let Some(alone) = J::left(&key, value) {
+                    out.push(time, alone);
+                }
+                of_key.close();
             }
-            of_key.close();
         }
         Ok(())
     }
@@ -251,43 +253,45 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Takes<0> for Pa
 impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Takes<1> for Pairs<K, L, R, J> {
     type Row = Dealt<K, R>;
 
-    fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+    fn take(&mut self, mut rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
-        for Dealt { hash, key, time, value } in rows {
-            if time < watermark {
-                to.count_late(1);
-                to.out.2.push(time, value);
-                continue;
-            }
-            let is_open = self.buffer.is_open(RIGHT, time, watermark);
-            let due = self.buffer.due(RIGHT, time);
-            let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
-            let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
-                if let Some(row) = Self::alone(&key, evicted) {
-                    out.push(time, row);
+        while let fetched @ 1.. = self.buffer.fetch(rows.as_slice()) {
+            for Dealt { hash, key, time, value } in rows.by_ref().take(fetched) {
+                if time < watermark {
+                    to.count_late(1);
+                    to.out.2.push(time, value);
+                    continue;
                 }
-            });
-            let mut is_matched = false;
-            for (id, buffered) in of_key.range(LEFT, self.bounds.of_right(time)) {
-                let Side::Left(left) = &buffered.row else { continue };
-                is_matched = true;
-                if J::LEFT && !buffered.is_matched {
-                    self.found.push(id);
+                let is_open = self.buffer.is_open(RIGHT, time, watermark);
+                let due = self.buffer.due(RIGHT, time);
+                let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
+                let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
+                    if let Some(row) = Self::alone(&key, evicted) {
+                        out.push(time, row);
+                    }
+                });
+                let mut is_matched = false;
+                for (id, buffered) in of_key.range(LEFT, self.bounds.of_right(time)) {
+                    let Side::Left(left) = &buffered.row else { continue };
+                    is_matched = true;
+                    if J::LEFT && !buffered.is_matched {
+                        self.found.push(id);
+                    }
+                    out.push(time.max(id.1), J::pair(&key, left, &value));
                 }
-                out.push(time.max(id.1), J::pair(&key, left, &value));
-            }
-            for id in self.found.drain(..) {
-                of_key.change(id, |row| row.is_matched = true);
-            }
-            if is_open {
-                if J::RIGHT && !is_matched {
-                    to.timers.set_event(hashed, due);
+                for id in self.found.drain(..) {
+                    of_key.change(id, |row| row.is_matched = true);
                 }
-                of_key.push(RIGHT, time, Buffered { row: Side::Right(value), is_matched });
-            } else if !is_matched && let Some(alone) = J::right(&key, value) {
-                out.push(time, alone);
+                if is_open {
+                    if J::RIGHT && !is_matched {
+                        to.timers.set_event(hashed, due);
+                    }
+                    of_key.push(RIGHT, time, Buffered { row: Side::Right(value), is_matched });
+                } else if !is_matched && let Some(alone) = J::right(&key, value) {
+                    out.push(time, alone);
+                }
+                of_key.close();
             }
-            of_key.close();
         }
         Ok(())
     }

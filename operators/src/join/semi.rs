@@ -77,33 +77,35 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> StatefulOperator for Semi<K, L,
 impl<K: Key, L: Data, R: Data, const ANTI: bool> Takes<0> for Semi<K, L, R, ANTI> {
     type Row = Dealt<K, L>;
 
-    fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+    fn take(&mut self, mut rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
-        for Dealt { hash, key, time, value } in rows {
-            if time < watermark {
-                to.count_late(1);
-                to.out.1.push(time, value);
-                continue;
-            }
-            let is_open = self.buffer.is_open(LEFT, time, watermark);
-            let due = self.buffer.due(LEFT, time);
-            let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
-            let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
-                if ANTI && let Side::Left(left) = evicted.row {
-                    out.push(time, (key.clone(), left));
+        while let fetched @ 1.. = self.buffer.fetch(rows.as_slice()) {
+            for Dealt { hash, key, time, value } in rows.by_ref().take(fetched) {
+                if time < watermark {
+                    to.count_late(1);
+                    to.out.1.push(time, value);
+                    continue;
                 }
-            });
-            let is_matched = of_key.range(RIGHT, self.bounds.of_left(time)).next().is_some();
-            if !is_matched && is_open {
-                if ANTI {
-                    to.timers.set_event(hashed, due);
-                }
-                of_key.push(LEFT, time, Buffered { row: Side::Left(value), is_matched });
-                of_key.close();
-            } else {
-                of_key.close();
-                if is_matched != ANTI {
-                    out.push(time, (key, value));
+                let is_open = self.buffer.is_open(LEFT, time, watermark);
+                let due = self.buffer.due(LEFT, time);
+                let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
+                let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
+                    if ANTI && let Side::Left(left) = evicted.row {
+                        out.push(time, (key.clone(), left));
+                    }
+                });
+                let is_matched = of_key.range(RIGHT, self.bounds.of_left(time)).next().is_some();
+                if !is_matched && is_open {
+                    if ANTI {
+                        to.timers.set_event(hashed, due);
+                    }
+                    of_key.push(LEFT, time, Buffered { row: Side::Left(value), is_matched });
+                    of_key.close();
+                } else {
+                    of_key.close();
+                    if is_matched != ANTI {
+                        out.push(time, (key, value));
+                    }
                 }
             }
         }
@@ -114,30 +116,32 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> Takes<0> for Semi<K, L, R, ANTI
 impl<K: Key, L: Data, R: Data, const ANTI: bool> Takes<1> for Semi<K, L, R, ANTI> {
     type Row = Dealt<K, R>;
 
-    fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+    fn take(&mut self, mut rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
-        for Dealt { hash, key, time, value } in rows {
-            if time < watermark {
-                to.count_late(1);
-                to.out.2.push(time, value);
-                continue;
-            }
-            let is_open = self.buffer.is_open(RIGHT, time, watermark);
-            let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
-            let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
-                if ANTI && let Side::Left(left) = evicted.row {
-                    out.push(time, (key.clone(), left));
+        while let fetched @ 1.. = self.buffer.fetch(rows.as_slice()) {
+            for Dealt { hash, key, time, value } in rows.by_ref().take(fetched) {
+                if time < watermark {
+                    to.count_late(1);
+                    to.out.2.push(time, value);
+                    continue;
                 }
-            });
-            of_key.take(LEFT, self.bounds.of_right(time), |id, left| {
-                if !ANTI && let Side::Left(left) = left.row {
-                    out.push(id.1, (key.clone(), left));
+                let is_open = self.buffer.is_open(RIGHT, time, watermark);
+                let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
+                let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
+                    if ANTI && let Side::Left(left) = evicted.row {
+                        out.push(time, (key.clone(), left));
+                    }
+                });
+                of_key.take(LEFT, self.bounds.of_right(time), |id, left| {
+                    if !ANTI && let Side::Left(left) = left.row {
+                        out.push(id.1, (key.clone(), left));
+                    }
+                });
+                if is_open {
+                    of_key.push(RIGHT, time, Buffered { row: Side::Right(value), is_matched: true });
                 }
-            });
-            if is_open {
-                of_key.push(RIGHT, time, Buffered { row: Side::Right(value), is_matched: true });
+                of_key.close();
             }
-            of_key.close();
         }
         Ok(())
     }

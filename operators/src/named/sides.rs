@@ -31,6 +31,15 @@ impl<K: Key, V: Data> SidedRows<K, V> {
         RowsOfKey(self.0.open(key))
     }
 
+    /// Has the memory of the rows of some keys fetched, if there are many keys.
+    #[inline]
+    pub(crate) fn fetch<'k>(&self, keys: impl Iterator<Item = HashedKey<'k, K>> + Clone)
+    where
+        K: 'k,
+    {
+        self.0.fetch(keys);
+    }
+
     /// Removes the rows of each side up to a time, `None` for none, in some places of the table, from `place` on. Returns the
     /// place to look at next, `None` at the end of the table.
     pub(crate) fn sweep(

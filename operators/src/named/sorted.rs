@@ -5,6 +5,8 @@ use std::ops::{Bound, RangeBounds};
 
 use either::Either;
 
+use crate::state::fetch_value;
+
 /// How far from either end of a run a key may be put before the run becomes a tree.
 const NEAR: usize = 32;
 
@@ -60,6 +62,14 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
                 run.get_mut(at).map(|(_, value)| value)
             }
             Sorted::Tree(tree) => tree.get_mut(key),
+        }
+    }
+
+    /// Has the memory fetched in which the first and the last entries are, where that is not in place.
+    #[inline]
+    pub(super) fn fetch(&self) {
+        if let Sorted::Run(run) = self {
+            run.front().into_iter().chain(run.back()).for_each(fetch_value);
         }
     }
 

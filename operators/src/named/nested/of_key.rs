@@ -52,6 +52,17 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
         OfKey { hash: key.hash, slot, book }
     }
 
+    /// Has the memory of the entries of some keys fetched, if there are many keys. Call it for [`AHEAD`](crate::state::Reach::AHEAD) rows at a time.
+    #[inline]
+    pub(in crate::named) fn fetch<'k>(&self, keys: impl Iterator<Item = HashedKey<'k, K>> + Clone)
+    where
+        K: 'k,
+    {
+        let Some(reach) = self.reach() else { return };
+        keys.clone().for_each(|key| reach.fetch(key.hash));
+        keys.filter_map(|key| self.of(key)).for_each(Sorted::fetch);
+    }
+
     /// Passes the entries of the key in that place of the table to `with`, if there is a key; returns whether there is such
     /// a place.
     pub(in crate::named) fn open_bucket(
