@@ -218,6 +218,14 @@ impl Control {
         self.wakers.wake_sinks();
     }
 
+    /// Reports that a source takes part in an epoch.
+    pub(crate) fn took_part(&self, epoch: Epoch) {
+        // Sinks and operators all of whose sources have ended take part too, and nothing else wakes them.
+        if self.reports.took_part(epoch) && self.mode == Mode::Continuous {
+            self.wakers.wake_sinks();
+        }
+    }
+
     // ---- epochs ----
 
     /// Returns the clock of an epoch: logged with its plan in micro-batch, the clock itself in continuous.

@@ -48,10 +48,11 @@ impl Reports {
         lock(&self.failure).take()
     }
 
-    /// Reports that a source takes part in an epoch.
-    pub(crate) fn took_part(&self, epoch: Epoch) {
+    /// Reports that a source takes part in an epoch; returns whether it is the first to do so.
+    pub(super) fn took_part(&self, epoch: Epoch) -> bool {
         turn::point("control.took-part");
-        self.epochs.fetch_max(epoch.number().saturating_add(1), Ordering::AcqRel);
+        let epochs = epoch.number().saturating_add(1);
+        self.epochs.fetch_max(epochs, Ordering::AcqRel) < epochs
     }
 
     /// Returns how many epochs there have been, once the frontiers are empty.

@@ -77,7 +77,7 @@ pub(crate) fn aligned<'scope>(
         hosted.control.wakers.add_assigner(domain, hosted.worker(), waker(scope, &address));
     }
     ends.register(hosted.worker(), waker(scope, &address));
-    if hosted.awaits_commits {
+    if hosted.awaits_commits || (hosted.saves() && hosted.control.mode == Mode::Continuous) {
         hosted.control.wakers.add_committing(waker(scope, &address));
     }
     if hosted.control.reports.timers.is_stepped() {
@@ -323,7 +323,7 @@ impl AlignedOperator {
     /// After the batches: watermarks, epochs, timers, a flush. True while a sink has something left to do.
     fn settle(&mut self, frontiers: &Frontiers) -> bool {
         if self.finished {
-            return self.close();
+            return self.close_after_others();
         }
         let everything_came = frontiers.iter().all(MutableAntichain::is_empty);
         if everything_came && let Some(assigner) = &mut self.assigner {
@@ -349,7 +349,7 @@ impl AlignedOperator {
         if everything_came && over {
             self.report_epoch(Epoch::new(u64::MAX));
             self.finished = true;
-            return self.close();
+            return self.close_after_others();
         }
         if self.continuous() {
             if self.wake_at.is_some() {
@@ -525,6 +525,20 @@ impl AlignedOperator {
         let here = Time::new(self.epoch, if is_derived { self.derived } else { self.watermark });
         self.outputs.iter_mut().for_each(|port| port.hold(here));
         enter(self.hosted.node);
+    }
+
+    /// Releases the outputs, and saves the epochs that other sources still take part in: a commit has the state of all
+    /// operators. True while there can be more of either.
+    fn close_after_others(&mut self) -> bool {
+        let busy = self.close();
+        if !self.hosted.saves() || !self.continuous() || self.hosted.control.has_ended() {
+            return busy;
+        }
+        while self.epoch.number() < self.hosted.control.reports.epochs() {
+            self.hosted.save(self.epoch, None);
+            self.epoch = self.hosted.control.after(self.epoch);
+        }
+        busy | !self.hosted.control.schedule.is_closed()
     }
 
     /// Releases the outputs; true while a sink has something left to do.

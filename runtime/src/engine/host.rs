@@ -162,6 +162,11 @@ impl Hosted {
         }
     }
 
+    /// Whether its state is in the checkpoint.
+    pub(crate) fn saves(&self) -> bool {
+        self.control.saver.is_some() && self.uid.is_some()
+    }
+
     /// Has the state saved as it is at the end of an epoch.
     pub(crate) fn save(&mut self, epoch: Epoch, timer: Option<ProcessingTime>) {
         let (Some(saver), Some(uid)) = (&self.control.saver, &self.uid) else { return };

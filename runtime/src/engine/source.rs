@@ -261,7 +261,7 @@ impl Reading {
                     }
                 }
                 self.planned = true;
-                self.control.reports.took_part(self.epoch);
+                self.control.took_part(self.epoch);
             }
             let (found, rows) = self.poll_all(capability)?;
             budget = budget.saturating_sub(rows.max(1));
@@ -286,12 +286,12 @@ impl Reading {
 
     /// Reads on, in the epoch that has been called.
     fn read_on(&mut self, capability: &mut Option<Capability<Time>>) -> Result<bool, SourceError> {
-        self.control.reports.took_part(self.epoch);
+        self.control.took_part(self.epoch);
         while self.epoch < self.control.schedule.target() {
             self.leave()?;
             self.downgrade(capability);
             self.join()?;
-            self.control.reports.took_part(self.epoch);
+            self.control.took_part(self.epoch);
         }
         if self.control.schedule.is_finishing() {
             self.leave()?;
