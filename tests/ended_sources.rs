@@ -37,3 +37,56 @@ fn epochs_are_committed_after_one_of_two_sources_has_ended() {
         }
     }
 }
+
+fn rows(name: &str, until: i64) -> Vec<(String, i64)> {
+    (0..until).map(|n| (name.to_owned(), n)).collect()
+}
+
+/// All sources have ended, and a later run has more rows of them: with the states dropped that the errors name, no row is late, also
+/// not behind what joins their streams.
+#[test]
+fn watermark_that_is_reset_is_reset_downstream() {
+    let second = Duration::from_secs(1);
+    for (mode, workers, is_join) in [
+        (Mode::MicroBatch, 1, true),
+        (Mode::MicroBatch, 2, false),
+        (Mode::Continuous, 2, true),
+        (Mode::Continuous, 1, false),
+    ] {
+        let directory = TempDir::new().unwrap();
+        let run = |until, dropped: &[String]| {
+            let graph = Graph::new("more rows");
+            let source = |name: &'static str| {
+                let source = graph.source(memory(rows(name, until))).uid(name);
+                source.with_watermark(|row: &(String, i64)| EventTime::from_secs(row.1), second)
+            };
+            let (sink, table) = memory_sink();
+            let (a, b) = (source("a"), source("b"));
+            if is_join {
+                let joined = a.key_by(|row| row.1).join(b.key_by(|row| row.1));
+                joined.within(Bounds::between(second, second)).inner().map(|(n, _, _)| n).sink(sink);
+            } else {
+                let windows = a.union(b).key_by(|row| row.1).window(tumbling(second));
+                windows.count().append().map(|row| row.key).sink(sink);
+            }
+            let options = common::options(mode, workers).with_checkpoint(directory.path());
+            let options = dropped.iter().fold(options, |options, uid| options.with_drop_state(uid));
+            graph.run(options).map(|summary| (summary.late_rows, table.snapshot().len()))
+        };
+        assert_eq!(run(10, &[]).unwrap(), (0, 10));
+        let mut dropped = Vec::new();
+        let (late, rows) = loop {
+            match run(20, &dropped) {
+                Ok(result) => break result,
+                Err(error) => {
+                    let text = error.to_string();
+                    let uid = text.split("--drop-state ").nth(1).and_then(|it| it.split_whitespace().next());
+                    dropped.push(uid.unwrap_or_else(|| panic!("{text}")).to_owned());
+                    assert!(dropped.len() < 4, "{dropped:?}");
+                }
+            }
+        };
+        assert_eq!(late, 0, "{mode} {workers} {dropped:?}");
+        assert!(rows >= 10, "{mode} {workers} {rows}");
+    }
+}

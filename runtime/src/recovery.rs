@@ -32,7 +32,7 @@ use crate::checkpoint::state_file::StateWriter;
 use crate::checkpoint::store::{Checkpoint, Recovered, Settings};
 use crate::checkpoint::{Storage, is_begun};
 use crate::error::Site;
-use crate::ledger::{DomainSpec, PartitionMark, inputs_of};
+use crate::ledger::{DomainId, DomainSpec, PartitionMark, inputs_of};
 use crate::numbers::Numbers;
 use crate::options::Options;
 use crate::plan::{Layout, from_origin, origin, stateful_operator_of};
@@ -65,6 +65,8 @@ pub(crate) struct Resume {
     pub(crate) dropped: Vec<String>,
     /// For each domain: its watermark and what that came from.
     pub(crate) watermarks: Vec<Option<DomainStart>>,
+    /// The domains whose watermark is reset, as their uid is given up.
+    pub(crate) reset: BTreeSet<DomainId>,
     /// The processing time that the last committed epoch saw.
     pub(crate) clock: ProcessingTime,
     /// When an operator wants to be called, by uid.
@@ -74,9 +76,17 @@ pub(crate) struct Resume {
 }
 
 impl Resume {
-    /// Gives the unions of which the checkpoint knows nothing what their inputs had.
+    /// Gives the unions of which the checkpoint knows nothing what their inputs had. A watermark that comes from one that is
+    /// reset is reset too: otherwise all rows of that input would be late behind it.
     pub(crate) fn join_watermarks(&mut self, specs: &[DomainSpec]) {
         for (domain, spec) in specs.iter().enumerate().filter(|(_, spec)| !spec.members.is_empty()) {
+            if spec.members.iter().any(|member| self.reset.contains(member)) {
+                self.reset.insert(domain);
+                if let Some(slot) = self.watermarks.get_mut(domain) {
+                    *slot = None;
+                }
+                continue;
+            }
             let start = |member: &usize| self.watermarks.get(*member)?.as_ref().map(|start| start.watermark);
             let least = spec.members.iter().map(start).min().flatten();
             if let (Some(slot @ None), Some(watermark)) = (self.watermarks.get_mut(domain), least) {
@@ -273,7 +283,10 @@ impl Opened {
             let record = commit.watermarks.get(node.uid()).filter(|_| is_kept(node.uid()))?;
             Some(domain(record, node, layout))
         };
-        resume.watermarks = layout.domains().into_iter().map(|node| node.and_then(start)).collect();
+        let domains = layout.domains();
+        let is_reset = |node: &Option<&Node>| node.is_some_and(|node| !is_kept(node.uid()));
+        resume.reset = domains.iter().enumerate().filter(|(_, it)| is_reset(it)).map(|(at, _)| at).collect();
+        resume.watermarks = domains.into_iter().map(|node| node.and_then(start)).collect();
         for (uid, timers) in commit.timers.iter().filter(|(uid, _)| is_kept(uid)) {
             if let Some(at) = timers.iter().map(|(_, at)| *at).min() {
                 resume.timers.insert(uid.clone(), at);
@@ -422,6 +435,7 @@ mod tests {
             key_groups: KeyGroups::new(8).unwrap(),
             files: vec![file],
             dropped: vec!["gone".to_owned()],
+            reset: BTreeSet::from([3]),
             watermarks: vec![
                 None,
                 Some(DomainStart { watermark: EventTime::from_micros(60), partitions: vec![mark] }),
