@@ -111,7 +111,11 @@ fn key_is_shown_with_its_states_and_timers() {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
         let other = inspect::of_key(&storage, None, "keeps", "\"none\"").unwrap();
-        assert!(other.states.is_empty() && other.to_string().ends_with("no state and no timers"));
+        assert!(other.states.is_empty() && other.other_key.is_some() && shown.other_key.is_none());
+        assert!(
+            other.to_string().contains("no state and no timers; another key of the operator is "),
+            "{other}"
+        );
         let unknown = inspect::of_key(&storage, None, "keep", "1").unwrap_err().to_string();
         assert!(unknown.contains("no operator with the uid keep") && unknown.contains("keeps"), "{unknown}");
     }

@@ -2,7 +2,7 @@
 //!
 //! It emits what it has at every flush: at the end of an epoch in micro-batch; in continuous mode at the end of an
 //! activation, or a little later under a backlog. In between the table is kept small enough for the cache. Where keys hardly
-//! repeat it steps aside for a while and sends every record as it is: aggregating without effect costs a table look-up per record.
+//! repeat, it sends records without aggregating them for a while: aggregating saves nothing there, and costs a look-up per record.
 //!
 //! Output 0: partials. Output 1: late rows. State: none between epochs (keys may be kept for when they come again, without
 //! what was aggregated of them).

@@ -150,8 +150,8 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Pairs<K, L, R, 
         }
     }
 
-    /// The key's timer emits a row that nothing matches, before any sweep finds it.
-    fn is_silent(_: SidedId, evicted: Buffered<L, R>) {
+    /// Checks a row that a sweep has evicted: had it to be emitted, the key's timer would have done so before.
+    fn check_evicted(_: SidedId, evicted: Buffered<L, R>) {
         let is_emitted = match evicted.row {
             Side::Left(_) => J::LEFT,
             Side::Right(_) => J::RIGHT,
@@ -193,12 +193,12 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> StatefulOperato
     }
 
     fn on_watermark(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
-        self.buffer.watermark(to.watermark(), Self::is_silent);
+        self.buffer.watermark(to.watermark(), Self::check_evicted);
         Ok(())
     }
 
     fn on_epoch_end(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
-        self.buffer.epoch_end(to.watermark(), Self::is_silent);
+        self.buffer.epoch_end(to.watermark(), Self::check_evicted);
         Ok(())
     }
 }

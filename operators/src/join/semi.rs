@@ -27,8 +27,8 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> Semi<K, L, R, ANTI> {
         Semi { bounds, buffer: Buffer::new(bounds) }
     }
 
-    /// The key's timer emits a left row of an anti join before any sweep finds it.
-    fn is_silent(_: SidedId, evicted: Buffered<L, R>) {
+    /// Checks a row that a sweep has evicted: a left row of an anti join is emitted by the key's timer before.
+    fn check_evicted(_: SidedId, evicted: Buffered<L, R>) {
         debug_assert!(!ANTI || matches!(evicted.row, Side::Right(_)), "a left row has no timer");
     }
 }
@@ -64,12 +64,12 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> StatefulOperator for Semi<K, L,
     }
 
     fn on_watermark(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
-        self.buffer.watermark(to.watermark(), Self::is_silent);
+        self.buffer.watermark(to.watermark(), Self::check_evicted);
         Ok(())
     }
 
     fn on_epoch_end(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
-        self.buffer.epoch_end(to.watermark(), Self::is_silent);
+        self.buffer.epoch_end(to.watermark(), Self::check_evicted);
         Ok(())
     }
 }

@@ -72,7 +72,7 @@ pub trait ProcessFunction: Sized + 'static {
 /// A process function that takes the state of some keys from elsewhere, before its first row: see
 /// [`KeyedStream::with_initial_state`](crate::KeyedStream::with_initial_state).
 pub trait InitialState: ProcessFunction {
-    /// The state of a key as it is given.
+    /// The initial state of one key.
     type Initial: Clone + Send + Sync + 'static;
 
     /// Takes the initial state of a key: puts it into the states, and sets timers if need be.

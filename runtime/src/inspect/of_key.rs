@@ -17,8 +17,10 @@ use crate::recovery::owner;
 /// What an operator keeps for a key.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct KeyState {
-    /// The key, as the checkpoint has it; what was asked for, if it has none.
+    /// The key.
     pub key: Value,
+    /// If there is nothing of the key: another key of the operator, to compare its form with.
+    pub other_key: Option<Value>,
     /// The epoch.
     pub epoch: Epoch,
     /// The operator's name and kind.
@@ -44,7 +46,7 @@ pub struct StateEntry {
 
 /// Returns what an operator with named states keeps for a key, in an epoch: in the last one, if none is given.
 ///
-/// `key` is the key as JSON, as serde writes it; text needs no quotes.
+/// `key` is the key as JSON, with event times as numbers of microseconds; text needs no quotes.
 ///
 /// # Errors
 ///
@@ -58,10 +60,11 @@ pub fn of_key(
     let (_, ReadLog { history, .. }) = read(storage)?;
     let commit = find(storage, &history, epoch)?;
     let states = states_of(commit, operator)?;
-    let wanted = [serde_json::from_str(key).unwrap_or(Value::Null), Value::String(key.to_owned())];
+    let (text, parsed) = (Value::String(key.to_owned()), serde_json::from_str::<Value>(key).ok());
     let record = commit.operators.get(operator);
     let mut found = KeyState {
-        key: Value::String(key.to_owned()),
+        key: parsed.clone().unwrap_or_else(|| text.clone()),
+        other_key: None,
         epoch: commit.epoch,
         label: record.map(|record| record.label.clone()).unwrap_or_default(),
         location: record.map(|record| record.location.clone()).unwrap_or_default(),
@@ -75,7 +78,8 @@ pub fn of_key(
         let folded = fold(&parts)?;
         for (_, bytes, value) in folded.entries() {
             let (of, at) = state.split(state.json(state.key, bytes)?);
-            if !wanted.contains(&of) {
+            if of != text && parsed.as_ref() != Some(&of) {
+                found.other_key.get_or_insert(of);
                 continue;
             }
             found.key = of;
@@ -89,12 +93,19 @@ pub fn of_key(
     found.event_timers.sort_unstable();
     found.processing_timers.sort_unstable();
     for entries in found.states.values_mut() {
-        entries.sort_by_key(by_number);
+        entries.sort_by_cached_key(position);
+    }
+    if !found.is_empty() {
+        found.other_key = None;
     }
     Ok(found)
 }
 
 impl KeyState {
+    fn is_empty(&self) -> bool {
+        self.states.is_empty() && self.event_timers.is_empty() && self.processing_timers.is_empty()
+    }
+
     fn add_timer(&mut self, timer: &Value) {
         let time = |clock: &str| timer.get(clock).and_then(Value::as_i64);
         self.event_timers.extend(time("Event"));
@@ -102,9 +113,10 @@ impl KeyState {
     }
 }
 
-/// The number in a list, so that elements stand in their order.
-fn by_number(entry: &StateEntry) -> Option<u64> {
-    entry.at.as_ref().and_then(Value::as_u64)
+/// Where an entry stands among those of its state: in the order of numbers, other keys of a map in that of their text.
+fn position(entry: &StateEntry) -> (Option<i64>, String) {
+    let at = entry.at.as_ref();
+    (at.and_then(Value::as_i64), at.map(Value::to_string).unwrap_or_default())
 }
 
 /// What a state holds, without the time of the last write before it.
@@ -182,8 +194,12 @@ fn kind(record: &OperatorRecord) -> &str {
 impl std::fmt::Display for KeyState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "key {} of {} ({}), epoch {}", self.key, self.label, self.location, self.epoch)?;
-        if self.states.is_empty() && self.event_timers.is_empty() && self.processing_timers.is_empty() {
-            return write!(f, ": no state and no timers");
+        if self.is_empty() {
+            write!(f, ": no state and no timers")?;
+            return match &self.other_key {
+                Some(other) => write!(f, "; another key of the operator is {other}"),
+                None => write!(f, "; no key of the operator has any"),
+            };
         }
         for (name, entries) in &self.states {
             for StateEntry { at, value } in entries {
