@@ -27,6 +27,10 @@ const AT_ONCE: usize = 256;
 /// for every event whatever the rate.
 const MEASURED: u64 = 2_000_000;
 
+/// The most events of a burst whose latency is measured, for the same reason: in continuous mode the sink records latencies while
+/// the burst is drained, in micro-batch after the run.
+const MEASURED_OF_BURST: u64 = 100_000;
+
 /// A row that a graph under measurement gives to its sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Row {
@@ -47,6 +51,10 @@ pub struct Recorder {
     immediate: bool,
     /// The bits of an event's hash that are 0 if its latency is measured.
     share: u64,
+    /// The same for an event of the burst.
+    burst_share: u64,
+    /// When the burst is due; never without one.
+    burst_due: u64,
     /// The epoch that is being written.
     epoch: u64,
     record: Slots,
@@ -93,12 +101,16 @@ impl Recorder {
         let seen = vec![0; load.keys as usize];
         let record = Slots::over(schedule.duration());
         let windows = Windows::new(&schedule, window);
-        let (burst, share) = (schedule.burst().map(Burst::due), share(load.rate));
+        let (burst, burst_share) = (schedule.burst().map(Burst::due), share(load.burst, MEASURED_OF_BURST));
+        let share = share(load.rate, MEASURED);
+        let burst_due = schedule.burst().unwrap_or(u64::MAX);
         Recorder {
             schedule,
             windows,
             immediate: true,
             share,
+            burst_share,
+            burst_due,
             epoch: 0,
             record,
             epochs: Epochs::default(),
@@ -131,7 +143,12 @@ impl Recorder {
             match row {
                 Row::Passed(value, due) => {
                     self.answer.add(value, 0, due, 1);
-                    if is_measured(due, self.share) {
+                    // Events of a burst are due at one time.
+                    let measured = match due == self.burst_due {
+                        true => is_measured(value, self.burst_share),
+                        false => is_measured(due, self.share),
+                    };
+                    if measured {
                         self.measure(now, due);
                     }
                 }
@@ -205,7 +222,8 @@ impl Recorder {
             }
             self.seen[key as usize] += 1;
             self.answer.add(key, window, nth - before + 1, 1);
-            if index >= self.schedule.prefill() && is_measured(index, self.share) {
+            let share = if self.schedule.is_in_burst(index) { self.burst_share } else { self.share };
+            if index >= self.schedule.prefill() && is_measured(index, share) {
                 self.measure(now, self.schedule.due(index));
             }
         }
@@ -247,9 +265,9 @@ impl Recorder {
     }
 }
 
-/// The bits that are 0 in the hash of an event that is measured, at a rate.
-fn share(rate: u64) -> u64 {
-    rate.div_ceil(MEASURED).next_power_of_two() - 1
+/// The bits that are 0 in the hash of an event that is measured, if at most `most` of so many events are to be.
+fn share(events: u64, most: u64) -> u64 {
+    events.div_ceil(most).next_power_of_two() - 1
 }
 
 /// Whether the event of that number, or due then, is measured. Its hash does not depend on the partition of the event.
@@ -320,7 +338,7 @@ mod tests {
 
     #[test]
     fn share_of_events_at_high_rates_is_measured_in_each_partition() {
-        assert_eq!([1, 2_000_000, 2_000_001, 30_000_000].map(share), [0, 0, 1, 15]);
+        assert_eq!([1, 2_000_000, 2_000_001, 30_000_000].map(|rate| share(rate, MEASURED)), [0, 0, 1, 15]);
         for partition in 0..2 {
             let events = (partition..1_000_000).step_by(2);
             let measured = events.filter(|event| is_measured(*event, 15)).count();

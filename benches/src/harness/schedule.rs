@@ -177,6 +177,13 @@ impl Schedule {
         (index - beyond) * SECOND / self.load.rate
     }
 
+    /// Whether event `index` is one of the burst.
+    #[inline]
+    #[must_use]
+    pub fn is_in_burst(&self, index: u64) -> bool {
+        index.wrapping_sub(self.prefill + self.burst_at) < self.load.burst
+    }
+
     /// How many events are due before `nanos`: the number of the first that is not.
     #[must_use]
     pub fn due_before(&self, nanos: u64) -> u64 {
