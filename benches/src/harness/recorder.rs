@@ -265,7 +265,7 @@ impl Recorder {
     }
 }
 
-/// The bits that are 0 in the hash of an event that is measured, if at most `most` of so many events are to be.
+/// The bits that are 0 in the hash of an event that is measured, if at most `most` of `events` events are measured.
 fn share(events: u64, most: u64) -> u64 {
     events.div_ceil(most).next_power_of_two() - 1
 }
