@@ -97,6 +97,8 @@ fn process_function_with_timers_and_rules_is_exactly_once() {
 #[test]
 fn several_joins_are_exactly_once_and_make_no_row_late() {
     run(Several::new);
+    // All inputs of an outer join end while a worker is still in the epoch before.
+    run_seeds(1431..1432, Several::new);
 }
 
 #[test]

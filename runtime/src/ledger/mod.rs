@@ -412,7 +412,7 @@ impl Ledger {
         }
     }
 
-    /// Continuous: whether all partitions of a domain are idle now, and its watermark does not pass that one.
+    /// Continuous: whether all partitions of a domain are idle now, and its watermark does not exceed that one.
     pub(crate) fn is_idle_by(&self, domain: DomainId, watermark: EventTime) -> bool {
         self.is_idle(domain) && self.now(domain) <= watermark
     }
@@ -435,7 +435,12 @@ impl Ledger {
         watermark: EventTime,
         marks: Marks,
     ) -> Marks {
-        let is_idle = self.is_idle(domain);
+        // As of this epoch: a stream that has gone further since has rows of later epochs, which must not find that others have
+        // passed them. A stream that comes from others is idle in an epoch in which they all were.
+        let is_idle = match self.members(domain) {
+            [] => self.is_idle_by(domain, watermark),
+            members => members.iter().all(|member| self.end_of_interval(*member, epoch).1),
+        };
         let Some(mut domain) = self.domain(domain) else { return marks };
         if !domain.left.iter().any(|left| left.contains_key(&epoch)) {
             // No instance has observed anything of a later epoch yet.

@@ -373,6 +373,46 @@ fn interval_ends_with_least_watermark_of_a_leaving_worker() {
 }
 
 #[test]
+fn stream_that_ended_later_was_not_idle_in_the_epoch() {
+    let derived = DomainSpec { members: vec![0], is_derived: true, ..DomainSpec::default() };
+    let ledger = of(vec![spec(vec![plain(A)], None), derived], 1, Some(clock(0)));
+    let leave = |domain: DomainId, epoch: u64, watermark: EventTime| {
+        ledger.leave(domain, 0, Epoch::new(epoch), watermark, Marks::new());
+        ledger.end_of_interval(domain, Epoch::new(epoch))
+    };
+    advance(&ledger, 0, vec![(A, None, at(50))]);
+    assert_eq!(leave(0, 0, at(50)), (at(50), false));
+    // Between the look at the watermark and the end of the epoch the stream ends.
+    (0..2).for_each(|source| ledger.partition_ended(NodeId(source), A, Epoch::new(2)));
+    assert_eq!(advance(&ledger, 1, vec![]).watermark, EventTime::MAX);
+    assert_eq!(
+        leave(0, 1, at(50)),
+        (at(50), false),
+        "rows of the next epoch may be older than another stream"
+    );
+    assert_eq!(leave(1, 1, at(20)), (at(20), false));
+    assert_eq!(leave(0, 2, EventTime::MAX), (EventTime::MAX, true));
+    assert_eq!(leave(1, 2, EventTime::MAX), (EventTime::MAX, true));
+}
+
+#[test]
+fn silent_stream_was_idle_in_epochs_that_have_all_its_rows() {
+    let derived = DomainSpec { members: vec![0], is_derived: true, ..DomainSpec::default() };
+    let ledger = of(vec![spec(vec![plain(A)], Some(10)), derived], 1, Some(clock(0)));
+    let leave = |domain: DomainId, epoch: u64, watermark: i64| {
+        ledger.leave(domain, 0, Epoch::new(epoch), at(watermark), Marks::new());
+        ledger.end_of_interval(domain, Epoch::new(epoch)).1
+    };
+    advance(&ledger, 0, vec![(A, None, at(50))]);
+    assert!(advance(&ledger, 10, vec![]).fell_idle);
+    assert!(!leave(0, 0, 40), "what has moved the watermark to 50 is of a later epoch");
+    assert!(!leave(1, 0, 10));
+    // The derived watermark stays behind, and does not hold others for ever.
+    assert!(leave(0, 1, 50));
+    assert!(leave(1, 1, 20));
+}
+
+#[test]
 fn worker_that_has_left_its_last_epoch_keeps_its_watermark() {
     let ledger = of(vec![spec(vec![plain(A)], None)], 2, Some(clock(0)));
     ledger.leave(0, 0, Epoch::new(3), EventTime::MAX, Marks::new());
