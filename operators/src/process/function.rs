@@ -59,7 +59,8 @@ pub trait ProcessFunction: Sized + 'static {
     /// All input has ended, and all timers have fired: called once on each worker, before the last epoch is committed.
     ///
     /// It is called when the watermark has come to the end of time. So it is not called when a query is stopped, which may resume, and
-    /// not for streams without event time, which have no watermark.
+    /// not for streams without event time, which have no watermark. How many rows it emits depends on the number of workers, also
+    /// where another number of workers replays the last epoch after a failure: let an aggregate merge them if that matters.
     ///
     /// # Errors
     ///

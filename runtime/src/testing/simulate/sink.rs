@@ -30,6 +30,24 @@ struct Table<T> {
     shown: Vec<(Epoch, T)>,
     /// What an epoch had when it was last prepared: its rows as text, in order of that.
     rows_of: BTreeMap<Epoch, Vec<String>>,
+    /// The repeatable epochs that have been prepared and not committed, with the execution that last prepared them.
+    owed: BTreeMap<Epoch, u64>,
+}
+
+impl<T> Table<T> {
+    /// A repeatable epoch is prepared. Returns an epoch before it that was prepared in an earlier run and has not come again:
+    /// its rows would come in another epoch, and twice to a sink that has kept them.
+    fn owe(&mut self, epoch: Epoch, execution: u64) -> Option<Epoch> {
+        let before = self.owed.range(..epoch).find(|(_, prepared)| **prepared != execution);
+        let skipped = before.map(|(epoch, _)| *epoch);
+        self.owed.insert(epoch, execution);
+        skipped
+    }
+
+    /// An epoch is committed: neither it nor the plans before it are repeated.
+    fn settle(&mut self, committed: Epoch) {
+        self.owed = self.owed.split_off(&committed.next());
+    }
 }
 
 impl<T> Clone for SimSink<T> {
@@ -46,7 +64,12 @@ impl<T> fmt::Debug for SimSink<T> {
 
 impl<T> SimSink<T> {
     pub(super) fn new(shared: Arc<Shared>, is_transactional: bool) -> Self {
-        let table = Table { prepared: BTreeMap::new(), shown: Vec::new(), rows_of: BTreeMap::new() };
+        let table = Table {
+            prepared: BTreeMap::new(),
+            shown: Vec::new(),
+            rows_of: BTreeMap::new(),
+            owed: BTreeMap::new(),
+        };
         SimSink::of(shared, Arc::new(Mutex::new(table)), is_transactional)
     }
 
@@ -124,6 +147,9 @@ impl<T: Clone + fmt::Debug + Send + 'static> Sink<T> for SimSink<T> {
                 table.shown.extend(rows.into_iter().map(|row| (Epoch::new(key.1), row)));
             }
             table.prepared.clear();
+            if let Some(committed) = &committed {
+                table.settle(committed.epoch);
+            }
         })
     }
 
@@ -149,6 +175,14 @@ impl<T: Clone + fmt::Debug + Send + 'static> Sink<T> for SimSink<T> {
                 );
                 shared.violated(Breach::new("repeatable", what));
             }
+            if repeatable && let Some(skipped) = table.owe(epoch, key.0) {
+                let what = format!(
+                    "epoch {} comes before epoch {} has come again, which an earlier run had planned and prepared",
+                    epoch.number(),
+                    skipped.number()
+                );
+                shared.violated(Breach::new("repeatable", what));
+            }
             table.prepared.insert(key, rows);
         })?;
         self.waiting.push(key);
@@ -161,6 +195,7 @@ impl<T: Clone + fmt::Debug + Send + 'static> Sink<T> for SimSink<T> {
             return Ok(());
         }
         self.lasting(|table| {
+            table.settle(epoch);
             for key in ready {
                 let rows = table.prepared.remove(&key).unwrap_or_default();
                 table.shown.extend(rows.into_iter().map(|row| (Epoch::new(key.1), row)));
