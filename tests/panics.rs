@@ -3,13 +3,17 @@
 
 mod common;
 
+use std::cmp::Ordering;
+use std::error::Error;
+use std::fmt::{self, Display, Formatter};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{self, AtomicU64};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidemill::checkpoint::{CheckpointError, Lock, Log, MemoryStorage, Storage};
-use tidemill::connectors::{channel, for_each, memory, memory_sink};
+use tidemill::connectors::{channel, discard, for_each, iterate, memory, memory_sink, try_for_each};
 use tidemill::{
     Graph, Journal, Mode, Options, PlanLimits, Poll, PrepareContext, QueryHandle, Reader, ReaderContext,
     Restart, Run, RunError, Source, SourceError, SourceInfo,
@@ -31,7 +35,7 @@ impl Fuse {
     }
 
     fn burn(&self, function: &str) {
-        if function == self.function && self.calls.fetch_add(1, Ordering::Relaxed) >= self.last {
+        if function == self.function && self.calls.fetch_add(1, atomic::Ordering::Relaxed) >= self.last {
             panic!("no luck in {function}");
         }
     }
@@ -208,12 +212,19 @@ fn panic_on_driver_is_retried_as_restart_policy_says() {
     assert!(matches!(&error, RunError::GivenUp { restarts: 2, .. }), "{error}");
     assert!(matches!(error.cause(), RunError::Panic { worker: None, .. }), "{error}");
     // The second and the third attempt panic at the first call, while the query is set up.
-    assert_eq!(fuse.calls.load(Ordering::Relaxed), 9);
+    assert_eq!(fuse.calls.load(atomic::Ordering::Relaxed), 9);
 }
 
-/// Panics when a name is put that begins so.
+/// Panics on threads of that name.
 #[derive(Debug)]
 struct Brittle(MemoryStorage, &'static str);
+
+impl Brittle {
+    fn try_luck(&self) {
+        let here = std::thread::current();
+        assert!(here.name() != Some(self.1), "no luck on {}", self.1);
+    }
+}
 
 impl Storage for Brittle {
     fn describe(&self) -> String {
@@ -223,13 +234,14 @@ impl Storage for Brittle {
         self.0.lock(owner)
     }
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
-        assert!(!name.starts_with(self.1), "no luck with {}", self.1);
+        self.try_luck();
         self.0.put(name, bytes)
     }
     fn log(&self, name: &str) -> Result<Box<dyn Log>, CheckpointError> {
         self.0.log(name)
     }
     fn get(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
+        self.try_luck();
         self.0.get(name)
     }
     fn list(&self, prefix: &str) -> Result<Vec<String>, CheckpointError> {
@@ -240,16 +252,20 @@ impl Storage for Brittle {
     }
 }
 
+const THREADS: [&str; 2] = ["tidemill-saver", "tidemill-compaction"];
+
 #[test]
-fn panic_of_storage_on_saver_thread_ends_query() {
+fn panic_of_storage_on_helper_thread_ends_query() {
     let _alone = alone();
-    for mode in MODES {
-        let graph = Graph::new("saver");
-        graph.source(memory(0..100_000u64)).key_by(|n| n % 7).count().update().sink(memory_sink().0);
-        let storage = Arc::new(Brittle(MemoryStorage::new(), "state/"));
-        let error = soon(graph.start_in(storage, fast(mode, 2)).unwrap(), "saver");
+    for (mode, thread) in MODES.into_iter().flat_map(|mode| THREADS.map(|thread| (mode, thread))) {
+        let graph = Graph::new("threads");
+        // Many small epochs, so that their state is compacted.
+        graph.source(iterate(|| 0u64..)).key_by(|n| n % 7).count().update().sink(discard().0);
+        let way = fast(mode, 2).with_checkpoint_interval(Duration::from_millis(1));
+        let storage = Arc::new(Brittle(MemoryStorage::new(), thread));
+        let error = soon(graph.start_in(storage, way.with_max_records_per_epoch(10)).unwrap(), thread);
         let RunError::Panic { message, worker: None, .. } = &error else { panic!("{error}") };
-        assert!(message.contains("no luck with state/"), "{message}");
+        assert!(message.contains(&format!("no luck on {thread}")), "{message}");
     }
 }
 
@@ -287,6 +303,102 @@ fn panic_in_serialize_ends_query_in_state_and_journal() {
         (0..20).for_each(|n| sender.send(Picky(n)).unwrap_or(()));
         let error = soon(query, "journal");
         assert!(error.to_string().contains("13 is not written"), "{error}");
+    }
+}
+
+/// A key or value of which one trait panics for one value.
+#[derive(Debug, Serialize, Deserialize)]
+struct Unlucky(u64, Trait);
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Trait {
+    Clone,
+    Hash,
+    Eq,
+    Ord,
+    Display,
+}
+
+impl Unlucky {
+    fn try_luck(&self, of: Trait) {
+        assert!(self.0 != 13 || self.1 != of, "no luck in {of:?}");
+    }
+}
+
+impl Clone for Unlucky {
+    fn clone(&self) -> Unlucky {
+        self.try_luck(Trait::Clone);
+        Unlucky(self.0, self.1)
+    }
+}
+
+impl Hash for Unlucky {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.try_luck(Trait::Hash);
+        self.0.hash(hasher);
+    }
+}
+
+impl PartialEq for Unlucky {
+    fn eq(&self, other: &Unlucky) -> bool {
+        self.try_luck(Trait::Eq);
+        self.0 == other.0
+    }
+}
+
+impl Eq for Unlucky {}
+
+impl PartialOrd for Unlucky {
+    fn partial_cmp(&self, other: &Unlucky) -> Option<Ordering> {
+        self.try_luck(Trait::Ord);
+        other.try_luck(Trait::Ord);
+        self.0.partial_cmp(&other.0)
+    }
+}
+
+impl Display for Unlucky {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.try_luck(Trait::Display);
+        write!(f, "{}", self.0)
+    }
+}
+
+impl Error for Unlucky {}
+
+#[test]
+fn panic_in_trait_of_key_or_value_ends_query_with_its_line() {
+    let _alone = alone();
+    for mode in MODES {
+        for (of, workers) in [Trait::Clone, Trait::Hash, Trait::Eq, Trait::Ord].into_iter().zip([1, 2, 1, 2])
+        {
+            let graph = Graph::new("traits");
+            let numbers = graph.source(memory((0..20u64).chain(0..20)));
+            if of == Trait::Ord {
+                numbers.key_by(|n| n % 3).max(move |n| Unlucky(*n, of)).update().sink(memory_sink().0);
+            } else {
+                numbers.key_by(move |n| Unlucky(*n, of)).count().update().sink(memory_sink().0);
+            }
+            let what = format!("{of:?}, {mode:?}");
+            let query = graph.start_in(Arc::new(MemoryStorage::new()), fast(mode, workers)).unwrap();
+            let error = soon(query, &what);
+            let RunError::Panic { site, message, .. } = &error else { panic!("{what}: {error}") };
+            assert_eq!(*message, format!("no luck in {of:?}"));
+            assert!(site.location.contains("panics.rs:"), "{what}: {error}");
+        }
+    }
+}
+
+#[test]
+fn error_whose_text_panics_ends_query_and_its_restarts() {
+    let _alone = alone();
+    let restarts = [Restart::Never, Restart::Times { times: 2, backoff: Duration::from_millis(1) }];
+    for (mode, restart) in MODES.into_iter().flat_map(|mode| restarts.map(|restart| (mode, restart))) {
+        let graph = Graph::new("text");
+        let refuse = |n: u64| if n == 13 { Err(Unlucky(n, Trait::Display)) } else { Ok(()) };
+        graph.source(memory(0..20u64)).sink(try_for_each(refuse));
+        let query =
+            graph.start_in(Arc::new(MemoryStorage::new()), fast(mode, 1).with_restart(restart)).unwrap();
+        soon(query, "text");
     }
 }
 
