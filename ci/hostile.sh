@@ -12,7 +12,7 @@ trap 'rm -rf "$scratch"' EXIT
 
 # The binary of a test file, built.
 binary() {
-  cargo test --workspace --locked --test "$1" --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p'
+  cargo test --workspace --locked --test "$1" --no-run 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable.*(\(.*\))$/\1/p'
 }
 
 printf '\n== the clock is set back and forward\n'
