@@ -228,7 +228,7 @@ mod tests {
     fn what_cannot_be_run_is_refused() {
         let mut out = Vec::new();
         assert!(obey("{}", &mut out).unwrap_err().starts_with("not an order: missing field"));
-        for (query, runner) in [(3, Runner::MicroBatch), (99, Runner::Renoir), (1, Runner::PlainLoop)] {
+        for (query, runner) in [(10, Runner::MicroBatch), (99, Runner::Renoir), (1, Runner::PlainLoop)] {
             let order = Order { query, runner, ..ORDER };
             assert!(order.here().unwrap_err().ends_with(&format!("does not have query {query}")));
         }

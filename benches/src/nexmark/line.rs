@@ -100,7 +100,7 @@ impl Line {
 #[must_use]
 pub fn lines(query: &Entry, settings: Settings, workers: u32, all: &[Runs]) -> Vec<Line> {
     let renoir = all.iter().find(|runs| runs.runner == Runner::Renoir && runs.void.is_none());
-    let target = if query.number < 5 { 1.0 } else { 1.3 };
+    let target = if query.number < 3 { 1.0 } else { 1.3 };
     let line = |own: &Runs| {
         let seconds: Vec<f64> = own.samples().map(|sample| sample.seconds).collect();
         let cpu: Vec<f64> = own.samples().map(|sample| sample.cpu).collect();

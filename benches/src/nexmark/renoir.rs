@@ -1,10 +1,12 @@
-//! Queries 0, 1, 2, 5 and 7 on Renoir, with the same meaning, over the same events, by the same functions per row.
+//! Queries 0 to 5, 7 and 8 on Renoir, with the same meaning, over the same events, by the same functions per row.
 //!
 //! Events are copied out of memory on this side as on the other, and the rows go to the same tally. Renoir's own windows
 //! of event time begin at the first record that a key shows and lose rows, so its windows are written here as what it
 //! calls a custom operator ([`Panes`]): they are aligned, close when its watermark passes their end, and keep ties. Each
 //! replica aggregates its own records before the exchange, as its `group_by_count` does. A watermark is emitted when an
 //! event begins a new slide, which is as often as anything can close.
+
+mod joins;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -19,7 +21,7 @@ use super::events::{Bid, Event, Feed, bid};
 use super::{Outcome, q1, q2, q5, q7};
 
 /// The queries that are there on Renoir.
-pub const NUMBERS: [u32; 5] = [0, 1, 2, 5, 7];
+pub const NUMBERS: [u32; 8] = [0, 1, 2, 3, 4, 5, 7, 8];
 
 /// Runs a query on Renoir with as many replicas as the events have partitions, if it is there.
 #[must_use]
@@ -28,8 +30,11 @@ pub fn run(number: u32, feed: &Feed) -> Option<Outcome> {
         0 => time(feed, pass_through),
         1 => time(feed, currency),
         2 => time(feed, selection),
+        3 => time(feed, joins::suggestions),
+        4 => time(feed, joins::category_means),
         5 => time(feed, hot_items),
         7 => time(feed, highest_bid),
+        8 => time(feed, joins::new_users),
         _ => return None,
     })
 }
