@@ -6,11 +6,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tidemill::Operator;
 use tidemill::prelude::*;
-use tidemill::testing::{Harness, operator_of, three_phases};
+use tidemill::testing::{Harness, operator_of};
 
 use super::common::{MODES, assert_same, options, run_well};
 use super::model::Row;
-use super::steps::{Maker, Step, at, play, steps};
+use super::steps::{Maker, Restarts, Step, at, play, row_by_row, run, steps};
 use super::windows::rows;
 
 /// What an inner join emits with its event time, and a semi join.
@@ -64,7 +64,7 @@ impl Model {
     }
 }
 
-fn check(steps: &[Step], ttl: Option<i64>) {
+fn check(restarts: Restarts, steps: &[Step], ttl: Option<i64>) {
     for is_semi in [false, true] {
         let graph = Graph::new("join");
         let side = || {
@@ -90,7 +90,7 @@ fn check(steps: &[Step], ttl: Option<i64>) {
         };
         let mut model = Model::new(is_semi, ttl);
         let (epochs, expected) = play(steps, |left, right, watermark| model.epoch(left, right, watermark));
-        three_phases(Mode::MicroBatch, &epochs, move |place| make(place), results, &expected);
+        run(restarts, &epochs, &make, results, &expected);
     }
 }
 
@@ -99,7 +99,19 @@ proptest! {
 
     #[test]
     fn equi_join_by_epoch_agrees_with_loops(steps in steps(), ttl in proptest::option::of(1..120i64)) {
-        check(&steps, ttl);
+        check(Restarts::Phases, &steps, ttl);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
+
+    #[test]
+    fn equi_join_restarted_between_rows_agrees_with_loops(
+        steps in steps(),
+        ttl in proptest::option::of(1..120i64),
+    ) {
+        check(Restarts::EachEpoch, &row_by_row(&steps), ttl);
     }
 }
 

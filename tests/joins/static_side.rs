@@ -8,10 +8,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tidemill::operator::{Dealt, Place};
 use tidemill::prelude::*;
-use tidemill::testing::{EpochInput, operator_of, three_phases};
+use tidemill::testing::{EpochInput, operator_of};
 use tidemill::{Operator, ProcessingTime, Stream};
 
 use super::common::{MODES, assert_same, available_now, options, run_well};
+use super::steps::{Restarts, run};
 
 /// A row of either side: key and number.
 type Row = (u8, u64);
@@ -124,9 +125,24 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..12)
 }
 
+/// The same rows, each in an epoch of its own; the clock moves before the first, and a signal comes with the last.
+fn row_by_row(steps: &[Step]) -> Vec<Step> {
+    let single = |step: &Step| {
+        let rows = step.keys.iter().enumerate().map(|(n, key)| Step {
+            keys: vec![*key],
+            millis: if n == 0 { step.millis } else { 0 },
+            is_signalled: false,
+        });
+        let millis = if step.keys.is_empty() { step.millis } else { 0 };
+        let last = Step { keys: vec![], millis, is_signalled: step.is_signalled };
+        rows.chain([last]).collect::<Vec<_>>()
+    };
+    steps.iter().flat_map(single).collect()
+}
+
 /// By epochs: the side is loaded again at the end of an epoch that begins 10 ms or more after the last load, or has a signal.
 /// A restart loads nothing.
-fn check(kind: Kind, steps: &[Step], is_broadcast: bool) {
+fn check(restarts: Restarts, kind: Kind, steps: &[Step], is_broadcast: bool) {
     let (mut epochs, mut wanted) = (vec![], vec![]);
     let (mut now, mut loaded_at, mut load, mut number) = (0, None, 0, 0);
     for step in steps {
@@ -156,7 +172,7 @@ fn check(kind: Kind, steps: &[Step], is_broadcast: bool) {
     let loads = load + 1;
     let calls = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&calls);
-    // Each of the three ways loads as often.
+    // Each run loads as often.
     let function = move || Ok::<_, std::io::Error>(side_at(counted.fetch_add(1, Ordering::Relaxed) % loads));
     let graph = Graph::new("static");
     let side = StaticSide::load(function, |row: &Row| row.0)
@@ -186,8 +202,16 @@ fn check(kind: Kind, steps: &[Step], is_broadcast: bool) {
             }
         }
     };
-    three_phases(Mode::MicroBatch, &epochs, move |place| make(place), results, &wanted);
-    assert_eq!(calls.load(Ordering::Relaxed), 3 * loads, "one load for all workers, and none by a restart");
+    run(restarts, &epochs, &make, results, &wanted);
+    let runs = match restarts {
+        Restarts::Phases => 3,
+        Restarts::EachEpoch => MODES.len() as u64,
+    };
+    assert_eq!(
+        calls.load(Ordering::Relaxed),
+        runs * loads,
+        "one load for all workers, and none by a restart"
+    );
 }
 
 proptest! {
@@ -196,7 +220,14 @@ proptest! {
     #[test]
     fn refreshed_side_is_joined_from_next_epoch_on(steps in steps()) {
         for kind in KINDS {
-            check(kind, &steps, false);
+            check(Restarts::Phases, kind, &steps, false);
+        }
+    }
+
+    #[test]
+    fn static_join_restarted_between_rows_agrees_with_loops(steps in steps()) {
+        for kind in KINDS {
+            check(Restarts::EachEpoch, kind, &row_by_row(&steps), false);
         }
     }
 }
@@ -207,7 +238,8 @@ fn refreshed_broadcast_side_is_the_same_on_all_workers() {
     let step = |n: i64| Step { keys: vec![0, 1, 2, 3], millis: n % 7, is_signalled: n % 5 == 3 };
     let steps: Vec<Step> = (0..12).map(step).collect();
     for kind in KINDS {
-        check(kind, &steps, true);
+        check(Restarts::Phases, kind, &steps, true);
+        check(Restarts::EachEpoch, kind, &row_by_row(&steps), true);
     }
 }
 

@@ -1,14 +1,16 @@
 //! Single operators by epoch: any rows, any bounds, snapshots and restarts between any epochs.
 
+use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tidemill::operator::{Dealt, Place};
 use tidemill::prelude::*;
-use tidemill::testing::{EpochInput, Harness, operator_of, three_phases};
+use tidemill::testing::{EpochInput, Harness, operator_of, restart_each_epoch, three_phases};
 use tidemill::{Chain, Operator, ProcessingTime};
 
+use super::common::MODES;
 use super::model::{Joined, KINDS, Kind, Model, Row};
 
 pub(crate) fn at(row: &Row) -> EventTime {
@@ -74,7 +76,7 @@ enum Emitted {
     LateRight(Row),
 }
 
-fn emitted<O: Operator>(kind: Kind) -> impl Fn(&mut Harness<O>) -> Vec<Emitted> {
+fn emitted<O: Operator>(kind: Kind) -> impl Fn(&mut Harness<O>) -> Vec<Emitted> + Clone {
     move |instance| {
         let micros = |time: EventTime| time.as_micros();
         let joined: Vec<Joined> = match kind {
@@ -149,6 +151,55 @@ pub(crate) fn play<E>(
     (epochs, expected)
 }
 
+/// The same rows, each in an epoch of its own, and another epoch that advances the watermark.
+pub(crate) fn row_by_row(steps: &[Step]) -> Vec<Step> {
+    let mut single = vec![];
+    for Step { left, right, advance } in steps {
+        for n in 0..left.len().max(right.len()) {
+            let one = |left: Option<&(u8, i64)>, right: Option<&(u8, i64)>| Step {
+                left: left.copied().into_iter().collect(),
+                right: right.copied().into_iter().collect(),
+                advance: 0,
+            };
+            single.extend(left.get(n).map(|row| one(Some(row), None)));
+            single.extend(right.get(n).map(|row| one(None, Some(row))));
+        }
+        single.push(Step { left: vec![], right: vec![], advance: *advance });
+    }
+    single
+}
+
+/// When an operator is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restarts {
+    /// As [`three_phases`] does.
+    Phases,
+    /// After each epoch, in both modes.
+    EachEpoch,
+}
+
+/// Runs an operator with restarts, and compares what it emits in each epoch.
+pub(crate) fn run<R: Ord + Debug>(
+    restarts: Restarts,
+    epochs: &[EpochInput],
+    make: &Maker,
+    results: impl Fn(&mut Harness<Box<dyn Operator>>) -> Vec<R> + Clone,
+    expected: &[Vec<R>],
+) {
+    let instance = || {
+        let make = Rc::clone(make);
+        move |place| make(place)
+    };
+    match restarts {
+        Restarts::Phases => three_phases(Mode::MicroBatch, epochs, instance(), results, expected),
+        Restarts::EachEpoch => {
+            for mode in MODES {
+                restart_each_epoch(mode, epochs, instance(), results.clone(), expected);
+            }
+        }
+    }
+}
+
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     // Times around the watermark, which begins at -100: some are late, some far ahead.
     let rows = || proptest::collection::vec((0..3u8, -40..120i64), 0..5);
@@ -166,6 +217,10 @@ fn within() -> impl Strategy<Value = (i64, i64)> {
 }
 
 fn check(kind: Kind, within: (i64, i64), steps: &[Step]) {
+    check_with(Restarts::Phases, kind, within, steps);
+}
+
+fn check_with(restarts: Restarts, kind: Kind, within: (i64, i64), steps: &[Step]) {
     let graph = Graph::new("join");
     let source = || graph.source(memory(Vec::<Row>::new())).with_watermark(at, Duration::ZERO);
     let (source_left, source_right) = (source(), source());
@@ -186,7 +241,7 @@ fn check(kind: Kind, within: (i64, i64), steps: &[Step]) {
         let late = late_left.into_iter().map(Emitted::LateLeft);
         joined.chain(late).chain(late_right.into_iter().map(Emitted::LateRight)).collect()
     });
-    three_phases(Mode::MicroBatch, &epochs, move |place| make(place), emitted(kind), &expected);
+    run(restarts, &epochs, &make, emitted(kind), &expected);
 }
 
 pub(crate) type Maker = Rc<dyn Fn(Place) -> Box<dyn Operator>>;
@@ -198,6 +253,17 @@ proptest! {
     fn join_by_epoch_agrees_with_loops(within in within(), steps in steps()) {
         for kind in KINDS {
             check(kind, within, &steps);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
+
+    #[test]
+    fn join_restarted_between_rows_agrees_with_loops(within in within(), steps in steps()) {
+        for kind in KINDS {
+            check_with(Restarts::EachEpoch, kind, within, &row_by_row(&steps));
         }
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tidemill::Operator;
 use tidemill::prelude::*;
-use tidemill::testing::{Harness, operator_of, three_phases};
+use tidemill::testing::{Harness, operator_of};
 
 use super::common::{MODES, assert_same, options, run_well};
 use super::model::Row;
-use super::steps::{Maker, Step, at, play, steps};
+use super::steps::{Maker, Restarts, Step, at, play, row_by_row, run, steps};
 use super::windows::rows;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +60,7 @@ impl Model {
     }
 }
 
-fn results(is_outer: bool) -> impl Fn(&mut Harness<Box<dyn Operator>>) -> Vec<Emitted> {
+fn results(is_outer: bool) -> impl Fn(&mut Harness<Box<dyn Operator>>) -> Vec<Emitted> + Clone {
     move |instance| {
         let mut all: Vec<Emitted> = if is_outer {
             let rows = instance.take::<(EventTime, (u8, Row, Option<Row>))>(0);
@@ -88,11 +88,11 @@ fn make(is_outer: bool) -> Maker {
     }
 }
 
-fn check(steps: &[Step]) {
+fn check(restarts: Restarts, steps: &[Step]) {
     for is_outer in [false, true] {
         let (make, mut model) = (make(is_outer), Model::new(is_outer));
         let (epochs, expected) = play(steps, |left, right, watermark| model.epoch(left, right, watermark));
-        three_phases(Mode::MicroBatch, &epochs, move |place| make(place), results(is_outer), &expected);
+        run(restarts, &epochs, &make, results(is_outer), &expected);
     }
 }
 
@@ -101,19 +101,28 @@ proptest! {
 
     #[test]
     fn temporal_join_by_epoch_agrees_with_loops(steps in steps()) {
-        check(&steps);
+        check(Restarts::Phases, &steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn temporal_join_restarted_between_rows_agrees_with_loops(steps in steps()) {
+        check(Restarts::EachEpoch, &row_by_row(&steps));
     }
 }
 
 #[test]
 fn version_of_the_same_instant_is_valid() {
     let step = Step { left: vec![(0, 5), (0, 4)], right: vec![(0, 5), (0, 5), (1, 4)], advance: 20 };
-    check(std::slice::from_ref(&step));
+    check(Restarts::Phases, std::slice::from_ref(&step));
     let left = Step { left: vec![(0, 5)], right: vec![], advance: 20 };
     let right = Step { left: vec![], right: vec![(0, 5)], advance: 20 };
-    check(&vec![left.clone(); 4]);
-    check(&vec![right.clone(); 4]);
-    check(&[right.clone(), left.clone(), left, right]);
+    check(Restarts::Phases, &vec![left.clone(); 4]);
+    check(Restarts::Phases, &vec![right.clone(); 4]);
+    check(Restarts::Phases, &[right.clone(), left.clone(), left, right]);
 }
 
 /// Of a key whose versions have been passed by the watermark the last one stays, however long ago it was.

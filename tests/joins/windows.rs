@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tidemill::prelude::*;
-use tidemill::testing::{Harness, operator_of, three_phases};
+use tidemill::testing::{Harness, operator_of};
 use tidemill::{JoinWindows, Operator, WindowJoin};
 
 use super::common::{MODES, assert_same, options, run_well};
 use super::model::Row;
-use super::steps::{Maker, Step, at, play, steps};
+use super::steps::{Maker, Restarts, Step, at, play, row_by_row, run, steps};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -161,7 +161,7 @@ fn place<V>(result: &WindowResult<u8, V>) -> At {
     (result.key, result.window.start.as_micros(), result.window.end.as_micros())
 }
 
-fn results(kind: Kind) -> impl Fn(&mut Harness<Box<dyn Operator>>) -> Vec<Emitted> {
+fn results(kind: Kind) -> impl Fn(&mut Harness<Box<dyn Operator>>) -> Vec<Emitted> + Clone {
     fn rows<V: Send + 'static>(
         instance: &mut Harness<Box<dyn Operator>>,
         emitted: impl Fn(At, V) -> Emitted,
@@ -211,6 +211,10 @@ fn group(_: &u8, lefts: &[&Row], rights: &[&Row]) -> (Vec<u32>, Vec<u32>) {
 }
 
 fn check(kind: Kind, windows: Windows, steps: &[Step]) {
+    check_with(Restarts::Phases, kind, windows, steps);
+}
+
+fn check_with(restarts: Restarts, kind: Kind, windows: Windows, steps: &[Step]) {
     let graph = Graph::new("join");
     let side = || {
         let rows = graph.source(memory(Vec::<Row>::new())).with_watermark(at, Duration::ZERO);
@@ -226,7 +230,7 @@ fn check(kind: Kind, windows: Windows, steps: &[Step]) {
     };
     let mut model = Model::new(windows);
     let (epochs, expected) = play(steps, |left, right, watermark| model.epoch(kind, left, right, watermark));
-    three_phases(Mode::MicroBatch, &epochs, move |place| make(place), results(kind), &expected);
+    run(restarts, &epochs, &make, results(kind), &expected);
 }
 
 proptest! {
@@ -237,6 +241,19 @@ proptest! {
         for windows in WINDOWS {
             for kind in KINDS {
                 check(kind, windows, &steps);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(15))]
+
+    #[test]
+    fn window_join_restarted_between_rows_agrees_with_loops(steps in steps()) {
+        for windows in WINDOWS {
+            for kind in KINDS {
+                check_with(Restarts::EachEpoch, kind, windows, &row_by_row(&steps));
             }
         }
     }

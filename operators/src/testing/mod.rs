@@ -11,4 +11,4 @@ mod restarts;
 pub use self::checkpoint::Checkpoint;
 pub use self::evaluate::{nowhere, numbers, outputs, source_of};
 pub use self::harness::Harness;
-pub use self::phases::{EpochInput, operator_of, three_phases};
+pub use self::phases::{EpochInput, operator_of, restart_each_epoch, three_phases};

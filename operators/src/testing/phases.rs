@@ -127,7 +127,6 @@ impl Debug for EpochInput {
 /// # Panics
 ///
 /// If the results are others, or the operator fails: this is for tests.
-#[allow(clippy::panic, reason = "a test's failure is a panic")]
 pub fn three_phases<O, R>(
     mode: Mode,
     epochs: &[EpochInput],
@@ -139,22 +138,76 @@ pub fn three_phases<O, R>(
     R: Ord + Debug,
 {
     let (half, third, all) = (epochs.len() / 2, epochs.len() / 3, epochs.len());
-    for (way, workers) in [
+    for (way, phases) in [
         ("straight", vec![(0..all, 1)]),
         ("restarted", vec![(0..half, 1), (half..all, 3)]),
         ("restarted twice", vec![(0..third, 3), (third..2 * third, 2), (2 * third..all, 1)]),
     ] {
-        let rows = match run(mode, epochs, &make, &results, &workers) {
-            Ok(rows) => rows,
-            Err(error) => panic!("{way}: the operator failed: {error}"),
-        };
-        assert_eq!(rows.len(), expected.len(), "as many epochs as there are expectations");
-        for (epoch, (mut rows, expected)) in rows.into_iter().zip(expected).enumerate() {
-            rows.sort();
-            let mut expected: Vec<&R> = expected.iter().collect();
-            expected.sort();
-            assert_eq!(rows.iter().collect::<Vec<_>>(), expected, "{way}: epoch {epoch}");
-        }
+        compare(way, mode, epochs, &make, &results, &phases, expected);
+    }
+}
+
+/// Runs an operator with a restart after every epoch: on one worker, on one again, on two, on three and so on.
+///
+/// Each restart reads the chain of the snapshots at the ends of all epochs, as it is or folded. The results must be what is
+/// `expected` of the epoch, in any order. With one row in each epoch there is a restart between any two rows.
+///
+/// The arguments are those of [`three_phases`].
+///
+/// ```
+/// use tidemill::operator::HashedKey;
+/// use tidemill::prelude::*;
+/// use tidemill::testing::{EpochInput, operator_of, restart_each_epoch};
+///
+/// let numbers = Graph::new("sums").source(memory(0..0u64));
+/// let sums = operator_of(numbers.key_by(|n| n % 2).sum(|n| *n).update());
+/// let epochs = [1u64, 2, 3].map(|n| {
+///     EpochInput::until(EventTime::MIN).by_key(0, vec![n], |n| HashedKey::of(&(n % 2)).hash)
+/// });
+/// let expected = [vec![(1, 1)], vec![(0, 2)], vec![(1, 4)]];
+/// restart_each_epoch(Mode::Continuous, &epochs, sums, |it| it.take::<(u64, u64)>(0), &expected);
+/// ```
+///
+/// # Panics
+///
+/// As [`three_phases`].
+pub fn restart_each_epoch<O, R>(
+    mode: Mode,
+    epochs: &[EpochInput],
+    make: impl Fn(Place) -> O + Clone + 'static,
+    results: impl Fn(&mut Harness<O>) -> Vec<R>,
+    expected: &[Vec<R>],
+) where
+    O: Operator,
+    R: Ord + Debug,
+{
+    // At least two phases, so that there are snapshots.
+    let workers = [1, 1, 2, 3].into_iter().cycle();
+    let phases: Vec<_> = (0..=epochs.len()).map(|epoch| epoch..epoch + 1).zip(workers).collect();
+    compare("restarted after each epoch", mode, epochs, &make, &results, &phases, expected);
+}
+
+/// Runs an operator by phases, and compares its results with those that are expected.
+#[allow(clippy::panic, reason = "a test's failure is a panic")]
+fn compare<O: Operator, R: Ord + Debug>(
+    way: &str,
+    mode: Mode,
+    epochs: &[EpochInput],
+    make: &(impl Fn(Place) -> O + Clone + 'static),
+    results: &impl Fn(&mut Harness<O>) -> Vec<R>,
+    phases: &[(Range<usize>, usize)],
+    expected: &[Vec<R>],
+) {
+    let rows = match run(mode, epochs, make, results, phases) {
+        Ok(rows) => rows,
+        Err(error) => panic!("{way}: the operator failed: {error}"),
+    };
+    assert_eq!(rows.len(), expected.len(), "as many epochs as there are expectations");
+    for (epoch, (mut rows, expected)) in rows.into_iter().zip(expected).enumerate() {
+        rows.sort();
+        let mut expected: Vec<&R> = expected.iter().collect();
+        expected.sort();
+        assert_eq!(rows.iter().collect::<Vec<_>>(), expected, "{way}: epoch {epoch}");
     }
 }
 

@@ -48,4 +48,6 @@ pub use self::collect::{Collected, CollectingSink, collecting_sink};
 pub use self::driver::TestDriver;
 pub use self::faulty::{Break, FaultyStorage};
 pub use self::script::{ScriptedReader, ScriptedSource};
-pub use tidemill_operators::testing::{Checkpoint, EpochInput, Harness, operator_of, three_phases};
+pub use tidemill_operators::testing::{
+    Checkpoint, EpochInput, Harness, operator_of, restart_each_epoch, three_phases,
+};
