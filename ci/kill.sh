@@ -17,3 +17,4 @@ run owners::second_instance_is_refused_while_first_is_stopped
 run owners::forks_at_random_moments
 run outputs::at_random_moments_with_outputs_and_modes
 run process::at_random_moments_with_timers_and_rules
+run joins::at_random_moments_with_joins

@@ -12,6 +12,7 @@ use tidemill::prelude::*;
 use crate::database::Database;
 use crate::feed::Feed;
 use crate::input::{DELAY, Event, Row, WINDOW};
+use crate::joins;
 use crate::process::weigh;
 
 /// Which query.
@@ -31,6 +32,8 @@ pub(crate) enum Query {
     Lines,
     /// A process function with rules by broadcast, over files and a socket, into a directory.
     Process,
+    /// An interval join of files and a socket, and a static side that is loaded again and again, into two directories.
+    Joins,
 }
 
 /// Which of the queries that have come from one another.
@@ -78,6 +81,10 @@ fn files(graph: &Graph, dir: &Path, uid: &str) -> Stream<Event> {
     graph.source(json_lines::<Event>(dir.display().to_string()).partitions(3).bounded()).uid(uid).boxed()
 }
 
+fn feed(graph: &Graph, address: SocketAddr) -> Stream<Event> {
+    graph.source(Feed::from(address).journaled().with_segment_size(4_000)).uid("feed").boxed()
+}
+
 fn timed(stream: Stream<Event>) -> Events {
     stream
         .with_watermark(|event| EventTime::from_micros(event.time), Duration::from_micros(DELAY as u64))
@@ -115,18 +122,24 @@ fn graph(task: &Task) -> Graph {
             numbers(&graph, task).sink(json_lines_sink(task.dir.join("lines.jsonl")));
             return graph;
         }
-        Query::Windows | Query::Late | Query::Updates | Query::Table | Query::Process => {}
+        Query::Windows | Query::Late | Query::Updates | Query::Table | Query::Process | Query::Joins => {}
     }
     let size = tumbling(Duration::from_micros(WINDOW as u64));
     let both = || (Count::new(), Sum::of(|event: &Event| event.value));
     let from_files = files(&graph, &task.dir.join("in"), "files");
+    if let (Query::Joins, Some(address)) = (task.query, task.feed) {
+        let right = timed(feed(&graph, address));
+        let signals = files(&graph, &task.dir.join("rules"), "signals");
+        let rows = joins::join(timed(from_files), right, signals, &task.dir);
+        let out = task.branch.output(task, "out");
+        rows.clone().sink_per_worker(move |_| Ok(json_lines_dir(&out).roll_at(2_000)));
+        rows.sink(json_lines_dir(task.branch.output(task, "late")).roll_at(2_000));
+        return graph;
+    }
     let events = match task.feed {
         // Each with a watermark of its own: then none is late because the other has gone ahead, however the records of
         // both fall into epochs.
-        Some(address) => {
-            let feed = Feed::from(address).journaled().with_segment_size(4_000);
-            timed(from_files).union(timed(graph.source(feed).uid("feed").boxed()))
-        }
+        Some(address) => timed(from_files).union(timed(feed(&graph, address))),
         // One for both: what is late depends on the epochs, and these are repeated as they were.
         None => timed(from_files.union(files(&graph, &task.dir.join("more"), "more"))),
     };
@@ -151,7 +164,7 @@ fn graph(task: &Task) -> Graph {
             results.map(row).sink_per_worker(part);
             late.sink(json_lines_dir(task.branch.output(task, "late")).roll_at(500));
         }
-        Query::Table | Query::Epochs | Query::Lines | Query::Process => {}
+        Query::Table | Query::Epochs | Query::Lines | Query::Process | Query::Joins => {}
         Query::Updates => {
             let told = task.dir.join("told");
             let mut file = std::fs::File::options().append(true).create(true).open(told).unwrap();

@@ -10,6 +10,7 @@ mod database;
 mod feed;
 mod full;
 mod input;
+mod joins;
 mod outputs;
 mod owners;
 mod parent;

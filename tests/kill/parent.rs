@@ -11,7 +11,7 @@ use tidemill::Mode;
 use crate::child::{Branch, Query, TASK, Task};
 use crate::feed::Sender;
 use crate::input::{FROM_FILES, FROM_SOCKET, NUMBERS, beyond, counted, event, visible, write_files};
-use crate::process;
+use crate::{joins, process};
 
 /// How long a child may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,7 +63,7 @@ impl World {
         } else {
             write_files(&dir.path().join("in"), files, 1_000);
         }
-        if query == Query::Process {
+        if matches!(query, Query::Process | Query::Joins) {
             write_files(&dir.path().join("rules"), process::rules(), 50);
         }
         let sender = if has_numbers {
@@ -137,7 +137,11 @@ impl World {
     /// What a reader sees now.
     pub(crate) fn results(&self) -> Results {
         let [out, late] = ["out", "late"].map(|name| self.task.branch.output(&self.task, name));
-        Results { rows: visible(&out), late: visible(&late) }
+        let (rows, late) = (visible(&out), visible(&late));
+        if self.task.query == Query::Joins {
+            return Results { rows: joins::without_versions(&rows), late: joins::without_versions(&late) };
+        }
+        Results { rows, late }
     }
 
     /// What a reader sees now is a part of these.
@@ -157,6 +161,9 @@ impl World {
             let more = (beyond(&found.rows, &expected.rows), beyond(&found.late, &expected.late));
             let less = (beyond(&expected.rows, &found.rows), beyond(&expected.late, &found.late));
             panic!("{what}, run {}: {}\nnot expected: {more:#?}\nmissing: {less:#?}", self.runs, self.keep());
+        }
+        if self.task.query == Query::Joins {
+            joins::check_versions(&self.task.dir);
         }
         assert!(self.sender.as_ref().is_none_or(Sender::is_done));
     }
@@ -210,6 +217,9 @@ pub(crate) fn undisturbed(query: Query) -> (Results, Duration) {
     }
     if query == Query::Process {
         assert_eq!(results.rows, process::expected());
+    }
+    if query == Query::Joins {
+        assert_eq!(results.rows, joins::expected());
     }
     (results, time)
 }
