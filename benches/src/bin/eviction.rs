@@ -1,23 +1,26 @@
-//! What joins keep: a simulated day of each join whose state is bounded, over many keys.
+//! What joins and process functions keep: a simulated day of each operator whose state is bounded, over many keys.
 //!
 //! `cargo run --release -p tidemill-benches --bin eviction -- --help`
 //!
-//! The exit code is not zero if the state of a join, or the memory of the process, still grows after a warm-up of two hours.
+//! The exit code is not zero if the state of an operator, or the memory of the process, still grows after a warm-up of two hours.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark fails loudly")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails loudly")]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use serde::{Deserialize, Serialize};
-use tidemill::operator::{Dealt, Place};
+use tidemill::operator::{Dealt, Events, Place, States, Timer, ValueState};
 use tidemill::prelude::*;
+use tidemill::process::{CoContext, CoProcessFunction, ProcessResult};
 use tidemill::testing::{Harness, operator_of};
 use tidemill::{Chain, Operator, ProcessingTime};
+use tidemill_benches::harness::provenance::JsonLines;
 use tidemill_benches::measure::rss;
 
-/// Runs each join for a simulated day and prints what it keeps.
+/// Runs each operator for a simulated day and prints what it keeps.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// How many keys.
@@ -32,6 +35,9 @@ struct Arguments {
     /// How much more than at the end of the warm-up there may be, in per cent.
     #[arg(long, default_value_t = 10)]
     limit: u64,
+    /// Also append the results to this file, as lines of JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -48,22 +54,25 @@ struct Row {
 
 type Instance = Harness<Box<dyn Operator>>;
 
-/// A join, and what drops its results.
+/// An operator, and what drops its results.
 struct Case {
     name: &'static str,
     instance: Instance,
     drop_results: fn(&mut Instance) -> usize,
 }
 
-/// Two sides that are about to be joined.
+/// Two sides that are about to be joined, or connected.
 macro_rules! join {
-    () => {{
+    () => {
+        join!(join)
+    };
+    ($method:ident) => {{
         let graph = Graph::new("eviction");
         let side = || {
             let rows = graph.source(memory(Vec::<Row>::new())).with_watermark(|row: &Row| row.at, MINUTE);
             rows.key_by(|row| row.key)
         };
-        side().join(side())
+        side().$method(side())
     }};
 }
 
@@ -82,6 +91,57 @@ fn timed<T: Send + 'static>(instance: &mut Instance) -> usize {
     let late = instance.take::<(EventTime, Row)>(1).len() + instance.take::<(EventTime, Row)>(2).len();
     assert_eq!(late, 0, "no row is late");
     instance.take::<(EventTime, T)>(0).len()
+}
+
+/// Counts the rows of a key until there has been none for ten minutes of event time, and remembers its last row for ten minutes
+/// of the clock.
+struct Visits {
+    counts: ValueState<u64, (EventTime, u64)>,
+    last: ValueState<u64, Row>,
+}
+
+impl Visits {
+    fn new() -> Self {
+        Visits { counts: ValueState::new(), last: ValueState::with_ttl(MINUTE * 10) }
+    }
+
+    fn visit(&mut self, row: Row, cx: &mut CoContext<'_, Self>) {
+        let (last, count) = self.counts.get_or_insert_with(cx.key, || (row.at, 0));
+        *last = row.at.max(*last);
+        *count += 1;
+        cx.set_event_timer(*last + MINUTE * 10);
+        self.last.insert(cx.key, row);
+    }
+}
+
+impl CoProcessFunction for Visits {
+    type Key = u64;
+    type Left = Row;
+    type Right = Row;
+    type Outputs = (Events<(u64, u64)>,);
+
+    fn state(&mut self, states: &mut States<'_>) {
+        states.add("counts", &mut self.counts);
+        states.add("last", &mut self.last);
+    }
+
+    fn on_left(&mut self, row: Row, cx: &mut CoContext<'_, Self>) -> ProcessResult {
+        self.visit(row, cx);
+        Ok(())
+    }
+
+    fn on_right(&mut self, row: Row, cx: &mut CoContext<'_, Self>) -> ProcessResult {
+        self.visit(row, cx);
+        Ok(())
+    }
+
+    fn on_timer(&mut self, _: Timer, cx: &mut CoContext<'_, Self>) -> ProcessResult {
+        let is_over = self.counts.get(cx.key).is_some_and(|(last, _)| *last + MINUTE * 10 == cx.time());
+        if is_over && let Some((_, count)) = self.counts.remove(cx.key) {
+            cx.out.0.push(cx.time(), (*cx.key, count));
+        }
+        Ok(())
+    }
 }
 
 fn cases() -> Vec<Case> {
@@ -113,6 +173,9 @@ fn cases() -> Vec<Case> {
         case("by key, TTL 10m", join!().with_ttl(MINUTE * 10).inner(), |instance| {
             instance.take::<(EventTime, (u64, Row, Row))>(0).len()
         }),
+        case("process function, timers and TTL 10m", join!(connect).process(Visits::new), |instance| {
+            instance.take::<(EventTime, (u64, u64))>(0).len()
+        }),
     ]
 }
 
@@ -129,8 +192,23 @@ fn rows(arguments: &Arguments, minute: u64, step: u64) -> Vec<Dealt<u64, Row>> {
     (0..arguments.rows).map(row).collect()
 }
 
-/// Runs a join; returns whether what it keeps stays as it was after the warm-up.
-fn run(case: Case, arguments: &Arguments) -> bool {
+/// What an operator has kept: in the hours of the warm-up, and in those after it.
+#[derive(Serialize)]
+struct Kept {
+    operator: &'static str,
+    keys: u64,
+    rows_per_minute: u64,
+    hours: u64,
+    /// The most rows of state: during the warm-up, and afterwards.
+    state_rows: [usize; 2],
+    /// The most memory of the process at the end of an hour, in bytes: the same.
+    rss: [u64; 2],
+    results: usize,
+    is_flat: bool,
+}
+
+/// Runs an operator for as long as the arguments say.
+fn run(case: Case, arguments: &Arguments) -> Kept {
     let Case { name, mut instance, drop_results } = case;
     let (mut warm, mut most, mut results) = ((0, 0), (0, 0), 0);
     println!("{name}");
@@ -157,12 +235,30 @@ fn run(case: Case, arguments: &Arguments) -> bool {
     }
     let limit = |warm: u64| warm + warm * arguments.limit / 100;
     let is_flat = most.0 as u64 <= limit(warm.0 as u64) && most.1 <= limit(warm.1) + SLACK;
+    let is_flat = is_flat && results > 0;
     println!("       {}", if is_flat { "flat after the warm-up" } else { "STILL GROWS after the warm-up" });
-    is_flat && results > 0
+    Kept {
+        operator: name,
+        keys: arguments.keys,
+        rows_per_minute: 2 * arguments.rows,
+        hours: arguments.hours,
+        state_rows: [warm.0, most.0],
+        rss: [warm.1, most.1],
+        results,
+        is_flat,
+    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let are_flat = cases().into_iter().fold(true, |are_flat, case| run(case, &arguments) & are_flat);
+    let json = JsonLines::append(arguments.json.as_deref());
+    let mut json = json.expect("the file can be opened");
+    println!("{}", json.provenance().headline());
+    let mut are_flat = true;
+    for case in cases() {
+        let kept = run(case, &arguments);
+        are_flat &= kept.is_flat;
+        json.write(&kept).expect("the results can be written");
+    }
     if are_flat { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -5,6 +5,7 @@
 
 mod allowances;
 pub mod documents;
+mod eviction;
 pub mod grid;
 mod latency;
 mod nexmark;
@@ -41,7 +42,7 @@ impl Block {
 }
 
 /// All blocks.
-pub const BLOCKS: [Block; 9] = [
+pub const BLOCKS: [Block; 10] = [
     Block { name: "summary", what: "one line each about other engines and Nexmark", make: peers::summary },
     Block { name: "peers", what: "against other engines, job by job (peers.jsonl)", make: peers::table },
     Block { name: "steps", what: "stateless steps against a plain loop (loop.jsonl)", make: peers::steps },
@@ -74,5 +75,10 @@ pub const BLOCKS: [Block; 9] = [
         name: "pinning",
         what: "pinned workers against free ones (pinning.jsonl)",
         make: allowances::pinning,
+    },
+    Block {
+        name: "eviction",
+        what: "what operators with bounded state keep (eviction.jsonl)",
+        make: eviction::table,
     },
 ];
