@@ -19,6 +19,11 @@ pub fn hash_key<Q: Hash + ?Sized>(key: &Q) -> u64 {
     hasher.finish()
 }
 
+/// Whether copying a value costs next to nothing.
+pub(crate) const fn is_plain<T>() -> bool {
+    !std::mem::needs_drop::<T>() && size_of::<T>() <= 32
+}
+
 /// A record with its key and the key's hash, on its way to the worker that holds the key's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keyed<K, V> {

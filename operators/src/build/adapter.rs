@@ -9,6 +9,7 @@ use crate::graph::Place;
 use crate::graph::StateSpec;
 use crate::named::{HashedKey, NamedState, StateInfo, States, Timer, Timers};
 use crate::schema::StateSchema;
+use crate::state::Reach;
 use crate::{
     Batch, Context, Epoch, EventTime, Key, KeyGroup, Mode, Operator, OperatorError, ProcessingTime, RowKind,
     SnapshotReader, SnapshotWriter,
@@ -228,6 +229,8 @@ pub(super) struct Adapter<O: StatefulOperator, I> {
     learning: Vec<(String, Arc<StateSchema>)>,
     /// How many entries the states had at the last end of an epoch.
     rows: usize,
+    /// Memory for where the states are.
+    reaches: Vec<Reach>,
     marker: PhantomData<fn() -> I>,
 }
 
@@ -241,6 +244,7 @@ impl<O: StatefulOperator, I> Adapter<O, I> {
             wake_at: None,
             learning: Vec::new(),
             rows: 0,
+            reaches: Vec::new(),
             marker: PhantomData,
         }
     }
@@ -325,9 +329,14 @@ impl<O: StatefulOperator, I: Inputs<O>> Operator for Adapter<O, I> {
         let watermark = context.watermark();
         self.call(context, O::before_timers)?;
         self.timers.closing(watermark == EventTime::MAX);
+        let mut reaches = std::mem::take(&mut self.reaches);
+        self.each(|_, state| reaches.extend(state.reach()));
+        self.timers.prefetch(&reaches);
+        reaches.clear();
+        self.reaches = reaches;
         while let Some((time, hash, key)) = self.timers.next_event(watermark) {
-            let key = HashedKey { hash, key: &key };
-            self.call(context, |operator, to| operator.on_timer(key, Timer::Event(time), to))?;
+            let to = &mut To { out: &mut self.out, timers: &mut self.timers, context };
+            self.operator.on_timer(HashedKey { hash, key: &key }, Timer::Event(time), to)?;
         }
         self.call(context, O::on_watermark)?;
         if watermark == EventTime::MAX {

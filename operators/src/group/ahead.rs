@@ -4,6 +4,7 @@
 //! Done where a record is copied without effort. No record waits longer than for the end of its batch.
 
 use crate::EventTime;
+use crate::key::is_plain;
 use crate::state::Reach;
 
 /// A record on its way: hash, key, event time, value.
@@ -42,9 +43,4 @@ impl<K, V> Ahead<K, V> {
     pub(super) fn moved(&mut self, reach: Option<Reach>) {
         self.reach = reach.unwrap_or(self.reach);
     }
-}
-
-/// Whether copying costs next to nothing.
-const fn is_plain<T>() -> bool {
-    !std::mem::needs_drop::<T>() && size_of::<T>() <= 32
 }

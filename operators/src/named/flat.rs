@@ -11,7 +11,7 @@ use super::store::Store;
 use super::sweep::{STEPS_PER_CALL, STEPS_PER_ENTRY, Sweep};
 use super::written::{dropped, read_value, value};
 use crate::keeping::keep;
-use crate::state::{Entry, Table, relieve};
+use crate::state::{Entry, Reach, Table, relieve};
 use crate::{Change, Data, Key, OperatorError, ProcessingTime, SnapshotWriter, decode, hash_key};
 
 /// A table whose changes are tracked, and whose entries expire.
@@ -184,6 +184,10 @@ impl<K: Key, V: Data> Flat<K, V> {
 impl<K: Key, V: Data> Store for Flat<K, V> {
     fn rows(&self) -> usize {
         self.table.len()
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        self.table.reach()
     }
 
     fn unsaved(&self) -> usize {

@@ -45,7 +45,6 @@
 mod changes;
 mod flat;
 mod hashed;
-mod index;
 mod life;
 mod list;
 mod map;
@@ -82,6 +81,7 @@ pub use self::value::ValueState;
 
 use self::store::Held;
 use crate::schema::StateSchema;
+use crate::state::Reach;
 use crate::{Change, OperatorError, ProcessingTime, SnapshotWriter};
 
 /// A state of any kind, as those see it who run an operator. Implemented in this module only.
@@ -116,6 +116,12 @@ pub trait NamedState: Held + 'static {
     /// since the last time.
     fn expire(&mut self) {
         self.store_mut().expire();
+    }
+
+    /// How to have the entries of keys prefetched, if there are many.
+    #[doc(hidden)]
+    fn reach(&self) -> Option<Reach> {
+        self.store().reach()
     }
 
     /// Tracks changes from now on: each [`snapshot`](Self::snapshot) writes those since the last one. Called before the

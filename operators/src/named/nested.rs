@@ -143,6 +143,40 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
         true
     }
 
+    /// Adds an entry unless it is there; returns whether it was added. One that `is_saved` is no change.
+    pub(super) fn load(&mut self, key: HashedKey<'_, K>, user: U, value: V, is_saved: bool) -> bool {
+        let acc = &mut Self::entry(&mut self.table, key).acc;
+        if let Some(cell) = acc.get_mut(&user) {
+            if is_saved {
+                cell.life.save();
+            }
+            return false;
+        }
+        let mut life = Life::default();
+        if is_saved {
+            life.save();
+        } else {
+            self.ttl.write(&mut life);
+            if self.is_tracked {
+                self.changes.push((key.hash, user.clone()));
+            }
+        }
+        acc.insert(user, Cell { life, value });
+        self.rows += 1;
+        true
+    }
+
+    /// Notes that snapshots hold an entry which has been removed.
+    pub(super) fn load_removed(&mut self, key: HashedKey<'_, K>, user: U) {
+        Self::entry(&mut self.table, key).mark = true;
+        self.removed.push((key.hash, user));
+    }
+
+    /// Whether changes are tracked.
+    pub(super) fn is_tracked(&self) -> bool {
+        self.is_tracked
+    }
+
     /// Adds an entry under a name that `name` chooses, which none of the key's entries has.
     #[inline]
     pub(super) fn push(
@@ -209,11 +243,6 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
             return Some(slot.remove().0.key);
         }
         Some(entry.key.clone())
-    }
-
-    /// How to have the entries of keys fetched, if there are many.
-    pub(super) fn reach(&self) -> Option<Reach> {
-        self.table.reach()
     }
 
     /// How many keys of that hash have the entry.
@@ -411,6 +440,10 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
 impl<K: Key, U: UserKey, V: Data> Store for Nested<K, U, V> {
     fn rows(&self) -> usize {
         self.rows
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        self.table.reach()
     }
 
     fn unsaved(&self) -> usize {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::state::Reach;
 use crate::{Change, OperatorError, ProcessingTime, SnapshotWriter};
 
 /// Entries that can be written, restored and expired.
@@ -12,6 +13,9 @@ pub trait Store {
 
     /// As [`NamedState::unsaved`](super::NamedState::unsaved).
     fn unsaved(&self) -> usize;
+
+    /// How to have the entries of keys prefetched, if there are many.
+    fn reach(&self) -> Option<Reach>;
 
     /// As [`NamedState::track`](super::NamedState::track).
     fn track(&mut self);

@@ -9,7 +9,8 @@ use std::vec::Drain;
 use super::context::{CloseContext, KeyContext};
 use super::failure::{FailedCall, OnFailure, ProcessResult};
 use crate::build::{Dealt, Outputs, StatefulOperator, To};
-use crate::named::{HashedKey, SharedState, States, Timer};
+use crate::named::{HashedKey, NamedState, SharedState, States, Timer};
+use crate::state::Reach;
 use crate::{EventTime, Key, OperatorError};
 
 /// What process functions of all kinds have in common.
@@ -72,12 +73,21 @@ pub(super) struct Runner<F: Function, P> {
     lifecycle: SharedState<u8, ()>,
     /// Whether the lifecycle has been looked at.
     is_started: bool,
+    /// Where the states are, while rows are processed.
+    reaches: Vec<Reach>,
     marker: PhantomData<fn() -> P>,
 }
 
 impl<F: Function, P: OnFailure<F::Key, F::Row, F::Outputs>> Runner<F, P> {
     pub(super) fn new(function: F, initial: Option<Arc<dyn Initial<F>>>) -> Self {
-        Runner { function, initial, lifecycle: SharedState::new(), is_started: false, marker: PhantomData }
+        Runner {
+            function,
+            initial,
+            lifecycle: SharedState::new(),
+            is_started: false,
+            reaches: Vec::new(),
+            marker: PhantomData,
+        }
     }
 
     /// Before the first row of a run: loads the initial state, unless the query resumes.
@@ -134,16 +144,42 @@ impl<F: Function, P: OnFailure<F::Key, F::Row, F::Outputs>> Runner<F, P> {
     #[inline]
     pub(super) fn rows<T>(
         &mut self,
-        rows: Drain<'_, Dealt<F::Key, T>>,
+        mut rows: Drain<'_, Dealt<F::Key, T>>,
         to: &mut To<'_, Self>,
         as_row: impl Fn(T) -> F::Row,
     ) -> Result<(), OperatorError> {
         self.start(to)?;
         let watermark = to.watermark();
+        if rows.len() >= Reach::AHEAD {
+            self.find_states(to);
+        }
+        // The entries of the next rows' keys are prefetched, if there are so many that they are not in the caches.
+        if !self.reaches.is_empty() {
+            rows.as_slice().iter().take(Reach::AHEAD).for_each(|row| self.prefetch(row.hash));
+            while let Some(Dealt { hash, key, time, value }) = rows.next() {
+                if let Some(row) = rows.as_slice().get(Reach::AHEAD - 1) {
+                    self.prefetch(row.hash);
+                }
+                self.row(Dealt { hash, key, time, value: as_row(value) }, watermark, to)?;
+            }
+            self.reaches.clear();
+        }
         for Dealt { hash, key, time, value } in rows {
             self.row(Dealt { hash, key, time, value: as_row(value) }, watermark, to)?;
         }
         Ok(())
+    }
+
+    /// Finds the states and timers that are worth prefetching.
+    fn find_states(&mut self, to: &To<'_, Self>) {
+        self.reaches.extend(to.timers.reach());
+        let Runner { function, reaches, .. } = self;
+        States::visit(|states| function.state(states), |_, state| reaches.extend(state.reach()));
+    }
+
+    #[inline]
+    fn prefetch(&self, hash: u64) {
+        self.reaches.iter().for_each(|reach| reach.fetch(hash));
     }
 }
 

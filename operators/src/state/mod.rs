@@ -41,7 +41,6 @@ pub use self::running::RunningState;
 pub use self::session_parts::SessionParts;
 pub use self::sessions::{Gap, SessionState};
 pub(crate) use self::table::{Entry, Table, relieve};
-pub(crate) use self::timers::Timers;
 
 use crate::setting::Setting;
 use crate::{Aggregate, Data, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window};

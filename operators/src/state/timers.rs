@@ -91,11 +91,6 @@ impl Timers {
         self.due = due;
     }
 
-    /// Takes all timers out, due or not, in no order.
-    pub(crate) fn take_all(&mut self) -> Vec<Timer> {
-        self.buckets.iter_mut().flat_map(std::mem::take).collect()
-    }
-
     /// How many are set.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

@@ -58,7 +58,7 @@ impl<K: Key, U: UserKey, V: Data> Nested<K, U, V> {
     where
         K: 'k,
     {
-        let Some(reach) = self.reach() else { return };
+        let Some(reach) = self.table.reach() else { return };
         keys.clone().for_each(|key| reach.fetch(key.hash));
         keys.filter_map(|key| self.of(key)).for_each(Sorted::fetch);
     }

@@ -1,0 +1,372 @@
+//! Timers in lists by time, each with its key: setting one is a push, and no table is asked when it is set or fires.
+//!
+//! A timer that is set twice is in the lists twice, and its copies are found when it fires, since they are neighbours then. To
+//! find the timers of a key, or to delete one, takes a table: see [`Keyed`].
+
+use std::cell::OnceCell;
+
+use super::Timer;
+use super::index::{Due, Index, Queued};
+use super::keyed::{Keyed, Pointer, event_timer, processing_timer};
+use super::wheel::Timed;
+use crate::named::HashedKey;
+use crate::named::life::{Life, Ttl};
+use crate::named::nested::Nested;
+use crate::named::store::Store;
+use crate::named::written::value;
+use crate::state::{Reach, relieve};
+use crate::{Key, OperatorError, SnapshotWriter, hash_key};
+
+/// With fewer timers it is not looked whether most are set several times.
+const FEW: usize = 16 << 10;
+
+/// How many timers are looked at for that.
+const SAMPLE: usize = 4096;
+
+/// A short list of changes is not worth tidying.
+const SMALL: usize = 1024;
+
+/// A timer that lies ahead.
+struct Ahead<K> {
+    time: i64,
+    key: K,
+    since: Since,
+}
+
+/// The number of the snapshot before which a timer was set: which snapshots hold it.
+type Since = u32;
+
+impl<K> Timed for Ahead<K> {
+    #[inline]
+    fn time(&self) -> i64 {
+        self.time
+    }
+}
+
+impl<K: Key> Queued for Ahead<K> {
+    type Rest = (K, Since);
+
+    #[inline]
+    fn due(self) -> Due<(K, Since)> {
+        Due { time: self.time, hash: hash_key(&self.key), rest: (self.key, self.since) }
+    }
+}
+
+/// The timers.
+pub(super) struct Listed<K: Key> {
+    event: List<K>,
+    processing: List<K>,
+    log: Log<K>,
+    /// With more timers than these it is looked whether most are set several times.
+    check_above: usize,
+    /// The timers by key, once they have been asked for.
+    table: OnceCell<Nested<K, Timer, ()>>,
+}
+
+/// The timers of one clock.
+struct List<K: Key> {
+    index: Index<Ahead<K>>,
+    /// Those that were set ahead since the last snapshot, if changes are tracked; some have fired.
+    fresh: Vec<(i64, K)>,
+    timer: fn(i64) -> Timer,
+}
+
+/// What the next snapshot has to know of both clocks.
+struct Log<K> {
+    is_tracked: bool,
+    /// The number of the next snapshot.
+    next: Since,
+    /// Timers that snapshots hold and that have fired.
+    removed: Vec<(Timer, K)>,
+}
+
+impl<K: Key> Listed<K> {
+    pub(super) fn new() -> Self {
+        Listed {
+            event: List::new(event_timer),
+            processing: List::new(processing_timer),
+            log: Log { is_tracked: false, next: 1, removed: Vec::new() },
+            check_above: FEW,
+            table: OnceCell::new(),
+        }
+    }
+
+    /// Timers that were restored to a table.
+    pub(super) fn of(restored: Keyed<K>) -> Self {
+        let mut listed = Listed::new();
+        listed.log.is_tracked = restored.set.is_tracked();
+        for (key, timer, ()) in restored.set.iter() {
+            let (list, time) = listed.list_of(*timer);
+            list.index.add(Ahead { time, key: key.clone(), since: 0 });
+        }
+        listed.check_above = FEW.max(2 * listed.rows());
+        listed
+    }
+
+    fn list_of(&mut self, timer: Timer) -> (&mut List<K>, i64) {
+        match timer {
+            Timer::Event(time) => (&mut self.event, time.as_micros()),
+            Timer::Processing(time) => (&mut self.processing, time.as_micros()),
+        }
+    }
+
+    #[inline]
+    pub(super) fn set_event(&mut self, key: HashedKey<'_, K>, time: i64) {
+        self.event.set(&self.log, key, time);
+    }
+
+    #[inline]
+    pub(super) fn set_processing(&mut self, key: HashedKey<'_, K>, time: i64) {
+        self.processing.set(&self.log, key, time);
+    }
+
+    #[inline]
+    pub(super) fn next_event(&mut self, limit: i64) -> Option<(i64, u64, K)> {
+        self.event.next(&mut self.log, limit)
+    }
+
+    #[inline]
+    pub(super) fn next_processing(&mut self, limit: i64) -> Option<(i64, u64, K)> {
+        self.processing.next(&mut self.log, limit)
+    }
+
+    #[inline]
+    pub(super) fn earliest_processing(&mut self) -> Option<i64> {
+        self.processing.index.earliest()
+    }
+
+    pub(super) fn prefetch(&mut self, reaches: &[Reach]) {
+        self.event.index.prefetch(reaches);
+    }
+
+    /// Takes out all timers of processing time; returns how many there were.
+    pub(super) fn drop_processing(&mut self) -> u64 {
+        let List { index, fresh, timer } = &mut self.processing;
+        fresh.clear();
+        let (all, log) = (distinct(index.take_all().collect(), self.log.next), &mut self.log);
+        let gone = all.len() as u64;
+        all.into_iter().for_each(|due| log.remove(due, *timer));
+        gone
+    }
+
+    /// How many timers are in the lists, with all copies.
+    #[inline]
+    pub(super) fn rows(&self) -> usize {
+        self.event.index.len() + self.processing.index.len()
+    }
+
+    /// How many timers are set.
+    pub(super) fn len(&self) -> usize {
+        let all = |list: &List<K>| {
+            let copies = list.iter().map(|(time, key, since)| Due {
+                time,
+                hash: hash_key(key),
+                rest: (key.clone(), since),
+            });
+            distinct(copies.collect(), self.log.next).len()
+        };
+        all(&self.event) + all(&self.processing)
+    }
+
+    /// The timers of a key: those of event time first, both in order. The first call makes a table of all timers.
+    pub(super) fn of_key(&self, key: HashedKey<'_, K>) -> impl DoubleEndedIterator<Item = Timer> {
+        let table = self.table.get_or_init(|| {
+            let mut table = Nested::new(Ttl::none());
+            for (list, (time, key, _)) in self.all() {
+                table.load(HashedKey::of(key), (list.timer)(time), (), true);
+            }
+            table
+        });
+        table.range(key, ..).map(|(timer, ())| *timer)
+    }
+
+    /// Whether timers would be better in a table: their keys have been asked for, or most are set several times.
+    #[inline]
+    pub(super) fn should_be_keyed(&mut self) -> bool {
+        self.table.get().is_some() || self.rows() > self.check_above && self.is_repetitive()
+    }
+
+    #[cold]
+    fn is_repetitive(&mut self) -> bool {
+        self.check_above = 2 * self.rows();
+        let sample = |every: usize| {
+            let all = self.all().map(|(list, (time, key, _))| ((list.timer)(time), hash_key(key)));
+            let mut sample: Vec<_> = all.filter(|timer| (timer.1 >> 20) as usize % every == 0).collect();
+            let seen = sample.len();
+            sample.sort_unstable();
+            sample.dedup();
+            (seen, sample.len())
+        };
+        let (seen, distinct) = match sample(self.rows() / SAMPLE + 1) {
+            // A few keys have most of the timers.
+            (seen, _) if seen < SAMPLE / 4 => sample(1),
+            sampled => sampled,
+        };
+        distinct < seen / 2
+    }
+
+    /// The timers in a table, at the same point of an advance.
+    pub(super) fn into_keyed(self) -> Keyed<K> {
+        let Log { is_tracked, next, removed } = self.log;
+        let mut set = Nested::new(Ttl::none());
+        if is_tracked {
+            set.track();
+        }
+        let mut load = |due: Due<(K, Since)>, timer: Timer| {
+            let Due { time, hash, rest: (key, since) } = due;
+            // A copy does not need a pointer of its own.
+            set.load(HashedKey { hash, key: &key }, timer, (), since != next).then_some(Pointer((time, hash)))
+        };
+        let event = self.event.index.convert(Index::in_wheel(), |due| {
+            let timer = event_timer(due.time);
+            load(due, timer)
+        });
+        let processing = self.processing.index.convert(Index::in_heap(), |due| {
+            let timer = processing_timer(due.time);
+            load(due, timer)
+        });
+        for (timer, key) in removed {
+            set.load_removed(HashedKey::of(&key), timer);
+        }
+        Keyed::of(set, (event, processing))
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&List<K>, (i64, &K, Since))> {
+        let lists = [&self.event, &self.processing].into_iter();
+        lists.flat_map(|list| list.iter().map(move |timer| (list, timer)))
+    }
+
+    pub(super) fn unsaved(&self) -> usize {
+        self.event.fresh.len() + self.processing.fresh.len() + self.log.removed.len()
+    }
+
+    pub(super) fn track(&mut self) {
+        self.log.is_tracked = true;
+    }
+
+    pub(super) fn snapshot(&mut self, name: &str, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
+        if !self.log.is_tracked {
+            let mut put = putting(name, writer);
+            return self.all().try_for_each(|(list, (time, key, _))| put(time, key, list.timer));
+        }
+        for (timer, key) in &self.log.removed {
+            writer.remove(writer.key_groups().of(hash_key(key)), name, &(key, timer))?;
+        }
+        // A timer that is set again after it has fired is put after it was removed.
+        let mut put = putting(name, writer);
+        for List { index, fresh, timer } in [&mut self.event, &mut self.processing] {
+            for (time, key) in fresh.iter().filter(|(time, _)| index.is_ahead(*time)) {
+                put(*time, key, *timer)?;
+            }
+            for due in index.reached().filter(|due| due.rest.1 == self.log.next) {
+                put(due.time, &due.rest.0, *timer)?;
+            }
+            let used = fresh.len();
+            fresh.clear();
+            relieve(fresh, used);
+        }
+        let used = self.log.removed.len();
+        self.log.removed.clear();
+        relieve(&mut self.log.removed, used);
+        self.log.next = self.log.next.wrapping_add(1);
+        Ok(())
+    }
+}
+
+/// Writes that timers are set.
+fn putting<K: Key>(
+    name: &str,
+    writer: &mut SnapshotWriter,
+) -> impl FnMut(i64, &K, fn(i64) -> Timer) -> Result<(), OperatorError> {
+    |time, key, timer| {
+        let group = writer.key_groups().of(hash_key(key));
+        writer.put(group, name, &(key, timer(time)), &value(Life::default(), &()))
+    }
+}
+
+impl<K: Key> List<K> {
+    fn new(timer: fn(i64) -> Timer) -> Self {
+        List { index: Index::in_wheel(), fresh: Vec::new(), timer }
+    }
+
+    #[inline]
+    fn set(&mut self, log: &Log<K>, key: HashedKey<'_, K>, time: i64) {
+        let is_ahead = self.index.add(Ahead { time, key: key.cloned(), since: log.next });
+        if log.is_tracked && is_ahead {
+            self.note(time, key.cloned());
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, time: i64, key: K) {
+        if self.fresh.len() > 2 * self.index.len() + SMALL {
+            self.tidy();
+        }
+        self.fresh.push((time, key));
+    }
+
+    /// Drops the changes of timers that have fired, which are more than half.
+    #[cold]
+    fn tidy(&mut self) {
+        self.fresh.retain(|(time, _)| self.index.is_ahead(*time));
+        let used = self.fresh.len();
+        relieve(&mut self.fresh, used);
+    }
+
+    #[inline]
+    fn next(&mut self, log: &mut Log<K>, limit: i64) -> Option<(i64, u64, K)> {
+        let mut due = self.index.next(limit)?;
+        let place = due.place();
+        if self.index.is_next_at(place) {
+            due = self.without_copies(due, log.next);
+        }
+        self.index.fires(place);
+        let key = due.rest.0.clone();
+        log.remove(due, self.timer);
+        Some((place.0, place.1, key))
+    }
+
+    /// Drops the copies of a timer, which are at its place as those of other keys with the same hash.
+    #[cold]
+    fn without_copies(&mut self, due: Due<(K, Since)>, next: Since) -> Due<(K, Since)> {
+        let (place, mut all) = (due.place(), vec![due]);
+        while self.index.is_next_at(place) {
+            all.extend(self.index.next(place.0));
+        }
+        let mut all = distinct(all, next);
+        let due = all.swap_remove(0);
+        all.into_iter().for_each(|other| self.index.put_back(other));
+        due
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (i64, &K, Since)> {
+        let ahead = self.index.ahead().map(|ahead| (ahead.time, &ahead.key, ahead.since));
+        ahead.chain(self.index.reached().map(|due| (due.time, &due.rest.0, due.rest.1)))
+    }
+}
+
+impl<K: Key> Log<K> {
+    /// Notes that a timer is gone, if snapshots hold it.
+    #[inline]
+    fn remove(&mut self, due: Due<(K, Since)>, timer: fn(i64) -> Timer) {
+        let (key, since) = due.rest;
+        if self.is_tracked && since != self.next {
+            self.removed.push((timer(due.time), key));
+        }
+    }
+}
+
+/// Sorts timers and drops copies; of the copies of one timer a saved one stays.
+fn distinct<K: Key>(mut all: Vec<Due<(K, Since)>>, next: Since) -> Vec<Due<(K, Since)>> {
+    all.sort_unstable();
+    let mut distinct: Vec<Due<(K, Since)>> = Vec::with_capacity(all.len());
+    for due in all {
+        let mut same = distinct.iter_mut().rev().take_while(|other| other.place() == due.place());
+        match same.find(|other| other.rest.0 == due.rest.0) {
+            Some(other) if other.rest.1 == next => other.rest.1 = due.rest.1,
+            Some(_) => {}
+            None => distinct.push(due),
+        }
+    }
+    distinct
+}
