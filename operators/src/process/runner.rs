@@ -153,7 +153,7 @@ impl<F: Function, P: OnFailure<F::Key, F::Row, F::Outputs>> Runner<F, P> {
         if rows.len() >= Reach::AHEAD {
             self.find_states(to);
         }
-        // The entries of the next rows' keys are prefetched, if there are so many that they are not in the caches.
+        // Prefetches the entries of the next rows' keys, where a table is larger than the caches.
         if !self.reaches.is_empty() {
             rows.as_slice().iter().take(Reach::AHEAD).for_each(|row| self.prefetch(row.hash));
             while let Some(Dealt { hash, key, time, value }) = rows.next() {

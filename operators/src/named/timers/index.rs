@@ -17,7 +17,7 @@ pub(super) trait Queued: Timed {
     /// What a timer has besides its time and the hash of its key.
     type Rest;
 
-    fn due(self) -> Due<Self::Rest>;
+    fn due(self, is_saved: bool) -> Due<Self::Rest>;
 }
 
 /// The time of a timer and the hash of its key: the order in which timers fire.
@@ -104,9 +104,9 @@ impl<T: Queued> Index<T> {
         self.len
     }
 
-    /// Adds a timer; returns whether it is [ahead](Self::is_ahead).
+    /// Adds a timer. One that is not saved is passed to [`save_ahead`](Self::save_ahead).
     #[inline]
-    pub(super) fn add(&mut self, timer: T) -> bool {
+    pub(super) fn add(&mut self, timer: T, is_saved: bool) {
         self.len += 1;
         let time = timer.time();
         if let Some(far) = &mut self.far
@@ -115,11 +115,10 @@ impl<T: Queued> Index<T> {
             if self.earliest.is_some_and(|earliest| time < earliest) {
                 self.earliest = Some(time);
             }
-            far.push(timer);
-            return true;
+            far.push(timer, is_saved);
+        } else {
+            self.add_due(timer.due(is_saved));
         }
-        self.add_due(timer.due());
-        false
     }
 
     /// Puts a timer back that was taken out and has not fired.
@@ -133,12 +132,6 @@ impl<T: Queued> Index<T> {
             Some(fired) if timer.place() <= fired => self.held.push(timer),
             _ => self.near.push(Reverse(timer)),
         }
-    }
-
-    /// Whether no advance has reached the time so far: a timer for it is in the wheel.
-    #[inline]
-    pub(super) fn is_ahead(&self, time: i64) -> bool {
-        self.far.as_ref().is_some_and(|far| time > far.now())
     }
 
     /// Has state prefetched for the timers that are about to fire.
@@ -196,7 +189,9 @@ impl<T: Queued> Index<T> {
         if limit <= far.now() {
             return false;
         }
-        while self.due.len() < PART && far.advance(limit, |timer| self.due.push(Reverse(timer.due()))) {}
+        while self.due.len() < PART
+            && far.advance(limit, |timer, is_saved| self.due.push(Reverse(timer.due(is_saved))))
+        {}
         self.earliest = self.earliest.filter(|earliest| *earliest > far.now());
         self.due.sort_unstable();
         let first = self.due.len().saturating_sub(Reach::AHEAD);
@@ -251,8 +246,31 @@ impl<T: Queued> Index<T> {
         None
     }
 
-    /// Iterates over the timers ahead, in no order.
-    pub(super) fn ahead(&self) -> impl Iterator<Item = &T> {
+    /// Passes the timers to `save` that lie ahead and are not saved, and notes that they are.
+    pub(super) fn save_ahead<E>(&mut self, save: impl FnMut(&T) -> Result<(), E>) -> Result<(), E> {
+        self.far.as_mut().map_or(Ok(()), |far| far.save(save))
+    }
+
+    /// Passes the timers to `save` that do not lie ahead: normally few.
+    pub(super) fn save_reached<E>(
+        &mut self,
+        save: impl FnMut(&mut Due<T::Rest>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut near = std::mem::take(&mut self.near).into_vec();
+        let due = self.due.iter_mut().chain(&mut near).map(|Reverse(timer)| timer);
+        due.chain(&mut self.held).try_for_each(save)?;
+        self.near = near.into();
+        Ok(())
+    }
+
+    /// Returns the number of timers that are not saved; `is_saved` knows it of those that do not lie ahead.
+    pub(super) fn unsaved(&self, is_saved: impl Fn(&T::Rest) -> bool) -> usize {
+        let reached = self.reached().filter(|due| !is_saved(&due.rest)).count();
+        self.far.as_ref().map_or(0, Wheel::unsaved) + reached
+    }
+
+    /// Iterates over the timers ahead, in no order, and whether they are saved.
+    pub(super) fn ahead(&self) -> impl Iterator<Item = (&T, bool)> {
         self.far.iter().flat_map(Wheel::iter)
     }
 
@@ -269,17 +287,17 @@ impl<T: Queued> Index<T> {
         mut convert: impl FnMut(Due<T::Rest>) -> Option<U>,
     ) -> Index<U> {
         if let (Some(from), Some(to)) = (&self.far, &mut other.far) {
-            to.advance(from.now(), |_| ());
+            to.advance(from.now(), |_, _| ());
         }
         other.fired = self.fired;
-        let mut due = |timer| convert(timer).map(U::due);
+        let mut due = |timer| convert(timer).map(|timer| timer.due(true));
         other.due = self.due.drain(..).filter_map(|Reverse(timer)| due(timer).map(Reverse)).collect();
         other.near = self.near.drain().filter_map(|Reverse(timer)| due(timer).map(Reverse)).collect();
         other.held = self.held.drain(..).filter_map(due).collect();
         other.len = other.reached().count();
-        for timer in self.far.iter_mut().flat_map(Wheel::take_all) {
-            if let Some(timer) = convert(timer.due()) {
-                other.add(timer);
+        for (timer, is_saved) in self.far.iter_mut().flat_map(Wheel::take_all) {
+            if let Some(timer) = convert(timer.due(is_saved)) {
+                other.add(timer, true);
             }
         }
         other
@@ -288,7 +306,12 @@ impl<T: Queued> Index<T> {
     /// Takes all timers out.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Due<T::Rest>> + use<T> {
         (self.len, self.earliest) = (0, None);
-        let far: Vec<_> = self.far.iter_mut().flat_map(Wheel::take_all).map(T::due).collect();
+        let far: Vec<_> = self
+            .far
+            .iter_mut()
+            .flat_map(Wheel::take_all)
+            .map(|(timer, is_saved)| timer.due(is_saved))
+            .collect();
         let due = std::mem::take(&mut self.due).into_iter().chain(std::mem::take(&mut self.near));
         far.into_iter().chain(due.map(|Reverse(timer)| timer)).chain(std::mem::take(&mut self.held))
     }

@@ -27,7 +27,7 @@ impl Queued for Pointer {
     type Rest = ();
 
     #[inline]
-    fn due(self) -> Due<()> {
+    fn due(self, _: bool) -> Due<()> {
         Due { time: self.0.0, hash: self.0.1, rest: () }
     }
 }
@@ -73,9 +73,9 @@ impl<K: Key> Keyed<K> {
         (self.event.index, self.processing.index) = (Index::in_wheel(), Index::in_heap());
         for (key, timer, ()) in self.set.iter() {
             match timer {
-                Timer::Event(time) => self.event.index.add(Pointer((time.as_micros(), hash_key(key)))),
+                Timer::Event(time) => self.event.index.add(Pointer((time.as_micros(), hash_key(key))), true),
                 Timer::Processing(time) => {
-                    self.processing.index.add(Pointer((time.as_micros(), hash_key(key))))
+                    self.processing.index.add(Pointer((time.as_micros(), hash_key(key))), true)
                 }
             };
         }
@@ -145,7 +145,7 @@ impl Pointers {
                 let timer = self.timer;
                 self.tidy(|(time, hash)| set.count_of_hash(hash, &timer(time)));
             }
-            self.index.add(Pointer((time, key.hash)));
+            self.index.add(Pointer((time, key.hash)), true);
         }
     }
 
@@ -157,7 +157,7 @@ impl Pointers {
         places.dedup();
         for place in places {
             for _ in 0..count(place) {
-                self.index.add(Pointer(place));
+                self.index.add(Pointer(place), true);
             }
         }
         self.stale = 0;

@@ -23,18 +23,14 @@ const FEW: usize = 16 << 10;
 /// How many timers are looked at for that.
 const SAMPLE: usize = 4096;
 
-/// A short list of changes is not worth tidying.
-const SMALL: usize = 1024;
-
 /// A timer that lies ahead.
 struct Ahead<K> {
     time: i64,
     key: K,
-    since: Since,
 }
 
-/// The number of the snapshot before which a timer was set: which snapshots hold it.
-type Since = u32;
+/// The key of a timer, and whether snapshots hold it.
+type Rest<K> = (K, bool);
 
 impl<K> Timed for Ahead<K> {
     #[inline]
@@ -44,11 +40,11 @@ impl<K> Timed for Ahead<K> {
 }
 
 impl<K: Key> Queued for Ahead<K> {
-    type Rest = (K, Since);
+    type Rest = Rest<K>;
 
     #[inline]
-    fn due(self) -> Due<(K, Since)> {
-        Due { time: self.time, hash: hash_key(&self.key), rest: (self.key, self.since) }
+    fn due(self, is_saved: bool) -> Due<Rest<K>> {
+        Due { time: self.time, hash: hash_key(&self.key), rest: (self.key, is_saved) }
     }
 }
 
@@ -66,16 +62,12 @@ pub(super) struct Listed<K: Key> {
 /// The timers of one clock.
 struct List<K: Key> {
     index: Index<Ahead<K>>,
-    /// Those that were set ahead since the last snapshot, if changes are tracked; some have fired.
-    fresh: Vec<(i64, K)>,
     timer: fn(i64) -> Timer,
 }
 
 /// What the next snapshot has to know of both clocks.
 struct Log<K> {
     is_tracked: bool,
-    /// The number of the next snapshot.
-    next: Since,
     /// Timers that snapshots hold and that have fired.
     removed: Vec<(Timer, K)>,
 }
@@ -85,7 +77,7 @@ impl<K: Key> Listed<K> {
         Listed {
             event: List::new(event_timer),
             processing: List::new(processing_timer),
-            log: Log { is_tracked: false, next: 1, removed: Vec::new() },
+            log: Log { is_tracked: false, removed: Vec::new() },
             check_above: FEW,
             table: OnceCell::new(),
         }
@@ -97,7 +89,7 @@ impl<K: Key> Listed<K> {
         listed.log.is_tracked = restored.set.is_tracked();
         for (key, timer, ()) in restored.set.iter() {
             let (list, time) = listed.list_of(*timer);
-            list.index.add(Ahead { time, key: key.clone(), since: 0 });
+            list.index.add(Ahead { time, key: key.clone() }, true);
         }
         listed.check_above = FEW.max(2 * listed.rows());
         listed
@@ -141,11 +133,10 @@ impl<K: Key> Listed<K> {
 
     /// Takes out all timers of processing time; returns how many there were.
     pub(super) fn drop_processing(&mut self) -> u64 {
-        let List { index, fresh, timer } = &mut self.processing;
-        fresh.clear();
-        let (all, log) = (distinct(index.take_all().collect(), self.log.next), &mut self.log);
+        let List { index, timer } = &mut self.processing;
+        let all = distinct(index.take_all().collect());
         let gone = all.len() as u64;
-        all.into_iter().for_each(|due| log.remove(due, *timer));
+        all.into_iter().for_each(|due| self.log.remove(due, *timer));
         gone
     }
 
@@ -158,12 +149,12 @@ impl<K: Key> Listed<K> {
     /// How many timers are set.
     pub(super) fn len(&self) -> usize {
         let all = |list: &List<K>| {
-            let copies = list.iter().map(|(time, key, since)| Due {
+            let copies = list.iter().map(|(time, key, is_saved)| Due {
                 time,
                 hash: hash_key(key),
-                rest: (key.clone(), since),
+                rest: (key.clone(), is_saved),
             });
-            distinct(copies.collect(), self.log.next).len()
+            distinct(copies.collect()).len()
         };
         all(&self.event) + all(&self.processing)
     }
@@ -207,15 +198,15 @@ impl<K: Key> Listed<K> {
 
     /// The timers in a table, at the same point of an advance.
     pub(super) fn into_keyed(self) -> Keyed<K> {
-        let Log { is_tracked, next, removed } = self.log;
+        let Log { is_tracked, removed } = self.log;
         let mut set = Nested::new(Ttl::none());
         if is_tracked {
             set.track();
         }
-        let mut load = |due: Due<(K, Since)>, timer: Timer| {
-            let Due { time, hash, rest: (key, since) } = due;
+        let mut load = |due: Due<Rest<K>>, timer: Timer| {
+            let Due { time, hash, rest: (key, is_saved) } = due;
             // A copy does not need a pointer of its own.
-            set.load(HashedKey { hash, key: &key }, timer, (), since != next).then_some(Pointer((time, hash)))
+            set.load(HashedKey { hash, key: &key }, timer, (), is_saved).then_some(Pointer((time, hash)))
         };
         let event = self.event.index.convert(Index::in_wheel(), |due| {
             let timer = event_timer(due.time);
@@ -231,13 +222,14 @@ impl<K: Key> Listed<K> {
         Keyed::of(set, (event, processing))
     }
 
-    fn all(&self) -> impl Iterator<Item = (&List<K>, (i64, &K, Since))> {
+    fn all(&self) -> impl Iterator<Item = (&List<K>, (i64, &K, bool))> {
         let lists = [&self.event, &self.processing].into_iter();
         lists.flat_map(|list| list.iter().map(move |timer| (list, timer)))
     }
 
     pub(super) fn unsaved(&self) -> usize {
-        self.event.fresh.len() + self.processing.fresh.len() + self.log.removed.len()
+        let unsaved = |list: &List<K>| list.index.unsaved(|rest| rest.1);
+        unsaved(&self.event) + unsaved(&self.processing) + self.log.removed.len()
     }
 
     pub(super) fn track(&mut self) {
@@ -254,21 +246,16 @@ impl<K: Key> Listed<K> {
         }
         // A timer that is set again after it has fired is put after it was removed.
         let mut put = putting(name, writer);
-        for List { index, fresh, timer } in [&mut self.event, &mut self.processing] {
-            for (time, key) in fresh.iter().filter(|(time, _)| index.is_ahead(*time)) {
-                put(*time, key, *timer)?;
-            }
-            for due in index.reached().filter(|due| due.rest.1 == self.log.next) {
-                put(due.time, &due.rest.0, *timer)?;
-            }
-            let used = fresh.len();
-            fresh.clear();
-            relieve(fresh, used);
+        for List { index, timer } in [&mut self.event, &mut self.processing] {
+            index.save_ahead(|ahead| put(ahead.time, &ahead.key, *timer))?;
+            index.save_reached(|due| match std::mem::replace(&mut due.rest.1, true) {
+                true => Ok(()),
+                false => put(due.time, &due.rest.0, *timer),
+            })?;
         }
         let used = self.log.removed.len();
         self.log.removed.clear();
         relieve(&mut self.log.removed, used);
-        self.log.next = self.log.next.wrapping_add(1);
         Ok(())
     }
 }
@@ -286,31 +273,13 @@ fn putting<K: Key>(
 
 impl<K: Key> List<K> {
     fn new(timer: fn(i64) -> Timer) -> Self {
-        List { index: Index::in_wheel(), fresh: Vec::new(), timer }
+        List { index: Index::in_wheel(), timer }
     }
 
     #[inline]
     fn set(&mut self, log: &Log<K>, key: HashedKey<'_, K>, time: i64) {
-        let is_ahead = self.index.add(Ahead { time, key: key.cloned(), since: log.next });
-        if log.is_tracked && is_ahead {
-            self.note(time, key.cloned());
-        }
-    }
-
-    #[inline]
-    fn note(&mut self, time: i64, key: K) {
-        if self.fresh.len() > 2 * self.index.len() + SMALL {
-            self.tidy();
-        }
-        self.fresh.push((time, key));
-    }
-
-    /// Drops the changes of timers that have fired, which are more than half.
-    #[cold]
-    fn tidy(&mut self) {
-        self.fresh.retain(|(time, _)| self.index.is_ahead(*time));
-        let used = self.fresh.len();
-        relieve(&mut self.fresh, used);
+        // Nothing is written of timers that are not tracked.
+        self.index.add(Ahead { time, key: key.cloned() }, !log.is_tracked);
     }
 
     #[inline]
@@ -318,7 +287,7 @@ impl<K: Key> List<K> {
         let mut due = self.index.next(limit)?;
         let place = due.place();
         if self.index.is_next_at(place) {
-            due = self.without_copies(due, log.next);
+            due = self.without_copies(due);
         }
         self.index.fires(place);
         let key = due.rest.0.clone();
@@ -328,19 +297,19 @@ impl<K: Key> List<K> {
 
     /// Drops the copies of a timer, which are at its place as those of other keys with the same hash.
     #[cold]
-    fn without_copies(&mut self, due: Due<(K, Since)>, next: Since) -> Due<(K, Since)> {
+    fn without_copies(&mut self, due: Due<Rest<K>>) -> Due<Rest<K>> {
         let (place, mut all) = (due.place(), vec![due]);
         while self.index.is_next_at(place) {
             all.extend(self.index.next(place.0));
         }
-        let mut all = distinct(all, next);
+        let mut all = distinct(all);
         let due = all.swap_remove(0);
         all.into_iter().for_each(|other| self.index.put_back(other));
         due
     }
 
-    fn iter(&self) -> impl Iterator<Item = (i64, &K, Since)> {
-        let ahead = self.index.ahead().map(|ahead| (ahead.time, &ahead.key, ahead.since));
+    fn iter(&self) -> impl Iterator<Item = (i64, &K, bool)> {
+        let ahead = self.index.ahead().map(|(ahead, is_saved)| (ahead.time, &ahead.key, is_saved));
         ahead.chain(self.index.reached().map(|due| (due.time, &due.rest.0, due.rest.1)))
     }
 }
@@ -348,23 +317,22 @@ impl<K: Key> List<K> {
 impl<K: Key> Log<K> {
     /// Notes that a timer is gone, if snapshots hold it.
     #[inline]
-    fn remove(&mut self, due: Due<(K, Since)>, timer: fn(i64) -> Timer) {
-        let (key, since) = due.rest;
-        if self.is_tracked && since != self.next {
+    fn remove(&mut self, due: Due<Rest<K>>, timer: fn(i64) -> Timer) {
+        let (key, is_saved) = due.rest;
+        if self.is_tracked && is_saved {
             self.removed.push((timer(due.time), key));
         }
     }
 }
 
 /// Sorts timers and drops copies; of the copies of one timer a saved one stays.
-fn distinct<K: Key>(mut all: Vec<Due<(K, Since)>>, next: Since) -> Vec<Due<(K, Since)>> {
+fn distinct<K: Key>(mut all: Vec<Due<Rest<K>>>) -> Vec<Due<Rest<K>>> {
     all.sort_unstable();
-    let mut distinct: Vec<Due<(K, Since)>> = Vec::with_capacity(all.len());
+    let mut distinct: Vec<Due<Rest<K>>> = Vec::with_capacity(all.len());
     for due in all {
         let mut same = distinct.iter_mut().rev().take_while(|other| other.place() == due.place());
         match same.find(|other| other.rest.0 == due.rest.0) {
-            Some(other) if other.rest.1 == next => other.rest.1 = due.rest.1,
-            Some(_) => {}
+            Some(other) => other.rest.1 |= due.rest.1,
             None => distinct.push(due),
         }
     }
