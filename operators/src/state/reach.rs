@@ -64,8 +64,9 @@ impl Reach {
     #[inline(always)]
     fn addresses(&self, hash: u64) -> [usize; 3] {
         let place = hash as usize & self.mask;
-        let entry = self.middle.wrapping_sub(place.wrapping_add(1).wrapping_mul(self.size));
-        [self.middle.wrapping_add(place), entry, entry.wrapping_sub(LINE)]
+        // Entries lie downwards, and the first may begin in the line before the one in which it ends.
+        let last = self.middle.wrapping_sub(place.wrapping_mul(self.size)).wrapping_sub(1);
+        [self.middle.wrapping_add(place), last, last.wrapping_sub(LINE)]
     }
 }
 
@@ -111,6 +112,24 @@ mod tests {
     }
 
     #[test]
+    fn entry_that_lies_in_two_lines_is_fetched_whole() {
+        let mut table: HashTable<[u64; 3]> = HashTable::new();
+        let hash = |key: u64| crate::hash_key(&key);
+        for key in 0..200_000 {
+            table.insert_unique(hash(key), [key; 3], |entry| hash(entry[0]));
+        }
+        let reach = Reach::of(&table).expect("it is large");
+        let is_fetched = |key: &u64| {
+            let entry = table.find(hash(*key), |entry| entry[0] == *key).expect("it is there");
+            let at = std::ptr::from_ref(entry).addr();
+            let [_, lines @ ..] = reach.addresses(hash(*key)).map(|address| address / LINE);
+            lines.contains(&(at / LINE)) && lines.contains(&((at + 23) / LINE))
+        };
+        let found = (0..200_000).filter(is_fetched).count();
+        assert!(found > 160_000, "{found} of 200000");
+    }
+
+    #[test]
     fn a_small_or_an_empty_table_has_none() {
         let mut table: HashTable<(u64, u64)> = HashTable::with_capacity(100);
         table.insert_unique(1, (1, 1), |_| 1);
@@ -122,9 +141,9 @@ mod tests {
     fn address_beyond_the_end_of_memory_wraps() {
         let last = usize::MAX;
         for (reach, hash, addresses) in [
-            (Reach { middle: 0, mask: last, size: last }, u64::MAX, [last, 0, last - 63]),
-            (Reach { middle: last, mask: 0, size: 0 }, 12_345, [last, last, last - 64]),
-            (Reach { middle: 4096, mask: 1023, size: 16 }, 1, [4097, 4064, 4000]),
+            (Reach { middle: 0, mask: last, size: last }, u64::MAX, [last, last - 1, last - 65]),
+            (Reach { middle: last, mask: 0, size: 0 }, 12_345, [last, last - 1, last - 65]),
+            (Reach { middle: 4096, mask: 1023, size: 16 }, 1, [4097, 4079, 4015]),
         ] {
             reach.fetch(hash);
             assert_eq!(reach.addresses(hash), addresses);

@@ -182,7 +182,8 @@ impl<K: Key> Listed<K> {
         self.check_above = 2 * self.rows();
         let sample = |every: usize| {
             let all = self.all().map(|(list, (time, key, _))| ((list.timer)(time), hash_key(key)));
-            let mut sample: Vec<_> = all.filter(|timer| (timer.1 >> 20) as usize % every == 0).collect();
+            let mut sample: Vec<_> =
+                all.filter(|timer| ((timer.1 >> 20) as usize).is_multiple_of(every)).collect();
             let seen = sample.len();
             sample.sort_unstable();
             sample.dedup();
