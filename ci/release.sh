@@ -37,10 +37,10 @@ docs() { # As docs.rs builds them: the features of each item are shown.
     local crate features
     for crate in "${crates[@]}"; do
         case $crate in
-        tidemill) features=cli,jiff,abomonation,latency,pinning ;;
-        tidemill-operators) features=abomonation,jiff ;;
+        tidemill) features=async,cli,jiff,abomonation,latency,pinning ;;
+        tidemill-operators) features=abomonation,async,jiff ;;
         tidemill-connectors) features=latency ;;
-        *) features=cli,pinning ;;
+        *) features=async,cli,pinning ;;
         esac
         RUSTC_BOOTSTRAP=1 RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo doc -p "$crate" --no-deps --offline --features "$features" || return 1
     done

@@ -1,19 +1,25 @@
-//! Orders with the name of their product and the price of their time: a static side and an as-of join.
+//! Orders with the name of their product, the price of their time and the discount of a service: a static side, an as-of join and
+//! asynchronous requests.
 //!
 //! ```sh
 //! cargo run --release --example enrich_orders
 //! ```
 //!
 //! The names of products are a file, which each run loads as a whole; orders of products that are not in it are put aside. Prices
-//! change while orders come, and each price is valid from its event time on. A window behind both joins sums up sales by category.
+//! change while orders come, and each price is valid from its event time on. A service, which answers out of order and now and then not at
+//! all, knows the discount of large orders. A window behind all of these sums up sales by category.
 //!
 //! - [`StaticSide`] has the rows that are no stream. It is broadcast: the orders are not exchanged for it.
 //! - `as_of` finds the price that was valid at the time of the order, though prices and orders come in any order.
+//! - `map_async_with_failed` asks the service for up to 64 orders at once on each worker, and again if it fails. Orders for which it has no
+//!   answer are put aside.
 //! - The result is the same in both modes, with any number of workers.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +46,8 @@ struct Product {
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// Only orders of this many pieces or more are counted.
+const LARGE: u64 = 4;
 const PRODUCTS: u32 = 20;
 const CATEGORIES: [&str; 3] = ["tea", "salt", "rice"];
 
@@ -67,17 +75,32 @@ fn category(product: u32) -> Option<&'static str> {
     categories.copied().nth(product as usize)
 }
 
+/// The percentage to be paid for a large order; none where the service does not answer.
+fn percent(pieces: u64, cents: u64) -> Option<u64> {
+    (!cents.is_multiple_of(97)).then_some(100 - 5 * pieces)
+}
+
+/// The service. Every tenth request finds it busy and has to be made again; it has no answer to some orders.
+async fn ask(pieces: u64, cents: u64, request: u64) -> Result<u64, String> {
+    tokio::time::sleep(Duration::from_micros(request % 7 * 100)).await;
+    match request % 10 {
+        9 => Err("the service is busy".to_owned()),
+        _ => percent(pieces, cents).ok_or_else(|| format!("no discount is known at {cents} cents")),
+    }
+}
+
 fn write_products(file: &Path) -> std::io::Result<()> {
     let rows = (0..PRODUCTS).filter_map(|id| Some(format!("{id},{}\n", category(id)?)));
     std::fs::write(file, format!("id,category\n{}", rows.collect::<String>()))
 }
 
-/// Cents by category and window of ten minutes, and how many orders have no product or no price.
+/// Cents of large orders by category and window of ten minutes, and how many orders have no product, no price or no discount.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sales {
     cents: BTreeMap<(EventTime, String), u64>,
     unknown: usize,
     without_price: usize,
+    without_discount: usize,
 }
 
 fn sales(products: &Path, options: Options) -> Result<Sales, RunError> {
@@ -101,9 +124,26 @@ fn sales(products: &Path, options: Options) -> Result<Sales, RunError> {
         .as_of()
         .left_outer()
         .split(|(_, (order, product), price)| match price {
-            Some(price) => Either::Left((product.category, order.pieces * price.cents)),
+            Some(price) => Either::Left((product.category, order.pieces, price.cents)),
             None => Either::Right(order),
         });
+    let requests = Requests::at_most(64)
+        .unordered()
+        .with_timeout(Duration::from_secs(5))
+        .with_retry(Retry::attempts(15).with_backoff(Duration::from_millis(1), Duration::from_millis(4)));
+    let made = Arc::new(AtomicU64::new(0));
+    let (priced, without_discount) =
+        priced.filter(|(_, pieces, _)| *pieces >= LARGE).map_async_with_failed(
+            requests,
+            move |(category, pieces, cents): (String, u64, u64)| {
+                let request = made.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    Ok::<_, String>((category, pieces * cents * ask(pieces, cents, request).await? / 100))
+                }
+            },
+        );
+    let (unanswered_sink, orders_without_discount) = memory_sink();
+    without_discount.sink(unanswered_sink);
     let ((sink, table), (unknown_sink, unknown_orders)) = (memory_sink(), memory_sink());
     let (waiting_sink, orders_without_price) = memory_sink();
     priced
@@ -120,6 +160,7 @@ fn sales(products: &Path, options: Options) -> Result<Sales, RunError> {
         cents: table.snapshot().into_iter().map(|row| ((row.window.start, row.key), row.value)).collect(),
         unknown: unknown_orders.snapshot().len(),
         without_price: orders_without_price.snapshot().len(),
+        without_discount: orders_without_discount.snapshot().len(),
     })
 }
 
@@ -136,10 +177,14 @@ fn expected() -> Sales {
         };
         let until = (order.product, order.at);
         match versions.range((order.product, EventTime::MIN)..=until).next_back() {
-            Some((_, cents)) => {
-                let key = (window.window_of(order.at).start, category.to_owned());
-                *sales.cents.entry(key).or_default() += order.pieces * cents;
-            }
+            Some(_) if order.pieces < LARGE => {}
+            Some((_, cents)) => match percent(order.pieces, *cents) {
+                Some(percent) => {
+                    let key = (window.window_of(order.at).start, category.to_owned());
+                    *sales.cents.entry(key).or_default() += order.pieces * cents * percent / 100;
+                }
+                None => sales.without_discount += 1,
+            },
             None => sales.without_price += 1,
         }
     }
@@ -153,8 +198,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for mode in [Mode::MicroBatch, Mode::Continuous] {
         let sales = sales(&products, Options::default().with_mode(mode).with_workers(2))?;
         println!(
-            "{mode}: {} orders of unknown products, {} before the first price",
-            sales.unknown, sales.without_price
+            "{mode}: {} orders of unknown products, {} before the first price, {} without an answer",
+            sales.unknown, sales.without_price, sales.without_discount
         );
         for ((start, category), cents) in &sales.cents {
             println!("  {start} {category}: {}.{:02}", cents / 100, cents % 100);

@@ -109,6 +109,7 @@
 //! | choose windows | [`tumbling`], [`sliding`], [`session`], [`session_by`] |
 //! | choose when results are emitted | [`WindowedAggregate`], [`RunningAggregate`] |
 //! | join two streams | [`KeyedStream::join`], [`Bounds`], [`IntervalJoin`] |
+//! | enrich rows | `join_static` and, with the feature `async`, `map_async` of [`Stream`]: a static side, requests to a service |
 //! | read files, sockets, channels | [`connectors`]: [`text_files`](connectors::text_files), [`json_lines`](connectors::json_lines), [`csv_files`](connectors::csv_files), [`socket`](connectors::socket), [`channel`](connectors::channel) |
 //! | write files, tables, databases | [`connectors`]: [`json_lines_dir`](connectors::json_lines_dir), [`csv_dir`](connectors::csv_dir), [`memory_sink`](connectors::memory_sink), [`for_each_epoch`](connectors::for_each_epoch) |
 //! | run a graph | [`Run::run`], [`Run::start`], [`QueryHandle`], [`Options`], [`Mode`], [`Trigger`] |
@@ -298,6 +299,9 @@ pub use tidemill_operators::{
     WindowResult, WindowedAggregate, WindowedStream, WrapSource, aggregate, codec, decode, rows, session,
     session_by, sliding, tumbling, units,
 };
+#[cfg(feature = "async")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+pub use tidemill_operators::{FailedRequest, RequestFailure, Requests, Retry};
 pub use tidemill_runtime::{
     Durations, Fault, Idle, Journal, Journaled, Options, PhysicalPlan, Progress, QueryHandle, Restart, Run,
     RunError, Site, SourceProgress, StateProgress, Summary, Trigger, testing,
@@ -339,6 +343,9 @@ pub mod prelude {
         Aggregate, Bounds, Either, Epoch, EventStream, EventTime, Graph, Journal, Mode, Options, Run,
         RunError, StaticSide, Stream, Trigger, Window, WindowResult, session, session_by, sliding, tumbling,
     };
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub use crate::{Requests, Retry};
 }
 
 #[cfg(doctest)]

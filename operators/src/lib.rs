@@ -29,6 +29,8 @@ mod journal;
 pub mod keeping;
 mod key;
 mod key_groups;
+#[cfg(feature = "async")]
+mod map_async;
 pub mod named;
 mod operator;
 mod parse_error;
@@ -41,6 +43,7 @@ mod sink;
 mod snapshot;
 mod source;
 mod span;
+mod spawner;
 pub mod spill;
 pub mod state;
 pub mod stream;
@@ -68,7 +71,10 @@ pub use join::{
 pub use journal::JournalSlot;
 pub use key::{Data, Key, Keyed, Row, hash_key};
 pub use key_groups::{KeyGroup, KeyGroups};
-pub use operator::{Context, Mode, Operator, rows};
+#[cfg(feature = "async")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+pub use map_async::{FailedRequest, RequestFailure, Requests, Retry};
+pub use operator::{Context, Holding, Mode, Operator, rows};
 pub use parse_error::ParseOptionError;
 pub use row_change::RowChange;
 pub use row_kind::RowKind;
@@ -78,6 +84,7 @@ pub use source::{
     Clock, Offset, PlanLimits, Poll, Polled, PrepareContext, Reader, ReaderContext, Source, SourceError,
     SourceInfo, SourceLog, Waker, WrapSource,
 };
+pub use spawner::{Spawner, Task};
 pub use stream::{Chain, EventStream, HasEventTime, KeyedStream, Keys, Stream, Timed, Untimed};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime, TimeRangeError, units};
 pub use window::{Window, WindowResult};

@@ -10,10 +10,15 @@
 //! Everything an operator wants goes through [`Context`]: rows for its outputs, calls at a later processing time,
 //! counts of late rows.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::OperatorError;
-use crate::{Batch, Epoch, EventTime, KeyGroup, KeyGroups, ParseOptionError, ProcessingTime, SnapshotWriter};
+use crate::spawner::Spawner;
+use crate::{
+    Batch, Epoch, EventTime, KeyGroup, KeyGroups, ParseOptionError, ProcessingTime, SnapshotWriter, Waker,
+};
 
 /// Who decides where an epoch ends, and when output is seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -58,6 +63,11 @@ pub trait Operator: 'static {
 
     /// A processing time asked for by [`Context::wake_at`] has come.
     fn processing_time(&mut self, _context: &mut Context) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// Its [waker](Context::waker) may have woken it: emit the results that have come for rows that it [holds](Context::hold).
+    fn woken(&mut self, _context: &mut Context) -> Result<(), OperatorError> {
         Ok(())
     }
 
@@ -135,6 +145,10 @@ impl<O: Operator + ?Sized> Operator for Box<O> {
         (**self).processing_time(context)
     }
 
+    fn woken(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        (**self).woken(context)
+    }
+
     fn flush(&mut self, context: &mut Context) -> Result<(), OperatorError> {
         (**self).flush(context)
     }
@@ -176,6 +190,21 @@ impl<O: Operator + ?Sized> Operator for Box<O> {
     }
 }
 
+/// The rows of its epoch that an operator holds while others work on them, such as requests to a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Holding {
+    /// None: the epoch may end.
+    #[default]
+    Nothing,
+    /// Some, whose results are still to be emitted.
+    Rows {
+        /// No result of theirs is older: the watermark of the outputs does not advance beyond it.
+        least: EventTime,
+        /// Whether the operator takes no more rows for now.
+        is_full: bool,
+    },
+}
+
 /// What an operator knows of the world, and what it wants of it.
 #[derive(Debug)]
 pub struct Context {
@@ -190,6 +219,9 @@ pub struct Context {
     dropped_timers: u64,
     output_watermark: Option<EventTime>,
     awaits_commit: bool,
+    holding: Holding,
+    waker: Option<Waker>,
+    spawner: Option<Arc<dyn Spawner>>,
     wake_at: Option<ProcessingTime>,
     outputs: Vec<(usize, Batch)>,
     observed: Vec<(u32, EventTime)>,
@@ -210,6 +242,9 @@ impl Context {
             dropped_timers: 0,
             output_watermark: None,
             awaits_commit: false,
+            holding: Holding::Nothing,
+            waker: None,
+            spawner: None,
             wake_at: None,
             outputs: Vec::new(),
             observed: Vec::new(),
@@ -220,6 +255,13 @@ impl Context {
     #[must_use]
     pub fn with_key_groups(mut self, groups: KeyGroups) -> Self {
         self.key_groups = groups;
+        self
+    }
+
+    /// The same for an operator that [holds](Self::hold) rows: what wakes it, and what runs its futures.
+    #[must_use]
+    pub fn with_spawner(mut self, waker: Waker, spawner: Option<Arc<dyn Spawner>>) -> Self {
+        (self.waker, self.spawner) = (Some(waker), spawner);
         self
     }
 
@@ -278,6 +320,27 @@ impl Context {
     /// find again.
     pub fn await_commit(&mut self) {
         self.awaits_commit = true;
+    }
+
+    /// Reports which rows the operator holds from now on. While it holds any, the epoch does not end; while it is full, the engine
+    /// holds its input back, and sources pause. Only operators that say so in [`in_flight`](crate::graph::OperatorSpec::in_flight) do.
+    pub fn hold(&mut self, holding: Holding) {
+        self.holding = holding;
+    }
+
+    /// The rows that the operator holds, as it last reported.
+    pub fn holding(&self) -> Holding {
+        self.holding
+    }
+
+    /// Wakes the operator from any thread: the engine then calls [`Operator::woken`].
+    pub fn waker(&self) -> Option<&Waker> {
+        self.waker.as_ref()
+    }
+
+    /// Runs futures for the operator.
+    pub fn spawner(&self) -> Option<&Arc<dyn Spawner>> {
+        self.spawner.as_ref()
     }
 
     /// Counts rows that came too late for everything they belong to.

@@ -25,6 +25,8 @@ const MOST: i64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Flow {
     max_queued: i64,
+    /// How many rows operators hold at most while others work on them, if there are such operators.
+    in_flight: Option<i64>,
     /// How many steps a row may need to pass all operators.
     hops: i64,
     workers: Vec<CachePadded<Worker>>,
@@ -39,6 +41,8 @@ struct Worker {
     portion: AtomicI64,
     /// Whether a source has lent a reader whose rows are yet to be counted.
     lent: AtomicBool,
+    /// Whether rows have been held back since the last measurement. All workers write to it.
+    held_back: AtomicBool,
     /// Since the last measurement: rows that its sources have read, and how often they have read any.
     read: AtomicI64,
     reads: AtomicI64,
@@ -77,6 +81,7 @@ impl Flow {
             queue: AtomicI64::new(1),
             portion: AtomicI64::new(1),
             lent: AtomicBool::new(false),
+            held_back: AtomicBool::new(false),
             read: AtomicI64::new(0),
             reads: AtomicI64::new(0),
             received: AtomicI64::new(0),
@@ -88,6 +93,7 @@ impl Flow {
         };
         Flow {
             max_queued: rows(max_queued),
+            in_flight: None,
             hops: i64::try_from(hops).unwrap_or(i64::MAX),
             workers: (0..workers).map(|_| CachePadded::new(worker())).collect(),
         }
@@ -95,7 +101,18 @@ impl Flow {
 
     /// The bounds of a query that a test steps: its clock does not tell what rows cost.
     pub(crate) fn stepped(max_queued: usize) -> Flow {
-        Flow { max_queued: rows(max_queued), hops: 0, workers: Vec::new() }
+        Flow { max_queued: rows(max_queued), in_flight: None, hops: 0, workers: Vec::new() }
+    }
+
+    /// The same where operators hold at most `number` rows while others work on them: the time of the steps is not what such rows cost.
+    pub(crate) fn with_in_flight(mut self, number: Option<usize>) -> Flow {
+        self.in_flight = number.map(|number| rows(number).clamp(1, MOST));
+        self
+    }
+
+    /// Notes that an operator is full: sources read few rows until it takes more.
+    pub(crate) fn hold_back(&self) {
+        self.workers.iter().for_each(|worker| worker.held_back.store(true, Relaxed));
     }
 
     /// How many rows may be queued for a worker.
@@ -105,7 +122,8 @@ impl Flow {
 
     /// How many rows a source of a worker may read in a step. At least one.
     pub(crate) fn portion(&self, worker: usize) -> usize {
-        let portion = self.workers.get(worker).map_or(MOST, |worker| worker.portion.load(Relaxed));
+        let stepped = self.in_flight.unwrap_or(MOST);
+        let portion = self.workers.get(worker).map_or(stepped, |worker| worker.portion.load(Relaxed));
         usize::try_from(portion).unwrap_or(usize::MAX).max(1)
     }
 
@@ -171,7 +189,18 @@ impl Flow {
         let (steps, busy) = (take(&worker.steps), take(&worker.busy));
         // Before rows have passed all operators, some of their cost is still to come.
         let have_passed = !worked || worker.settled.load(Relaxed) >= self.hops;
+        let limit = match self.in_flight {
+            None => MOST,
+            // The time of the steps tells what rows cost only while rows are not held back. A source that does not use up its
+            // portion needs no larger one, and with a large one it would read too many rows at once when they come.
+            Some(in_flight) => {
+                let held_back = worker.held_back.load(Relaxed) && worker.held_back.swap(false, Relaxed);
+                let is_used_up = read >= reads.saturating_mul(worker.portion.load(Relaxed));
+                if held_back || !is_used_up { in_flight } else { MOST }
+            }
+        };
         let set = |bound: &AtomicI64, measured: i64| {
+            let measured = measured.min(limit);
             let before = bound.load(Relaxed);
             let most = if have_passed { before.saturating_mul(2) } else { before };
             let next = measured.min(most).clamp(1, MOST);
@@ -309,6 +338,20 @@ mod tests {
         }
         assert!((10..=25).contains(&steps.flow.bound(1)), "{}", steps.flow.bound(1));
         assert!((1..=2).contains(&steps.flow.portion(0)), "{}", steps.flow.portion(0));
+    }
+
+    #[test]
+    fn portion_falls_to_rows_in_flight_when_rows_are_held_back() {
+        let mut steps = Steps::new(1, 4);
+        steps.flow = Flow::new(1, 4, 65_536).with_in_flight(Some(10));
+        steps.flow.ends_step(0, false, || ProcessingTime::from_micros(0));
+        assert!(steps.reads(0, 200, 20) > 1_000, "nothing is held back");
+        steps.flow.hold_back();
+        assert_eq!((steps.reads(0, 4, 20), steps.flow.bound(0)), (10, 10));
+        assert!(steps.reads(0, 200, 20) > 1_000);
+        // A source that has less to read than it may.
+        (0..4).for_each(|_| steps.step(0, 5, 1));
+        assert_eq!(steps.flow.portion(0), 10);
     }
 
     #[test]

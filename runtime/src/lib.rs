@@ -22,6 +22,7 @@ mod engine;
 mod error;
 mod events;
 mod flow;
+mod futures;
 pub mod inspect;
 mod interrupt;
 pub mod journal;

@@ -1,5 +1,6 @@
 //! The settings of a run.
 
+mod async_threads;
 mod words;
 
 use std::path::PathBuf;
@@ -139,6 +140,10 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long))]
     pub pin: bool,
 
+    /// Number of threads that run the futures of `map_async`, for all workers together. Needs the feature `async`.
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 2, value_name = "N"))]
+    pub async_threads: usize,
+
     /// Whether Ctrl-C (SIGINT) and SIGTERM stop the query in order; a second signal ends the process. While no query
     /// runs, they end the process. A program with signal handlers of its own switches this off.
     #[cfg_attr(feature = "cli", arg(skip = true))]
@@ -177,6 +182,7 @@ impl Default for Options {
             stop_timeout: Duration::from_secs(10),
             restart: Restart::Never,
             allow_loss: false,
+            async_threads: 2,
             state_memory: None,
             spill_dir: None,
             idle: Idle::Park,
@@ -414,6 +420,7 @@ impl Options {
             let problem = format!("must be a power of two, at most {} (got {groups})", KeyGroups::MOST);
             return Err(RunError::Options { option: "--key-groups", problem });
         }
+        self.check_async_threads()?;
         if self.pin {
             pinning::check()?;
         }

@@ -11,6 +11,7 @@ use crate::control::{Control, ControlSpec};
 use crate::driver::{CommitCoordinator, Driver};
 use crate::error::RunError;
 use crate::events::{EventQueue, event_queue};
+use crate::futures::Futures;
 use crate::journal;
 use crate::ledger::Ledger;
 use crate::options::Options;
@@ -112,12 +113,15 @@ impl PreparedRun {
         let born = (options.mode == Mode::Continuous).then(|| clock.now());
         let ledger = Ledger::new(specs, &partitions, peers.total(), born).resume(resume.first(), &starts);
         let memory = spill::memories(&options, &peers)?;
+        let futures = Futures::new(layout.in_flight().is_some(), &options, &clock, here)?;
         let control = Arc::new(Control::new(ControlSpec {
             mode: options.mode,
             peers,
             clock,
             ledger,
             max_queued: options.max_queued,
+            in_flight: layout.in_flight(),
+            futures,
             latency_budget: options.latency_budget,
             hops: layout.hops(),
             pulls_from: options.pulls_from,

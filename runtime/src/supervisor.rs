@@ -352,6 +352,7 @@ fn drive(prepared: PreparedRun, shared: &Arc<Shared>) -> (Result<Summary, RunErr
         control.fail(error);
     }
     threads.join();
+    control.futures.shut_down();
     let failure = control.reports.take_failure();
     let driver = driver.take();
     let summary = driver.as_ref().map(Driver::summary).unwrap_or_default();

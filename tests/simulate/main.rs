@@ -10,6 +10,7 @@ mod input;
 mod joins;
 mod operator;
 mod process;
+mod requests;
 mod several;
 mod shards;
 mod statics;
@@ -26,6 +27,7 @@ use held::Held;
 use joins::Joins;
 use operator::OwnOperator;
 use process::Process;
+use requests::Asked;
 use several::Several;
 use shards::Shards;
 use statics::Statics;
@@ -99,6 +101,12 @@ fn several_joins_are_exactly_once_and_make_no_row_late() {
     run(Several::new);
     // All inputs of an outer join end while a worker is still in the epoch before.
     run_seeds(1431..1432, Several::new);
+}
+
+#[test]
+fn requests_are_exactly_once_and_make_no_row_late() {
+    run(Asked::new);
+    simulate(Simulation::new(seeds()).without_checkpoint(), Asked::new).unwrap_or_else(|it| panic!("{it}"));
 }
 
 #[test]

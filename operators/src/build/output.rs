@@ -147,7 +147,7 @@ pub struct OutputPlace {
 }
 
 impl OutputPlace {
-    pub(super) fn first_of(port: Port) -> Self {
+    pub(crate) fn first_of(port: Port) -> Self {
         OutputPlace { port }
     }
 

@@ -140,6 +140,9 @@ pub struct OperatorSpec {
     pub derives_watermark: bool,
     /// Whether it loads rows from outside at the ends of epochs, and [waits](crate::Context::await_commit) for their commits.
     pub awaits_commits: bool,
+    /// How many rows an instance holds at most while [others](crate::Holding) work on them, if it does; none is left at the end of an
+    /// epoch.
+    pub in_flight: Option<usize>,
     /// Its states that have names.
     pub states: Vec<StateSpec>,
     /// What it does with the kinds of rows.
@@ -157,6 +160,7 @@ impl OperatorSpec {
             watermark,
             derives_watermark: false,
             awaits_commits: false,
+            in_flight: None,
             states,
             kinds,
         }
@@ -381,6 +385,14 @@ impl Node {
     /// Whether the node loads rows from outside at the ends of epochs.
     pub fn awaits_commits(&self) -> bool {
         matches!(&self.kind, NodeKind::Operator(operator) if operator.awaits_commits)
+    }
+
+    /// How many rows an instance holds at most while others work on them, if it does.
+    pub fn in_flight(&self) -> Option<usize> {
+        match &self.kind {
+            NodeKind::Operator(operator) => operator.in_flight,
+            _ => None,
+        }
     }
 
     /// How the node assigns watermarks, if it does.

@@ -375,6 +375,7 @@ mod tests {
                     watermark: None,
                     derives_watermark: false,
                     awaits_commits: false,
+                    in_flight: None,
                     states: Vec::new(),
                     kinds: Kinds::Declared { takes: &[], emits: &[] },
                 }),

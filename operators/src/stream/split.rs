@@ -50,6 +50,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 watermark,
                 derives_watermark: false,
                 awaits_commits: false,
+                in_flight: None,
                 states: Vec::new(),
                 kinds: Kinds::Makes,
             }),

@@ -32,6 +32,7 @@ use crate::RunError;
 use crate::checkpoint::loader::Loader;
 use crate::events::{Event, EventSender, Report};
 use crate::flow::Flow;
+use crate::futures::Futures;
 use crate::ledger::Ledger;
 use crate::peers::Peers;
 use crate::recovery::Resume;
@@ -39,6 +40,9 @@ use crate::saver::Saver;
 
 /// The next number for nodes of runs; 0 is for those who are in none.
 static NODE_NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// Where no operator holds rows while others work on them: more than any other bound.
+const MOST_HELD: usize = 1 << 40;
 
 /// Shared by the driver, the workers and the user's handle.
 pub(crate) struct Control {
@@ -58,6 +62,8 @@ pub(crate) struct Control {
     pub(crate) state: Option<Loader>,
     /// Takes what the operators save; none without a checkpoint.
     pub(crate) saver: Option<Saver>,
+    /// Runs the futures of operators.
+    pub(crate) futures: Futures,
 
     /// The driver's decisions.
     pub(crate) schedule: Schedule,
@@ -78,6 +84,9 @@ pub(crate) struct ControlSpec {
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
     pub(crate) max_queued: usize,
+    /// How many rows operators take at most that hold them while others work on them.
+    pub(crate) in_flight: Option<usize>,
+    pub(crate) futures: Futures,
     /// An upper bound on the operators that a row passes.
     pub(crate) hops: u64,
     pub(crate) latency_budget: Duration,
@@ -100,6 +109,8 @@ impl Control {
             true => Flow::stepped(spec.max_queued),
             false => Flow::new(workers, spec.hops, spec.max_queued),
         };
+        let in_flight = spec.in_flight.map_or(MOST_HELD, |rows| rows.clamp(1, MOST_HELD));
+        let flow = flow.with_in_flight(spec.in_flight);
         let counters = Counters::new(spec.nodes, workers);
         Control {
             mode: spec.mode,
@@ -110,7 +121,7 @@ impl Control {
             memory: spec.memory,
             schedule: Schedule::new(spec.resume.first()),
             reports: Reports::new(spec.events, counters, Timers::new(spec.stepped)),
-            sources: Sources::new(flow, spec.pulls_from, workers),
+            sources: Sources::new(flow, spec.pulls_from, in_flight, workers),
             ledger: spec.ledger,
             wakers: Wakers::default(),
             threads: Threads::default(),
@@ -119,6 +130,7 @@ impl Control {
             resume: spec.resume,
             state: spec.state,
             saver: spec.saver,
+            futures: spec.futures,
         }
     }
 
@@ -293,6 +305,13 @@ impl Control {
     /// Counts rows that a worker buffers until their epoch begins, or (negative) has taken out.
     pub(crate) fn buffered(&self, worker: usize, rows: i64) {
         if self.sources.buffered(worker, rows) {
+            self.wakers.wake_sources();
+        }
+    }
+
+    /// Counts rows that a worker holds back until an operator takes more, or (negative) has passed to it.
+    pub(crate) fn held_back(&self, worker: usize, rows: i64) {
+        if self.sources.held_back(worker, rows) {
             self.wakers.wake_sources();
         }
     }

@@ -22,6 +22,11 @@ pub(crate) struct Sources {
     queued: Vec<CachePadded<AtomicI64>>,
     /// Rows that are buffered on each worker until their epoch begins.
     buffered: Vec<CachePadded<AtomicI64>>,
+    /// Rows of the current epoch that an operator on each worker takes only once it holds fewer others.
+    held_back: Vec<CachePadded<AtomicI64>>,
+    /// Above how many of these sources pause, and of those that are buffered: an epoch does not end before operators that hold rows
+    /// have worked on them, which takes longer than the time of a worker's steps.
+    max_held_back: i64,
     /// Whether a source waits for these to become fewer.
     paused: AtomicBool,
     /// Continuous: whether a source has nothing to read at the moment, by source and worker.
@@ -31,13 +36,15 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn new(flow: Flow, lend_from: usize, workers: usize) -> Sources {
+    pub(super) fn new(flow: Flow, lend_from: usize, max_held_back: usize, workers: usize) -> Sources {
         let counters = || (0..workers).map(|_| CachePadded::new(AtomicI64::new(0))).collect();
         Sources {
             flow,
             lend_from,
             queued: counters(),
             buffered: counters(),
+            held_back: counters(),
+            max_held_back: max_held_back as i64,
             paused: AtomicBool::new(false),
             idle: Mutex::default(),
             data_available: AtomicBool::new(false),
@@ -69,20 +76,37 @@ impl Sources {
         rows < 0 && self.resume()
     }
 
+    /// Counts rows that a worker holds back until an operator takes more, or (negative) has passed to it; returns whether paused
+    /// sources are to be woken.
+    pub(super) fn held_back(&self, worker: usize, rows: i64) -> bool {
+        let Some(held_back) = self.held_back.get(worker) else { return false };
+        let left = held_back.fetch_add(rows, Ordering::SeqCst) + rows;
+        if rows > 0 {
+            self.flow.hold_back();
+        }
+        rows < 0 && self.paused.load(Ordering::SeqCst) && left <= self.max_held_back && self.resume()
+    }
+
     fn resume(&self) -> bool {
         self.paused.swap(false, Ordering::AcqRel)
     }
 
     /// Returns whether a source must wait before it reads more.
     ///
-    /// Too many rows are on their way to a worker, or, for a source that is ahead of the oldest open epoch, too many are
+    /// Too many rows are on their way to a worker or held back there, or, for a source that is ahead of the oldest open epoch, too many are
     /// buffered until their epoch begins. (A source in the oldest epoch never waits for the latter: all others wait for it.)
     pub(crate) fn must_pause(&self, epoch: Epoch, schedule: &Schedule) -> bool {
-        let over = |counters: &[CachePadded<AtomicI64>]| {
+        let over = |counters: &[CachePadded<AtomicI64>], most: i64| {
             let mut counters = counters.iter().enumerate();
-            counters.any(|(worker, rows)| rows.load(Ordering::SeqCst) > self.flow.bound(worker))
+            counters.any(|(worker, rows)| rows.load(Ordering::SeqCst) > self.flow.bound(worker).min(most))
         };
-        let must = || over(&self.queued) || (epoch.number() > schedule.committed() && over(&self.buffered));
+        let held_back = || self.held_back.iter().any(|rows| rows.load(Ordering::SeqCst) > self.max_held_back);
+        let is_ahead = epoch.number() > schedule.committed();
+        let must = || {
+            over(&self.queued, i64::MAX)
+                || held_back()
+                || (is_ahead && over(&self.buffered, self.max_held_back))
+        };
         if !must() {
             return false;
         }

@@ -5,16 +5,18 @@
 //! one epoch at a time. One capability holds each output, at the operator's epoch and watermark; the operator is
 //! disconnected from its inputs, so operators below it wait for nothing else.
 
+mod held_back;
 mod watermark;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidemill_operators::{Batch, Epoch, EventTime, Mode, ProcessingTime};
+use tidemill_operators::{Batch, Context, Epoch, EventTime, Mode, ProcessingTime};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
+use self::held_back::HeldBack;
 use super::Time;
 use super::announcement::Announcement;
 use super::assigner::Assigner;
@@ -80,6 +82,12 @@ pub(crate) fn aligned<'scope>(
     if hosted.awaits_commits || (hosted.saves() && hosted.control.mode == Mode::Continuous) {
         hosted.control.wakers.add_committing(waker(scope, &address));
     }
+    let mut hosted = hosted;
+    if hosted.holds_rows {
+        let spawner = hosted.control.futures.spawner(hosted.worker());
+        let context = std::mem::replace(&mut hosted.context, Context::new(Mode::default(), 0, 1));
+        hosted.context = context.with_spawner(waker(scope, &address), spawner);
+    }
     if hosted.control.reports.timers.is_stepped() {
         hosted.control.wakers.add_timed(waker(scope, &address));
     }
@@ -138,6 +146,8 @@ struct AlignedOperator {
     watermark: EventTime,
     /// Batches of later epochs.
     buffer: EpochBuffer<Arrived>,
+    /// Batches of this epoch that an operator that is full takes later.
+    held_back: HeldBack,
     /// When the operator wants to be called, by the clock.
     wake_at: Option<ProcessingTime>,
     /// Whether it has taken anything since its last flush.
@@ -182,6 +192,7 @@ impl AlignedOperator {
         }
         let gather = Gather::new(hosted.control.latency_budget);
         let buffer = EpochBuffer::new(&hosted.control, hosted.worker());
+        let held_back = HeldBack::new(&hosted.control, hosted.worker());
         AlignedOperator {
             hosted,
             ends,
@@ -195,6 +206,7 @@ impl AlignedOperator {
             epoch,
             watermark,
             buffer,
+            held_back,
             wake_at: None,
             taken: false,
             rows: 0,
@@ -240,7 +252,7 @@ impl AlignedOperator {
     fn take(&mut self, time: Time, arrived: Arrived) {
         let epoch = Epoch::new(time.epoch);
         if epoch == self.epoch && self.awaits.is_none() {
-            self.work(arrived);
+            self.work_or_hold_back(time.watermark, arrived);
         } else {
             self.buffer.put(epoch, time.watermark, arrived.1.len(), arrived);
         }
@@ -330,13 +342,14 @@ impl AlignedOperator {
             assigner.end();
         }
         self.stop_waiting();
+        self.collect();
         loop {
             // Also after an epoch has ended: what had waited for the next one may have moved the watermark.
             if self.continuous() {
                 self.move_watermark(frontiers);
             }
             self.report_epoch(self.epoch);
-            let waits = self.awaits.is_some();
+            let waits = self.awaits.is_some() || self.holds_rows();
             if waits || !self.has_come(frontiers) || self.hosted.control.has_ended() {
                 break;
             }
@@ -493,8 +506,9 @@ impl AlignedOperator {
 
     /// Takes what is buffered of the epoch.
     fn work_off(&mut self) {
+        let watermark = self.buffer.watermark(self.epoch);
         for arrived in self.buffer.take(self.epoch) {
-            self.work(arrived);
+            self.work_or_hold_back(watermark, arrived);
         }
     }
 
@@ -522,7 +536,8 @@ impl AlignedOperator {
         if is_derived {
             self.derive();
         }
-        let here = Time::new(self.epoch, if is_derived { self.derived } else { self.watermark });
+        let watermark = if is_derived { self.derived } else { self.watermark };
+        let here = Time::new(self.epoch, watermark.min(self.least_held()));
         self.outputs.iter_mut().for_each(|port| port.hold(here));
         enter(self.hosted.node);
     }

@@ -47,6 +47,11 @@ impl<T> EpochBuffer<T> {
         })
     }
 
+    /// The least watermark of the batches of an epoch.
+    pub(super) fn watermark(&self, epoch: Epoch) -> i64 {
+        self.epochs.get(&epoch).map_or(i64::MAX, |waiting| waiting.watermark)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.epochs.is_empty()
     }

@@ -83,6 +83,8 @@ pub(crate) struct Hosted {
     first_phase: bool,
     /// Whether it waits for commits: where epochs are replayed.
     pub(crate) awaits_commits: bool,
+    /// Whether it holds rows while others work on them.
+    pub(crate) holds_rows: bool,
     /// Under which uid its state is saved, if it is.
     uid: Option<Arc<str>>,
     /// Under which uids its states with names are saved.
@@ -112,6 +114,7 @@ impl Hosted {
             memory: control.memory_of(worker).filter(|_| phases.1).cloned(),
             cloners: node.outputs.iter().map(|output| output.cloner).collect(),
             worker,
+            holds_rows: node.in_flight().is_some(),
             awaits_commits: node.awaits_commits()
                 && control.saver.is_some()
                 && control.mode == Mode::MicroBatch,

@@ -103,6 +103,7 @@ impl Reminders {
                 watermark: None,
                 derives_watermark: false,
                 awaits_commits: false,
+                in_flight: None,
                 states: Vec::new(),
                 kinds: Kinds::Keeps,
             });

@@ -159,10 +159,14 @@ fn step(worker: &mut Worker) -> bool {
 
 /// A step in a simulation: timers are the simulation's, and whether an operator ran decides whether the worker parks.
 fn simulated_step(worker: &mut Worker, turn: &mut sim::WorkerTurn, control: &Control) -> bool {
-    let next = ring_alarms(turn.now());
+    let has_polled = control.futures.step(worker.index());
+    let alarms = [ring_alarms(turn.now()), control.futures.next(worker.index())];
+    let next = alarms.into_iter().flatten().min();
     enter(NOBODY);
     worker.step();
-    let has_worked = running() != NOBODY || worker.activations().borrow().empty_for() == Some(Duration::ZERO);
+    let has_worked = has_polled
+        || running() != NOBODY
+        || worker.activations().borrow().empty_for() == Some(Duration::ZERO);
     if has_worked && let Err(problem) = control.ledger.check_invariant() {
         turn.violated(&problem);
     }
@@ -219,6 +223,7 @@ impl LocalWorker {
         let worker = &mut self.worker;
         guard(0, &plan, &control, || {
             count_step();
+            control.futures.step(0);
             worker.step();
         });
         worker.has_dataflows()

@@ -69,7 +69,7 @@ impl Layout {
                 }
                 _ => {}
             }
-            if node.is_stateful() || node.watermark().is_some() {
+            if node.is_stateful() || node.in_flight().is_some() || node.watermark().is_some() {
                 way = (BTreeMap::new(), true);
             }
             layout.local_sources.push(local);
@@ -207,6 +207,11 @@ impl Layout {
             }
         }
         nodes
+    }
+
+    /// How many rows operators take at most that hold them while others work on them: the least of them all.
+    pub(crate) fn in_flight(&self) -> Option<usize> {
+        self.nodes.iter().filter_map(Node::in_flight).min()
     }
 
     /// How many operators of a worker keep state.

@@ -173,7 +173,9 @@ impl Planner<'_> {
             NodeKind::Forward if has_domain => Runs::Aligned(self.aligned(node)),
             NodeKind::Forward => Runs::Stateless,
             NodeKind::Operator(_) if self.is_in_sink(node.id) => Runs::Inside,
-            NodeKind::Operator(spec) if spec.stateful || has_domain => Runs::Aligned(self.aligned(node)),
+            NodeKind::Operator(spec) if spec.stateful || spec.in_flight.is_some() || has_domain => {
+                Runs::Aligned(self.aligned(node))
+            }
             NodeKind::Operator(_) => Runs::Stateless,
             NodeKind::Grouped(_) if self.workers == 1 => Runs::OnePhase(self.aligned(node)),
             NodeKind::Grouped(_) => Runs::TwoPhases(self.aligned(node)),
@@ -259,7 +261,7 @@ impl Planner<'_> {
         let [input] = taker.inputs.as_slice() else { return None };
         let writer = self.layout.nodes.get(input.from.0)?;
         let holds = match &writer.kind {
-            NodeKind::Operator(spec) => spec.stateful || spec.watermark.is_some(),
+            NodeKind::Operator(spec) => spec.stateful || spec.in_flight.is_some() || spec.watermark.is_some(),
             // What comes late comes out of the first phase, if there are two.
             NodeKind::Grouped(_) => self.workers == 1 || input.port == 0,
             _ => false,

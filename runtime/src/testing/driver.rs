@@ -30,6 +30,12 @@ pub struct TestDriver {
     over: bool,
 }
 
+impl Drop for TestDriver {
+    fn drop(&mut self) {
+        self.control.futures.shut_down();
+    }
+}
+
 impl std::fmt::Debug for TestDriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TestDriver")
@@ -113,13 +119,20 @@ impl TestDriver {
     /// advance in smaller steps.
     pub fn advance(&mut self, by: Duration) -> Result<(), RunError> {
         let until = self.clock.now() + by;
-        while let Some(at) = self.control.reports.timers.take(until) {
+        while let Some(at) = self.next_timer(until) {
             // One that was due already needs no moving of the clock, and has been served.
             if at > self.clock.now() {
                 self.move_to(at)?;
             }
         }
         self.move_to(until)
+    }
+
+    /// The next time up to `until` at which an operator or one of its futures is to be called.
+    fn next_timer(&self, until: ProcessingTime) -> Option<ProcessingTime> {
+        let of_future = self.control.futures.next(0).filter(|at| *at <= until && *at > self.clock.now());
+        let of_operator = self.control.reports.timers.take(of_future.unwrap_or(until));
+        of_operator.or(of_future)
     }
 
     fn move_to(&mut self, time: ProcessingTime) -> Result<(), RunError> {

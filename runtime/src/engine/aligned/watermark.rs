@@ -34,7 +34,7 @@ impl AlignedOperator {
         let of_input = |(domain, frontier): (&Option<DomainId>, &MutableAntichain<Time>)| {
             let domain = (*domain)?;
             let frontier = frontier.frontier();
-            let waiting = self.buffer.watermarks();
+            let waiting = self.buffer.watermarks().chain(self.held_back.watermarks());
             match frontier.iter().any(|t| t.epoch <= self.epoch.number()) {
                 true => {
                     let least = frontier
@@ -49,8 +49,13 @@ impl AlignedOperator {
                         self.joins.is_some() && self.buffer.is_empty() && ledger.is_idle_by(domain, least);
                     Some((least, is_idle))
                 }
-                // Until it is known how the epoch ended there, the watermark stays.
-                false => self.ends.ended(domain, self.epoch).or(Some((self.watermark, false))),
+                // Until it is known how the epoch ended there, the watermark stays. Rows that are held back count as not come yet.
+                false => {
+                    let (ended, is_idle) =
+                        self.ends.ended(domain, self.epoch).unwrap_or((self.watermark, false));
+                    let held_back = self.held_back.watermarks().map(EventTime::from_micros).min();
+                    Some((held_back.map_or(ended, |least| least.min(ended)), is_idle))
+                }
             }
         };
         let inputs = self.domains.iter().zip(frontiers).filter_map(of_input);
