@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tidemill::prelude::*;
 use tidemill::testing::{Harness, operator_of};
-use tidemill::{JoinWindows, Operator, WindowJoin};
+use tidemill::{Join, JoinWindows, Operator, Timed, WindowJoin};
 
 use super::common::{MODES, assert_same, options, run_well};
 use super::model::Row;
@@ -29,16 +29,32 @@ enum Windows {
     Tumbling(i64),
     Sliding(i64, i64),
     Session(i64),
+    /// The gap follows from the row.
+    SessionBy,
 }
 
-const WINDOWS: [Windows; 6] = [
+const WINDOWS: [Windows; 7] = [
     Windows::Tumbling(25),
     Windows::Tumbling(1),
     Windows::Sliding(30, 10),
     Windows::Sliding(25, 10),
     Windows::Session(12),
     Windows::Session(1),
+    Windows::SessionBy,
 ];
+
+/// The gap of a row: now and then long, now and then none, which counts as a microsecond.
+fn gap(row: &Row) -> i64 {
+    [0, 3, 7, 12, 40][row.number as usize % 5]
+}
+
+fn windowed(join: Join<u8, Row, Row, Timed, Timed>, windows: Windows) -> WindowJoin<u8, Row, Row> {
+    let by_row = |row: &Row| micros(gap(row));
+    match windows {
+        Windows::SessionBy => join.session_by(by_row, by_row),
+        windows => join.window(windows),
+    }
+}
 
 fn micros(micros: i64) -> Duration {
     Duration::from_micros(micros as u64)
@@ -50,6 +66,7 @@ impl From<Windows> for JoinWindows {
             Windows::Tumbling(size) => tumbling(micros(size)).into(),
             Windows::Sliding(size, slide) => sliding(micros(size), micros(slide)).into(),
             Windows::Session(gap) => session(micros(gap)).into(),
+            Windows::SessionBy => unreachable!("it has a method of its own"),
         }
     }
 }
@@ -113,6 +130,7 @@ impl Model {
                 starts.map(|start| (row.key, start, start + size)).collect()
             }
             Windows::Session(gap) => vec![(row.key, row.time, row.time + gap)],
+            Windows::SessionBy => vec![(row.key, row.time, row.time + gap(row).max(1))],
         }
     }
 
@@ -125,7 +143,7 @@ impl Model {
         }
         for mut at in windows {
             let mut rows = (vec![], vec![]);
-            if matches!(self.windows, Windows::Session(_)) {
+            if matches!(self.windows, Windows::Session(_) | Windows::SessionBy) {
                 let meets = |one: &At| one.0 == at.0 && one.1 <= at.2 && at.1 <= one.2;
                 for one in self.open.keys().copied().filter(meets).collect::<Vec<_>>() {
                     let (left, right) = self.open.remove(&one).unwrap();
@@ -220,7 +238,7 @@ fn check_with(restarts: Restarts, kind: Kind, windows: Windows, steps: &[Step]) 
         let rows = graph.source(memory(Vec::<Row>::new())).with_watermark(at, Duration::ZERO);
         rows.key_by(|row| row.key)
     };
-    let join: WindowJoin<u8, Row, Row> = side().join(side()).window(windows);
+    let join = windowed(side().join(side()), windows);
     let make: Maker = match kind {
         Kind::Inner => Rc::new(operator_of(join.inner())),
         Kind::Left => Rc::new(operator_of(join.left_outer())),
@@ -281,6 +299,46 @@ fn session_merges_over_both_sides() {
     assert_eq!(expected[1].len(), 2, "both left rows with the right one");
 }
 
+/// The long gap of a row of one side covers rows of the other that are further apart than their own gaps.
+#[test]
+fn session_by_gap_of_row_merges_over_both_sides() {
+    for (numbers, sessions) in [([0, 5, 10], 3), ([4, 5, 10], 1)] {
+        let row = |time: i64, number: u32| Row { key: 0, time, number };
+        let left = [row(0, numbers[0])];
+        let right = [row(10, numbers[1]), row(30, numbers[2])];
+        for mode in MODES {
+            let graph = Graph::new("join");
+            let side = |rows: &[Row]| {
+                let rows = graph.source(memory(rows.to_vec())).with_watermark(at, Duration::ZERO);
+                rows.key_by(|row| row.key)
+            };
+            let (sink, table) = memory_sink();
+            let groups = windowed(side(&left).join(side(&right)), Windows::SessionBy).co_group(group);
+            groups.map(|it| it.value).sink(sink);
+            run_well(&graph, options(mode, 1));
+            assert_eq!(table.snapshot().len(), sessions, "{mode}");
+        }
+    }
+}
+
+#[test]
+fn session_by_gap_is_not_session_with_fixed_gap_after_restart() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |windows: Windows| {
+        let graph = Graph::new("join");
+        let side = || {
+            let rows = graph.source(memory(rows(1, 20))).with_watermark(at, Duration::ZERO);
+            rows.key_by(|row| row.key)
+        };
+        windowed(side().join(side()), windows).inner().map(|it| it.key).sink(memory_sink().0);
+        graph.run(Options::default().without_ctrl_c().with_checkpoint(place.path()))
+    };
+    run(Windows::SessionBy).unwrap();
+    let said = run(Windows::Session(10)).unwrap_err().to_string();
+    assert!(said.contains("by record") && said.contains("10us"), "{said}");
+    run(Windows::SessionBy).unwrap();
+}
+
 #[test]
 fn windows_at_the_end_of_time_are_emitted_once() {
     let time = EventTime::from_micros(i64::MAX - 1);
@@ -318,7 +376,8 @@ pub(crate) fn rows(seed: u32, count: u32) -> Vec<Row> {
 #[test]
 fn window_joins_agree_with_loops_in_both_modes() {
     let (left, right) = (rows(1, 300), rows(99, 250));
-    for windows in [Windows::Tumbling(25), Windows::Sliding(30, 10), Windows::Session(2)] {
+    for windows in [Windows::Tumbling(25), Windows::Sliding(30, 10), Windows::Session(2), Windows::SessionBy]
+    {
         let mut model = Model::new(windows);
         let expected = model.epoch(Kind::Group, &left, &right, i64::MAX);
         for mode in MODES {
@@ -331,7 +390,7 @@ fn window_joins_agree_with_loops_in_both_modes() {
                 };
                 let (sink, table) = memory_sink();
                 let (joined, late_left, late_right) =
-                    side(&left).join(side(&right)).window(windows).co_group_with_late(group);
+                    windowed(side(&left).join(side(&right)), windows).co_group_with_late(group);
                 joined.map(|it| (place(&it), it.value.0, it.value.1)).sink(sink);
                 late_left.union(late_right).sink(memory_sink().0);
                 let way = options(mode, workers).with_max_records_per_epoch(50);

@@ -6,7 +6,7 @@
 //! | rows match | by | file |
 //! |---|---|---|
 //! | whose times are within bounds | [`Join::within`] | `interval.rs`, `pairs.rs`, `semi.rs`, `buffer.rs` |
-//! | in the same window | [`Join::window`] | `window_join.rs`, `windows.rs` |
+//! | in the same window | [`Join::window`], [`Join::session_by`] | `window_join.rs`, `windows.rs` |
 //! | if the right one is the version valid at the time of the left one | [`Join::as_of`] | `temporal.rs` |
 //! | by their keys alone | [`Join::with_ttl`], [`Join::unbounded`] | `equi.rs` |
 //! | of a stream and a static side | [`KeyedStream::join_static`] | `static_join.rs`, `static_side.rs` |
@@ -38,6 +38,7 @@ pub use self::temporal::TemporalJoin;
 pub use self::window_join::WindowJoin;
 pub use self::windows::JoinWindows;
 
+use self::windows::Gaps;
 use crate::build::{Append, ByKey, OperatorBuilder};
 use crate::chain::{Chain, HasEventTime, TimeDomain, WithTime};
 use crate::stream::Keying;
@@ -126,7 +127,7 @@ where
     }
 
     /// Joins rows that are in the same window: [`tumbling`](crate::tumbling), [`sliding`](crate::sliding) or
-    /// [`session`](crate::session). Both streams need event time.
+    /// [`session`](crate::session); [`session_by`](Self::session_by) has gaps by row. Both streams need event time.
     ///
     /// ```
     /// use std::time::Duration;
@@ -158,6 +159,42 @@ where
         B: HasEventTime,
     {
         WindowJoin::new(self.inputs, windows.into())
+    }
+
+    /// Joins rows that are in the same session, where each row has a gap of its own: as [`window`](Self::window) with
+    /// [`session_by`](crate::session_by). Both streams need event time.
+    ///
+    /// A row of either side at `t` spans `[t, t + gap)`; rows of a key whose spans overlap or touch are in one session.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::prelude::*;
+    ///
+    /// let seconds = Duration::from_secs;
+    /// let graph = Graph::new("a video keeps a visit open");
+    /// let at = |row: &(u32, i64)| EventTime::from_secs(row.1);
+    /// let videos = graph.source(memory([(1, 10)])).with_watermark(at, seconds(5));
+    /// let clicks = graph.source(memory([(1, 200), (1, 230), (1, 500)])).with_watermark(at, seconds(5));
+    /// let (sink, table) = memory_sink();
+    /// videos
+    ///     .key_by(|video| video.0)
+    ///     .join(clicks.key_by(|click| click.0))
+    ///     .session_by(move |_video| seconds(200), move |_click| seconds(30))
+    ///     .co_group(|_user, videos, clicks| (videos.len(), clicks.len()))
+    ///     .map(|it| (it.window.start.as_secs(), it.window.end.as_secs(), it.value))
+    ///     .sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [(10, 260, (1, 2)), (500, 530, (0, 1))]);
+    /// # Ok::<(), RunError>(())
+    /// ```
+    pub fn session_by<F, G>(self, left: F, right: G) -> WindowJoin<K, L, R>
+    where
+        A: HasEventTime,
+        B: HasEventTime,
+        F: Fn(&L) -> Duration + Send + Sync + 'static,
+        G: Fn(&R) -> Duration + Send + Sync + 'static,
+    {
+        WindowJoin::by_gaps(self.inputs, Gaps::new(left, right))
     }
 
     /// Joins each left row with the right row that is the latest at its event time. Both streams need event time.

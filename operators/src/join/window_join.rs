@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::vec::Drain;
 
-use super::windows::{WindowKind, first_ending, first_open, times};
+use super::windows::{Gaps, WindowKind, first_ending, first_open, times};
 use super::{JoinWindows, Sides};
 use crate::build::{Dealt, Events, OperatorBuilder, StatefulOperator, Takes, To};
 use crate::named::{HashedKey, MapState, States, TimedRows, Timer};
@@ -40,6 +40,7 @@ use crate::{Data, EventStream, EventTime, Key, OperatorError, Window, WindowResu
 pub struct WindowJoin<K, L, R> {
     inputs: OperatorBuilder<Sides<K, L, R>>,
     windows: JoinWindows,
+    gaps: Option<Gaps<K, L, R>>,
 }
 
 impl<K, L, R> std::fmt::Debug for WindowJoin<K, L, R> {
@@ -53,7 +54,12 @@ type WithLate<K, V, L, R> = (EventStream<WindowResult<K, V>>, EventStream<L>, Ev
 
 impl<K: Key, L: Data + Clone, R: Data + Clone> WindowJoin<K, L, R> {
     pub(super) fn new(inputs: OperatorBuilder<Sides<K, L, R>>, windows: JoinWindows) -> Self {
-        WindowJoin { inputs, windows }
+        WindowJoin { inputs, windows, gaps: None }
+    }
+
+    /// The join in sessions whose gap is taken from each row.
+    pub(super) fn by_gaps(inputs: OperatorBuilder<Sides<K, L, R>>, gaps: Gaps<K, L, R>) -> Self {
+        WindowJoin { inputs, windows: JoinWindows::session_by(), gaps: Some(gaps) }
     }
 
     /// Emits each pair of rows in a window.
@@ -151,8 +157,11 @@ impl<K: Key, L: Data + Clone, R: Data + Clone> WindowJoin<K, L, R> {
             Some(problem) => operator.problem(problem),
             None => operator,
         };
+        let gaps = self.gaps;
         operator.stateful(move |_| Windowed {
             windows: kind,
+            gaps: gaps.clone(),
+            ends: Vec::new(),
             left: TimedRows::new(),
             right: TimedRows::new(),
             spans: MapState::new(),
@@ -263,6 +272,10 @@ where
 /// later ends. A timer emits the window that ends there and sets the next one.
 struct Windowed<K, L, R, G> {
     windows: WindowKind,
+    /// Where each row has a gap of its own.
+    gaps: Option<Gaps<K, L, R>>,
+    /// Memory for the ends of the spans of a batch.
+    ends: Vec<EventTime>,
     left: TimedRows<K, L>,
     right: TimedRows<K, R>,
     /// The open sessions of each key, from start to end; empty for other windows.
@@ -369,7 +382,7 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, G: Grouping<K, L, R>> Windowed<K,
     fn arm(
         &mut self,
         key: HashedKey<'_, K>,
-        time: EventTime,
+        (time, end): (EventTime, Option<EventTime>),
         latest: Option<EventTime>,
         to: &mut To<'_, Self>,
     ) {
@@ -383,6 +396,9 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, G: Grouping<K, L, R>> Windowed<K,
                 }
             }
             WindowKind::Session(session) => self.extend(key, session.span_of(time), to),
+            WindowKind::SessionBy => {
+                self.extend(key, Window { start: time, end: end.unwrap_or(EventTime::MAX) }, to);
+            }
         }
     }
 }
@@ -396,7 +412,7 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, G: Grouping<K, L, R>> StatefulOpe
     fn state(&mut self, states: &mut States<'_>) {
         states.add("left", &mut self.left);
         states.add("right", &mut self.right);
-        if matches!(self.windows, WindowKind::Session(_)) {
+        if matches!(self.windows, WindowKind::Session(_) | WindowKind::SessionBy) {
             states.add("sessions", &mut self.spans);
         }
     }
@@ -409,7 +425,7 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, G: Grouping<K, L, R>> StatefulOpe
     ) -> Result<(), OperatorError> {
         match (self.windows, timer) {
             (WindowKind::Grid(grid), Timer::Event(end)) => self.close_grid(grid, key, end, to),
-            (WindowKind::Session(_), _) => self.close_sessions(key, to),
+            (WindowKind::Session(_) | WindowKind::SessionBy, _) => self.close_sessions(key, to),
             (WindowKind::Grid(_), Timer::Processing(_)) => {}
         }
         Ok(())
@@ -421,16 +437,23 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, G: Grouping<K, L, R>> Takes<0> fo
 
     fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
-        for Dealt { hash, key, time, value } in rows {
-            if self.windows.is_late(time, watermark) {
+        let mut ends = std::mem::take(&mut self.ends);
+        if let Some(gaps) = &self.gaps {
+            (gaps.left)(rows.as_slice(), &mut ends);
+        }
+        for (at, Dealt { hash, key, time, value }) in rows.enumerate() {
+            let end = ends.get(at).copied();
+            if self.windows.is_late(time, end, watermark) {
                 to.count_late(1);
                 to.out.1.push(time, value);
                 continue;
             }
             let key = HashedKey { hash, key: &key };
             let latest = self.left.push(key, time, value);
-            self.arm(key, time, latest, to);
+            self.arm(key, (time, end), latest, to);
         }
+        ends.clear();
+        self.ends = ends;
         Ok(())
     }
 }
@@ -440,16 +463,23 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, G: Grouping<K, L, R>> Takes<1> fo
 
     fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
-        for Dealt { hash, key, time, value } in rows {
-            if self.windows.is_late(time, watermark) {
+        let mut ends = std::mem::take(&mut self.ends);
+        if let Some(gaps) = &self.gaps {
+            (gaps.right)(rows.as_slice(), &mut ends);
+        }
+        for (at, Dealt { hash, key, time, value }) in rows.enumerate() {
+            let end = ends.get(at).copied();
+            if self.windows.is_late(time, end, watermark) {
                 to.count_late(1);
                 to.out.2.push(time, value);
                 continue;
             }
             let key = HashedKey { hash, key: &key };
             let latest = self.right.push(key, time, value);
-            self.arm(key, time, latest, to);
+            self.arm(key, (time, end), latest, to);
         }
+        ends.clear();
+        self.ends = ends;
         Ok(())
     }
 }

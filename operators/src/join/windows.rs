@@ -1,8 +1,11 @@
 //! The windows of a window join: which rows are in which, and when they close.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::assigners::{SessionWindow, SlidingWindow, TumblingWindow};
+use crate::assigners::{SessionWindow, SlidingWindow, TumblingWindow, session_by};
+use crate::build::Dealt;
 use crate::setting::Setting;
 use crate::state::Windowing;
 use crate::window::Grid;
@@ -21,11 +24,52 @@ pub struct JoinWindows {
 pub(super) enum WindowKind {
     Grid(Grid),
     Session(SessionWindow),
+    /// With the ends of [`Gaps`].
+    SessionBy,
+}
+
+/// Passes the ends of the spans of rows to a vector. Called for each batch.
+type Ends<T> = Arc<dyn Fn(&[T], &mut Vec<EventTime>) + Send + Sync>;
+
+/// The gaps that rows of both sides have, where each row has its own.
+pub(super) struct Gaps<K, L, R> {
+    pub(super) left: Ends<Dealt<K, L>>,
+    pub(super) right: Ends<Dealt<K, R>>,
+}
+
+impl<K: 'static, L: 'static, R: 'static> Gaps<K, L, R> {
+    pub(super) fn new(
+        left: impl Fn(&L) -> Duration + Send + Sync + 'static,
+        right: impl Fn(&R) -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        Gaps { left: ends(left), right: ends(right) }
+    }
+}
+
+fn ends<K: 'static, T: 'static>(gap: impl Fn(&T) -> Duration + Send + Sync + 'static) -> Ends<Dealt<K, T>> {
+    let session = session_by(gap);
+    Arc::new(move |rows, ends| {
+        ends.extend(rows.iter().map(|row| session.span_of(row.time, &row.value).end));
+    })
+}
+
+impl<K, L, R> Clone for Gaps<K, L, R> {
+    fn clone(&self) -> Self {
+        Gaps { left: Arc::clone(&self.left), right: Arc::clone(&self.right) }
+    }
 }
 
 impl JoinWindows {
     fn new(kind: WindowKind, window: &impl Windowing<()>) -> Self {
         JoinWindows { kind, settings: window.settings(), problem: window.problem() }
+    }
+}
+
+impl JoinWindows {
+    /// Sessions whose gap is taken from each row.
+    pub(super) fn session_by() -> Self {
+        let settings = vec![("window", "session".to_owned()), ("gap", "by record".to_owned())];
+        JoinWindows { kind: WindowKind::SessionBy, settings, problem: None }
     }
 }
 
@@ -48,12 +92,13 @@ impl From<SessionWindow> for JoinWindows {
 }
 
 impl WindowKind {
-    /// Whether all windows of a row at that time have closed.
+    /// Whether all windows of a row at that time have closed. `end` is that of the row's own span, where each row has its own gap.
     #[inline]
-    pub(super) fn is_late(self, time: EventTime, watermark: EventTime) -> bool {
+    pub(super) fn is_late(self, time: EventTime, end: Option<EventTime>, watermark: EventTime) -> bool {
         match self {
             WindowKind::Grid(grid) => grid.window(grid.last(time)).end <= watermark,
             WindowKind::Session(session) => session.span_of(time).end <= watermark,
+            WindowKind::SessionBy => end.is_some_and(|end| end <= watermark),
         }
     }
 }
@@ -89,7 +134,8 @@ mod tests {
     #[test]
     fn row_is_late_when_its_last_window_has_closed() {
         let micros = Duration::from_micros;
-        let late = |windows: JoinWindows, time, watermark| windows.kind.is_late(at(time), at(watermark));
+        let late =
+            |windows: JoinWindows, time, watermark| windows.kind.is_late(at(time), None, at(watermark));
         assert!(!late(tumbling(micros(10)).into(), 9, 9) && late(tumbling(micros(10)).into(), 9, 10));
         let sliding = || sliding(micros(10), micros(5)).into();
         assert!(!late(sliding(), 9, 14) && late(sliding(), 9, 15));
