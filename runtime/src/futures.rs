@@ -96,21 +96,17 @@ impl Futures {
         Ok(Futures::default())
     }
 
-    #[expect(clippy::unused_self, reason = "as with the feature `async`")]
     pub(crate) fn spawner(&self, _: usize) -> Option<Arc<dyn Spawner>> {
         None
     }
 
-    #[expect(clippy::unused_self, reason = "as with the feature `async`")]
     pub(crate) fn step(&self, _: usize) -> bool {
         false
     }
 
-    #[expect(clippy::unused_self, reason = "as with the feature `async`")]
     pub(crate) fn next(&self, _: usize) -> Option<ProcessingTime> {
         None
     }
 
-    #[expect(clippy::unused_self, reason = "as with the feature `async`")]
     pub(crate) fn shut_down(&self) {}
 }
