@@ -24,6 +24,7 @@ use timely::dataflow::operators::generic::operator::source;
 use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
 use timely::dataflow::{Scope, StreamVec};
 
+use super::process::Calendar;
 use super::{route, run};
 use crate::harness::answer::mapped;
 use crate::harness::recorder::{Recorder, Row};
@@ -63,6 +64,7 @@ pub fn latency(setting: &Setting, workers: usize, idle_spin: Duration) -> Vec<Re
                 Shape::KeyedCount => count(events(), measured),
                 // Microseconds, and stamps in nanoseconds.
                 Shape::WindowedCount => windowed_count(events(), setting.job.window * 1_000, measured),
+                Shape::Process => process(events(), setting.job.window as i64, measured),
                 Shape::WordCount => word_count(generate::<String>(scope, &setting, index), measured),
                 other => panic!("{other:?} is not written by hand"),
             }
@@ -193,6 +195,41 @@ fn windowed_count(events: StreamVec<'_, u64, Event>, size: u64, recorder: Rc<Ref
         let mut recorder = recorder.borrow_mut();
         input.for_each(|_, batch| {
             recorder.write(0, batch.drain(..).map(|(key, window, count)| Row::Counted(key, window, count)));
+        });
+    });
+}
+
+/// Counts by key, and measures every count; a timer for each event fires `delay` microseconds later, and changes its key's
+/// entry.
+fn process(events: StreamVec<'_, u64, Event>, delay: i64, recorder: Rc<RefCell<Recorder>>) {
+    let exchange = Exchange::new(|event: &Event| route(event.0));
+    let counts = events.unary_frontier::<Counts, _, _, _>(exchange, "Process", |_, _| {
+        // How many events of a key so far, and how many have a timer that is still to come.
+        let mut table = hashbrown::HashMap::<u64, (u64, u64), FixedState>::default();
+        let mut calendar = Calendar::default();
+        move |(input, frontier), output| {
+            input.for_each(|capability, batch| {
+                let mut rows = Vec::with_capacity(batch.len());
+                rows.extend(batch.drain(..).map(|(key, due)| {
+                    let (count, pending) = table.entry(key).or_default();
+                    (*count, *pending) = (*count + 1, *pending + 1);
+                    calendar.set((due / 1_000) as i64 + delay, key);
+                    (key, *count)
+                }));
+                output.session(&capability).give_container(&mut rows);
+            });
+            let watermark = frontier.frontier().first().map_or(i64::MAX, |time| (*time / 1_000) as i64);
+            calendar.fire(watermark, |_, key| {
+                if let Some((_, pending)) = table.get_mut(&key) {
+                    *pending -= 1;
+                }
+            });
+        }
+    });
+    counts.sink(Pipeline, "Measure", move |(input, _)| {
+        let mut recorder = recorder.borrow_mut();
+        input.for_each(|_, batch| {
+            recorder.write(0, batch.drain(..).map(|(key, count)| Row::Counted(key, 0, count)));
         });
     });
 }

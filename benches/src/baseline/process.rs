@@ -103,7 +103,7 @@ const DAY: u32 = 13;
 
 /// Timers by day.
 #[derive(Default)]
-struct Calendar {
+pub(super) struct Calendar {
     days: BTreeMap<i64, Vec<(i64, u64)>>,
     /// The day of the last timer that was set, which most others share, and its list.
     latest: (i64, Vec<(i64, u64)>),
@@ -112,7 +112,7 @@ struct Calendar {
 
 impl Calendar {
     #[inline]
-    fn set(&mut self, time: i64, key: u64) {
+    pub(super) fn set(&mut self, time: i64, key: u64) {
         let day = time >> DAY;
         if day != self.latest.0 {
             self.turn(day);
@@ -131,7 +131,7 @@ impl Calendar {
     }
 
     /// Takes out the timers up to the watermark, in order.
-    fn fire(&mut self, watermark: i64, mut each: impl FnMut(i64, u64)) {
+    pub(super) fn fire(&mut self, watermark: i64, mut each: impl FnMut(i64, u64)) {
         if self.latest.0 <= watermark >> DAY {
             self.turn(i64::MAX);
         }

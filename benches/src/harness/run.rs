@@ -22,6 +22,7 @@ use super::source::{Event, OpenLoop};
 use super::windows::Window;
 use super::witness::{Disturbance, Witness};
 use super::words;
+use crate::jobs::process::Running;
 use crate::measure::{cpu_time, peak_rss, reset_peak_rss};
 
 /// Words in a line.
@@ -41,6 +42,9 @@ pub enum Shape {
     WindowedCount,
     /// The same, said once, when the window closes.
     WindowedCountOnce,
+    /// The running count of each key, in a process function that also sets a timer for each event; the timer fires a window
+    /// later and changes the state of its key.
+    Process,
     /// Lines of eight words, split and counted by word; the count of each word, said when it has changed. An event is
     /// a word, and the words of a line are due together.
     WordCount,
@@ -63,10 +67,12 @@ impl Job {
     pub fn question(&self, load: &Load) -> Question {
         match self.shape {
             Shape::Map => Question::Mapped,
-            Shape::KeyedCount | Shape::WindowedCount | Shape::WordCount if load.closed => {
-                Question::Totals(self.windows())
+            Shape::KeyedCount | Shape::WindowedCount | Shape::Process | Shape::WordCount => {
+                match load.closed {
+                    true => Question::Totals(self.windows()),
+                    false => Question::Counts(self.windows()),
+                }
             }
-            Shape::KeyedCount | Shape::WindowedCount | Shape::WordCount => Question::Counts(self.windows()),
             Shape::WindowedCountOnce => Question::Totals(self.windows()),
         }
     }
@@ -355,6 +361,11 @@ fn graph(setting: &Setting, recorders: &Arc<Mutex<Vec<Recorder>>>) -> Graph {
             recorders,
             move |row: WindowResult<u64, u64>| Row::Closed(row.key, window(&row), row.value),
         )),
+        Shape::Process => events()
+            .with_watermark(|event| EventTime::from_micros((event.1 / 1_000) as i64), Duration::ZERO)
+            .key_by(|event| event.0)
+            .process(move || Running::new(Duration::from_micros(size)))
+            .sink_per_worker(sinks(setting, recorders, |(key, count)| Row::Counted(key, 0, count))),
         Shape::WordCount => {
             graph.source(OpenLoop::<String>::new(setting)).keys_by(words_of).count().update().sink_per_worker(
                 sinks(setting, recorders, |(word, count): (String, u64)| {
@@ -449,9 +460,8 @@ mod tests {
 
     #[test]
     fn every_graph_gives_the_right_answer_in_both_modes() {
-        for shape in
-            [Shape::Map, Shape::KeyedCount, Shape::WindowedCount, Shape::WindowedCountOnce, Shape::WordCount]
-        {
+        let all = [Shape::Map, Shape::KeyedCount, Shape::WindowedCount, Shape::WindowedCountOnce];
+        for shape in all.into_iter().chain([Shape::Process, Shape::WordCount]) {
             for mode in [Mode::MicroBatch, Mode::Continuous] {
                 for (workers, rate, closed) in [(1, 1_000, false), (2, 50_000, false), (2, 400_000, true)] {
                     let load = Load { keys: 70, closed, prefill: rate > 1_000, ..Load::open(rate, 0.25) };
@@ -505,7 +515,8 @@ mod tests {
 
     #[test]
     fn the_program_written_by_hand_answers_the_same() {
-        for shape in [Shape::Map, Shape::KeyedCount, Shape::WindowedCount, Shape::WordCount] {
+        let all = [Shape::Map, Shape::KeyedCount, Shape::WindowedCount, Shape::Process, Shape::WordCount];
+        for shape in all {
             for (workers, rate, idle) in
                 [(1, 1_000, Idle::Park), (2, 50_000, Idle::Spin(Duration::from_micros(10)))]
             {

@@ -46,6 +46,46 @@ impl ProcessFunction for Pending {
     }
 }
 
+/// Counts the records of each key and emits each count; a timer for each record fires later and changes the key's state.
+pub(crate) struct Running {
+    /// How many records so far, and how many have a timer that is still to come.
+    counts: ValueState<u64, (u64, u64)>,
+    delay: Duration,
+}
+
+impl Running {
+    pub(crate) fn new(delay: Duration) -> Self {
+        Running { counts: ValueState::new(), delay }
+    }
+}
+
+impl ProcessFunction for Running {
+    type Key = u64;
+    type Row = (u64, u64);
+    type Outputs = (Rows<(u64, u64)>,);
+
+    fn state(&mut self, states: &mut States<'_>) {
+        states.add("counts", &mut self.counts);
+    }
+
+    #[inline]
+    fn on_record(&mut self, _: (u64, u64), cx: &mut ProcessContext<'_, Self>) -> ProcessResult {
+        let (count, pending) = self.counts.get_or_insert_with(cx.key, Default::default);
+        (*count, *pending) = (*count + 1, *pending + 1);
+        cx.out.0.push((*cx.key, *count));
+        cx.set_event_timer(cx.time() + self.delay);
+        Ok(())
+    }
+
+    #[inline]
+    fn on_timer(&mut self, _: Timer, cx: &mut ProcessContext<'_, Self>) -> ProcessResult {
+        if let Some((_, pending)) = self.counts.get_mut(cx.key) {
+            *pending -= 1;
+        }
+        Ok(())
+    }
+}
+
 /// Runs the job.
 ///
 /// # Panics

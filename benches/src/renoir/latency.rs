@@ -86,7 +86,7 @@ pub fn latency(setting: &Setting, workers: usize) -> Vec<Recorder> {
             let mut measure = measure;
             counts.for_each(move |(word, count)| measure.write(Row::Counted(words::read(&word), 0, count)));
         }
-        other @ Shape::WindowedCountOnce => panic!("{other:?} is not written on Renoir"),
+        other @ (Shape::WindowedCountOnce | Shape::Process) => panic!("{other:?} is not written on Renoir"),
     }
     context.execute_blocking();
     std::mem::take(&mut *all.lock().unwrap_or_else(PoisonError::into_inner))

@@ -166,6 +166,8 @@ enum Kind {
     KeyedCount,
     /// The count of each key in tumbling windows, said when it has changed.
     WindowedCount,
+    /// The running count of each key in a process function, which sets a timer for each event, --window later.
+    Process,
     /// Lines of eight words, split and counted by word; an event is a word, and --rate is words a second.
     WordCount,
 }
@@ -199,6 +201,7 @@ impl Arguments {
             Kind::KeyedCount => Shape::KeyedCount,
             Kind::WindowedCount if self.append => Shape::WindowedCountOnce,
             Kind::WindowedCount => Shape::WindowedCount,
+            Kind::Process => Shape::Process,
             Kind::WordCount => Shape::WordCount,
         };
         let window = u64::try_from(self.window.as_micros()).unwrap_or(0).max(1);
