@@ -46,6 +46,9 @@ struct Pointers {
     index: Index<Pointer>,
     /// How many are of deleted timers.
     stale: usize,
+    /// Where the advance under way has found several pointers, and how many of them are of timers that have yet to fire. A timer
+    /// that was deleted and set again has two, and the second must not find the timer that the first one sets while it fires.
+    several: Option<(Place, usize)>,
     timer: fn(i64) -> Timer,
 }
 
@@ -61,8 +64,8 @@ impl<K: Key> Keyed<K> {
     ) -> Self {
         Keyed {
             set,
-            event: Pointers { index: event, stale: 0, timer: event_timer },
-            processing: Pointers { index: processing, stale: 0, timer: processing_timer },
+            event: Pointers { index: event, stale: 0, several: None, timer: event_timer },
+            processing: Pointers { index: processing, stale: 0, several: None, timer: processing_timer },
             is_indexed: true,
         }
     }
@@ -112,7 +115,7 @@ impl<K: Key> Keyed<K> {
     }
 
     pub(super) fn earliest_processing(&mut self) -> Option<i64> {
-        let Pointers { index, stale, timer } = &mut self.processing;
+        let Pointers { index, stale, timer, .. } = &mut self.processing;
         let before = index.len();
         let earliest = index.first_near(|(time, hash)| self.set.count_of_hash(hash, &timer(time)) > 0);
         *stale = stale.saturating_sub(before - index.len());
@@ -121,7 +124,7 @@ impl<K: Key> Keyed<K> {
 
     /// Takes out all timers of processing time; returns how many there were.
     pub(super) fn drop_processing(&mut self) -> u64 {
-        let Pointers { index, stale, timer } = &mut self.processing;
+        let Pointers { index, stale, timer, .. } = &mut self.processing;
         *stale = 0;
         index.take_all().filter(|due| self.set.take_of_hash(due.hash, &timer(due.time)).is_some()).count()
             as u64
@@ -166,7 +169,22 @@ impl Pointers {
     #[inline]
     fn next<K: Key>(&mut self, set: &mut Nested<K, Timer, ()>, limit: i64) -> Option<(i64, u64, K)> {
         while let Some(due) = self.index.next(limit) {
-            match set.take_of_hash(due.hash, &(self.timer)(due.time)) {
+            let is_set = match &mut self.several {
+                Some((place, left)) if *place == due.place() => {
+                    let is_set = *left > 0;
+                    *left = left.saturating_sub(1);
+                    is_set
+                }
+                _ => {
+                    let count = |place: Place| set.count_of_hash(place.1, &(self.timer)(place.0));
+                    let is_one_of_several = self.index.is_next_at(due.place());
+                    self.several =
+                        is_one_of_several.then(|| (due.place(), count(due.place()).saturating_sub(1)));
+                    true
+                }
+            };
+            let fires = is_set.then(|| set.take_of_hash(due.hash, &(self.timer)(due.time))).flatten();
+            match fires {
                 Some(key) => {
                     self.index.fires(due.place());
                     return Some((due.time, due.hash, key));
@@ -174,6 +192,7 @@ impl Pointers {
                 None => self.stale = self.stale.saturating_sub(1),
             }
         }
+        self.several = None;
         None
     }
 }

@@ -91,6 +91,23 @@ fn timer_set_behind_the_one_that_fires_waits_for_next_advance() {
 }
 
 #[test]
+fn timer_deleted_and_set_again_fires_once_in_an_advance() {
+    for mut timers in forms() {
+        for _ in 0..3 {
+            set(&mut timers, 1, 10);
+            assert!(timers.delete_event(HashedKey::of(&1), EventTime::from_micros(10)));
+        }
+        set(&mut timers, 1, 10);
+        let mut fired = 0;
+        while let Some((time, hash, key)) = timers.next_event(EventTime::from_micros(20)) {
+            fired += 1;
+            timers.set_event(HashedKey { hash, key: &key }, time);
+        }
+        assert_eq!((fired, timers.len(), fire(&mut timers, 20)), (1, 1, vec![(10, 1)]));
+    }
+}
+
+#[test]
 fn periodic_timers_end_while_closing_and_are_counted() {
     for mut timers in forms() {
         set(&mut timers, 1, 10);
