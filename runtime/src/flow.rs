@@ -18,6 +18,8 @@ use tidemill_operators::ProcessingTime;
 const STEP: Duration = Duration::from_millis(5);
 /// For how long a worker may have rows queued.
 const QUEUED: Duration = Duration::from_millis(25);
+/// The most rows that a source reads at a time, whatever its portion.
+pub(crate) const POLL: usize = 8_192;
 /// More rows are not worth counting.
 const MOST: i64 = 1 << 20;
 
@@ -110,6 +112,11 @@ impl Flow {
         self
     }
 
+    /// Whether operators hold rows while others work on them.
+    pub(crate) fn has_rows_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     /// Notes that an operator is full: sources read few rows until it takes more.
     pub(crate) fn hold_back(&self) {
         self.workers.iter().for_each(|worker| worker.held_back.store(true, Relaxed));
@@ -195,7 +202,8 @@ impl Flow {
             // portion needs no larger one, and with a large one it would read too many rows at once when they come.
             Some(in_flight) => {
                 let held_back = worker.held_back.load(Relaxed) && worker.held_back.swap(false, Relaxed);
-                let is_used_up = read >= reads.saturating_mul(worker.portion.load(Relaxed));
+                let portion = worker.portion.load(Relaxed).min(rows(POLL));
+                let is_used_up = read >= reads.saturating_mul(portion);
                 if held_back || !is_used_up { in_flight } else { MOST }
             }
         };

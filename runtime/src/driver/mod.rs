@@ -123,7 +123,11 @@ impl Driver {
         };
         let loads_first = coordinator.is_some() && layout.nodes.iter().any(Node::awaits_commits);
         let partitions = sources.iter().map(|planned| planned.from.len()).sum();
-        let pace = if control.reports.timers.is_stepped() { Pace::stepped() } else { Pace::new(partitions) };
+        let pace = match control.reports.timers.is_stepped() {
+            true => Pace::stepped(),
+            false if control.sources.flow.has_rows_in_flight() => Pace::new(partitions).with_requests(),
+            false => Pace::new(partitions),
+        };
         let mut driver = Driver {
             progress: Progress { name: layout.query.clone(), mode: options.mode, ..Progress::default() },
             layout,

@@ -12,6 +12,8 @@ use tidemill_operators::PlanLimits;
 /// How long the records of an epoch take. Windows stay open until the epoch that closes them ends, so longer epochs keep more
 /// state.
 const WANTED: Duration = Duration::from_millis(12);
+/// The same where rows wait for answers to requests: an epoch ends with the last of its answers, so a short one would mostly wait.
+const WANTED_OF_REQUESTS: Duration = Duration::from_secs(1);
 /// The records of the first epoch, over all partitions: their cost is not known yet.
 const FIRST: u64 = 128;
 /// The most records of a partition.
@@ -31,6 +33,8 @@ pub(super) struct Pace {
     fixed: f64,
     record: f64,
     line: Line,
+    /// How long the records of an epoch shall take.
+    wanted: Duration,
 }
 
 /// Sums for a line through points, of which the latest count most.
@@ -70,7 +74,12 @@ impl Pace {
     /// Returns the pace of a query whose sources have `partitions` partitions together.
     pub(super) fn new(partitions: usize) -> Pace {
         let enough = (FIRST / partitions.max(1) as u64).max(1);
-        Pace { enough, is_known: false, fixed: 0.0, record: 0.0, line: Line::default() }
+        Pace { enough, is_known: false, fixed: 0.0, record: 0.0, line: Line::default(), wanted: WANTED }
+    }
+
+    /// The same for a query with rows that wait for answers to requests.
+    pub(super) fn with_requests(self) -> Pace {
+        Pace { wanted: WANTED_OF_REQUESTS, ..self }
     }
 
     /// Returns the pace of a test that steps its epochs: its clock does not measure the cost of records.
@@ -118,7 +127,7 @@ impl Pace {
         let fixed = (mean_y - self.record * mean_x).max(0.0);
         self.fixed = if slope.is_some() { fixed } else { fixed.min(self.fixed) };
         // Where an epoch costs much by itself, as much again for its records.
-        let fits = WANTED.as_secs_f64().max(self.fixed) / self.record.max(1e-12);
+        let fits = self.wanted.as_secs_f64().max(self.fixed) / self.record.max(1e-12);
         // How many partitions gave what they were asked for.
         let full = (x / enough as f64).max(1.0);
         let most = if records >= enough { enough.saturating_mul(GROWTH) } else { self.enough };
@@ -129,6 +138,14 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn epochs_with_requests_take_about_a_second() {
+        // Requests take 5 ms, sixteen at a time.
+        let mut pace = Pace::new(1).with_requests();
+        let (rows, took) = run(&mut pace, 40, Duration::from_millis(5), 312_500);
+        assert!((500..2_000).contains(&took.as_millis()), "{rows} rows, {took:?}");
+    }
 
     /// Runs epochs with a fixed cost and a cost per row; returns the rows and the time of the last one.
     fn run(pace: &mut Pace, epochs: usize, fixed: Duration, nanos_a_row: u64) -> (u64, Duration) {

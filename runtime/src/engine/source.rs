@@ -45,7 +45,7 @@ use crate::events::{PartitionRead, Report};
 use crate::plan::{PlannedSource, origin};
 
 /// How many rows are asked for at once; the reader may make it less for large rows.
-const ROWS: usize = 8_192;
+const ROWS: usize = crate::flow::POLL;
 /// How many rows a pull may read.
 const PULL: usize = 2 * ROWS;
 /// The rows of an epoch whose step takes longer than the driver's thread takes to wake up: that plans the next one meanwhile.

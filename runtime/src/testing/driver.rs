@@ -90,10 +90,11 @@ impl TestDriver {
         Ok(TestDriver { driver, worker, control, events, clock: clock.clone(), options, over: false })
     }
 
-    /// Runs one epoch to its commit and returns its progress; `None` if there is nothing to read.
+    /// Runs one epoch to its commit and returns its progress; `None` if there is nothing to read, or if the epoch waits for answers
+    /// to requests: then [`advance`](Self::advance) lets time pass until they have come or failed.
     ///
     /// In continuous mode it reads the available input and then lets the checkpoint interval pass. That ends an epoch
-    /// even without input, so the result is never `None` there; use [`run_to_end`](Self::run_to_end) to run until there
+    /// even without input, so the result is `None` there only while requests are in flight; use [`run_to_end`](Self::run_to_end) to run until there
     /// is no more input.
     pub fn epoch(&mut self) -> Result<Option<Progress>, RunError> {
         let before = self.driver.progress().epoch;
