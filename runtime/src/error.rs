@@ -166,7 +166,7 @@ impl std::fmt::Display for RunError {
             RunError::Interrupted(_) => write!(f, "interrupted: all input that was read is committed"),
             RunError::Cancelled { after, stop_timeout } => write!(
                 f,
-                "cancelled after {after:.1?}{}: epochs that were not committed are lost",
+                "cancelled {after:.1?} after the start{}: epochs that were not committed are lost",
                 because(*stop_timeout)
             ),
             RunError::Stuck { site, within, error } => write!(
