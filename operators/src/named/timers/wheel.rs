@@ -291,7 +291,12 @@ mod tests {
         let mut wheel = Wheel::new();
         let save = |wheel: &mut Wheel<i64>| {
             let mut saved = vec![];
-            wheel.save(|time| Ok::<_, ()>(saved.push(*time))).unwrap();
+            wheel
+                .save(|time| {
+                    saved.push(*time);
+                    Ok::<_, ()>(())
+                })
+                .unwrap();
             saved.sort_unstable();
             saved
         };
