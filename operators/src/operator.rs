@@ -258,11 +258,9 @@ impl Context {
         self
     }
 
-    /// The same for an operator that [holds](Self::hold) rows: what wakes it, and what runs its futures.
-    #[must_use]
-    pub fn with_spawner(mut self, waker: Waker, spawner: Option<Arc<dyn Spawner>>) -> Self {
+    /// Sets what wakes an operator that [holds](Self::hold) rows, and what runs its futures.
+    pub fn set_spawner(&mut self, waker: Waker, spawner: Option<Arc<dyn Spawner>>) {
         (self.waker, self.spawner) = (Some(waker), spawner);
-        self
     }
 
     /// How the graph is run.
@@ -323,7 +321,8 @@ impl Context {
     }
 
     /// Reports which rows the operator holds from now on. While it holds any, the epoch does not end; while it is full, the engine
-    /// holds its input back, and sources pause. Only operators that say so in [`in_flight`](crate::graph::OperatorSpec::in_flight) do.
+    /// holds its input back, and sources pause. An operator that calls this sets
+    /// [`OperatorSpec::in_flight`](crate::graph::OperatorSpec::in_flight).
     pub fn hold(&mut self, holding: Holding) {
         self.holding = holding;
     }

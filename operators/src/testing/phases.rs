@@ -149,8 +149,8 @@ pub fn three_phases<O, R>(
 
 /// Runs an operator with a restart after every epoch: on one worker, on one again, on two, on three and so on.
 ///
-/// Each restart reads the chain of the snapshots at the ends of all epochs, as it is or folded. The results must be what is
-/// `expected` of the epoch, in any order. With one row in each epoch there is a restart between any two rows.
+/// Each restart reads the snapshots of all earlier epochs, as a chain or folded into one. The results of each epoch must be those in
+/// `expected`, in any order. With one row in each epoch there is a restart between any two rows.
 ///
 /// The arguments are those of [`three_phases`].
 ///

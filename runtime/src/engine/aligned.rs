@@ -11,7 +11,7 @@ mod watermark;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidemill_operators::{Batch, Context, Epoch, EventTime, Mode, ProcessingTime};
+use tidemill_operators::{Batch, Epoch, EventTime, Mode, ProcessingTime};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
@@ -85,8 +85,7 @@ pub(crate) fn aligned<'scope>(
     let mut hosted = hosted;
     if hosted.holds_rows {
         let spawner = hosted.control.futures.spawner(hosted.worker());
-        let context = std::mem::replace(&mut hosted.context, Context::new(Mode::default(), 0, 1));
-        hosted.context = context.with_spawner(waker(scope, &address), spawner);
+        hosted.context.set_spawner(waker(scope, &address), spawner);
     }
     if hosted.control.reports.timers.is_stepped() {
         hosted.control.wakers.add_timed(waker(scope, &address));

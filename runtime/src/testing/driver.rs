@@ -94,8 +94,8 @@ impl TestDriver {
     /// to requests: then [`advance`](Self::advance) lets time pass until they have come or failed.
     ///
     /// In continuous mode it reads the available input and then lets the checkpoint interval pass. That ends an epoch
-    /// even without input, so the result is `None` there only while requests are in flight; use [`run_to_end`](Self::run_to_end) to run until there
-    /// is no more input.
+    /// even without input, so the result is `None` there only while requests are in flight. Use
+    /// [`run_to_end`](Self::run_to_end) to run until there is no more input.
     pub fn epoch(&mut self) -> Result<Option<Progress>, RunError> {
         let before = self.driver.progress().epoch;
         if self.options.mode == Mode::Continuous {
