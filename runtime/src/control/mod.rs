@@ -21,7 +21,7 @@ use tidemill_operators::spill::StateMemory;
 use tidemill_operators::turn;
 use tidemill_operators::{Cancellation, Clock, Epoch, ErasedOffset, Mode, ProcessingTime};
 
-pub(crate) use self::counters::{Counters, NodeMetrics};
+pub(crate) use self::counters::{Counters, NodeCounters};
 use self::reports::Reports;
 pub(crate) use self::schedule::{EpochPlan, Schedule};
 use self::sources::Sources;
@@ -147,9 +147,9 @@ impl Control {
         self.reports.tell_without_waking(report.into());
     }
 
-    /// Returns the counters of a node.
-    pub(crate) fn node(&self, node: NodeId) -> Option<&NodeMetrics> {
-        self.reports.counters.node(node)
+    /// Returns the counters that a worker writes for a node.
+    pub(crate) fn counters(&self, node: NodeId, worker: usize) -> Option<&NodeCounters> {
+        self.reports.counters.of(node, worker)
     }
 
     /// Returns what the state of a worker of this process may take; none where there is no limit.

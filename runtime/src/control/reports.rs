@@ -52,7 +52,8 @@ impl Reports {
     pub(super) fn took_part(&self, epoch: Epoch) -> bool {
         turn::point("control.took-part");
         let epochs = epoch.number().saturating_add(1);
-        self.epochs.fetch_max(epochs, Ordering::AcqRel) < epochs
+        // Most calls change nothing, and then only read.
+        self.epochs() < epochs && self.epochs.fetch_max(epochs, Ordering::AcqRel) < epochs
     }
 
     /// Returns how many epochs there have been, once the frontiers are empty.

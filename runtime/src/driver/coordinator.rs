@@ -270,14 +270,13 @@ impl CommitCoordinator {
     }
 
     fn operators_with_rows(&self, layout: &Layout, control: &Control) -> BTreeMap<String, OperatorRecord> {
-        use std::sync::atomic::Ordering::Relaxed;
         let mut operators = self.operators.clone();
         for node in &layout.nodes {
-            if let (Some(operator), Some(metrics)) = (operators.get_mut(node.uid()), control.node(node.id)) {
+            if let Some(operator) = operators.get_mut(node.uid()) {
                 if schema_of(node).is_some_and(|schema| schema.is_partial()) {
                     (operator.key, operator.value) = shapes_of(node);
                 }
-                operator.rows = metrics.state_rows.iter().map(|rows| rows.load(Relaxed)).sum();
+                operator.rows = control.reports.counters.total(node.id).state_rows;
             }
         }
         operators

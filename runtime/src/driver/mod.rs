@@ -199,9 +199,9 @@ impl Driver {
 
     pub(crate) fn summary(&self) -> Summary {
         let mut summary = self.summary.clone();
-        for metrics in self.control.reports.counters.nodes() {
-            summary.late_rows += metrics.late_rows.load(std::sync::atomic::Ordering::Relaxed);
-            summary.skipped_rows += metrics.skipped_rows.load(std::sync::atomic::Ordering::Relaxed);
+        for total in self.control.reports.counters.totals() {
+            summary.late_rows += total.late_rows;
+            summary.skipped_rows += total.skipped_rows;
         }
         summary.seconds = self.control.clock.now().since(self.started).as_secs_f64();
         summary.last = self.progress.clone();

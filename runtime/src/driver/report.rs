@@ -1,7 +1,6 @@
 //! What the driver reports of a committed epoch.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId, NodeKind};
@@ -50,15 +49,14 @@ impl Driver {
         let micros = |later: ProcessingTime, earlier: ProcessingTime| later.since(earlier).as_micros() as u64;
         let keeps = |node: &&Node| node.is_stateful() || matches!(node.kind, NodeKind::Fragment(_));
         let states = self.layout.nodes.iter().filter(keeps).map(|node| {
-            let metrics = self.control.node(node.id);
+            let total = self.control.reports.counters.total(node.id);
             StateProgress {
                 operator_name: node.label(),
                 uid: node.uid().to_owned(),
-                num_rows_total: metrics
-                    .map_or(0, |m| m.state_rows.iter().map(|rows| rows.load(Relaxed)).sum()),
-                rows_in: metrics.map_or(0, |m| m.rows_in.load(Relaxed)),
-                rows_out: metrics.map_or(0, |m| m.rows_out.load(Relaxed)),
-                late_rows: metrics.map_or(0, |m| m.late_rows.load(Relaxed)),
+                num_rows_total: total.state_rows,
+                rows_in: total.rows_in,
+                rows_out: total.rows_out,
+                late_rows: total.late_rows,
             }
         });
         let rows_in = flight.rows_in.values().sum();
@@ -84,7 +82,7 @@ impl Driver {
             state_operators: states.collect(),
             state_memory: self.control.memory.iter().map(|memory| memory.most() as u64).sum(),
             spilled: self.control.memory.iter().map(|memory| memory.spilled()).sum(),
-            late_rows: self.control.reports.counters.nodes().iter().map(|m| m.late_rows.load(Relaxed)).sum(),
+            late_rows: self.control.reports.counters.totals().map(|total| total.late_rows).sum(),
             total_input_rows: self.summary.input_rows,
             total_output_rows: self.summary.output_rows,
         };
@@ -95,7 +93,7 @@ impl Driver {
         let sources = self.sources.iter().map(|planned| SourceProgress {
             description: code_of(planned.node, || planned.source.describe()),
             num_input_rows: rows_in.get(&planned.node).copied().unwrap_or(0),
-            skipped_rows: self.control.node(planned.node).map_or(0, |m| m.skipped_rows.load(Relaxed)),
+            skipped_rows: self.control.reports.counters.total(planned.node).skipped_rows,
             end_offset: (0..).zip(planned.committed.iter().cloned()).collect(),
         });
         sources.collect()

@@ -14,7 +14,6 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::{Batch, Context, Operator, OperatorError};
@@ -131,9 +130,8 @@ impl FragmentHost {
 
     /// Reports how many entries the fragment keeps on this worker.
     pub(crate) fn report_state(&self, rows: usize) {
-        let metrics = self.control.node(self.node);
-        if let Some(of_worker) = metrics.and_then(|metrics| metrics.state_rows.get(self.worker)) {
-            of_worker.store(rows as u64, Ordering::Relaxed);
+        if let Some(counters) = self.control.counters(self.node, self.worker) {
+            counters.state_rows.set(rows as u64);
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
@@ -208,9 +207,9 @@ impl Hosted {
         // The source counts pulled rows, once they have been read.
         if self.first_phase
             && !batch.is_pulled()
-            && let Some(metrics) = self.control.node(self.node)
+            && let Some(counters) = self.control.counters(self.node, self.worker)
         {
-            metrics.rows_in.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            counters.rows_in.add(batch.len() as u64);
         }
     }
 
@@ -244,19 +243,19 @@ impl Hosted {
             );
         }
         let late = self.context.take_late_rows();
-        let metrics = self.control.node(self.node);
+        let counters = self.control.counters(self.node, self.worker);
         if late > 0
-            && let Some(metrics) = metrics
+            && let Some(counters) = counters
         {
-            metrics.late_rows.fetch_add(late, Ordering::Relaxed);
+            counters.late_rows.add(late);
         }
         let (cloners, last_phase) = (&self.cloners, self.last_phase);
         self.context.drain_outputs().map(move |(output, batch)| {
             if output == 0
                 && last_phase
-                && let Some(metrics) = metrics
+                && let Some(counters) = counters
             {
-                metrics.rows_out.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                counters.rows_out.add(batch.len() as u64);
             }
             (output, EdgeBatch::new(batch).copyable(cloners.get(output).copied().flatten()))
         })
@@ -265,9 +264,9 @@ impl Hosted {
     /// Reports the size of the state.
     pub(crate) fn report_state(&self) {
         if self.last_phase
-            && let Some(rows) = self.control.node(self.node).and_then(|m| m.state_rows.get(self.worker))
+            && let Some(counters) = self.control.counters(self.node, self.worker)
         {
-            rows.store(self.operator.state_rows() as u64, Ordering::Relaxed);
+            counters.state_rows.set(self.operator.state_rows() as u64);
         }
     }
 }

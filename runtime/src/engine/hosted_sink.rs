@@ -5,7 +5,6 @@
 //! wait for an epoch that is held up elsewhere.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use tidemill_operators::graph::{Node, NodeId};
@@ -147,11 +146,11 @@ impl HostedSink {
         self.attempt(|sink| sink.write_through(epoch, batch, &mut next).map(|written| rows = written));
         enter(sink);
         self.rows += rows;
-        if let Some(metrics) = self.control.node(before) {
-            metrics.rows_out.fetch_add(rows, Ordering::Relaxed);
+        if let Some(counters) = self.control.counters(before, self.worker) {
+            counters.rows_out.add(rows);
         }
-        if let Some(metrics) = self.control.node(sink) {
-            metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
+        if let Some(counters) = self.control.counters(sink, self.worker) {
+            counters.rows_in.add(rows);
         }
     }
 
@@ -161,8 +160,8 @@ impl HostedSink {
         let mut rows = 0;
         self.attempt(|sink| sink.write(epoch, batch).map(|written| rows = written));
         self.rows += rows;
-        if counts && let Some(metrics) = self.control.node(self.node) {
-            metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
+        if counts && let Some(counters) = self.control.counters(self.node, self.worker) {
+            counters.rows_in.add(rows);
         }
     }
 

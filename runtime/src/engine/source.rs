@@ -16,7 +16,6 @@ mod status;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId};
@@ -330,7 +329,7 @@ impl Reading {
         let Some(polled) = part.reader.polled() else { return Ok(false) };
         let polled = polled?;
         self.lent = None;
-        settle(part, &polled, self.node.id, self.epoch, &self.control);
+        settle(part, &polled, (self.node.id, self.worker), self.epoch, &self.control);
         let has_more = matches!(polled.poll, Poll::Ready | Poll::Soon) && !part.done;
         self.status.backlog.set(polled.poll == Poll::Ready);
         self.turns.took(place, places, polled.rows, has_more);
@@ -408,7 +407,7 @@ impl Reading {
                     let delay = at.since(self.control.clock.now()).max(Duration::from_micros(1));
                     again = Some(again.map_or(delay, |d| d.min(delay)));
                 }
-                settle(part, &polled, self.node.id, self.epoch, &self.control);
+                settle(part, &polled, (self.node.id, self.worker), self.epoch, &self.control);
                 has_more = matches!(polled.poll, Poll::Ready | Poll::Soon);
                 backlog |= rows > 0 && polled.poll == Poll::Ready;
                 more |= has_more || (self.sliced && rows > 0);
@@ -440,12 +439,12 @@ impl Reading {
             self.control.sources.flow.read(self.worker, rows);
             let rows = rows as u64;
             self.rows += rows;
-            if let Some(metrics) = self.control.node(self.node.id) {
-                metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
-                metrics.rows_out.fetch_add(rows, Ordering::Relaxed);
+            if let Some(counters) = self.control.counters(self.node.id, self.worker) {
+                counters.rows_in.add(rows);
+                counters.rows_out.add(rows);
             }
-            if let Some(metrics) = taker.and_then(|taker| self.control.node(taker)) {
-                metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
+            if let Some(counters) = taker.and_then(|taker| self.control.counters(taker, self.worker)) {
+                counters.rows_in.add(rows);
             }
         }
     }

@@ -97,8 +97,8 @@ fn rows_are_counted_at_the_steps_and_at_the_sink_that_runs_them() {
             worker.step();
         }
         let of = |node: usize| {
-            let metrics = prepared.control.node(NodeId(node)).unwrap();
-            (metrics.rows_in.load(Ordering::Relaxed), metrics.rows_out.load(Ordering::Relaxed))
+            let total = prepared.control.reports.counters.total(NodeId(node));
+            (total.rows_in, total.rows_out)
         };
         assert_eq!([of(0), of(1), of(2)], [(3_000, 3_000), (3_000, 1_000), (1_000, 0)]);
     }

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{DynReader, Epoch, Mode, Poll, Polled};
@@ -43,13 +42,19 @@ fn is_abundant(rows: usize, poll: Poll, control: &Control) -> bool {
 }
 
 /// Notes how far a partition has been read.
-pub(super) fn settle(part: &mut Part, polled: &Polled, source: NodeId, epoch: Epoch, control: &Control) {
+pub(super) fn settle(
+    part: &mut Part,
+    polled: &Polled,
+    (source, worker): (NodeId, usize),
+    epoch: Epoch,
+    control: &Control,
+) {
     let Polled { rows, poll, skipped } = *polled;
     part.abundant = is_abundant(rows, poll, control);
     if skipped > 0
-        && let Some(metrics) = control.node(source)
+        && let Some(counters) = control.counters(source, worker)
     {
-        metrics.skipped_rows.fetch_add(skipped, Ordering::Relaxed);
+        counters.skipped_rows.add(skipped);
     }
     if poll == Poll::End {
         part.ended = true;
