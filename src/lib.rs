@@ -106,7 +106,8 @@
 //! | assign keys | [`key_by`](Stream::key_by), [`keys_by`](Stream::keys_by), [`flat_key_by`](Stream::flat_key_by) |
 //! | assign event times | [`with_watermark`](Stream::with_watermark), [`with_punctuated_watermark`](Stream::with_punctuated_watermark), [`idle_after`](Stream::idle_after), [`EventTime`], [`units`] |
 //! | count, add up, collect | [`KeyedStream`], [`WindowedStream`], [`aggregate`] |
-//! | choose windows | [`tumbling`], [`sliding`], [`session`], [`session_by`] |
+//! | choose windows | [`tumbling`], [`sliding`], [`session`], [`session_by`], [`cumulative`], [`WindowAssigner`], [`count_window`](KeyedStream::count_window), [`processing_time_window`](KeyedStream::processing_time_window) |
+//! | results before and after a window's end | [`allowed_lateness`](WindowedStream::allowed_lateness), [`early`](WindowedStream::early), [`WindowFiring`] |
 //! | choose when results are emitted | [`WindowedAggregate`], [`RunningAggregate`] |
 //! | join two streams | [`KeyedStream::join`], [`Bounds`], [`IntervalJoin`] |
 //! | enrich rows | `join_static` and, with the feature `async`, `map_async` of [`Stream`]: a static side, requests to a service |
@@ -289,14 +290,16 @@ pub use tidemill_connectors as connectors;
 #[cfg(feature = "abomonation")]
 pub use tidemill_operators::abomonate;
 pub use tidemill_operators::{
-    Aggregate, Batch, Bounds, Cancellation, Chain, Change, Clock, Committed, Context, Data, Either, Enriched,
-    Epoch, EquiJoin, EventStream, EventTime, Graph, GraphError, IntervalJoin, Join, JoinWindows, JournalSlot,
-    Key, KeyGroup, KeyGroups, KeyedStream, Keys, Mode, Offset, Operator, OperatorError, OutputClaim,
-    ParseOptionError, ParseTimeError, Plan, PlanLimits, Poll, PrepareContext, Prepared, ProcessingTime,
-    QueryIdentity, Reader, ReaderContext, RowChange, RowKind, RunningAggregate, Sink, SinkContext, SinkError,
-    SnapshotReader, SnapshotWriter, Source, SourceError, SourceInfo, SourceLog, StaticJoin, StaticSide,
-    Stream, TemporalJoin, TimeRangeError, Timed, TotalAggregate, Untimed, Waker, Window, WindowJoin,
-    WindowResult, WindowedAggregate, WindowedStream, WrapSource, aggregate, codec, decode, rows, session,
+    Aggregate, Batch, Bounds, Cancellation, Chain, Change, Clock, Committed, Context, CountResult,
+    CountedAggregate, CountedStream, CumulativeWindow, Data, Early, Either, EngineClock, Enriched, Epoch,
+    EquiJoin, EventClock, EventStream, EventTime, FiringKind, GlobalWindow, Graph, GraphError, IntervalJoin,
+    Join, JoinWindows, JournalSlot, Key, KeyGroup, KeyGroups, KeyedStream, Keys, Mode, Offset, Operator,
+    OperatorError, OutputClaim, ParseOptionError, ParseTimeError, Plan, PlanLimits, Poll, PrepareContext,
+    Prepared, ProcessingTime, QueryIdentity, Reader, ReaderContext, RowChange, RowKind, RunningAggregate,
+    Sink, SinkContext, SinkError, SnapshotReader, SnapshotWriter, Source, SourceError, SourceInfo, SourceLog,
+    StaticJoin, StaticSide, Stream, TemporalJoin, TimeRangeError, Timed, TotalAggregate, TriggeredAggregate,
+    TriggeredStream, Untimed, Waker, Window, WindowAssigner, WindowFiring, WindowJoin, WindowResult,
+    WindowedAggregate, WindowedStream, WrapSource, aggregate, codec, cumulative, decode, rows, session,
     session_by, sliding, tumbling, units,
 };
 #[cfg(feature = "async")]
@@ -323,6 +326,11 @@ pub mod operator {
 /// Functions of your own over keyed streams, with state and timers: see [`KeyedStream::process`].
 pub mod process {
     pub use tidemill_operators::process::*;
+}
+
+/// Windows that fire by a policy of their own: see [`WindowedStream::allowed_lateness`].
+pub mod firing {
+    pub use tidemill_operators::firing::{UntilEnd, WindowClock};
 }
 
 /// Durable checkpoints: where they are kept, and what is in them.

@@ -21,6 +21,7 @@ mod erased;
 mod error;
 #[doc(hidden)]
 pub mod files;
+pub mod firing;
 pub mod graph;
 mod group;
 mod join;
@@ -55,13 +56,18 @@ mod window;
 
 pub use aggregate::Aggregate;
 pub use assigners::{
-    SessionBy, SessionWindow, SlidingWindow, TumblingWindow, session, session_by, sliding, tumbling,
+    CumulativeWindow, GlobalWindow, SessionBy, SessionWindow, SlidingWindow, TumblingWindow, WindowAssigner,
+    cumulative, session, session_by, sliding, tumbling,
 };
 pub use batch::{Batch, Cloner, cloner};
 pub use cancellation::Cancellation;
 pub use either::Either;
 pub use erased::{DynReader, DynSink, DynSource, ErasedOffset, Whose};
 pub use error::OperatorError;
+pub use firing::{
+    CountResult, CountedAggregate, CountedStream, Early, EngineClock, EventClock, TriggeredAggregate,
+    TriggeredStream,
+};
 pub use graph::{Graph, GraphError, Plan};
 pub use group::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
 pub use join::{
@@ -87,4 +93,4 @@ pub use source::{
 pub use spawner::{Spawner, Task};
 pub use stream::{Chain, EventStream, HasEventTime, KeyedStream, Keys, Stream, Timed, Untimed};
 pub use time::{Epoch, EventTime, ParseTimeError, ProcessingTime, TimeRangeError, units};
-pub use window::{Window, WindowResult};
+pub use window::{FiringKind, Window, WindowFiring, WindowResult};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidemill::connectors::MemorySink;
 use tidemill::prelude::*;
-use tidemill::{session, session_by, sliding, tumbling};
+use tidemill::{Early, session, session_by, sliding, tumbling};
 
 use super::{Change, Row, check, refused, right};
 
@@ -132,6 +132,23 @@ pub(super) fn windows() -> Vec<Change> {
             tumbling_10,
             windowed!(sliding(secs(10), secs(5)), count().append()),
             &["window tumbling → sliding", "slide none → 5s"],
+        ),
+        refused(
+            "allowed lateness",
+            windowed!(tumbling(secs(10)), allowed_lateness(secs(30)).count().firings()),
+            windowed!(tumbling(secs(10)), allowed_lateness(secs(60)).count().firings()),
+            &["`op`", "settings.rs:", "allowed lateness 30s → 1m", "--drop-state op"],
+        ),
+        refused(
+            "size of windows with an allowed lateness",
+            windowed!(tumbling(secs(10)), allowed_lateness(secs(30)).count().firings()),
+            windowed!(tumbling(secs(20)), allowed_lateness(secs(30)).count().firings()),
+            &["window tumbling 10s → tumbling 20s"],
+        ),
+        right(
+            "early firing",
+            windowed!(session(secs(10)), early(Early::every_records(2)).count().firings()),
+            windowed!(session(secs(10)), early(Early::every_records(1)).count().firings()),
         ),
         refused(
             "tumbling to session",

@@ -4,6 +4,7 @@
 //! `TIDEMILL_SEEDS=<first>..<end>`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod firings;
 mod graphs;
 mod held;
 mod input;
@@ -22,6 +23,7 @@ use std::sync::atomic::Ordering;
 use tidemill::Mode;
 use tidemill::testing::simulate::{Report, Scenario, Simulation, World, simulate};
 
+use firings::Firings;
 use graphs::{Files, Paces, Running, TwoSinks, Windows};
 use held::Held;
 use joins::Joins;
@@ -94,6 +96,12 @@ fn joins_are_exactly_once_and_make_no_row_late() {
 fn process_function_with_timers_and_rules_is_exactly_once() {
     run(Process::new);
     simulate(Simulation::new(seeds()).without_checkpoint(), Process::new).unwrap_or_else(|it| panic!("{it}"));
+}
+
+#[test]
+fn firings_end_as_tables_and_make_no_row_late() {
+    run(Firings::new);
+    simulate(Simulation::new(seeds()).without_checkpoint(), Firings::new).unwrap_or_else(|it| panic!("{it}"));
 }
 
 #[test]

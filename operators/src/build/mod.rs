@@ -20,7 +20,7 @@ pub use self::deal::Dealt;
 pub use self::input::{Append, ByKey, InputRows, Inputs, Whole};
 pub use self::output::{Changes, Events, Output, OutputPlace, Outputs, Rows, Snapshots, Upserts};
 
-pub(crate) use self::output::KeepsTime;
+pub(crate) use self::output::{Emitted, KeepsTime};
 
 use self::adapter::Adapter;
 use self::deal::Deal;

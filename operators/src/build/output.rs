@@ -67,18 +67,21 @@ impl<T: 'static> Events<T> {
     }
 }
 
-/// An output whose rows have the event time of what they are made of, if that has one.
-pub(crate) struct KeepsTime<T: Send + 'static, M: TimeDomain> {
+/// An output whose rows have an event time if `M` says so, and are upserts or inserts.
+pub(crate) struct Emitted<T: Send + 'static, M: TimeDomain, const UPSERTS: bool> {
     rows: Rows<M::Row<T>>,
 }
 
-impl<T: Send + 'static, M: TimeDomain> Default for KeepsTime<T, M> {
+/// An output whose rows have the event time of what they are made of, if that has one.
+pub(crate) type KeepsTime<T, M> = Emitted<T, M, false>;
+
+impl<T: Send + 'static, M: TimeDomain, const UPSERTS: bool> Default for Emitted<T, M, UPSERTS> {
     fn default() -> Self {
-        KeepsTime { rows: Rows::default() }
+        Emitted { rows: Rows::default() }
     }
 }
 
-impl<T: Send + 'static, M: TimeDomain> KeepsTime<T, M> {
+impl<T: Send + 'static, M: TimeDomain, const UPSERTS: bool> Emitted<T, M, UPSERTS> {
     #[inline]
     pub(crate) fn push(&mut self, time: EventTime, row: T) {
         self.rows.push(M::pack(time, row));
@@ -207,8 +210,9 @@ impl<T: Send + 'static> Output for Events<T> {
     }
 }
 
-impl<T: Send + 'static, M: TimeDomain> Output for KeepsTime<T, M> {
+impl<T: Send + 'static, M: TimeDomain, const UPSERTS: bool> Output for Emitted<T, M, UPSERTS> {
     type Stream = Stream<T, FromEdge<T, M>>;
+    const KIND: RowKind = if UPSERTS { RowKind::Upsert } else { RowKind::Insert };
 
     fn stream(place: OutputPlace) -> Self::Stream {
         Stream::at(place.port)

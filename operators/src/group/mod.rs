@@ -30,6 +30,7 @@ use self::emission::{Emission, Emit, Shape};
 use self::holder::Holder;
 pub(crate) use self::outbox::KeyRouter;
 use self::outbox::Outbox;
+pub(crate) use self::shortcuts::shortcuts;
 use crate::chain::Chain;
 use crate::graph::{GroupedSpec, Input, NodeKind, NodeSpec, Port, Setting, StepInfo};
 use crate::schema::{Schema, StateSchema};

@@ -112,6 +112,8 @@ macro_rules! shortcuts {
     };
 }
 
+pub(crate) use shortcuts;
+
 impl<K, V, P, Y> KeyedStream<K, V, P, Y>
 where
     K: Key,

@@ -16,9 +16,9 @@ use crate::{Aggregate, Key, Stream, WindowResult};
 /// A stream divided into windows. Call an aggregate on it.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct WindowedStream<K, V, P, Y, W> {
-    keyed: KeyedStream<K, V, P, Y>,
-    window: W,
-    location: &'static Location<'static>,
+    pub(crate) keyed: KeyedStream<K, V, P, Y>,
+    pub(crate) window: W,
+    pub(crate) location: &'static Location<'static>,
 }
 
 impl<K, V, P, Y, W> std::fmt::Debug for WindowedStream<K, V, P, Y, W> {

@@ -169,6 +169,15 @@ impl<K: Key> Timers<K> {
         };
     }
 
+    /// Drops all timers of processing time, which have no use any more.
+    pub(crate) fn forget_processing(&mut self) {
+        self.prepare();
+        match &mut self.listed {
+            Some(listed) => listed.drop_processing(),
+            None => self.keyed.drop_processing(),
+        };
+    }
+
     /// Returns how many timers have been dropped since the last call.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)

@@ -28,7 +28,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Assigns event times, and a watermark `delay` behind the latest of each partition.
     ///
     /// A record that is further behind may be late: a window counts it, and emits it on its late output if it has one.
-    /// Windows have no allowed lateness besides this delay.
+    /// [`WindowedStream::allowed_lateness`](crate::WindowedStream::allowed_lateness) keeps windows beyond their end for such records.
     ///
     /// A single record with a time far in the future advances the watermark, and from then on all records with an
     /// earlier time are late. If you do not trust the times of a source, filter its records first.

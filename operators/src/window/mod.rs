@@ -5,10 +5,12 @@
 //! cut off at its limit; the last window includes the instant [`EventTime::MAX`], although that is its end. The idea
 //! and the rules are those of the Dataflow model (Akidau et al., 2015) as Spark and Flink know them.
 
+mod firing;
 mod grid;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::firing::{FiringKind, WindowFiring};
 pub(crate) use self::grid::Grid;
 
 use crate::EventTime;

@@ -1,0 +1,17 @@
+//! The aggregates that everyone needs, as methods, for windows of this module.
+
+use super::TriggeredStream;
+use super::aggregate::TriggeredAggregate;
+use super::count::{CountedAggregate, CountedStream};
+use crate::Data;
+use crate::aggregate::{Average, Collect, Count, Fold, InOrder, Max, Min, Number, Projection, Reduce, Sum};
+use crate::codec::Codec;
+use crate::group::shortcuts;
+
+impl<K, V: Data, P, Y, W, Clock> TriggeredStream<K, V, P, Y, W, Clock> {
+    shortcuts!(V, TriggeredAggregate<K, V, P, Y, W, Clock>);
+}
+
+impl<K, V: Data, P, Y> CountedStream<K, V, P, Y> {
+    shortcuts!(V, CountedAggregate<K, V, P, Y>);
+}
