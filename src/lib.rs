@@ -306,8 +306,8 @@ pub use tidemill_operators::{
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub use tidemill_operators::{FailedRequest, RequestFailure, Requests, Retry};
 pub use tidemill_runtime::{
-    Durations, Fault, Idle, Journal, Journaled, Options, PhysicalPlan, Progress, QueryHandle, Restart, Run,
-    RunError, Site, SourceProgress, StateProgress, Summary, Trigger, testing,
+    Backpressure, Durations, Fault, Idle, Journal, Journaled, Options, PhysicalPlan, Pid, Progress,
+    QueryHandle, Restart, Run, RunError, Site, SourceProgress, StateProgress, Summary, Trigger, testing,
 };
 
 /// Operators of your own: see [`Graph::operator`].

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tidemill::connectors::{
     channel, csv_files, discard, for_each, for_each_epoch, iterate, iterate_partitions, memory, text_files,
 };
-use tidemill::{Graph, Mode, Options, Run, RunError};
+use tidemill::{Backpressure, Graph, Mode, Options, Pid, Run, RunError, Trigger};
 
 use common::{MODES, alone, end, options, run_well, wait_until};
 
@@ -361,4 +361,33 @@ fn quick_rows_make_few_large_epochs() {
     graph.source(iterate(|| 0..3_000_000u64)).sink(discard().0);
     let summary = run_well(&graph, options(Mode::MicroBatch, 1));
     assert!(summary.epochs < 100, "{} epochs", summary.epochs);
+}
+
+#[test]
+fn pid_has_one_epoch_per_interval() {
+    const ROWS: u64 = 1_500;
+    let _alone = alone();
+    for workers in [1, 2] {
+        let (graph, epochs) = (Graph::new("steady"), Arc::new(Mutex::new(Vec::new())));
+        let seen = Arc::clone(&epochs);
+        let sink = for_each_epoch(move |all| {
+            seen.lock().unwrap().push((all.epoch.number(), all.rows.len()));
+            Ok::<_, std::io::Error>(())
+        });
+        graph.source(memory(0..ROWS)).map(slow).sink(sink);
+        let began = Instant::now();
+        let options = options(Mode::MicroBatch, workers)
+            .with_trigger(Trigger::Every(INTERVAL))
+            .with_backpressure(Backpressure::Pid(Pid { min_rate: 10.0, ..Pid::default() }));
+        let summary = graph.run(options).unwrap();
+        let intervals = began.elapsed().as_millis() / INTERVAL.as_millis() + 2;
+        // A row takes a millisecond or more.
+        let rate = summary.last.sources[0].rate_limit.unwrap();
+        assert!((10.0..=1_000.0).contains(&rate), "{rate}");
+        let epochs = epochs.lock().unwrap();
+        assert!(epochs.len() as u128 <= intervals, "{epochs:?} in {intervals} intervals");
+        assert_eq!(epochs.iter().map(|(_, rows)| *rows as u64).sum::<u64>(), ROWS);
+        // The first one is small, since nothing is known.
+        assert!(epochs.iter().all(|(_, rows)| *rows <= 200), "{epochs:?}");
+    }
 }

@@ -50,7 +50,7 @@ mod watched;
 
 pub use error::{Fault, RunError, Site};
 pub use journal::{Journal, Journaled};
-pub use options::{Idle, Options, Restart, Trigger};
+pub use options::{Backpressure, Idle, Options, Pid, Restart, Trigger};
 pub use plan::PhysicalPlan;
 pub use progress::{Durations, Progress, SourceProgress, StateProgress, Summary};
 pub use query::{QueryHandle, Run};

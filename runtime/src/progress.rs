@@ -77,6 +77,9 @@ pub struct SourceProgress {
     pub num_input_rows: u64,
     /// Malformed rows skipped so far.
     pub skipped_rows: u64,
+    /// With [`Backpressure::Pid`](crate::Backpressure): the rate at which it is read, in rows per second, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<f64>,
     /// The next row to be read after the last commit, of every partition.
     pub end_offset: BTreeMap<u32, serde_json::Value>,
 }

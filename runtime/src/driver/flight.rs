@@ -1,6 +1,7 @@
 //! An epoch under way: who has read, prepared and committed it, and when.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{ErasedOffset, ProcessingTime};
@@ -10,6 +11,8 @@ use crate::events::PartitionRead;
 pub(super) struct Flight {
     pub(super) begun: ProcessingTime,
     pub(super) planned: ProcessingTime,
+    /// How much later than its interval it was planned, because the one before it was not over.
+    pub(super) behind: Duration,
     /// How many records of a partition were enough when it was planned.
     pub(super) enough: u64,
     pub(super) last_read: ProcessingTime,
@@ -27,6 +30,7 @@ impl Flight {
         Flight {
             begun: now,
             planned: now,
+            behind: Duration::ZERO,
             enough: u64::MAX,
             last_read: now,
             last_prepared: now,

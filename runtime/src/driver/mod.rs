@@ -10,6 +10,7 @@ mod coordinator;
 mod flight;
 mod pace;
 mod plan;
+mod rate;
 mod report;
 mod shared;
 mod sources;
@@ -24,13 +25,14 @@ use tidemill_operators::{Epoch, ErasedOffset, Mode, PlanLimits, ProcessingTime};
 pub(crate) use self::coordinator::CommitCoordinator;
 use self::flight::Flight;
 use self::pace::Pace;
+use self::rate::Rate;
 use self::shared::QUICK;
 pub(crate) use self::shared::SharedDriver;
 use self::sources::SourcePlan;
 use crate::control::Control;
 use crate::error::RunError;
 use crate::events::{Event, Report};
-use crate::options::{Options, Trigger};
+use crate::options::{Backpressure, Options, Trigger};
 use crate::plan::Layout;
 use crate::progress::{Progress, Summary};
 use crate::recovery::SourceInfos;
@@ -106,7 +108,12 @@ impl Driver {
             };
             let starts: Vec<_> = (0..info.partitions()).map(start).collect();
             let discovery = info.discovery_interval().filter(|_| !options.trigger.is_final());
-            let planned = SourcePlan::new((node, source), starts, joined, discovery, now);
+            let mut planned = SourcePlan::new((node, source), starts, joined, discovery, now);
+            if let (Backpressure::Pid(pid), Trigger::Every(interval)) =
+                (options.backpressure, options.trigger)
+            {
+                planned.rate = Some(Rate::new(pid, interval));
+            }
             if coordinator.is_some() {
                 // A resumed source learns its position before it is asked for more.
                 let limits = PlanLimits::new(options.max_records_per_epoch, now);
@@ -351,7 +358,14 @@ impl Driver {
         let records = flight.rows_in.values().sum();
         let was_limited = self.max_records().is_none() && records >= flight.enough;
         self.pace.learn(records, flight.enough, now.since(flight.planned.max(self.last_commit)));
-        if was_limited {
+        for planned in &mut self.sources {
+            if let Some(rate) = &mut planned.rate {
+                let records = flight.rows_in.get(&planned.node).copied().unwrap_or(0);
+                rate.learn(now, records, now.since(flight.begun), flight.behind);
+            }
+        }
+        let has_rates = self.sources.iter().any(|planned| planned.rate.is_some());
+        if was_limited && !has_rates {
             // What there was at the interval's boundary has not all been taken.
             self.due = self.due.min(now);
         }

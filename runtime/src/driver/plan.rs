@@ -49,6 +49,7 @@ impl Driver {
         let (mut news, mut asks) = (wanted || (self.options.trigger == Trigger::Once), false);
         for planned in &mut self.sources {
             news |= planned.take_in_all();
+            let limits = planned.limits(&limits);
             let source_ends = code_of(planned.node, || planned.latest(&limits))
                 .map_err(|error| source_error(&self.layout, planned.node, error))?;
             news |= source_ends != planned.from;
@@ -115,6 +116,9 @@ impl Driver {
         let mut flight = Flight::new(now);
         flight.planned = self.control.clock.now();
         flight.enough = self.pace.enough();
+        if self.last_commit > self.due {
+            flight.behind = now.since(self.due);
+        }
         self.flights.insert(plan.epoch, flight);
         self.read = false;
         self.next = self.control.after(plan.epoch);

@@ -8,6 +8,7 @@ use tidemill_operators::{Epoch, EventTime, Mode, ProcessingTime};
 
 use super::Driver;
 use super::flight::Flight;
+use super::rate::Rate;
 use crate::progress::{Durations, Progress, SourceProgress, StateProgress};
 use crate::user_code::code_of;
 
@@ -94,6 +95,7 @@ impl Driver {
             description: code_of(planned.node, || planned.source.describe()),
             num_input_rows: rows_in.get(&planned.node).copied().unwrap_or(0),
             skipped_rows: self.control.reports.counters.total(planned.node).skipped_rows,
+            rate_limit: planned.rate.as_ref().and_then(Rate::per_second),
             end_offset: (0..).zip(planned.committed.iter().cloned()).collect(),
         });
         sources.collect()

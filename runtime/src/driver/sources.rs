@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{DynSource, Epoch, ErasedOffset, PlanLimits, ProcessingTime, SourceError};
 
+use super::rate::Rate;
 use super::source_error;
 use crate::control::Control;
 use crate::error::RunError;
@@ -30,6 +31,8 @@ pub(super) struct SourcePlan {
     discovery: Option<(Duration, ProcessingTime)>,
     /// Where it stood when it was last given an epoch without rows, in which a reader at its end can report it.
     pub(super) asked_for_end: Option<Vec<ErasedOffset>>,
+    /// At which rate it is read, if the user wants that.
+    pub(super) rate: Option<Rate>,
 }
 
 impl SourcePlan {
@@ -52,6 +55,7 @@ impl SourcePlan {
             starts,
             discovery: discovery.map(|every| (every, now + every)),
             asked_for_end: None,
+            rate: None,
         }
     }
 
@@ -128,6 +132,17 @@ impl SourcePlan {
             known.map_err(|error| source_error(layout, self.node, error))?;
         }
         Ok(())
+    }
+
+    /// The limits of an epoch, with those of its own rate.
+    pub(super) fn limits(&self, limits: &PlanLimits) -> PlanLimits {
+        let open = self.ended.iter().filter(|ended| !**ended).count();
+        let Some(records) = self.rate.as_ref().and_then(|rate| rate.records(open)) else {
+            return limits.clone();
+        };
+        let mut limits = limits.clone().with_enough(records);
+        limits.max_records = limits.max_records.map(|most| most.min(records));
+        limits
     }
 
     /// How far each partition can be read now.

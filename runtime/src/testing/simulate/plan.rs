@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidemill_operators::{Mode, ParseOptionError};
 
 use super::journal::Loss;
-use crate::options::{Options, Trigger};
+use crate::options::{Backpressure, Options, Pid, Trigger};
 use crate::sim::Random;
 
 /// A seed, and what shrinking has taken away from what it would do.
@@ -185,6 +185,10 @@ fn run(random: &mut Random, number: usize, is_last: bool, bounds: &Bounds) -> Ru
     let retain = 1 + random.below(3) as usize;
     if bounds.checkpoint {
         options = options.with_retain(retain);
+    }
+    // Without a number of its own, which would change what the seeds that are kept run.
+    if options.trigger == Trigger::Every(millis(20)) && retain == 2 {
+        options = options.with_backpressure(Backpressure::Pid(Pid::default()));
     }
     if random.below(3) == 0 {
         options = options.with_max_records_per_epoch(1 + any_size(random, 2));
