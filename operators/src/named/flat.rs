@@ -7,6 +7,7 @@ use hashbrown::hash_table::Entry as Slot;
 use super::HashedKey;
 use super::changes::Changes;
 use super::life::{Life, Ttl};
+use super::lives::Lives;
 use super::store::Store;
 use super::sweep::{STEPS_PER_CALL, STEPS_PER_ENTRY, Sweep};
 use super::written::{dropped, read_value, value};
@@ -16,7 +17,9 @@ use crate::{Change, Data, Key, OperatorError, ProcessingTime, SnapshotWriter, de
 
 /// A table whose changes are tracked, and whose entries expire.
 pub(super) struct Flat<K, V> {
-    table: Table<K, V, Life>,
+    table: Table<K, V, ()>,
+    /// By the places of the table. While these are kept, the table is not to grow by itself.
+    lives: Lives,
     /// The hash of every entry that has changed, if changes are tracked.
     changes: Changes<u64>,
     /// Keys that snapshots hold and that were removed since the last one, each once; some may be back.
@@ -32,6 +35,7 @@ impl<K: Key, V: Data> Flat<K, V> {
     pub(super) fn new(ttl: Ttl) -> Self {
         Flat {
             table: Table::new(),
+            lives: Lives::new(&ttl),
             changes: Changes::new(),
             removed: Vec::new(),
             is_tracked: false,
@@ -43,44 +47,52 @@ impl<K: Key, V: Data> Flat<K, V> {
 
     #[inline]
     pub(super) fn get(&self, key: HashedKey<'_, K>) -> Option<&V> {
-        let entry = self.table.find(key.hash, key.key)?;
-        (!self.ttl.is_expired(entry.mark)).then_some(&entry.acc)
+        let entry = if self.ttl.span().is_none() {
+            self.table.find(key.hash, key.key)
+        } else {
+            let place = self.table.place(key.hash, key.key)?;
+            self.table.at(place).filter(|_| !self.lives.is_expired(place, &self.ttl))
+        };
+        entry.map(|entry| &entry.acc)
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, key: HashedKey<'_, K>) -> Option<&mut V> {
         self.do_chores();
-        let entry = self.table.find_mut(key.hash, key.key)?;
-        if self.ttl.is_expired(entry.mark) {
-            return None;
+        let slot = self.table.slot(key.hash, |entry| entry.key == *key.key)?;
+        if self.lives.is_kept() {
+            let place = slot.bucket_index();
+            if self.lives.is_expired(place, &self.ttl) {
+                return None;
+            }
+            if self.lives.write(place, &self.ttl) && self.is_tracked {
+                self.changes.push(key.hash);
+            }
         }
-        if self.ttl.write(&mut entry.mark) && self.is_tracked {
-            self.changes.push(key.hash);
-        }
-        Some(&mut entry.acc)
+        Some(&mut slot.into_mut().acc)
     }
 
     #[inline]
     pub(super) fn get_or_insert_with(&mut self, key: HashedKey<'_, K>, make: impl FnOnce() -> V) -> &mut V {
         self.do_chores();
-        let entry = match self.table.entry(key.hash, key.key) {
-            Slot::Occupied(slot) => {
-                let entry = slot.into_mut();
-                if self.ttl.is_expired(entry.mark) {
-                    entry.acc = keep(make);
+        self.make_room();
+        let slot = match self.table.entry(key.hash, key.key) {
+            Slot::Occupied(mut slot) => {
+                if self.lives.is_expired(slot.bucket_index(), &self.ttl) {
+                    slot.get_mut().acc = keep(make);
                 }
-                entry
+                slot
             }
             Slot::Vacant(slot) => {
                 self.debt += STEPS_PER_ENTRY;
                 let (key, acc) = (keep(|| key.key.clone()), keep(make));
-                slot.insert(Entry { key, acc, mark: Life::default() }).into_mut()
+                slot.insert(Entry { key, acc, mark: () })
             }
         };
-        if self.ttl.write(&mut entry.mark) && self.is_tracked {
+        if self.lives.is_kept() && self.lives.write(slot.bucket_index(), &self.ttl) && self.is_tracked {
             self.changes.push(key.hash);
         }
-        &mut entry.acc
+        &mut slot.into_mut().acc
     }
 
     /// Inserts a value, or passes it to `merge` with the one that is there.
@@ -92,24 +104,24 @@ impl<K: Key, V: Data> Flat<K, V> {
         merge: impl FnOnce(&mut V, V) -> R,
     ) -> Option<R> {
         self.do_chores();
-        let (entry, merged) = match self.table.entry(key.hash, key.key) {
-            Slot::Occupied(slot) => {
-                let entry = slot.into_mut();
-                if self.ttl.is_expired(entry.mark) {
-                    entry.acc = value;
-                    (entry, None)
+        self.make_room();
+        let (place, merged) = match self.table.entry(key.hash, key.key) {
+            Slot::Occupied(mut slot) => {
+                let place = slot.bucket_index();
+                if self.lives.is_expired(place, &self.ttl) {
+                    slot.get_mut().acc = value;
+                    (place, None)
                 } else {
-                    let merged = merge(&mut entry.acc, value);
-                    (entry, Some(merged))
+                    (place, Some(merge(&mut slot.get_mut().acc, value)))
                 }
             }
             Slot::Vacant(slot) => {
                 self.debt += STEPS_PER_ENTRY;
                 let key = keep(|| key.key.clone());
-                (slot.insert(Entry { key, acc: value, mark: Life::default() }).into_mut(), None)
+                (slot.insert(Entry { key, acc: value, mark: () }).bucket_index(), None)
             }
         };
-        if self.ttl.write(&mut entry.mark) && self.is_tracked {
+        if self.lives.write(place, &self.ttl) && self.is_tracked {
             self.changes.push(key.hash);
         }
         merged
@@ -117,21 +129,54 @@ impl<K: Key, V: Data> Flat<K, V> {
 
     pub(super) fn remove(&mut self, key: HashedKey<'_, K>) -> Option<V> {
         self.do_chores();
-        let entry = self.table.remove(key.hash, |entry| entry.key == *key.key)?;
-        if self.is_tracked && entry.mark.is_saved() {
-            self.removed.push(entry.key);
+        let slot = self.table.slot(key.hash, |entry| entry.key == *key.key)?;
+        let place = slot.bucket_index();
+        let is_expired = self.lives.is_expired(place, &self.ttl);
+        let entry = slot.remove().0;
+        self.bury(place, entry.key);
+        (!is_expired).then_some(entry.acc)
+    }
+
+    /// Notes that the entry of a key has been removed from its place.
+    #[inline]
+    fn bury(&mut self, place: usize, key: K) {
+        if self.lives.is_kept() {
+            if self.is_tracked && self.lives.get(place).is_saved() {
+                self.removed.push(key);
+            }
+            self.lives.set(place, Life::default());
         }
-        (!self.ttl.is_expired(entry.mark)).then_some(entry.acc)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        let live = self.table.iter().filter(|entry| !self.ttl.is_expired(entry.mark));
-        live.map(|entry| (&entry.key, &entry.acc))
+        self.live().map(|(_, entry)| (&entry.key, &entry.acc))
+    }
+
+    /// The entries that have not expired, with their places.
+    fn live(&self) -> impl Iterator<Item = (usize, &Entry<K, V, ()>)> {
+        self.table.places().filter(|(place, _)| !self.lives.is_expired(*place, &self.ttl))
     }
 
     /// How many entries have not expired.
     pub(super) fn len(&self) -> usize {
-        if self.ttl.span().is_none() { self.rows() } else { self.iter().count() }
+        if self.ttl.span().is_none() { self.rows() } else { self.live().count() }
+    }
+
+    /// Must be called before an entry is added.
+    #[inline]
+    fn make_room(&mut self) {
+        if self.lives.is_kept() && self.table.is_full() {
+            self.resize(self.table.next_room());
+        }
+    }
+
+    /// Moves the entries to a table with room for that many, and their lives with them.
+    #[inline(never)]
+    fn resize(&mut self, entries: usize) {
+        let mut table = Table::with_room(entries);
+        let mut lives = self.lives.empty(table.buckets());
+        self.table.move_to(&mut table, |from, to| lives.set(to, self.lives.get(from)));
+        (self.table, self.lives) = (table, lives);
     }
 
     #[inline]
@@ -141,8 +186,9 @@ impl<K: Key, V: Data> Flat<K, V> {
             self.look(places);
         }
         if self.changes.is_full(self.table.len()) {
-            let table = &self.table;
-            self.changes.tidy(|hash| table.of_hash(*hash).any(|entry| entry.mark.is_changed()));
+            let (table, lives) = (&self.table, &self.lives);
+            self.changes
+                .tidy(|hash| table.places_of_hash(*hash).any(|(place, _)| lives.get(place).is_changed()));
         }
     }
 
@@ -157,24 +203,23 @@ impl<K: Key, V: Data> Flat<K, V> {
     #[inline(never)]
     fn look_at(&mut self, places: usize) {
         for _ in 0..places {
-            if self.sweep.bucket >= self.table.buckets() {
+            let place = self.sweep.bucket;
+            if place >= self.table.buckets() {
                 self.sweep.end();
-                self.table.shrink();
+                if self.table.is_sparse() {
+                    self.resize(2 * self.table.len());
+                }
                 return;
             }
-            let slot = self.table.bucket(self.sweep.bucket);
             self.sweep.next_bucket();
-            let Some(mut slot) = slot else { continue };
-            let mark = slot.get().mark;
-            if self.ttl.is_expired(mark) {
+            let Some(slot) = self.table.bucket(place) else { continue };
+            if self.lives.is_expired(place, &self.ttl) {
                 let entry = slot.remove().0;
-                if self.is_tracked && mark.is_saved() {
-                    self.removed.push(entry.key);
-                }
-            } else if self.ttl.is_unknown(mark) {
-                let entry = slot.get_mut();
-                if self.ttl.write(&mut entry.mark) && self.is_tracked {
-                    self.changes.push(hash_key(&entry.key));
+                self.bury(place, entry.key);
+            } else if self.ttl.is_unknown(self.lives.get(place)) {
+                let hash = hash_key(&slot.get().key);
+                if self.lives.write(place, &self.ttl) && self.is_tracked {
+                    self.changes.push(hash);
                 }
             }
         }
@@ -187,7 +232,7 @@ impl<K: Key, V: Data> Store for Flat<K, V> {
     }
 
     fn reach(&self) -> Option<Reach> {
-        self.table.reach()
+        self.table.reach().map(|reach| self.lives.reach(reach))
     }
 
     fn unsaved(&self) -> usize {
@@ -196,14 +241,14 @@ impl<K: Key, V: Data> Store for Flat<K, V> {
 
     fn track(&mut self) {
         self.is_tracked = true;
+        self.lives.track(self.table.buckets());
     }
 
     fn snapshot(&mut self, name: &str, writer: &mut SnapshotWriter) -> Result<(), OperatorError> {
         if !self.is_tracked {
-            let mut live = self.table.iter().filter(|entry| !self.ttl.is_expired(entry.mark));
-            return live.try_for_each(|entry| {
+            return self.live().try_for_each(|(place, entry)| {
                 let group = writer.key_groups().of(hash_key(&entry.key));
-                writer.put(group, name, &entry.key, &value(entry.mark, &entry.acc))
+                writer.put(group, name, &entry.key, &value(self.lives.get(place), &entry.acc))
             });
         }
         let gone = self.removed.len();
@@ -217,14 +262,10 @@ impl<K: Key, V: Data> Store for Flat<K, V> {
         relieve(&mut self.removed, gone);
         let changes = self.changes.take();
         for hash in &changes {
-            for entry in self.table.of_hash_mut(*hash) {
-                if entry.mark.save() {
-                    writer.put(
-                        writer.key_groups().of(*hash),
-                        name,
-                        &entry.key,
-                        &value(entry.mark, &entry.acc),
-                    )?;
+            for (place, entry) in self.table.places_of_hash(*hash) {
+                if self.lives.save(place) {
+                    let group = writer.key_groups().of(*hash);
+                    writer.put(group, name, &entry.key, &value(self.lives.get(place), &entry.acc))?;
                 }
             }
         }
@@ -237,15 +278,23 @@ impl<K: Key, V: Data> Store for Flat<K, V> {
             Change::Put { key, value, .. } => {
                 let key: K = decode(key)?;
                 let hash = hash_key(&key);
-                let (mark, acc) = read_value(value)?;
-                match self.table.entry(hash, &key) {
-                    Slot::Occupied(mut slot) => *slot.get_mut() = Entry { key, acc, mark },
-                    Slot::Vacant(slot) => drop(slot.insert(Entry { key, acc, mark })),
-                }
+                let (life, acc) = read_value(value)?;
+                self.make_room();
+                let place = match self.table.entry(hash, &key) {
+                    Slot::Occupied(mut slot) => {
+                        slot.get_mut().acc = acc;
+                        slot.bucket_index()
+                    }
+                    Slot::Vacant(slot) => slot.insert(Entry { key, acc, mark: () }).bucket_index(),
+                };
+                self.lives.set(place, life);
             }
             Change::Remove { key, .. } => {
                 let key: K = decode(key)?;
-                self.table.remove(hash_key(&key), |entry| entry.key == key);
+                if let Some(slot) = self.table.slot(hash_key(&key), |entry| entry.key == key) {
+                    self.lives.set(slot.bucket_index(), Life::default());
+                    slot.remove();
+                }
             }
             Change::DropSlot { .. } => return Err(dropped()),
         }

@@ -11,18 +11,32 @@ pub(super) struct Life(u64);
 
 const CHANGED: u64 = 1;
 const SAVED: u64 = 2;
-const FLAGS: u32 = 2;
-const MASK: u64 = (1 << FLAGS) - 1;
 
 impl Life {
+    /// How many bits tell whether an entry has changed and whether it is saved.
+    pub(super) const BITS: usize = 2;
+    /// These bits.
+    pub(super) const FLAGS: u64 = (1 << Self::BITS) - 1;
+
+    /// A life with the last bits of a word as flags, and no time of writing.
+    #[inline]
+    pub(super) fn of_flags(word: u64) -> Life {
+        Life(word & Self::FLAGS)
+    }
+
+    #[inline]
+    pub(super) fn flags(self) -> u64 {
+        self.0 & Self::FLAGS
+    }
+
     /// The life of an entry that is restored: `stamp` is what [`stamp`](Self::stamp) returned when it was written.
     pub(super) fn restored(stamp: u64) -> Life {
-        Life(stamp << FLAGS | SAVED)
+        Life(stamp << Self::BITS | SAVED)
     }
 
     /// Returns what a snapshot keeps: 0 if no time of writing was noted, otherwise microseconds since 1970 plus 1.
     pub(super) fn stamp(self) -> u64 {
-        self.0 >> FLAGS
+        self.0 >> Self::BITS
     }
 
     pub(super) fn is_changed(self) -> bool {
@@ -82,7 +96,7 @@ impl Ttl {
         self.now = self.now.max(now.as_micros());
         if self.span.is_some() {
             // 62 bits of microseconds are 146,000 years.
-            self.stamp = (self.now.unsigned_abs() + 1).min(u64::MAX >> FLAGS);
+            self.stamp = (self.now.unsigned_abs() + 1).min(u64::MAX >> Life::BITS);
         }
     }
 
@@ -90,7 +104,7 @@ impl Ttl {
     #[inline(always)]
     pub(super) fn write(&self, life: &mut Life) -> bool {
         let first = !life.is_changed();
-        life.0 = self.stamp << FLAGS | life.0 & MASK | CHANGED;
+        life.0 = self.stamp << Life::BITS | life.flags() | CHANGED;
         first
     }
 

@@ -47,6 +47,7 @@ mod flat;
 mod hashed;
 mod life;
 mod list;
+mod lives;
 mod map;
 #[cfg(test)]
 mod model;

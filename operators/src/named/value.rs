@@ -169,6 +169,44 @@ mod tests {
     }
 
     #[test]
+    fn growing_table_keeps_what_has_changed_and_when() {
+        let ttl = || ValueState::<u64, u32>::with_ttl(micros(100));
+        for make in [ValueState::new, ttl] {
+            let mut state = make();
+            state.track();
+            state.set_now(ProcessingTime::from_micros(0));
+            for key in 0..1_000 {
+                state.insert(HashedKey::of(&key), 0);
+            }
+            let mut chain = delta(&mut state);
+            state.set_now(ProcessingTime::from_micros(50));
+            for key in (0..1_000).step_by(10) {
+                *state.get_mut(HashedKey::of(&key)).unwrap() = 1;
+            }
+            for key in (5..1_000).step_by(10) {
+                state.remove(HashedKey::of(&key));
+            }
+            for key in 1_000..30_000 {
+                state.insert(HashedKey::of(&key), 2);
+            }
+            let second = delta(&mut state);
+            // What has not changed is not written again.
+            assert_eq!(restore(make(), &second).rows(), 29_000 + 100);
+            chain.extend(second);
+            let mut restored = restore(make(), &chain);
+            let is_there = |key: &u64| key % 10 != 5 || *key >= 1_000;
+            let all: Vec<u64> = (0..30_000).filter(is_there).collect();
+            let young: Vec<u64> = all.iter().copied().filter(|key| key % 10 == 0 || *key >= 1_000).collect();
+            let expected = [all.clone(), if state.ttl().is_some() { young } else { all }];
+            for state in [&mut state, &mut restored] {
+                assert_eq!([99, 120].map(|now| keys(state, now)), expected);
+                assert_eq!(state.get(HashedKey::of(&20)), Some(&1));
+                assert!(delta(state).is_empty());
+            }
+        }
+    }
+
+    #[test]
     fn read_does_not_prolong_life_and_write_does() {
         let mut state = ValueState::<u64, u32>::with_ttl(micros(10));
         let key = HashedKey::of(&1);

@@ -31,6 +31,8 @@ pub struct Reach {
     middle: usize,
     mask: usize,
     size: usize,
+    /// Where a list by the places of the entries begins, if there is one, and the size of its items.
+    beside: Option<(usize, usize)>,
 }
 
 impl Reach {
@@ -50,7 +52,12 @@ impl Reach {
         let mut first = 0..buckets.min(TRIED);
         let (index, entry) = first.find_map(|index| Some((index, table.get_bucket(index)?)))?;
         let middle = std::ptr::from_ref(entry).addr() + (index + 1) * size_of::<T>();
-        Some(Reach { middle, mask: buckets - 1, size: size_of::<T>() })
+        Some(Reach { middle, mask: buckets - 1, size: size_of::<T>(), beside: None })
+    }
+
+    /// The same, with a list that has an item for each place of the table.
+    pub(crate) fn with<T>(self, list: &[T]) -> Self {
+        Reach { beside: Some((list.as_ptr().addr(), size_of::<T>())), ..self }
     }
 
     /// Has the memory fetched in which an entry of that hash is or will be: its byte, and the entries that are tried
@@ -58,6 +65,9 @@ impl Reach {
     #[inline(always)]
     pub fn fetch(&self, hash: u64) {
         self.addresses(hash).into_iter().for_each(fetch);
+        if let Some((start, size)) = self.beside {
+            fetch(start.wrapping_add((hash as usize & self.mask).wrapping_mul(size)));
+        }
     }
 
     /// The addresses of the byte and the entries of a hash: some address, if this is of another table.
@@ -141,9 +151,13 @@ mod tests {
     fn address_beyond_the_end_of_memory_wraps() {
         let last = usize::MAX;
         for (reach, hash, addresses) in [
-            (Reach { middle: 0, mask: last, size: last }, u64::MAX, [last, last - 1, last - 65]),
-            (Reach { middle: last, mask: 0, size: 0 }, 12_345, [last, last - 1, last - 65]),
-            (Reach { middle: 4096, mask: 1023, size: 16 }, 1, [4097, 4079, 4015]),
+            (
+                Reach { middle: 0, mask: last, size: last, beside: None },
+                u64::MAX,
+                [last, last - 1, last - 65],
+            ),
+            (Reach { middle: last, mask: 0, size: 0, beside: None }, 12_345, [last, last - 1, last - 65]),
+            (Reach { middle: 4096, mask: 1023, size: 16, beside: None }, 1, [4097, 4079, 4015]),
         ] {
             reach.fetch(hash);
             assert_eq!(reach.addresses(hash), addresses);

@@ -180,6 +180,10 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         self.entries.iter()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry<K, Acc, M>> {
+        self.entries.iter_mut()
+    }
+
     pub(crate) fn each_mut(&mut self, mut each: impl FnMut(&mut Acc)) {
         self.entries.iter_mut().for_each(|entry| each(&mut entry.acc));
     }
@@ -208,9 +212,67 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
 
     /// Gives memory back if the table is much larger than needed; entries then change their places.
     pub(crate) fn shrink(&mut self) {
-        if self.entries.capacity() > SMALL && self.entries.capacity() / 8 > self.entries.len() {
+        if self.is_sparse() {
             self.entries.shrink_to(2 * self.entries.len(), rehash);
         }
+    }
+
+    /// Whether the table is much larger than needed.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.entries.capacity() > SMALL && self.entries.capacity() / 8 > self.entries.len()
+    }
+
+    /// Whether the next [`entry`](Self::entry) makes room first, and so gives entries other places.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() == self.entries.capacity()
+    }
+
+    /// How many entries a table should have room for that replaces this one when it [is full](Self::is_full): as many, if
+    /// removed entries take half of the room, or twice as many.
+    pub(crate) fn next_room(&self) -> usize {
+        let room = self.entries.num_buckets() / 8 * 7;
+        let is_half_empty = self.entries.len() < room / 2;
+        if is_half_empty { room } else { (room + 1).max(self.entries.len() + 1) }
+    }
+
+    /// Returns an empty table with room for some entries.
+    pub(crate) fn with_room(entries: usize) -> Self {
+        Table { entries: HashTable::with_capacity(entries) }
+    }
+
+    /// Moves all entries to an empty table, and passes the old and the new place of each to `moved`.
+    pub(crate) fn move_to(&mut self, other: &mut Self, mut moved: impl FnMut(usize, usize)) {
+        for from in 0..self.entries.num_buckets() {
+            if let Ok(slot) = self.entries.get_bucket_entry(from) {
+                let entry = slot.remove().0;
+                let to = other.entries.insert_unique(rehash(&entry), entry, rehash);
+                moved(from, to.bucket_index());
+            }
+        }
+    }
+
+    /// Returns the place of a key's entry.
+    #[inline]
+    pub(crate) fn place(&self, hash: u64, key: &K) -> Option<usize> {
+        self.entries.find_bucket_index(hash, |entry| entry.key == *key)
+    }
+
+    /// Returns the entry at a place.
+    #[inline]
+    pub(crate) fn at(&self, place: usize) -> Option<&Entry<K, Acc, M>> {
+        self.entries.get_bucket(place)
+    }
+
+    /// Iterates over all entries with their places.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (usize, &Entry<K, Acc, M>)> {
+        self.entries.iter_buckets().filter_map(|place| Some((place, self.at(place)?)))
+    }
+
+    /// Iterates over the entries whose key has that hash, with their places: nearly always one.
+    pub(crate) fn places_of_hash(&self, hash: u64) -> impl Iterator<Item = (usize, &Entry<K, Acc, M>)> {
+        let near = self.entries.iter_hash_buckets(hash).filter_map(|place| Some((place, self.at(place)?)));
+        near.filter(move |(_, entry)| hash_key(&entry.key) == hash)
     }
 
     /// How many entries there are places for, taken or not: what it costs to go through them.
@@ -293,6 +355,34 @@ mod tests {
         assert_eq!(table.upsert(hash, "tide", || 1, |n| *n += 1).acc, 2);
         assert_eq!(table.find(hash, &"tide".to_owned()).unwrap().key.as_ptr(), address);
         assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn entries_move_only_when_table_is_full() {
+        let mut table: Table<u64, u64, ()> = Table::new();
+        let place = |table: &Table<u64, u64, ()>, key: u64| table.place(hash_key(&key), &key);
+        let (mut moves, mut rooms) = (0, vec![]);
+        for key in 0..10_000u64 {
+            if table.is_full() {
+                rooms.push(table.next_room());
+                let mut larger = Table::with_room(table.next_room());
+                table.move_to(&mut larger, |_, _| moves += 1);
+                table = larger;
+            }
+            let before: Vec<_> = (key.saturating_sub(9)..key).map(|key| place(&table, key)).collect();
+            table.entry(hash_key(&key), &key).or_insert(Entry { key, acc: key, mark: () });
+            assert!(before.into_iter().eq((key.saturating_sub(9)..key).map(|key| place(&table, key))));
+            // Half of them go, so that places of removed entries are used again.
+            if key % 2 == 0 {
+                table.remove(hash_key(&(key / 2)), |entry| entry.key == key / 2);
+            }
+        }
+        assert!(
+            table.places().all(|(at, entry)| place(&table, entry.key) == Some(at) && entry.acc == entry.key)
+        );
+        assert_eq!(table.places().count(), table.len());
+        // It grows by doubling: few entries are moved often.
+        assert!(rooms.len() < 20 && moves < 20_000, "{rooms:?} {moves}");
     }
 
     #[test]
