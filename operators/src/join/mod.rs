@@ -6,7 +6,7 @@
 //! | rows match | by | file |
 //! |---|---|---|
 //! | whose times are within bounds | [`Join::within`] | `interval.rs`, `pairs.rs`, `semi.rs`, `buffer.rs` |
-//! | in the same window | [`Join::window`], [`Join::session_by`] | `window_join.rs`, `windows.rs` |
+//! | in the same window | [`Join::window`], [`Join::session_by`] | `window_join.rs`, `tumbling_join.rs`, `windows.rs` |
 //! | if the right one is the version valid at the time of the left one | [`Join::as_of`] | `temporal.rs` |
 //! | by their keys alone | [`Join::with_ttl`], [`Join::unbounded`] | `equi.rs` |
 //! | of a stream and a static side | [`KeyedStream::join_static`] | `static_join.rs`, `static_side.rs` |
@@ -23,6 +23,7 @@ mod semi;
 mod static_join;
 mod static_side;
 mod temporal;
+mod tumbling_join;
 mod window_join;
 mod windows;
 

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::vec::Drain;
 
+use super::tumbling_join::Tumbling;
 use super::windows::{Gaps, WindowKind, first_ending, first_open, times};
 use super::{JoinWindows, Sides};
 use crate::build::{Dealt, Events, OperatorBuilder, StatefulOperator, Takes, To};
@@ -157,6 +158,11 @@ impl<K: Key, L: Data + Clone, R: Data + Clone> WindowJoin<K, L, R> {
             Some(problem) => operator.problem(problem),
             None => operator,
         };
+        if let WindowKind::Grid(grid) = kind
+            && grid.is_tumbling()
+        {
+            return operator.stateful(move |_| Tumbling::new(grid, grouping.clone()));
+        }
         let gaps = self.gaps;
         operator.stateful(move |_| Windowed {
             windows: kind,

@@ -52,6 +52,7 @@ mod map;
 #[cfg(test)]
 mod model;
 mod nested;
+mod paned;
 mod reducing;
 mod rows;
 mod shared;
@@ -71,6 +72,7 @@ pub use self::hashed::HashedKey;
 pub use self::list::ListState;
 pub use self::map::MapState;
 pub use self::nested::UserKey;
+pub(crate) use self::paned::PanedRows;
 pub use self::reducing::ReducingState;
 pub(crate) use self::rows::LoadedRows;
 pub use self::shared::SharedState;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use either::Either;
 
 use super::Stream;
+use crate::buffers::with_room;
 use crate::chain::pull::{Rows, incoming};
 use crate::chain::{Chain, FromEdge, ObservedWatermark, TimeDomain};
 use crate::graph::{Input, Kinds, NodeKind, NodeSpec, OperatorSpec};
@@ -45,7 +46,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
         let shared = Arc::new((self.chain, function));
         let port = self.port.graph.add(NodeSpec {
             kind: NodeKind::Operator(OperatorSpec {
-                make: Arc::new(move |_| Box::new(Split { shared: Arc::clone(&shared) })),
+                make: Arc::new(move |_| Box::new(Split { shared: Arc::clone(&shared), sent: (0, 0) })),
                 stateful: false,
                 watermark,
                 derives_watermark: false,
@@ -67,11 +68,13 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
 
 struct Split<P, F> {
     shared: Arc<(P, F)>,
+    /// How many rows were sent to either side last time: about as many come again.
+    sent: (usize, usize),
 }
 
 impl<P: Chain, F> Split<P, F> {
     fn deal<L: Send + 'static, R: Send + 'static>(
-        &self,
+        &mut self,
         rows: impl Rows<P::In>,
         origin: u32,
         context: &mut Context,
@@ -79,12 +82,15 @@ impl<P: Chain, F> Split<P, F> {
         F: Fn(P::Out) -> Either<L, R>,
     {
         let (chain, function) = &*self.shared;
-        let (mut left, mut right) = (Vec::new(), Vec::new());
+        let most = rows.at_most();
+        let room = |sent: usize| (sent + sent / 8).min(most);
+        let (mut left, mut right) = (with_room(room(self.sent.0)), with_room(room(self.sent.1)));
         let mut observed = ObservedWatermark::new();
         chain.run(rows, &mut observed, &mut |time, value| match function(value) {
             Either::Left(value) => left.push(P::Time::pack(time, value)),
             Either::Right(value) => right.push(P::Time::pack(time, value)),
         });
+        self.sent = (left.len(), right.len());
         context.send(0, Batch::from_vec(left).with_origin(origin));
         context.send(1, Batch::from_vec(right).with_origin(origin));
         if observed.seen {
