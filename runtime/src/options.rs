@@ -76,6 +76,12 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 65_536, value_name = "RECORDS"))]
     pub max_queued: usize,
 
+    /// Continuous mode: maximum of records per worker that sources with a backlog read ahead of the watermark, divided among
+    /// the partitions of the streams that meet. A partition that is ahead pauses while those that hold the watermark have a
+    /// backlog too; so windows and joins keep few records that wait for the others. `0` switches it off.
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = MAX_AHEAD, value_name = "RECORDS"))]
+    pub max_ahead: usize,
+
     /// Continuous mode: time between the ends of epochs; with a checkpoint, each end is a commit. An epoch ends when
     /// all its records have been processed, which takes at most some tens of milliseconds.
     #[cfg_attr(feature = "cli", arg(long, value_parser = parse_duration, default_value = "1s", value_name = "TIME"))]
@@ -165,6 +171,9 @@ pub struct Options {
 /// Fewer rows are sent as a batch: pulling them takes one more step of the worker.
 const PULLS_FROM: usize = 64;
 
+/// How many records a worker reads ahead of the watermark. A windowed count reads as many in a millisecond.
+const MAX_AHEAD: usize = 131_072;
+
 /// How many epochs a checkpoint keeps unless it is told otherwise.
 const RETAIN: usize = 3;
 
@@ -179,6 +188,7 @@ impl Default for Options {
             backpressure: Backpressure::Epochs,
             max_in_flight: 2,
             max_queued: 65_536,
+            max_ahead: MAX_AHEAD,
             pulls_from: PULLS_FROM,
             checkpoint_interval: Duration::from_secs(1),
             checkpoint: None,
@@ -276,6 +286,23 @@ impl Options {
     #[must_use]
     pub fn with_max_queued(mut self, records: usize) -> Self {
         self.max_queued = records;
+        self
+    }
+
+    /// Sets the maximum of records per worker that sources with a backlog read ahead of the watermark (continuous mode).
+    ///
+    /// Zero switches it off: then a partition that is read faster than others runs ahead of them, and what it has read is
+    /// state until the watermark comes.
+    ///
+    /// ```
+    /// use tidemill::prelude::*;
+    ///
+    /// let options = Options::default().with_max_ahead(20_000);
+    /// assert_eq!(options.max_ahead, 20_000);
+    /// ```
+    #[must_use]
+    pub fn with_max_ahead(mut self, records: usize) -> Self {
+        self.max_ahead = records;
         self
     }
 

@@ -112,6 +112,8 @@ impl PreparedRun {
         let starts: Vec<_> = resume.watermarks.iter().map(|it| it.as_ref().map(start)).collect();
         let born = (options.mode == Mode::Continuous).then(|| clock.now());
         let ledger = Ledger::new(specs, &partitions, peers.total(), born).resume(resume.first(), &starts);
+        let max_ahead = if born.is_some() { options.max_ahead } else { 0 };
+        let ledger = ledger.aligned(max_ahead.saturating_mul(peers.total()));
         let memory = spill::memories(&options, &peers)?;
         let futures = Futures::new(layout.in_flight().is_some(), &options, &clock, here)?;
         let control = Arc::new(Control::new(ControlSpec {

@@ -4,6 +4,7 @@
 //! `TIDEMILL_SEEDS=<first>..<end>`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod backlogs;
 mod firings;
 mod graphs;
 mod held;
@@ -23,6 +24,7 @@ use std::sync::atomic::Ordering;
 use tidemill::Mode;
 use tidemill::testing::simulate::{Report, Scenario, Simulation, World, simulate};
 
+use backlogs::Backlogs;
 use firings::Firings;
 use graphs::{Files, Paces, Running, TwoSinks, Windows};
 use held::Held;
@@ -90,6 +92,13 @@ fn derived_watermarks_make_no_row_late() {
 #[test]
 fn joins_are_exactly_once_and_make_no_row_late() {
     run(Joins::new);
+}
+
+#[test]
+fn partitions_that_wait_for_others_have_no_late_rows() {
+    run(Backlogs::new);
+    simulate(Simulation::new(seeds()).without_checkpoint(), Backlogs::new)
+        .unwrap_or_else(|it| panic!("{it}"));
 }
 
 #[test]

@@ -63,6 +63,9 @@ struct Arguments {
     /// How many records may wait between Tidemill's workers.
     #[arg(long, default_value_t = Options::default().max_queued)]
     max_queued: usize,
+    /// How many records each of Tidemill's workers may read ahead of the watermark; 0 for any number.
+    #[arg(long, default_value_t = Options::default().max_ahead)]
+    max_ahead: usize,
     /// Tidemill's workers stay on their cores (with the feature `pinning`).
     #[arg(long)]
     pin: bool,
@@ -342,8 +345,9 @@ fn main() -> ExitCode {
         "job", "workers", "engine", "s", "(min-max)", "M/s", "CPU s/M", "RSS MiB"
     );
     let jobs = if arguments.jobs.is_empty() { Job::ALL.to_vec() } else { arguments.jobs.clone() };
-    let bench =
-        Bench::new(sizes, Options::default().with_max_queued(arguments.max_queued).with_pin(arguments.pin));
+    let options =
+        Options::default().with_max_queued(arguments.max_queued).with_max_ahead(arguments.max_ahead);
+    let bench = Bench::new(sizes, options.with_pin(arguments.pin));
     let mut run = Run { arguments: &arguments, bench, json, included, ratios: Vec::new(), right: true };
     for job in jobs {
         for &workers in &arguments.workers {

@@ -45,7 +45,7 @@ impl Wakers {
         lock(&self.lists).timed.push(waker);
     }
 
-    pub(super) fn wake_sources(&self) {
+    pub(crate) fn wake_sources(&self) {
         for waker in &lock(&self.lists).sources {
             waker.wake();
         }

@@ -180,6 +180,9 @@ impl Assigner {
             has_arrived: &|origin| everything_came || is_here(origin),
         };
         let advanced = self.control.ledger.advance(self.domain, observed);
+        if advanced.wakes_sources {
+            self.control.wakers.wake_sources();
+        }
         if advanced.fell_idle {
             for union in self.control.ledger.dependents(self.domain) {
                 self.control.wakers.wake_assigners(union, usize::MAX);

@@ -14,6 +14,7 @@
 mod part;
 mod status;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use self::part::{Part, settle};
+use self::part::{Part, align, settle};
 pub(crate) use self::status::SourceStatus;
 use super::Time;
 use super::announcement::Announcement;
@@ -173,6 +174,8 @@ enum Found {
     Nothing(Option<Duration>),
     /// Too much is on its way already, or a pull is; the source is woken when that has changed.
     Paused,
+    /// Nothing but partitions that wait for others, which are behind: until the source is woken, or that long.
+    Ahead(Duration),
 }
 
 impl Reading {
@@ -213,6 +216,10 @@ impl Reading {
             let origin = origin(self.node.id, self.info.watermark_partition(partition));
             let abundant = self.control.sources.lend_from == 0;
             let (sent, rank) = (self.status.sent(origin), None);
+            let other = self.readers.iter().flatten().next().filter(|_| self.sliced);
+            let lead = other.map(|other| Rc::clone(&other.lead));
+            let lead =
+                lead.unwrap_or_else(|| Rc::new(RefCell::new(self.control.ledger.lead(origin, self.worker))));
             self.readers.get_or_insert_default().push(Part {
                 partition,
                 origin,
@@ -224,6 +231,7 @@ impl Reading {
                 sent,
                 rank,
                 told_end: false,
+                lead,
             });
         }
         Ok(())
@@ -276,7 +284,9 @@ impl Reading {
             match found {
                 Found::More => self.alarm.now(),
                 // What was planned is there, but the reader's own thread has yet to hand it over.
-                Found::Nothing(Some(delay)) => self.alarm.after(self.control.clock.now(), delay),
+                Found::Nothing(Some(delay)) | Found::Ahead(delay) => {
+                    self.alarm.after(self.control.clock.now(), delay);
+                }
                 Found::Nothing(None) | Found::Paused => {}
             }
             return Ok(true);
@@ -314,7 +324,9 @@ impl Reading {
         }
         match found {
             Found::More => self.alarm.now(),
-            Found::Nothing(Some(delay)) => self.alarm.after(self.control.clock.now(), delay),
+            Found::Nothing(Some(delay)) | Found::Ahead(delay) => {
+                self.alarm.after(self.control.clock.now(), delay);
+            }
             Found::Nothing(None) | Found::Paused => {}
         }
         Ok(true)
@@ -357,8 +369,15 @@ impl Reading {
             // Slices of a sequence are read in the order of the sequence, one at a time.
             readers.sort_by_key(|part| part.reader.rank());
         }
+        let waits = align(readers, &self.control);
+        if let Some(patience) = waits.filter(|_| self.sliced) {
+            // One slice must not be read ahead of another.
+            self.status.backlog.set(false);
+            return Ok((Found::Ahead(patience), 0));
+        }
         let places = readers.len();
-        let open = readers.iter().filter(|part| !part.ended && !part.done).count();
+        let is_open = |part: &&Part| !part.ended && !part.done && !part.waits();
+        let open = readers.iter().filter(is_open).count();
         let portion = self.control.sources.flow.portion(self.worker);
         let (mut budget, mut total, mut visits) = (portion, 0, 0);
         let (mut place, mut again, mut follows) = (self.turns.place(), None::<Duration>, None);
@@ -382,7 +401,7 @@ impl Reading {
             let share = self.turns.share(portion, open).min(budget);
             let pulls = part.abundant && self.plan.pulled_by.is_some();
             let (mut rows, mut has_more) = (0, false);
-            if part.ended || part.done || (pulls && self.lent.is_some()) {
+            if !is_open(&&*part) || (pulls && self.lent.is_some()) {
                 // Not now.
             } else if pulls && capability.is_some() {
                 let share = share.min(PULL);
@@ -429,7 +448,11 @@ impl Reading {
         if !more || self.turns.is_round_over() {
             self.turns.end_round();
         }
-        let found = if more { Found::More } else { Found::Nothing(again) };
+        let found = match waits {
+            _ if more => Found::More,
+            Some(patience) => Found::Ahead(again.map_or(patience, |again| again.min(patience))),
+            None => Found::Nothing(again),
+        };
         Ok((found, total))
     }
 
@@ -468,6 +491,12 @@ impl Reading {
         }
         if moved && control.mode == Mode::Continuous {
             control.wakers.wake_assigners_on(*worker);
+        }
+        if let Some(part) = readers.iter().flatten().next().filter(|_| *sliced && lent.is_none()) {
+            let rank = readers.iter().flatten().map(Part::next_rank).min().unwrap_or(u64::MAX);
+            if part.lead.borrow().reach(rank) {
+                control.wakers.wake_sources();
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidemill_operators::{Epoch, EventTime, ProcessingTime};
 
+use super::alignment::InGroup;
 use super::partition::Partition;
 use super::{DomainSpec, PartitionMark};
 
@@ -43,6 +44,8 @@ pub(super) struct Domain {
     pub(super) entered: Vec<Epoch>,
     /// Continuous: which workers will observe no more.
     pub(super) finished: Vec<bool>,
+    /// Continuous: the domains whose readers wait for each other.
+    pub(super) group: Option<InGroup>,
 }
 
 /// What rows justify, by partition and rank.
@@ -85,6 +88,7 @@ impl Domain {
             last: None,
             entered: vec![Epoch::new(0); workers],
             finished: vec![false; workers],
+            group: None,
         }
     }
 
@@ -105,6 +109,7 @@ impl Domain {
         partition.pass(self.now);
         match born {
             Some(_) => {
+                partition.member = self.group.as_ref().map(|group| group.add(1, partition.own()));
                 self.partitions.entry(origin).or_insert(partition);
                 // The stream waits for it.
                 self.is_idle = false;
@@ -206,6 +211,9 @@ impl Domain {
         let mut look_again = None::<Duration>;
         let mut all_ended = !self.spec.is_mixed && !self.spec.may_grow && !self.partitions.is_empty();
         for (origin, partition) in &mut self.partitions {
+            if partition.waits() {
+                partition.seen = Some(now);
+            }
             let ended = partition.has_ended();
             let left = idle_after.filter(|_| !ended).map(|after| partition.silent_in(after, now));
             let is_over = ended || left.is_some_and(|left| left.is_zero());

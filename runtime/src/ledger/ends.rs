@@ -27,6 +27,11 @@ impl Ends {
         Ends::of(usize::MAX)
     }
 
+    /// How many readers there were from the beginning.
+    pub(super) fn readers(&self) -> usize {
+        self.readers
+    }
+
     /// Adds a reader that takes part from an epoch on.
     pub(super) fn join(&mut self, epoch: Epoch) {
         self.joined.push(epoch);

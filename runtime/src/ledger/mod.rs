@@ -22,6 +22,7 @@
 //! has passed the epoch is not enough: another instance may have received rows of it, and so released the frontier, but
 //! buffered them because it is still in the epoch before.
 
+mod alignment;
 mod batches;
 mod closing;
 mod domain;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{Epoch, EventTime, ProcessingTime, turn};
 
+pub(crate) use self::alignment::{Lead, Pause};
 pub(crate) use self::closing::EpochEnds;
 pub(crate) use self::domain::Marks;
 use self::domain::{Domain, Left};
@@ -66,6 +68,8 @@ pub(crate) struct DomainSpec {
     pub(crate) members: Vec<DomainId>,
     /// Whether an operator derives the watermark: its instances report it at the end of each epoch.
     pub(crate) is_derived: bool,
+    /// The number of the domains, this one and others, whose streams meet where rows are kept until the watermark passes.
+    pub(crate) aligned: Option<usize>,
 }
 
 /// A partition of a domain's watermark.
@@ -132,6 +136,8 @@ pub(crate) struct Advanced {
     pub(crate) fell_idle: bool,
     /// When the passing of time may change it.
     pub(crate) look_again: Option<Duration>,
+    /// Whether sources wait for what has changed.
+    pub(crate) wakes_sources: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -336,7 +342,13 @@ impl Ledger {
     pub(crate) fn advance<T: Announced>(&self, domain: DomainId, observed: Observed<'_, T>) -> Advanced {
         let Observed { worker, now, shown, announcements, everything_came, has_arrived } = observed;
         let Some(mut it) = self.domain(domain) else {
-            return Advanced { watermark: EventTime::MIN, moved: false, fell_idle: false, look_again: None };
+            return Advanced {
+                watermark: EventTime::MIN,
+                moved: false,
+                fell_idle: false,
+                look_again: None,
+                wakes_sources: false,
+            };
         };
         for (origin, position, watermark) in shown.drain(..) {
             let partition = it.partition(origin);
@@ -360,7 +372,8 @@ impl Ledger {
             has_ended = all_came;
         }
         let (moved, fell_idle, look_again) = it.advance(now, has_arrived, has_ended);
-        let advanced = Advanced { watermark: it.now, moved, fell_idle, look_again };
+        let wakes_sources = it.publish();
+        let advanced = Advanced { watermark: it.now, moved, fell_idle, look_again, wakes_sources };
         drop(it);
         drop(retired);
         advanced

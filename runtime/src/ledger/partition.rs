@@ -6,10 +6,12 @@
 //! that, since the next row of each reader has a known rank in the sequence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_operators::{Epoch, EventTime, ProcessingTime};
 
+use super::alignment::Member;
 use super::ends::Ends;
 
 /// Where a batch stands in the sequence of its partition: the rank of its slice, then the order of announcement.
@@ -34,6 +36,12 @@ pub(super) struct Partition {
     pub(super) is_idle: bool,
     /// How far the stream's watermark had got when it last did not wait for this partition.
     passed: EventTime,
+    /// How many of its readers wait for other partitions, which are behind.
+    waiting: usize,
+    /// Where the readers of others see how far it is.
+    pub(super) member: Option<Arc<Member>>,
+    /// Where readers read slices: how far each worker is in the sequence.
+    pub(super) workers: Vec<Arc<Member>>,
 }
 
 impl Partition {
@@ -49,6 +57,9 @@ impl Partition {
             seen,
             is_idle: false,
             passed: EventTime::MIN,
+            waiting: 0,
+            member: None,
+            workers: Vec::new(),
         }
     }
 
@@ -127,6 +138,11 @@ impl Partition {
         self.next_ranks.values().min().copied()
     }
 
+    /// Whether readers read slices of a sequence, whose rows are announced by rank.
+    pub(super) fn has_ranks(&self) -> bool {
+        !self.next_ranks.is_empty()
+    }
+
     /// The least rank of a row that has not been observed; `None` where there are no ranks.
     pub(super) fn least_unseen(&self) -> Option<u64> {
         let announced = self.unseen.first().map(|(rank, _)| *rank);
@@ -157,6 +173,17 @@ impl Partition {
     /// Whether all readers have ended.
     pub(super) fn has_ended(&self) -> bool {
         self.ends.all()
+    }
+
+    /// A reader waits for other partitions, or (false) reads on: until now the partition has not been silent.
+    pub(super) fn set_waiting(&mut self, waits: bool, now: ProcessingTime) {
+        self.waiting = if waits { self.waiting + 1 } else { self.waiting.saturating_sub(1) };
+        self.seen = Some(now);
+    }
+
+    /// Whether a reader waits for other partitions.
+    pub(super) fn waits(&self) -> bool {
+        self.waiting > 0
     }
 
     /// How long it is until the partition has been silent for `idle_after`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidemill_operators::{KeyGroups, Mode};
 
-use super::{Options, RETAIN, Restart, Trigger};
+use super::{MAX_AHEAD, Options, RETAIN, Restart, Trigger};
 use crate::error::RunError;
 use crate::pinning;
 
@@ -123,7 +123,13 @@ impl Options {
     /// What was asked for and has no effect in the mode, in words.
     pub(crate) fn without_effect(&self) -> impl Iterator<Item = &'static str> {
         let records = self.mode == Mode::Continuous && self.max_records_per_epoch.is_some();
-        records.then_some("--max-records-per-epoch is for micro-batch: here epochs end by time").into_iter()
+        let records =
+            records.then_some("--max-records-per-epoch is for micro-batch: here epochs end by time");
+        let ahead = self.mode == Mode::MicroBatch && self.max_ahead != MAX_AHEAD;
+        let ahead = ahead.then_some(
+            "--max-ahead is for continuous mode: here each epoch reads equally many records of each partition",
+        );
+        records.into_iter().chain(ahead)
     }
 }
 
@@ -142,6 +148,9 @@ mod tests {
         let options = Options::default().with_max_records_per_epoch(10);
         assert_eq!(options.without_effect().count(), 0);
         assert_eq!(options.with_mode(Mode::Continuous).without_effect().count(), 1);
+        let options = Options::default().with_max_ahead(10);
+        assert_eq!(options.without_effect().count(), 1);
+        assert_eq!(options.with_mode(Mode::Continuous).without_effect().count(), 0);
     }
 
     #[test]

@@ -77,7 +77,40 @@ impl Layout {
             sources.push(from);
         }
         layout.nodes = nodes;
+        layout.align();
         layout
+    }
+
+    /// Numbers the domains whose streams meet where rows are kept until the watermark passes: their sources are aligned.
+    fn align(&mut self) {
+        let mut groups: Vec<BTreeSet<DomainId>> = Vec::new();
+        // Of each domain, those that assign the watermarks that it comes from.
+        let mut roots: Vec<BTreeSet<DomainId>> = Vec::new();
+        for (domain, spec) in self.specs.iter().enumerate() {
+            let of_members = spec.members.iter().filter_map(|member| roots.get(*member)).flatten().copied();
+            let mut own: BTreeSet<DomainId> = of_members.collect();
+            // Rows that no longer belong to a partition of a source have no reader that could wait.
+            if spec.members.is_empty() && !spec.is_mixed {
+                own.insert(domain);
+            }
+            roots.push(own);
+        }
+        let keeps = |node: &&Node| node.is_stateful() || matches!(node.kind, NodeKind::Fragment(_));
+        for node in self.nodes.iter().filter(keeps) {
+            let domain = self.domain(node.id).and_then(|domain| roots.get(domain));
+            let Some(mut group) = domain.filter(|roots| !roots.is_empty()).cloned() else { continue };
+            let (meeting, others) = groups.into_iter().partition(|other| !other.is_disjoint(&group));
+            group.extend(Vec::into_iter(meeting).flatten());
+            groups = others;
+            groups.push(group);
+        }
+        for (number, group) in groups.iter().enumerate() {
+            for domain in group {
+                if let Some(spec) = self.specs.get_mut(*domain) {
+                    spec.aligned = Some(number);
+                }
+            }
+        }
     }
 
     /// Learns the partitions of the sources.

@@ -1,12 +1,14 @@
 //! A partition that a worker reads.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{DynReader, Epoch, Mode, Poll, Polled};
 
 use crate::control::Control;
+use crate::ledger::{Lead, Pause};
 
 /// A partition and its reader.
 pub(super) struct Part {
@@ -27,13 +29,37 @@ pub(super) struct Part {
     pub(super) rank: Option<u64>,
     /// Whether the operators on this worker have been woken because it has ended.
     pub(super) told_end: bool,
+    /// Continuous: how far it is ahead of the partitions that hold the watermark; slices of a sequence have one together.
+    pub(super) lead: Rc<RefCell<Lead>>,
 }
 
 impl Part {
+    /// Whether it waits for partitions that are behind.
+    pub(super) fn waits(&self) -> bool {
+        self.lead.borrow().waits()
+    }
+
     /// The least rank of the rows that are yet to be read: none at the end of something that grows in place.
     pub(super) fn next_rank(&self) -> u64 {
         if self.ended || self.had_ended { u64::MAX } else { self.reader.next_rank().unwrap_or(u64::MAX) }
     }
+}
+
+/// Has partitions wait that are too far ahead of others; returns when to look again at the latest, if any waits.
+pub(super) fn align(parts: &[Part], control: &Control) -> Option<Duration> {
+    let mut again = None::<Duration>;
+    for part in parts.iter().filter(|part| !part.ended) {
+        let mut lead = part.lead.borrow_mut();
+        let waited = lead.waits();
+        let pause = lead.look(|| control.clock.now());
+        if lead.waits() != waited {
+            control.ledger.set_waiting(part.origin, !waited, control.clock.now());
+        }
+        if let Pause::Waits(patience) = pause {
+            again = Some(again.map_or(patience, |again| again.min(patience)));
+        }
+    }
+    again
 }
 
 /// Whether a partition that gave so much has enough to be pulled.
@@ -51,6 +77,9 @@ pub(super) fn settle(
 ) {
     let Polled { rows, poll, skipped } = *polled;
     part.abundant = is_abundant(rows, poll, control);
+    if part.lead.borrow_mut().took(rows, poll == Poll::Ready) {
+        control.wakers.wake_sources();
+    }
     if skipped > 0
         && let Some(counters) = control.counters(source, worker)
     {

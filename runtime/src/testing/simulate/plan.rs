@@ -220,7 +220,13 @@ fn run(random: &mut Random, number: usize, is_last: bool, bounds: &Bounds) -> Ru
         _ => None,
     };
     let slow = pick(random, &[0, 0, 300, 3_000]).map_or(Duration::ZERO, Duration::from_micros);
-    Run { number, options, end, power, slow, seed: random.next() }
+    let seed = random.next();
+    // Of a generator of its own, so that old seeds choose the same of everything else.
+    let mut of_seed = Random::new(seed ^ 0x61_68_65_61);
+    if mode == Mode::Continuous && of_seed.below(2) == 0 {
+        options = options.with_max_ahead(any_size(&mut of_seed, 2) as usize);
+    }
+    Run { number, options, end, power, slow, seed }
 }
 
 #[cfg(test)]
