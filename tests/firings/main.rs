@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod input;
+mod inspected;
 mod model;
 mod steps;
 mod whole;

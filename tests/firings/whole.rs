@@ -186,6 +186,45 @@ fn firings_are_not_late_in_windows_behind_them() {
 }
 
 #[test]
+fn windows_over_windows_over_windows_lose_no_row() {
+    // Counts by key in windows of 50, their sums over all keys in sliding windows of 200 by 100, the greatest of these by 1,000.
+    let sum_of =
+        |from: i64, to: i64| rows().iter().filter(|row| from <= row.time && row.time < to).count() as u64;
+    let starts = (-4_000..10_000i64).filter(|start| start % 100 == 0);
+    let mut expected = BTreeMap::<i64, u64>::new();
+    for (start, sum) in starts.map(|start| (start, sum_of(start, start + 200))).filter(|(_, sum)| *sum > 0) {
+        let greatest = expected.entry((start + 199).div_euclid(1_000) * 1_000).or_default();
+        *greatest = (*greatest).max(sum);
+    }
+    let expected: Vec<_> = expected.into_iter().collect();
+    for options in ways(&[usize::MAX], 40) {
+        let graph = Graph::new("chained");
+        let (sink, found) = memory_sink();
+        let (late_sink, late) = memory_sink();
+        let counts = graph
+            .source(memory(rows()))
+            .with_watermark(at, micros(90))
+            .key_by(|row| row.key)
+            // Its outputs have a watermark of their own, unlike those of the others.
+            .window_by(tumbling(micros(50)))
+            .count()
+            .append();
+        let (sums, late_counts) =
+            counts.window(sliding(micros(200), micros(100))).sum(|count| count.value).append_with_late();
+        sums.window_by(tumbling(micros(1_000)))
+            .max(|sum| sum.value)
+            .append()
+            .map(|row| (row.window.start.as_micros(), row.value))
+            .sink(sink);
+        late_counts.sink(late_sink);
+        let what = format!("{options:?}");
+        let summary = run_well(&graph, options);
+        assert_eq!((summary.late_rows, late.snapshot().len()), (0, 0), "{what}");
+        assert_same(&found.snapshot(), &expected, what);
+    }
+}
+
+#[test]
 fn windows_of_the_clock_have_each_row_once() {
     for options in ways(&[0, usize::MAX], 40) {
         for has_time in [false, true] {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::vec::Drain;
 
+use smallvec::SmallVec;
+
 use super::Early;
 use super::clock::WindowClock;
 use super::pane::{Pane, Place, place, window};
@@ -18,7 +20,8 @@ use crate::aggregate::kept;
 use crate::arrival;
 use crate::assigners::WindowAssigner;
 use crate::build::{Dealt, Emitted, Events, StatefulOperator, Takes, To};
-use crate::named::{HashedKey, MapState, States, Timer};
+use crate::named::{HashedKey, MapState, NamedState, States, Timer};
+use crate::state::Reach;
 use crate::window::{FiringKind, WindowFiring};
 use crate::{Aggregate, Data, EventTime, Key, OperatorError, ProcessingTime, Window};
 
@@ -27,6 +30,36 @@ use crate::{Aggregate, Data, EventTime, Key, OperatorError, ProcessingTime, Wind
 pub(super) struct Policy {
     pub(super) lateness: Duration,
     pub(super) early: Option<Early>,
+}
+
+/// What a window waits for that has got a record.
+#[derive(Clone, Copy)]
+enum Next {
+    Nothing,
+    Flush,
+    Timer(ProcessingTime),
+}
+
+impl Policy {
+    /// What is to be done about a window that has got a record; `is_new` if nothing has been done yet about one of its place.
+    #[inline]
+    fn next<T: Data>(&self, pane: &mut Pane<T>, is_new: bool, now: ProcessingTime) -> Next {
+        let fires = |fresh: u64| match &self.early {
+            _ if pane.is_closed => fresh > 0,
+            Some(early) => early.fires_after(fresh),
+            None => false,
+        };
+        if fires(pane.fresh) {
+            return if is_new || !fires(pane.fresh - 1) { Next::Flush } else { Next::Nothing };
+        }
+        match self.early.and_then(|early| early.fires_at(now)) {
+            Some(at) if pane.early_at.is_none() => {
+                pane.early_at = Some(at);
+                Next::Timer(at)
+            }
+            _ => Next::Nothing,
+        }
+    }
 }
 
 /// `C` is the clock, `R` the row of a firing, and `UPSERTS` says whether rows are upserts.
@@ -94,34 +127,28 @@ where
         reached: EventTime,
         to: &mut To<'_, Self>,
     ) {
-        let place = place(at);
+        let (place, now) = (place(at), to.now());
         if let Some(pane) = self.windows.get_mut(key, &place) {
             kept::add(&self.aggregate, &mut pane.acc, value);
             pane.fresh += 1;
+            let next = self.policy.next(pane, false, now);
+            self.prepare(key, place, next, to);
         } else {
-            let pane = Pane::new(kept::create(&self.aggregate, value), at.end <= reached);
+            let mut pane = Pane::new(kept::create(&self.aggregate, value), at.end <= reached);
+            let next = self.policy.next(&mut pane, true, now);
             self.set_timer(key, at.end, pane.is_closed, to);
             self.windows.insert(key, place, pane);
+            self.prepare(key, place, next, to);
         }
-        self.touched(key, place, to);
     }
 
-    /// Sees to it that a window fires that has got a row.
-    fn touched(&mut self, key: HashedKey<'_, K>, place: Place, to: &mut To<'_, Self>) {
-        let now = to.now();
-        let Some(pane) = self.windows.get_mut(key, &place) else { return };
-        if pane.is_closed {
-            self.pending.push((key.hash, key.cloned(), place));
-            return;
-        }
-        let Some(early) = &self.policy.early else { return };
-        if early.fires_after(pane.fresh) {
-            self.pending.push((key.hash, key.cloned(), place));
-        } else if pane.early_at.is_none()
-            && let Some(at) = early.fires_at(now)
-        {
-            pane.early_at = Some(at);
-            to.timers.set_processing(key, at);
+    /// Sees to it that a window fires.
+    #[inline]
+    fn prepare(&mut self, key: HashedKey<'_, K>, place: Place, next: Next, to: &mut To<'_, Self>) {
+        match next {
+            Next::Nothing => {}
+            Next::Flush => self.pending.push((key.hash, key.cloned(), place)),
+            Next::Timer(at) => to.timers.set_processing(key, at),
         }
     }
 
@@ -137,7 +164,7 @@ where
     ) -> bool {
         let from = (span.start, EventTime::MIN);
         let met = self.windows.range(key, from..).map(|(place, _)| *place);
-        let met: Vec<Place> = met.take_while(|(_, start)| *start <= span.end).collect();
+        let met: SmallVec<[Place; 4]> = met.take_while(|(_, start)| *start <= span.end).collect();
         if met.is_empty() && self.is_over(span, reached) {
             return false;
         }
@@ -145,7 +172,18 @@ where
             start: whole.start.min(met.start),
             end: whole.end.max(met.end),
         });
-        let place = place(whole);
+        let (place, now) = (place(whole), to.now());
+        if let [one] = met.as_slice()
+            && *one == place
+            && let Some(pane) = self.windows.get_mut(key, one)
+            && (!A::ORDERED || pane.is_latest)
+        {
+            kept::add(&self.aggregate, &mut pane.acc, value);
+            pane.fresh += 1;
+            let next = self.policy.next(pane, false, now);
+            self.prepare(key, place, next, to);
+            return true;
+        }
         let mut merged: Option<Pane<A::Acc>> = None;
         let mut is_armed = false;
         for at in met {
@@ -181,8 +219,9 @@ where
         if A::ORDERED {
             self.seal_others(key, &mut pane);
         }
+        let next = self.policy.next(&mut pane, true, now);
         self.windows.insert(key, place, pane);
-        self.touched(key, place, to);
+        self.prepare(key, place, next, to);
         true
     }
 
@@ -403,13 +442,20 @@ where
 {
     type Row = Dealt<K, A::In>;
 
-    fn take(&mut self, rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+    fn take(&mut self, mut rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let reached = C::reached(to);
+        // Prefetches the entries of the next rows' keys, where the table is larger than the caches.
+        let reach = if rows.len() >= Reach::AHEAD { self.windows.reach() } else { None };
         if A::ORDERED {
             arrival::enter(to.split().2, None, !self.merges);
         }
         let mut assigned = std::mem::take(&mut self.assigned);
-        for row in rows {
+        while let Some(row) = rows.next() {
+            if let Some(reach) = &reach
+                && let Some(ahead) = rows.as_slice().get(Reach::AHEAD - 1)
+            {
+                reach.fetch(ahead.hash);
+            }
             assigned.clear();
             let time = if C::IS_EVENT { row.time } else { reached };
             self.assigner.assign(time, &row.value, &mut assigned);
