@@ -11,15 +11,26 @@ use super::common::MODES;
 use super::input::{KINDS, Kind, Row, Uneven, epochs, gap, inputs, micros, row_by_row, steps, timed_rows};
 use super::model::{Model, Out, Policy};
 
-fn numbers(rows: Vec<Row>) -> Vec<u32> {
+fn numbers(rows: Vec<Row>, policy: &Policy) -> Vec<u32> {
     let mut numbers: Vec<u32> = rows.iter().map(|row| row.number).collect();
+    // No row waits for one that connects it with a session, so that all are in the order of their arrival.
+    if policy.lateness >= 100 || policy.by_clock {
+        assert!(numbers.is_sorted(), "{policy:?}: {numbers:?}");
+    }
     numbers.sort();
     numbers
 }
 
-fn out(firing: WindowFiring<u8, Vec<Row>>) -> Out {
+fn out(firing: WindowFiring<u8, Vec<Row>>, policy: &Policy) -> Out {
     let WindowFiring { window, key, value, kind, revision } = firing;
-    Out::Fired(key, window.start.as_micros(), window.end.as_micros(), value.map(numbers), kind, revision)
+    Out::Fired(
+        key,
+        window.start.as_micros(),
+        window.end.as_micros(),
+        value.map(|rows| numbers(rows, policy)),
+        kind,
+        revision,
+    )
 }
 
 fn early(policy: &Policy) -> Option<Early> {
@@ -45,8 +56,11 @@ fn try_with(policy: Policy, steps: &[super::input::Step], assigner: impl WindowA
                     None => windows,
                 };
                 let results = |it: &mut Harness<Box<dyn Operator>>| {
-                    let mut all: Vec<Out> =
-                        it.take::<WindowFiring<u8, Vec<Row>>>(0).into_iter().map(out).collect();
+                    let mut all: Vec<Out> = it
+                        .take::<WindowFiring<u8, Vec<Row>>>(0)
+                        .into_iter()
+                        .map(|it| out(it, &policy))
+                        .collect();
                     all.extend(
                         it.take::<(EventTime, Row)>(1).iter().map(|(_, row)| Out::TooLate(row.number)),
                     );
@@ -62,7 +76,8 @@ fn try_with(policy: Policy, steps: &[super::input::Step], assigner: impl WindowA
                 };
                 let results = |it: &mut Harness<Box<dyn Operator>>| {
                     let firings = it.take::<(EventTime, WindowFiring<u8, Vec<Row>>)>(0);
-                    let mut all: Vec<Out> = firings.into_iter().map(|(_, firing)| out(firing)).collect();
+                    let mut all: Vec<Out> =
+                        firings.into_iter().map(|(_, firing)| out(firing, &policy)).collect();
                     all.extend(
                         it.take::<(EventTime, Row)>(1).iter().map(|(_, row)| Out::TooLate(row.number)),
                     );
