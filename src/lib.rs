@@ -328,6 +328,11 @@ pub mod process {
     pub use tidemill_operators::process::*;
 }
 
+/// A stream as a sequence of batches of processing time, as Spark's DStreams: see [`Stream::batches`].
+pub mod dstream {
+    pub use tidemill_operators::dstream::*;
+}
+
 /// Windows that fire by a policy of their own: see [`WindowedStream::allowed_lateness`].
 pub mod firing {
     pub use tidemill_operators::firing::{UntilEnd, WindowClock};

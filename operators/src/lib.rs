@@ -17,6 +17,7 @@ pub mod build;
 mod cancellation;
 pub mod chain;
 pub mod codec;
+pub mod dstream;
 mod erased;
 mod error;
 #[doc(hidden)]

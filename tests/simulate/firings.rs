@@ -25,6 +25,8 @@ pub(crate) struct Firings {
     sessions: SimSink<Fired>,
     /// The counts and sums of windows of the clock, by key.
     clock: SimSink<(u8, u64, i64)>,
+    /// The counts and sums of windows of batches, by key: each row is in four of them.
+    batches: SimSink<(u8, u64, i64)>,
     /// The numbers of the windows of a key in wider windows, from their firings on time.
     wide: SimSink<(u8, i64, u64)>,
     input: Vec<Event>,
@@ -43,6 +45,7 @@ impl Firings {
             tumbling: world.sink(),
             sessions: world.sink(),
             clock: world.sink(),
+            batches: world.sink(),
             wide: world.sink(),
         }
     }
@@ -93,6 +96,15 @@ impl Scenario for Firings {
         let by_key = |event: &Event| event.key;
         let sessions = events.clone().key_by(by_key).window(session(micros(GAP))).allowed_lateness(DELAY);
         sessions.aggregate(both()).firings().uid("sessions").map(fired).sink(self.sessions.clone());
+        let counted = events.clone().map(|event| (event.key, 1u64, event.value));
+        let counted = counted.batches(micros(10_000)).key_by(|row| row.0);
+        let batches = counted.reduce_by_key_and_window_inverse(
+            |a, b| (a.0, a.1 + b.1, a.2 + b.2),
+            |a, b| (a.0, a.1 - b.1, a.2 - b.2),
+            micros(80_000),
+            micros(20_000),
+        );
+        batches.uid("batches").map(|it| it.value).sink(self.batches.clone());
         let clock = events.key_by(by_key).processing_time_window(tumbling(micros(40_000)));
         let clock = clock.aggregate(both()).append().uid("clock");
         clock.map(|it| (it.key, it.value.0, it.value.1)).sink(self.clock.clone());
@@ -129,6 +141,9 @@ impl Scenario for Firings {
         };
         let clock = sums(&mut self.clock.shown().into_iter());
         let wanted = sums(&mut self.input.iter().map(|event| (event.key, 1, event.value)));
-        compare(&clock, &wanted, true).map_err(named("windows of the clock"))
+        compare(&clock, &wanted, true).map_err(named("windows of the clock"))?;
+        let batches = sums(&mut self.batches.shown().into_iter());
+        let wanted = sums(&mut self.input.iter().map(|event| (event.key, 4, 4 * event.value)));
+        compare(&batches, &wanted, true).map_err(named("windows of batches"))
     }
 }

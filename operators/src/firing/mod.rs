@@ -212,9 +212,13 @@ where
         W: WindowAssigner<V>,
         Y: Keying<<UntilEnd<P> as Chain>::Out, Key = K, Value = V>,
     {
+        TriggeredStream::new(self.until_end(), assigner, Location::caller())
+    }
+
+    /// The same with a watermark that ends with the input, if it has none.
+    pub(crate) fn until_end(self) -> KeyedStream<K, V, UntilEnd<P>, Y> {
         let KeyedStream { port, chain, keying, steps, marker } = self;
-        let keyed = KeyedStream { port, chain: UntilEnd::of(chain), keying, steps, marker };
-        TriggeredStream::new(keyed, assigner, Location::caller())
+        KeyedStream { port, chain: UntilEnd::of(chain), keying, steps, marker }
     }
 
     /// Has all records of each key in one window, which fires as `early` says and at the end of the input.
