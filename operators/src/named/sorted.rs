@@ -69,7 +69,8 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
     #[inline]
     pub(super) fn fetch(&self) {
         if let Sorted::Run(run) = self {
-            run.front().into_iter().chain(run.back()).for_each(fetch_value);
+            let ends = run.front().into_iter().chain(run.get(run.len() / 2)).chain(run.back());
+            ends.for_each(fetch_value);
         }
     }
 
@@ -231,15 +232,43 @@ fn position<U: Ord, T>(run: &VecDeque<(U, T)>, key: &U) -> Result<usize, usize> 
 fn places<U: Ord, T>(run: &VecDeque<(U, T)>, range: (Bound<&U>, Bound<&U>)) -> (usize, usize) {
     let from = match range.0 {
         Bound::Unbounded => 0,
-        Bound::Included(start) => run.partition_point(|(key, _)| key < start),
-        Bound::Excluded(start) => run.partition_point(|(key, _)| key <= start),
+        Bound::Included(start) => first_not(run, 0, |key| key < start),
+        Bound::Excluded(start) => first_not(run, 0, |key| key <= start),
     };
     let to = match range.1 {
         Bound::Unbounded => run.len(),
-        Bound::Included(end) => run.partition_point(|(key, _)| key <= end),
-        Bound::Excluded(end) => run.partition_point(|(key, _)| key < end),
+        Bound::Included(end) => first_not(run, from, |key| key <= end),
+        Bound::Excluded(end) => first_not(run, from, |key| key < end),
     };
-    (from, to.max(from))
+    (from, to)
+}
+
+/// The place of the first entry, from a place on, that is not `before` something. Mostly it is near that place, or the end.
+#[inline]
+fn first_not<U, T>(run: &VecDeque<(U, T)>, from: usize, before: impl Fn(&U) -> bool) -> usize {
+    let is_before = |at: usize| run.get(at).is_some_and(|(key, _)| before(key));
+    if !is_before(from) {
+        return from;
+    }
+    if run.back().is_some_and(|(last, _)| before(last)) {
+        return run.len();
+    }
+    let (mut low, mut high, mut step) = (from + 1, from + 1, 1);
+    while is_before(high) {
+        low = high + 1;
+        step *= 2;
+        high += step;
+    }
+    high = high.min(run.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_before(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// Whether no key can be in a range.
