@@ -18,6 +18,7 @@ mod cancellation;
 pub mod chain;
 pub mod codec;
 pub mod dstream;
+mod distinct;
 mod erased;
 mod error;
 #[doc(hidden)]

@@ -6,7 +6,9 @@ mod row_kind;
 mod state_spec;
 mod validate;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 pub use self::explain::Plan;
 pub use self::node::{
@@ -191,6 +193,20 @@ impl Port {
     pub(crate) fn made_inserts_of(&self, steps: &[StepInfo]) -> Option<RowKind> {
         let inner = self.graph.lock();
         row_kind::made_inserts_of(&inner.nodes, self, steps)
+    }
+
+    /// The greatest delay of the watermarks that this output depends on; `None` if there is none, or one is punctuated.
+    pub(crate) fn watermark_delay(&self) -> Option<Duration> {
+        let inner = self.graph.lock();
+        let (mut delay, mut next, mut seen) = (None, vec![self.node], BTreeSet::new());
+        while let Some(node) = next.pop() {
+            let Some(node) = inner.nodes.get(node.0).filter(|node| seen.insert(node.id)) else { continue };
+            match node.watermark() {
+                Some(spec) => delay = delay.max(Some(spec.delay?)),
+                None => next.extend(node.inputs.iter().map(|input| input.from)),
+            }
+        }
+        delay
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut Node)) {

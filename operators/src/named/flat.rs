@@ -127,6 +127,32 @@ impl<K: Key, V: Data> Flat<K, V> {
         merged
     }
 
+    /// Inserts a value unless the key has one that has not expired; returns whether it was inserted. Otherwise this is no write.
+    #[inline]
+    pub(super) fn add(&mut self, key: HashedKey<'_, K>, value: V) -> bool {
+        self.do_chores();
+        self.make_room();
+        let place = match self.table.entry(key.hash, key.key) {
+            Slot::Occupied(mut slot) => {
+                let place = slot.bucket_index();
+                if !self.lives.is_expired(place, &self.ttl) {
+                    return false;
+                }
+                slot.get_mut().acc = value;
+                place
+            }
+            Slot::Vacant(slot) => {
+                self.debt += STEPS_PER_ENTRY;
+                let key = keep(|| key.key.clone());
+                slot.insert(Entry { key, acc: value, mark: () }).bucket_index()
+            }
+        };
+        if self.lives.write(place, &self.ttl) && self.is_tracked {
+            self.changes.push(key.hash);
+        }
+        true
+    }
+
     pub(super) fn remove(&mut self, key: HashedKey<'_, K>) -> Option<V> {
         self.do_chores();
         let slot = self.table.slot(key.hash, |entry| entry.key == *key.key)?;

@@ -43,6 +43,7 @@
 //! the time before a restart, and a changed, new or removed TTL applies to old entries as well.
 
 mod changes;
+mod expiring;
 mod flat;
 mod hashed;
 mod life;
@@ -68,6 +69,7 @@ mod written;
 
 use std::time::Duration;
 
+pub(crate) use self::expiring::ExpiringKeys;
 pub use self::hashed::HashedKey;
 pub use self::list::ListState;
 pub use self::map::MapState;

@@ -64,6 +64,12 @@ impl<K: Key, V: Data> ValueState<K, V> {
         self.0.put(key, value, std::mem::replace)
     }
 
+    /// Inserts a value unless the key has one; returns whether it was inserted. Otherwise this is no write.
+    #[inline]
+    pub(crate) fn add(&mut self, key: HashedKey<'_, K>, value: V) -> bool {
+        self.0.add(key, value)
+    }
+
     /// Removes the value of a key and returns it.
     pub fn remove(&mut self, key: HashedKey<'_, K>) -> Option<V> {
         self.0.remove(key)
@@ -204,6 +210,20 @@ mod tests {
                 assert!(delta(state).is_empty());
             }
         }
+    }
+
+    #[test]
+    fn add_keeps_value_and_its_life_until_it_expires() {
+        let mut state = ValueState::<u64, u32>::with_ttl(micros(10));
+        let key = HashedKey::of(&1);
+        let mut add = |now, value| {
+            state.set_now(ProcessingTime::from_micros(now));
+            (state.add(key, value), state.get(key).copied())
+        };
+        assert_eq!(add(0, 5), (true, Some(5)));
+        assert_eq!(add(9, 6), (false, Some(5)));
+        assert_eq!(add(10, 7), (true, Some(7)));
+        assert_eq!(add(19, 8), (false, Some(7)));
     }
 
     #[test]
