@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod backlogs;
+mod distinct;
 mod firings;
 mod graphs;
 mod held;
@@ -12,6 +13,7 @@ mod input;
 mod joins;
 mod operator;
 mod process;
+mod ranking;
 mod requests;
 mod several;
 mod shards;
@@ -25,12 +27,14 @@ use tidemill::Mode;
 use tidemill::testing::simulate::{Report, Scenario, Simulation, World, simulate};
 
 use backlogs::Backlogs;
+use distinct::Distinct;
 use firings::Firings;
 use graphs::{Files, Paces, Running, TwoSinks, Windows};
 use held::Held;
 use joins::Joins;
 use operator::OwnOperator;
 use process::Process;
+use ranking::Ranking;
 use requests::Asked;
 use several::Several;
 use shards::Shards;
@@ -111,6 +115,16 @@ fn process_function_with_timers_and_rules_is_exactly_once() {
 fn firings_end_as_tables_and_make_no_row_late() {
     run(Firings::new);
     simulate(Simulation::new(seeds()).without_checkpoint(), Firings::new).unwrap_or_else(|it| panic!("{it}"));
+}
+
+#[test]
+fn deduplicated_rows_are_exactly_once() {
+    run(Distinct::new);
+}
+
+#[test]
+fn rankings_and_limits_are_exactly_once() {
+    run(Ranking::new);
 }
 
 #[test]

@@ -15,9 +15,12 @@ mod fold;
 mod in_order;
 pub(crate) mod kept;
 mod number;
+mod order;
 mod projection;
 mod reduce;
+mod sorted;
 mod sum;
+mod top;
 mod total;
 mod tuple;
 
@@ -29,9 +32,12 @@ pub use self::extremes::{Max, Min};
 pub use self::fold::Fold;
 pub use self::in_order::{InOrder, Runs};
 pub use self::number::Number;
+pub use self::order::{Greatest, GreatestBy, Least, LeastBy, RankOrder};
 pub use self::projection::Projection;
 pub use self::reduce::Reduce;
+pub use self::sorted::{Ranked, Sorted};
 pub use self::sum::Sum;
+pub use self::top::TopN;
 pub use self::total::{Total, Wide, Widest};
 
 use crate::Data;

@@ -1,9 +1,14 @@
 //! The aggregates that everyone needs, as methods: the same on keyed streams, on windows and on whole streams.
 
+use std::cmp::Ordering;
+
 use super::running::RunningAggregate;
 use super::total::TotalAggregate;
 use super::windowed::{WindowedAggregate, WindowedStream};
-use crate::aggregate::{Average, Collect, Count, Fold, InOrder, Max, Min, Number, Projection, Reduce, Sum};
+use crate::aggregate::{
+    Average, Collect, Count, Fold, Greatest, GreatestBy, InOrder, Least, LeastBy, Max, Min, Number,
+    Projection, Ranked, Reduce, Sorted, Sum, TopN,
+};
 use crate::codec::Codec;
 use crate::state::Windowing;
 use crate::stream::{Chain, KeyedStream, Keying, Timed};
@@ -109,6 +114,69 @@ macro_rules! shortcuts {
         {
             self.aggregate(Collect::new().with_codec(codec))
         }
+
+        /// Keeps the `n` records with the greatest rank, the greatest first.
+        ///
+        /// Of records with the same rank the least by their own order comes first, and is kept if not all of them are. So a rank
+        /// such as `(price, Reverse(time))` decides ties itself.
+        #[track_caller]
+        pub fn top_n<R, F>(
+            self,
+            n: usize,
+            rank: F,
+        ) -> $result<$($parameter,)+ TopN<$value, Greatest<Projection<$value, R, F>>>>
+        where
+            $value: Data + Clone + Ord,
+            R: Ord + 'static,
+            F: Fn(&$value) -> R + Send + Sync + 'static,
+        {
+            self.aggregate(TopN::greatest(n, rank))
+        }
+
+        /// Keeps the `n` records with the least rank, the least first; ties as in [`top_n`](Self::top_n).
+        #[track_caller]
+        pub fn bottom_n<R, F>(
+            self,
+            n: usize,
+            rank: F,
+        ) -> $result<$($parameter,)+ TopN<$value, Least<Projection<$value, R, F>>>>
+        where
+            $value: Data + Clone + Ord,
+            R: Ord + 'static,
+            F: Fn(&$value) -> R + Send + Sync + 'static,
+        {
+            self.aggregate(TopN::least(n, rank))
+        }
+
+        /// Keeps the `n` records that are the greatest by comparison, the greatest first. For records without an order of their
+        /// own, such as those with floats (`f64::total_cmp`).
+        ///
+        /// Of records that are equal by it any may be kept: compare everything that matters.
+        #[track_caller]
+        pub fn top_n_by<F>(self, n: usize, compare: F) -> $result<$($parameter,)+ TopN<$value, GreatestBy<F>>>
+        where
+            $value: Data + Clone,
+            F: Fn(&$value, &$value) -> Ordering + Send + Sync + 'static,
+        {
+            self.aggregate(TopN::greatest_by(n, compare))
+        }
+
+        /// Numbers all records by their rank, from 1 for the greatest: a `Vec` of pairs, in order. Records with the same rank have the
+        /// same number, and as many numbers are left out: 1, 2, 2, 4.
+        ///
+        /// All records are kept, as by [`collect`](Self::collect); [`top_n`](Self::top_n) keeps only the first ones.
+        #[track_caller]
+        pub fn rank<R, F>(
+            self,
+            rank: F,
+        ) -> $result<$($parameter,)+ Ranked<$value, Greatest<Projection<$value, R, F>>>>
+        where
+            $value: Data + Clone + Ord,
+            R: Ord + 'static,
+            F: Fn(&$value) -> R + Send + Sync + 'static,
+        {
+            self.aggregate(Ranked::greatest(rank))
+        }
     };
 }
 
@@ -133,6 +201,56 @@ where
     W: Windowing<V>,
 {
     shortcuts!(V, WindowedAggregate<K, V, P, Y, W>);
+
+    /// Sorts the records of each window by what `key` takes from each, the least first; where that is equal, by the order of the
+    /// records.
+    ///
+    /// All records are kept, as by [`collect`](Self::collect).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::prelude::*;
+    ///
+    /// let graph = Graph::new("in order");
+    /// let (sink, table) = memory_sink();
+    /// graph
+    ///     .source(memory([3i64, 1, 2, 12, 11]))
+    ///     .with_watermark(|second| EventTime::from_secs(*second), Duration::from_secs(5))
+    ///     .window(tumbling(Duration::from_secs(10)))
+    ///     .sort_within_window(|second| *second)
+    ///     .append()
+    ///     .flat_map(|window| window.value)
+    ///     .sink(sink);
+    /// graph.run(Options::default())?;
+    /// assert_eq!(table.snapshot(), [1, 2, 3, 11, 12]);
+    /// # Ok::<(), RunError>(())
+    /// ```
+    #[track_caller]
+    pub fn sort_within_window<R, F>(
+        self,
+        key: F,
+    ) -> WindowedAggregate<K, V, P, Y, W, Sorted<V, Least<Projection<V, R, F>>>>
+    where
+        V: Data + Clone + Ord,
+        R: Ord + 'static,
+        F: Fn(&V) -> R + Send + Sync + 'static,
+    {
+        self.aggregate(Sorted::of(key))
+    }
+
+    /// As [`sort_within_window`](Self::sort_within_window), by comparison. Records that are equal by it are in the order in which they
+    /// came, as in [`collect`](Self::collect).
+    #[track_caller]
+    pub fn sort_within_window_by<F>(
+        self,
+        compare: F,
+    ) -> WindowedAggregate<K, V, P, Y, W, Sorted<V, LeastBy<F>>>
+    where
+        V: Data + Clone,
+        F: Fn(&V, &V) -> Ordering + Send + Sync + 'static,
+    {
+        self.aggregate(Sorted::by(compare))
+    }
 }
 
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {

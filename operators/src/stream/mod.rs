@@ -8,6 +8,7 @@ mod filter_map;
 mod flat_map;
 mod inspect;
 mod key_by;
+mod limit;
 mod map;
 mod rebalance;
 mod sink;

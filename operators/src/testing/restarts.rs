@@ -1,5 +1,6 @@
 //! Every aggregation with state against plain loops, with restarts on other numbers of workers.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{EpochInput, operator_of, source_of, three_phases};
-use crate::aggregate::{Collect, Count, Fold, InOrder, Sum};
+use crate::aggregate::{Collect, Count, Fold, InOrder, Ranked, Sorted, Sum, TopN};
 use crate::graph::Place;
 use crate::state::Windowing;
 use crate::state::reference::{Kind, Naive};
@@ -17,7 +18,7 @@ use crate::{
     session_by, sliding, tumbling,
 };
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Reading {
     id: u32,
     key: u8,
@@ -169,6 +170,23 @@ impl<F: Family> Trial<'_, F> {
         self.aggregate(&Sum::of(|reading: &Reading| reading.id), |ids| ids.iter().sum::<u32>(), |sum| sum);
         self.aggregate(&Collect::new(), <[u32]>::to_vec, ids);
         self.aggregate(&fold, <[u32]>::to_vec, |ids| ids);
+        let rank = |reading: &Reading| reading.id % 3;
+        let in_order = |ids: &[u32]| {
+            let mut ids = ids.to_vec();
+            ids.sort_by_key(|id| (Reverse(id % 3), *id));
+            ids
+        };
+        let first = |ids: &[u32]| in_order(ids).into_iter().take(2).collect::<Vec<_>>();
+        self.aggregate(&TopN::greatest(2, rank), first, ids);
+        let by_rank = Sorted::of(move |reading: &Reading| Reverse(rank(reading)));
+        self.aggregate(&by_rank, in_order, ids);
+        let numbered = |ids: &[u32]| {
+            let before = |id: &u32| ids.iter().filter(|other| *other % 3 > id % 3).count() as u64;
+            in_order(ids).iter().map(|id| (1 + before(id), *id)).collect::<Vec<_>>()
+        };
+        let numbers =
+            |rows: Vec<(u64, Reading)>| rows.into_iter().map(|(n, row)| (n, row.id)).collect::<Vec<_>>();
+        self.aggregate(&Ranked::greatest(rank), numbered, numbers);
         self.aggregate(&Ends, |ids| (ids[0], ids[ids.len() - 1]), |ends| ends);
     }
 
