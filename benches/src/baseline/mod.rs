@@ -14,11 +14,13 @@
 
 pub mod chain;
 pub mod chain_dataflow;
+pub mod distinct;
 pub mod join;
 pub mod latency;
 pub mod process;
 pub mod session;
 pub mod sliding;
+pub mod top;
 pub mod windowed_count;
 pub mod word_count;
 

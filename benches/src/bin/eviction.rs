@@ -1,4 +1,4 @@
-//! What joins and process functions keep: a simulated day of each operator whose state is bounded, over many keys.
+//! What joins, process functions and deduplications keep: a simulated day of each operator whose state is bounded, over many keys.
 //!
 //! `cargo run --release -p tidemill-benches --bin eviction -- --help`
 //!
@@ -54,10 +54,11 @@ struct Row {
 
 type Instance = Harness<Box<dyn Operator>>;
 
-/// An operator, and what drops its results.
+/// An operator, what feeds it the rows of a minute, and what drops its results.
 struct Case {
     name: &'static str,
     instance: Instance,
+    feed: fn(&mut Instance, [Vec<Dealt<u64, Row>>; 2]),
     drop_results: fn(&mut Instance) -> usize,
 }
 
@@ -83,7 +84,28 @@ where
 {
     let make = operator_of(rows);
     let instance = Harness::new(Mode::MicroBatch, move || make(Place::new(0, 1, Mode::MicroBatch)));
-    Case { name, instance, drop_results }
+    Case { name, instance, feed: two_inputs, drop_results }
+}
+
+fn two_inputs(instance: &mut Instance, [left, right]: [Vec<Dealt<u64, Row>>; 2]) {
+    instance.batch(0, left).unwrap();
+    instance.batch(1, right).unwrap();
+}
+
+fn one_input(instance: &mut Instance, [left, right]: [Vec<Dealt<u64, Row>>; 2]) {
+    instance.batch(0, left.into_iter().chain(right).collect::<Vec<_>>()).unwrap();
+}
+
+/// As [`one_input`], for an operator whose key contains the event time.
+fn by_time(instance: &mut Instance, sides: [Vec<Dealt<u64, Row>>; 2]) {
+    let rows = sides.into_iter().flatten();
+    let rows = rows.map(|row| Dealt::new((row.key, row.time), row.time, row.value));
+    instance.batch(0, rows.collect::<Vec<_>>()).unwrap();
+}
+
+fn drop_passed(instance: &mut Instance) -> usize {
+    assert!(instance.take::<(EventTime, Row)>(1).is_empty(), "no row is late");
+    instance.take::<(EventTime, Row)>(0).len()
 }
 
 /// Drops results of type `T` and late rows.
@@ -146,7 +168,25 @@ impl CoProcessFunction for Visits {
 
 fn cases() -> Vec<Case> {
     let bounds = || Bounds::between(MINUTE, MINUTE * 5);
+    let graph = Graph::new("eviction");
+    let keyed = |delay| {
+        let rows = graph.source(memory(Vec::<Row>::new())).with_watermark(|row: &Row| row.at, delay);
+        rows.key_by(|row| row.key)
+    };
     vec![
+        Case { feed: by_time, ..case("distinct by key and time", keyed(MINUTE).distinct(), drop_passed) },
+        Case {
+            feed: one_input,
+            ..case(
+                "distinct within watermark, 10m",
+                keyed(MINUTE * 10).distinct_within_watermark(),
+                drop_passed,
+            )
+        },
+        Case {
+            feed: one_input,
+            ..case("distinct for a TTL of 10m", keyed(MINUTE).distinct_for(MINUTE * 10), drop_passed)
+        },
         case("interval, inner", join!().within(bounds()).inner(), timed::<(u64, Row, Row)>),
         case(
             "interval, full outer",
@@ -209,7 +249,7 @@ struct Kept {
 
 /// Runs an operator for as long as the arguments say.
 fn run(case: Case, arguments: &Arguments) -> Kept {
-    let Case { name, mut instance, drop_results } = case;
+    let Case { name, mut instance, feed, drop_results } = case;
     let (mut warm, mut most, mut results) = ((0, 0), (0, 0), 0);
     println!("{name}");
     println!("{:>6} {:>12} {:>12} {:>12}", "hour", "state rows", "RSS, MiB", "results");
@@ -217,8 +257,7 @@ fn run(case: Case, arguments: &Arguments) -> Kept {
         let mut of_hour = 0;
         for minute in hour * 60..(hour + 1) * 60 {
             instance.advance_to(ProcessingTime::from_micros(minute as i64 * 60_000_000)).unwrap();
-            instance.batch(0, rows(arguments, minute, 7_919)).unwrap();
-            instance.batch(1, rows(arguments, minute, 104_729)).unwrap();
+            feed(&mut instance, [rows(arguments, minute, 7_919), rows(arguments, minute, 104_729)]);
             instance.end_epoch(EventTime::from_secs(60 * minute as i64 - 1)).unwrap();
             results += drop_results(&mut instance);
             of_hour = of_hour.max(instance.state_rows());

@@ -23,8 +23,8 @@ struct Arguments {
     /// Who takes part.
     #[arg(long, value_enum, value_delimiter = ',', default_value = DEFAULT)]
     engines: Vec<Who>,
-    /// Jobs: word-count, windowed-KEYS, sliding-PANES, session, process-KEYS, join-KEYS, chain-16, chain-64, chain-200. All of them
-    /// but process-KEYS and join-KEYS if none is named; `throughput --help` says what they are.
+    /// Jobs: word-count, windowed-KEYS, sliding-PANES, session, process-KEYS, join-KEYS, distinct, top-KEYS, chain-16, chain-64,
+    /// chain-200. All of them but process-KEYS, join-KEYS, distinct and top-KEYS if none is named; `throughput --help` says what they are.
     #[arg(long, value_delimiter = ',')]
     jobs: Vec<Job>,
     /// Numbers of workers.

@@ -11,10 +11,12 @@
 )]
 
 pub mod chain;
+pub mod distinct;
 pub mod join;
 pub mod process;
 pub mod session;
 pub mod sliding;
+pub mod top;
 pub mod windowed_count;
 pub mod word_count;
 

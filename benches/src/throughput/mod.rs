@@ -19,10 +19,12 @@ use tempfile::NamedTempFile;
 use tidemill::{Mode, Options};
 
 use crate::baseline::chain::{Chain, Large, Medium, Small, Style};
+use crate::baseline::distinct::Distinct;
 use crate::baseline::join::{IntervalJoin, Joined};
 use crate::baseline::process::Process;
 use crate::baseline::session::Sessions;
 use crate::baseline::sliding::Sliding;
+use crate::baseline::top::{Top, Tops};
 use crate::baseline::windowed_count::{Windowed, WindowedCount};
 use crate::baseline::word_count::WordCount;
 use crate::text::zipf_file;
@@ -47,6 +49,10 @@ pub enum Job {
     Process(u64),
     /// Pairs of two streams by key and event time, of this many keys. Compared with timely only, as well.
     Join(u64),
+    /// Rows without those whose id has been there; nine tenths of the ids differ. Compared with timely only, as well.
+    Distinct,
+    /// The ten greatest words by key and tumbling window, of this many keys. Compared with timely only, as well.
+    Top(u64),
     /// Eight stateless steps over records of this many bytes.
     Chain(usize),
 }
@@ -79,7 +85,7 @@ impl Job {
             Engine::Tidemill(_) | Engine::Timely | Engine::TimelyUpdating => true,
             Engine::Loop => !self.is_keyed(),
             #[cfg(feature = "peers")]
-            Engine::Renoir => !matches!(self, Job::Process(_) | Job::Join(_)),
+            Engine::Renoir => !matches!(self, Job::Process(_) | Job::Join(_) | Job::Distinct | Job::Top(_)),
         }
     }
 }
@@ -93,6 +99,8 @@ impl fmt::Display for Job {
             Job::Session => f.pad("session"),
             Job::Process(keys) => f.pad(&format!("process-{keys}")),
             Job::Join(keys) => f.pad(&format!("join-{keys}")),
+            Job::Distinct => f.pad("distinct"),
+            Job::Top(keys) => f.pad(&format!("top-{keys}")),
             Job::Chain(bytes) => f.pad(&format!("chain-{bytes}")),
         }
     }
@@ -109,13 +117,16 @@ impl FromStr for Job {
         match (kind, number) {
             ("word", None) if text == "word-count" => Ok(Job::WordCount),
             ("session", None) => Ok(Job::Session),
+            ("distinct", None) => Ok(Job::Distinct),
             ("windowed", Some(keys @ 1..)) => Ok(Job::Windowed(keys)),
             ("process", Some(keys @ 1..)) => Ok(Job::Process(keys)),
             ("sliding", Some(panes @ 1..)) => Ok(Job::Sliding(panes)),
             ("join", Some(keys @ 1..)) => Ok(Job::Join(keys)),
+            ("top", Some(keys @ 1..)) => Ok(Job::Top(keys)),
             ("chain", Some(bytes @ (16 | 64 | 200))) => Ok(Job::Chain(bytes as usize)),
             _ => Err(format!(
-                "`{text}` is no job: word-count, windowed-KEYS, sliding-PANES, session, process-KEYS, join-KEYS, chain-16, \
+                "`{text}` is no job: word-count, windowed-KEYS, sliding-PANES, session, process-KEYS, join-KEYS, distinct, top-KEYS, \
+                 chain-16,
                  chain-64, chain-200"
             )),
         }
@@ -263,6 +274,8 @@ impl Bench {
             Job::Session => reference::sessions(Sessions::new(events, keys, 1)),
             Job::Process(keys) => reference::process(Process::new(events, keys, 1)),
             Job::Join(keys) => reference::interval_join(IntervalJoin::new(events, keys, 1)),
+            Job::Distinct => reference::distinct(Distinct::new(events, 1)),
+            Job::Top(keys) => reference::top(Top::new(events, keys, 1)),
             Job::Chain(16) => reference::chain::<Small>(events),
             Job::Chain(64) => reference::chain::<Medium>(events),
             Job::Chain(_) => reference::chain::<Large>(events),
@@ -308,6 +321,13 @@ impl Bench {
                         let job = IntervalJoin::new(events, keys, workers);
                         Outcome::of_join(jobs::join::interval_join(job, &options), events)
                     }
+                    Job::Distinct => {
+                        let job = Distinct::new(events, workers);
+                        Outcome::of_passed(jobs::distinct::distinct(job, &options), events)
+                    }
+                    Job::Top(keys) => {
+                        Outcome::of_top(jobs::top::top(Top::new(events, keys, workers), &options), events)
+                    }
                     Job::Chain(16) => {
                         Outcome::of_chain(jobs::chain::chain::<Small>(events, workers, &options), events)
                     }
@@ -333,6 +353,13 @@ impl Bench {
                 Job::Join(keys) => {
                     let job = IntervalJoin::new(events, keys, workers);
                     Outcome::of_join(baseline::join::interval_join(job), events)
+                }
+                Job::Distinct => {
+                    let job = Distinct::new(events, workers);
+                    Outcome::of_passed(baseline::distinct::distinct(job), events)
+                }
+                Job::Top(keys) => {
+                    Outcome::of_top(baseline::top::top(Top::new(events, keys, workers)), events)
                 }
                 Job::Chain(16) => {
                     Outcome::of_chain(baseline::chain_dataflow::chain::<Small>(events, workers), events)
@@ -361,7 +388,9 @@ impl Bench {
                 }
                 Job::Sliding(panes) => crate::renoir::sliding::sliding(self.sliding(panes, workers)).into(),
                 Job::Session => crate::renoir::session::sessions(Sessions::new(events, keys, workers)).into(),
-                Job::Process(_) | Job::Join(_) => panic!("{job} has no program on Renoir"),
+                Job::Process(_) | Job::Join(_) | Job::Distinct | Job::Top(_) => {
+                    panic!("{job} has no program on Renoir")
+                }
                 Job::Chain(16) => {
                     Outcome::of_chain(crate::renoir::chain::chain::<Small>(events, workers), events)
                 }
@@ -403,6 +432,17 @@ impl Outcome {
         Outcome { answer, elapsed: chain.elapsed }
     }
 
+    /// Rows of `records` have passed.
+    fn of_passed(passed: Windowed, records: u64) -> Outcome {
+        let answer = Answer { rows: passed.rows, records, checksum: passed.checksum };
+        Outcome { answer, elapsed: passed.elapsed }
+    }
+
+    fn of_top(tops: Tops, records: u64) -> Outcome {
+        let answer = Answer { rows: tops.rows, records, checksum: tops.checksum };
+        Outcome { answer, elapsed: tops.elapsed }
+    }
+
     fn of_join(joined: Joined, records: u64) -> Outcome {
         let answer = Answer { rows: joined.pairs, records, checksum: joined.checksum };
         Outcome { answer, elapsed: joined.elapsed }
@@ -441,7 +481,12 @@ mod tests {
     fn every_engine_gives_the_right_answer_to_every_job() {
         for (events, keys) in [(1, 1), (777, 5), (60_001, 100)] {
             let mut bench = Bench::new(Sizes { events, mib: 1, words: 500, keys }, Options::default());
-            for job in Job::ALL.into_iter().chain([Job::Process(keys), Job::Join(keys)]) {
+            for job in Job::ALL.into_iter().chain([
+                Job::Process(keys),
+                Job::Join(keys),
+                Job::Distinct,
+                Job::Top(keys),
+            ]) {
                 let job = if let Job::Windowed(1_000_000) = job { Job::Windowed(20_000) } else { job };
                 let expected = bench.expected(job);
                 assert!(expected.rows > 0 || events == 1);
@@ -467,7 +512,7 @@ mod tests {
 
     #[test]
     fn a_job_is_read_as_it_is_written() {
-        for job in Job::ALL.into_iter().chain([Job::Process(7)]) {
+        for job in Job::ALL.into_iter().chain([Job::Process(7), Job::Distinct, Job::Top(3)]) {
             assert_eq!(job.to_string().parse(), Ok(job));
         }
         assert!("chain-17".parse::<Job>().is_err());

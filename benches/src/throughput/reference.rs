@@ -1,15 +1,17 @@
 //! The right answers of the jobs, by plain loops over all records in their order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::path::Path;
 
 use super::Answer;
 use crate::baseline::chain::{Record, checksum, fused};
+use crate::baseline::distinct::{self, Distinct};
 use crate::baseline::join::{self, IntervalJoin, Joined};
 use crate::baseline::process::Process;
 use crate::baseline::session::Sessions;
 use crate::baseline::sliding::Sliding;
+use crate::baseline::top::{N, Top, Tops};
 use crate::baseline::windowed_count::{STEP, Windowed, WindowedCount};
 use crate::generator::{event, word_checksum};
 
@@ -132,6 +134,35 @@ pub(super) fn interval_join(job: IntervalJoin) -> Answer {
         }
     }
     Answer { rows: answer.pairs, records: job.events, checksum: answer.checksum }
+}
+
+/// The first event of each id.
+pub(super) fn distinct(job: Distinct) -> Answer {
+    let (mut ids, mut answer) = (HashSet::new(), Windowed::default());
+    for (id, time) in (0..job.events).map(distinct::event) {
+        if ids.insert(id) {
+            answer.add(id, time, 1);
+        }
+    }
+    Answer { rows: answer.rows, records: job.events, checksum: answer.checksum }
+}
+
+/// The ten greatest words of each key, window after window.
+pub(super) fn top(job: Top) -> Answer {
+    let mut answer = Tops::default();
+    let mut words: Vec<Vec<u64>> = vec![Vec::new(); job.keys as usize];
+    let mut events = (0..job.events).map(|index| join::event(index, job.keys)).peekable();
+    while let Some((_, time, _)) = events.peek() {
+        let start = time / job.width() * job.width();
+        while let Some((key, _, word)) = events.next_if(|event| event.1 < start + job.width()) {
+            words[key as usize].push(word);
+        }
+        for (key, words) in words.iter_mut().enumerate().filter(|(_, words)| !words.is_empty()) {
+            words.sort_unstable_by(|a, b| b.cmp(a));
+            answer.add(key as u64, start, words.drain(..).take(N));
+        }
+    }
+    Answer { rows: answer.rows, records: job.events, checksum: answer.checksum }
 }
 
 /// The stateless steps.
