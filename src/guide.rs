@@ -15,6 +15,12 @@ struct Windows;
 #[doc = include_str!("../docs/guide/src/joins.md")]
 struct Joins;
 
+#[doc = include_str!("../docs/guide/src/deduplication.md")]
+struct Deduplication;
+
+#[doc = include_str!("../docs/guide/src/ranking.md")]
+struct Ranking;
+
 #[doc = include_str!("../docs/guide/src/process-functions.md")]
 struct ProcessFunctions;
 
