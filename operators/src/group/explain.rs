@@ -43,7 +43,7 @@ pub trait TakesWindow {
 #[diagnostic::on_unimplemented(
     message = "a keyed or windowed stream has no rows before it has an aggregate",
     label = "put an aggregate and an output mode before this, such as `.count().update()`; steps on single records go before `.key_by(…)`",
-    note = "aggregates are `count`, `sum`, `min`, `max`, `average`, `collect`, `reduce`, `fold` and `aggregate`"
+    note = "aggregates are `count`, `sum`, `min`, `max`, `average`, `top_n`, `collect`, `reduce`, `fold` and `aggregate`"
 )]
 pub trait HasAggregate {
     #[doc(hidden)]
