@@ -1,10 +1,15 @@
 //! The aggregates that everyone needs, as methods, for windows of this module.
 
+use std::cmp::Ordering;
+
 use super::TriggeredStream;
 use super::aggregate::TriggeredAggregate;
 use super::count::{CountedAggregate, CountedStream};
 use crate::Data;
-use crate::aggregate::{Average, Collect, Count, Fold, InOrder, Max, Min, Number, Projection, Reduce, Sum};
+use crate::aggregate::{
+    Average, Collect, Count, Fold, Greatest, GreatestBy, InOrder, Least, Max, Min, Number, Projection,
+    Ranked, Reduce, Sum, TopN,
+};
 use crate::codec::Codec;
 use crate::group::shortcuts;
 
