@@ -3,9 +3,14 @@
 use std::cmp::Ordering;
 use std::marker::PhantomData;
 
+use smallvec::{SmallVec, smallvec};
+
 use super::order::{Greatest, GreatestBy, Least, RankOrder};
 use super::{Aggregate, Projection};
 use crate::Data;
+
+/// Room for that many records is reserved at once.
+const SOME: usize = 16;
 
 /// The `n` records with the greatest rank, or with the least.
 ///
@@ -76,37 +81,47 @@ impl<T, O: RankOrder<T>> TopN<T, O> {
             _ => Some(acc.partition_point(|other| self.order.compare(other, value).is_le())),
         }
     }
+
+    #[inline]
+    fn insert(&self, acc: &mut SmallVec<[T; 1]>, place: usize, value: T) {
+        if acc.len() == self.n {
+            acc.pop();
+        } else if acc.len() == acc.capacity() {
+            // All at once if they are few: most keys get them.
+            acc.reserve_exact(self.n.min(SOME).saturating_sub(acc.len()));
+        }
+        acc.insert(place, value);
+    }
 }
 
 impl<T: Data + Clone, O: RankOrder<T>> Aggregate for TopN<T, O> {
     type In = T;
-    /// In order, at most `n`.
-    type Acc = Vec<T>;
+    /// In order, at most `n`. One record is kept in place: so is each that is sent to the worker of its key.
+    type Acc = SmallVec<[T; 1]>;
     type Out = Vec<T>;
 
-    fn create(&self, value: &T) -> Vec<T> {
-        if self.n == 0 { Vec::new() } else { vec![value.clone()] }
+    #[inline]
+    fn create(&self, value: &T) -> Self::Acc {
+        if self.n == 0 { SmallVec::new() } else { smallvec![value.clone()] }
     }
 
     #[inline]
-    fn add(&self, acc: &mut Vec<T>, value: &T) {
+    fn add(&self, acc: &mut Self::Acc, value: &T) {
         if let Some(place) = self.place(acc, value) {
-            acc.truncate(self.n.saturating_sub(1));
-            acc.insert(place, value.clone());
+            self.insert(acc, place, value.clone());
         }
     }
 
-    fn merge(&self, acc: &mut Vec<T>, other: Vec<T>) {
+    fn merge(&self, acc: &mut Self::Acc, other: Self::Acc) {
         for value in other {
             // Those behind a record that has no place have none.
             let Some(place) = self.place(acc, &value) else { return };
-            acc.truncate(self.n.saturating_sub(1));
-            acc.insert(place, value);
+            self.insert(acc, place, value);
         }
     }
 
-    fn finish(&self, acc: &Vec<T>) -> Vec<T> {
-        acc.clone()
+    fn finish(&self, acc: &Self::Acc) -> Vec<T> {
+        acc.to_vec()
     }
 
     fn describe(&self) -> String {
