@@ -32,6 +32,7 @@ mod journal;
 pub mod keeping;
 mod key;
 mod key_groups;
+mod limit;
 #[cfg(feature = "async")]
 mod map_async;
 pub mod named;

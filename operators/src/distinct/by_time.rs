@@ -21,7 +21,7 @@ where
 {
     /// Drops rows whose key and event time another row has had: of those, the first that comes passes.
     ///
-    /// It is for producers that send a record more than once, with the same event time. If they may stamp the same record anew, use
+    /// It is for producers that send a record more than once, with the same event time. If they may give the same record another one, use
     /// [`distinct_within_watermark`](Self::distinct_within_watermark).
     ///
     /// Rows pass at once, with their event time. Among rows of different workers it is chance which one comes first: if such rows

@@ -132,7 +132,7 @@ impl<K: Key, V: Data> ExpiringKeys<K, V> {
         self.look(watermark, places);
     }
 
-    /// Goes on with a sweep at the end of an epoch.
+    /// Continues a sweep at the end of an epoch.
     pub(crate) fn epoch_end(&mut self, watermark: EventTime) {
         self.look(watermark, PLACES_PER_EPOCH);
     }
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn removed_keys_leave_the_checkpoint_and_those_that_are_back_stay() {
+    fn removed_keys_leave_the_checkpoint_unless_they_are_back() {
         let mut all = keys();
         Store::track(&mut all);
         (0..100).for_each(|n| assert!(add(&mut all, n, 10, 0)));

@@ -8,7 +8,6 @@ mod filter_map;
 mod flat_map;
 mod inspect;
 mod key_by;
-mod limit;
 mod map;
 mod rebalance;
 mod sink;

@@ -7,17 +7,16 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::vec::Drain;
 
-use super::Stream;
 use crate::build::{KeepsTime, StatefulOperator, Takes, To};
 use crate::chain::{Chain, FromEdge, TimeDomain};
 use crate::named::{SharedState, States};
-use crate::{Data, EventTime, OperatorError};
+use crate::{Data, EventTime, OperatorError, Stream};
 
 impl<T: Data, P: Chain<Out = T>> Stream<T, P> {
     /// Passes the first `rows` rows and drops all others.
     ///
     /// The number is exact with any number of workers, in both modes and across restarts. Which rows are the first ones is
-    /// chance if several workers read them. The query goes on until its sources end.
+    /// chance if several workers read them. The query runs until its sources end.
     ///
     /// All rows that pass go through one worker. A restart may change the number: rows that have passed count.
     ///
