@@ -22,9 +22,9 @@ pub(crate) fn at(row: &Row) -> EventTime {
 pub(crate) enum Kind {
     /// With the event time, while that is in time.
     ByTime,
-    /// Until the watermark is so many microseconds after its first row.
+    /// Until the watermark is this many microseconds after its first row.
     Within(i64),
-    /// So many microseconds by the clock.
+    /// This many microseconds by the clock.
     For(i64),
 }
 
