@@ -17,8 +17,8 @@ pub mod build;
 mod cancellation;
 pub mod chain;
 pub mod codec;
-pub mod dstream;
 mod distinct;
+pub mod dstream;
 mod erased;
 mod error;
 #[doc(hidden)]
