@@ -15,10 +15,10 @@ use crate::codec::Postcard;
 /// use tidemill::aggregate::Sorted;
 /// use tidemill::prelude::*;
 ///
-/// let by_length = Sorted::of(|word: &&str| word.len());
-/// let mut acc = by_length.create(&"tide");
-/// ["ebb", "mill"].iter().for_each(|word| by_length.add(&mut acc, word));
-/// assert_eq!(by_length.finish(&acc), ["ebb", "mill", "tide"]);
+/// let by_points = Sorted::of(|player: &(char, u32)| player.1);
+/// let mut acc = by_points.create(&('c', 3));
+/// [('a', 3), ('b', 1)].iter().for_each(|player| by_points.add(&mut acc, player));
+/// assert_eq!(by_points.finish(&acc), [('b', 1), ('a', 3), ('c', 3)]);
 /// ```
 #[derive(Clone)]
 pub struct Sorted<T, O> {
@@ -49,10 +49,10 @@ impl<T, F: Fn(&T, &T) -> Ordering> Sorted<T, LeastBy<F>> {
 /// use tidemill::aggregate::Ranked;
 /// use tidemill::prelude::*;
 ///
-/// let by_length = Ranked::greatest(|word: &&str| word.len());
-/// let mut acc = by_length.create(&"tide");
-/// ["gates", "ebb", "mill"].iter().for_each(|word| by_length.add(&mut acc, word));
-/// assert_eq!(by_length.finish(&acc), [(1, "gates"), (2, "mill"), (2, "tide"), (4, "ebb")]);
+/// let by_points = Ranked::greatest(|player: &(char, u32)| player.1);
+/// let mut acc = by_points.create(&('c', 3));
+/// [('a', 3), ('b', 7), ('d', 1)].iter().for_each(|player| by_points.add(&mut acc, player));
+/// assert_eq!(by_points.finish(&acc), [(1, ('b', 7)), (2, ('a', 3)), (2, ('c', 3)), (4, ('d', 1))]);
 /// ```
 #[derive(Clone)]
 pub struct Ranked<T, O> {

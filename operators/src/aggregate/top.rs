@@ -22,10 +22,10 @@ const SOME: usize = 16;
 /// use tidemill::aggregate::TopN;
 /// use tidemill::prelude::*;
 ///
-/// let longest = TopN::greatest(2, |word: &&str| word.len());
-/// let mut acc = longest.create(&"mill");
-/// ["tide", "ebb", "gates"].iter().for_each(|word| longest.add(&mut acc, word));
-/// assert_eq!(longest.finish(&acc), ["gates", "mill"]);
+/// let best = TopN::greatest(2, |player: &(char, u32)| player.1);
+/// let mut acc = best.create(&('c', 3));
+/// [('a', 3), ('b', 7)].iter().for_each(|player| best.add(&mut acc, player));
+/// assert_eq!(best.finish(&acc), [('b', 7), ('a', 3)]);
 /// ```
 pub struct TopN<T, O> {
     n: usize,
