@@ -141,7 +141,7 @@ fn state_of_inverse_is_flat_over_a_simulated_day() {
     let minute = micros(60_000_000);
     let make = operator_of(windows.reduce_by_key_and_window_inverse(add, take_out, 10 * minute, minute));
     let place = tidemill::operator::Place::new(0, 1, Mode::MicroBatch);
-    let mut instance = Harness::new(Mode::MicroBatch, move || make(place.clone()));
+    let mut instance = Harness::new(Mode::MicroBatch, move || make(place));
     let mut most = [0, 0];
     for second in 0..24 * 3_600 {
         instance.advance_to(ProcessingTime::from_secs(second)).unwrap();
