@@ -16,7 +16,7 @@ use crate::graphs::{Row, check, row, rows};
 use crate::input::{Event, micros, sessions};
 
 /// After how long without rows a partition is idle: longer than the polls of all partitions of a worker take.
-const IDLE_AFTER: Duration = Duration::from_secs(1);
+const IDLE_AFTER: Duration = Duration::from_secs(3);
 /// How long a slow reader takes for a poll.
 const SLOW: Duration = Duration::from_millis(100);
 const GAP: i64 = 10;
