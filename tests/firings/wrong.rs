@@ -55,6 +55,12 @@ fn settings_without_meaning_are_refused() {
     assert!(early(Early::every_records(0)).contains("cannot fire every 0 records"));
     assert!(early(Early::every(Duration::ZERO)).contains("interval of early firing is zero"));
     let refused = problem(|rows| {
+        let twice =
+            rows.window(tumbling(micros(10))).early(Early::every_records(3)).early(Early::every(micros(1)));
+        twice.count().firings().sink(discard().0);
+    });
+    assert!(refused.contains("`.early(…)` is called twice"), "{refused}");
+    let refused = problem(|rows| {
         let windows = rows.window(tumbling(micros(10))).allowed_lateness(Duration::from_nanos(1_500));
         windows.count().firings().sink(discard().0);
     });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::assigners::{SlidingWindow, WindowAssigner, sliding};
-use crate::span::words;
+use crate::span::{span_problem, words};
 use crate::{EventTime, Window};
 
 /// Sliding windows whose length and slide are multiples of the batch interval.
@@ -27,8 +27,8 @@ impl BatchWindow {
 
     /// Why the windows cannot be, if they cannot.
     pub(super) fn cannot_be(&self) -> Option<String> {
-        let problem = WindowAssigner::<()>::problem(&self.windows);
-        problem.or_else(|| {
+        let problem = span_problem("batch interval", self.interval);
+        problem.or_else(|| WindowAssigner::<()>::problem(&self.windows)).or_else(|| {
             let BatchWindow { interval, length, slide, .. } = *self;
             [("length", length), ("slide", slide)].into_iter().find_map(|(what, span)| {
                 (span.as_nanos() % interval.as_nanos().max(1) != 0).then(|| {
@@ -77,6 +77,7 @@ mod tests {
         assert!(problem(6, 3).unwrap().contains("slide of 3s is not a multiple of the batch interval of 2s"));
         assert!(problem(5, 4).unwrap().contains("length of 5s"));
         assert!(problem(0, 2).is_some() && problem(2, 4).is_some());
-        assert!(BatchWindow::each(Duration::ZERO).cannot_be().is_some());
+        let zero = BatchWindow::new(Duration::ZERO, seconds(1), seconds(1));
+        assert!(zero.cannot_be().unwrap().contains("batch interval is zero"));
     }
 }

@@ -20,6 +20,8 @@ use crate::span::{span_problem, words};
 pub struct Early {
     records: Option<u64>,
     interval: Option<Duration>,
+    /// Whether the windows had been given another one before.
+    is_second: bool,
 }
 
 impl Early {
@@ -29,14 +31,14 @@ impl Early {
     /// an activation. So it fires with at least that many, as Beam's `elementCountAtLeast` does. For results of exactly `n`
     /// records there are [count windows](crate::KeyedStream::count_window).
     pub fn every_records(records: u64) -> Self {
-        Early { records: Some(records), interval: None }
+        Early { records: Some(records), interval: None, is_second: false }
     }
 
     /// Fires `interval` after the first record since the window last fired, by the engine's clock.
     ///
     /// In micro-batch it fires in the first epoch whose clock has come to that time, before the records of the epoch.
     pub fn every(interval: Duration) -> Self {
-        Early { records: None, interval: Some(interval) }
+        Early { records: None, interval: Some(interval), is_second: false }
     }
 
     /// Fires after that number of records, too.
@@ -49,6 +51,11 @@ impl Early {
     #[must_use]
     pub fn or_every(self, interval: Duration) -> Self {
         Early { interval: Some(interval), ..self }
+    }
+
+    /// The policy of windows that have one already, which is a mistake.
+    pub(super) fn again(self, second: Early) -> Early {
+        Early { is_second: true, ..second }
     }
 
     /// Whether it fires after `fresh` records.
@@ -68,7 +75,14 @@ impl Early {
         let none = (self.records == Some(0)).then(|| {
             "a window cannot fire every 0 records: choose at least 1, which fires with each record".to_owned()
         });
-        none.or_else(|| span_problem("interval of early firing", self.interval?))
+        let twice = || {
+            self.is_second.then(|| {
+                "`.early(…)` is called twice: give it both conditions at once, as in \
+                 `Early::every_records(n).or_every(interval)`"
+                    .to_owned()
+            })
+        };
+        none.or_else(twice).or_else(|| span_problem("interval of early firing", self.interval?))
     }
 }
 

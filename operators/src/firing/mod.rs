@@ -59,7 +59,7 @@ impl<K, V, P, Y, W, C> TriggeredStream<K, V, P, Y, W, C> {
     ///
     /// Then call [`firings`](TriggeredAggregate::firings) on the aggregate.
     pub fn early(mut self, early: Early) -> Self {
-        self.policy.early = Some(early);
+        self.policy.early = Some(self.policy.early.map_or(early, |first| first.again(early)));
         self
     }
 }
