@@ -11,6 +11,7 @@ mod aggregate;
 mod clock;
 mod count;
 mod early;
+mod explain;
 mod operator;
 mod pane;
 mod rows;

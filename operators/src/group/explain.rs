@@ -4,9 +4,7 @@
 //! of them can be called.
 
 use super::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
-use crate::firing::{CountResult, CountedAggregate, CountedStream, TriggeredAggregate, TriggeredStream};
 use crate::stream::KeyedStream;
-use crate::window::WindowFiring;
 use crate::{Aggregate, Stream, WindowResult};
 
 /// What an aggregate lacks until it has an output mode. Nothing implements it.
@@ -62,17 +60,6 @@ pub trait TakesEventTime {
     fn never<T>(&self) -> T;
 }
 
-/// What an aggregate over windows with a policy of their own lacks until it has an output. Nothing implements it.
-#[diagnostic::on_unimplemented(
-    message = "an aggregate over these windows has no rows before it has an output",
-    label = "put `.firings()` before this, or `.append()` for windows that neither fire early nor wait for late records",
-    note = "`firings` emits a row each time that a window fires, with its kind and revision, as upserts; `append` each window once"
-)]
-pub trait HasFirings {
-    #[doc(hidden)]
-    fn never<T>(&self) -> T;
-}
-
 /// The steps that a user may look for on what has no rows yet. The rows are of the type that they will be, so that closures are
 /// checked as they will be.
 macro_rules! no_rows_yet {
@@ -107,14 +94,12 @@ macro_rules! no_rows_yet {
     )+};
 }
 
+pub(crate) use no_rows_yet;
+
 no_rows_yet! {
     HasOutputMode: [K, V, P, Y, A: Aggregate] RunningAggregate<K, V, P, Y, A> => (K, A::Out);
     HasOutputMode: [K, V, P, Y, W, A: Aggregate] WindowedAggregate<K, V, P, Y, W, A> => WindowResult<K, A::Out>;
     HasOutputMode: [T, P, A: Aggregate] TotalAggregate<T, P, A> => A::Out;
-    HasFirings: [K, V, P, Y, W, C, A: Aggregate] TriggeredAggregate<K, V, P, Y, W, C, A> => WindowFiring<K, A::Out>;
-    HasFirings: [K, V, P, Y, A: Aggregate] CountedAggregate<K, V, P, Y, A> => CountResult<K, A::Out>;
-    HasAggregate: [K, V, P, Y, W, C] TriggeredStream<K, V, P, Y, W, C> => V;
-    HasAggregate: [K, V, P, Y] CountedStream<K, V, P, Y> => V;
     HasAggregate: [K, V, P, Y] KeyedStream<K, V, P, Y> => V;
     HasAggregate: [K, V, P, Y, W] WindowedStream<K, V, P, Y, W> => V;
 }
@@ -147,22 +132,6 @@ impl<K, V, P, Y> KeyedStream<K, V, P, Y> {
     where
         F: Fn(&V) -> crate::EventTime,
         Self: TakesEventTime,
-    {
-        self.never()
-    }
-}
-
-#[doc(hidden)]
-impl<K, V, P, Y, W, C, A: Aggregate> TriggeredAggregate<K, V, P, Y, W, C, A> {
-    pub fn update(self) -> Stream<WindowFiring<K, A::Out>>
-    where
-        Self: HasFirings,
-    {
-        self.never()
-    }
-    pub fn complete(self) -> Stream<WindowFiring<K, A::Out>>
-    where
-        Self: HasFirings,
     {
         self.never()
     }

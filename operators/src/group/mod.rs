@@ -7,7 +7,7 @@
 mod ahead;
 mod direct;
 mod emission;
-mod explain;
+pub(crate) mod explain;
 mod holder;
 mod local;
 mod merge;
