@@ -67,7 +67,7 @@ impl<T: 'static> Events<T> {
     }
 }
 
-/// An output whose rows have an event time if `M` says so, and are upserts or inserts.
+/// An output of upserts or of inserts: the flag decides which. `M` decides whether rows have an event time.
 pub(crate) struct Emitted<T: Send + 'static, M: TimeDomain, const UPSERTS: bool> {
     rows: Rows<M::Row<T>>,
 }

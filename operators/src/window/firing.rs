@@ -51,7 +51,7 @@ pub struct WindowFiring<K, V> {
     pub revision: u64,
 }
 
-/// A [`WindowFiring`] as it is written.
+/// The fields of a [`WindowFiring`] in files and checkpoints.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "WindowFiring")]
 struct Fields<K, V> {
