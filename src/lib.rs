@@ -349,14 +349,15 @@ pub mod checkpoint {
 /// What nearly every program needs: `use tidemill::prelude::*;`.
 pub mod prelude {
     pub use crate::connectors::{
-        BadRecord, BadRecords, EpochRows, OnDisconnect, ParseLines, RateRow, Text, at_commit, channel,
-        channel_sink, console, csv_dir, csv_files, csv_sink, discard, for_each, for_each_epoch, iterate,
-        iterate_partitions, json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, rate, socket,
-        socket_listener, text_blocks, text_files, try_for_each,
+        BadRecord, BadRecords, EpochRows, ForEachRow, OnDisconnect, ParseLines, RateRow, Text, at_commit,
+        channel, channel_sink, console, csv_dir, csv_files, csv_sink, discard, for_each, for_each_epoch,
+        iterate, iterate_partitions, json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, rate,
+        socket, socket_listener, text_blocks, text_files, try_for_each,
     };
     pub use crate::{
-        Aggregate, Bounds, Either, Epoch, EventStream, EventTime, Graph, Journal, Mode, Options, Run,
-        RunError, StaticSide, Stream, Trigger, Window, WindowResult, session, session_by, sliding, tumbling,
+        Aggregate, Bounds, Early, Either, Epoch, EventStream, EventTime, FiringKind, Graph, Journal, Mode,
+        Options, Run, RunError, StaticSide, Stream, Trigger, Window, WindowResult, session, session_by,
+        sliding, tumbling,
     };
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]

@@ -24,8 +24,8 @@ mod words;
 pub use crossbeam_channel::{SendError, TrySendError};
 pub use sink::{
     AtCommit, ChannelSink, ConsoleSink, DirSink, Discard, DiscardCount, EpochRows, FileSink, ForEach,
-    ForEachEpoch, MemorySink, MemoryTable, NonFinite, at_commit, channel_sink, console, csv_dir, csv_sink,
-    discard, for_each, for_each_epoch, json_lines_dir, json_lines_sink, memory_sink, try_for_each,
+    ForEachEpoch, ForEachRow, MemorySink, MemoryTable, NonFinite, at_commit, channel_sink, console, csv_dir,
+    csv_sink, discard, for_each, for_each_epoch, json_lines_dir, json_lines_sink, memory_sink, try_for_each,
 };
 #[cfg(feature = "latency")]
 pub use sink::{Latency, LatencySummary, Measured};

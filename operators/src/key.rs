@@ -58,11 +58,20 @@ impl<T: Send + 'static> Row for T {}
 /// What a record must be to be sent between workers or kept in state.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent between workers or kept in state",
-    note = "such a record is `#[derive(serde::Serialize, serde::Deserialize)]`, `Send` and without borrows"
+    note = "such a record is `#[derive(serde::Serialize, serde::Deserialize)]`, `Send` and without borrows: `String` in place of `&str`"
 )]
 pub trait Data: Send + Serialize + serde::de::DeserializeOwned + 'static {}
 #[diagnostic::do_not_recommend]
-impl<T: Send + Serialize + serde::de::DeserializeOwned + 'static> Data for T {}
+impl<T: Send + Serialize + for<'de> StringInsteadOfBorrowedStr<'de> + 'static> Data for T {}
+
+/// `serde::de::DeserializeOwned` under another name, for records.
+///
+/// A `&str` can be deserialised, but only for as long as its input lives. For this the compiler has no message but "implementation
+/// of `…` is not general enough", with the name of the trait: so its name is what to do.
+#[doc(hidden)]
+pub trait StringInsteadOfBorrowedStr<'de>: Deserialize<'de> {}
+#[diagnostic::do_not_recommend]
+impl<'de, T: Deserialize<'de>> StringInsteadOfBorrowedStr<'de> for T {}
 
 #[cfg(test)]
 mod tests {

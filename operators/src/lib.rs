@@ -78,6 +78,8 @@ pub use join::{
     WindowJoin,
 };
 pub use journal::JournalSlot;
+#[doc(hidden)]
+pub use key::StringInsteadOfBorrowedStr;
 pub use key::{Data, Key, Keyed, Row, hash_key};
 pub use key_groups::{KeyGroup, KeyGroups};
 #[cfg(feature = "async")]

@@ -1,6 +1,8 @@
 //! A function of your own: for every row, or for all rows of an epoch.
 
-use tidemill_operators::{Cancellation, Epoch, Prepared, RowKind, Sink, SinkContext, SinkError};
+use tidemill_operators::{
+    Cancellation, Chain, Data, Epoch, Prepared, RowKind, Sink, SinkContext, SinkError, Stream,
+};
 
 use super::Pending;
 
@@ -46,6 +48,63 @@ where
 {
     let call = move |row| call(row).map_err(|error| SinkError::Other(error.into()));
     ForEach::new(Box::new(call))
+}
+
+/// Ends a stream in a function. Import it, or the prelude, to call [`for_each`](Self::for_each) on a stream.
+///
+/// The compiler infers the type of the closure's argument here. In `.sink(for_each(|row: Order| …))` it does not.
+pub trait ForEachRow<T>: Sized {
+    /// Ends the stream in the sink [`for_each`], which calls `call` for each row.
+    ///
+    /// ```
+    /// use tidemill::prelude::*;
+    ///
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// let graph = Graph::new("counts");
+    /// graph
+    ///     .source(memory([3u64, 4, 5]))
+    ///     .key_by(|n| n % 2)
+    ///     .count()
+    ///     .update()
+    ///     .for_each(move |row| drop(sender.send(format!("{}: {}", row.0, row.1))));
+    /// graph.run(Options::default())?;
+    /// # drop(graph);
+    /// let mut rows: Vec<String> = receiver.try_iter().collect();
+    /// rows.sort();
+    /// assert_eq!(rows, ["0: 1", "1: 2"]);
+    /// # Ok::<(), RunError>(())
+    /// ```
+    #[track_caller]
+    fn for_each(self, call: impl FnMut(T) + Send + 'static);
+
+    /// Ends the stream in the sink [`try_for_each`]. An error of `call` ends the query.
+    ///
+    /// ```
+    /// use tidemill::prelude::*;
+    ///
+    /// let graph = Graph::new("even numbers only");
+    /// graph.source(memory([2u64, 4, 5])).try_for_each(|n| if n % 2 == 0 { Ok(()) } else { Err(format!("{n} is odd")) });
+    /// assert!(graph.run(Options::default()).is_err());
+    /// ```
+    #[track_caller]
+    fn try_for_each<E>(self, call: impl FnMut(T) -> Result<(), E> + Send + 'static)
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>;
+}
+
+impl<T: Data, P: Chain<Out = T>> ForEachRow<T> for Stream<T, P> {
+    #[track_caller]
+    fn for_each(self, call: impl FnMut(T) + Send + 'static) {
+        self.sink(for_each(call));
+    }
+
+    #[track_caller]
+    fn try_for_each<E>(self, call: impl FnMut(T) -> Result<(), E> + Send + 'static)
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.sink(try_for_each(call));
+    }
 }
 
 impl<T> ForEach<T> {

@@ -29,7 +29,7 @@ pub use console::{ConsoleSink, console};
 pub use dir::{DirSink, csv_dir, json_lines_dir};
 pub use discard::{Discard, DiscardCount, discard};
 pub use file_sink::{FileSink, csv_sink, json_lines_sink};
-pub use for_each::{EpochRows, ForEach, ForEachEpoch, for_each, for_each_epoch, try_for_each};
+pub use for_each::{EpochRows, ForEach, ForEachEpoch, ForEachRow, for_each, for_each_epoch, try_for_each};
 #[cfg(feature = "latency")]
 pub use latency::{Latency, LatencySummary, Measured};
 pub use memory::{MemorySink, MemoryTable, memory_sink};

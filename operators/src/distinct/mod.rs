@@ -9,6 +9,7 @@
 //! Those by event time are one operator, `remembered.rs`.
 
 mod by_time;
+mod explain;
 mod for_ttl;
 mod remembered;
 mod within;

@@ -10,6 +10,7 @@
 //! and windows that are open end.
 
 mod batches;
+mod explain;
 mod inverse;
 mod keyed;
 mod transform;

@@ -11,7 +11,7 @@ use crate::span::{span_problem, words};
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidemill::Early;
+/// use tidemill::prelude::*;
 ///
 /// let early = Early::every_records(1_000).or_every(Duration::from_secs(1));
 /// assert_eq!(early.to_string(), "every 1000 records or 1s");
@@ -36,7 +36,9 @@ impl Early {
 
     /// Fires `interval` after the first record since the window last fired, by the engine's clock.
     ///
-    /// In micro-batch it fires in the first epoch whose clock has come to that time, before the records of the epoch.
+    /// In micro-batch it fires in the first epoch whose clock has come to that time, before the records of the epoch. A due firing
+    /// begins an epoch by itself, but not before the trigger: with `Trigger::Every(t)` the time since the first record's epoch is
+    /// `interval`, rounded up to a multiple of `t`.
     pub fn every(interval: Duration) -> Self {
         Early { records: None, interval: Some(interval), is_second: false }
     }

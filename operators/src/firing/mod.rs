@@ -122,7 +122,8 @@ where
     /// # Ok::<(), RunError>(())
     /// ```
     pub fn allowed_lateness(self, lateness: Duration) -> TriggeredStream<K, V, P, Y, W, EventClock> {
-        TriggeredStream::new(self.keyed, self.window, self.location).allowed_lateness(lateness)
+        TriggeredStream::<_, _, _, _, _, EventClock>::new(self.keyed, self.window, self.location)
+            .allowed_lateness(lateness)
     }
 
     /// Lets windows fire before their end, too.
@@ -131,7 +132,6 @@ where
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tidemill::Early;
     /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("sales so far");
@@ -228,7 +228,6 @@ where
     /// state of a key is never evicted. For results over `n` records each there is [`count_window`](Self::count_window).
     ///
     /// ```
-    /// use tidemill::Early;
     /// use tidemill::prelude::*;
     ///
     /// let graph = Graph::new("every second reading");

@@ -5,7 +5,7 @@
 
 use super::{RunningAggregate, TotalAggregate, WindowedAggregate, WindowedStream};
 use crate::stream::KeyedStream;
-use crate::{Aggregate, Stream, WindowResult};
+use crate::{Aggregate, Stream, WindowFiring, WindowResult};
 
 /// What an aggregate lacks until it has an output mode. Nothing implements it.
 #[diagnostic::on_unimplemented(
@@ -35,6 +35,37 @@ pub trait HasWindow {
     label = "put `.window(…)` before the aggregate: `.window(…).count().append()`"
 )]
 pub trait TakesWindow {
+    #[doc(hidden)]
+    fn never<T>(&self) -> T;
+}
+
+/// What an aggregate without a window lacks for firings. Nothing implements it.
+#[diagnostic::on_unimplemented(
+    message = "only windows have firings, and this aggregate has no window",
+    label = "put `.window(…)` and `.early(…)` or `.allowed_lateness(…)` before the aggregate, or use `.update()` here",
+    note = "`.global_window(Early::every_records(n))` fires over all records of a key"
+)]
+pub trait HasFiringWindow {
+    #[doc(hidden)]
+    fn never<T>(&self) -> T;
+}
+
+/// What windows without a policy lack for firings: they emit once. Nothing implements it.
+#[diagnostic::on_unimplemented(
+    message = "`firings` needs windows that fire early or wait for late records",
+    label = "put `.early(…)` or `.allowed_lateness(…)` between the window and its aggregate, or use `.append()` here"
+)]
+pub trait FiresAgain {
+    #[doc(hidden)]
+    fn never<T>(&self) -> T;
+}
+
+/// What takes a policy of firing: a window without an aggregate. Nothing else implements it.
+#[diagnostic::on_unimplemented(
+    message = "`early` and `allowed_lateness` come behind a window and before its aggregate",
+    label = "write `.window(…).early(…).count().firings()`"
+)]
+pub trait TakesPolicy {
     #[doc(hidden)]
     fn never<T>(&self) -> T;
 }
@@ -87,6 +118,9 @@ macro_rules! no_rows_yet {
             pub fn inspect<F: Fn(&$row)>(self, _function: F) -> Stream<$row> where Self: $needs {
                 self.never()
             }
+            pub fn for_each<F: FnMut($row)>(self, _call: F) where Self: $needs {
+                self.never()
+            }
             pub fn boxed(self) -> Stream<$row> where Self: $needs {
                 self.never()
             }
@@ -124,6 +158,79 @@ macro_rules! no_window {
 no_window! {
     [K, V, P, Y, A: Aggregate] RunningAggregate<K, V, P, Y, A> => (K, A::Out);
     [T, P, A: Aggregate] TotalAggregate<T, P, A> => A::Out;
+}
+
+/// The firings that a user may look for where nothing fires more than once.
+macro_rules! no_firings {
+    ($($needs:ident: [$($generics:tt)*] $type:ty => $row:ty;)+) => {$(
+        #[doc(hidden)]
+        impl<$($generics)*> $type {
+            pub fn firings(self) -> Stream<$row> where Self: $needs {
+                self.never()
+            }
+            pub fn firings_with_late(self) -> (Stream<$row>, Stream<$row>) where Self: $needs {
+                self.never()
+            }
+        }
+    )+};
+}
+
+/// The policy of windows that a user may look for before the window or behind the aggregate.
+macro_rules! no_policy {
+    ($([$($generics:tt)*] $type:ty;)+) => {$(
+        #[doc(hidden)]
+        impl<$($generics)*> $type {
+            pub fn early<E>(self, _early: E) -> Self where Self: TakesPolicy {
+                self.never()
+            }
+            pub fn allowed_lateness(self, _lateness: std::time::Duration) -> Self where Self: TakesPolicy {
+                self.never()
+            }
+        }
+    )+};
+}
+
+pub(crate) use {no_firings, no_policy};
+
+no_firings! {
+    HasFiringWindow: [K, V, P, Y, A: Aggregate] RunningAggregate<K, V, P, Y, A> => WindowFiring<K, A::Out>;
+    HasFiringWindow: [T, P, A: Aggregate] TotalAggregate<T, P, A> => WindowFiring<(), A::Out>;
+    FiresAgain: [K, V, P, Y, W, A: Aggregate] WindowedAggregate<K, V, P, Y, W, A> => WindowFiring<K, A::Out>;
+    HasAggregate: [K, V, P, Y] KeyedStream<K, V, P, Y> => WindowFiring<K, V>;
+    HasAggregate: [K, V, P, Y, W] WindowedStream<K, V, P, Y, W> => WindowFiring<K, V>;
+}
+
+no_policy! {
+    [T, P] Stream<T, P>;
+    [K, V, P, Y] KeyedStream<K, V, P, Y>;
+    [K, V, P, Y, A: Aggregate] RunningAggregate<K, V, P, Y, A>;
+    [T, P, A: Aggregate] TotalAggregate<T, P, A>;
+    [K, V, P, Y, W, A: Aggregate] WindowedAggregate<K, V, P, Y, W, A>;
+}
+
+/// The output modes of an aggregate, on what has none yet.
+macro_rules! no_modes {
+    ($([$($generics:tt)*] $type:ty => $row:ty;)+) => {$(
+        #[doc(hidden)]
+        impl<$($generics)*> $type {
+            pub fn append(self) -> Stream<$row> where Self: HasAggregate {
+                self.never()
+            }
+            pub fn update(self) -> Stream<$row> where Self: HasAggregate {
+                self.never()
+            }
+            pub fn complete(self) -> Stream<$row> where Self: HasAggregate {
+                self.never()
+            }
+        }
+    )+};
+}
+
+pub(crate) use no_modes;
+
+no_modes! {
+    [K, V, P, Y] KeyedStream<K, V, P, Y> => (K, V);
+    [K, V, P, Y, W] WindowedStream<K, V, P, Y, W> => WindowResult<K, V>;
 }
 
 #[doc(hidden)]

@@ -65,6 +65,22 @@ no_bounds_yet! {
     anti => (K, L)
 }
 
+#[doc(hidden)]
+impl<K, L, R, A, B> Join<K, L, R, A, B> {
+    pub fn sink<S>(self, _sink: S)
+    where
+        Self: HasBounds,
+    {
+        self.never()
+    }
+    pub fn map<U, F: Fn((K, L, R)) -> U>(self, _function: F) -> Stream<U>
+    where
+        Self: HasBounds,
+    {
+        self.never()
+    }
+}
+
 macro_rules! no_kind_yet {
     ($join:ident<$($name:ident),+>, $row:ty) => {
         #[doc(hidden)]
@@ -77,6 +93,13 @@ macro_rules! no_kind_yet {
             }
 
             pub fn map<U, F: Fn($row) -> U>(self, _function: F) -> Stream<U>
+            where
+                Self: HasJoinKind,
+            {
+                self.never()
+            }
+
+            pub fn filter<F: Fn(&$row) -> bool>(self, _predicate: F) -> Stream<$row>
             where
                 Self: HasJoinKind,
             {

@@ -1,7 +1,6 @@
 //~ an aggregate over these windows has no rows before it has an output
 //~ put `.firings()` before this
 use std::time::Duration;
-use tidemill::Early;
 use tidemill::prelude::*;
 
 fn main() {
