@@ -5,6 +5,8 @@
 //! emitted. There is no third outcome.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod firings;
+mod rows;
 mod settings;
 mod types;
 
@@ -68,6 +70,8 @@ fn run_once(place: &Path, run: usize, program: Program, workers: usize) -> Resul
         .without_ctrl_c()
         .with_workers(workers)
         .with_checkpoint(place.join("checkpoint"))
+        // One epoch per run: what passes a deduplication depends on where the epochs end.
+        .with_max_records_per_epoch(1_000)
         .with_trigger(Trigger::AvailableNow);
     graph.run(options).map_err(|error| error.to_string())?;
     Ok(table.snapshot())
@@ -75,10 +79,14 @@ fn run_once(place: &Path, run: usize, program: Program, workers: usize) -> Resul
 
 #[test]
 fn matrix_has_rows_for_settings_states_and_keys() {
-    let rows =
-        [settings::windows(), settings::aggregates(), settings::watermarks(), types::states(), types::keys()];
-    let rows = rows.map(|table| table.len());
-    assert!(rows.iter().all(|rows| *rows > 0) && rows.iter().sum::<usize>() >= 80, "{rows:?}");
+    let tables = [
+        [settings::windows(), settings::aggregates(), settings::watermarks()],
+        [rows::deduplication(), rows::rankings(), rows::limits()],
+        [firings::firings(), firings::counts(), firings::clocks()],
+    ];
+    let tables = tables.into_iter().flatten().chain([types::states(), types::keys()]);
+    let tables: Vec<usize> = tables.map(|table| table.len()).collect();
+    assert!(tables.iter().all(|rows| *rows > 0) && tables.iter().sum::<usize>() >= 150, "{tables:?}");
 }
 
 /// Checks every row of a table, and names all that fail.

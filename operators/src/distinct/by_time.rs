@@ -6,6 +6,7 @@
 use std::marker::PhantomData;
 use std::panic::Location;
 
+use super::DUPLICATES;
 use super::remembered::{Memory, Remembered};
 use crate::chain::pull::Rows;
 use crate::chain::{Chain, FromEdge, ObservedWatermark, sealed};
@@ -72,6 +73,7 @@ where
             marker: PhantomData,
         };
         let operator = graph.operator("distinct").keyed_stream(by_key_and_time).at(location);
+        let operator = operator.setting(DUPLICATES, "by key and event time");
         operator.stateful(|_| Remembered::<(K, EventTime), T, _>::new(UntilPassed))
     }
 }

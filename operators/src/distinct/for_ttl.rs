@@ -48,7 +48,8 @@ where
     /// ```
     #[track_caller]
     pub fn distinct_for(self, ttl: Duration) -> Stream<T, FromEdge<T, P::Time>> {
-        let operator = self.into_distinct("distinct_for", Location::caller());
+        let operator =
+            self.into_distinct("distinct_for", "by key, within a TTL".to_owned(), Location::caller());
         let operator = match ttl {
             Duration::ZERO => {
                 operator.problem("the TTL is zero: no key would be remembered; make it longer".to_owned())

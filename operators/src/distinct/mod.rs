@@ -21,6 +21,9 @@ use crate::chain::Chain;
 use crate::stream::Keying;
 use crate::{Data, Key, KeyedStream};
 
+/// The setting that names which rows are duplicates.
+const DUPLICATES: &str = "duplicates";
+
 impl<K, T, P, Y> KeyedStream<K, T, P, Y>
 where
     K: Key,
@@ -28,12 +31,14 @@ where
     P: Chain<Out = T>,
     Y: Keying<T, Key = K, Value = T>,
 {
+    /// `duplicates` says which rows are some.
     fn into_distinct(
         self,
         name: &'static str,
+        duplicates: String,
         location: &'static Location<'static>,
     ) -> OperatorBuilder<(ByKey<K, T>,)> {
         let graph = self.port.graph.clone();
-        graph.operator(name).keyed_stream(self).at(location)
+        graph.operator(name).keyed_stream(self).at(location).setting(DUPLICATES, duplicates)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::remembered::{Memory, Remembered};
 use crate::build::{ByKey, OperatorBuilder};
 use crate::chain::Chain;
-use crate::span::span_problem;
+use crate::span::{span_problem, words};
 use crate::stream::Keying;
 use crate::time::micros;
 use crate::{Data, EventStream, EventTime, HasEventTime, Key, KeyedStream};
@@ -66,7 +66,8 @@ where
 
     /// Drops rows whose key another row has had within a span of event time.
     ///
-    /// As [`distinct_within_watermark`](Self::distinct_within_watermark), with this span in place of the delay of the watermark.
+    /// As [`distinct_within_watermark`](Self::distinct_within_watermark), with this span in place of the delay of the watermark. A restart
+    /// with another span is refused.
     ///
     /// ```
     /// use std::time::Duration;
@@ -102,7 +103,8 @@ where
             Some(spec) => spec.delay,
             None => self.port.watermark_delay(),
         };
-        let operator = self.into_distinct("distinct_within_watermark", location);
+        let duplicates = within_words(delay.unwrap_or_default());
+        let operator = self.into_distinct("distinct_within_watermark", duplicates, location);
         match delay {
             Some(Duration::ZERO) => of(operator.problem(NO_DELAY.to_owned()), Duration::ZERO),
             Some(delay) => of(operator, delay),
@@ -115,7 +117,7 @@ where
         span: Duration,
         location: &'static Location<'static>,
     ) -> (EventStream<T>, EventStream<T>) {
-        let operator = self.into_distinct("distinct_within", location);
+        let operator = self.into_distinct("distinct_within", within_words(span), location);
         match span_problem("span of the deduplication", span) {
             Some(problem) => of(operator.problem(problem), span),
             None => of(operator, span),
@@ -128,6 +130,10 @@ const NO_DELAY: &str = "the watermark of this stream has a delay of zero, so no 
 
 const UNKNOWN_DELAY: &str = "the watermark of this stream does not come from `.with_watermark(…)`, so it has no delay: say with \
                              `.distinct_within(…)` for how long a key is remembered";
+
+fn within_words(span: Duration) -> String {
+    format!("by key, within {}", words(span))
+}
 
 fn of<K: Key, T: Data>(
     operator: OperatorBuilder<(ByKey<K, T>,)>,

@@ -63,7 +63,8 @@ where
             .at(location)
             .keyed_stream(keyed)
             .setting("window", assigner.describe())
-            .setting("aggregate", aggregate.describe());
+            .setting("aggregate", aggregate.describe())
+            .setting("output", if UPSERTS { "firings" } else { "append" });
         if !lateness.is_zero() {
             operator = operator.setting("allowed lateness", words(lateness));
         }

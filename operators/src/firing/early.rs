@@ -7,6 +7,8 @@ use crate::span::{span_problem, words};
 
 /// When a window fires before its end: after a number of records, after a span of time, or both.
 ///
+/// A restart may change it: windows that are open then fire by the new one.
+///
 /// It is Beam's early trigger, and Flink's `CountTrigger` and `ContinuousProcessingTimeTrigger`.
 ///
 /// ```

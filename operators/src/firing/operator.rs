@@ -69,6 +69,8 @@ pub(super) struct Firings<K: Key, A: Aggregate, W, C, R, const UPSERTS: bool> {
     aggregate: A,
     policy: Policy,
     windows: MapState<K, Place, Pane<A::Acc>>,
+    /// Whether windows from before a restart fire by this policy.
+    is_resumed: bool,
     /// Windows that may fire with the next flush.
     pending: Vec<(u64, K, Place)>,
     /// Rows whose own spans are late, and that another row of the epoch may connect with a session.
@@ -95,11 +97,48 @@ where
             aggregate,
             policy,
             windows: MapState::new(),
+            is_resumed: false,
             pending: Vec::new(),
             held: Vec::new(),
             held_at: EventTime::MIN,
             assigned: Vec::new(),
             marker: PhantomData,
+        }
+    }
+
+    /// Has the windows from before a restart fire by this policy: the restart may have changed when they fire early.
+    ///
+    /// Where it has not, no window is written.
+    fn resume(&mut self, to: &mut To<'_, Self>) {
+        if std::mem::replace(&mut self.is_resumed, true) {
+            return;
+        }
+        let early = self.policy.early;
+        let next = early.and_then(|early| early.fires_at(to.now()));
+        let is_due = |pane: &Pane<A::Acc>| early.is_some_and(|early| early.fires_after(pane.fresh));
+        let early_at = |pane: &Pane<A::Acc>| match (pane.early_at, next) {
+            (Some(at), Some(next)) => Some(at.min(next)),
+            (None, next) if pane.fresh > 0 && !is_due(pane) => next,
+            _ => None,
+        };
+        let open = self.windows.iter().filter(|(.., pane)| !pane.is_closed);
+        let differ = open.filter(|(.., pane)| is_due(pane) || early_at(pane) != pane.early_at);
+        let differ: Vec<(K, Place)> = differ.map(|(key, place, _)| (key.clone(), *place)).collect();
+        for (key, place) in differ {
+            let hashed = HashedKey::of(&key);
+            let Some(pane) = self.windows.get_mut(hashed, &place) else { continue };
+            let is_due = is_due(pane);
+            let (was, is) = (pane.early_at, early_at(pane));
+            pane.early_at = is;
+            if let (Some(was), true) = (was, was != is) {
+                self.drop_early(hashed, was, to);
+            }
+            if let (Some(at), true) = (is, was != is) {
+                to.timers.set_processing(hashed, at);
+            }
+            if is_due {
+                self.pending.push((hashed.hash, key, place));
+            }
         }
     }
 
@@ -389,6 +428,7 @@ where
     }
 
     fn before_timers(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        self.resume(to);
         self.release(to);
         Ok(())
     }
@@ -443,6 +483,7 @@ where
     type Row = Dealt<K, A::In>;
 
     fn take(&mut self, mut rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        self.resume(to);
         let reached = C::reached(to);
         // Prefetches the entries of the next rows' keys, where the table is larger than the caches.
         let reach = if rows.len() >= Reach::AHEAD { self.windows.reach() } else { None };
