@@ -271,7 +271,6 @@ fn first_not<U, T>(run: &VecDeque<(U, T)>, from: usize, before: impl Fn(&U) -> b
     low
 }
 
-/// Whether no key can be in a range.
 /// Inserts a key that is not there.
 #[inline(never)]
 fn insert<U: Ord, T>(tree: &mut BTreeMap<U, T>, key: U, value: T) {
@@ -300,6 +299,7 @@ fn retain<U: Ord + Clone, T>(
     }
 }
 
+/// Returns whether no key can be in a range.
 fn is_empty<U: Ord>(range: (Bound<&U>, Bound<&U>)) -> bool {
     match range {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
