@@ -38,7 +38,7 @@ pub(crate) enum Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Report {
     /// A source has read all that was planned for an epoch on a worker, or (continuous) has left it.
-    Read { epoch: Epoch, source: NodeId, rows: u64, partitions: Vec<PartitionRead> },
+    Read { epoch: Epoch, source: NodeId, worker: usize, rows: u64, partitions: Vec<PartitionRead> },
     /// A source will take no part in epochs after this one.
     SourceDone { last: Option<Epoch> },
     /// A sink has everything of an epoch and can commit it; what it wants to be told after a crash.
@@ -154,6 +154,7 @@ mod tests {
             Report::Read {
                 epoch: Epoch::new(3),
                 source: NodeId(2),
+                worker: 1,
                 rows: 70_000,
                 partitions: vec![PartitionRead { partition: 4, offset, has_ended: true }],
             },

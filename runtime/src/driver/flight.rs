@@ -8,6 +8,15 @@ use tidemill_operators::{ErasedOffset, ProcessingTime};
 
 use crate::events::PartitionRead;
 
+/// What a worker has read of an epoch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    pub(super) worker: usize,
+    pub(super) rows: u64,
+    /// When it had read everything.
+    pub(super) read: ProcessingTime,
+}
+
 pub(super) struct Flight {
     pub(super) begun: ProcessingTime,
     pub(super) planned: ProcessingTime,
@@ -22,6 +31,8 @@ pub(super) struct Flight {
     pub(super) commits: usize,
     pub(super) rows_in: BTreeMap<NodeId, u64>,
     pub(super) rows_out: u64,
+    /// One for each worker that has reported.
+    pub(super) shares: Vec<Share>,
     pub(super) offsets: BTreeMap<NodeId, BTreeMap<u32, ErasedOffset>>,
 }
 
@@ -39,6 +50,7 @@ impl Flight {
             commits: 0,
             rows_in: BTreeMap::new(),
             rows_out: 0,
+            shares: Vec::new(),
             offsets: BTreeMap::new(),
         }
     }
@@ -46,6 +58,7 @@ impl Flight {
     pub(super) fn read(
         &mut self,
         source: NodeId,
+        worker: usize,
         rows: u64,
         partitions: Vec<PartitionRead>,
         now: ProcessingTime,
@@ -55,6 +68,10 @@ impl Flight {
         self.last_prepared = self.last_prepared.max(now);
         let read = partitions.into_iter().map(|read| (read.partition, read.offset.0));
         *self.rows_in.entry(source).or_default() += rows;
+        match self.shares.iter_mut().find(|share| share.worker == worker) {
+            Some(share) => (share.rows, share.read) = (share.rows + rows, now),
+            None => self.shares.push(Share { worker, rows, read: now }),
+        }
         self.offsets.entry(source).or_default().extend(read);
     }
 

@@ -14,6 +14,7 @@ mod rate;
 mod report;
 mod shared;
 mod sources;
+mod stragglers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use self::rate::Rate;
 use self::shared::QUICK;
 pub(crate) use self::shared::SharedDriver;
 use self::sources::SourcePlan;
+use self::stragglers::Stragglers;
 use crate::control::Control;
 use crate::error::RunError;
 use crate::events::{Event, Report};
@@ -65,6 +67,7 @@ pub(crate) struct Driver {
     last_commit: ProcessingTime,
     /// Whether the unit of the event times has been looked at.
     knows_unit: bool,
+    stragglers: Stragglers,
     progress: Progress,
     summary: Summary,
     /// Whether an epoch is planned before the last one has been read.
@@ -156,6 +159,7 @@ impl Driver {
             started: now,
             last_commit: now,
             knows_unit: false,
+            stragglers: Stragglers::default(),
             summary: Summary::default(),
             plans_ahead: false,
             has_planned: false,
@@ -251,7 +255,7 @@ impl Driver {
     fn note(&mut self, report: Report) -> bool {
         let now = self.control.clock.now();
         match report {
-            Report::Read { epoch, source, rows, partitions } => {
+            Report::Read { epoch, source, worker, rows, partitions } => {
                 self.summary.input_rows += rows;
                 if let Some(planned) = self.sources.iter_mut().find(|planned| planned.node == source) {
                     for read in &partitions {
@@ -261,7 +265,7 @@ impl Driver {
                     }
                 }
                 let flight = self.flights.entry(epoch).or_insert_with(|| Flight::new(now));
-                flight.read(source, rows, partitions, now);
+                flight.read(source, worker, rows, partitions, now);
                 if self.options.mode == Mode::MicroBatch && flight.reads >= self.source_instances {
                     self.read |= Some(epoch) == self.planned;
                 }
@@ -341,6 +345,7 @@ impl Driver {
         }
         if self.options.mode == Mode::MicroBatch {
             self.learn_pace(&flight, now);
+            self.look_for_stragglers(&flight, now);
         }
         self.report(epoch, &flight, now);
         self.last_commit = now;

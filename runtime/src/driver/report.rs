@@ -9,6 +9,7 @@ use tidemill_operators::{Epoch, EventTime, Mode, ProcessingTime};
 use super::Driver;
 use super::flight::Flight;
 use super::rate::Rate;
+use super::stragglers::Straggler;
 use crate::progress::{Durations, Progress, SourceProgress, StateProgress};
 use crate::user_code::code_of;
 
@@ -36,6 +37,16 @@ impl Driver {
                 "all event times lie in January 1970: numbers of seconds or milliseconds were read as a smaller unit; make event \
                  times with `EventTime::from_secs` or `from_millis`, or read the field with \
                  `#[serde(with = \"tidemill::units::millis\")]`"
+            );
+        }
+    }
+
+    /// Warns of a worker that is slower than the others.
+    pub(super) fn look_for_stragglers(&mut self, flight: &Flight, now: ProcessingTime) {
+        if let Some(Straggler { worker, times }) = self.stragglers.note(flight.planned, &flight.shares, now) {
+            tracing::warn!(
+                query = %self.layout.query, worker, times,
+                "worker {worker} takes {times:.1} times as long for a row as the other workers: other processes may use its core, or                  its partitions have rows that take longer to process"
             );
         }
     }

@@ -515,7 +515,8 @@ impl Reading {
         }
         let rows = std::mem::take(&mut self.rows);
         self.left = Some(self.epoch);
-        let read = Report::Read { epoch: self.epoch, source: self.node.id, rows, partitions };
+        let (source, worker) = (self.node.id, self.worker);
+        let read = Report::Read { epoch: self.epoch, source, worker, rows, partitions };
         if rows < LARGE {
             self.control.tell_after_step(read)
         } else {
