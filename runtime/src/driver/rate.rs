@@ -98,6 +98,16 @@ mod tests {
     }
 
     #[test]
+    fn rate_of_the_worked_example() {
+        for (behind, expected) in [(Duration::ZERO, 500.0), (Duration::from_secs(1), 400.0)] {
+            let mut rate = rate(Pid::default());
+            rate.learn(at(1.0), 1_000, Duration::from_secs(1), Duration::ZERO);
+            rate.learn(at(3.0), 1_000, Duration::from_secs(2), behind);
+            assert_eq!(rate.per_second(), Some(expected));
+        }
+    }
+
+    #[test]
     fn epochs_without_records_teach_nothing() {
         let mut rate = rate(Pid::default());
         rate.learn(at(1.0), 0, Duration::from_secs(1), Duration::ZERO);
