@@ -9,7 +9,7 @@
 //! | 5 | which windows an epoch closes, and which rows are late | `windows_close_in_the_epoch_of_the_watermark_that_ends_them`, `row_at_the_watermark_is_not_late`. Different: both |
 //! | 6 | a silent stream holds the watermark | `silent_stream_holds_watermark_until_idle_and_loses_no_row`. Different: `idle_after`, and no policy by which the fastest stream decides |
 //! | 7 | what append, update and complete emit | `append_update_and_complete_emit_as_they_say` |
-//! | 8 | joins do not depend on the order of arrival; outer and semi rows come once | `tests/joins/`: `outer_joins_agree_with_loops` and others of `steps.rs`; `spark.rs` |
+//! | 8 | joins do not depend on the order of arrival; outer and semi rows come once | `tests/joins/steps.rs`: `join_by_epoch_agrees_with_loops`; whole graphs in `chained.rs`: `joins_of_every_kind_agree_with_loops`; results of Spark in `spark.rs` |
 //! | 9 | a duplicate does not prolong what is remembered | `tests/distinct/steps.rs`: `duplicate_passes_once_watermark_has_reached_the_end` |
 //! | 10 | a timer fires at its time, a timeout of groups after it | `tests/process/short_forms.rs`: `idle_keys_are_visited_by_update_and_else_at_timeout_only` |
 //! | 11 | a crash at each step of the protocol changes no output | `tests/epochs.rs`: `epochs_of_micro_batch_runs_are_exactly_once`; `tests/kill`; at least once for functions: `continuous_function_gets_rows_at_least_once` there |
