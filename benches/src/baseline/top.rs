@@ -1,6 +1,6 @@
-//! The ten greatest words of each key and tumbling event-time window.
+//! The ten events with the greatest words of each key and tumbling event-time window.
 //!
-//! Events go to the worker that owns their key. It has a table per open window, whose entries have room for ten words in order, and
+//! Events go to the worker that owns their key. It has a table per open window, whose entries have room for ten events in order, and
 //! emits a window when its frontier has passed the end.
 
 use std::cell::RefCell;
@@ -18,7 +18,7 @@ use super::join::{Event, STEP, event};
 use super::{Wide, route, run};
 use crate::generator::{row_checksum, splitmix64, window_width};
 
-/// How many words of a key and window are the top.
+/// How many events of a key and window are the top.
 pub const N: usize = 10;
 
 /// What to rank, and how.
@@ -77,35 +77,35 @@ impl Tops {
     }
 }
 
-/// The words of a key and window, the greatest first.
+/// The events of a key and window, the one with the greatest word first. No two events have the same word.
 #[derive(Clone, Copy, Default)]
-struct Words {
+struct Best {
     len: usize,
-    words: [u64; N],
+    events: [Event; N],
 }
 
-impl Words {
+impl Best {
     #[inline]
-    fn add(&mut self, word: u64) {
+    fn add(&mut self, event: Event) {
         if self.len == N {
-            if word <= self.words[N - 1] {
+            if event.2 <= self.events[N - 1].2 {
                 return;
             }
             self.len -= 1;
         }
         let mut at = self.len;
-        while at > 0 && self.words[at - 1] < word {
-            self.words[at] = self.words[at - 1];
+        while at > 0 && self.events[at - 1].2 < event.2 {
+            self.events[at] = self.events[at - 1];
             at -= 1;
         }
-        self.words[at] = word;
+        self.events[at] = event;
         self.len += 1;
     }
 }
 
-/// A result: key, start of the window, words.
-type Row = (u64, i64, Words);
-type Table = hashbrown::HashMap<u64, Words, FixedState>;
+/// A result: key, start of the window, events.
+type Row = (u64, i64, Best);
+type Table = hashbrown::HashMap<u64, Best, FixedState>;
 
 /// Runs the job.
 #[must_use]
@@ -145,8 +145,8 @@ pub fn top(job: Top) -> Tops {
             rows.sink(Pipeline, "Check", move |(input, _)| {
                 let mut seen = seen.borrow_mut();
                 input.for_each(|_, batch| {
-                    for (key, window, top) in batch.iter() {
-                        seen.add(*key, *window, top.words[..top.len].iter().copied());
+                    for (key, window, best) in batch.iter() {
+                        seen.add(*key, *window, best.events[..best.len].iter().map(|event| event.2));
                     }
                 });
             });
@@ -191,7 +191,7 @@ fn events<'scope>(
 /// The open windows of one operator.
 struct Windows {
     width: i64,
-    /// Start and words by key, in no order: few are open at a time.
+    /// Start and events by key, in no order: few are open at a time.
     open: Vec<(i64, Table)>,
     /// Emptied tables, with the room they had.
     spare: Vec<Table>,
@@ -199,7 +199,7 @@ struct Windows {
 
 impl Windows {
     /// Rows in one container.
-    const CONTAINER: usize = 1024;
+    const CONTAINER: usize = 256;
 
     /// The table of the window that starts at `start`.
     fn table(&mut self, start: i64) -> &mut Table {
@@ -218,8 +218,8 @@ impl Windows {
             let start = time.div_euclid(self.width) * self.width;
             let window = start..start + self.width;
             let table = self.table(start);
-            while let Some((key, _, word)) = events.next_if(|event| window.contains(&event.1)) {
-                table.entry(*key).or_default().add(*word);
+            while let Some(event) = events.next_if(|event| window.contains(&event.1)) {
+                table.entry(event.0).or_default().add(*event);
             }
         }
     }
@@ -232,8 +232,8 @@ impl Windows {
                 return true;
             }
             let mut rows = Vec::with_capacity(Self::CONTAINER);
-            for (key, words) in table.drain() {
-                rows.push((key, *start, words));
+            for (key, best) in table.drain() {
+                rows.push((key, *start, best));
                 if rows.len() == Self::CONTAINER {
                     emit(&mut rows);
                     rows.clear();
