@@ -37,6 +37,8 @@ pub use self::projection::Projection;
 pub use self::reduce::Reduce;
 pub use self::sorted::{Ranked, Sorted};
 pub use self::sum::Sum;
+#[doc(hidden)]
+pub use self::top::Candidates;
 pub use self::top::TopN;
 pub use self::total::{Total, Wide, Widest};
 
@@ -156,6 +158,12 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// Returns the result of the records so far.
     fn finish(&self, acc: &Self::Acc) -> Self::Out;
 
+    /// The result of an accumulator that is not needed any more.
+    #[doc(hidden)]
+    fn finish_owned(&self, acc: Self::Acc) -> Self::Out {
+        self.finish(&acc)
+    }
+
     /// Returns the name of the aggregate in plans and checkpoints.
     ///
     /// A checkpoint records it, and a restart with another name is refused, since the state was computed by another
@@ -229,7 +237,7 @@ fn over<A: Aggregate>(aggregate: &A, records: &[A::In]) -> (A::Out, A::Out) {
     let (left, right) = records.split_at(records.len() / 2);
     let mut merged = acc(left);
     aggregate.merge(&mut merged, acc(right));
-    (aggregate.finish(&acc(records)), aggregate.finish(&merged))
+    (aggregate.finish(&acc(records)), aggregate.finish_owned(merged))
 }
 
 #[cfg(test)]

@@ -1,22 +1,23 @@
 //! The first records of a ranking.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::marker::PhantomData;
 
-use smallvec::{SmallVec, smallvec};
+use serde::{Deserialize, Serialize};
 
 use super::order::{Greatest, GreatestBy, Least, RankOrder};
 use super::{Aggregate, Projection};
 use crate::Data;
 
 /// Room for that many records is reserved at once.
-const SOME: usize = 16;
+const SOME: usize = 32;
 
 /// The `n` records with the greatest rank, or with the least.
 ///
 /// The result has at most `n` records, the first of the ranking first. Of records with the same rank the least by their own order
-/// comes first, and is kept if not all of them are: so the result does not depend on the order in which records come. State is `n`
-/// records.
+/// comes first, and is kept if not all of them are: so the result does not depend on the order in which records come. State is up to
+/// twice `n` records.
 ///
 /// ```
 /// use tidemill::aggregate::TopN;
@@ -68,60 +69,127 @@ impl<T, O: Clone> Clone for TopN<T, O> {
     }
 }
 
+/// The records that may be among the first `n`: at most twice as many.
+///
+/// A record that comes is compared with one of them, which lies beside the key, and not with those behind the pointer: in a large
+/// state each of these would be waited for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Candidates<T> {
+    /// The last of the first `n` that came, or of the first `n` of all when that was last found out. All others come before it, or
+    /// are equal to it.
+    last: T,
+    /// In no order.
+    others: Vec<T>,
+}
+
 impl<T, O: RankOrder<T>> TopN<T, O> {
-    /// Where a record belongs; `None` if `n` others come before it.
+    /// Whether `n` candidates come before a record that comes after `last`.
     #[inline]
-    fn place(&self, acc: &[T], value: &T) -> Option<usize> {
-        match acc.last() {
-            // Most records come after all that are kept.
-            Some(last) if self.order.compare(value, last).is_ge() => {
-                (acc.len() < self.n).then_some(acc.len())
-            }
-            _ if self.n == 0 => None,
-            _ => Some(acc.partition_point(|other| self.order.compare(other, value).is_le())),
+    fn is_full(&self, acc: &Candidates<T>) -> bool {
+        acc.others.len() + 1 >= self.n
+    }
+
+    /// Adds a record; `is_last` if it comes after all others: then there are fewer than `n`.
+    #[inline]
+    fn insert(&self, acc: &mut Candidates<T>, is_last: bool, value: T) {
+        if self.n <= 1 {
+            acc.last = value;
+            return;
         }
+        let other = if is_last { std::mem::replace(&mut acc.last, value) } else { value };
+        if acc.others.len() == acc.others.capacity() {
+            return self.insert_full(acc, other);
+        }
+        acc.others.push(other);
     }
 
     #[inline]
-    fn insert(&self, acc: &mut SmallVec<[T; 1]>, place: usize, value: T) {
-        if acc.len() == self.n {
-            acc.pop();
-        } else if acc.len() == acc.capacity() {
-            // All at once if they are few: most keys get them.
-            acc.reserve_exact(self.n.min(SOME).saturating_sub(acc.len()));
+    fn add_owned(&self, acc: &mut Candidates<T>, value: T) {
+        let is_last = self.order.compare(&value, &acc.last).is_ge();
+        if !(is_last && self.is_full(acc)) {
+            self.insert(acc, is_last, value);
         }
-        acc.insert(place, value);
+    }
+
+    /// Makes room and adds a candidate that comes before `last`. Once there are twice `n`, those go that `n` others come before.
+    #[inline(never)]
+    fn insert_full(&self, acc: &mut Candidates<T>, other: T) {
+        let Candidates { last, others } = acc;
+        let (count, most) = (others.len(), self.n.saturating_mul(2) - 1);
+        if count < most {
+            // All at once if they are few: most keys get them.
+            let room = if count == 0 { SOME } else { count.saturating_mul(2) };
+            others.reserve_exact(room.min(most) - count);
+            others.push(other);
+            return;
+        }
+        others.select_nth_unstable_by(self.n - 1, |a, b| self.order.compare(a, b));
+        others.truncate(self.n);
+        if let Some(nth) = others.pop() {
+            *last = nth;
+        }
+        if self.order.compare(&other, last).is_lt() {
+            others.push(other);
+        }
+    }
+
+    /// Leaves the first `n`, in order.
+    fn arrange<R: Borrow<T>>(&self, rows: &mut Vec<R>) {
+        let compare = |a: &R, b: &R| self.order.compare(a.borrow(), b.borrow());
+        if rows.len() > self.n.max(SOME) {
+            rows.select_nth_unstable_by(self.n, compare);
+            rows.truncate(self.n);
+        }
+        rows.sort_unstable_by(compare);
+        rows.truncate(self.n);
     }
 }
 
 impl<T: Data + Clone, O: RankOrder<T>> Aggregate for TopN<T, O> {
     type In = T;
-    /// In order, at most `n`. One record is kept in place: so is each that is sent to the worker of its key.
-    type Acc = SmallVec<[T; 1]>;
+    type Acc = Candidates<T>;
     type Out = Vec<T>;
+
+    /// A record that owns nothing shares no memory.
+    const OWNS: bool = !std::mem::needs_drop::<T>();
 
     #[inline]
     fn create(&self, value: &T) -> Self::Acc {
-        if self.n == 0 { SmallVec::new() } else { smallvec![value.clone()] }
+        Candidates { last: value.clone(), others: Vec::new() }
     }
 
     #[inline]
     fn add(&self, acc: &mut Self::Acc, value: &T) {
-        if let Some(place) = self.place(acc, value) {
-            self.insert(acc, place, value.clone());
+        let is_last = self.order.compare(value, &acc.last).is_ge();
+        if !(is_last && self.is_full(acc)) {
+            self.insert(acc, is_last, value.clone());
         }
     }
 
+    #[inline]
     fn merge(&self, acc: &mut Self::Acc, other: Self::Acc) {
-        for value in other {
-            // Those behind a record that has no place have none.
-            let Some(place) = self.place(acc, &value) else { return };
-            self.insert(acc, place, value);
+        self.add_owned(acc, other.last);
+        if other.others.capacity() > 0 {
+            other.others.into_iter().for_each(|value| self.add_owned(acc, value));
         }
     }
 
     fn finish(&self, acc: &Self::Acc) -> Vec<T> {
-        acc.to_vec()
+        let mut rows: Vec<&T> = Vec::with_capacity(acc.others.len() + 1);
+        rows.extend(&acc.others);
+        rows.push(&acc.last);
+        self.arrange(&mut rows);
+        rows.into_iter().cloned().collect()
+    }
+
+    fn finish_owned(&self, acc: Self::Acc) -> Vec<T> {
+        let Candidates { last, others: mut rows } = acc;
+        if rows.len() < self.n {
+            rows.reserve_exact(1);
+            rows.push(last);
+        }
+        self.arrange(&mut rows);
+        rows
     }
 
     fn describe(&self) -> String {
@@ -161,6 +229,33 @@ mod tests {
                 prop_assert!(top.iter().all(|row| rows.contains(row)));
                 prop_assert_eq!(top.iter().map(|row| row.0).collect::<Vec<_>>(), ranks.clone());
             }
+        }
+    }
+
+    #[test]
+    fn state_is_at_most_twice_the_records_asked_for() {
+        for n in [0, 1, 2, 3, 10, 100] {
+            let top = TopN::greatest(n, |value: &u64| *value);
+            // Each comes before all others, and displaces one.
+            let mut acc = top.create(&0);
+            for value in 1..1_000 {
+                top.add(&mut acc, &value);
+                assert!(acc.others.capacity() < n.max(1) * 2, "{n}");
+                assert!(acc.others.iter().all(|other| *other > acc.last), "{n}");
+            }
+            let best: Vec<u64> = (0..1_000).rev().take(n).collect();
+            assert_eq!(top.finish(&acc), best);
+            assert_eq!(top.finish_owned(acc), best);
+        }
+    }
+
+    #[test]
+    fn state_of_first_record_alone_has_no_memory_elsewhere() {
+        for n in [0, 1] {
+            let top = TopN::greatest(n, |value: &u64| *value);
+            let mut acc = top.create(&0);
+            (1..1_000).for_each(|value| top.add(&mut acc, &value));
+            assert_eq!(acc.others.capacity(), 0);
         }
     }
 

@@ -47,6 +47,11 @@ macro_rules! tuples {
                 (self.$h.finish(&acc.$h), $(self.$t.finish(&acc.$t)),+)
             }
 
+            #[inline]
+            fn finish_owned(&self, acc: Self::Acc) -> Self::Out {
+                (self.$h.finish_owned(acc.$h), $(self.$t.finish_owned(acc.$t)),+)
+            }
+
             fn describe(&self) -> String {
                 [self.$h.describe() $(, self.$t.describe())+].join(", ")
             }

@@ -225,7 +225,7 @@ impl<K: Key, A: Aggregate<In: Data>, M: TimeDomain> Counted<K, A, M> {
         let Some(second) = panes.next() else { return Some(self.aggregate.finish(first)) };
         let mut whole = first.clone();
         std::iter::once(second).chain(panes).for_each(|acc| self.aggregate.merge(&mut whole, acc.clone()));
-        Some(self.aggregate.finish(&whole))
+        Some(self.aggregate.finish_owned(whole))
     }
 
     fn add(&mut self, row: &Dealt<K, A::In>, to: &mut To<'_, Self>) {

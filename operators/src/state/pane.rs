@@ -159,7 +159,7 @@ pub(super) fn show_window<K: Key, A: Aggregate, M: Mark>(
         merge_copy(aggregate, &mut whole, &pane.settled);
         merge_copy(aggregate, &mut whole, &pane.table);
     }
-    whole.drain(|key, acc| emit(key, aggregate.finish(&acc)));
+    whole.drain(|key, acc| emit(key, aggregate.finish_owned(acc)));
 }
 
 /// The results of a window that begins in the first of the panes. Panes that no later window needs are emptied; gives
@@ -188,7 +188,7 @@ pub(super) fn close_window<K: Key, A: Aggregate, M: Mark>(
             merge_copy(aggregate, &mut whole, &pane.table);
         }
     }
-    whole.drain(|key, acc| emit(key, aggregate.finish(&acc)));
+    whole.drain(|key, acc| emit(key, aggregate.finish_owned(acc)));
     Some(whole)
 }
 
@@ -213,7 +213,7 @@ pub(super) fn show_changed<K: Key, A: Aggregate, M: Mark>(
             panes.clone().filter_map(|pane| pane.table.find(hash, key)).map(|entry| entry.acc.clone());
         if let Some(mut acc) = accs.next() {
             accs.for_each(|other| aggregate.merge(&mut acc, other));
-            emit(key.clone(), aggregate.finish(&acc));
+            emit(key.clone(), aggregate.finish_owned(acc));
         }
     }
 }

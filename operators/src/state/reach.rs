@@ -18,6 +18,9 @@ use hashbrown::HashTable;
 /// Tables that take less memory are in the caches anyway.
 const FAR: usize = 4 << 20;
 
+/// The same where entries own memory elsewhere, which takes the caches from the table.
+const FAR_OWNING: usize = 1 << 20;
+
 /// In how many places an entry is looked for.
 const TRIED: usize = 64;
 
@@ -42,7 +45,8 @@ impl Reach {
     /// That of a table which is so large that it pays.
     #[inline]
     pub(super) fn of<T>(table: &HashTable<T>) -> Option<Self> {
-        if table.allocation_size() < FAR { None } else { Self::locate(table) }
+        let far = const { if std::mem::needs_drop::<T>() { FAR_OWNING } else { FAR } };
+        if table.allocation_size() < far { None } else { Self::locate(table) }
     }
 
     /// Finds it by any entry; not while there are hardly any.
@@ -145,6 +149,16 @@ mod tests {
         table.insert_unique(1, (1, 1), |_| 1);
         assert!(Reach::of(&table).is_none());
         assert!(Reach::of(&HashTable::<(u64, u64)>::with_capacity(1_000_000)).is_none());
+    }
+
+    #[test]
+    fn table_whose_entries_own_memory_is_large_sooner() {
+        let mut plain: HashTable<[u64; 4]> = HashTable::with_capacity(50_000);
+        plain.insert_unique(1, [1; 4], |_| 1);
+        let mut owning: HashTable<(u64, Vec<u64>)> = HashTable::with_capacity(50_000);
+        owning.insert_unique(1, (1, vec![]), |_| 1);
+        assert_eq!(plain.allocation_size(), owning.allocation_size());
+        assert!(Reach::of(&plain).is_none() && Reach::of(&owning).is_some());
     }
 
     #[test]

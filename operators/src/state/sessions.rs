@@ -383,7 +383,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionS
         } else {
             ended.sort_unstable_by_key(when);
             for Ended { session, key, .. } in ended.drain(..) {
-                emit(key, session.window, aggregate.finish(&session.acc));
+                emit(key, session.window, aggregate.finish_owned(session.acc));
             }
         }
         self.ended = ended;
