@@ -5,18 +5,12 @@
 //! whenever the watermark advances, more the more rows have come. So the table holds little more than the rows that can
 //! match. Only a row that is to be emitted when it is evicted has a timer.
 
-use serde::{Deserialize, Serialize};
-
 use super::Bounds;
 use super::bounds::shift;
 use crate::build::Dealt;
-use crate::named::{HashedKey, NamedState, RowsOfKey, SidedId, SidedRows};
+use crate::named::{HashedKey, NamedState, OfKey, SidedRows};
 use crate::state::Reach;
 use crate::{Data, EventTime, Key};
-
-/// The number of the left side, and of the right one.
-pub(super) const LEFT: u8 = 0;
-pub(super) const RIGHT: u8 = 1;
 
 /// Places to look at for each row that has come.
 const PLACES_PER_ROW: usize = 4;
@@ -24,23 +18,9 @@ const PLACES_PER_ROW: usize = 4;
 const PLACES: usize = 16;
 const PLACES_PER_EPOCH: usize = 4_096;
 
-/// A row of either side.
-#[derive(Clone, Serialize, Deserialize)]
-pub(super) enum Side<L, R> {
-    Left(L),
-    Right(R),
-}
-
-/// A row, and whether another one has matched it.
-#[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Buffered<L, R> {
-    pub(super) row: Side<L, R>,
-    pub(super) is_matched: bool,
-}
-
 /// The rows of both sides.
 pub(super) struct Buffer<K, L, R> {
-    rows: SidedRows<K, Buffered<L, R>>,
+    rows: SidedRows<K, L, R>,
     /// How much later than a row of each side, in microseconds, the last row of the other side is that matches it.
     reach: [i64; 2],
     /// How much the watermark advances from the begin of a sweep to that of the next, in microseconds.
@@ -53,8 +33,8 @@ pub(super) struct Buffer<K, L, R> {
     debt: usize,
 }
 
-/// The rows of both sides of one key.
-pub(super) type OfKey<'b, K, L, R> = RowsOfKey<'b, K, Buffered<L, R>>;
+/// The time of the last row of each side that no row at or after a watermark matches; `None` if all are too young.
+pub(super) type LastOf = [Option<EventTime>; 2];
 
 impl<K: Key, L: Data, R: Data> Buffer<K, L, R> {
     pub(super) fn new(bounds: Bounds) -> Self {
@@ -75,79 +55,94 @@ impl<K: Key, L: Data, R: Data> Buffer<K, L, R> {
     /// Returns how many of these rows to process until the next call. Has the memory of their keys fetched, so that look-ups
     /// do not wait for memory one after the other.
     #[inline]
-    pub(super) fn fetch<T>(&self, rows: &[Dealt<K, T>]) -> usize {
+    pub(super) fn fetch<T>(&mut self, rows: &[Dealt<K, T>]) -> usize {
         let rows = rows.get(..Reach::AHEAD).unwrap_or(rows);
-        self.rows.fetch(rows.iter().map(Dealt::hashed));
+        self.rows.fetch(rows.iter().map(|row| row.hash));
+        self.debt += PLACES_PER_ROW * rows.len();
         rows.len()
     }
 
-    /// Finds the rows of a key for a row that has come, and evicts those that no row at or after the watermark matches. They
-    /// are passed to `gone`. [`close`](RowsOfKey::close) must be called at the end.
+    /// Returns what is to be evicted at a watermark.
     #[inline]
-    pub(super) fn open(
-        &mut self,
-        key: HashedKey<'_, K>,
-        watermark: EventTime,
-        mut gone: impl FnMut(EventTime, Buffered<L, R>),
-    ) -> OfKey<'_, K, L, R> {
-        self.debt += PLACES_PER_ROW;
-        let mut of_key = self.rows.open(key);
-        for (side, last) in [LEFT, RIGHT].into_iter().zip(last_of(self.reach, watermark)) {
-            if let Some(last) = last {
-                of_key.take(side, EventTime::MIN..=last, |id, row| gone(id.1, row));
-            }
-        }
-        of_key
+    pub(super) fn last_of(&self, watermark: EventTime) -> LastOf {
+        last_of(self.reach, watermark)
     }
 
-    /// Whether a row of a side can match one that is still to come.
+    /// Finds the rows of a key. [`close`](OfKey::close) must be called at the end.
     #[inline]
-    pub(super) fn is_open(&self, side: u8, time: EventTime, watermark: EventTime) -> bool {
-        shift(time, self.reach_of(side)) >= watermark
+    pub(super) fn open(&mut self, key: HashedKey<'_, K>) -> OfKey<'_, K, L, R> {
+        self.rows.open(key)
     }
 
-    /// The first watermark that proves that nothing can match a row of a side.
+    /// Whether a left row can match one that is still to come.
     #[inline]
-    pub(super) fn due(&self, side: u8, time: EventTime) -> EventTime {
-        shift(shift(time, self.reach_of(side)), 1)
+    pub(super) fn is_left_open(&self, time: EventTime, watermark: EventTime) -> bool {
+        shift(time, self.reach[0]) >= watermark
     }
 
+    /// Whether a right row can match one that is still to come.
     #[inline]
-    fn reach_of(&self, side: u8) -> i64 {
-        let [left, right] = self.reach;
-        if side == LEFT { left } else { right }
+    pub(super) fn is_right_open(&self, time: EventTime, watermark: EventTime) -> bool {
+        shift(time, self.reach[1]) >= watermark
+    }
+
+    /// The first watermark that proves that nothing can match a left row.
+    #[inline]
+    pub(super) fn due_of_left(&self, time: EventTime) -> EventTime {
+        shift(shift(time, self.reach[0]), 1)
+    }
+
+    /// The first watermark that proves that nothing can match a right row.
+    #[inline]
+    pub(super) fn due_of_right(&self, time: EventTime) -> EventTime {
+        shift(shift(time, self.reach[1]), 1)
     }
 
     /// Evicts rows of some keys when the watermark has advanced, at the end of time those of all. Rows that are to be emitted
     /// have had their timer before.
-    pub(super) fn watermark(&mut self, watermark: EventTime, mut gone: impl FnMut(SidedId, Buffered<L, R>)) {
+    pub(super) fn watermark(
+        &mut self,
+        watermark: EventTime,
+        gone_left: impl FnMut(L, bool),
+        gone_right: impl FnMut(R, bool),
+    ) {
         if watermark == EventTime::MAX {
             self.place = None;
-            self.rows.sweep(0, usize::MAX, [Some(EventTime::MAX); 2], gone);
+            self.rows.sweep(0, usize::MAX, [Some(EventTime::MAX); 2], gone_left, gone_right);
             return;
         }
         if self.place.is_none() && watermark >= self.next {
             (self.place, self.next) = (Some(0), shift(watermark, self.pause));
         }
         let places = std::mem::take(&mut self.debt) + PLACES;
-        self.sweep(watermark, places, &mut gone);
+        self.sweep(watermark, places, gone_left, gone_right);
     }
 
     /// Goes on with a sweep at the end of an epoch.
-    pub(super) fn epoch_end(&mut self, watermark: EventTime, gone: impl FnMut(SidedId, Buffered<L, R>)) {
-        self.sweep(watermark, PLACES_PER_EPOCH, gone);
+    pub(super) fn epoch_end(
+        &mut self,
+        watermark: EventTime,
+        gone_left: impl FnMut(L, bool),
+        gone_right: impl FnMut(R, bool),
+    ) {
+        self.sweep(watermark, PLACES_PER_EPOCH, gone_left, gone_right);
     }
 
-    fn sweep(&mut self, watermark: EventTime, places: usize, gone: impl FnMut(SidedId, Buffered<L, R>)) {
+    fn sweep(
+        &mut self,
+        watermark: EventTime,
+        places: usize,
+        gone_left: impl FnMut(L, bool),
+        gone_right: impl FnMut(R, bool),
+    ) {
         if let Some(place) = self.place {
-            self.place = self.rows.sweep(place, places, last_of(self.reach, watermark), gone);
+            self.place = self.rows.sweep(place, places, self.last_of(watermark), gone_left, gone_right);
         }
     }
 }
 
-/// The time of the last row of each side that no row at or after the watermark matches; `None` if all are too young.
 #[inline]
-fn last_of(reach: [i64; 2], watermark: EventTime) -> [Option<EventTime>; 2] {
+fn last_of(reach: [i64; 2], watermark: EventTime) -> LastOf {
     reach.map(|reach| {
         if watermark == EventTime::MAX {
             return Some(EventTime::MAX);
@@ -171,10 +166,19 @@ mod tests {
         Buffer::new(Bounds::between(Duration::from_micros(100), Duration::from_micros(200)))
     }
 
-    fn push(buffer: &mut Buffer<u32, u32, u32>, key: u32, side: u8, time: i64, watermark: i64) {
-        let mut of_key = buffer.open(HashedKey::of(&key), at(watermark), |_, _| ());
-        let row = if side == LEFT { Side::Left(key) } else { Side::Right(key) };
-        of_key.push(side, at(time), Buffered { row, is_matched: false });
+    /// Adds a left row for an even key, a right one for an odd key.
+    fn push(buffer: &mut Buffer<u32, u32, u32>, key: u32, time: i64, watermark: i64) {
+        let dealt = [Dealt::new(key, at(time), key)];
+        assert_eq!(buffer.fetch(&dealt), 1);
+        let [left, right] = buffer.last_of(at(watermark));
+        let mut of_key = buffer.open(HashedKey::of(&key));
+        of_key.left().evict(left, |_, _, _| ());
+        of_key.right().evict(right, |_, _, _| ());
+        if key % 2 == 0 {
+            of_key.left().push(at(time), key, false);
+        } else {
+            of_key.right().push(at(time), key, false);
+        }
         of_key.close();
     }
 
@@ -192,12 +196,12 @@ mod tests {
     #[test]
     fn rows_of_silent_keys_are_evicted_while_other_keys_have_rows() {
         let mut buffer = buffer();
-        (0..1_000).for_each(|key| push(&mut buffer, key, (key % 2) as u8, 0, -1_000));
+        (0..1_000).for_each(|key| push(&mut buffer, key, 0, -1_000));
         assert_eq!(buffer.rows.rows(), 1_000);
         // Each of these pays for a few places.
         for step in 0..2_000 {
-            push(&mut buffer, 5_000, LEFT, step, step);
-            buffer.watermark(at(step), |_, _| ());
+            push(&mut buffer, 5_000, step, step);
+            buffer.watermark(at(step), |_, _| (), |_, _| ());
         }
         let left = buffer.rows.rows();
         assert!(left <= 201, "{left} rows");
@@ -206,11 +210,12 @@ mod tests {
     #[test]
     fn rows_of_silent_keys_are_evicted_by_epochs_without_rows() {
         let mut buffer = buffer();
-        (0..1_000).for_each(|key| push(&mut buffer, key, (key % 2) as u8, 0, -1_000));
-        buffer.watermark(at(150), |id, _| assert_eq!(id.0, RIGHT));
-        (0..10).for_each(|_| buffer.epoch_end(at(150), |id, _| assert_eq!(id.0, RIGHT)));
+        (0..1_000).for_each(|key| push(&mut buffer, key, 0, -1_000));
+        let no_left = |_, _| panic!("a left row reaches 200 us");
+        buffer.watermark(at(150), no_left, |_, _| ());
+        (0..10).for_each(|_| buffer.epoch_end(at(150), no_left, |_, _| ()));
         assert_eq!(buffer.rows.rows(), 500, "a right row reaches 100 us, a left one 200");
-        buffer.watermark(EventTime::MAX, |_, _| ());
+        buffer.watermark(EventTime::MAX, |_, _| (), |_, _| ());
         assert_eq!(buffer.rows.rows(), 0);
     }
 }

@@ -10,9 +10,9 @@ use std::vec::Drain;
 
 use super::Bounds;
 use super::bounds::shift;
-use super::buffer::{Buffer, Buffered, LEFT, RIGHT, Side};
+use super::buffer::{Buffer, LastOf};
 use crate::build::{Dealt, Events, StatefulOperator, Takes, To};
-use crate::named::{HashedKey, SidedId, States, Timer};
+use crate::named::{HashedKey, OfKey, States, Timer};
 use crate::{Data, EventTime, Key, OperatorError};
 
 /// Which rows a join emits, and what they look like.
@@ -131,32 +131,43 @@ kind!(
 pub(super) struct Pairs<K, L, R, J> {
     bounds: Bounds,
     buffer: Buffer<K, L, R>,
-    /// Rows that have been matched for the first time.
-    found: Vec<SidedId>,
     kind: PhantomData<fn() -> J>,
 }
 
 impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Pairs<K, L, R, J> {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Pairs { bounds, buffer: Buffer::new(bounds), found: Vec::new(), kind: PhantomData }
+        Pairs { bounds, buffer: Buffer::new(bounds), kind: PhantomData }
     }
 
-    /// The row of the result for a row that is evicted, if nothing has matched it and such rows are emitted.
-    fn alone(key: &K, evicted: Buffered<L, R>) -> Option<J::Row> {
-        match evicted {
-            Buffered { is_matched: true, .. } => None,
-            Buffered { row: Side::Left(left), .. } => J::left(key, left),
-            Buffered { row: Side::Right(right), .. } => J::right(key, right),
-        }
+    /// Evicts rows of a key; emits those that nothing has matched, if such rows are emitted.
+    #[inline]
+    fn evict(key: &K, of_key: &mut OfKey<'_, K, L, R>, [left, right]: LastOf, out: &mut Events<J::Row>) {
+        of_key.left().evict(left, |time, row, is_matched| {
+            if J::LEFT
+                && !is_matched
+                && let Some(alone) = J::left(key, row)
+            {
+                out.push(time, alone);
+            }
+        });
+        of_key.right().evict(right, |time, row, is_matched| {
+            if J::RIGHT
+                && !is_matched
+                && let Some(alone) = J::right(key, row)
+            {
+                out.push(time, alone);
+            }
+        });
     }
 
-    /// Checks a row that a sweep has evicted: had it to be emitted, the key's timer would have done so before.
-    fn check_evicted(_: SidedId, evicted: Buffered<L, R>) {
-        let is_emitted = match evicted.row {
-            Side::Left(_) => J::LEFT,
-            Side::Right(_) => J::RIGHT,
-        };
-        debug_assert!(evicted.is_matched || !is_emitted, "a row without a match has no timer");
+    /// Checks a left row that a sweep has evicted: had it to be emitted, the key's timer would have done so before.
+    fn check_left(_: L, is_matched: bool) {
+        debug_assert!(is_matched || !J::LEFT, "a left row without a match has no timer");
+    }
+
+    /// Checks a right row, as [`check_left`](Self::check_left).
+    fn check_right(_: R, is_matched: bool) {
+        debug_assert!(is_matched || !J::RIGHT, "a right row without a match has no timer");
     }
 }
 
@@ -182,23 +193,20 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> StatefulOperato
         _: Timer,
         to: &mut To<'_, Self>,
     ) -> Result<(), OperatorError> {
-        let (watermark, out) = (to.watermark(), &mut to.out.0);
-        let of_key = self.buffer.open(key, watermark, |time, evicted| {
-            if let Some(row) = Self::alone(key.key, evicted) {
-                out.push(time, row);
-            }
-        });
+        let last = self.buffer.last_of(to.watermark());
+        let mut of_key = self.buffer.open(key);
+        Self::evict(key.key, &mut of_key, last, &mut to.out.0);
         of_key.close();
         Ok(())
     }
 
     fn on_watermark(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
-        self.buffer.watermark(to.watermark(), Self::check_evicted);
+        self.buffer.watermark(to.watermark(), Self::check_left, Self::check_right);
         Ok(())
     }
 
     fn on_epoch_end(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
-        self.buffer.epoch_end(to.watermark(), Self::check_evicted);
+        self.buffer.epoch_end(to.watermark(), Self::check_left, Self::check_right);
         Ok(())
     }
 }
@@ -208,6 +216,7 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Takes<0> for Pa
 
     fn take(&mut self, mut rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
+        let last = self.buffer.last_of(watermark);
         while let fetched @ 1.. = self.buffer.fetch(rows.as_slice()) {
             for Dealt { hash, key, time, value } in rows.by_ref().take(fetched) {
                 if time < watermark {
@@ -215,31 +224,26 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Takes<0> for Pa
                     to.out.1.push(time, value);
                     continue;
                 }
-                let is_open = self.buffer.is_open(LEFT, time, watermark);
-                let due = self.buffer.due(LEFT, time);
+                let is_open = self.buffer.is_left_open(time, watermark);
+                let due = self.buffer.due_of_left(time);
                 let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
-                let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
-                    if let Some(row) = Self::alone(&key, evicted) {
-                        out.push(time, row);
-                    }
-                });
+                let mut of_key = self.buffer.open(hashed);
+                Self::evict(&key, &mut of_key, last, out);
                 let mut is_matched = false;
-                for (id, buffered) in of_key.range(RIGHT, self.bounds.of_left(time)) {
-                    let Side::Right(right) = &buffered.row else { continue };
+                let matched = |at: EventTime, right: &R| {
                     is_matched = true;
-                    if J::RIGHT && !buffered.is_matched {
-                        self.found.push(id);
-                    }
-                    out.push(time.max(id.1), J::pair(&key, &value, right));
-                }
-                for id in self.found.drain(..) {
-                    of_key.change(id, |row| row.is_matched = true);
+                    out.push(time.max(at), J::pair(&key, &value, right));
+                };
+                if J::RIGHT {
+                    of_key.right().matches::<true>(self.bounds.of_left(time), matched);
+                } else {
+                    of_key.right().matches::<false>(self.bounds.of_left(time), matched);
                 }
                 if is_open {
                     if J::LEFT && !is_matched {
                         to.timers.set_event(hashed, due);
                     }
-                    of_key.push(LEFT, time, Buffered { row: Side::Left(value), is_matched });
+                    of_key.left().push(time, value, is_matched);
                 } else if !is_matched && let Some(alone) = J::left(&key, value) {
                     out.push(time, alone);
                 }
@@ -255,6 +259,7 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Takes<1> for Pa
 
     fn take(&mut self, mut rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
+        let last = self.buffer.last_of(watermark);
         while let fetched @ 1.. = self.buffer.fetch(rows.as_slice()) {
             for Dealt { hash, key, time, value } in rows.by_ref().take(fetched) {
                 if time < watermark {
@@ -262,31 +267,26 @@ impl<K: Key, L: Data + Clone, R: Data + Clone, J: Kind<K, L, R>> Takes<1> for Pa
                     to.out.2.push(time, value);
                     continue;
                 }
-                let is_open = self.buffer.is_open(RIGHT, time, watermark);
-                let due = self.buffer.due(RIGHT, time);
+                let is_open = self.buffer.is_right_open(time, watermark);
+                let due = self.buffer.due_of_right(time);
                 let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
-                let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
-                    if let Some(row) = Self::alone(&key, evicted) {
-                        out.push(time, row);
-                    }
-                });
+                let mut of_key = self.buffer.open(hashed);
+                Self::evict(&key, &mut of_key, last, out);
                 let mut is_matched = false;
-                for (id, buffered) in of_key.range(LEFT, self.bounds.of_right(time)) {
-                    let Side::Left(left) = &buffered.row else { continue };
+                let matched = |at: EventTime, left: &L| {
                     is_matched = true;
-                    if J::LEFT && !buffered.is_matched {
-                        self.found.push(id);
-                    }
-                    out.push(time.max(id.1), J::pair(&key, left, &value));
-                }
-                for id in self.found.drain(..) {
-                    of_key.change(id, |row| row.is_matched = true);
+                    out.push(time.max(at), J::pair(&key, left, &value));
+                };
+                if J::LEFT {
+                    of_key.left().matches::<true>(self.bounds.of_right(time), matched);
+                } else {
+                    of_key.left().matches::<false>(self.bounds.of_right(time), matched);
                 }
                 if is_open {
                     if J::RIGHT && !is_matched {
                         to.timers.set_event(hashed, due);
                     }
-                    of_key.push(RIGHT, time, Buffered { row: Side::Right(value), is_matched });
+                    of_key.right().push(time, value, is_matched);
                 } else if !is_matched && let Some(alone) = J::right(&key, value) {
                     out.push(time, alone);
                 }

@@ -8,9 +8,9 @@ use std::vec::Drain;
 
 use super::Bounds;
 use super::bounds::shift;
-use super::buffer::{Buffer, Buffered, LEFT, RIGHT, Side};
+use super::buffer::{Buffer, LastOf};
 use crate::build::{Dealt, Events, StatefulOperator, Takes, To};
-use crate::named::{HashedKey, SidedId, States, Timer};
+use crate::named::{HashedKey, OfKey, States, Timer};
 use crate::{Data, EventTime, Key, OperatorError};
 
 /// Input 0: the left side; input 1: the right side. Output 0: left rows; 1 and 2: late rows of the left and of the right side.
@@ -27,9 +27,20 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> Semi<K, L, R, ANTI> {
         Semi { bounds, buffer: Buffer::new(bounds) }
     }
 
-    /// Checks a row that a sweep has evicted: a left row of an anti join is emitted by the key's timer before.
-    fn check_evicted(_: SidedId, evicted: Buffered<L, R>) {
-        debug_assert!(!ANTI || matches!(evicted.row, Side::Right(_)), "a left row has no timer");
+    /// Evicts rows of a key; an anti join emits the left ones.
+    #[inline]
+    fn evict(key: &K, of_key: &mut OfKey<'_, K, L, R>, [left, right]: LastOf, out: &mut Events<(K, L)>) {
+        of_key.left().evict(left, |time, row, _| {
+            if ANTI {
+                out.push(time, (key.clone(), row));
+            }
+        });
+        of_key.right().evict(right, |_, _, _| ());
+    }
+
+    /// Checks a left row that a sweep has evicted: an anti join emits it by the key's timer before.
+    fn check_left(_: L, _is_matched: bool) {
+        debug_assert!(!ANTI, "a left row has no timer");
     }
 }
 
@@ -53,23 +64,20 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> StatefulOperator for Semi<K, L,
         _: Timer,
         to: &mut To<'_, Self>,
     ) -> Result<(), OperatorError> {
-        let (watermark, out) = (to.watermark(), &mut to.out.0);
-        let of_key = self.buffer.open(key, watermark, |time, evicted| {
-            if ANTI && let Side::Left(left) = evicted.row {
-                out.push(time, (key.key.clone(), left));
-            }
-        });
+        let last = self.buffer.last_of(to.watermark());
+        let mut of_key = self.buffer.open(key);
+        Self::evict(key.key, &mut of_key, last, &mut to.out.0);
         of_key.close();
         Ok(())
     }
 
     fn on_watermark(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
-        self.buffer.watermark(to.watermark(), Self::check_evicted);
+        self.buffer.watermark(to.watermark(), Self::check_left, |_, _| ());
         Ok(())
     }
 
     fn on_epoch_end(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
-        self.buffer.epoch_end(to.watermark(), Self::check_evicted);
+        self.buffer.epoch_end(to.watermark(), Self::check_left, |_, _| ());
         Ok(())
     }
 }
@@ -79,6 +87,7 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> Takes<0> for Semi<K, L, R, ANTI
 
     fn take(&mut self, mut rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
+        let last = self.buffer.last_of(watermark);
         while let fetched @ 1.. = self.buffer.fetch(rows.as_slice()) {
             for Dealt { hash, key, time, value } in rows.by_ref().take(fetched) {
                 if time < watermark {
@@ -86,20 +95,17 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> Takes<0> for Semi<K, L, R, ANTI
                     to.out.1.push(time, value);
                     continue;
                 }
-                let is_open = self.buffer.is_open(LEFT, time, watermark);
-                let due = self.buffer.due(LEFT, time);
+                let is_open = self.buffer.is_left_open(time, watermark);
+                let due = self.buffer.due_of_left(time);
                 let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
-                let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
-                    if ANTI && let Side::Left(left) = evicted.row {
-                        out.push(time, (key.clone(), left));
-                    }
-                });
-                let is_matched = of_key.range(RIGHT, self.bounds.of_left(time)).next().is_some();
+                let mut of_key = self.buffer.open(hashed);
+                Self::evict(&key, &mut of_key, last, out);
+                let is_matched = of_key.right().any(self.bounds.of_left(time));
                 if !is_matched && is_open {
                     if ANTI {
                         to.timers.set_event(hashed, due);
                     }
-                    of_key.push(LEFT, time, Buffered { row: Side::Left(value), is_matched });
+                    of_key.left().push(time, value, is_matched);
                     of_key.close();
                 } else {
                     of_key.close();
@@ -118,6 +124,7 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> Takes<1> for Semi<K, L, R, ANTI
 
     fn take(&mut self, mut rows: Drain<'_, Self::Row>, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
         let watermark = to.watermark();
+        let last = self.buffer.last_of(watermark);
         while let fetched @ 1.. = self.buffer.fetch(rows.as_slice()) {
             for Dealt { hash, key, time, value } in rows.by_ref().take(fetched) {
                 if time < watermark {
@@ -125,20 +132,17 @@ impl<K: Key, L: Data, R: Data, const ANTI: bool> Takes<1> for Semi<K, L, R, ANTI
                     to.out.2.push(time, value);
                     continue;
                 }
-                let is_open = self.buffer.is_open(RIGHT, time, watermark);
+                let is_open = self.buffer.is_right_open(time, watermark);
                 let (out, hashed) = (&mut to.out.0, HashedKey { hash, key: &key });
-                let mut of_key = self.buffer.open(hashed, watermark, |time, evicted| {
-                    if ANTI && let Side::Left(left) = evicted.row {
+                let mut of_key = self.buffer.open(hashed);
+                Self::evict(&key, &mut of_key, last, out);
+                of_key.left().take(self.bounds.of_right(time), |time, left, _| {
+                    if !ANTI {
                         out.push(time, (key.clone(), left));
                     }
                 });
-                of_key.take(LEFT, self.bounds.of_right(time), |id, left| {
-                    if !ANTI && let Side::Left(left) = left.row {
-                        out.push(id.1, (key.clone(), left));
-                    }
-                });
                 if is_open {
-                    of_key.push(RIGHT, time, Buffered { row: Side::Right(value), is_matched: true });
+                    of_key.right().push(time, value, true);
                 }
                 of_key.close();
             }

@@ -6,10 +6,9 @@
 
 use std::vec::Drain;
 
-use super::buffer::Side;
 use super::window_join::Grouping;
 use crate::build::{Dealt, Events, StatefulOperator, Takes, To};
-use crate::named::{HashedKey, PanedRows, States};
+use crate::named::{HashedKey, PanedRows, Side, States};
 use crate::window::Grid;
 use crate::{Data, EventTime, Key, OperatorError, WindowResult};
 

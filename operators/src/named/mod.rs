@@ -78,7 +78,7 @@ pub(crate) use self::paned::PanedRows;
 pub use self::reducing::ReducingState;
 pub(crate) use self::rows::LoadedRows;
 pub use self::shared::SharedState;
-pub(crate) use self::sides::{RowsOfKey, SidedId, SidedRows};
+pub(crate) use self::sides::{OfKey, Side, SidedRows};
 pub use self::states::{StateInfo, States};
 pub(crate) use self::timed::TimedRows;
 pub use self::timers::{Timer, Timers};

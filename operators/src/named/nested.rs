@@ -1,14 +1,10 @@
 //! Any number of entries for each key, in order, each tracked for itself: the store behind map, list and shared state
 //! and behind timers.
 
-mod of_key;
-
 use std::ops::{Bound, RangeBounds};
 use std::time::Duration;
 
 use hashbrown::hash_table::Entry as Slot;
-
-pub(super) use self::of_key::OfKey;
 
 use super::HashedKey;
 use super::changes::Changes;

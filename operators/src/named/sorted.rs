@@ -5,8 +5,6 @@ use std::ops::{Bound, RangeBounds};
 
 use either::Either;
 
-use crate::state::fetch_value;
-
 /// How far from either end of a run a key may be put before the run becomes a tree.
 const NEAR: usize = 32;
 
@@ -65,12 +63,14 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
         }
     }
 
-    /// Has the memory fetched in which the first and the last entries are, where that is not in place.
+    /// The least key.
     #[inline]
-    pub(super) fn fetch(&self) {
-        if let Sorted::Run(run) = self {
-            let ends = run.front().into_iter().chain(run.get(run.len() / 2)).chain(run.back());
-            ends.for_each(fetch_value);
+    pub(super) fn first(&self) -> Option<&U> {
+        match self {
+            Sorted::Empty => None,
+            Sorted::One((key, _)) => Some(key),
+            Sorted::Run(run) => run.front().map(|(key, _)| key),
+            Sorted::Tree(tree) => tree.first_key_value().map(|(key, _)| key),
         }
     }
 
@@ -150,6 +150,39 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (&U, &T)> + Clone {
         self.range(..)
+    }
+
+    /// Passes each entry of a range to `with`, in order.
+    #[inline]
+    pub(super) fn for_range(&mut self, range: impl RangeBounds<U>, mut with: impl FnMut(&U, &mut T)) {
+        match self {
+            Sorted::Empty => {}
+            Sorted::One((key, value)) => {
+                if range.contains(key) {
+                    with(key, value);
+                }
+            }
+            Sorted::Run(run) => {
+                let (from, to) = places(run, (range.start_bound(), range.end_bound()));
+                run.range_mut(from..to).for_each(|(key, value)| with(key, value));
+            }
+            Sorted::Tree(tree) => {
+                let range = (range.start_bound(), range.end_bound());
+                if !is_empty(range) {
+                    tree.range_mut::<U, _>(range).for_each(|(key, value)| with(key, value));
+                }
+            }
+        }
+    }
+
+    /// Gives the memory of a run without entries back, so that the next entry is kept in place.
+    #[inline]
+    pub(super) fn fold_up(&mut self) {
+        if let Sorted::Run(run) = self
+            && run.is_empty()
+        {
+            *self = Sorted::Empty;
+        }
     }
 
     /// Removes the entries of a range that `keep`, which is asked in order, does not want. They are passed to `gone`: in
@@ -378,14 +411,31 @@ mod tests {
                         }
                         prop_assert_eq!(&gone, &expected);
                         map.retain(|key, _| !gone.iter().any(|(other, _)| other == key));
+                        sorted.fold_up();
+                        prop_assert!(!map.is_empty() || matches!(sorted, Sorted::Empty));
                     }
                     Step::Range(from, to) => {
                         let expected: Vec<_> = map.iter().filter(|(key, _)| (from, to).contains(*key)).collect();
                         prop_assert_eq!(sorted.range((from, to)).collect::<Vec<_>>(), expected);
+                        let mut passed = vec![];
+                        sorted.for_range((from, to), |key, value| {
+                            passed.push(*key);
+                            *value += 1;
+                        });
+                        let expected: Vec<_> = map
+                            .iter_mut()
+                            .filter(|(key, _)| (from, to).contains(*key))
+                            .map(|(key, value)| {
+                                *value += 1;
+                                *key
+                            })
+                            .collect();
+                        prop_assert_eq!(passed, expected);
                     }
                 }
                 prop_assert!(sorted.iter().eq(map.iter()) && sorted.iter().rev().eq(map.iter().rev()));
                 prop_assert_eq!(sorted.len(), map.len());
+                prop_assert_eq!(sorted.first(), map.keys().next());
             }
         }
     }

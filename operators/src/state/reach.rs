@@ -84,12 +84,6 @@ impl Reach {
     }
 }
 
-/// Has the memory fetched where a value begins.
-#[inline(always)]
-pub fn fetch_value<T>(value: &T) {
-    fetch(std::ptr::from_ref(value).addr());
-}
-
 /// Has the line of memory at an address fetched.
 #[inline(always)]
 fn fetch(address: usize) {
