@@ -9,6 +9,9 @@ use tidemill::{Bounds, EventTime, Graph, Options, Run};
 use super::{Gather, gathered};
 use crate::baseline::join::{Event, IntervalJoin, Joined, event};
 
+/// A row of either side: key, and what else the event says.
+type Row = (u64, u64);
+
 /// Runs the job.
 ///
 /// # Panics
@@ -20,8 +23,10 @@ pub fn interval_join(job: IntervalJoin, options: &Options) -> Joined {
     let shared = Arc::clone(&answer);
     let graph = Graph::new("interval join");
     let time = |event: &Event| EventTime::from_micros(event.1);
-    let left = graph.source(side(job, 0)).with_watermark(time, Duration::ZERO);
-    let right = graph.source(side(job, 1)).with_watermark(time, Duration::ZERO);
+    // The stream has the time of a row, so that the row need not.
+    let row = |(key, _, word): Event| (key, word);
+    let left = graph.source(side(job, 0)).with_watermark(time, Duration::ZERO).map(row);
+    let right = graph.source(side(job, 1)).with_watermark(time, Duration::ZERO).map(row);
     let bound = Duration::from_micros(job.bound().unsigned_abs());
     left.key_by(|event| event.0)
         .join(right.key_by(|event| event.0))
@@ -30,7 +35,7 @@ pub fn interval_join(job: IntervalJoin, options: &Options) -> Joined {
         .sink_per_worker(move |_| {
             Ok(Gather::new(
                 &shared,
-                |all: &mut Joined, (key, left, right): (u64, Event, Event)| all.add((key, left.2, right.2)),
+                |all: &mut Joined, (key, left, right): (u64, Row, Row)| all.add((key, left.1, right.1)),
                 |all, own| all.join(&own),
             ))
         });

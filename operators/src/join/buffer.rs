@@ -57,7 +57,7 @@ impl<K: Key, L: Data, R: Data> Buffer<K, L, R> {
     #[inline]
     pub(super) fn fetch<T>(&mut self, rows: &[Dealt<K, T>]) -> usize {
         let rows = rows.get(..Reach::AHEAD).unwrap_or(rows);
-        self.rows.fetch(rows.iter().map(|row| row.hash));
+        self.rows.fetch(rows.iter().map(Dealt::hashed));
         self.debt += PLACES_PER_ROW * rows.len();
         rows.len()
     }

@@ -67,6 +67,9 @@ impl<V> Cell<V> {
 
 type RowsOfSide<V> = Sorted<RowId, Cell<V>>;
 
+/// How many places ahead a sweep has the memory of rows fetched.
+const SWEPT_AHEAD: usize = 8;
+
 /// The rows of a key.
 #[derive(Debug)]
 struct Rows<L, R> {
@@ -81,6 +84,13 @@ impl<L, R> Rows<L, R> {
 
     fn is_empty(&self) -> bool {
         self.left.is_empty() && self.right.is_empty()
+    }
+
+    /// Has the memory fetched in which the rows are that do not lie here.
+    #[inline]
+    fn fetch(&self) {
+        self.left.fetch();
+        self.right.fetch();
     }
 
     fn contains(&self, &(side, time, number): &SidedId) -> bool {
@@ -160,9 +170,13 @@ impl<K: Key, L: Data, R: Data> SidedRows<K, L, R> {
     /// Has the memory of the rows of some keys fetched, if there are many keys. Call it for
     /// [`AHEAD`](crate::state::Reach::AHEAD) rows at a time.
     #[inline]
-    pub(crate) fn fetch(&self, hashes: impl Iterator<Item = u64>) {
+    pub(crate) fn fetch<'k>(&self, keys: impl Iterator<Item = HashedKey<'k, K>> + Clone)
+    where
+        K: 'k,
+    {
         let Some(reach) = self.table.reach() else { return };
-        hashes.for_each(|hash| reach.fetch(hash));
+        keys.clone().for_each(|key| reach.fetch(key.hash));
+        keys.filter_map(|key| self.table.find(key.hash, key.key)).for_each(|entry| entry.acc.fetch());
     }
 
     /// Removes the rows of each side up to a time, `None` for none, in some places of the table, from `place` on. They are
@@ -181,6 +195,9 @@ impl<K: Key, L: Data, R: Data> SidedRows<K, L, R> {
             if place >= self.table.buckets() {
                 self.table.shrink();
                 return None;
+            }
+            if let Some(entry) = self.table.at(place + SWEPT_AHEAD) {
+                entry.acc.fetch();
             }
             let Some(slot) = self.table.bucket(place) else { continue };
             let rows = &slot.get().acc;

@@ -5,8 +5,13 @@ use std::ops::{Bound, RangeBounds};
 
 use either::Either;
 
+use crate::state::fetch_value;
+
 /// How far from either end of a run a key may be put before the run becomes a tree.
 const NEAR: usize = 32;
+
+/// How many entries a run has room for at first.
+const FIRST: usize = 4;
 
 /// Runs below this capacity are not worth giving back.
 const SMALL: usize = 64;
@@ -63,6 +68,14 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
         }
     }
 
+    /// Has the memory fetched in which the first and the last entries are, where that is not in place.
+    #[inline]
+    pub(super) fn fetch(&self) {
+        if let Sorted::Run(run) = self {
+            run.front().into_iter().chain(run.back()).for_each(fetch_value);
+        }
+    }
+
     /// The least key.
     #[inline]
     pub(super) fn first(&self) -> Option<&U> {
@@ -93,7 +106,9 @@ impl<U: Ord + Clone, T> Sorted<U, T> {
             Sorted::One(_) => {
                 if let Some(one) = self.take_one() {
                     let new = (key, value);
-                    *self = Sorted::Run(if one.0 < new.0 { [one, new] } else { [new, one] }.into());
+                    let mut run = VecDeque::with_capacity(FIRST);
+                    run.extend(if one.0 < new.0 { [one, new] } else { [new, one] });
+                    *self = Sorted::Run(run);
                 }
             }
             Sorted::Run(run) => {

@@ -36,7 +36,7 @@ use std::hash::Hash;
 
 pub use self::mark::{Mark, Stamp};
 pub use self::panes::PaneState;
-pub use self::reach::Reach;
+pub use self::reach::{Reach, fetch_value};
 pub use self::running::RunningState;
 pub use self::session_parts::SessionParts;
 pub use self::sessions::{Gap, SessionState};

@@ -27,6 +27,9 @@ const TRIED: usize = 64;
 /// Bytes that are fetched together.
 const LINE: usize = 64;
 
+/// How many lines of an entry are fetched at most, beside the one in which it begins.
+const LINES: usize = 4;
+
 /// Where the entries of a table are. Of no use once the table has grown, but of no harm.
 #[derive(Clone, Copy, Debug)]
 pub struct Reach {
@@ -68,10 +71,23 @@ impl Reach {
     /// first, which are mostly not all in one line.
     #[inline(always)]
     pub fn fetch(&self, hash: u64) {
-        self.addresses(hash).into_iter().for_each(fetch);
+        let [byte, last, before] = self.addresses(hash);
+        [byte, last, before].into_iter().for_each(fetch);
+        if self.size > LINE {
+            self.fetch_large(last);
+        }
         if let Some((start, size)) = self.beside {
             fetch(start.wrapping_add((hash as usize & self.mask).wrapping_mul(size)));
         }
+    }
+
+    /// Has the rest of an entry fetched that takes more than a line.
+    #[inline]
+    fn fetch_large(&self, last: usize) {
+        for line in 2..self.size.div_ceil(LINE).min(LINES) {
+            fetch(last.wrapping_sub(line * LINE));
+        }
+        fetch(last.wrapping_add(1).wrapping_sub(self.size));
     }
 
     /// The addresses of the byte and the entries of a hash: some address, if this is of another table.
@@ -82,6 +98,12 @@ impl Reach {
         let last = self.middle.wrapping_sub(place.wrapping_mul(self.size)).wrapping_sub(1);
         [self.middle.wrapping_add(place), last, last.wrapping_sub(LINE)]
     }
+}
+
+/// Has the memory fetched where a value begins.
+#[inline(always)]
+pub fn fetch_value<T>(value: &T) {
+    fetch(std::ptr::from_ref(value).addr());
 }
 
 /// Has the line of memory at an address fetched.
