@@ -174,7 +174,7 @@ mod tests {
         let mut of_key = buffer.open(HashedKey::of(&key));
         of_key.left().evict(left, |_, _, _| ());
         of_key.right().evict(right, |_, _, _| ());
-        if key % 2 == 0 {
+        if key.is_multiple_of(2) {
             of_key.left().push(at(time), key, false);
         } else {
             of_key.right().push(at(time), key, false);

@@ -230,7 +230,7 @@ proptest! {
                             rows.store_mut().restore(change).unwrap();
                         }
                     }
-                    if number % 2 == 0 {
+                    if number.is_multiple_of(2) {
                         // All of it in one snapshot, as a compaction by another run writes it.
                         let mut writer = SnapshotWriter::new();
                         rows.store_mut().snapshot("rows", &mut writer).unwrap();
