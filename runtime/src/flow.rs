@@ -2,7 +2,8 @@
 //!
 //! Timely's queues are unbounded, so sources pause. A bound in rows alone would be minutes where a function is slow, and the
 //! end of an epoch or a stop would wait for them. So each worker measures what a row costs: the time of its steps, over all
-//! the rows that it took in them. The clock is read once a step.
+//! the rows that it took in them. The clock is read once a step; in continuous mode, where it would cost as much as a row does, once in
+//! as many steps as rows need to pass, if sources have read fewer than [`UNTIMED`] rows in them.
 //!
 //! A row takes a step for each operator on its way, so a measurement lasts as many steps as rows may need to pass, or until
 //! the worker parks or has spent [`STEP`]. Bounds fall at once. They rise by doubling, and not again before rows have passed.
@@ -14,6 +15,8 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use tidemill_operators::ProcessingTime;
 
+/// How many rows sources may read between two readings of the clock, so that a step has ended when their cost has risen.
+const UNTIMED: i64 = 8;
 /// How long a step of a worker should take: between steps epochs end and queries stop.
 const STEP: Duration = Duration::from_millis(5);
 /// For how long a worker may have rows queued.
@@ -31,6 +34,8 @@ pub(crate) struct Flow {
     in_flight: Option<i64>,
     /// How many steps a row may need to pass all operators.
     hops: i64,
+    /// Whether the clock is read after each step.
+    times_each: bool,
     workers: Vec<CachePadded<Worker>>,
 }
 
@@ -52,18 +57,39 @@ struct Worker {
     received: AtomicI64,
     /// The rows sent to each other worker.
     sent: Vec<AtomicI64>,
-    /// The steps, and their time in microseconds.
+    /// The steps, and their time in microseconds up to the last reading of the clock.
     steps: AtomicI64,
     busy: AtomicI64,
+    /// After which step the clock is read next, and whether rows have been read that are to be timed then.
+    due: AtomicI64,
+    has_untimed: AtomicBool,
+    /// The value of `read` at the last one.
+    timed: AtomicI64,
     /// The steps since a bound has risen.
     settled: AtomicI64,
-    /// When the last step ended.
+    /// When the clock was last read, at the end of a step.
     ended: AtomicI64,
+}
+
+impl Worker {
+    /// Leaves out what has been counted since the last measurement.
+    fn forget(&self) {
+        let counters = [&self.read, &self.reads, &self.received, &self.steps, &self.busy];
+        counters.into_iter().chain(&self.sent).for_each(|counter| counter.store(0, Relaxed));
+    }
 }
 
 /// Only its own worker writes to it.
 fn add(counter: &AtomicI64, number: i64) {
     counter.store(counter.load(Relaxed).saturating_add(number), Relaxed);
+}
+
+fn take(counter: &AtomicI64) -> i64 {
+    let number = counter.load(Relaxed);
+    if number != 0 {
+        counter.store(0, Relaxed);
+    }
+    number
 }
 
 fn rows(number: usize) -> i64 {
@@ -90,6 +116,9 @@ impl Flow {
             sent: (0..workers).map(|_| AtomicI64::new(0)).collect(),
             steps: AtomicI64::new(0),
             busy: AtomicI64::new(0),
+            due: AtomicI64::new(0),
+            has_untimed: AtomicBool::new(false),
+            timed: AtomicI64::new(0),
             settled: AtomicI64::new(0),
             ended: AtomicI64::new(i64::MAX),
         };
@@ -97,13 +126,21 @@ impl Flow {
             max_queued: rows(max_queued),
             in_flight: None,
             hops: i64::try_from(hops).unwrap_or(i64::MAX),
+            times_each: true,
             workers: (0..workers).map(|_| CachePadded::new(worker())).collect(),
         }
     }
 
     /// The bounds of a query that a test steps: its clock does not tell what rows cost.
     pub(crate) fn stepped(max_queued: usize) -> Flow {
-        Flow { max_queued: rows(max_queued), in_flight: None, hops: 0, workers: Vec::new() }
+        Flow { max_queued: rows(max_queued), in_flight: None, hops: 0, times_each: true, workers: Vec::new() }
+    }
+
+    /// The same in continuous mode: a source gives rows at any time and is polled until they have passed all operators, so
+    /// the clock need not be read after each step.
+    pub(crate) fn continuous(mut self) -> Flow {
+        self.times_each = false;
+        self
     }
 
     /// The same where operators hold at most `number` rows while others work on them: the time of the steps is not what such rows cost.
@@ -139,6 +176,13 @@ impl Flow {
         if let Some(worker) = self.workers.get(worker) {
             add(&worker.read, rows(number));
             add(&worker.reads, 1);
+            if worker.read.load(Relaxed) - worker.timed.load(Relaxed) >= UNTIMED {
+                worker.due.store(0, Relaxed);
+            } else if !worker.has_untimed.load(Relaxed) && worker.due.load(Relaxed) > 0 {
+                worker.has_untimed.store(true, Relaxed);
+                // The step that reads them counts.
+                worker.due.store(worker.steps.load(Relaxed).saturating_add(self.hops), Relaxed);
+            }
         }
     }
 
@@ -146,6 +190,7 @@ impl Flow {
     pub(crate) fn lends(&self, worker: usize, lent: bool) {
         if let Some(worker) = self.workers.get(worker) {
             worker.lent.store(lent, Relaxed);
+            worker.due.store(0, Relaxed);
         }
     }
 
@@ -153,6 +198,7 @@ impl Flow {
     pub(crate) fn received(&self, worker: usize, number: usize) {
         if let Some(worker) = self.workers.get(worker) {
             add(&worker.received, rows(number));
+            worker.due.store(0, Relaxed);
         }
     }
 
@@ -166,34 +212,43 @@ impl Flow {
     /// Notes the end of a step of a worker, in which an operator ran or (`worked` is false) the worker parked.
     pub(crate) fn ends_step(&self, worker: usize, worked: bool, now: impl FnOnce() -> ProcessingTime) {
         let Some(worker) = self.workers.get(worker) else { return };
+        if worked {
+            add(&worker.steps, 1);
+            add(&worker.settled, 1);
+            if worker.steps.load(Relaxed) < worker.due.load(Relaxed) {
+                return;
+            }
+        }
         let now = now().as_micros();
         let began = worker.ended.load(Relaxed).min(now);
         worker.ended.store(now, Relaxed);
+        let (read, steps, lent) =
+            (worker.read.load(Relaxed), worker.steps.load(Relaxed), worker.lent.load(Relaxed));
+        let has_untimed = worker.has_untimed.load(Relaxed);
+        worker.has_untimed.store(false, Relaxed);
+        worker.timed.store(read, Relaxed);
+        let each = self.times_each || lent || worker.received.load(Relaxed) > 0;
+        worker.due.store(if each { 0 } else { steps.saturating_add(self.hops) }, Relaxed);
         if worked {
             add(&worker.busy, now - began);
-            add(&worker.steps, 1);
-            add(&worker.settled, 1);
             let busy = Duration::from_micros(u64::try_from(worker.busy.load(Relaxed)).unwrap_or(0));
-            let (read, steps) = (worker.read.load(Relaxed), worker.steps.load(Relaxed));
             // Whose reader is lent is counted in one of the next steps.
-            if (steps < self.hops && busy < STEP) || (read == 0 && worker.lent.load(Relaxed)) {
+            if (steps < self.hops && busy < STEP) || (read == 0 && lent) {
                 return;
             }
+        } else if has_untimed {
+            // The worker has parked before the clock was read, so what these rows cost is not known.
+            worker.forget();
         }
         self.measure(worker, worked);
     }
 
     /// Works out the bounds from what a worker has done since the last measurement.
     fn measure(&self, worker: &Worker, worked: bool) {
-        let take = |counter: &AtomicI64| {
-            let number = counter.load(Relaxed);
-            if number != 0 {
-                counter.store(0, Relaxed);
-            }
-            number
-        };
         let (read, reads, received) = (take(&worker.read), take(&worker.reads), take(&worker.received));
         let (steps, busy) = (take(&worker.steps), take(&worker.busy));
+        worker.timed.store(0, Relaxed);
+        worker.due.store(worker.due.load(Relaxed).min(self.hops), Relaxed);
         // Before rows have passed all operators, some of their cost is still to come.
         let have_passed = !worked || worker.settled.load(Relaxed) >= self.hops;
         let limit = match self.in_flight {
@@ -320,6 +375,64 @@ mod tests {
             steps.step(0, 100, 1);
         }
         assert_eq!(steps.flow.portion(0), 24);
+    }
+
+    /// Steps of a continuous query.
+    fn continuous(hops: u64) -> Steps {
+        let mut steps = Steps::new(1, hops);
+        steps.flow = Flow::new(1, hops, 65_536).continuous();
+        steps.flow.ends_step(0, false, || ProcessingTime::from_micros(0));
+        steps
+    }
+
+    #[test]
+    fn continuous_query_bounds_portions_alike() {
+        let mut steps = continuous(4);
+        let slowest = steps.reads(0, 200, 1_000_000);
+        assert!((4..=5).contains(&slowest), "{slowest}");
+        assert!(steps.reads(0, 200, 20) > 100_000);
+        steps.step(0, 100, 10_000);
+        assert!(steps.flow.portion(0) <= 50, "falls at once");
+        let slow = steps.reads(0, 200, 100_000);
+        assert!((25..=50).contains(&slow), "{slow}");
+    }
+
+    #[test]
+    fn clock_is_read_once_a_few_single_rows_have_passed() {
+        let steps = continuous(4);
+        let mut readings = Vec::new();
+        for step in 0..24 {
+            if step % 12 == 6 {
+                steps.flow.read(0, 1);
+            }
+            steps.flow.ends_step(0, true, || {
+                readings.push(step);
+                ProcessingTime::from_micros(step)
+            });
+        }
+        assert_eq!(readings, [3, 9, 13, 17, 21], "after four steps, counted from a row's");
+    }
+
+    #[test]
+    fn single_slow_row_costs_the_steps_in_which_it_passes() {
+        let mut steps = continuous(4);
+        for _ in 0..20 {
+            steps.step(0, 1, 1);
+            steps.step(0, 0, 1_000);
+            (0..3).for_each(|_| steps.step(0, 0, 1));
+            steps.flow.ends_step(0, false, || ProcessingTime::from_micros(steps.now));
+        }
+        assert_eq!(steps.flow.portion(0), 4);
+    }
+
+    #[test]
+    fn rows_that_nobody_timed_change_no_bound() {
+        let mut steps = continuous(4);
+        for _ in 0..20 {
+            steps.step(0, 1, 1_000);
+            steps.flow.ends_step(0, false, || ProcessingTime::from_micros(steps.now));
+        }
+        assert_eq!(steps.flow.portion(0), 1);
     }
 
     #[test]

@@ -89,12 +89,12 @@ fn generate<'scope, T: Emitted + Clone>(
         let mut at = schedule.walk(schedule.first(partition));
         move |output: &mut OutputBuilderSession<'_, u64, CapacityContainerBuilder<Vec<T>>>| {
             let Some(held) = capability.as_mut() else { return };
-            let end = schedule.available();
+            let (end, now) = schedule.look();
             let first = at.index();
             let count = schedule.lines(first, end).min(most);
             let mut batch = Vec::with_capacity(count as usize);
             batch.extend((0..count).map(|_| T::next(&mut at, &schedule)));
-            lateness.emitted(first, count);
+            lateness.emitted(first, count, now);
             if !batch.is_empty() {
                 output.session(held).give_container(&mut batch);
             }

@@ -1,7 +1,8 @@
-//! How late a generator is itself: from when an event was due until it was emitted.
+//! How late a generator is itself: from when an event was due until the generator saw that.
 //!
 //! All engines' generators record it alike, once a batch: each event of the batch counts as late as the batch's first,
-//! so the figures are upper bounds, and cost one reading of the clock a batch. An engine that is busy polls its source
+//! so the figures are upper bounds. The clock is not read for it, and a batch is recorded at the next look, when it is on its
+//! way: recording takes as long as a tenth of an event's whole latency, which must not be measured as the engine's. An engine that is busy polls its source
 //! late, which counts as well: a generator is the limit only if it is late while the engine waits for it, so
 //! [`alone`] says what it reaches without an engine.
 
@@ -36,6 +37,8 @@ impl Latenesses {
 pub struct Lateness {
     schedule: Arc<Schedule>,
     own: Slots,
+    /// The last batch: its first event, when the generator saw that it is due, and its events.
+    last: Option<(u64, u64, u32)>,
     all: Latenesses,
 }
 
@@ -44,24 +47,33 @@ impl Lateness {
     #[must_use]
     pub fn new(schedule: Arc<Schedule>, all: Latenesses) -> Lateness {
         let own = Slots::over(schedule.duration());
-        Lateness { schedule, own, all }
+        Lateness { schedule, own, last: None, all }
     }
 
-    /// The generator emits a batch of lines now, the first of which begins with event `first`.
+    /// The generator looked for events at `now`, and emits a batch of lines, the first of which begins with event `first`.
     #[inline]
-    pub fn emitted(&mut self, first: u64, lines: u64) {
+    pub fn emitted(&mut self, first: u64, lines: u64, now: u64) {
+        if self.last.is_some() {
+            self.record();
+        }
         let load = self.schedule.load();
         if lines == 0 || load.closed || first < self.schedule.prefill() {
             return;
         }
-        let due = self.schedule.due(first);
-        let late = self.schedule.elapsed().saturating_sub(due);
-        self.own.record(due, late, u32::try_from(lines * load.line).unwrap_or(u32::MAX));
+        self.last = Some((first, now, u32::try_from(lines * load.line).unwrap_or(u32::MAX)));
+    }
+
+    fn record(&mut self) {
+        if let Some((first, now, events)) = self.last.take() {
+            let due = self.schedule.due(first);
+            self.own.record(due, now.saturating_sub(due), events);
+        }
     }
 }
 
 impl Drop for Lateness {
     fn drop(&mut self) {
+        self.record();
         let own = std::mem::replace(&mut self.own, Slots::over(0));
         self.all.0.lock().unwrap_or_else(PoisonError::into_inner).push(own);
     }
@@ -121,9 +133,10 @@ mod tests {
         let schedule = Arc::new(Schedule::beginning_at(load, 1, past));
         let all = Latenesses::default();
         let mut late = Lateness::new(Arc::clone(&schedule), all.clone());
-        late.emitted(0, 30);
-        late.emitted(30, 70);
-        late.emitted(100, 0);
+        let second = 1_000_000_000;
+        late.emitted(0, 30, 10 * second);
+        late.emitted(30, 70, 10 * second);
+        late.emitted(100, 0, 11 * second);
         drop(late);
         let total = all.total(schedule.duration()).total(Duration::ZERO);
         assert_eq!(total.len(), 100);

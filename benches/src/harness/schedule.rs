@@ -221,10 +221,17 @@ impl Schedule {
     /// How many events may be emitted now.
     #[must_use]
     pub fn available(&self) -> u64 {
+        self.look().0
+    }
+
+    /// How many events may be emitted now, and when that is, in nanoseconds after the beginning.
+    #[inline]
+    #[must_use]
+    pub fn look(&self) -> (u64, u64) {
         match self.now() {
-            _ if self.load.closed => self.total(),
-            Some(now) => self.due_before(now + 1),
-            None => self.prefill,
+            _ if self.load.closed => (self.total(), 0),
+            Some(now) => (self.due_before(now + 1), now),
+            None => (self.prefill, 0),
         }
     }
 

@@ -178,11 +178,15 @@ impl<T: Emitted> Reader for OpenLoopReader<T> {
     fn poll(&mut self, until: Option<&u64>, max: usize, out: &mut Vec<T>) -> Result<Poll, SourceError> {
         let schedule = &*self.schedule;
         // What was planned was due when it was planned.
-        let end = until.map_or_else(|| schedule.available(), |until| *until).min(schedule.total());
+        let (end, now) = match until {
+            None => schedule.look(),
+            Some(until) => (*until, schedule.elapsed()),
+        };
+        let end = end.min(schedule.total());
         let first = self.at.index();
         let count = schedule.lines(first, end).min(max as u64);
         out.extend((0..count).map(|_| T::next(&mut self.at, schedule)));
-        self.lateness.emitted(first, count);
+        self.lateness.emitted(first, count, now);
         let next = self.at.index();
         if next >= schedule.total() {
             return Ok(Poll::End);

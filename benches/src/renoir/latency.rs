@@ -139,9 +139,10 @@ impl<T: Emitted> Iterator for Due<T> {
             if next >= schedule.total() {
                 return None;
             }
-            self.left = schedule.lines(next, schedule.available()).min(LOOK);
+            let (end, now) = schedule.look();
+            self.left = schedule.lines(next, end).min(LOOK);
+            self.lateness.emitted(next, self.left, now);
             if self.left > 0 {
-                self.lateness.emitted(next, self.left);
                 break;
             }
             if std::mem::take(&mut self.to_flush) {

@@ -105,9 +105,10 @@ pub(crate) struct ControlSpec {
 impl Control {
     pub(crate) fn new(spec: ControlSpec) -> Control {
         let workers = spec.peers.total();
-        let flow = match spec.stepped {
-            true => Flow::stepped(spec.max_queued),
-            false => Flow::new(workers, spec.hops, spec.max_queued),
+        let flow = match (spec.stepped, spec.mode) {
+            (true, _) => Flow::stepped(spec.max_queued),
+            (false, Mode::MicroBatch) => Flow::new(workers, spec.hops, spec.max_queued),
+            (false, Mode::Continuous) => Flow::new(workers, spec.hops, spec.max_queued).continuous(),
         };
         let in_flight = spec.in_flight.map_or(MOST_HELD, |rows| rows.clamp(1, MOST_HELD));
         let flow = flow.with_in_flight(spec.in_flight);

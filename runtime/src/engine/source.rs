@@ -231,6 +231,7 @@ impl Reading {
                 sent,
                 rank,
                 told_end: false,
+                waits: false,
                 lead,
             });
         }
@@ -306,7 +307,14 @@ impl Reading {
             self.leave()?;
             return Ok(false);
         }
-        let (found, _) = self.poll_all(capability)?;
+        let mut polled = self.poll_all(capability)?;
+        for _ in 1..self.plan.polls {
+            if !matches!(polled, (Found::More, 0)) {
+                break;
+            }
+            polled = self.poll_all(capability)?;
+        }
+        let (found, _) = polled;
         if self.has_ended() {
             self.leave()?;
             return Ok(false);
@@ -376,7 +384,7 @@ impl Reading {
             return Ok((Found::Ahead(patience), 0));
         }
         let places = readers.len();
-        let is_open = |part: &&Part| !part.ended && !part.done && !part.waits();
+        let is_open = |part: &&Part| !part.ended && !part.done && !part.waits;
         let open = readers.iter().filter(is_open).count();
         let portion = self.control.sources.flow.portion(self.worker);
         let (mut budget, mut total, mut visits) = (portion, 0, 0);

@@ -46,7 +46,15 @@ pub(crate) struct PlannedSource {
     pub(crate) announces: Option<Arc<[DomainId]>>,
     /// Whether the run before had read ahead in a sequence.
     pub(crate) had_read_ahead: bool,
+    /// How often it is polled at most before the worker looks at its other operators, while it says that rows will come
+    /// within microseconds and none have come. A step of a worker takes five times as long as a poll, and a row waits for
+    /// half a step on average; but other sources, and rows of other workers, wait for the polls. So it is more than one
+    /// where there are neither.
+    pub(crate) polls: usize,
 }
+
+/// The polls of a source that has its worker to itself.
+const POLLS: usize = 8;
 
 /// An operator that is aligned by epoch: it is in one epoch, and buffers batches of later ones.
 #[derive(Debug)]
@@ -168,6 +176,7 @@ impl Planner<'_> {
                 pulled_by: self.reader_of(node.id),
                 announces: self.announces(node.id),
                 had_read_ahead: self.read_ahead.contains(&node.id),
+                polls: if self.is_alone(node) { POLLS } else { 1 },
             }),
             NodeKind::Fragment(_) => Runs::Fragment(self.aligned(node)),
             NodeKind::Forward if has_domain => Runs::Aligned(self.aligned(node)),
@@ -182,6 +191,19 @@ impl Planner<'_> {
             NodeKind::Sink { .. } if self.writer_of(node).is_some() => Runs::Inside,
             NodeKind::Sink { .. } => Runs::Sink { steps: self.steps_of(node).map(|steps| steps.id) },
         }
+    }
+
+    /// Whether nothing but the rows of this source comes to its workers.
+    fn is_alone(&self, source: &Node) -> bool {
+        let mut nodes = self.layout.nodes.iter();
+        self.mode == Mode::Continuous
+            && nodes.all(|node| match &node.kind {
+                NodeKind::Source(_) => node.id == source.id,
+                NodeKind::Fragment(_) => false,
+                // Of two phases, the second has rows of all workers.
+                NodeKind::Grouped(_) if self.workers > 1 => false,
+                _ => !node.inputs.iter().any(|input| crosses(input, self.workers)),
+            })
     }
 
     fn aligned(&self, node: &Node) -> Aligned {
@@ -355,5 +377,29 @@ mod tests {
         assert_eq!(source(Mode::Continuous, 2), "announcing source");
         assert_eq!(source(Mode::Continuous, 1), "source");
         assert_eq!(source(Mode::MicroBatch, 2), "source");
+    }
+
+    #[test]
+    fn source_that_has_its_worker_to_itself_is_polled_again() {
+        let polls = |graph: &Graph, mode, workers| {
+            let layout = Arc::new(Layout::of(graph.name(), graph.nodes()).learned());
+            let plan = Plan::new(&layout, mode, workers, &BTreeSet::new());
+            let polls = |node: &Node| match plan.runs(node.id) {
+                Some(Runs::Source(planned)) => Some(planned.polls),
+                _ => None,
+            };
+            layout.nodes.iter().filter_map(polls).collect::<Vec<_>>()
+        };
+        let counted = Graph::new("counted");
+        numbers(&counted, 3).key_by(|n| *n).count().update().sink_per_worker(|_| Ok(nowhere()));
+        assert_eq!(polls(&counted, Mode::Continuous, 1), [POLLS]);
+        assert_eq!(polls(&counted, Mode::Continuous, 2), [1], "the second phase has rows of both workers");
+        assert_eq!(polls(&counted, Mode::MicroBatch, 1), [1]);
+        let mapped = Graph::new("mapped");
+        numbers(&mapped, 3).map(|n| n + 1).sink_per_worker(|_| Ok(nowhere()));
+        assert_eq!(polls(&mapped, Mode::Continuous, 2), [POLLS]);
+        let both = Graph::new("both");
+        numbers(&both, 3).union(numbers(&both, 4)).sink_per_worker(|_| Ok(nowhere()));
+        assert_eq!(polls(&both, Mode::Continuous, 1), [1, 1]);
     }
 }

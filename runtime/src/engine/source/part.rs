@@ -31,14 +31,11 @@ pub(super) struct Part {
     pub(super) told_end: bool,
     /// Continuous: how far it is ahead of the partitions that hold the watermark; slices of a sequence have one together.
     pub(super) lead: Rc<RefCell<Lead>>,
+    /// Whether it waits for partitions that are behind.
+    pub(super) waits: bool,
 }
 
 impl Part {
-    /// Whether it waits for partitions that are behind.
-    pub(super) fn waits(&self) -> bool {
-        self.lead.borrow().waits()
-    }
-
     /// The least rank of the rows that are yet to be read: none at the end of something that grows in place.
     pub(super) fn next_rank(&self) -> u64 {
         if self.ended || self.had_ended { u64::MAX } else { self.reader.next_rank().unwrap_or(u64::MAX) }
@@ -46,13 +43,14 @@ impl Part {
 }
 
 /// Has partitions wait that are too far ahead of others; returns when to look again at the latest, if any waits.
-pub(super) fn align(parts: &[Part], control: &Control) -> Option<Duration> {
+pub(super) fn align(parts: &mut [Part], control: &Control) -> Option<Duration> {
     let mut again = None::<Duration>;
-    for part in parts.iter().filter(|part| !part.ended) {
+    for part in parts.iter_mut().filter(|part| !part.ended) {
         let mut lead = part.lead.borrow_mut();
         let waited = lead.waits();
         let pause = lead.look(|| control.clock.now());
-        if lead.waits() != waited {
+        part.waits = lead.waits();
+        if part.waits != waited {
             control.ledger.set_waiting(part.origin, !waited, control.clock.now());
         }
         if let Pause::Waits(patience) = pause {
