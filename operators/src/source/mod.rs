@@ -103,8 +103,9 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// Return `from` if there are no new records. The offset may lie beyond the end of the partition: the reader then
     /// returns [`Poll::End`] when it reaches the end. If a [bounded](Self::is_bounded) source has no new records, the
-    /// reader is polled once at `from`, so that it can report the end. After a call without new records, the driver
-    /// calls again when the [`Waker`] of the reader is called, or after 100 ms.
+    /// reader is polled once at `from`, so that it can report the end. After a call without new records, the driver calls
+    /// again when the [`Waker`] of the reader is called, or after 1 ms, a time that doubles up to 20 ms; with a trigger of an
+    /// interval, at its next multiple.
     fn latest(
         &self,
         partition: u32,

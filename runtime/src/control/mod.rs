@@ -1,7 +1,8 @@
 //! What the driver and the workers of a run share.
 //!
-//! The driver writes the [`Schedule`], and workers read it. Workers write [`Reports`] and [`Sources`], and the driver reads
-//! them. [`Control`] puts them together: its own methods are those that write in one part and wake another.
+//! The driver writes the [`Schedule`], and workers read it. Workers write [`Reports`] and [`Sources`]; the driver reads them, and
+//! sources read what pauses them. [`Control`] puts them together: its own methods are those that write in one part and wake
+//! another.
 
 mod closing;
 mod counters;
