@@ -112,6 +112,7 @@
 //! | join two streams | [`KeyedStream::join`], [`Bounds`], [`IntervalJoin`] |
 //! | drop duplicates | [`distinct`](KeyedStream::distinct), [`distinct_within_watermark`](KeyedStream::distinct_within_watermark), [`distinct_for`](KeyedStream::distinct_for) |
 //! | rank rows | [`top_n`](KeyedStream::top_n), [`rank`](KeyedStream::rank), [`sort_within_window`](WindowedStream::sort_within_window), [`limit`](Stream::limit) |
+//! | state and timers per key | [`KeyedStream::process`], [`process`], [`map_with_state`](KeyedStream::map_with_state) |
 //! | enrich rows | `join_static` and, with the feature `async`, `map_async` of [`Stream`]: a static side, requests to a service |
 //! | read files, sockets, channels | [`connectors`]: [`text_files`](connectors::text_files), [`json_lines`](connectors::json_lines), [`csv_files`](connectors::csv_files), [`socket`](connectors::socket), [`channel`](connectors::channel) |
 //! | write files, tables, databases | [`connectors`]: [`json_lines_dir`](connectors::json_lines_dir), [`csv_dir`](connectors::csv_dir), [`memory_sink`](connectors::memory_sink), [`for_each_epoch`](connectors::for_each_epoch) |

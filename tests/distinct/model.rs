@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     /// With the event time, while that is in time.
     ByTime,
     /// Until the watermark is this many microseconds after its first row.
+    WithinWatermark(i64),
+    /// For rows less than this many microseconds younger than its first one.
     Within(i64),
     /// This many microseconds by the clock.
     For(i64),
@@ -54,7 +56,7 @@ impl Model {
         for row in rows {
             let is_late = row.time < self.watermark;
             let (passed, until) = match self.kind {
-                Kind::ByTime | Kind::Within(_) if is_late => {
+                Kind::ByTime | Kind::WithinWatermark(_) | Kind::Within(_) if is_late => {
                     out.push(Out::Late(*row));
                     continue;
                 }
@@ -64,7 +66,8 @@ impl Model {
                     }
                     continue;
                 }
-                Kind::Within(span) => (self.watermark, row.time.saturating_add(span)),
+                Kind::WithinWatermark(span) => (self.watermark, row.time.saturating_add(span)),
+                Kind::Within(span) => (row.time, row.time.saturating_add(span)),
                 Kind::For(ttl) => (now, now + ttl),
             };
             if self.until.get(&row.key).is_none_or(|until| *until <= passed) {

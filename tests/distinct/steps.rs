@@ -22,7 +22,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec((rows, advance, 0..20i64), 1..14)
 }
 
-const KINDS: [Kind; 3] = [Kind::ByTime, Kind::Within(12), Kind::For(30)];
+const KINDS: [Kind; 4] = [Kind::ByTime, Kind::WithinWatermark(12), Kind::Within(20), Kind::For(30)];
 
 struct Trial {
     kind: Kind,
@@ -73,7 +73,7 @@ impl Trial {
         let keyed = rows.key_by(|row| row.key);
         match self.kind {
             Kind::ByTime => Box::new(operator_of(keyed.distinct())),
-            Kind::Within(12) => Box::new(operator_of(keyed.distinct_within_watermark())),
+            Kind::WithinWatermark(_) => Box::new(operator_of(keyed.distinct_within_watermark())),
             Kind::Within(span) => {
                 Box::new(operator_of(keyed.distinct_within(Duration::from_micros(span.unsigned_abs()))))
             }
@@ -177,7 +177,7 @@ fn duplicate_passes_once_watermark_has_reached_the_end() {
         (0, vec![row(112, 3)], 112),
         (0, vec![row(112, 4), row(111, 5), row(113, 6)], 113),
     ];
-    let trial = Trial::of(Kind::Within(12), epochs);
+    let trial = Trial::of(Kind::WithinWatermark(12), epochs);
     let passed = [
         vec![Out::Passes(row(100, 0))],
         vec![],
@@ -190,7 +190,7 @@ fn duplicate_passes_once_watermark_has_reached_the_end() {
 
 #[test]
 fn late_rows_are_counted_and_leave_no_trace() {
-    for kind in [Kind::ByTime, Kind::Within(12)] {
+    for kind in [Kind::ByTime, Kind::WithinWatermark(12), Kind::Within(12)] {
         let row = |time, number| Row { key: 3, time, number };
         let epochs = vec![(0, vec![row(10, 0)], 10), (0, vec![row(9, 1), row(9, 2), row(11, 3)], 10)];
         let trial = Trial::of(kind, epochs);
@@ -214,14 +214,16 @@ fn late_rows_are_counted_and_leave_no_trace() {
 #[test]
 fn state_is_flat_over_a_day() {
     const MINUTE: i64 = 60_000_000;
-    for kind in [Kind::ByTime, Kind::Within(10 * MINUTE), Kind::For(10 * MINUTE)] {
+    for kind in [Kind::ByTime, Kind::WithinWatermark(10 * MINUTE), Kind::For(10 * MINUTE)] {
         let graph = Graph::new("day");
         let rows = graph.source(memory(Vec::<(u64, i64)>::new()));
         let rows = rows.with_watermark(|row| EventTime::from_micros(row.1), Duration::from_secs(600));
         let (keyed, span) = (rows.key_by(|row| row.0), Duration::from_secs(600));
         let make: Box<dyn Fn(Place) -> Box<dyn Operator>> = match kind {
             Kind::ByTime => Box::new(operator_of(keyed.distinct())),
-            Kind::Within(_) => Box::new(operator_of(keyed.distinct_within_watermark())),
+            Kind::WithinWatermark(_) | Kind::Within(_) => {
+                Box::new(operator_of(keyed.distinct_within_watermark()))
+            }
             Kind::For(_) => Box::new(operator_of(keyed.distinct_for(span))),
         };
         let place = Place::new(0, 1, Mode::MicroBatch);

@@ -88,6 +88,26 @@ fn keys_pass_once_within_a_long_ttl_in_all_ways() {
     }
 }
 
+/// Also while the watermark stays where it is, as within an epoch or a backlog.
+#[test]
+fn rows_further_apart_than_the_span_pass_in_all_ways() {
+    let seconds = [0i64, 2, 1, 59, 60, 61, 30, 119, 120, 7_300, 7_299, 7_359, 7_360];
+    let expected = vec![0i64, 60, 120, 7_300, 7_360];
+    for options in ways(&[0, 1, 3, usize::MAX], 70) {
+        let graph = Graph::new("once a minute");
+        let (sink, passed) = memory_sink();
+        graph
+            .source(memory(seconds))
+            .with_watermark(|second| EventTime::from_secs(*second), Duration::from_secs(100_000))
+            .key_by(|_| 1)
+            .distinct_within(Duration::from_secs(60))
+            .sink(sink);
+        let what = format!("{options:?}");
+        run_well(&graph, options);
+        assert_same(&passed.snapshot(), &expected, &what);
+    }
+}
+
 /// Late rows go to their output in any mode; none passes, none is lost.
 #[test]
 fn each_row_passes_or_is_a_duplicate_or_late_in_all_ways() {

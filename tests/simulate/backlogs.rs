@@ -184,7 +184,8 @@ impl Scenario for Backlogs {
     }
 
     fn options(&self, options: Options) -> Options {
-        options.with_max_ahead(self.max_ahead)
+        // A first epoch of micro-batch has 128 rows of each partition, which slow readers read one at a time.
+        options.with_max_ahead(self.max_ahead).with_stop_timeout(Duration::from_secs(300))
     }
 
     fn check(&self, summary: Option<&Summary>, is_last: bool) -> Result<(), Breach> {

@@ -19,6 +19,11 @@ pub(super) trait Memory<K>: Copy + Send + Sync + 'static {
     /// What is kept if the first row of a key is of that time.
     fn remember(self, time: EventTime) -> Self::Value;
 
+    /// Returns the time that decides for a row of that time whether its key has been forgotten.
+    fn now(self, _time: EventTime, watermark: EventTime) -> EventTime {
+        watermark
+    }
+
     /// The watermark that ends it.
     fn until(key: &K, value: &Self::Value) -> EventTime;
 }
@@ -66,8 +71,10 @@ impl<K: Key, T: Data, M: Memory<K>> Takes<0> for Remembered<K, T, M> {
                 if time < watermark {
                     late += 1;
                     to.out.1.push(time, value);
-                } else if self.keys.add(HashedKey { hash, key: &key }, self.memory.remember(time), watermark)
-                {
+                    continue;
+                }
+                let (end, now) = (self.memory.remember(time), self.memory.now(time, watermark));
+                if self.keys.add(HashedKey { hash, key: &key }, end, now) {
                     to.out.0.push(time, value);
                 }
             }

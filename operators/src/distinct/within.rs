@@ -1,4 +1,5 @@
-//! `distinct_within_watermark`: drops rows whose key has been there, for as long as the watermark allows disorder.
+//! `distinct_within_watermark`: drops rows whose key has been there, for as long as the watermark allows disorder;
+//! `distinct_within`: for a span of event time.
 //!
 //! State: each key, with the event time of its first row and the delay.
 
@@ -66,8 +67,14 @@ where
 
     /// Drops rows whose key another row has had within a span of event time.
     ///
-    /// As [`distinct_within_watermark`](Self::distinct_within_watermark), with this span in place of the delay of the watermark. A restart
-    /// with another span is refused.
+    /// The first row of a key that comes passes. Rows of the key are dropped until their event time has reached that of the row that
+    /// passed plus the span: the next row passes, and begins a new span. So the result depends neither on the watermark nor on epochs. A
+    /// row that comes out of order, older than the one that passed, is dropped as well. A key is in state until the watermark reaches the
+    /// end of its span.
+    ///
+    /// Rows pass at once, with their event time. Among rows of different workers it is chance which one comes first. A row is late if
+    /// its event time is before the watermark. Late rows are counted and do not pass;
+    /// [`distinct_within_with_late`](Self::distinct_within_with_late) returns them. A restart with another span is refused.
     ///
     /// ```
     /// use std::time::Duration;
@@ -82,8 +89,7 @@ where
     ///     .key_by(|alarm| alarm.0)
     ///     .distinct_within(Duration::from_secs(3_600))
     ///     .sink(sink);
-    /// // The watermark follows each row.
-    /// graph.run(Options::default().with_mode(Mode::MicroBatch).with_max_records_per_epoch(1))?;
+    /// graph.run(Options::default())?;
     /// assert_eq!(table.snapshot(), [(1, 10), (2, 70), (1, 140)]);
     /// # Ok::<(), RunError>(())
     /// ```
@@ -106,9 +112,9 @@ where
         let duplicates = within_words(delay.unwrap_or_default());
         let operator = self.into_distinct("distinct_within_watermark", duplicates, location);
         match delay {
-            Some(Duration::ZERO) => of(operator.problem(NO_DELAY.to_owned()), Duration::ZERO),
-            Some(delay) => of(operator, delay),
-            None => of(operator.problem(UNKNOWN_DELAY.to_owned()), Duration::ZERO),
+            Some(Duration::ZERO) => of(operator.problem(NO_DELAY.to_owned()), Duration::ZERO, false),
+            Some(delay) => of(operator, delay, false),
+            None => of(operator.problem(UNKNOWN_DELAY.to_owned()), Duration::ZERO, false),
         }
     }
 
@@ -119,8 +125,8 @@ where
     ) -> (EventStream<T>, EventStream<T>) {
         let operator = self.into_distinct("distinct_within", within_words(span), location);
         match span_problem("span of the deduplication", span) {
-            Some(problem) => of(operator.problem(problem), span),
-            None => of(operator, span),
+            Some(problem) => of(operator.problem(problem), span, true),
+            None => of(operator, span, true),
         }
     }
 }
@@ -138,14 +144,17 @@ fn within_words(span: Duration) -> String {
 fn of<K: Key, T: Data>(
     operator: OperatorBuilder<(ByKey<K, T>,)>,
     span: Duration,
+    by_row: bool,
 ) -> (EventStream<T>, EventStream<T>) {
-    operator.stateful(move |_| Remembered::<K, T, _>::new(For { micros: micros(span) }))
+    operator.stateful(move |_| Remembered::<K, T, _>::new(For { micros: micros(span), by_row }))
 }
 
 /// For a span from the event time of the first row. A key has the time at which it is forgotten.
 #[derive(Clone, Copy)]
 struct For {
     micros: i64,
+    /// Whether the event time of a row decides that it is no duplicate, and not the watermark.
+    by_row: bool,
 }
 
 impl<K> Memory<K> for For {
@@ -154,6 +163,11 @@ impl<K> Memory<K> for For {
     #[inline(always)]
     fn remember(self, time: EventTime) -> EventTime {
         EventTime::from_micros(time.as_micros().saturating_add(self.micros))
+    }
+
+    #[inline(always)]
+    fn now(self, time: EventTime, watermark: EventTime) -> EventTime {
+        if self.by_row { time } else { watermark }
     }
 
     #[inline(always)]

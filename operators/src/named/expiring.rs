@@ -83,14 +83,14 @@ impl<K: Key, V: Data> ExpiringKeys<K, V> {
         }
     }
 
-    /// Adds a key unless it is there and the watermark has not ended it; returns whether it was added.
+    /// Adds a key unless it is there and has not ended by `now`, which is the watermark or later; returns whether it was added.
     #[inline]
-    pub(crate) fn add(&mut self, key: HashedKey<'_, K>, value: V, watermark: EventTime) -> bool {
+    pub(crate) fn add(&mut self, key: HashedKey<'_, K>, value: V, now: EventTime) -> bool {
         let until = (self.until)(key.key, &value);
         match self.table.entry(key.hash, key.key) {
             Slot::Occupied(slot) => {
                 let entry = slot.into_mut();
-                if (self.until)(&entry.key, &entry.acc) > watermark {
+                if (self.until)(&entry.key, &entry.acc) > now {
                     return false;
                 }
                 entry.acc = value;
