@@ -53,8 +53,9 @@ pub(crate) struct PlannedSource {
     pub(crate) polls: usize,
 }
 
-/// The polls of a source that has its worker to itself.
-const POLLS: usize = 8;
+/// The polls of a source that has its worker to itself: some microseconds. With 8 polls rows that came at the beat of the steps
+/// waited for a step each.
+const POLLS: usize = 32;
 
 /// An operator that is aligned by epoch: it is in one epoch, and buffers batches of later ones.
 #[derive(Debug)]
