@@ -121,6 +121,8 @@ pub(crate) struct Opened {
     pub(crate) commit: Option<CommitRecord>,
     /// Epochs that were planned and not committed: to be repeated as they were.
     pub(crate) plans: VecDeque<PlanRecord>,
+    /// Continuous: the same epochs. They are not repeated, but the first commit covers all that they read.
+    pub(crate) covered: Vec<PlanRecord>,
     numbers: Numbers,
     /// What sources keep, by uid.
     pub(crate) logs: BTreeMap<String, Arc<KeptLog>>,
@@ -174,7 +176,11 @@ impl Opened {
             });
             (conversions, offsets) = fits.map_err(|error| with_all_lost(error, commit, layout, options))?;
         }
-        let plans = if replays(&plans, options) { plans } else { Vec::new() };
+        let (plans, covered) = match options.mode {
+            Mode::MicroBatch if replays(&plans, options) => (plans, Vec::new()),
+            Mode::MicroBatch => (Vec::new(), Vec::new()),
+            Mode::Continuous => (Vec::new(), without(plans, &options.drop_state)),
+        };
         let replayed = plans.iter().map(|plan| plan.epoch).collect();
         let numbers = Numbers::new(replayed, checkpoint.free());
         let logs = BTreeMap::new();
@@ -192,6 +198,7 @@ impl Opened {
             checkpoint,
             commit,
             plans,
+            covered,
             numbers,
             logs,
             offsets,
@@ -218,7 +225,8 @@ impl Opened {
         })?;
         for (node, info) in &infos {
             let uid = layout.nodes.get(node.0).map_or("", Node::uid);
-            let planned = self.plans.iter().filter_map(|plan| plan.ranges.get(uid)).map(Vec::len);
+            let plans = self.plans.iter().chain(&self.covered);
+            let planned = plans.filter_map(|plan| plan.ranges.get(uid)).map(Vec::len);
             let known = self.offsets.get(node).map(Vec::len).into_iter().chain(planned).max();
             if let Some(known) = known {
                 refuse_other_partitions(layout, *node, known, info)?;
@@ -257,7 +265,7 @@ impl Opened {
     /// The latest time that the checkpoint has logged.
     pub(crate) fn last_clock(&self) -> Option<ProcessingTime> {
         let committed = self.commit.iter().flat_map(|commit| [commit.clock, commit.committed_at]);
-        committed.chain(self.plans.iter().map(|plan| plan.clock)).max()
+        committed.chain(self.plans.iter().chain(&self.covered).map(|plan| plan.clock)).max()
     }
 
     /// What the threads are given.
@@ -351,12 +359,12 @@ pub(crate) fn known_sources(layout: &Layout) -> Result<SourceInfos, RunError> {
     ask_sources(layout, |_| Ok(None), known)
 }
 
-/// Whether epochs that were planned and not committed are replayed: in micro-batch, whichever mode made the last commit. In
-/// continuous mode their rows come in epochs with other numbers.
+/// Whether a micro-batch run replays epochs that were planned and not committed: so, whichever mode made the last commit,
+/// unless one of their sources starts from the beginning.
 fn replays(plans: &[PlanRecord], options: &Options) -> bool {
     let begins_anew = |uid: &String| plans.iter().any(|plan| plan.ranges.contains_key(uid));
     match options.drop_state.iter().find(|uid| begins_anew(uid)) {
-        Some(uid) if options.mode == Mode::MicroBatch => {
+        Some(uid) => {
             tracing::warn!(
                 epochs = plans.len(),
                 "the source `{uid}` starts from the beginning, so epochs that were planned and not committed are not \
@@ -364,8 +372,16 @@ fn replays(plans: &[PlanRecord], options: &Options) -> bool {
             );
             false
         }
-        _ => options.mode == Mode::MicroBatch,
+        None => true,
     }
+}
+
+/// Plans without the sources that start from the beginning.
+fn without(mut plans: Vec<PlanRecord>, dropped: &[String]) -> Vec<PlanRecord> {
+    for plan in &mut plans {
+        plan.ranges.retain(|uid, _| !dropped.contains(uid));
+    }
+    plans
 }
 
 fn domain(record: &WatermarkRecord, assigner: &Node, layout: &Layout) -> DomainStart {

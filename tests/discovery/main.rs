@@ -156,19 +156,23 @@ fn new_shards_within_wrapper_and_journal_are_read_once() {
     }
 }
 
-/// An epoch that was planned and not committed is read again as it was planned, whatever there is by then.
-#[test]
-fn replayed_epoch_has_ranges_and_shards_of_its_plan() {
+type Replay = (TestDriver, tidemill::testing::Collected<Row>);
+
+/// A query over shards that a test steps.
+fn stepped(mode: Mode, source: &Shards, storage: &Arc<MemoryStorage>, clock: &SimClock) -> Replay {
+    let graph = Graph::new("replay");
+    let (sink, rows) = collecting_sink();
+    graph.source(source.clone()).uid("shards").sink(sink);
+    let options = Options::default().with_mode(mode).without_ctrl_c();
+    (TestDriver::with_checkpoint(&graph, options, clock, storage.clone()).unwrap(), rows)
+}
+
+/// What a run leaves that has committed the two rows of the first shard, and planned and not committed an epoch with rows 3 and
+/// 4 of a second shard, which has rows up to 7 by then.
+fn planned_shards() -> (Shards, Arc<MemoryStorage>, SimClock) {
     let (storage, clock) = (Arc::new(MemoryStorage::new()), SimClock::new());
     let source = Shards::new(&[2]);
-    let driver = || {
-        let graph = Graph::new("replay");
-        let (sink, rows) = collecting_sink();
-        graph.source(source.clone()).uid("shards").sink(sink);
-        let options = Options::default().without_ctrl_c();
-        (TestDriver::with_checkpoint(&graph, options, &clock, storage.clone()).unwrap(), rows)
-    };
-    let (mut test, rows) = driver();
+    let (mut test, rows) = stepped(Mode::MicroBatch, &source, &storage, &clock);
     assert_eq!(test.epoch().unwrap().unwrap().num_input_rows, 2);
     // The second shard begins behind its first three rows. It is planned, and its reader fails.
     source.add(3);
@@ -185,7 +189,14 @@ fn replayed_epoch_has_ranges_and_shards_of_its_plan() {
     source.push(1, 5..8);
     source.begin_at_end(1);
     source.add(1);
-    let (mut test, rows) = driver();
+    (source, storage, clock)
+}
+
+/// An epoch that was planned and not committed is read again as it was planned, whatever there is by then.
+#[test]
+fn replayed_epoch_has_ranges_and_shards_of_its_plan() {
+    let (source, storage, clock) = planned_shards();
+    let (mut test, rows) = stepped(Mode::MicroBatch, &source, &storage, &clock);
     let replayed = test.epoch().unwrap().unwrap();
     assert_eq!(rows.committed(), [(1, 3), (1, 4)]);
     let offsets = |progress: &tidemill::Progress| -> Vec<u64> {
@@ -195,4 +206,20 @@ fn replayed_epoch_has_ranges_and_shards_of_its_plan() {
     let next = test.epoch().unwrap().unwrap();
     assert_eq!(rows.committed(), [(1, 3), (1, 4), (1, 5), (1, 6), (1, 7), (2, 0)]);
     assert_eq!(offsets(&next), [2, 8, 1]);
+}
+
+/// The first epoch of a continuous run has all rows of an epoch that was planned and not committed, however soon it is to end.
+#[test]
+fn continuous_run_begins_with_ranges_and_shards_of_plan() {
+    let (source, storage, clock) = planned_shards();
+    let (test, rows) = stepped(Mode::Continuous, &source, &storage, &clock);
+    test.stop().unwrap();
+    let mut shown = rows.committed();
+    for row in [(1, 3), (1, 4)] {
+        assert!(shown.contains(&row), "{shown:?}");
+    }
+    let (mut test, rows) = stepped(Mode::MicroBatch, &source, &storage, &clock);
+    test.run_to_end().unwrap();
+    shown.extend(rows.committed());
+    assert_eq!(sorted(shown), [(1, 3), (1, 4), (1, 5), (1, 6), (1, 7), (2, 0)]);
 }

@@ -100,6 +100,21 @@ fn single_file_after_kills_in_both_modes_has_lines_once() {
 }
 
 #[test]
+fn rows_of_voided_plans_come_in_no_later_micro_batch() {
+    // A micro-batch run dies between the transaction of an epoch and its commit, a continuous run behind its first commit.
+    for passing in 2..8 {
+        let mut world = World::new(Query::Epochs);
+        world.task.max_records_per_epoch = 2_000;
+        let before_commit = Death::At("checkpoint.log.half-appended".to_owned(), passing);
+        assert_eq!(world.run(1, Mode::MicroBatch, &before_commit), End::Killed);
+        let first_commit = Death::At("checkpoint.log.appended".to_owned(), 2);
+        assert_eq!(world.run(1 + passing as usize % 2, Mode::Continuous, &first_commit), End::Killed);
+        assert_eq!(world.run(1, Mode::MicroBatch, &Death::Never), End::InOrder);
+        check_database(&world, false);
+    }
+}
+
+#[test]
 #[ignore = "takes minutes: ci/kill.sh"]
 fn at_random_moments_with_outputs_and_modes() {
     let mut dice = Dice(std::env::var("TIDEMILL_SEED").ok().and_then(|it| it.parse().ok()).unwrap_or(1));

@@ -1,6 +1,6 @@
 //! What the driver decides and workers read: partitions and their starts, plans, the target epoch, the commit point, the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -28,6 +28,8 @@ pub(crate) struct Schedule {
     /// The partitions of each source: from which epoch on each takes part, and where it begins.
     partitions: Mutex<BTreeMap<NodeId, Vec<(Epoch, ErasedOffset)>>>,
     plans: Mutex<BTreeMap<Epoch, Arc<EpochPlan>>>,
+    /// Continuous: how far partitions are read before their first epoch ends, in steps.
+    covered: Mutex<BTreeMap<(NodeId, u32), VecDeque<ErasedOffset>>>,
     /// Continuous: the epoch that sources should be in.
     target: AtomicU64,
     /// Sources are to stop: in micro-batch after the planned epochs, in continuous at once.
@@ -46,6 +48,7 @@ impl Schedule {
         Schedule {
             partitions: Mutex::default(),
             plans: Mutex::default(),
+            covered: Mutex::default(),
             target: AtomicU64::new(first.number()),
             finishing: AtomicBool::new(false),
             committed: AtomicU64::new(first.number()),
@@ -66,6 +69,17 @@ impl Schedule {
         let new = (0..).zip(partitions.get(&source).into_iter().flatten()).skip(first as usize);
         let joined = new.take_while(|(_, (since, _))| *since <= epoch);
         joined.map(|(partition, (_, start))| (partition, start.clone())).collect()
+    }
+
+    /// Continuous: sets how far the partitions of a source are read before their first epoch ends, in steps.
+    pub(crate) fn cover(&self, source: NodeId, covered: BTreeMap<u32, VecDeque<ErasedOffset>>) {
+        let of_source = covered.into_iter().map(|(partition, ends)| ((source, partition), ends));
+        lock(&self.covered).extend(of_source);
+    }
+
+    /// Continuous: takes out how far a partition is read before its first epoch ends, in steps.
+    pub(crate) fn covered(&self, source: NodeId, partition: u32) -> Option<VecDeque<ErasedOffset>> {
+        lock(&self.covered).remove(&(source, partition))
     }
 
     pub(super) fn publish(&self, plan: EpochPlan) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tidemill_operators::graph::NodeId;
+use tidemill_operators::graph::{Node, NodeId};
 use tidemill_operators::schema::Shape;
 use tidemill_operators::{DynSource, Epoch, ErasedOffset, Mode, Prepared, ProcessingTime};
 
@@ -33,6 +33,8 @@ pub(crate) struct CommitCoordinator {
     checkpoint: Checkpoint,
     /// Plans of the last run that it did not get to commit.
     plans: VecDeque<PlanRecord>,
+    /// Continuous: plans of earlier runs, all of whose rows the first commit covers.
+    covered: Vec<PlanRecord>,
     /// Where every source stood at the last commit.
     offsets: BTreeMap<NodeId, Vec<ErasedOffset>>,
     operators: BTreeMap<String, OperatorRecord>,
@@ -62,6 +64,7 @@ impl CommitCoordinator {
         CommitCoordinator {
             checkpoint: opened.checkpoint,
             plans: opened.plans,
+            covered: opened.covered,
             ahead: options.max_in_flight.max(2) as u64 + 1,
             logs: opened.logs,
             offsets: opened.offsets,
@@ -81,8 +84,25 @@ impl CommitCoordinator {
         let partition = partition as usize;
         let kept = self.offsets.get(&source).and_then(|offsets| offsets.get(partition));
         let uid = layout.nodes.get(source.0)?.uid();
-        let planned = || self.plans.iter().find_map(|plan| plan.ranges.get(uid)?.get(partition));
+        let plans = || self.plans.iter().chain(&self.covered);
+        let planned = || plans().find_map(|plan| plan.ranges.get(uid)?.get(partition));
         kept.cloned().or_else(|| planned().map(|(from, _)| from.0.clone()))
+    }
+
+    /// Continuous: how far a source must be read before its first epoch ends, by partition: the ends of the epochs that
+    /// earlier runs planned and did not commit, in order. The first commit voids these plans. A sink may have their rows
+    /// already, so none may be left for an epoch that a later run plans, under another number.
+    pub(super) fn covered(&self, source: NodeId, layout: &Layout) -> BTreeMap<u32, VecDeque<ErasedOffset>> {
+        let mut covered = BTreeMap::<u32, VecDeque<ErasedOffset>>::new();
+        let uid = layout.nodes.get(source.0).map_or("", Node::uid);
+        for plan in &self.covered {
+            let had_ended = plan.ended.get(uid).map_or(&[][..], Vec::as_slice);
+            let ends = (0..).zip(plan.ranges.get(uid).into_iter().flatten());
+            for (partition, (_, to)) in ends.filter(|(partition, _)| !had_ended.contains(partition)) {
+                covered.entry(partition).or_default().push_back(to.0.clone());
+            }
+        }
+        covered
     }
 
     /// An epoch that was planned by the last run, to be repeated as it was: its clock, and how far to read.

@@ -123,6 +123,9 @@ impl Driver {
                 planned.learn(&planned.from, &limits, &layout)?;
             }
             control.schedule.join(node, first, &planned.from);
+            if let Some(coordinator) = &coordinator {
+                control.schedule.cover(node, coordinator.covered(node, &layout));
+            }
             sources.push(planned);
         }
         let sink_instances = layout.sink_instances(control.peers.total());

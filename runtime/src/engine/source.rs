@@ -113,6 +113,7 @@ pub(crate) fn source<'scope>(
         epoch: first,
         left: None,
         planned: false,
+        is_behind: false,
         rows: 0,
         alarm,
         control,
@@ -161,6 +162,8 @@ struct Reading {
     /// The last epoch that it has read.
     left: Option<Epoch>,
     planned: bool,
+    /// Continuous: whether the first epoch cannot end yet, as it has not all rows of the plans that its commit voids.
+    is_behind: bool,
     rows: u64,
     alarm: Alarm,
     control: Arc<Control>,
@@ -205,6 +208,7 @@ impl Reading {
     /// Opens the partitions that take part from this epoch on and fall to this worker.
     fn join(&mut self) -> Result<(), SourceError> {
         let joined = self.control.schedule.joined(self.node.id, self.joined, self.epoch);
+        let is_first = self.epoch == self.control.resume.first();
         for (partition, start) in joined {
             self.joined = partition + 1;
             if self.control.peers.placement(partition) != self.worker {
@@ -216,6 +220,7 @@ impl Reading {
             let origin = origin(self.node.id, self.info.watermark_partition(partition));
             let abundant = self.control.sources.lend_from == 0;
             let (sent, rank) = (self.status.sent(origin), None);
+            let covered = self.control.schedule.covered(self.node.id, partition).filter(|_| is_first);
             let other = self.readers.iter().flatten().next().filter(|_| self.sliced);
             let lead = other.map(|other| Rc::clone(&other.lead));
             let lead =
@@ -227,6 +232,7 @@ impl Reading {
                 ended: false,
                 had_ended: false,
                 done: false,
+                covered: covered.unwrap_or_default(),
                 abundant,
                 sent,
                 rank,
@@ -234,6 +240,10 @@ impl Reading {
                 waits: false,
                 lead,
             });
+        }
+        for part in self.readers.iter_mut().flatten().filter(|part| is_first && part.is_behind()) {
+            part.limit()?;
+            self.is_behind |= part.is_behind();
         }
         Ok(())
     }
@@ -297,13 +307,13 @@ impl Reading {
     /// Reads on, in the epoch that has been called.
     fn read_on(&mut self, capability: &mut Option<Capability<Time>>) -> Result<bool, SourceError> {
         self.control.took_part(self.epoch);
-        while self.epoch < self.control.schedule.target() {
+        while !self.is_behind && self.epoch < self.control.schedule.target() {
             self.leave()?;
             self.downgrade(capability);
             self.join()?;
             self.control.took_part(self.epoch);
         }
-        if self.control.schedule.is_finishing() {
+        if !self.is_behind && self.control.schedule.is_finishing() {
             self.leave()?;
             return Ok(false);
         }
@@ -315,11 +325,16 @@ impl Reading {
             polled = self.poll_all(capability)?;
         }
         let (found, _) = polled;
+        if self.is_behind && !self.readers.iter().flatten().any(Part::is_behind) {
+            // The epoch may end now; it may have been called to an end already.
+            self.is_behind = false;
+            self.alarm.now();
+        }
         if self.has_ended() {
             self.leave()?;
             return Ok(false);
         }
-        let idle = matches!(found, Found::Nothing(_));
+        let idle = !self.is_behind && matches!(found, Found::Nothing(_));
         self.status.set_idle(idle);
         // Idle counts once everything that was sent has arrived: the operators of this worker are then told, and only
         // after them the driver.
@@ -349,8 +364,8 @@ impl Reading {
         let Some(polled) = part.reader.polled() else { return Ok(false) };
         let polled = polled?;
         self.lent = None;
-        settle(part, &polled, (self.node.id, self.worker), self.epoch, &self.control);
-        let has_more = matches!(polled.poll, Poll::Ready | Poll::Soon) && !part.done;
+        let moves = settle(part, &polled, (self.node.id, self.worker), self.epoch, &self.control)?;
+        let has_more = (moves || matches!(polled.poll, Poll::Ready | Poll::Soon)) && !part.done;
         self.status.backlog.set(polled.poll == Poll::Ready);
         self.turns.took(place, places, polled.rows, has_more);
         if self.turns.is_round_over() {
@@ -377,7 +392,7 @@ impl Reading {
             // Slices of a sequence are read in the order of the sequence, one at a time.
             readers.sort_by_key(|part| part.reader.rank());
         }
-        let waits = align(readers, &self.control);
+        let waits = if self.is_behind { None } else { align(readers, &self.control) };
         if let Some(patience) = waits.filter(|_| self.sliced) {
             // One slice must not be read ahead of another.
             self.status.backlog.set(false);
@@ -434,8 +449,8 @@ impl Reading {
                     let delay = at.since(self.control.clock.now()).max(Duration::from_micros(1));
                     again = Some(again.map_or(delay, |d| d.min(delay)));
                 }
-                settle(part, &polled, (self.node.id, self.worker), self.epoch, &self.control);
-                has_more = matches!(polled.poll, Poll::Ready | Poll::Soon);
+                let moves = settle(part, &polled, (self.node.id, self.worker), self.epoch, &self.control)?;
+                has_more = moves || matches!(polled.poll, Poll::Ready | Poll::Soon);
                 backlog |= rows > 0 && polled.poll == Poll::Ready;
                 more |= has_more || (self.sliced && rows > 0);
                 has_more &= !part.done || self.sliced;

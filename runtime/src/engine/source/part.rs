@@ -1,11 +1,12 @@
 //! A partition that a worker reads.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tidemill_operators::graph::NodeId;
-use tidemill_operators::{DynReader, Epoch, Mode, Poll, Polled};
+use tidemill_operators::{DynReader, Epoch, ErasedOffset, Mode, Poll, Polled, SourceError};
 
 use crate::control::Control;
 use crate::ledger::{Lead, Pause};
@@ -21,6 +22,8 @@ pub(super) struct Part {
     pub(super) had_ended: bool,
     /// Micro-batch: whether the epoch's range has been read.
     pub(super) done: bool,
+    /// Continuous: how far it is read before the first epoch ends, in steps; the first one is the reader's limit.
+    pub(super) covered: VecDeque<ErasedOffset>,
     /// Whether it gave as much as it was asked for, so that a pull pays.
     pub(super) abundant: bool,
     /// When a batch was last sent, for the operators on this worker.
@@ -36,6 +39,23 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Continuous: whether there are rows that the first epoch must have and that have not been read.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.covered.is_empty() && !self.ended
+    }
+
+    /// Continuous: limits the reader to the next step, or not at all behind the last one.
+    pub(super) fn limit(&mut self) -> Result<(), SourceError> {
+        while let Some(end) = self.covered.front() {
+            self.reader.read_until(Some(end))?;
+            if !self.reader.at_limit() {
+                return Ok(());
+            }
+            self.covered.pop_front();
+        }
+        self.reader.read_until(None)
+    }
+
     /// The least rank of the rows that are yet to be read: none at the end of something that grows in place.
     pub(super) fn next_rank(&self) -> u64 {
         if self.ended || self.had_ended { u64::MAX } else { self.reader.next_rank().unwrap_or(u64::MAX) }
@@ -65,14 +85,14 @@ fn is_abundant(rows: usize, poll: Poll, control: &Control) -> bool {
     poll == Poll::Ready && rows >= control.sources.lend_from
 }
 
-/// Notes how far a partition has been read.
+/// Notes how far a partition has been read; returns whether it may be read on, beyond a limit that it had.
 pub(super) fn settle(
     part: &mut Part,
     polled: &Polled,
     (source, worker): (NodeId, usize),
     epoch: Epoch,
     control: &Control,
-) {
+) -> Result<bool, SourceError> {
     let Polled { rows, poll, skipped } = *polled;
     part.abundant = is_abundant(rows, poll, control);
     if part.lead.borrow_mut().took(rows, poll == Poll::Ready) {
@@ -91,4 +111,9 @@ pub(super) fn settle(
     if control.mode == Mode::MicroBatch && part.reader.at_limit() {
         part.done = true;
     }
+    let moves = part.is_behind() && part.reader.at_limit();
+    if moves {
+        part.limit()?;
+    }
+    Ok(moves)
 }
