@@ -134,6 +134,19 @@ mod tests {
     }
 
     #[test]
+    fn second_uid_of_an_operator_is_refused() {
+        let graph = Graph::new("twice");
+        let counts = numbers(&graph, 3).key_by(|n| *n).count().update().uid("counts").boxed();
+        counts.clone().uid("counts").sink(nowhere());
+        graph.validate().unwrap();
+        counts.uid("before the sink").sink(nowhere());
+        let error = graph.validate().unwrap_err().to_string();
+        for part in ["the uid `counts` and gets a second one, `before the sink`", "`.map(|row| row)`"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
     fn two_operators_with_one_uid_are_refused() {
         let graph = Graph::new("test");
         let stream = numbers(&graph, 3).uid("a");

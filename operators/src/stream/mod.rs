@@ -172,11 +172,20 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// A checkpoint stores the state of an operator under its uid. With a uid of its own, an operator keeps its state
     /// when the graph around it changes between runs. Right after `.append()` or `.update()` the uid belongs to the
     /// aggregation; after a further `map` it belongs to the `map`. If an operator has several outputs, set its uid on
-    /// one of them. On a stream with open steps this closes the chain.
+    /// one of them. A second, different uid for an operator is an error of the graph. On a stream with open steps this closes the
+    /// chain.
     #[track_caller]
     pub fn uid(self, uid: &str) -> Stream<T, P::Closed> {
         let port = if self.steps.is_empty() { self.port } else { self.boxed().port };
-        port.update(|node| node.uid = Some(uid.to_owned()));
+        let mut first = None;
+        port.update(|node| first = node.uid.replace(uid.to_owned()));
+        if let Some(first) = first.filter(|first| first != uid) {
+            let message = format!(
+                "has the uid `{first}` and gets a second one, `{uid}`: `.uid(…)` names the operator right before it. Leave one \
+                 out; to name the place before a sink, put a step between, such as `.map(|row| row)`"
+            );
+            port.graph.problem(port.node, message);
+        }
         Stream { port, chain: P::closed(), steps: Vec::new(), marker: PhantomData }
     }
 
