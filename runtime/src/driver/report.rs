@@ -46,7 +46,8 @@ impl Driver {
         if let Some(Straggler { worker, times }) = self.stragglers.note(flight.planned, &flight.shares, now) {
             tracing::warn!(
                 query = %self.layout.query, worker, times,
-                "worker {worker} takes {times:.1} times as long for a row as the other workers: other processes may use its core, or                  its partitions have rows that take longer to process"
+                "worker {worker} takes {times:.1} times as long for a row as the other workers: other processes may use its core, or its \
+                 partitions have rows that take longer to process"
             );
         }
     }

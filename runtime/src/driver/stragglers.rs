@@ -83,6 +83,10 @@ impl Stragglers {
     /// The slowest worker; `None` until there is enough to compare, and then none if there is no other worker.
     #[allow(clippy::option_option, reason = "not yet, and nothing")]
     fn slowest(&self) -> Option<Option<Straggler>> {
+        // Most epochs end here, before anything is sorted.
+        if self.work.iter().all(|work| work.time < COMPARED) {
+            return None;
+        }
         let known = self.work.iter().enumerate().filter(|(_, work)| work.rows > 0);
         let mut all: Vec<(usize, Work)> = known.map(|(worker, work)| (worker, *work)).collect();
         all.sort_by(|(_, a), (_, b)| a.seconds_per_row().total_cmp(&b.seconds_per_row()));

@@ -304,6 +304,12 @@ impl Reading {
         }
     }
 
+    /// Continuous: whether the driver has called the next epoch, or ends the query.
+    fn is_called(&self) -> bool {
+        let schedule = &self.control.schedule;
+        self.epoch < schedule.target() || schedule.is_finishing() || self.control.has_ended()
+    }
+
     /// Reads on, in the epoch that has been called.
     fn read_on(&mut self, capability: &mut Option<Capability<Time>>) -> Result<bool, SourceError> {
         self.control.took_part(self.epoch);
@@ -319,7 +325,7 @@ impl Reading {
         }
         let mut polled = self.poll_all(capability)?;
         for _ in 1..self.plan.polls {
-            if !matches!(polled, (Found::More, 0)) {
+            if !matches!(polled, (Found::More, 0)) || self.is_called() {
                 break;
             }
             polled = self.poll_all(capability)?;
