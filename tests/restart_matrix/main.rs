@@ -5,6 +5,20 @@
 //! emitted. There is no third outcome.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+/// A program with an aggregate over all records of a key.
+macro_rules! running {
+    ($($rest:tt)*) => {
+        |numbers: Stream<i64>, sink: MemorySink<Row>| {
+            numbers
+                .key_by(|n| n % 3)
+                .$($rest)*
+                .uid("op")
+                .map(|(key, value)| (key.to_string(), format!("{value:?}")))
+                .sink(sink);
+        }
+    };
+}
+
 mod firings;
 mod rows;
 mod settings;

@@ -132,19 +132,6 @@ pub(super) fn deduplication() -> Vec<Change> {
     ]
 }
 
-macro_rules! running {
-    ($($rest:tt)*) => {
-        |numbers: Stream<i64>, sink: MemorySink<Row>| {
-            numbers
-                .key_by(|n| n % 3)
-                .$($rest)*
-                .uid("op")
-                .map(|(key, value)| (key.to_string(), format!("{value:?}")))
-                .sink(sink);
-        }
-    };
-}
-
 macro_rules! windowed {
     ($($rest:tt)*) => {
         |numbers: Stream<i64>, sink: MemorySink<Row>| {

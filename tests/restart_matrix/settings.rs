@@ -43,19 +43,6 @@ macro_rules! unkeyed {
     };
 }
 
-macro_rules! running {
-    ($($rest:tt)*) => {
-        |numbers: Stream<i64>, sink: MemorySink<Row>| {
-            numbers
-                .key_by(|n| n % 3)
-                .$($rest)*
-                .uid("op")
-                .map(|(key, value)| (key.to_string(), format!("{value:?}")))
-                .sink(sink);
-        }
-    };
-}
-
 macro_rules! total {
     ($($rest:tt)*) => {
         |numbers: Stream<i64>, sink: MemorySink<Row>| {

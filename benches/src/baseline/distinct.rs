@@ -9,12 +9,11 @@ use std::time::Instant;
 
 use foldhash::fast::FixedState;
 use hashbrown::hash_map::Entry;
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{ExchangeCore, Pipeline};
-use timely::dataflow::operators::generic::operator::source;
-use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
+use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::{Scope, StreamVec};
 
+use super::generate::{Share, generate};
 use super::windowed_count::{Event, Events, Windowed};
 use super::{Wide, route, run};
 use crate::generator::splitmix64;
@@ -104,29 +103,8 @@ fn events<'scope>(
     index: u64,
     peers: u64,
 ) -> StreamVec<'scope, i64, Event> {
-    source(scope, "Generate", |first, info| {
-        let activator = scope.activator_for(info.address);
-        let mut capability = Some(first);
-        let mut next = index;
-        move |output: &mut OutputBuilderSession<'_, i64, CapacityContainerBuilder<Vec<Event>>>| {
-            let Some(held) = capability.as_mut() else { return };
-            let left = job.events.saturating_sub(next).div_ceil(peers).min(job.batch as u64);
-            let mut batch: Vec<Event> = (0..left).map(|k| event(next + k * peers)).collect();
-            next += left * peers;
-            if !batch.is_empty() {
-                output.session(held).give_container(&mut batch);
-            }
-            if next < job.events {
-                let watermark = next as i64 * STEP - 10 * STEP - job.delay;
-                if watermark > *held.time() {
-                    held.downgrade(&watermark);
-                }
-                activator.activate();
-            } else {
-                capability = None;
-            }
-        }
-    })
+    let share = Share { first: index, step: peers, end: job.events, batch: job.batch };
+    generate(scope, share, event, move |next| next as i64 * STEP - 10 * STEP - job.delay)
 }
 
 /// The ids that are kept, each until a watermark.

@@ -15,6 +15,7 @@
 pub mod chain;
 pub mod chain_dataflow;
 pub mod distinct;
+mod generate;
 pub mod join;
 pub mod latency;
 pub mod process;

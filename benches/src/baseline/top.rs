@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use foldhash::fast::FixedState;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{ExchangeCore, Pipeline};
-use timely::dataflow::operators::generic::operator::source;
-use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
+use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::{Scope, StreamVec};
 
+use super::generate::{Share, generate};
 use super::join::{Event, STEP, event};
 use super::{Wide, route, run};
 use crate::generator::{row_checksum, splitmix64, window_width};
@@ -166,26 +166,8 @@ fn events<'scope>(
     index: u64,
     peers: u64,
 ) -> StreamVec<'scope, i64, Event> {
-    source(scope, "Generate", |first, info| {
-        let activator = scope.activator_for(info.address);
-        let mut capability = Some(first);
-        let mut next = index;
-        move |output: &mut OutputBuilderSession<'_, i64, CapacityContainerBuilder<Vec<Event>>>| {
-            let Some(held) = capability.as_mut() else { return };
-            let left = job.events.saturating_sub(next).div_ceil(peers).min(job.batch as u64);
-            let mut batch: Vec<Event> = (0..left).map(|k| event(next + k * peers, job.keys)).collect();
-            next += left * peers;
-            if !batch.is_empty() {
-                output.session(held).give_container(&mut batch);
-            }
-            if next < job.events {
-                held.downgrade(&(next as i64 * STEP));
-                activator.activate();
-            } else {
-                capability = None;
-            }
-        }
-    })
+    let share = Share { first: index, step: peers, end: job.events, batch: job.batch };
+    generate(scope, share, move |number| event(number, job.keys), |next| next as i64 * STEP)
 }
 
 /// The open windows of one operator.

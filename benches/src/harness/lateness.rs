@@ -1,10 +1,10 @@
 //! How late a generator is itself: from when an event was due until the generator saw that.
 //!
 //! All engines' generators record it alike, once a batch: each event of the batch counts as late as the batch's first,
-//! so the figures are upper bounds. The clock is not read for it, and a batch is recorded at the next look, when it is on its
-//! way: recording takes as long as a tenth of an event's whole latency, which must not be measured as the engine's. An engine that is busy polls its source
-//! late, which counts as well: a generator is the limit only if it is late while the engine waits for it, so
-//! [`alone`] says what it reaches without an engine.
+//! so the figures are upper bounds. The clock is not read for it, and a batch is recorded at the next look, when it is on
+//! its way: recording takes a tenth of an event's whole latency, which must not be measured as the engine's. An engine
+//! that is busy polls its source late, which counts as well: a generator is the limit only if it is late while the
+//! engine waits for it, so [`alone`] says what it reaches without an engine.
 
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::time::Instant;
