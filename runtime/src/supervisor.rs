@@ -50,7 +50,7 @@ pub(crate) struct Outcome {
 /// What the handle of a query, its driver and its supervisor share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    progress: Arc<Mutex<Progress>>,
+    progress: Arc<Mutex<Arc<Progress>>>,
     pub(crate) stop: AtomicBool,
     pub(crate) cancel: AtomicBool,
     /// To the driver of the present attempt.
@@ -66,13 +66,13 @@ impl Shared {
 
     /// An attempt begins.
     pub(crate) fn begin(&self, prepared: &PreparedRun) {
-        *turn::lock(&self.progress) = prepared.driver.progress().clone();
+        turn::lock(&self.progress).clone_from(prepared.driver.progress());
         *turn::lock(&self.events) = Some(prepared.control.reports.events.clone());
     }
 
     /// The progress as of the last committed epoch.
     pub(crate) fn progress(&self) -> Progress {
-        turn::lock(&self.progress).clone()
+        Progress::clone(&turn::lock(&self.progress))
     }
 
     /// Whether somebody wants the query to end.

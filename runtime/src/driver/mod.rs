@@ -68,7 +68,7 @@ pub(crate) struct Driver {
     /// Whether the unit of the event times has been looked at.
     knows_unit: bool,
     stragglers: Stragglers,
-    progress: Progress,
+    progress: Arc<Progress>,
     summary: Summary,
     /// Whether an epoch is planned before the last one has been read.
     plans_ahead: bool,
@@ -142,7 +142,7 @@ impl Driver {
             false => Pace::new(partitions),
         };
         let mut driver = Driver {
-            progress: Progress { name: layout.query.clone(), mode: options.mode, ..Progress::default() },
+            progress: Arc::default(),
             layout,
             control,
             options,
@@ -170,7 +170,12 @@ impl Driver {
             has_loaded_only: false,
             coordinator,
         };
-        driver.progress.sources = driver.sources_with(&BTreeMap::new());
+        driver.progress = Arc::new(Progress {
+            name: driver.layout.query.clone(),
+            mode: driver.options.mode,
+            sources: driver.sources_with(&BTreeMap::new()),
+            ..Progress::default()
+        });
         if driver.options.trigger.is_final() {
             driver.freeze(now)?;
         }
@@ -193,7 +198,7 @@ impl Driver {
         self.stopping = true;
     }
 
-    pub(crate) fn progress(&self) -> &Progress {
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
 
@@ -218,7 +223,7 @@ impl Driver {
             summary.skipped_rows += total.skipped_rows;
         }
         summary.seconds = self.control.clock.now().since(self.started).as_secs_f64();
-        summary.last = self.progress.clone();
+        summary.last = Progress::clone(&self.progress);
         summary
     }
 
@@ -228,10 +233,15 @@ impl Driver {
         self.options.max_in_flight = epochs.max(1);
     }
 
-    /// Takes note of an event; returns whether progress has been made.
-    pub(crate) fn hear(&mut self, event: Event) -> bool {
+    /// Whether it waits for a disk: time passes while it commits.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.coordinator.is_some()
+    }
+
+    /// Takes note of an event that it hears now; returns whether progress has been made.
+    pub(crate) fn hear(&mut self, event: Event, now: ProcessingTime) -> bool {
         match event {
-            Event::Report(report) => return self.note(report),
+            Event::Report(report) => return self.note(report, now),
             Event::Compacted(result) => {
                 if let Some(coordinator) = &mut self.coordinator {
                     coordinator.compacted(result);
@@ -255,8 +265,7 @@ impl Driver {
     }
 
     /// Takes note of what a worker reports; returns whether an epoch has been finished.
-    fn note(&mut self, report: Report) -> bool {
-        let now = self.control.clock.now();
+    fn note(&mut self, report: Report, now: ProcessingTime) -> bool {
         match report {
             Report::Read { epoch, source, worker, rows, partitions } => {
                 self.summary.input_rows += rows;
@@ -405,11 +414,10 @@ impl Driver {
     }
 
     /// Looks at what is to be done now.
-    pub(crate) fn tick(&mut self) -> Result<Next, RunError> {
+    pub(crate) fn tick(&mut self, now: ProcessingTime) -> Result<Next, RunError> {
         if self.control.has_ended() {
             return Ok(Next::Over);
         }
-        let now = self.control.clock.now();
         let wait = match self.options.mode {
             Mode::MicroBatch => self.tick_micro_batch(now)?,
             Mode::Continuous => self.tick_continuous(now)?,
@@ -491,10 +499,10 @@ impl Driver {
         // What is given up is given up by a commit: without input there would be none, and the next run would ask again.
         let gives_up = self.planned.is_none() && !self.options.drop_state.is_empty();
         let wanted = gives_up || timer.is_some_and(|at| at <= now);
-        let has_planned = self.plan(now, wanted)?;
-        let took = self.control.clock.now().since(now);
+        let planned = self.plan(now, wanted)?;
+        let took = planned.unwrap_or_else(|| self.control.clock.now()).since(now);
         self.control.schedule.let_workers_tick(self.coordinator.is_none() && took <= QUICK);
-        if has_planned {
+        if planned.is_some() {
             self.asked = ASK_AGAIN.0;
             return self.tick_micro_batch(now);
         }

@@ -23,16 +23,19 @@ impl Driver {
         Ok(found)
     }
 
-    /// Plans an epoch if there is something to read; says whether there was.
-    pub(super) fn plan(&mut self, now: ProcessingTime, wanted: bool) -> Result<bool, RunError> {
+    /// Plans an epoch if there is something to read; returns when it was done.
+    pub(super) fn plan(
+        &mut self,
+        now: ProcessingTime,
+        wanted: bool,
+    ) -> Result<Option<ProcessingTime>, RunError> {
         let whole = self.options.trigger == Trigger::Once;
         let enough = if whole { PlanLimits::ENOUGH } else { self.pace.enough() };
         let limits = PlanLimits::new(self.max_records(), now).with_enough(enough).whole(whole);
         if let Some(plan) =
             self.coordinator.as_mut().and_then(|coordinator| coordinator.planned(self.next, &self.layout))
         {
-            self.repeat(plan, now, &limits)?;
-            return Ok(true);
+            return self.repeat(plan, now, &limits).map(Some);
         }
         if std::mem::take(&mut self.loads_first) {
             let nothing = self.sources.iter_mut().map(|planned| {
@@ -40,9 +43,9 @@ impl Driver {
                 (planned.node, planned.from.clone())
             });
             let nothing = nothing.collect();
-            self.plan_to(nothing, now)?;
+            let planned = self.plan_to(nothing, now)?;
             self.has_loaded_only = true;
-            return Ok(true);
+            return Ok(Some(planned));
         }
         self.discover(now)?;
         let mut ends = BTreeMap::new();
@@ -60,11 +63,11 @@ impl Driver {
             asks = true;
         }
         if !news && !asks {
-            return Ok(false);
+            return Ok(None);
         }
-        self.plan_to(ends, now)?;
+        let planned = self.plan_to(ends, now)?;
         self.has_loaded_only = false;
-        Ok(true)
+        Ok(Some(planned))
     }
 
     /// Plans an epoch that reads up to these positions.
@@ -72,7 +75,7 @@ impl Driver {
         &mut self,
         ends: BTreeMap<NodeId, Vec<ErasedOffset>>,
         now: ProcessingTime,
-    ) -> Result<(), RunError> {
+    ) -> Result<ProcessingTime, RunError> {
         let begins_run = !std::mem::replace(&mut self.has_planned, true);
         let ended = self.sources.iter().map(|planned| (planned.node, planned.ended_partitions()));
         let ended = ended.filter(|(_, partitions)| !partitions.is_empty()).collect();
@@ -80,8 +83,7 @@ impl Driver {
         if let Some(coordinator) = &mut self.coordinator {
             coordinator.plan(&plan, &self.sources, &self.layout, &self.control)?;
         }
-        self.publish(plan, now);
-        Ok(())
+        Ok(self.publish(plan, now))
     }
 
     /// Repeats an epoch that the last run planned, with the partitions that took part in it.
@@ -90,7 +92,7 @@ impl Driver {
         mut plan: EpochPlan,
         now: ProcessingTime,
         limits: &PlanLimits,
-    ) -> Result<(), RunError> {
+    ) -> Result<ProcessingTime, RunError> {
         for planned in &mut self.sources {
             let known = code_of(planned.node, || planned.source.refresh(limits));
             known.map_err(|error| source_error(&self.layout, planned.node, error))?;
@@ -101,12 +103,11 @@ impl Driver {
             // The source learns how far the plan goes: what it offers next is beyond that, whatever the limits are now.
             planned.learn(ends, limits, &self.layout)?;
         }
-        self.publish(plan, now);
-        Ok(())
+        Ok(self.publish(plan, now))
     }
 
-    /// Has an epoch read.
-    fn publish(&mut self, plan: EpochPlan, now: ProcessingTime) {
+    /// Has an epoch read; returns when it was planned.
+    fn publish(&mut self, plan: EpochPlan, now: ProcessingTime) -> ProcessingTime {
         for planned in &mut self.sources {
             planned.join(plan.epoch, &self.control);
             if let Some(ends) = plan.ends.get(&planned.node) {
@@ -114,7 +115,8 @@ impl Driver {
             }
         }
         let mut flight = Flight::new(now);
-        flight.planned = self.control.clock.now();
+        let done = self.control.clock.now();
+        flight.planned = done;
         flight.enough = self.pace.enough();
         if self.last_commit > self.due {
             flight.behind = now.since(self.due);
@@ -125,5 +127,6 @@ impl Driver {
         self.planned = Some(plan.epoch);
         self.set_due(now);
         self.control.publish(plan);
+        done
     }
 }

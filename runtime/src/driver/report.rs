@@ -1,6 +1,7 @@
 //! What the driver reports of a committed epoch.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_operators::graph::{Node, NodeId, NodeKind};
@@ -73,7 +74,7 @@ impl Driver {
             }
         });
         let rows_in = flight.rows_in.values().sum();
-        self.progress = Progress {
+        self.progress = Arc::new(Progress {
             name: self.layout.query.clone(),
             mode: self.options.mode,
             timestamp: now,
@@ -98,7 +99,7 @@ impl Driver {
             late_rows: self.control.reports.counters.totals().map(|total| total.late_rows).sum(),
             total_input_rows: self.summary.input_rows,
             total_output_rows: self.summary.output_rows,
-        };
+        });
     }
 
     /// The sources as of the last commit, with the rows that were read in its epoch.

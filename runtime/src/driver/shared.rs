@@ -28,7 +28,7 @@ pub(crate) struct SharedDriver {
     events: EventQueue,
     control: Arc<Control>,
     layout: Arc<Layout>,
-    progress: Arc<Mutex<Progress>>,
+    progress: Arc<Mutex<Arc<Progress>>>,
     /// Whether workers ever tick it.
     workers_may_tick: bool,
 }
@@ -41,7 +41,11 @@ struct State {
 }
 
 impl SharedDriver {
-    pub(crate) fn new(driver: Driver, events: EventQueue, progress: Arc<Mutex<Progress>>) -> SharedDriver {
+    pub(crate) fn new(
+        driver: Driver,
+        events: EventQueue,
+        progress: Arc<Mutex<Arc<Progress>>>,
+    ) -> SharedDriver {
         let (control, layout) = (Arc::clone(&driver.control), Arc::clone(&driver.layout));
         let workers_may_tick = driver.options.mode == Mode::MicroBatch && driver.coordinator.is_none();
         let state = State { driver: Some(driver), asleep_until: ProcessingTime::from_micros(i64::MIN) };
@@ -63,7 +67,8 @@ impl SharedDriver {
     /// Ticks the driver on its own thread, and waits for the next event; returns whether the query is over.
     pub(crate) fn tick_and_wait(&self, most: Duration) -> Result<bool, RunError> {
         let mut state = turn::lock(&self.state);
-        let Next::Wait(wait) = self.tick(&mut state)? else { return Ok(true) };
+        let now = self.control.clock.now();
+        let Next::Wait(wait) = self.tick(&mut state, now)? else { return Ok(true) };
         let wait = wait.min(most);
         state.asleep_until = self.control.clock.now() + wait;
         drop(state);
@@ -92,9 +97,10 @@ impl SharedDriver {
             if state.driver.is_none() {
                 return;
             }
-            match caught(&self.layout.nodes, None, "the driver", || self.tick(&mut state)) {
+            let now = self.control.clock.now();
+            match caught(&self.layout.nodes, None, "the driver", || self.tick(&mut state, now)) {
                 Ok(Next::Wait(wait)) => {
-                    if self.control.clock.now() + wait < state.asleep_until {
+                    if now + wait < state.asleep_until {
                         self.control.reports.events.ring();
                     }
                 }
@@ -106,16 +112,22 @@ impl SharedDriver {
         }
     }
 
-    fn tick(&self, state: &mut State) -> Result<Next, RunError> {
+    /// Has the driver hear all events, and ticks it. Only where it waits for a disk is the clock read again for each event: an
+    /// epoch takes microseconds otherwise, and a reading a hundredth of it.
+    fn tick(&self, state: &mut State, mut now: ProcessingTime) -> Result<Next, RunError> {
         let Some(driver) = &mut state.driver else { return Ok(Next::Over) };
+        let is_durable = driver.is_durable();
         let mut news = false;
         while let Ok(event) = self.events.try_recv() {
-            news |= driver.hear(event);
+            news |= driver.hear(event, now);
+            if is_durable {
+                now = self.control.clock.now();
+            }
         }
         if news {
             turn::lock(&self.progress).clone_from(driver.progress());
         }
-        driver.tick()
+        driver.tick(now)
     }
 }
 

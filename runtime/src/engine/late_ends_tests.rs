@@ -104,10 +104,10 @@ fn results(mode: Mode, is_late: bool) -> (Vec<(u64, i64, u64)>, usize) {
     let mut worker = LocalWorker::with_ends(&plan, &control, &ends);
     for step in 0..4_000 {
         clock.set(ProcessingTime::from_micros(step * 10_000));
-        driver.tick().unwrap();
+        driver.tick(clock.now()).unwrap();
         worker.step();
         while let Ok(event) = events.try_recv() {
-            driver.hear(event);
+            driver.hear(event, clock.now());
         }
         if let Some(error) = control.reports.take_failure() {
             panic!("{error}");

@@ -119,10 +119,10 @@ impl Reminders {
         self.clock.set(ProcessingTime::from_micros(micros));
         self.control.wakers.wake_all();
         for _ in 0..200 {
-            self.driver.tick().unwrap();
+            self.driver.tick(self.control.clock.now()).unwrap();
             self.worker.step();
             while let Ok(event) = self.events.try_recv() {
-                self.driver.hear(event);
+                self.driver.hear(event, self.control.clock.now());
             }
             assert!(self.control.reports.take_failure().is_none());
         }

@@ -105,7 +105,7 @@ impl TestDriver {
             self.rounds(|this| this.driver.progress().epoch != before)?;
         }
         let progress = self.driver.progress();
-        Ok((progress.epoch != before).then(|| progress.clone()))
+        Ok((progress.epoch != before).then(|| Progress::clone(progress)))
     }
 
     /// Runs until no step is possible without more input or time.
@@ -185,12 +185,12 @@ impl TestDriver {
         while quiet < QUIET && !done(self) {
             let before = self.control.reports.counters.activity();
             if !self.over {
-                self.over = self.driver.tick()? == Next::Over;
+                self.over = self.driver.tick(self.control.clock.now())? == Next::Over;
             }
             self.worker.step();
             let mut heard = false;
             while let Ok(event) = self.events.try_recv() {
-                self.driver.hear(event);
+                self.driver.hear(event, self.control.clock.now());
                 heard = true;
             }
             if let Some(error) = self.control.reports.take_failure() {
