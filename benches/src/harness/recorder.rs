@@ -294,18 +294,15 @@ pub fn join(recorders: Vec<Recorder>) -> Recorded {
         burst: None,
     };
     let mut windows: Option<Windows> = None;
+    let mut epochs = BTreeMap::new();
     for mut own in recorders {
         own.retry(schedule.elapsed());
         let mut commit = Slots::over(schedule.duration());
         for mark in own.epochs.finish(&mut commit) {
             // An epoch has been committed when the last of the sinks has committed it.
-            match all.epochs.iter_mut().find(|known| known.epoch == mark.epoch) {
-                Some(known) => {
-                    known.prepared = known.prepared.max(mark.prepared);
-                    known.committed = known.committed.max(mark.committed);
-                }
-                None => all.epochs.push(mark),
-            }
+            let known = epochs.entry(mark.epoch).or_insert(mark);
+            known.prepared = known.prepared.max(mark.prepared);
+            known.committed = known.committed.max(mark.committed);
         }
         if !own.immediate {
             own.record = commit.clone();
@@ -324,6 +321,7 @@ pub fn join(recorders: Vec<Recorder>) -> Recorded {
             None => windows = Some(own.windows),
         }
     }
+    all.epochs = epochs.into_values().collect();
     all.windows = windows.map(|windows| windows.closed(&schedule)).unwrap_or_default();
     all
 }
