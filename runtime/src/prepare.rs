@@ -125,6 +125,7 @@ impl PreparedRun {
             in_flight: layout.in_flight(),
             futures,
             latency_budget: options.latency_budget,
+            awake_before: options.idle.polls_for(),
             hops: layout.hops(),
             pulls_from: options.pulls_from,
             events: sender,

@@ -53,6 +53,8 @@ pub(crate) struct Control {
     pub(crate) clock: Clock,
     /// The longest time between flushes of an operator (continuous).
     pub(crate) latency_budget: Duration,
+    /// How long before a known time a worker is awake: as long as it polls before it parks.
+    pub(crate) awake_before: Duration,
     /// The first of as many numbers as there are nodes, which no other run in this process has.
     pub(crate) node_numbers: u64,
     /// What the state of each worker of this process may take; none where there is no limit.
@@ -91,6 +93,7 @@ pub(crate) struct ControlSpec {
     /// An upper bound on the operators that a row passes.
     pub(crate) hops: u64,
     pub(crate) latency_budget: Duration,
+    pub(crate) awake_before: Duration,
     pub(crate) pulls_from: usize,
     pub(crate) events: EventSender,
     pub(crate) nodes: usize,
@@ -119,6 +122,7 @@ impl Control {
             peers: spec.peers,
             clock: spec.clock,
             latency_budget: spec.latency_budget,
+            awake_before: spec.awake_before,
             node_numbers: NODE_NUMBERS.fetch_add(spec.nodes as u64, Ordering::Relaxed),
             memory: spec.memory,
             schedule: Schedule::new(spec.resume.first()),

@@ -68,7 +68,7 @@ pub(crate) fn aligned<'scope>(
     let mut inlets: Vec<Inlet> = inputs.into_iter().map(|i| i.inflow.connect(&mut builder, false)).collect();
     let (mut outputs, edges) = Output::all(&mut builder, scope, hosted.outputs(), outlets, &hosted.control);
     let address = builder.operator_info().address;
-    let alarm = Alarm::new(scope.activator_for(address.clone()));
+    let alarm = Alarm::new(scope, address.clone(), hosted.control.awake_before);
     let (assigner, joins) = match role {
         Role::Passes => (None, None),
         Role::Assigns(assigner) => (Some(*assigner), None),

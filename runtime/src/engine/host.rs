@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -288,6 +289,9 @@ pub(crate) fn ring_alarms(now: ProcessingTime) -> Option<ProcessingTime> {
 /// asked for again.
 pub(crate) struct Alarm {
     activator: Activator,
+    /// Calls nobody: the worker wakes up, and polls for the time that is left.
+    wakes_worker: Activator,
+    awake_before: Duration,
     set: Option<ProcessingTime>,
 }
 
@@ -295,8 +299,10 @@ pub(crate) struct Alarm {
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Alarm {
-    pub(crate) fn new(activator: Activator) -> Alarm {
-        Alarm { activator, set: None }
+    /// Calls the operator at `address`; the worker is awake that long before it.
+    pub(crate) fn new(scope: Scope<'_, Time>, address: Rc<[usize]>, awake_before: Duration) -> Alarm {
+        let activator = scope.activator_for(address);
+        Alarm { activator, wakes_worker: scope.activator_for(scope.addr()), awake_before, set: None }
     }
 
     /// Calls at once.
@@ -314,7 +320,14 @@ impl Alarm {
         if self.set.is_none_or(|set| set <= now || set > at) {
             match crate::sim::is_active() {
                 true => ALARMS.with_borrow_mut(|alarms| alarms.push((at, self.activator.clone()))),
-                false => self.activator.activate_after(delay),
+                false => {
+                    self.activator.activate_after(delay);
+                    if let Some(early) =
+                        delay.checked_sub(self.awake_before).filter(|_| !self.awake_before.is_zero())
+                    {
+                        self.wakes_worker.activate_after(early);
+                    }
+                }
             }
             self.set = Some(at);
         }

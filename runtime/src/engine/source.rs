@@ -76,7 +76,7 @@ pub(crate) fn source<'scope>(
     let mut builder = OperatorBuilder::new(node.label(), scope);
     let (output, stream) = builder.new_output::<EdgeBatch>();
     let address = builder.operator_info().address;
-    let alarm = Alarm::new(scope.activator_for(address.clone()));
+    let alarm = Alarm::new(scope, address.clone(), control.awake_before);
     let own = waker(scope, &address);
     control.wakers.add_source(own.clone());
     let for_readers = {

@@ -106,10 +106,14 @@ fn cannot_start(workers: usize, error: &dyn Display) -> RunError {
 }
 
 fn config(idle: Idle) -> WorkerConfig {
-    WorkerConfig::default().idle_spin(match idle {
-        Idle::Park => Duration::ZERO,
-        Idle::Spin(duration) => duration,
-    })
+    WorkerConfig::default().idle_spin(idle.polls_for())
+}
+
+/// Has the system wake this thread at the time that it asks for: as it is set at first, up to 50 us later.
+fn wake_on_time() {
+    // Where the system refuses it, the worker wakes up later.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
 }
 
 fn run(
@@ -120,6 +124,7 @@ fn run(
     cores: &[Core],
     after_step: &dyn Fn(),
 ) {
+    wake_on_time();
     let mut worker = Worker::new(config(idle), allocator, Some(Instant::now()));
     let index = worker.index();
     guard(index, plan, control, || {

@@ -83,8 +83,19 @@ pub enum Idle {
     /// It parks until it is woken: no CPU time, some microseconds to wake up.
     #[default]
     Park,
-    /// It polls for this long before it parks: lower latency, more CPU time.
+    /// It polls for this long before it parks, and before a time at which a timer or a source is due: lower latency, more CPU
+    /// time.
     Spin(Duration),
+}
+
+impl Idle {
+    /// For how long it polls.
+    pub(crate) fn polls_for(self) -> Duration {
+        match self {
+            Idle::Park => Duration::ZERO,
+            Idle::Spin(duration) => duration,
+        }
+    }
 }
 
 impl FromStr for Idle {
