@@ -289,7 +289,7 @@ pub(crate) fn ring_alarms(now: ProcessingTime) -> Option<ProcessingTime> {
 /// asked for again.
 pub(crate) struct Alarm {
     activator: Activator,
-    /// Calls nobody: the worker wakes up, and polls for the time that is left.
+    /// Wakes the worker, which polls for the time that is left.
     wakes_worker: Activator,
     awake_before: Duration,
     set: Option<ProcessingTime>,
