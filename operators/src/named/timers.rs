@@ -1,11 +1,11 @@
 //! Timers by key, in event time and in processing time, that survive a restart.
 
+mod calendar;
 mod index;
 mod keyed;
 mod listed;
 #[cfg(test)]
 mod tests;
-mod wheel;
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Timers in a table by key, which an index points to: each can be found, and deleted.
 
 use super::Timer;
+use super::calendar::Timed;
 use super::index::{Due, Index, Place, Queued};
-use super::wheel::Timed;
 use crate::named::HashedKey;
 use crate::named::life::Ttl;
 use crate::named::nested::Nested;
@@ -27,8 +27,17 @@ impl Queued for Pointer {
     type Rest = ();
 
     #[inline]
+    fn hash(&self) -> u64 {
+        self.0.1
+    }
+
+    #[inline]
     fn due(self, _: bool) -> Due<()> {
         Due { time: self.0.0, hash: self.0.1, rest: () }
+    }
+
+    fn ahead(due: Due<()>) -> (Self, bool) {
+        (Pointer(due.place()), true)
     }
 }
 
@@ -54,7 +63,7 @@ struct Pointers {
 
 impl<K: Key> Keyed<K> {
     pub(super) fn new() -> Self {
-        Keyed::of(Nested::new(Ttl::none()), (Index::in_wheel(), Index::in_heap()))
+        Keyed::of(Nested::new(Ttl::none()), (Index::in_days(), Index::in_heap()))
     }
 
     /// The timers of a table, and of the indexes of event time and processing time that point to them.
@@ -73,7 +82,7 @@ impl<K: Key> Keyed<K> {
     /// Adds all timers to the indexes, unless they are there.
     #[cold]
     pub(super) fn index_all(&mut self) {
-        (self.event.index, self.processing.index) = (Index::in_wheel(), Index::in_heap());
+        (self.event.index, self.processing.index) = (Index::in_days(), Index::in_heap());
         for (key, timer, ()) in self.set.iter() {
             match timer {
                 Timer::Event(time) => self.event.index.add(Pointer((time.as_micros(), hash_key(key))), true),

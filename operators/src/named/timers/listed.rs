@@ -6,9 +6,9 @@
 use std::cell::OnceCell;
 
 use super::Timer;
+use super::calendar::Timed;
 use super::index::{Due, Index, Queued};
 use super::keyed::{Keyed, Pointer, event_timer, processing_timer};
-use super::wheel::Timed;
 use crate::named::HashedKey;
 use crate::named::life::{Life, Ttl};
 use crate::named::nested::Nested;
@@ -24,6 +24,7 @@ const FEW: usize = 16 << 10;
 const SAMPLE: usize = 4096;
 
 /// A timer that lies ahead.
+#[derive(Clone)]
 struct Ahead<K> {
     time: i64,
     key: K,
@@ -43,8 +44,18 @@ impl<K: Key> Queued for Ahead<K> {
     type Rest = Rest<K>;
 
     #[inline]
+    fn hash(&self) -> u64 {
+        hash_key(&self.key)
+    }
+
+    #[inline]
     fn due(self, is_saved: bool) -> Due<Rest<K>> {
-        Due { time: self.time, hash: hash_key(&self.key), rest: (self.key, is_saved) }
+        Due { time: self.time, hash: self.hash(), rest: (self.key, is_saved) }
+    }
+
+    fn ahead(due: Due<Rest<K>>) -> (Self, bool) {
+        let (key, is_saved) = due.rest;
+        (Ahead { time: due.time, key }, is_saved)
     }
 }
 
@@ -180,21 +191,28 @@ impl<K: Key> Listed<K> {
     #[cold]
     fn is_repetitive(&mut self) -> bool {
         self.check_above = 2 * self.rows();
-        let sample = |every: usize| {
-            let all = self.all().map(|(list, (time, key, _))| ((list.timer)(time), hash_key(key)));
-            let mut sample: Vec<_> =
-                all.filter(|timer| ((timer.1 >> 20) as usize).is_multiple_of(every)).collect();
-            let seen = sample.len();
-            sample.sort_unstable();
-            sample.dedup();
-            (seen, sample.len())
-        };
-        let (seen, distinct) = match sample(self.rows() / SAMPLE + 1) {
-            // A few keys have most of the timers.
-            (seen, _) if seen < SAMPLE / 4 => sample(1),
+        let parts = (self.rows() / SAMPLE + 1) as u64;
+        // Copies of a timer have one time and one key: either decides whether the sample has all of them.
+        let (seen, distinct) = match self.sample(|time, _| is_in_first(parts, time.cast_unsigned())) {
+            // A few times have most of the timers, or a few keys.
+            (seen, _) if seen < SAMPLE / 4 => match self.sample(|_, key| is_in_first(parts, hash_key(key))) {
+                (seen, _) if seen < SAMPLE / 4 => self.sample(|_, _| true),
+                sampled => sampled,
+            },
             sampled => sampled,
         };
         distinct < seen / 2
+    }
+
+    /// Returns how many timers are in a sample, and how many of them differ.
+    fn sample(&self, is_in: impl Fn(i64, &K) -> bool) -> (usize, usize) {
+        let all = self.all().filter(|(_, (time, key, _))| is_in(*time, key));
+        let mut sample: Vec<_> =
+            all.map(|(list, (time, key, _))| ((list.timer)(time), hash_key(key))).collect();
+        let seen = sample.len();
+        sample.sort_unstable();
+        sample.dedup();
+        (seen, sample.len())
     }
 
     /// The timers in a table, at the same point of an advance.
@@ -209,7 +227,7 @@ impl<K: Key> Listed<K> {
             // A copy does not need a pointer of its own.
             set.load(HashedKey { hash, key: &key }, timer, (), is_saved).then_some(Pointer((time, hash)))
         };
-        let event = self.event.index.convert(Index::in_wheel(), |due| {
+        let event = self.event.index.convert(Index::in_days(), |due| {
             let timer = event_timer(due.time);
             load(due, timer)
         });
@@ -261,6 +279,12 @@ impl<K: Key> Listed<K> {
     }
 }
 
+/// Whether a number is in the first of `parts` equal parts, when numbers are divided at random.
+fn is_in_first(parts: u64, number: u64) -> bool {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    (mixed * parts) >> 32 == 0
+}
+
 /// Writes that timers are set.
 fn putting<K: Key>(
     name: &str,
@@ -274,7 +298,7 @@ fn putting<K: Key>(
 
 impl<K: Key> List<K> {
     fn new(timer: fn(i64) -> Timer) -> Self {
-        List { index: Index::in_wheel(), timer }
+        List { index: Index::in_days(), timer }
     }
 
     #[inline]
