@@ -6,7 +6,6 @@
 use std::marker::PhantomData;
 use std::panic::Location;
 
-use super::DUPLICATES;
 use super::remembered::{Memory, Remembered};
 use crate::chain::pull::Rows;
 use crate::chain::{Chain, FromEdge, ObservedWatermark, sealed};
@@ -64,7 +63,6 @@ where
     }
 
     fn by_time(self, location: &'static Location<'static>) -> (EventStream<T>, EventStream<T>) {
-        let graph = self.port.graph.clone();
         let by_key_and_time = KeyedStream {
             port: self.port,
             chain: WithTime(self.chain),
@@ -72,8 +70,8 @@ where
             steps: self.steps,
             marker: PhantomData,
         };
-        let operator = graph.operator("distinct").keyed_stream(by_key_and_time).at(location);
-        let operator = operator.setting(DUPLICATES, "by key and event time");
+        let operator =
+            by_key_and_time.into_distinct("distinct", "by key and event time".to_owned(), location);
         operator.stateful(|_| Remembered::<(K, EventTime), T, _>::new(UntilPassed))
     }
 }

@@ -28,8 +28,8 @@ impl<K, T, P, Y> KeyedStream<K, T, P, Y>
 where
     K: Key,
     T: Data,
-    P: Chain<Out = T>,
-    Y: Keying<T, Key = K, Value = T>,
+    P: Chain,
+    Y: Keying<P::Out, Key = K, Value = T>,
 {
     /// `duplicates` says which rows are some.
     fn into_distinct(
