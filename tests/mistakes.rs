@@ -258,6 +258,67 @@ fn graph_without_its_sink_is_refused_and_keeps_output() {
 }
 
 #[test]
+fn changed_path_of_directory_sink_says_what_to_do() {
+    let place = tempfile::tempdir().unwrap();
+    let (old, new) = (place.path().join("old"), place.path().join("new"));
+    let numbers = |until: i32, out: &Path, uid: &str, drop_state: Option<&str>| {
+        let graph = Graph::new("numbers");
+        let numbers = graph.source(memory(0..until)).uid("numbers").map(|n| n + 1);
+        numbers.uid(uid).sink(json_lines_dir(out));
+        let options = options(place.path());
+        run(&graph, drop_state.iter().fold(options, |options, uid| options.with_drop_state(*uid)))
+    };
+    let rows = |dir: &Path| {
+        let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+        let shown = files.filter(|file| !file.file_name().unwrap().to_str().unwrap().starts_with('.'));
+        shown.map(|file| std::fs::read_to_string(file).unwrap().lines().count()).sum::<usize>()
+    };
+    numbers(10, &old, "first", None).unwrap();
+    let said = numbers(20, &new, "first", None).unwrap_err().to_string();
+    assert!(
+        said.contains("mistakes.rs") && said.contains("let the sink write to the old directory"),
+        "{said}"
+    );
+    assert_eq!(rows(&old), 10);
+    // The first way out.
+    numbers(20, &old, "first", None).unwrap();
+    assert_eq!(rows(&old), 20);
+    // The third one.
+    assert!(
+        said.contains("give the stream before the sink another uid") && said.contains("--drop-state"),
+        "{said}"
+    );
+    let said = numbers(30, &new, "second", None).unwrap_err().to_string();
+    let uid = said.split("--drop-state ").nth(1).unwrap().split_whitespace().next().unwrap();
+    numbers(30, &new, "second", Some(uid)).unwrap();
+    assert_eq!((rows(&old), rows(&new)), (20, 10));
+    // The second one: the directory is moved.
+    let moved = place.path().join("moved");
+    std::fs::rename(&new, &moved).unwrap();
+    numbers(40, &moved, "second", None).unwrap();
+    assert_eq!((rows(&old), rows(&moved)), (20, 20));
+}
+
+#[test]
+fn changed_path_of_file_sink_needs_its_old_file() {
+    let place = tempfile::tempdir().unwrap();
+    let (old, new) = (place.path().join("old"), place.path().join("new"));
+    let numbers = |until: i32, out: &Path| {
+        let graph = Graph::new("numbers");
+        graph.source(memory(0..until)).uid("numbers").sink(json_lines_sink(out));
+        run(&graph, options(place.path()))
+    };
+    let rows = |file: &Path| std::fs::read_to_string(file).unwrap().lines().count();
+    numbers(10, &old).unwrap();
+    std::fs::rename(&old, &new).unwrap();
+    let said = numbers(20, &new).unwrap_err().to_string();
+    assert!(said.contains("mistakes.rs") && said.contains("put the old file back"), "{said}");
+    std::fs::rename(&new, &old).unwrap();
+    numbers(20, &new).unwrap();
+    assert_eq!((rows(&old), rows(&new)), (10, 10));
+}
+
+#[test]
 fn records_after_end_of_event_time_need_dropped_watermark() {
     for (mode, workers) in MODES.into_iter().flat_map(|mode| [(mode, 1), (mode, 2)]) {
         for fused in [true, false] {

@@ -24,6 +24,32 @@ pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> SinkError {
     SinkError::io(format!("cannot {what} {}", path.display()), error)
 }
 
+/// The error of a file that has fewer bytes than were committed of it.
+pub(super) fn lost(path: &Path, committed: u64, there: u64) -> SinkError {
+    SinkError::Recovery {
+        what: path.display().to_string(),
+        reason: format!(
+            "{committed} bytes of it were committed, but it has {there}: restore the file; or, to write all results again, \
+             start with a new checkpoint and without the old output"
+        ),
+    }
+}
+
+/// Checks that a file still exists to which a sink has written that now writes to `path`.
+pub(super) fn check_former(former: &Path, path: &Path) -> Result<(), SinkError> {
+    if former.exists() {
+        return Ok(());
+    }
+    Err(SinkError::Recovery {
+        what: former.display().to_string(),
+        reason: format!(
+            "the query has written its rows there, and the sink now writes to {}: put the old file back, even if the sink \
+             is to continue in the new one, since rows may still have to be added to it",
+            path.display()
+        ),
+    })
+}
+
 /// A new file; it is an error if there is one.
 pub(super) fn create(path: &Path) -> Result<File, SinkError> {
     step(("sink.create.before", "sink.create.after"), ("create", path), || {

@@ -147,9 +147,9 @@ impl OutFile {
             let record = prepared.read()?;
             let (Record::V1 { path, .. } | Record::Table { path, .. }) = &record;
             self.refuse_other_kind(path, matches!(record, Record::Table { .. }))?;
+            let is_here = *path == self.path;
             // Held until the record is finished.
-            let (is_here, _claim) =
-                if *path == self.path { (true, None) } else { (false, Some(self.claim_former(path)?)) };
+            let _claim = if is_here { None } else { Some(self.claim_former(path)?) };
             let length = match &record {
                 Record::V1 { path, base, bytes } => finish(path, *base, bytes)?,
                 Record::Table { path, bytes: Some(bytes) } => replace(path, bytes, true)?,
@@ -188,6 +188,7 @@ impl OutFile {
 
     /// Claims a file that an earlier run wrote to, in which something may be left to finish.
     fn claim_former(&self, path: &Path) -> Result<Claim, SinkError> {
+        disk::check_former(path, &self.path)?;
         let (output, context) = (Output::file(path), &self.context);
         Claim::new(&output, context, Sharing::Query, |owner| match owner {
             Owner::Other(claim) if !context.take_over => Err(claim::refusal(&output, claim, context)),
@@ -275,8 +276,7 @@ fn finish(path: &Path, base: u64, bytes: &[u8]) -> Result<u64, SinkError> {
     let mut file = files::open(path, File::options().write(true)).map_err(failed)?;
     let there = file.metadata().map_err(failed)?.len();
     if there < base {
-        let reason = format!("{base} bytes of it were committed, but it has {there}");
-        return Err(SinkError::Recovery { what: path.display().to_string(), reason });
+        return Err(disk::lost(path, base, there));
     }
     let end = base + bytes.len() as u64;
     if !bytes.is_empty() {

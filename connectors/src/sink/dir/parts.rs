@@ -340,8 +340,7 @@ pub(super) fn finish(dir: &Path, part: &PartName, length: u64) -> Result<bool, S
         Err(error) => return Err(disk::failed("look at", &pending, error)),
     };
     if there < length {
-        let reason = format!("{length} bytes of it were committed, but it has {there}");
-        return Err(SinkError::Recovery { what: pending.display().to_string(), reason });
+        return Err(disk::lost(&pending, length, there));
     }
     if length == 0 {
         disk::delete(&pending)?;
@@ -355,6 +354,21 @@ pub(super) fn finish(dir: &Path, part: &PartName, length: u64) -> Result<bool, S
     }
     disk::rename(&pending, &part.shown_in(dir))?;
     Ok(true)
+}
+
+/// The error of a part that is not in the directory to which the sink writes now.
+pub(super) fn elsewhere(former: &str, dir: &Path, part: &PartName) -> SinkError {
+    SinkError::Recovery {
+        what: former.to_owned(),
+        reason: format!(
+            "the query has written its files there, and the sink now writes to {new}, where {} is missing: let the sink write to \
+             the old directory; or move all files, with the hidden ones, to {new}; or, to leave them and fill a new \
+             directory from here on, give the stream before the sink another uid (`.uid(\"…\")` behind a step) and start once \
+             with --drop-state and the former uid, which the error of that start names",
+            part.shown(),
+            new = dir.display()
+        ),
+    }
 }
 
 /// The error of a part with committed rows that is not there under any name.

@@ -7,7 +7,7 @@ use tidemill_operators::{Committed, Epoch, SinkContext, SinkError};
 use super::super::claim::{self, Output, Owner};
 use super::super::disk;
 use super::name::{Kind, PartName};
-use super::parts::{Files, Parts, Record, finish, gone, whole};
+use super::parts::{Files, Parts, Record, elsewhere, finish, gone, whole};
 
 impl Parts {
     /// Looks through the directory before the run claims it. Returns the highest number of an execution in the names of
@@ -141,8 +141,7 @@ impl Parts {
                 if there > *committed {
                     newer.push(part);
                 } else if there < *committed {
-                    let reason = format!("{committed} bytes of it were committed, but it has {there}");
-                    return Err(SinkError::Recovery { what: path.display().to_string(), reason });
+                    return Err(disk::lost(&path, *committed, there));
                 }
             }
         }
@@ -161,7 +160,8 @@ impl Parts {
             if dir != whole(&self.dir) && part.pending_in(Path::new(dir)).exists() {
                 let reason = format!(
                     "it has committed rows that are not yet published, and the sink now writes to {}: let the sink \
-                     write to the old directory, or first move all files, with the hidden ones, to the new one",
+                     write to the old directory once more and stop the query in order, which publishes them; or move all \
+                     files, with the hidden ones, to the new one",
                     self.dir.display()
                 );
                 return Err(SinkError::Recovery { what: dir.to_owned(), reason });
@@ -170,7 +170,10 @@ impl Parts {
             let was_shown = self.markers.iter().any(is_marked);
             let is_there = part.pending_in(&self.dir).exists() || part.shown_in(&self.dir).exists();
             if !is_there && !was_shown {
-                return Err(gone(&self.dir, &part, *committed));
+                return Err(match dir == whole(&self.dir) {
+                    true => gone(&self.dir, &part, *committed),
+                    false => elsewhere(dir, &self.dir, &part),
+                });
             }
             parts.push((part, *committed));
         }
