@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill::checkpoint::MemoryStorage;
-use tidemill::connectors::{for_each, memory, memory_sink, text_files};
+use tidemill::connectors::{BadRecords, for_each, json_lines, memory, memory_sink, text_files};
 use tidemill::{
     EventTime, Graph, Journal, Mode, Options, PlanLimits, Poll, PrepareContext, Reader, ReaderContext, Run,
     Source, SourceError, SourceInfo, Trigger, tumbling,
@@ -277,4 +277,61 @@ fn plan_of_running_graph_asks_no_source() {
     running.stop();
     running.wait().unwrap();
     plan(2);
+}
+
+/// Reads the numbers of the files that are new in a directory.
+fn read_numbers(place: &std::path::Path, way: Options, bad: BadRecords) -> Result<Vec<u64>, String> {
+    let graph = Graph::new("numbers");
+    let (sink, rows) = memory_sink();
+    let files = json_lines::<u64>(place.join("*.jsonl").display().to_string());
+    graph.source(files.on_bad_record(bad)).sink(sink);
+    run(&graph, way.with_checkpoint(place.join("checkpoint"))).map_err(|error| error.to_string())?;
+    let mut rows = rows.take();
+    rows.sort_unstable();
+    Ok(rows)
+}
+
+#[test]
+fn file_repaired_in_place_is_read_once() {
+    for mode in MODES {
+        for workers in [1, 2, 4] {
+            let place = tempfile::tempdir().unwrap();
+            let read = || read_numbers(place.path(), available_now(mode, workers), BadRecords::Fail);
+            let at = |name: &str| place.path().join(name);
+            fs::write(at("a.jsonl"), "17\n18!\n19\n").unwrap();
+            for _ in 0..2 {
+                let error = read().unwrap_err();
+                assert!(error.contains("a.jsonl") && error.contains("line 2"), "{error}");
+            }
+            fs::write(at("a.jsonl"), "17\n18 \n19\n").unwrap();
+            assert_eq!(read().unwrap(), [17, 18, 19], "{mode}, {workers} workers");
+            // What has been read is known by its path alone, and up to its length.
+            fs::write(at("a.jsonl"), "27\n28 \n29\n30\n").unwrap();
+            assert_eq!(read().unwrap(), [0; 0], "{mode}, {workers} workers");
+            fs::write(at("a.jsonl"), "27\n").unwrap();
+            assert_eq!(read().unwrap(), [0; 0], "{mode}, {workers} workers");
+            fs::rename(at("a.jsonl"), at("b.jsonl")).unwrap();
+            assert_eq!(read().unwrap(), [27], "{mode}, {workers} workers");
+        }
+    }
+}
+
+#[test]
+fn file_with_bad_record_can_be_skipped_by_next_run() {
+    for mode in MODES {
+        let place = tempfile::tempdir().unwrap();
+        let read = |bad| read_numbers(place.path(), available_now(mode, 2), bad);
+        fs::write(place.path().join("a.jsonl"), "17\n18!\n19\n").unwrap();
+        read(BadRecords::Fail).unwrap_err();
+        assert_eq!(read(BadRecords::Skip).unwrap(), [17, 19], "{mode}");
+        assert_eq!(read(BadRecords::Fail).unwrap(), [0; 0], "{mode}");
+        fs::write(place.path().join("b.jsonl"), "18\n").unwrap();
+        assert_eq!(read(BadRecords::Fail).unwrap(), [18], "{mode}");
+        // Shorter than it was found: what is missing has not been read.
+        fs::write(place.path().join("c.jsonl"), "20\n21!\n22\n").unwrap();
+        read(BadRecords::Fail).unwrap_err();
+        fs::write(place.path().join("c.jsonl"), "20\n").unwrap();
+        let error = read(BadRecords::Fail).unwrap_err();
+        assert!(error.contains("c.jsonl") && error.contains("truncated"), "{error}");
+    }
 }

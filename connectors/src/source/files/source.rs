@@ -45,6 +45,10 @@ pub type CsvFiles<T> = FileSource<Checked<Csv<T>>>;
 /// Files are cut into blocks, and block `i` belongs to partition `i % n` of `n`, so that several workers read one file.
 /// A partition reads its blocks in the order of the files.
 ///
+/// A file is known by its path, unless it is [followed](FileSource::follow): it is read once, up to the length at which it was found,
+/// whatever its time of modification and its content are later. So a bad record can be corrected in place as long as the file keeps
+/// its number of bytes.
+///
 /// The source can be read again. A checkpoint stores the list of the files that were found. After a restart, files that
 /// have not been read to their end must still exist and must not be shorter, and the number of partitions must be the
 /// same. If the pattern has changed under the same uid, a [bounded](FileSource::bounded) source is refused, since it
