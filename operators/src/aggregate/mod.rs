@@ -32,7 +32,7 @@ pub use self::extremes::{Max, Min};
 pub use self::fold::Fold;
 pub use self::in_order::{InOrder, Runs};
 pub use self::number::Number;
-pub use self::order::{Greatest, GreatestBy, Least, LeastBy, RankOrder};
+pub use self::order::{Greatest, GreatestBy, HasOrder, Least, LeastBy, RankOrder};
 pub use self::projection::Projection;
 pub use self::reduce::Reduce;
 pub use self::sorted::{Ranked, Sorted};

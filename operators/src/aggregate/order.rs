@@ -10,6 +10,18 @@ mod sealed {
     pub trait Sealed {}
 }
 
+/// What a rank must be, and a record that is ranked: of records with the same rank the least comes first.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no order by which records could be ranked",
+    note = "a ranking needs the order of the rank and, between equal ranks, that of the records: `#[derive(PartialEq, Eq, PartialOrd, \
+            Ord)]`",
+    note = "without such an order, as with floats, use `top_n_by` or `sort_within_window_by` with a comparison: \
+            `|a, b| a.celsius.total_cmp(&b.celsius)`"
+)]
+pub trait HasOrder: Ord {}
+#[diagnostic::do_not_recommend]
+impl<T: Ord> HasOrder for T {}
+
 /// An order of records, and which of them have the same rank. Named in types, implemented only here.
 pub trait RankOrder<T>: sealed::Sealed + Clone + Send + Sync + 'static {
     /// What a ranking is called in plans and checkpoints.

@@ -7,8 +7,8 @@ use super::aggregate::TriggeredAggregate;
 use super::count::{CountedAggregate, CountedStream};
 use crate::Data;
 use crate::aggregate::{
-    Average, Collect, Count, Fold, Greatest, GreatestBy, InOrder, Least, Max, Min, Number, Projection,
-    Ranked, Reduce, Sum, TopN,
+    Average, Collect, Count, Fold, Greatest, GreatestBy, HasOrder, InOrder, Least, Max, Min, Number,
+    Projection, Ranked, Reduce, Sum, TopN,
 };
 use crate::codec::Codec;
 use crate::group::shortcuts;

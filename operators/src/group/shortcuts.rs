@@ -6,7 +6,7 @@ use super::running::RunningAggregate;
 use super::total::TotalAggregate;
 use super::windowed::{WindowedAggregate, WindowedStream};
 use crate::aggregate::{
-    Average, Collect, Count, Fold, Greatest, GreatestBy, InOrder, Least, LeastBy, Max, Min, Number,
+    Average, Collect, Count, Fold, Greatest, GreatestBy, HasOrder, InOrder, Least, LeastBy, Max, Min, Number,
     Projection, Ranked, Reduce, Sorted, Sum, TopN,
 };
 use crate::codec::Codec;
@@ -118,7 +118,8 @@ macro_rules! shortcuts {
         /// Keeps the `n` records with the greatest rank, the greatest first.
         ///
         /// Of records with the same rank the least by their own order comes first, and is kept if not all of them are. So a rank
-        /// such as `(price, Reverse(time))` decides ties itself.
+        /// such as `(price, Reverse(time))` decides ties itself. Records without an order of their own, such as those with floats, are
+        /// ranked by [`top_n_by`](Self::top_n_by).
         #[track_caller]
         pub fn top_n<R, F>(
             self,
@@ -126,14 +127,15 @@ macro_rules! shortcuts {
             rank: F,
         ) -> $result<$($parameter,)+ TopN<$value, Greatest<Projection<$value, R, F>>>>
         where
-            $value: Data + Clone + Ord,
-            R: Ord + 'static,
+            $value: Data + Clone + HasOrder,
+            R: HasOrder + 'static,
             F: Fn(&$value) -> R + Send + Sync + 'static,
         {
             self.aggregate(TopN::greatest(n, rank))
         }
 
-        /// Keeps the `n` records with the least rank, the least first; ties as in [`top_n`](Self::top_n).
+        /// Keeps the `n` records with the least rank, the least first; ties as in [`top_n`](Self::top_n). Records without an order of
+        /// their own: [`top_n_by`](Self::top_n_by), with the comparison reversed.
         #[track_caller]
         pub fn bottom_n<R, F>(
             self,
@@ -141,8 +143,8 @@ macro_rules! shortcuts {
             rank: F,
         ) -> $result<$($parameter,)+ TopN<$value, Least<Projection<$value, R, F>>>>
         where
-            $value: Data + Clone + Ord,
-            R: Ord + 'static,
+            $value: Data + Clone + HasOrder,
+            R: HasOrder + 'static,
             F: Fn(&$value) -> R + Send + Sync + 'static,
         {
             self.aggregate(TopN::least(n, rank))
@@ -151,7 +153,8 @@ macro_rules! shortcuts {
         /// Keeps the `n` records that are the greatest by comparison, the greatest first. For records without an order of their
         /// own, such as those with floats (`f64::total_cmp`).
         ///
-        /// Of records that are equal by it any may be kept: compare everything that matters.
+        /// Of records that are equal by it any may be kept: compare everything that matters. For the least records reverse it:
+        /// `|a, b| b.celsius.total_cmp(&a.celsius)`.
         #[track_caller]
         pub fn top_n_by<F>(self, n: usize, compare: F) -> $result<$($parameter,)+ TopN<$value, GreatestBy<F>>>
         where
@@ -171,8 +174,8 @@ macro_rules! shortcuts {
             rank: F,
         ) -> $result<$($parameter,)+ Ranked<$value, Greatest<Projection<$value, R, F>>>>
         where
-            $value: Data + Clone + Ord,
-            R: Ord + 'static,
+            $value: Data + Clone + HasOrder,
+            R: HasOrder + 'static,
             F: Fn(&$value) -> R + Send + Sync + 'static,
         {
             self.aggregate(Ranked::greatest(rank))
@@ -231,8 +234,8 @@ where
         key: F,
     ) -> WindowedAggregate<K, V, P, Y, W, Sorted<V, Least<Projection<V, R, F>>>>
     where
-        V: Data + Clone + Ord,
-        R: Ord + 'static,
+        V: Data + Clone + HasOrder,
+        R: HasOrder + 'static,
         F: Fn(&V) -> R + Send + Sync + 'static,
     {
         self.aggregate(Sorted::of(key))
