@@ -163,7 +163,9 @@ impl std::fmt::Display for RunError {
                 restarts + 1,
                 after.as_secs_f64()
             ),
-            RunError::Interrupted(_) => write!(f, "interrupted: all input that was read is committed"),
+            RunError::Interrupted(summary) => {
+                write!(f, "interrupted: all input that was read is committed ({summary})")
+            }
             RunError::Cancelled { after, stop_timeout } => write!(
                 f,
                 "cancelled {after:.1?} after the start{}: epochs that were not committed are lost",
