@@ -5,7 +5,17 @@ use crate::chain::{FromEdge, TimeDomain, Timed};
 use crate::graph::Port;
 use crate::{Batch, Context, EventTime, RowChange, RowKind, Stream};
 
-/// An output whose rows have no event time of their own.
+/// An output of rows without event time: its stream is a [`Stream<T>`](Stream).
+///
+/// Use it where event time ends: for results that go to a sink, or to aggregates without windows. Windows and joins by event time
+/// behind it do not compile; give the rows an event time with [`Events`], or call `with_watermark` on the stream.
+///
+/// ```
+/// use tidemill::operator::Rows;
+///
+/// let mut alarms = Rows::default(); // in a function: `cx.out.0`
+/// alarms.push("sensor 7 is silent");
+/// ```
 #[derive(Debug)]
 pub struct Rows<T> {
     rows: Vec<T>,
@@ -47,7 +57,19 @@ impl<T> Rows<T> {
     }
 }
 
-/// An output whose rows have an event time: the stream is one on which windows are possible.
+/// An output of rows with an event time each: its stream is an [`EventStream<T>`](crate::EventStream), for windows and joins.
+///
+/// The event time of a row is the first argument of [`push`](Self::push): that of the row it is made of (`cx.time()` in a process
+/// function), or that of a timer. The stream has the watermark of the operator's inputs. A row that is older than it is late for the
+/// operators behind, unless the operator [derives](super::StatefulOperator::DERIVES_WATERMARK) a watermark of its own.
+///
+/// ```
+/// use tidemill::operator::Events;
+/// use tidemill::prelude::*;
+///
+/// let mut alarms = Events::default(); // in a function: `cx.out.0`
+/// alarms.push(EventTime::from_secs(60), "sensor 7 is silent");
+/// ```
 #[derive(Debug)]
 pub struct Events<T> {
     rows: Rows<(EventTime, T)>,

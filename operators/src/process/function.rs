@@ -29,9 +29,13 @@ pub trait ProcessFunction: Sized + 'static {
     type Key: Key;
     /// The rows of the stream.
     type Row: Data;
-    /// The outputs: a tuple of [`Rows`](crate::build::Rows) (without event time), [`Events`](crate::build::Events) (with one) and, where
-    /// the rows are no inserts, [`Upserts`](crate::build::Upserts), [`Snapshots`](crate::build::Snapshots) and
-    /// [`Changes`](crate::build::Changes).
+    /// The outputs, as a tuple: `(Rows<Alarm>,)` for one, `(Events<Order>, Rows<Alarm>)` for two. The function emits with
+    /// `cx.out.0.push(…)`, `cx.out.1.push(…)` and so on, and [`process`](crate::KeyedStream::process) returns a stream for each.
+    ///
+    /// [`Rows<T>`](crate::build::Rows) has rows without event time; its stream is a [`Stream<T>`](crate::Stream), for sinks and aggregates
+    /// without windows. [`Events<T>`](crate::build::Events) has rows with an event time, `push(cx.time(), row)`; its stream is an
+    /// [`EventStream<T>`](crate::EventStream), for windows and joins. Both emit inserts. Rows that replace others are
+    /// [`Upserts`](crate::build::Upserts), [`Snapshots`](crate::build::Snapshots) or [`Changes`](crate::build::Changes).
     type Outputs: Outputs;
 
     /// Names the states, each time in the same way. What is not named is lost at a restart. The names `timers` and `lifecycle` are
