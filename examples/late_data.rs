@@ -9,7 +9,7 @@
 //! - the visit of 12:04 that comes after one of 12:11 is out of order but still counts: the watermark stands at 12:01,
 //!   so 12:00–12:10 is open;
 //! - after a visit of 12:21 the watermark is at 12:11, and 12:00–12:10 has been emitted. Another visit of 12:04 comes too
-//!   late: it goes to the late output, and is counted.
+//!   late: it goes to the second stream of `append_with_late`, and is counted.
 //!
 //! Whether a record is late is decided by the watermark with which its epoch began. So here every record is an epoch
 //! of its own; in the usual large epochs fewer records are late.

@@ -27,7 +27,8 @@ pub struct AssignTime<P, F> {
 impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     /// Assigns event times, and a watermark `delay` behind the latest of each partition.
     ///
-    /// A record that is further behind may be late: a window counts it, and emits it on its late output if it has one.
+    /// A record that is further behind may be late: a window counts it and drops it, or emits it to the second stream
+    /// of a method such as [`append_with_late`](crate::WindowedAggregate::append_with_late).
     /// [`WindowedStream::allowed_lateness`](crate::WindowedStream::allowed_lateness) keeps windows beyond their end for such records.
     ///
     /// A single record with a time far in the future advances the watermark, and from then on all records with an
