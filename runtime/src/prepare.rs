@@ -130,6 +130,7 @@ impl PreparedRun {
             pulls_from: options.pulls_from,
             events: sender,
             nodes: layout.nodes.len(),
+            moving: plan.moving(),
             resume,
             state,
             saver,

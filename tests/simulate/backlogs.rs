@@ -49,6 +49,10 @@ impl Source for Backlog {
     fn is_replayable(&self) -> bool {
         true
     }
+    /// Other workers take over what a worker has not begun that is in a slow poll.
+    fn may_move(&self) -> bool {
+        true
+    }
     fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
         Ok(SourceInfo::new(self.0.len() as u32, |_| 0))
     }

@@ -89,6 +89,10 @@ where
         true
     }
 
+    fn may_move(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
         Ok(SourceInfo::new(self.partitions, |_| 0))
     }

@@ -64,6 +64,10 @@ impl<T: Clone + Send + Sync + 'static> Source for MemorySource<T> {
         true
     }
 
+    fn may_move(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {
         let partitions = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX);
         Ok(SourceInfo::new(partitions, |_| 0))

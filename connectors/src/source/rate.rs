@@ -176,6 +176,10 @@ impl Source for RateSource {
         true
     }
 
+    fn may_move(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<RateOffset>, SourceError> {
         // The clock of a query that begins has not started; that of another one is in its offsets.
         *lock(&self.start) = None;

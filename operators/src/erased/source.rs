@@ -28,6 +28,8 @@ pub trait DynSource: Send + Sync {
     fn is_bounded(&self) -> bool;
     /// See [`Source::is_replayable`].
     fn is_replayable(&self) -> bool;
+    /// See [`Source::may_move`].
+    fn may_move(&self) -> bool;
     /// See [`Source::refresh`].
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError>;
     /// See [`Source::latest`].
@@ -138,6 +140,9 @@ impl<S: Source> DynSource for ErasedSource<S> {
     }
     fn is_replayable(&self) -> bool {
         self.source.is_replayable()
+    }
+    fn may_move(&self) -> bool {
+        self.source.may_move()
     }
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
         self.source.refresh(limits)

@@ -179,6 +179,9 @@ pub struct GroupedSpec {
     pub merge: Make,
     /// How the chain before assigns watermarks, if it does.
     pub watermark: Option<WatermarkSpec>,
+    /// Whether the order in which records reach the first phase counts over several epochs: then a partition must stay on its
+    /// worker.
+    pub is_ordered: bool,
     /// The types of its state.
     pub schema: Arc<StateSchema>,
     /// The kind of the rows of output 0. Output 1, the late rows, has inserts.

@@ -104,6 +104,7 @@ where
             own_slot: S::OWN_SLOT,
         });
         let front = Arc::new(self.front);
+        let is_ordered = const { A::ORDERED } && !(self.local_state)().is_one_place();
         let (aggregate, emit, state, local_state) = (self.aggregate, self.emit, self.state, self.local_state);
 
         let new_emission = {
@@ -135,7 +136,12 @@ where
         });
         let input = Input::of_chain::<P>(&self.port);
         let emits = emit.row_kind();
-        about.add(&self.port, input, name, GroupedSpec { direct, local, merge, watermark, schema, emits })
+        about.add(
+            &self.port,
+            input,
+            name,
+            GroupedSpec { direct, local, merge, watermark, is_ordered, schema, emits },
+        )
     }
 }
 

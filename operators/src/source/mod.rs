@@ -27,8 +27,8 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + '
 
 /// A source of records in one or more partitions.
 ///
-/// The number of partitions does not depend on the number of workers: partition `p` is read by worker `p % workers`.
-/// While a query runs, partitions are added only if the source [discovers](Source::discover) them, and none are
+/// The number of partitions does not depend on the number of workers: partition `p` is read by worker `p % workers`, unless
+/// the source [lets its partitions move](Self::may_move). While a query runs, partitions are added only if the source [discovers](Source::discover) them, and none are
 /// removed. The records of a partition stay in order.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source",
@@ -89,6 +89,20 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// If not, a crash may lose records.
     fn is_replayable(&self) -> bool {
+        false
+    }
+
+    /// Returns whether an idle worker may read a partition for the worker that owns it; by default it may not.
+    ///
+    /// In micro-batch a worker that has read its partitions of an epoch takes over those of other workers that have not
+    /// begun theirs. So an epoch does not wait for a slow worker. The [`Reader`] moves to the other worker's thread,
+    /// between two epochs: what one epoch reads of a partition is always read by one worker. Continuous mode moves no
+    /// partitions, and neither does a graph whose results would show which worker has read a row, such as one with a sink on
+    /// each worker and no exchange before it.
+    ///
+    /// Return `true` if the reader finds all rows of a planned range by itself, as a reader of files or an iterator does.
+    /// Keep the default if the reader depends on its thread, or if rows of a partition must stay on one worker.
+    fn may_move(&self) -> bool {
         false
     }
 

@@ -92,6 +92,9 @@ impl<W: WrapSource> Source for W {
     fn is_replayable(&self) -> bool {
         self.inner().is_replayable()
     }
+    fn may_move(&self) -> bool {
+        self.inner().may_move()
+    }
     fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
         self.inner().refresh(limits)
     }
@@ -163,6 +166,9 @@ mod tests {
             true
         }
         fn is_replayable(&self) -> bool {
+            true
+        }
+        fn may_move(&self) -> bool {
             true
         }
         fn refresh(&self, limits: &PlanLimits) -> Result<(), SourceError> {
@@ -237,6 +243,7 @@ mod tests {
             (source.describe(), source.is_bounded(), source.is_replayable()),
             ("asked".into(), true, true)
         );
+        assert!(source.may_move());
         source.skip_bad_records(true);
         let info = source.prepare(&PrepareContext::default()).unwrap();
         assert_eq!(info, SourceInfo::new(2, |_| 7).in_one_sequence());

@@ -6,6 +6,7 @@
 
 mod closing;
 mod counters;
+mod pools;
 mod reports;
 mod schedule;
 mod sources;
@@ -13,6 +14,7 @@ mod threads;
 mod timers;
 mod wakers;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +25,8 @@ use tidemill_operators::turn;
 use tidemill_operators::{Cancellation, Clock, Epoch, ErasedOffset, Mode, ProcessingTime};
 
 pub(crate) use self::counters::{Counters, NodeCounters};
+use self::pools::Pools;
+pub(crate) use self::pools::{Parked, Pool};
 use self::reports::Reports;
 pub(crate) use self::schedule::{EpochPlan, Schedule};
 use self::sources::Sources;
@@ -72,6 +76,7 @@ pub(crate) struct Control {
     pub(crate) schedule: Schedule,
     pub(crate) reports: Reports,
     pub(crate) sources: Sources,
+    pub(crate) pools: Pools,
     pub(crate) ledger: Ledger,
     pub(crate) wakers: Wakers,
     pub(crate) threads: Threads,
@@ -97,6 +102,8 @@ pub(crate) struct ControlSpec {
     pub(crate) pulls_from: usize,
     pub(crate) events: EventSender,
     pub(crate) nodes: usize,
+    /// The sources whose partitions idle workers read for others.
+    pub(crate) moving: BTreeSet<NodeId>,
     /// By worker of this process; none where state may take what it takes.
     pub(crate) memory: Vec<Arc<StateMemory>>,
     pub(crate) resume: Resume,
@@ -128,6 +135,7 @@ impl Control {
             schedule: Schedule::new(spec.resume.first()),
             reports: Reports::new(spec.events, counters, Timers::new(spec.stepped)),
             sources: Sources::new(flow, spec.pulls_from, in_flight, workers),
+            pools: Pools::new(spec.moving, workers),
             ledger: spec.ledger,
             wakers: Wakers::default(),
             threads: Threads::default(),

@@ -66,13 +66,16 @@ impl Flight {
         self.reads += 1;
         self.last_read = now;
         self.last_prepared = self.last_prepared.max(now);
-        let read = partitions.into_iter().map(|read| (read.partition, read.offset.0));
         *self.rows_in.entry(source).or_default() += rows;
         match self.shares.iter_mut().find(|share| share.worker == worker) {
             Some(share) => (share.rows, share.read) = (share.rows + rows, now),
             None => self.shares.push(Share { worker, rows, read: now }),
         }
-        self.offsets.entry(source).or_default().extend(read);
+        let offsets = self.offsets.entry(source).or_default();
+        for PartitionRead { partition, offset, .. } in partitions {
+            let before = offsets.insert(partition, offset.0);
+            debug_assert!(before.is_none(), "two workers have read partition {partition} in one epoch");
+        }
     }
 
     pub(super) fn prepared(&mut self, rows: u64, now: ProcessingTime) {

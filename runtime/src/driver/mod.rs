@@ -141,6 +141,7 @@ impl Driver {
             false if control.sources.flow.has_rows_in_flight() => Pace::new(partitions).with_requests(),
             false => Pace::new(partitions),
         };
+        let stragglers = Stragglers::new(control.pools.are_there());
         let mut driver = Driver {
             progress: Arc::default(),
             layout,
@@ -162,7 +163,7 @@ impl Driver {
             started: now,
             last_commit: now,
             knows_unit: false,
-            stragglers: Stragglers::default(),
+            stragglers,
             summary: Summary::default(),
             plans_ahead: false,
             has_planned: false,

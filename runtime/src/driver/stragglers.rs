@@ -13,6 +13,10 @@ use super::flight::Share;
 const TIMES: f64 = 3.0;
 /// A smaller share of an epoch takes about as long as the epoch's fixed costs.
 const ROWS: u64 = 1_000;
+/// By how much the shares of an epoch may differ. Of unequal shares the fixed costs would count more for the smaller ones.
+const UNEQUAL: u64 = 2;
+/// The same where partitions move: there the share of a slow worker is small because it is slow.
+const UNEQUAL_WHERE_MOVED: u64 = 16;
 /// Workers are compared by this much of the slowest one's time: a second of it is no accident.
 const COMPARED: Duration = Duration::from_secs(1);
 /// A straggler is named once in this time.
@@ -47,9 +51,16 @@ pub(super) struct Stragglers {
     /// By worker.
     work: Vec<Work>,
     named: Option<ProcessingTime>,
+    /// Whether idle workers read partitions for others.
+    moves: bool,
 }
 
 impl Stragglers {
+    /// Compares the workers of a run in which partitions move, or do not.
+    pub(super) fn new(moves: bool) -> Stragglers {
+        Stragglers { moves, ..Stragglers::default() }
+    }
+
     /// Takes note of an epoch that was planned at `planned`, and returns a straggler that has not been named for a minute.
     pub(super) fn note(
         &mut self,
@@ -58,6 +69,7 @@ impl Stragglers {
         now: ProcessingTime,
     ) -> Option<Straggler> {
         let most = shares.iter().map(|share| share.rows).max().unwrap_or(0);
+        let least = most / if self.moves { UNEQUAL_WHERE_MOVED } else { UNEQUAL };
         for share in shares {
             if self.work.len() <= share.worker {
                 self.work.resize(share.worker + 1, Work::default());
@@ -66,8 +78,7 @@ impl Stragglers {
             // An epoch that was planned ahead waits for the one before it.
             let begun = work.free.map_or(planned, |free| free.max(planned));
             work.free = Some(share.read);
-            // Of unequal shares the fixed costs would count more for the smaller ones.
-            if share.rows >= ROWS && share.rows >= most / 2 {
+            if share.rows >= ROWS && share.rows >= least {
                 work.rows += share.rows;
                 work.time += share.read.since(begun);
             }
@@ -110,7 +121,15 @@ mod tests {
 
     /// Runs epochs of 10,000 rows for each worker, which take that many milliseconds; returns when which worker was named.
     fn named(took: impl Fn(i64) -> Vec<(u64, i64)>, until: i64) -> Vec<(i64, Straggler)> {
-        let (mut stragglers, mut now, mut named) = (Stragglers::default(), 0, Vec::new());
+        named_by(Stragglers::default(), took, until)
+    }
+
+    fn named_by(
+        mut stragglers: Stragglers,
+        took: impl Fn(i64) -> Vec<(u64, i64)>,
+        until: i64,
+    ) -> Vec<(i64, Straggler)> {
+        let (mut now, mut named) = (0, Vec::new());
         while now < until {
             let took = took(now);
             let end = now + took.iter().map(|(_, millis)| *millis).max().unwrap();
@@ -144,6 +163,15 @@ mod tests {
             matches!(named[..], [(end, Straggler { worker: 1, .. })] if end < slow_from + 4_000),
             "{named:?}"
         );
+    }
+
+    #[test]
+    fn worker_whose_partitions_are_taken_over_is_named() {
+        // All end at the same time.
+        let took = |_| vec![(15_000, 100), (4_000, 103)];
+        let named = named_by(Stragglers::new(true), took, 5_000);
+        assert!(matches!(named[..], [(_, Straggler { worker: 1, .. })]), "{named:?}");
+        assert_eq!(named_by(Stragglers::new(true), |_| vec![(15_000, 100), (8_000, 103)], 200_000), []);
     }
 
     #[test]

@@ -10,8 +10,11 @@
 //!
 //! A partition that is discovered while the query runs is opened when this operator enters the first epoch in which it takes
 //! part: the driver says from which one on before it plans or calls that epoch.
+//!
+//! Where partitions move, an operator holds one at a time, which it takes from the workers' pool and puts back ([`shared`]).
 
 mod part;
+mod shared;
 mod status;
 
 use std::cell::RefCell;
@@ -31,6 +34,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use self::part::{Part, align, settle};
+use self::shared::Shared;
 pub(crate) use self::status::SourceStatus;
 use super::Time;
 use super::announcement::Announcement;
@@ -39,7 +43,7 @@ use super::host::{Alarm, enter, steps, waker};
 use super::stateless::Edge;
 use super::turns::{Rounds, Turns};
 use crate::checkpoint::records::Json;
-use crate::control::Control;
+use crate::control::{Control, Parked};
 use crate::error::{RunError, Site};
 use crate::events::{PartitionRead, Report};
 use crate::plan::{PlannedSource, origin};
@@ -79,12 +83,18 @@ pub(crate) fn source<'scope>(
     let alarm = Alarm::new(scope, address.clone(), control.awake_before);
     let own = waker(scope, &address);
     control.wakers.add_source(own.clone());
+    let shared = control.pools.join(node.id).map(Shared::new);
     let for_readers = {
         // A sender of the user may keep the waker after the query has ended; it must not keep the query's threads.
         let (own, control) = (own.clone(), Arc::downgrade(&control));
+        let moves = shared.is_some();
         Waker::new(move || {
             own.wake();
             if let Some(control) = control.upgrade() {
+                if moves {
+                    // Another worker may read the partition by now.
+                    control.wakers.wake_sources();
+                }
                 control.data_available();
             }
         })
@@ -100,6 +110,7 @@ pub(crate) fn source<'scope>(
         worker,
         status,
         readers: None,
+        shared,
         joined: 0,
         sliced,
         turns: Turns::new(rounds, first, (control.mode == Mode::MicroBatch, sliced), wake),
@@ -142,6 +153,8 @@ struct Reading {
     worker: usize,
     status: Rc<SourceStatus>,
     readers: Option<Vec<Part>>,
+    /// Where partitions move: those that no worker is reading. Then `readers` has one that this worker reads, or none.
+    shared: Option<Shared>,
     /// The number of the source's first partition that takes no part yet, on whichever worker.
     joined: u32,
     /// Whether the partitions are slices of fewer sequences.
@@ -219,27 +232,18 @@ impl Reading {
             let reader = self.source.open(partition, &start, context)?;
             let origin = origin(self.node.id, self.info.watermark_partition(partition));
             let abundant = self.control.sources.lend_from == 0;
-            let (sent, rank) = (self.status.sent(origin), None);
+            let opened = Parked { partition, origin, reader, ended: false, abundant };
+            if let Some(shared) = &self.shared {
+                shared.add(self.worker, self.epoch, opened);
+                continue;
+            }
             let covered = self.control.schedule.covered(self.node.id, partition).filter(|_| is_first);
             let other = self.readers.iter().flatten().next().filter(|_| self.sliced);
             let lead = other.map(|other| Rc::clone(&other.lead));
             let lead =
                 lead.unwrap_or_else(|| Rc::new(RefCell::new(self.control.ledger.lead(origin, self.worker))));
-            self.readers.get_or_insert_default().push(Part {
-                partition,
-                origin,
-                reader,
-                ended: false,
-                had_ended: false,
-                done: false,
-                covered: covered.unwrap_or_default(),
-                abundant,
-                sent,
-                rank,
-                told_end: false,
-                waits: false,
-                lead,
-            });
+            let part = Part { covered: covered.unwrap_or_default(), ..Part::new(opened, &self.status, lead) };
+            self.readers.get_or_insert_default().push(part);
         }
         for part in self.readers.iter_mut().flatten().filter(|part| is_first && part.is_behind()) {
             part.limit()?;
@@ -260,37 +264,40 @@ impl Reading {
 
     /// Reads planned epochs, as many as are planned and fit in one activation.
     fn read_plans(&mut self, capability: &mut Option<Capability<Time>>) -> Result<bool, SourceError> {
-        let mut budget = 2 * ROWS;
+        let (mut budget, mut read) = (2 * ROWS, 0);
         loop {
             if !self.planned {
                 // In this order: a plan that is published between the two looks is the last one, and must be read.
                 let finishing = self.control.schedule.is_finishing();
                 let Some(plan) = self.control.schedule.plan(self.epoch) else { return Ok(!finishing) };
                 self.join()?;
-                let ends = plan.ends.get(&self.node.id);
-                let ended = plan.ended.get(&self.node.id);
-                for part in self.readers.iter_mut().flatten() {
-                    let end = ends.and_then(|ends| ends.get(part.partition as usize));
-                    part.reader.read_until(end)?;
-                    part.had_ended = !part.ended && ended.is_some_and(|it| it.contains(&part.partition));
-                    part.done = part.ended || part.had_ended;
-                    if part.had_ended {
-                        self.control.ledger.partition_had_ended(self.node.id, part.origin, self.epoch);
+                match &mut self.shared {
+                    Some(shared) => shared.begin(plan),
+                    None => {
+                        let (ends, ended) = (plan.ends.get(&self.node.id), plan.ended.get(&self.node.id));
+                        for part in self.readers.iter_mut().flatten() {
+                            part.begin((self.node.id, self.epoch), ends, ended, &self.control)?;
+                        }
                     }
                 }
                 self.planned = true;
                 self.control.took_part(self.epoch);
             }
-            let (found, rows) = self.poll_all(capability)?;
-            budget = budget.saturating_sub(rows.max(1));
-            if self.readers.iter().flatten().all(|part| part.done) {
+            let (mut found, rows) = self.poll_all(capability)?;
+            (budget, read) = (budget.saturating_sub(rows.max(1)), read + rows);
+            let is_read = self.is_read();
+            if is_read {
                 self.leave()?;
                 self.downgrade(capability);
                 self.turns.end_epoch(Some(self.epoch));
                 self.planned = false;
-                if budget > 0 {
+            }
+            if is_read || (self.is_between_parts() && !matches!(found, Found::Paused)) {
+                // Of several partitions, no more is read at once than of one.
+                if budget > 0 && (is_read || read < self.control.sources.flow.portion(self.worker)) {
                     continue;
                 }
+                found = Found::More;
             }
             match found {
                 Found::More => self.alarm.now(),
@@ -390,6 +397,9 @@ impl Reading {
         }
         if self.turns.must_wait() {
             return Ok((Found::Paused, 0));
+        }
+        if !self.next_part()? {
+            return Ok((Found::Nothing(None), 0));
         }
         let cloner = self.node.outputs.first().and_then(|output| output.cloner);
         let mut session = self.output.activate();
@@ -529,18 +539,21 @@ impl Reading {
         }
     }
 
+    /// Where a partition stands at the end of the epoch.
+    fn read_of(&self, part: &Part) -> Result<PartitionRead, SourceError> {
+        if self.sliced && self.control.mode == Mode::MicroBatch && self.plan.had_read_ahead {
+            let (origin, rank) = (part.origin, part.next_rank());
+            self.control.ledger.reach_by(self.epoch, origin, part.partition, rank);
+        }
+        let offset = Json(part.reader.offset()?);
+        Ok(PartitionRead { partition: part.partition, offset, has_ended: part.ended })
+    }
+
     /// Reports an epoch as read.
     fn leave(&mut self) -> Result<(), SourceError> {
-        let mut partitions = Vec::new();
-        let is_counted = self.sliced && self.control.mode == Mode::MicroBatch;
-        let has_ranks = is_counted && self.plan.had_read_ahead;
+        let mut partitions = self.shared.as_mut().map_or_else(Vec::new, Shared::take_read);
         for part in self.readers.iter().flatten() {
-            if has_ranks {
-                let (origin, rank) = (part.origin, part.next_rank());
-                self.control.ledger.reach_by(self.epoch, origin, part.partition, rank);
-            }
-            let offset = Json(part.reader.offset()?);
-            partitions.push(PartitionRead { partition: part.partition, offset, has_ended: part.ended });
+            partitions.push(self.read_of(part)?);
         }
         let rows = std::mem::take(&mut self.rows);
         self.left = Some(self.epoch);
@@ -563,7 +576,7 @@ impl Reading {
     }
 
     fn finish(&mut self) {
-        self.readers = None;
+        (self.readers, self.shared) = (None, None);
         self.turns.end_epoch(None);
         self.status.backlog.set(false);
         let last = match self.control.mode {

@@ -107,7 +107,8 @@ impl Explainer<'_> {
                 let pulled =
                     planned.pulled_by.map_or_else(String::new, |by| format!("; #{} may pull its rows", by.0));
                 let announces = if planned.announces.is_some() { "; announces its batches" } else { "" };
-                format!("source of {partitions}{looks}{pulled}{announces}")
+                let moves = if planned.moves { "; idle workers take over partitions of others" } else { "" };
+                format!("source of {partitions}{looks}{moves}{pulled}{announces}")
             }
             (Some(Runs::Aligned(_)), _) if node.is_stateful() => {
                 "operator with state, aligned by epoch".to_owned()
@@ -135,7 +136,8 @@ impl Explainer<'_> {
         match &node.kind {
             NodeKind::Source(_) => {
                 let info = self.plan.layout.source_info(node.id);
-                if info.discovery_interval().is_some() {
+                let moves = matches!(self.plan.runs(node.id), Some(Runs::Source(planned)) if planned.moves);
+                if info.discovery_interval().is_some() || moves {
                     return (0..self.peers.total()).collect();
                 }
                 let partitions = 0..info.partitions();

@@ -6,6 +6,7 @@
 
 mod explain;
 mod layout;
+mod moves;
 mod origin;
 mod physical;
 

@@ -11,8 +11,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidemill_operators::graph::{Input, Node, NodeId, NodeKind, Place, Route};
-use tidemill_operators::{Mode, Operator};
+use tidemill_operators::{DynSource, Mode, Operator};
 
+use super::moves::leaves_no_trace;
 use super::{Layout, from_origin};
 use crate::ledger::{DomainId, DomainSpec};
 
@@ -51,6 +52,8 @@ pub(crate) struct PlannedSource {
     /// half a step on average; but other sources, and rows of other workers, wait for the polls. So it is more than one
     /// where there are neither.
     pub(crate) polls: usize,
+    /// Whether idle workers read its partitions for others (micro-batch).
+    pub(crate) moves: bool,
 }
 
 /// The polls of a source that has its worker to itself: some microseconds. With 8 polls rows that came at the beat of the steps
@@ -128,6 +131,12 @@ impl Plan {
         self.nodes.get(node.0)
     }
 
+    /// The sources whose partitions idle workers read for others.
+    pub(crate) fn moving(&self) -> BTreeSet<NodeId> {
+        let moves = |node: &&Node| matches!(self.runs(node.id), Some(Runs::Source(it)) if it.moves);
+        self.layout.nodes.iter().filter(moves).map(|node| node.id).collect()
+    }
+
     /// Whether rows of an input may come from another worker.
     pub(crate) fn crosses(&self, input: &Input) -> bool {
         crosses(input, self.workers)
@@ -173,11 +182,12 @@ impl Planner<'_> {
     fn runs(&self, node: &Node) -> Runs {
         let has_domain = self.layout.domain_of.contains_key(&node.id);
         match &node.kind {
-            NodeKind::Source(_) => Runs::Source(PlannedSource {
+            NodeKind::Source(source) => Runs::Source(PlannedSource {
                 pulled_by: self.reader_of(node.id),
                 announces: self.announces(node.id),
                 had_read_ahead: self.read_ahead.contains(&node.id),
                 polls: if self.is_alone(node) { POLLS } else { 1 },
+                moves: self.moves(node.id, &**source),
             }),
             NodeKind::Fragment(_) => Runs::Fragment(self.aligned(node)),
             NodeKind::Forward if has_domain => Runs::Aligned(self.aligned(node)),
@@ -205,6 +215,15 @@ impl Planner<'_> {
                 NodeKind::Grouped(_) if self.workers > 1 => false,
                 _ => !node.inputs.iter().any(|input| crosses(input, self.workers)),
             })
+    }
+
+    /// Whether idle workers read partitions of a source for others.
+    fn moves(&self, node: NodeId, source: &dyn DynSource) -> bool {
+        self.workers > 1
+            && self.mode == Mode::MicroBatch
+            && self.layout.source_info(node).partitions() > 1
+            && source.may_move()
+            && leaves_no_trace(self.layout, node)
     }
 
     fn aligned(&self, node: &Node) -> Aligned {

@@ -392,6 +392,11 @@ impl<F: Format> Source for FileSource<F> {
         true
     }
 
+    /// Readers of followed files share what they know of files that grow.
+    fn may_move(&self) -> bool {
+        !self.settings.follow
+    }
+
     fn prepare(&self, context: &PrepareContext) -> Result<SourceInfo<FileOffset>, SourceError> {
         let Settings { follow, bounded, splitting, max_line, exclude, .. } = &*self.settings;
         if *splitting == Splitting::Blocks && *max_line < usize::MAX {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tidemill_operators::graph::NodeId;
 use tidemill_operators::{DynReader, Epoch, ErasedOffset, Mode, Poll, Polled, SourceError};
 
-use crate::control::Control;
+use super::SourceStatus;
+use crate::control::{Control, Parked};
 use crate::ledger::{Lead, Pause};
 
 /// A partition and its reader.
@@ -39,6 +40,49 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// A partition that has been opened, or that another worker has read so far.
+    pub(super) fn new(parked: Parked, status: &SourceStatus, lead: Rc<RefCell<Lead>>) -> Part {
+        let Parked { partition, origin, reader, ended, abundant } = parked;
+        Part {
+            partition,
+            origin,
+            reader,
+            ended,
+            had_ended: false,
+            done: false,
+            covered: VecDeque::new(),
+            abundant,
+            sent: status.sent(origin),
+            rank: None,
+            told_end: false,
+            waits: false,
+            lead,
+        }
+    }
+
+    /// The same for another worker to read on.
+    pub(super) fn park(self) -> Parked {
+        let Part { partition, origin, reader, ended, abundant, .. } = self;
+        Parked { partition, origin, reader, ended, abundant }
+    }
+
+    /// Micro-batch: limits the reader to the end that is planned for an epoch. `ends` and `ended` are those of the source.
+    pub(super) fn begin(
+        &mut self,
+        (source, epoch): (NodeId, Epoch),
+        ends: Option<&Vec<ErasedOffset>>,
+        ended: Option<&Vec<u32>>,
+        control: &Control,
+    ) -> Result<(), SourceError> {
+        self.reader.read_until(ends.and_then(|ends| ends.get(self.partition as usize)))?;
+        self.had_ended = !self.ended && ended.is_some_and(|it| it.contains(&self.partition));
+        self.done = self.ended || self.had_ended;
+        if self.had_ended {
+            control.ledger.partition_had_ended(source, self.origin, epoch);
+        }
+        Ok(())
+    }
+
     /// Continuous: whether there are rows that the first epoch must have and that have not been read.
     pub(super) fn is_behind(&self) -> bool {
         !self.covered.is_empty() && !self.ended

@@ -26,6 +26,8 @@ pub struct SimSource<T> {
     /// For a source that can be read once: what was acknowledged and is gone, by partition.
     gone: Option<Arc<Mutex<Vec<u64>>>>,
     ends: bool,
+    /// Whether idle workers read partitions for others.
+    moves: bool,
     /// When each partition appears, in order; empty where all are there from the beginning.
     appear: Arc<[Duration]>,
 }
@@ -37,6 +39,7 @@ impl<T> Clone for SimSource<T> {
             partitions: Arc::clone(&self.partitions),
             gone: self.gone.clone(),
             ends: self.ends,
+            moves: self.moves,
             appear: Arc::clone(&self.appear),
         }
     }
@@ -50,7 +53,20 @@ impl<T> fmt::Debug for SimSource<T> {
 
 impl<T: Data + Clone + Sync> SimSource<T> {
     pub(super) fn new(shared: Arc<Shared>, partitions: Vec<Vec<(Duration, T)>>) -> Self {
-        SimSource { shared, partitions: partitions.into(), gone: None, ends: true, appear: Arc::default() }
+        SimSource {
+            shared,
+            partitions: partitions.into(),
+            gone: None,
+            ends: true,
+            moves: false,
+            appear: Arc::default(),
+        }
+    }
+
+    /// The same where idle workers read partitions for others, or do not.
+    pub(super) fn moving(mut self, moves: bool) -> Self {
+        self.moves = moves;
+        self
     }
 
     /// The same where the partitions appear one after the other.
@@ -111,6 +127,10 @@ impl<T: Data + Clone + Sync> Source for SimSource<T> {
 
     fn is_replayable(&self) -> bool {
         self.gone.is_none()
+    }
+
+    fn may_move(&self) -> bool {
+        self.moves
     }
 
     fn prepare(&self, _: &PrepareContext) -> Result<SourceInfo<u64>, SourceError> {

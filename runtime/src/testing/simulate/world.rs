@@ -81,6 +81,8 @@ impl Shared {
 pub struct World {
     pub(super) shared: Arc<Shared>,
     pub(super) random: Random,
+    /// Whether idle workers read partitions for others, of sources that can be read again.
+    moves: bool,
     pub(super) rows: Option<u64>,
     /// When the last row of a source arrives, after the beginning.
     pub(super) last_arrival: Duration,
@@ -101,6 +103,8 @@ impl World {
             disk: Disk::new(&shared)?,
             shared,
             random: Random::new(variant.seed),
+            // Of a generator of its own, so that old seeds choose the same of everything else.
+            moves: Random::new(variant.seed ^ 0x69_64_6c_65).below(2) == 0,
             rows: variant.rows,
             last_arrival: Duration::ZERO,
             tasks: Vec::new(),
@@ -119,7 +123,8 @@ impl World {
     }
 
     /// A source of these rows, by partition. They arrive one after the other, at times that depend on the seed; when all
-    /// have, the source ends. It can be read again from any offset.
+    /// have, the source ends. It can be read again from any offset. With half of the seeds, idle workers read its partitions for
+    /// others.
     pub fn source<T: Data + Clone + Sync>(&mut self, partitions: Vec<Vec<T>>) -> SimSource<T> {
         let mut all = Vec::new();
         for rows in partitions {
@@ -128,7 +133,7 @@ impl World {
             self.last_arrival = self.last_arrival.max(last);
             all.push(arrivals);
         }
-        SimSource::new(Arc::clone(&self.shared), all)
+        SimSource::new(Arc::clone(&self.shared), all).moving(self.moves)
     }
 
     /// A source whose partitions appear one after the other while the query runs, such as shards: there may be none at first. The
@@ -148,7 +153,7 @@ impl World {
             *arrival = last;
         }
         self.last_arrival = self.last_arrival.max(last);
-        SimSource::new(Arc::clone(&self.shared), all).appearing(appear)
+        SimSource::new(Arc::clone(&self.shared), all).moving(self.moves).appearing(appear)
     }
 
     /// The rows, each with a time at which it arrives, one after the other from `at` on.
