@@ -11,6 +11,7 @@ mod latency;
 mod nexmark;
 mod peers;
 pub mod results;
+mod straggler;
 mod words;
 
 use results::Results;
@@ -42,7 +43,7 @@ impl Block {
 }
 
 /// All blocks.
-pub const BLOCKS: [Block; 10] = [
+pub const BLOCKS: [Block; 11] = [
     Block { name: "summary", what: "one line each about other engines and Nexmark", make: peers::summary },
     Block { name: "peers", what: "against other engines, job by job (peers.jsonl)", make: peers::table },
     Block { name: "steps", what: "stateless steps against a plain loop (loop.jsonl)", make: peers::steps },
@@ -80,5 +81,10 @@ pub const BLOCKS: [Block; 10] = [
         name: "eviction",
         what: "what operators with bounded state keep (eviction.jsonl)",
         make: eviction::table,
+    },
+    Block {
+        name: "straggler",
+        what: "a bounded job with a slow worker, over its ideal time (straggler.jsonl)",
+        make: straggler::table,
     },
 ];
