@@ -263,7 +263,7 @@ fn files_move_unless_results_would_show_who_read_them() {
 }
 
 #[test]
-fn lines_of_files_are_read_once_whoever_reads_them() {
+fn each_line_is_read_once_by_any_number_of_workers() {
     let directory = tempfile::tempdir().unwrap();
     let mut wanted = Vec::new();
     for file in 0..40u64 {

@@ -228,8 +228,8 @@ impl Options {
     /// Sets the number of worker threads.
     ///
     /// Partition `p` of a source is read by worker `p % workers`; in micro-batch an idle worker takes over partitions of
-    /// [some sources](tidemill_operators::Source::may_move). So several sources with one partition each are all read by worker 0, and a slow function behind one of them delays the others. `rebalance` distributes rows among
-    /// the workers.
+    /// [some sources](tidemill_operators::Source::may_move). So several sources with one partition each are all read by
+    /// worker 0, and a slow function behind one of them delays the others. `rebalance` distributes rows among the workers.
     #[must_use]
     pub fn with_workers(mut self, workers: usize) -> Self {
         self.workers = workers;

@@ -3,9 +3,9 @@
 //!
 //! `cargo run --release -p tidemill-benches --features pinning --bin straggler -- --help`
 //!
-//! The job counts the words of a text in micro-batch. It runs as it is, where the idle worker takes over partitions of the slow
-//! one, and with a source that keeps each partition on its worker. The exit code is not zero if an answer is wrong, or if the job as it
-//! is takes longer than the limit.
+//! The job counts the words of a text in micro-batch, with two sources: one whose partitions the idle worker takes over from the
+//! slow one, and one that keeps each partition on its worker. The exit code is not zero if an answer is wrong, or if the job with
+//! the first source takes longer than the limit.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails loudly")]
 

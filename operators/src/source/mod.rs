@@ -28,8 +28,8 @@ impl<O: Clone + PartialEq + fmt::Debug + Send + Serialize + DeserializeOwned + '
 /// A source of records in one or more partitions.
 ///
 /// The number of partitions does not depend on the number of workers: partition `p` is read by worker `p % workers`, unless
-/// the source [lets its partitions move](Self::may_move). While a query runs, partitions are added only if the source [discovers](Source::discover) them, and none are
-/// removed. The records of a partition stay in order.
+/// the source [lets its partitions move](Self::may_move). While a query runs, partitions are added only if the source
+/// [discovers](Source::discover) them, and none are removed. The records of a partition stay in order.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source",
     note = "use `memory(…)` for a collection, `iterate(|| …)` for an iterator, `text_files(pattern)` for files; `impl \

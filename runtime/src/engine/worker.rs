@@ -109,7 +109,7 @@ fn config(idle: Idle) -> WorkerConfig {
     WorkerConfig::default().idle_spin(idle.polls_for())
 }
 
-/// Has the system wake this thread at the time that it asks for: as it is set at first, up to 50 us later.
+/// Sets the timer slack of this thread to a nanosecond. The default of Linux is 50 us: so much later a thread may wake up.
 fn wake_on_time() {
     // Where the system refuses it, the worker wakes up later.
     #[cfg(target_os = "linux")]

@@ -25,7 +25,7 @@ pub(super) struct Shared {
     read: Vec<PartitionRead>,
     /// Whether there is nothing left of the epoch that this worker could read.
     is_over: bool,
-    /// Only continuous mode has partitions that wait for others.
+    /// The same for all partitions: only in continuous mode does one wait for others.
     lead: Rc<RefCell<Lead>>,
 }
 
