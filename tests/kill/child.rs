@@ -1,6 +1,7 @@
 //! The process that is killed: this test program again, told by its environment what to run.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -166,8 +167,7 @@ fn graph(task: &Task) -> Graph {
         }
         Query::Table | Query::Epochs | Query::Lines | Query::Process | Query::Joins => {}
         Query::Updates => {
-            let told = task.dir.join("told");
-            let mut file = std::fs::File::options().append(true).create(true).open(told).unwrap();
+            let mut file = without_torn_line(&task.dir.join("told"));
             windows.aggregate(both()).update().map(row).sink(for_each(move |row: Row| {
                 let line = serde_json::to_string(&row).unwrap() + "\n";
                 file.write_all(line.as_bytes()).unwrap();
@@ -175,6 +175,17 @@ fn graph(task: &Task) -> Graph {
         }
     }
     graph
+}
+
+/// A file of lines, to be appended to. A kill may have cut the last line off, where it crosses a page of memory: the row is told
+/// again.
+fn without_torn_line(path: &Path) -> File {
+    let mut file = File::options().append(true).read(true).create(true).open(path).unwrap();
+    let mut lines = Vec::new();
+    file.read_to_end(&mut lines).unwrap();
+    let whole = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    file.set_len(whole as u64).unwrap();
+    file
 }
 
 /// Runs the task of this process, if it has one, and says how it went.
