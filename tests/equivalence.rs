@@ -549,6 +549,8 @@ fn model(
     records: usize,
     seen: impl Fn(&Record) -> bool,
 ) -> (Vec<(u64, Row)>, Vec<(u64, Record)>) {
+    // A row at the very end of a session belongs to it: its watermark stays a microsecond behind.
+    let delay = if matches!(by, Cut::Session(_) | Cut::SessionBy) { delay + 1 } else { delay };
     let epochs = input.iter().map(|p| p.len().div_ceil(records)).max().unwrap_or(0).max(1);
     let mut greatest: Vec<Option<i64>> = vec![None; input.len()];
     let (mut watermark, mut groups) = (i64::MIN, Groups::new());

@@ -65,6 +65,9 @@ pub trait WindowAssigner<V>: Send + Sync + 'static {
     fn assign(&self, time: EventTime, value: &V, windows: &mut Vec<Window>);
 
     /// Returns whether windows of a key that overlap or touch become one, as sessions do.
+    ///
+    /// A record at the very end of such a window still belongs to it. So these windows close when the watermark is beyond their end,
+    /// and their results have a watermark a microsecond behind that of the input.
     fn merges(&self) -> bool {
         false
     }

@@ -13,10 +13,13 @@ use crate::{Aggregate, EventTime, Key};
 ///
 /// A record at `t` spans `[t, t + gap)`, and spans of the same key that overlap or touch are one session.
 ///
-/// `append` emits a session and drops its state when the watermark has passed its end. A record whose own span ends
-/// after the watermark is not late. If such a record arrives after the session was emitted, but its time is before the
-/// end of that session, it begins a second session that overlaps the first. A longer delay of the watermark makes this
-/// rarer.
+/// `append` emits a session and drops its state when the watermark is beyond its end, since a record at its very end
+/// still belongs to it. So the watermark of sessions, and of what is behind them, is a microsecond behind that of their
+/// input.
+///
+/// A record whose own span ends after the watermark is not late. If such a record arrives after the session was
+/// emitted, but its time is before the end of that session, it begins a second session that overlaps the first. A
+/// longer delay of the watermark makes this rarer.
 ///
 /// ```
 /// use std::time::Duration;

@@ -42,6 +42,8 @@ pub struct OperatorBuilder<I> {
     is_foreign: bool,
     /// What the state depends on.
     settings: Vec<Setting>,
+    /// Whether its watermark stays behind.
+    stays_behind: bool,
     /// What is wrong with it.
     problem: Option<String>,
     marker: PhantomData<fn() -> I>,
@@ -139,6 +141,7 @@ impl Graph {
             inputs: Vec::new(),
             is_foreign: false,
             settings: Vec::new(),
+            stays_behind: false,
             problem: None,
             marker: PhantomData,
         }
@@ -205,6 +208,7 @@ impl<I> OperatorBuilder<I> {
                 stateful: false,
                 watermark,
                 derives_watermark: false,
+                stays_behind: false,
                 awaits_commits: false,
                 in_flight: None,
                 states: Vec::new(),
@@ -281,6 +285,12 @@ impl<I> OperatorBuilder<I> {
         self
     }
 
+    /// Its windows are one where they touch: see [`OperatorSpec::stays_behind`].
+    pub(crate) fn behind(mut self, stays_behind: bool) -> Self {
+        self.stays_behind = stays_behind;
+        self
+    }
+
     /// Records a problem, with which the graph is refused when it is run.
     pub(crate) fn problem(mut self, problem: String) -> Self {
         self.problem = Some(problem);
@@ -290,8 +300,19 @@ impl<I> OperatorBuilder<I> {
     fn with<J>(mut self, port: Port, route: Route) -> OperatorBuilder<J> {
         self.is_foreign |= !self.graph.is(&port.graph);
         self.inputs.push((port, route));
-        let OperatorBuilder { graph, name, location, inputs, is_foreign, settings, problem, .. } = self;
-        OperatorBuilder { graph, name, location, inputs, is_foreign, settings, problem, marker: PhantomData }
+        let OperatorBuilder {
+            graph,
+            name,
+            location,
+            inputs,
+            is_foreign,
+            settings,
+            stays_behind,
+            problem,
+            ..
+        } = self;
+        let marker = PhantomData;
+        OperatorBuilder { graph, name, location, inputs, is_foreign, settings, stays_behind, problem, marker }
     }
 
     /// Adds the operator to the graph.
@@ -314,12 +335,14 @@ impl<I> OperatorBuilder<I> {
         let of_instance = states.clone();
         let make: Make =
             Arc::new(move |place| Box::new(Adapter::<O, I>::new(make(place)).at(place, &of_instance)));
+        let stays_behind = self.stays_behind;
         let port = self.add(
             NodeKind::Operator(OperatorSpec {
                 make,
                 stateful: true,
                 watermark: None,
                 derives_watermark: O::DERIVES_WATERMARK,
+                stays_behind,
                 awaits_commits: O::AWAITS_COMMITS,
                 in_flight: None,
                 states,

@@ -64,7 +64,8 @@ where
             .keyed_stream(keyed)
             .setting("window", assigner.describe())
             .setting("aggregate", aggregate.describe())
-            .setting("output", if UPSERTS { "firings" } else { "append" });
+            .setting("output", if UPSERTS { "firings" } else { "append" })
+            .behind(C::IS_EVENT && assigner.merges());
         if !lateness.is_zero() {
             operator = operator.setting("allowed lateness", words(lateness));
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::Location;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::Port;
 use super::StateSpec;
@@ -127,6 +128,9 @@ pub enum Kinds {
     },
 }
 
+/// The shortest time: what a watermark that stays behind another one is behind.
+const INSTANT: Duration = Duration::from_micros(1);
+
 /// An operator that runs as it is.
 #[derive(Clone)]
 pub struct OperatorSpec {
@@ -138,6 +142,9 @@ pub struct OperatorSpec {
     pub watermark: Option<WatermarkSpec>,
     /// Whether its outputs have a watermark of their own, derived from that of the inputs.
     pub derives_watermark: bool,
+    /// Whether its watermark is a microsecond behind that of its inputs. So it is where windows that touch are one: a
+    /// row at the very end of a session belongs to it, and can come while the watermark is there.
+    pub stays_behind: bool,
     /// Whether it loads rows from outside at the ends of epochs, and [waits](crate::Context::await_commit) for their commits.
     pub awaits_commits: bool,
     /// How many rows an instance holds at most while [others](crate::Holding) work on them, if it does; none is left at the end of an
@@ -159,6 +166,7 @@ impl OperatorSpec {
             stateful: false,
             watermark,
             derives_watermark: false,
+            stays_behind: false,
             awaits_commits: false,
             in_flight: None,
             states,
@@ -179,6 +187,8 @@ pub struct GroupedSpec {
     pub merge: Make,
     /// How the chain before assigns watermarks, if it does.
     pub watermark: Option<WatermarkSpec>,
+    /// See [`OperatorSpec::stays_behind`].
+    pub stays_behind: bool,
     /// Whether the order in which records reach the first phase counts over several epochs: then a partition must stay on its
     /// worker.
     pub is_ordered: bool,
@@ -383,6 +393,16 @@ impl Node {
     /// Whether the outputs of the node have a watermark of their own, derived from that of its inputs.
     pub fn derives_watermark(&self) -> bool {
         matches!(&self.kind, NodeKind::Operator(operator) if operator.derives_watermark)
+    }
+
+    /// How far its watermark, and so that of its outputs, stays behind that of its inputs.
+    pub fn behind(&self) -> Duration {
+        let stays_behind = match &self.kind {
+            NodeKind::Operator(operator) => operator.stays_behind,
+            NodeKind::Grouped(grouped) => grouped.stays_behind,
+            _ => false,
+        };
+        if stays_behind { INSTANT } else { Duration::ZERO }
     }
 
     /// Whether the node loads rows from outside at the ends of epochs.

@@ -374,6 +374,7 @@ mod tests {
                     stateful: true,
                     watermark: None,
                     derives_watermark: false,
+                    stays_behind: false,
                     awaits_commits: false,
                     in_flight: None,
                     states: Vec::new(),

@@ -136,11 +136,12 @@ where
         });
         let input = Input::of_chain::<P>(&self.port);
         let emits = emit.row_kind();
+        let stays_behind = S::TOUCHES && emit.drops_late();
         about.add(
             &self.port,
             input,
             name,
-            GroupedSpec { direct, local, merge, watermark, is_ordered, schema, emits },
+            GroupedSpec { direct, local, merge, watermark, stays_behind, is_ordered, schema, emits },
         )
     }
 }

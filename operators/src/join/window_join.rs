@@ -29,7 +29,8 @@ use crate::{Data, EventStream, EventTime, Key, OperatorError, Window, WindowResu
 /// | [`co_group`](Self::co_group) | what a function makes of the rows of both sides |
 ///
 /// A window emits when the watermark, the lesser one of both inputs, reaches its end. The event time of its rows is the window's
-/// last instant. A session is one of both sides: a row of either one extends it.
+/// last instant. A session is one of both sides: a row of either one extends it. It emits when the watermark is beyond its end, since
+/// a row at its very end belongs to it.
 ///
 /// **Late rows.** A row is late if all its windows have closed. It is counted; the methods that end in `_with_late` return late
 /// rows of each side as a stream of their own.
@@ -154,6 +155,8 @@ impl<K: Key, L: Data + Clone, R: Data + Clone> WindowJoin<K, L, R> {
         for (name, value) in settings {
             operator = operator.setting(name, value);
         }
+        // A session that a row at its very end belongs to is open while such a row can come.
+        operator = operator.behind(!matches!(kind, WindowKind::Grid(_)));
         let operator = match problem {
             Some(problem) => operator.problem(problem),
             None => operator,

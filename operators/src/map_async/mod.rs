@@ -140,6 +140,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
             stateful: false,
             watermark: None,
             derives_watermark: false,
+            stays_behind: false,
             awaits_commits: false,
             in_flight: Some(requests.capacity),
             states: Vec::new(),

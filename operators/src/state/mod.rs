@@ -148,6 +148,10 @@ pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
     /// What a snapshot writes for a key and slot.
     type Stored: Data;
 
+    /// Whether slots that touch are one. A record at the very end of one then still changes it, so that it may close only
+    /// when the watermark is beyond it: the engine has the watermark of such an aggregation stay an instant behind.
+    const TOUCHES: bool = false;
+
     /// The slot, as a snapshot writes it, whose entries are not by key: positions in event time.
     const OWN_SLOT: Option<&'static [u8]> = None;
 

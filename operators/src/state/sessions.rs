@@ -333,6 +333,7 @@ impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> Intake<K, A> for SessionState
 impl<K: Key, A: Aggregate, M: Mark, G: Gap<A::In>> GroupState<K, A> for SessionState<K, A, M, G> {
     type Scope = Window;
     type Stored = Vec<(Window, A::Acc)>;
+    const TOUCHES: bool = true;
 
     #[inline]
     fn reach(&self) -> Option<Reach> {

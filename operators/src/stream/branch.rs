@@ -89,6 +89,7 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
                 stateful: false,
                 watermark,
                 derives_watermark: false,
+                stays_behind: false,
                 awaits_commits: false,
                 in_flight: None,
                 states: Vec::new(),

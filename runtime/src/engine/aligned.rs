@@ -10,6 +10,7 @@ mod watermark;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemill_operators::{Batch, Epoch, EventTime, Mode, ProcessingTime};
 use timely::dataflow::Scope;
@@ -27,7 +28,7 @@ use super::output::{Outlets, Output};
 use super::route::{Inflow, Inlet};
 use super::source::SourceStatus;
 use super::stateless::Edge;
-use crate::ledger::{DomainId, EpochEnds, inputs_of, joined};
+use crate::ledger::{DomainId, EpochEnds, behind, inputs_of, joined};
 
 /// A flush of so few rows, which emits no more than that, is taken for one that costs nothing, and the clock is not
 /// read for it.
@@ -45,10 +46,8 @@ pub(crate) enum Role {
     Passes,
     /// It assigns them.
     Assigns(Box<Assigner>),
-    /// It joins streams whose watermarks differ: the result is a domain of its own.
-    Joins(DomainId),
-    /// It derives them from those of its inputs: a domain of its own.
-    Derives(DomainId),
+    /// Its outputs have a domain of their own.
+    Joins(OutputDomain),
 }
 
 type Frontiers = [MutableAntichain<Time>];
@@ -72,8 +71,7 @@ pub(crate) fn aligned<'scope>(
     let (assigner, joins) = match role {
         Role::Passes => (None, None),
         Role::Assigns(assigner) => (Some(*assigner), None),
-        Role::Joins(domain) => (None, Some(OutputDomain { domain, is_derived: false })),
-        Role::Derives(domain) => (None, Some(OutputDomain { domain, is_derived: true })),
+        Role::Joins(joins) => (None, Some(joins)),
     };
     if let Some(domain) = assigner.as_ref().map(|assigner| assigner.domain).or(joins.map(|own| own.domain)) {
         hosted.control.wakers.add_assigner(domain, hosted.worker(), waker(scope, &address));
@@ -119,10 +117,12 @@ type Arrived = (usize, Batch, Option<Arc<Announcement>>);
 
 /// A domain of an operator's outputs that has the domains of its inputs as members.
 #[derive(Clone, Copy)]
-struct OutputDomain {
-    domain: DomainId,
-    /// Whether the operator derives the watermark of its outputs; otherwise it is that of its inputs, joined.
-    is_derived: bool,
+pub(crate) struct OutputDomain {
+    pub(crate) domain: DomainId,
+    /// Whether the operator derives the watermark of its outputs; otherwise it is the operator's: that of its inputs, joined.
+    pub(crate) is_derived: bool,
+    /// How far the watermark of the operator stays behind that of its inputs.
+    pub(crate) behind: Duration,
 }
 
 /// An operator with its epoch and watermark.
@@ -185,7 +185,7 @@ impl AlignedOperator {
         let over = own.into_iter().chain(domains.iter().flatten().copied().filter(|_| own.is_none()));
         let mut watermark = over.map(start).min().unwrap_or(EventTime::MIN);
         let derived = watermark;
-        if let Some(OutputDomain { domain, is_derived: true }) = joins {
+        if let Some(OutputDomain { domain, is_derived: true, .. }) = joins {
             let start = resume.watermarks.get(domain).and_then(Option::as_ref);
             watermark = start.map_or(EventTime::MIN, |start| inputs_of(start.watermark, &start.partitions));
         }
@@ -426,7 +426,7 @@ impl AlignedOperator {
         }
         let mut domains = self.domains.iter().flatten().copied();
         match (self.hosted.control.mode, self.joins) {
-            (Mode::MicroBatch, Some(OutputDomain { domain, is_derived: true })) => {
+            (Mode::MicroBatch, Some(OutputDomain { domain, is_derived: true, .. })) => {
                 self.ends.try_close_inputs(domain, epoch)
             }
             (Mode::MicroBatch, Some(joins)) => self.ends.try_close(joins.domain, worker, epoch, own),
@@ -443,7 +443,7 @@ impl AlignedOperator {
                 let inputs = domains.map(|domain| self.ends.ended(domain, epoch));
                 let inputs = inputs.collect::<Option<Vec<_>>>()?;
                 match joins {
-                    Some(_) => Some(joined(inputs.iter().copied())),
+                    Some(own) => Some(behind(joined(inputs.iter().copied()), own.behind)),
                     None => Some(inputs.iter().map(|(watermark, _)| *watermark).min().unwrap_or(own)),
                 }
             }

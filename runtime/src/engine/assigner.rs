@@ -45,6 +45,8 @@ pub(crate) struct Assigner {
     /// Whether other workers assign watermarks of the same domain.
     is_shared: bool,
     has_clock: bool,
+    /// How far the watermark stays behind what rows justify.
+    behind: Duration,
     /// The uid of the watermark.
     uid: String,
     /// Whether this run resumes from the end of time: whatever comes now would be late.
@@ -82,6 +84,7 @@ impl Assigner {
             worker,
             is_shared,
             has_clock: is_shared || node.watermark().is_some_and(|it| it.idle_after.is_some()),
+            behind: node.behind(),
             uid: node.uid().to_owned(),
             over,
             marks,
@@ -122,7 +125,7 @@ impl Assigner {
         watermark: EventTime,
         announcement: Option<&Arc<Announcement>>,
     ) {
-        let watermark = watermark.min(LAST_SHOWN);
+        let watermark = (watermark - self.behind).min(LAST_SHOWN);
         if self.control.mode == Mode::MicroBatch {
             return self.control.ledger.shown(self.domain, epoch, origin, watermark);
         }

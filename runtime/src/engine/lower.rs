@@ -11,7 +11,7 @@ use tidemill_operators::{DynSource, Mode, Operator, SinkContext, SinkError};
 use timely::dataflow::Scope;
 
 use super::Time;
-use super::aligned::{AlignedInput, Role, aligned};
+use super::aligned::{AlignedInput, OutputDomain, Role, aligned};
 use super::assigner::{Assigner, Locals};
 use super::fragment::{FragmentHost, Inside, Lanes, Lowering};
 use super::host::{Forward, Hosted, enter, within};
@@ -248,8 +248,12 @@ impl<'scope> Building<'_, 'scope> {
     fn role(&self, node: &Node, watermarks: &Watermarks) -> Role {
         match watermarks {
             Watermarks::Passes => Role::Passes,
-            Watermarks::Joins(domain) => Role::Joins(*domain),
-            Watermarks::Derives(domain) => Role::Derives(*domain),
+            Watermarks::Joins(domain) => {
+                Role::Joins(OutputDomain { domain: *domain, is_derived: false, behind: node.behind() })
+            }
+            Watermarks::Derives(domain) => {
+                Role::Joins(OutputDomain { domain: *domain, is_derived: true, behind: node.behind() })
+            }
             Watermarks::Assigns(assigns) => {
                 let status = |id: &NodeId| self.statuses.get(id).map(|status| (*id, Rc::clone(status)));
                 let statuses = assigns.silent.iter().filter_map(status).collect();

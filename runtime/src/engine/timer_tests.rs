@@ -102,6 +102,7 @@ impl Reminders {
                 stateful: true,
                 watermark: None,
                 derives_watermark: false,
+                stays_behind: false,
                 awaits_commits: false,
                 in_flight: None,
                 states: Vec::new(),

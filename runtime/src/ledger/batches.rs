@@ -3,7 +3,7 @@
 use tidemill_operators::{Epoch, EventTime, ProcessingTime};
 
 use super::domain::Domain;
-use super::{DomainId, Ledger, joined, lock};
+use super::{DomainId, Ledger, lock};
 
 impl Ledger {
     /// Micro-batch: a reader of a slice has read all rows before that rank by the end of that epoch. Only asked for where
@@ -38,6 +38,7 @@ impl Ledger {
     ) -> Option<(EventTime, bool)> {
         let members = self.members(domain).iter().map(|it| self.end_of_batch(*it, epoch, clock));
         let members = members.collect::<Option<Vec<_>>>()?;
+        let of_members = self.of_members(domain, members.iter().copied());
         let Some(mut domain) = self.domain(domain) else { return Some((EventTime::MIN, false)) };
         if let Some(known) = domain.closed.get(&epoch) {
             return Some(*known);
@@ -56,7 +57,7 @@ impl Ledger {
             let (now, begins_run) = clock();
             domain.close(epoch, now, begins_run, has_ended);
         } else {
-            domain.now = joined(members.iter().copied()).max(domain.now);
+            domain.now = of_members.max(domain.now);
             domain.is_idle = members.iter().all(|(_, is_idle)| *is_idle);
             let end = (domain.now, domain.is_idle);
             domain.closed.insert(epoch, end);
@@ -74,10 +75,11 @@ impl Ledger {
     ) -> Option<EventTime> {
         let members = self.members(derived).iter().map(|it| self.end_of_batch(*it, epoch, clock));
         let members = members.collect::<Option<Vec<_>>>()?;
+        let of_members = self.of_members(derived, members.iter().copied());
         let mut domain = self.domain(derived)?;
         let before = domain.inputs.range(..=epoch).next_back().map_or(EventTime::MIN, |(_, inputs)| *inputs);
         // A worker that is ahead has asked for later epochs already: each has a watermark of its own.
-        Some(*domain.inputs.entry(epoch).or_insert_with(|| joined(members.iter().copied()).max(before)))
+        Some(*domain.inputs.entry(epoch).or_insert_with(|| of_members.max(before)))
     }
 
     /// Micro-batch: the instant at which partitions that stay silent will have changed the watermark.

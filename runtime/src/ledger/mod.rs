@@ -68,6 +68,8 @@ pub(crate) struct DomainSpec {
     pub(crate) members: Vec<DomainId>,
     /// Whether an operator derives the watermark: its instances report it at the end of each epoch.
     pub(crate) is_derived: bool,
+    /// How far the watermark stays behind that of the members.
+    pub(crate) behind: Duration,
     /// The number of the domains, this one and others, whose streams meet where rows are kept until the watermark passes.
     pub(crate) aligned: Option<usize>,
 }
@@ -86,6 +88,8 @@ pub(crate) struct PartitionSpec {
 pub(crate) struct Ledger {
     domains: Vec<Mutex<Domain>>,
     members: Vec<Vec<DomainId>>,
+    /// By domain: how far it stays behind its members.
+    behind: Vec<Duration>,
     /// The ends of the partitions of each source.
     sources: Mutex<HashMap<NodeId, Ends>>,
 }
@@ -160,6 +164,11 @@ pub(crate) fn joined(inputs: impl Iterator<Item = (EventTime, bool)> + Clone) ->
     least.or_else(|| live.map(|(watermark, _)| watermark).max()).unwrap_or(EventTime::MAX)
 }
 
+/// The watermark that stays behind another one; all that ends, ends at once.
+pub(crate) fn behind(watermark: EventTime, by: Duration) -> EventTime {
+    if watermark == EventTime::MAX { watermark } else { watermark - by }
+}
+
 impl Ledger {
     /// A ledger with these domains, in continuous mode (`born`: the time by the clock) or in micro-batch. Of each source, its
     /// number of partitions; none where it never ends since it looks for more.
@@ -172,8 +181,9 @@ impl Ledger {
         let ends = |partitions: &Option<usize>| partitions.map_or_else(Ends::never, Ends::of);
         let ends = sources.iter().map(|(node, partitions)| (*node, ends(partitions))).collect();
         let members = specs.iter().map(|spec| spec.members.clone()).collect();
+        let behind = specs.iter().map(|spec| spec.behind).collect();
         let domains = specs.into_iter().map(|spec| Mutex::new(Domain::new(spec, workers, born))).collect();
-        Ledger { domains, members, sources: Mutex::new(ends) }
+        Ledger { domains, members, behind, sources: Mutex::new(ends) }
     }
 
     /// The same for a query that resumes: its first epoch, and for each domain the watermark and what the partitions had
@@ -234,6 +244,15 @@ impl Ledger {
 
     fn members(&self, domain: DomainId) -> &[DomainId] {
         self.members.get(domain).map_or(&[], Vec::as_slice)
+    }
+
+    /// The watermark of a domain that has members, from what they have and whether they are idle.
+    fn of_members(
+        &self,
+        domain: DomainId,
+        members: impl Iterator<Item = (EventTime, bool)> + Clone,
+    ) -> EventTime {
+        behind(joined(members), self.behind.get(domain).copied().unwrap_or_default())
     }
 
     /// The domains of the unions that a domain's stream leads into.
@@ -434,7 +453,10 @@ impl Ledger {
     fn now(&self, domain: DomainId) -> EventTime {
         match self.members(domain) {
             [] => self.domain(domain).map_or(EventTime::MIN, |domain| domain.now),
-            members => joined(members.iter().map(|member| (self.now(*member), self.is_idle(*member)))),
+            members => {
+                let now = members.iter().map(|member| (self.now(*member), self.is_idle(*member)));
+                self.of_members(domain, now)
+            }
         }
     }
 

@@ -175,9 +175,12 @@ impl Layout {
         let mut spec = DomainSpec { sources: from.iter().copied().collect(), ..DomainSpec::default() };
         if let Some(watermark) = node.watermark() {
             (spec.is_mixed, spec.idle_after) = (reach.1, watermark.idle_after);
-            spec.delay = watermark.delay.unwrap_or_default();
-        } else if of_inputs.len() > 1 || node.derives_watermark() && !of_inputs.is_empty() {
+            spec.delay = watermark.delay.unwrap_or_default() + node.behind();
+        } else if of_inputs.len() > 1
+            || (node.derives_watermark() || !node.behind().is_zero()) && !of_inputs.is_empty()
+        {
             spec.members = of_inputs.into_iter().collect();
+            spec.behind = node.behind();
             spec.is_derived = node.derives_watermark();
         } else {
             return of_inputs.first().copied();

@@ -5,7 +5,7 @@ use timely::progress::frontier::MutableAntichain;
 
 use super::{AlignedOperator, Frontiers, OutputDomain};
 use crate::engine::Time;
-use crate::ledger::{DomainId, Marks, joined};
+use crate::ledger::{DomainId, Marks, behind, joined};
 
 impl AlignedOperator {
     /// Continuous: applies the watermark that holds now in the operator's epoch.
@@ -60,7 +60,7 @@ impl AlignedOperator {
         };
         let inputs = self.domains.iter().zip(frontiers).filter_map(of_input);
         match self.joins {
-            Some(_) => Some(joined(inputs)),
+            Some(own) => Some(behind(joined(inputs), own.behind)),
             None => inputs.map(|(watermark, _)| watermark).min(),
         }
     }
@@ -77,7 +77,7 @@ impl AlignedOperator {
             }
             (Some(assigner), Mode::Continuous) => assigner.leave(epoch, self.watermark),
             (None, mode) => match self.joins {
-                Some(OutputDomain { domain, is_derived: true }) => {
+                Some(OutputDomain { domain, is_derived: true, .. }) => {
                     let inputs = Marks::from([((0, 0), self.watermark)]);
                     control.ledger.leave(domain, self.hosted.worker(), epoch, self.derived, inputs);
                 }
