@@ -1,6 +1,7 @@
 //! Floating-point sums without rounding before the end.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::Total;
 use super::bins::Bins;
@@ -106,6 +107,19 @@ impl Exact {
             Form::Bins(bins) => bins.value(round),
         };
         if value.is_nan() { f64::NAN } else { value }
+    }
+
+    /// The total as a sum of floats, each the nearest to what the ones before it leave. One that is not finite is alone.
+    pub(super) fn parts(&self) -> SmallVec<[f64; 2]> {
+        let (mut rest, mut parts) = (self.clone(), SmallVec::new());
+        loop {
+            let nearest = rest.round(Round::Nearest);
+            parts.push(nearest);
+            rest.plus(-nearest);
+            if !nearest.is_finite() || rest.round(Round::Nearest) == 0.0 {
+                return parts;
+            }
+        }
     }
 
     /// Whether there are bins.

@@ -23,6 +23,7 @@ mod sum;
 mod top;
 mod total;
 mod tuple;
+mod variance;
 
 pub use self::average::Average;
 pub use self::collect::{Collect, Collected};
@@ -41,6 +42,7 @@ pub use self::sum::Sum;
 pub use self::top::Candidates;
 pub use self::top::TopN;
 pub use self::total::{Total, Wide, Widest};
+pub use self::variance::{Spread, Variance};
 
 use crate::Data;
 
