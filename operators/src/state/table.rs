@@ -116,13 +116,25 @@ impl<K: Hash + Eq, Acc, M: Default> Table<K, Acc, M> {
         acc: Acc,
         merge: impl FnOnce(&mut Acc, Acc),
     ) -> &mut Entry<K, Acc, M> {
+        self.merge_key(hash, key, acc, merge).0
+    }
+
+    /// As [`merge`](Self::merge), and gives the key back if the table had it already.
+    #[inline]
+    pub(crate) fn merge_key(
+        &mut self,
+        hash: u64,
+        key: K,
+        acc: Acc,
+        merge: impl FnOnce(&mut Acc, Acc),
+    ) -> (&mut Entry<K, Acc, M>, Option<K>) {
         match self.entries.entry(hash, |entry| entry.key == key, rehash) {
             Slot::Occupied(slot) => {
                 let entry = slot.into_mut();
                 merge(&mut entry.acc, acc);
-                entry
+                (entry, Some(key))
             }
-            Slot::Vacant(slot) => slot.insert(Entry { key, acc, mark: M::default() }).into_mut(),
+            Slot::Vacant(slot) => (slot.insert(Entry { key, acc, mark: M::default() }).into_mut(), None),
         }
     }
 
