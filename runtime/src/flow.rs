@@ -6,7 +6,8 @@
 //! as many steps as rows need to pass, if sources have read fewer than [`UNTIMED`] rows in them.
 //!
 //! A row takes a step for each operator on its way, so a measurement lasts as many steps as rows may need to pass, or until
-//! the worker parks or has spent [`STEP`]. Bounds fall at once. They rise by doubling, and not again before rows have passed.
+//! the worker parks or has spent [`STEP`]. Bounds fall at once. They rise by doubling, that of the queue also to as many rows as were
+//! received, and not again before rows have passed.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64};
@@ -262,18 +263,24 @@ impl Flow {
                 if held_back || !is_used_up { in_flight } else { MOST }
             }
         };
-        let set = |bound: &AtomicI64, measured: i64| {
+        let set = |bound: &AtomicI64, measured: i64, proven: i64| {
             let measured = measured.min(limit);
             let before = bound.load(Relaxed);
-            let most = if have_passed { before.saturating_mul(2) } else { before };
+            let most = if have_passed { before.saturating_mul(2).max(proven) } else { before };
             let next = measured.min(most).clamp(1, MOST);
             if next > before {
                 worker.settled.store(0, Relaxed);
             }
             bound.store(next, Relaxed);
         };
-        if read + received > 0 {
-            set(&worker.queue, fitting(read + received, busy, QUEUED));
+        if received > 0 {
+            // It has just processed that many.
+            set(&worker.queue, fitting(read + received, busy, QUEUED), received);
+        } else if read > 0 {
+            // A row that a source reads may cost much more than one that comes from another worker: that of a first phase
+            // is one block of text and becomes thousands of partial results.
+            let before = worker.queue.load(Relaxed);
+            set(&worker.queue, fitting(read, busy, QUEUED).max(before), 0);
         }
         // Sources that read in the same steps share them.
         let mut portion = fitting(read, busy, STEP);
@@ -287,7 +294,7 @@ impl Flow {
             }
         }
         if read > 0 {
-            set(&worker.portion, portion);
+            set(&worker.portion, portion, 0);
         }
     }
 }
@@ -459,6 +466,22 @@ mod tests {
         }
         assert!((10..=25).contains(&steps.flow.bound(1)), "{}", steps.flow.bound(1));
         assert!((1..=2).contains(&steps.flow.portion(0)), "{}", steps.flow.portion(0));
+    }
+
+    #[test]
+    fn blocks_that_are_read_do_not_lower_queue_of_received_rows() {
+        let mut steps = Steps::new(2, 1);
+        for _ in 0..40 {
+            // Each block takes 0.4 ms and becomes many partial results, which come to the other worker now and then.
+            (0..4).for_each(|_| steps.step(0, 12, 4_800));
+            steps.flow.received(0, 5_000);
+            steps.step(0, 12, 5_300);
+            assert!((5_000..=30_000).contains(&steps.flow.bound(0)), "{}", steps.flow.bound(0));
+        }
+        // Received rows that cost more.
+        steps.flow.received(0, 10);
+        steps.step(0, 0, 10_000);
+        assert_eq!(steps.flow.bound(0), 25);
     }
 
     #[test]
