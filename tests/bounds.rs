@@ -14,15 +14,14 @@ use tidemill::connectors::{
 };
 use tidemill::{Backpressure, Graph, Mode, Options, Pid, Run, RunError, Trigger};
 
-use common::{MODES, alone, end, options, run_well, wait_until};
+use common::{MODES, alone, end, options, run_well, takes_at_most, wait_until};
 
 /// What a row costs. Sleeping, so that other tests and programs do not make it more.
 const ROW: Duration = Duration::from_millis(1);
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A multiple of what the engine aims at: the machine may be busy. Where only rows were counted it was 8 s.
-const COMMITS: Duration = Duration::from_secs(4);
-const STOPS: Duration = Duration::from_secs(4);
+const IN_TIME: Duration = Duration::from_secs(4);
 
 fn slow<T>(row: T) -> T {
     std::thread::sleep(ROW);
@@ -38,17 +37,19 @@ const RUN: Duration = Duration::from_secs(2);
 fn in_time(graph: &Graph, options: Options, what: &str) {
     let what = format!("{what}, {:?}, {} workers", options.mode, options.workers);
     let options = options.with_stop_timeout(Duration::from_secs(60));
-    let begun = Instant::now();
-    let query = graph.start(options).unwrap();
-    wait_until(&query, &what, |query| query.progress().total_input_rows > 0);
-    let first = begun.elapsed();
-    wait_until(&query, &what, |query| query.progress().epoch.is_some_and(|epoch| epoch >= 5));
-    let stopped = Instant::now();
-    query.stop();
-    end(query, &what).unwrap();
-    eprintln!("{what}: first commit {first:?}, stop {:?}", stopped.elapsed());
-    assert!(first < INTERVAL + COMMITS, "{what}: first commit after {first:?}");
-    assert!(stopped.elapsed() < STOPS, "{what}: stopped after {:?}", stopped.elapsed());
+    takes_at_most(IN_TIME, &what, || {
+        let begun = Instant::now();
+        let query = graph.start(options.clone()).unwrap();
+        wait_until(&query, &what, |query| query.progress().total_input_rows > 0);
+        let first = begun.elapsed();
+        wait_until(&query, &what, |query| query.progress().epoch.is_some_and(|epoch| epoch >= 5));
+        let stopped = Instant::now();
+        query.stop();
+        end(query, &what).unwrap();
+        let stop = stopped.elapsed();
+        eprintln!("{what}: first commit {first:?}, stop {stop:?}");
+        first.max(stop)
+    });
 }
 
 fn ways() -> Vec<Options> {
@@ -196,15 +197,18 @@ fn restart_after_short_runs_makes_progress() {
         let directory = tempfile::tempdir().unwrap();
         let way = way.with_checkpoint(directory.path().join("checkpoint"));
         for run in 1..=3 {
-            let graph = Graph::new("restarts");
-            graph.source(iterate(|| 0u64..)).map(slow).sink(discard().0);
-            let query = graph.start(way.clone()).unwrap();
-            let begun = Instant::now();
-            // Ended at once, as by a crash.
-            wait_until(&query, "a commit", |query| query.progress().total_input_rows > 0);
-            assert!(begun.elapsed() < INTERVAL + COMMITS, "run {run}: {:?}", begun.elapsed());
-            query.cancel();
-            end(query, &format!("run {run}")).unwrap_err();
+            takes_at_most(IN_TIME, "the first commit of a run", || {
+                let graph = Graph::new("restarts");
+                graph.source(iterate(|| 0u64..)).map(slow).sink(discard().0);
+                let query = graph.start(way.clone()).unwrap();
+                let begun = Instant::now();
+                // Ended at once, as by a crash.
+                wait_until(&query, "a commit", |query| query.progress().total_input_rows > 0);
+                let time = begun.elapsed();
+                query.cancel();
+                end(query, &format!("run {run}")).unwrap_err();
+                time
+            });
         }
     }
 }
@@ -242,8 +246,10 @@ fn killed_runs_make_progress() {
     let directory = tempfile::tempdir().unwrap();
     for (mode, workers) in [("micro-batch", 1), ("micro-batch", 2), ("continuous", 1), ("continuous", 2)] {
         let checkpoint = directory.path().join(format!("{mode}-{workers}"));
-        let (mut without, mut total) = (0, 0);
-        for _ in 0..kills {
+        let (mut with, mut without, mut total) = (0, 0, 0);
+        // Other programs may take the machine from some runs.
+        let most_without = (kills / 4).max(3);
+        while with < kills && without <= most_without {
             let mut child = Command::new(std::env::current_exe().unwrap())
                 .args(["killed", "--exact", "--ignored", "--nocapture"])
                 .env("TIDEMILL_KILLED", &checkpoint)
@@ -261,11 +267,13 @@ fn killed_runs_make_progress() {
             child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
             let rows = said.lines().filter_map(|line| line.strip_prefix("committed ")?.parse::<u64>().ok());
             let rows = rows.sum::<u64>();
-            without += u32::from(rows == 0);
+            (with, without) = if rows > 0 { (with + 1, without) } else { (with, without + 1) };
             total += rows;
         }
-        println!("{mode}, {workers} workers: {total} rows in {kills} runs, {without} runs without a commit");
-        assert!(without * 4 <= kills, "{mode}, {workers} workers: {without} of {kills} runs commit nothing");
+        println!(
+            "{mode}, {workers} workers: {total} rows, {with} runs with a commit and {without} without one"
+        );
+        assert!(with == kills, "{mode}, {workers} workers: {without} runs commit nothing, {with} something");
     }
 }
 
@@ -273,27 +281,30 @@ fn killed_runs_make_progress() {
 fn cancel_ends_replay_of_large_epoch() {
     let _alone = alone();
     for workers in [1, 2] {
-        let directory = tempfile::tempdir().unwrap();
-        let way = options(Mode::MicroBatch, workers)
-            .with_max_records_per_epoch(1_000_000)
-            .with_checkpoint(directory.path().join("checkpoint"));
-        for run in 1..=2 {
-            let begins = Arc::new(AtomicU64::new(0));
-            let graph = Graph::new("replayed");
-            let seen = Arc::clone(&begins);
-            let take = move |n: u64| {
-                seen.fetch_add(1, Ordering::Relaxed);
-                slow(n)
+        takes_at_most(Duration::from_secs(1), "a cancel", || {
+            let directory = tempfile::tempdir().unwrap();
+            let way = options(Mode::MicroBatch, workers)
+                .with_max_records_per_epoch(1_000_000)
+                .with_checkpoint(directory.path().join("checkpoint"));
+            let cancel = |run: usize| {
+                let begins = Arc::new(AtomicU64::new(0));
+                let graph = Graph::new("replayed");
+                let seen = Arc::clone(&begins);
+                let take = move |n: u64| {
+                    seen.fetch_add(1, Ordering::Relaxed);
+                    slow(n)
+                };
+                graph.source(iterate(|| 0u64..)).map(take).sink(discard().0);
+                let query = graph.start(way.clone()).unwrap();
+                wait_until(&query, "it reads", |_| begins.load(Ordering::Relaxed) > 20);
+                let begun = Instant::now();
+                query.cancel();
+                let error = end(query, "replayed").unwrap_err();
+                assert!(matches!(error, RunError::Cancelled { .. }), "run {run}: {error}");
+                begun.elapsed()
             };
-            graph.source(iterate(|| 0u64..)).map(take).sink(discard().0);
-            let query = graph.start(way.clone()).unwrap();
-            wait_until(&query, "it reads", |_| begins.load(Ordering::Relaxed) > 20);
-            let begun = Instant::now();
-            query.cancel();
-            let error = end(query, "replayed").unwrap_err();
-            assert!(matches!(error, RunError::Cancelled { .. }), "run {run}: {error}");
-            assert!(begun.elapsed() < Duration::from_secs(1), "run {run}: {:?}", begun.elapsed());
-        }
+            cancel(1).max(cancel(2))
+        });
     }
 }
 
@@ -360,7 +371,9 @@ fn quick_rows_make_few_large_epochs() {
     let graph = Graph::new("quick");
     graph.source(iterate(|| 0..3_000_000u64)).sink(discard().0);
     let summary = run_well(&graph, options(Mode::MicroBatch, 1));
-    assert!(summary.epochs < 100, "{} epochs", summary.epochs);
+    // An epoch is to take 12 ms: on a busy machine it has fewer rows.
+    let most = 40.0 + summary.seconds / 0.006;
+    assert!((summary.epochs as f64) < most, "{} epochs in {} s", summary.epochs, summary.seconds);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tidemill::{
     tumbling,
 };
 
-use common::{MODES, alone, available_now, end, no_thread_is_left, options, run, wait_until};
+use common::{MODES, alone, available_now, end, no_thread_is_left, options, run, takes_at_most, wait_until};
 
 /// Two partitions; the second has a record that is fatal.
 fn two_partitions() -> MemorySource<i64> {
@@ -31,9 +31,7 @@ fn fatal(n: i64) -> i64 {
 /// The operator, the line and the worker of a panic.
 #[track_caller]
 fn panic_of(graph: &Graph, options: Options) -> (usize, String, String, String) {
-    let begun = Instant::now();
     let error = run(graph, options).unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs(3), "it took {:?}", begun.elapsed());
     no_thread_is_left();
     assert_eq!(error.fault(), Fault::User);
     match error {
@@ -286,20 +284,23 @@ fn a_cancelled_query_ends_at_once_and_says_so() {
     let _alone = alone();
     for mode in MODES {
         for workers in [1, 2, 4] {
-            let (sender, source) = channel::<i64>(16);
-            let graph = Graph::new("cancel");
-            graph.source(source).key_by(|n| *n).count().update().sink(memory_sink().0);
-            let handle = graph.start(options(mode, workers)).unwrap();
-            sender.send(1).unwrap();
-            let begun = Instant::now();
-            handle.cancel();
-            let error = end(handle, "cancelled").unwrap_err();
-            assert!(matches!(error, RunError::Cancelled { .. }), "{error}");
-            assert_eq!(error.fault(), Fault::Nobody);
-            assert!(begun.elapsed() < Duration::from_secs(1));
-            no_thread_is_left();
-            drop(graph);
-            assert!(sender.send(2).is_err(), "a sender learns that the query is over");
+            takes_at_most(Duration::from_secs(1), "a cancel", || {
+                let (sender, source) = channel::<i64>(16);
+                let graph = Graph::new("cancel");
+                graph.source(source).key_by(|n| *n).count().update().sink(memory_sink().0);
+                let handle = graph.start(options(mode, workers)).unwrap();
+                sender.send(1).unwrap();
+                let begun = Instant::now();
+                handle.cancel();
+                let error = end(handle, "cancelled").unwrap_err();
+                let time = begun.elapsed();
+                assert!(matches!(error, RunError::Cancelled { .. }), "{error}");
+                assert_eq!(error.fault(), Fault::Nobody);
+                no_thread_is_left();
+                drop(graph);
+                assert!(sender.send(2).is_err(), "a sender learns that the query is over");
+                time
+            });
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tidemill::connectors::{channel, channel_sink, text_files};
 use tidemill::{Graph, Mode, QueryHandle, Run};
 
-use common::{MODES, PATIENCE, alone, end, options};
+use common::{MODES, PATIENCE, alone, end, options, takes_at_most};
 
 /// How many files there are: `TIDEMILL_OLD_FILES`, or 10,000.
 fn old_files() -> usize {
@@ -60,28 +60,33 @@ fn many_old_files_cost_little_and_new_ones_are_found() {
         let idle = Duration::from_secs(if old_files() > 50_000 { 20 } else { 4 });
         assert!(rows.recv_timeout(idle).is_err());
         let share = 100.0 * (used() - before) / begun.elapsed().as_secs_f64();
-        let mut waits: Vec<Duration> = (0..20)
-            .map(|n| {
-                // By a rename: a listing between the two steps of a write would see an empty file.
-                let hidden = directory.path().join(".hidden");
-                std::fs::write(&hidden, format!("{n}\n")).unwrap();
-                let begun = Instant::now();
-                std::fs::rename(&hidden, directory.path().join(format!("new-{mode}-{n}"))).unwrap();
-                assert_eq!(&*rows.recv_timeout(PATIENCE).unwrap(), &*n.to_string());
-                begun.elapsed()
-            })
-            .collect();
-        waits.sort();
-        println!(
-            "{mode}: {share:.2} % of a core; a new file is found after {:?}, at most {:?}",
-            waits[10], waits[19]
-        );
-        (0..20).for_each(|n| std::fs::remove_file(directory.path().join(format!("new-{mode}-{n}"))).unwrap());
+        let mut found = 0;
+        takes_at_most(Duration::from_millis(200), "to find a new file", || {
+            let mut waits: Vec<Duration> = (0..20)
+                .map(|n| {
+                    // By a rename: a listing between the two steps of a write would see an empty file.
+                    let (hidden, name) = (directory.path().join(".hidden"), format!("new-{mode}-{found}"));
+                    found += 1;
+                    std::fs::write(&hidden, format!("{n}\n")).unwrap();
+                    let begun = Instant::now();
+                    std::fs::rename(&hidden, directory.path().join(name)).unwrap();
+                    assert_eq!(&*rows.recv_timeout(PATIENCE).unwrap(), &*n.to_string());
+                    begun.elapsed()
+                })
+                .collect();
+            waits.sort();
+            println!(
+                "{mode}: {share:.2} % of a core; a new file is found after {:?}, at most {:?}",
+                waits[10], waits[19]
+            );
+            waits[10]
+        });
+        (0..found)
+            .for_each(|n| std::fs::remove_file(directory.path().join(format!("new-{mode}-{n}"))).unwrap());
         query.stop();
         end(query, "idle").unwrap();
         // Before, 10,000 files took a quarter of a core.
         assert!(share < if cfg!(debug_assertions) { 5.0 } else { 1.0 }, "{share} % of a core");
-        assert!(waits[10] < Duration::from_millis(200), "{waits:?}");
     }
 }
 
@@ -94,24 +99,25 @@ fn channel_beside_many_old_files_answers_at_once() {
     let (sink, answers) = crossbeam_channel::unbounded();
     graph.source(source).sink(channel_sink(sink));
     let (query, _rows) = start(directory.path(), Mode::Continuous, &graph);
-    let mut waits: Vec<Duration> = (0..1000)
-        .map(|n| {
-            std::thread::sleep(Duration::from_millis(if old_files() > 50_000 { 13 } else { 3 }));
-            let begun = Instant::now();
-            sender.send(n).unwrap();
-            assert_eq!(answers.recv_timeout(PATIENCE).unwrap(), n);
-            begun.elapsed()
-        })
-        .collect();
-    waits.sort();
-    let (half, most) = (waits[500], waits[990]);
-    println!(
-        "a channel on the same worker answers after {half:?}, 99 of 100 times within {most:?}, at most {:?}",
-        waits[999]
-    );
+    // Other programs may load the machine, but where it is measured.
+    let (most, place) = if cfg!(debug_assertions) { (20, 900) } else { (5, 990) };
+    takes_at_most(Duration::from_millis(most), "an answer", || {
+        let mut waits: Vec<Duration> = (0..1000)
+            .map(|n| {
+                std::thread::sleep(Duration::from_millis(if old_files() > 50_000 { 13 } else { 3 }));
+                let begun = Instant::now();
+                sender.send(n).unwrap();
+                assert_eq!(answers.recv_timeout(PATIENCE).unwrap(), n);
+                begun.elapsed()
+            })
+            .collect();
+        waits.sort();
+        println!(
+            "a channel on the same worker answers after {:?}, 99 of 100 times within {:?}, at most {:?}",
+            waits[500], waits[990], waits[999]
+        );
+        waits[place]
+    });
     query.cancel();
     drop(query.wait());
-    // Other programs may load the machine, but where it is measured.
-    let bounds = if cfg!(debug_assertions) { (waits[900], 20) } else { (most, 5) };
-    assert!(bounds.0 < Duration::from_millis(bounds.1), "{half:?}, {:?}, {most:?}", waits[900]);
 }
