@@ -18,7 +18,7 @@ use tidemill::{
     EventTime, Graph, Journal, Mode, Options, Restart, Run, RunError, Trigger, session, sliding, tumbling,
 };
 
-use common::MODES;
+use common::{Hold, MODES};
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Event {
@@ -50,11 +50,19 @@ fn input(dir: &Path, events: u64) {
     }
 }
 
+/// The most records of an epoch: 40 of each of the five files.
+const EPOCH: u64 = 200;
+
 /// Counts by tumbling, sliding and session windows, and of all: rows of one sort.
 fn graph(input: &Path, output: &Path) -> Graph {
+    graph_with(input, output, Hold::nothing())
+}
+
+fn graph_with(input: &Path, output: &Path, hold: Hold) -> Graph {
     let graph = Graph::new("windows");
     let events = graph
         .source(json_lines::<Event>(format!("{}/*.jsonl", input.display())).bounded())
+        .inspect(move |_| hold.pass())
         .with_watermark(|event| EventTime::from_micros(event.time), Duration::from_micros(500))
         .boxed();
     let micros = Duration::from_micros;
@@ -137,15 +145,19 @@ fn a_query_that_is_ended_again_and_again_says_each_row_once() {
         let storage = Arc::new(MemoryStorage::new());
         let mut ends = 0;
         for run in 0.. {
-            let graph = graph(&input_dir, &output);
+            let epochs = 3 + run as u64;
+            // All records of as many epochs, and of those that are in flight behind them.
+            let hold = Hold::after((epochs + 5) * EPOCH);
+            let graph = graph_with(&input_dir, &output, hold.clone());
             let handle =
                 graph.start_in(storage.clone(), options(Mode::MicroBatch, workers[run % 3])).unwrap();
             let from = handle.progress().epoch;
             common::wait_until(&handle, "some epochs", |handle| {
-                let far = |epoch| epoch >= from.unwrap_or(0) + 3 + run as u64;
+                let far = |epoch| epoch >= from.unwrap_or(0) + epochs;
                 handle.is_finished() || handle.progress().epoch.is_some_and(far)
             });
             handle.cancel();
+            hold.release();
             match handle.wait() {
                 Ok(_) => break,
                 Err(RunError::Cancelled { .. }) => ends += 1,
@@ -352,11 +364,13 @@ fn a_query_begins_with_a_savepoint_of_another() {
     let at = |name: &str| dir.path().join(name);
     input(&at("in"), 2_000);
     graph(&at("in"), &at("straight")).run(options(Mode::MicroBatch, 1)).unwrap();
-    let handle = graph(&at("in"), &at("first"))
+    let hold = Hold::after(6 * EPOCH);
+    let handle = graph_with(&at("in"), &at("first"), hold.clone())
         .start(options(Mode::MicroBatch, 2).with_checkpoint(at("checkpoint")))
         .unwrap();
     common::wait_until(&handle, "an epoch", |handle| handle.progress().epoch.is_some());
     let epoch = handle.savepoint(at("savepoint")).unwrap();
+    hold.release();
     handle.wait().unwrap();
     assert_eq!(rows(&at("first")), rows(&at("straight")));
     // What the first query had shown by then is not the second one's business: it adds what comes after.

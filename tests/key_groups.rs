@@ -12,6 +12,8 @@ use tidemill::checkpoint::{LocalDirectory, MemoryStorage, inspect};
 use tidemill::connectors::{MemorySource, json_lines_dir};
 use tidemill::{EventTime, Graph, Options, QueryHandle, Run, RunError, session, sliding, tumbling};
 
+use common::Hold;
+
 #[derive(Serialize, Deserialize)]
 struct Row {
     of: String,
@@ -20,13 +22,22 @@ struct Row {
     count: u64,
 }
 
+/// The records of an epoch, which has some of all partitions.
+const EPOCH: u64 = 10;
+const PARTITIONS: u64 = 4;
+
 /// Counts by windows of every kind, and a running count, of 101 keys in four partitions.
 fn graph(output: &Path) -> Graph {
+    graph_with(output, Hold::nothing())
+}
+
+fn graph_with(output: &Path, hold: Hold) -> Graph {
     let graph = Graph::new("groups");
     let rows = |partition| (partition..2_400u64).step_by(4).collect::<Vec<_>>();
     let events = graph
         .source(MemorySource::partitioned([0, 1, 2, 3].map(rows)))
         .uid("events")
+        .inspect(move |_| hold.pass())
         .with_watermark(|n| EventTime::from_micros(*n as i64 * 10), Duration::from_micros(50))
         .boxed();
     let micros = Duration::from_micros;
@@ -67,17 +78,21 @@ fn rows(dir: &Path) -> Vec<String> {
 }
 
 fn options(workers: usize) -> Options {
-    Options::default().with_workers(workers).with_max_records_per_epoch(10).without_ctrl_c()
+    Options::default().with_workers(workers).with_max_records_per_epoch(EPOCH).without_ctrl_c()
 }
 
 /// Cancels a run once it has committed a few epochs more; returns whether it ended before.
-fn run_a_while(graph: &Graph, storage: &Arc<MemoryStorage>, options: Options) -> bool {
-    let handle = graph.start_in(storage.clone(), options).unwrap();
+fn run_a_while(output: &Path, storage: &Arc<MemoryStorage>, options: Options) -> bool {
+    let epochs = 18;
+    // All records of as many epochs, and of those that are in flight behind them.
+    let hold = Hold::after((epochs + 5) * PARTITIONS * EPOCH);
+    let handle = graph_with(output, hold.clone()).start_in(storage.clone(), options).unwrap();
     let from = handle.progress().epoch.unwrap_or(0);
     common::wait_until(&handle, "some epochs", |handle| {
-        handle.is_finished() || handle.progress().epoch.is_some_and(|epoch| epoch >= from + 18)
+        handle.is_finished() || handle.progress().epoch.is_some_and(|epoch| epoch >= from + epochs)
     });
     handle.cancel();
+    hold.release();
     match handle.wait() {
         Ok(_) => true,
         Err(RunError::Cancelled { .. }) => false,
@@ -102,7 +117,7 @@ fn few_and_many_key_groups_rescale_with_the_same_results() {
         let (mut workers, mut ends) = ([1, 2, 4, 3, 1].into_iter().cycle(), 0);
         // Only the first start says the number.
         let mut first = options(workers.next().unwrap()).with_key_groups(groups);
-        while !run_a_while(&graph(&output), &storage, first) {
+        while !run_a_while(&output, &storage, first) {
             ends += 1;
             first = options(workers.next().unwrap());
             assert_eq!(inspect::list(&*storage).unwrap().key_groups, groups);
@@ -119,15 +134,16 @@ fn restart_with_another_number_is_refused_with_both() {
     for (begun, asked) in [(Some(8), 16), (None, 64), (Some(256), 128)] {
         let storage = Arc::new(MemoryStorage::new());
         let first = begun.map_or(options(2), |groups| options(2).with_key_groups(groups));
-        run_a_while(&graph(&dir.path().join(format!("{asked}"))), &storage, first);
-        let graph = graph(&dir.path().join(format!("{asked}")));
+        let output = dir.path().join(format!("{asked}"));
+        run_a_while(&output, &storage, first);
+        let graph = graph(&output);
         let error = refusal(graph.start_in(storage.clone(), options(2).with_key_groups(asked)));
         let begun = begun.unwrap_or(128);
         let expected =
             format!("created with {begun} key groups, and its state cannot be divided into {asked}: leave");
         assert!(error.starts_with("--key-groups: ") && error.contains(&expected), "{error}");
         // The same number is well, and so is none.
-        run_a_while(&graph, &storage, options(2).with_key_groups(begun));
+        run_a_while(&output, &storage, options(2).with_key_groups(begun));
     }
 }
 
@@ -141,7 +157,7 @@ fn more_workers_than_key_groups_are_refused() {
     let expected = "--workers: 129 workers need at least as many key groups, and there are 128: use at most 128 workers, \
                     or --key-groups 256 ";
     assert!(error.starts_with(expected), "{error}");
-    run_a_while(&graph, &storage, options(2).with_key_groups(2));
+    run_a_while(dir.path(), &storage, options(2).with_key_groups(2));
     let error = refusal(graph.start_in(storage, options(3)));
     assert!(error.starts_with("--workers: 3 workers need") && error.contains("there are 2:"), "{error}");
     // Without a checkpoint too.
@@ -163,9 +179,12 @@ fn number_that_is_no_power_of_two_is_refused() {
 fn savepoint_has_the_key_groups_of_its_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let handle = graph(&at("first")).start(options(2).with_key_groups(8).with_checkpoint(at("one"))).unwrap();
+    let hold = Hold::after(10 * PARTITIONS * EPOCH);
+    let first = graph_with(&at("first"), hold.clone());
+    let handle = first.start(options(2).with_key_groups(8).with_checkpoint(at("one"))).unwrap();
     common::wait_until(&handle, "an epoch", |handle| handle.progress().epoch.is_some());
     handle.savepoint(at("saved")).unwrap();
+    hold.release();
     handle.wait().unwrap();
     let saved = LocalDirectory::existing(at("saved")).unwrap();
     assert_eq!(inspect::list(&saved).unwrap().key_groups, 8);
