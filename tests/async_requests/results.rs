@@ -8,7 +8,7 @@ use tidemill::testing::{SimClock, TestDriver};
 use tidemill::{FailedRequest, Summary};
 
 use super::common::{MODES, assert_same, options, run_well};
-use super::service::{Bad, Row, Service, expected};
+use super::service::{Bad, Ended, Row, Service, expected, result};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -45,10 +45,11 @@ fn read(requests: &Requests) -> (u32, bool) {
 
 type Found = (Vec<u64>, Vec<FailedRequest<Row>>);
 
-fn naive(rows: &[Row], attempts: u32) -> Found {
+/// The result of each row by a plain loop.
+fn naive(rows: &[Row], result: impl Fn(&Row) -> Result<u64, FailedRequest<Row>>) -> Found {
     let (mut answers, mut failures) = (vec![], vec![]);
     for row in rows {
-        match expected(row, attempts) {
+        match result(row) {
             Ok(answer) => answers.push(answer),
             Err(failed) => failures.push(failed),
         }
@@ -56,19 +57,24 @@ fn naive(rows: &[Row], attempts: u32) -> Found {
     (answers, failures)
 }
 
+/// What the service has done with a row, in wall-clock time: it is requested until it is answered, or no attempt is left.
+fn observed(row: &Row, attempts: u32, service: &Service) -> Result<u64, FailedRequest<Row>> {
+    let ended = service.ended(row.number);
+    let answered = ended.iter().position(|it| *it == Ended::Answered);
+    assert_eq!(ended.len(), answered.map_or(attempts as usize, |at| at + 1), "{row:?}: {ended:?}");
+    result(row, attempts, ended[ended.len() - 1])
+}
+
 #[track_caller]
-fn compare(found: Found, rows: &[Row], requests: &Requests, in_order: bool, what: &str) {
-    let (attempts, is_ordered) = read(requests);
-    let (answers, failures) = naive(rows, attempts);
+fn compare(found: Found, wanted: Found, in_order: bool, what: &str) {
     let numbers = |failed: &[FailedRequest<Row>]| {
         failed.iter().map(|it| (it.row, it.attempts, it.failure.to_string())).collect::<Vec<_>>()
     };
-    if is_ordered && in_order {
-        assert_eq!(found.0, answers, "{what}");
-        assert_eq!(found.1, failures, "{what}");
+    if in_order {
+        assert_eq!(found, wanted, "{what}");
     } else {
-        assert_same(&found.0, &answers, what);
-        assert_same(&numbers(&found.1), &numbers(&failures), what);
+        assert_same(&found.0, &wanted.0, what);
+        assert_same(&numbers(&found.1), &numbers(&wanted.1), what);
     }
 }
 
@@ -113,7 +119,9 @@ proptest! {
                 }
                 assert!(driver.is_over(), "{mode}: {service:?}");
             });
-            compare(found, &rows, &requests, true, &format!("{mode} {requests}"));
+            let (attempts, is_ordered) = read(&requests);
+            let wanted = naive(&rows, |row| expected(row, attempts));
+            compare(found, wanted, is_ordered, &format!("{mode} {requests}"));
             assert_eq!(service.in_flight(), 0);
         }
     }
@@ -137,11 +145,9 @@ proptest! {
                         .with_checkpoint_interval(MILLI * 10);
                     run_well(graph, options);
                 });
-                compare(found, &rows, &requests, workers == 1, &format!("{mode} {workers} {requests}"));
-                let (attempts, _) = read(&requests);
-                for row in &rows {
-                    assert_eq!(service.attempts(row.number), attempts.min(row.bad_attempts + 1));
-                }
+                let (attempts, is_ordered) = read(&requests);
+                let wanted = naive(&rows, |row| observed(row, attempts, &service));
+                compare(found, wanted, is_ordered && workers == 1, &format!("{mode} {workers} {requests}"));
             }
         }
     }

@@ -38,14 +38,31 @@ impl Row {
 
 /// What the naive loop says: the answer, or the failure.
 pub(crate) fn expected(row: &Row, attempts: u32) -> Result<u64, FailedRequest<Row>> {
-    if row.bad_attempts < attempts {
-        return Ok(row.number * 2);
-    }
-    let failure = match row.bad {
-        Bad::Fails => RequestFailure::Failed(format!("no answer to {}", row.number)),
-        Bad::Hangs => RequestFailure::TimedOut,
+    let last = match row.bad {
+        _ if row.bad_attempts < attempts => Ended::Answered,
+        Bad::Fails => Ended::Failed,
+        Bad::Hangs => Ended::TimedOut,
+    };
+    result(row, attempts, last)
+}
+
+/// The result of a row whose last attempt has ended so.
+pub(crate) fn result(row: &Row, attempts: u32, last: Ended) -> Result<u64, FailedRequest<Row>> {
+    let failure = match last {
+        Ended::Answered => return Ok(row.number * 2),
+        Ended::Failed => RequestFailure::Failed(format!("no answer to {}", row.number)),
+        Ended::TimedOut => RequestFailure::TimedOut,
     };
     Err(FailedRequest { row: *row, attempts, failure })
+}
+
+/// How an attempt has ended, as the service has seen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Answered,
+    Failed,
+    /// Dropped before there was an answer.
+    TimedOut,
 }
 
 /// Lets the executor poll others for that number of turns.
@@ -65,7 +82,7 @@ pub(crate) async fn turns(turns: u8) {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Service {
-    seen: Arc<Mutex<BTreeMap<u64, u32>>>,
+    seen: Arc<Mutex<BTreeMap<u64, Vec<Ended>>>>,
     in_flight: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
 }
@@ -98,21 +115,36 @@ impl Service {
 
     /// How many attempts there were for a row.
     pub(crate) fn attempts(&self, number: u64) -> u32 {
-        self.seen.lock().unwrap().get(&number).copied().unwrap_or(0)
+        self.ended(number).len() as u32
+    }
+
+    /// How the attempts for a row have ended. On a busy machine one may time out that would have been answered.
+    pub(crate) fn ended(&self, number: u64) -> Vec<Ended> {
+        self.seen.lock().unwrap().get(&number).cloned().unwrap_or_default()
+    }
+
+    fn end(&self, number: u64, attempt: u32, ended: Ended) {
+        self.seen.lock().unwrap().get_mut(&number).unwrap()[attempt as usize - 1] = ended;
     }
 
     pub(crate) async fn ask(self, row: Row) -> Result<u64, String> {
         let _in_flight = self.enter();
         let attempt = {
             let mut seen = self.seen.lock().unwrap();
-            let attempt = seen.entry(row.number).or_insert(0);
-            *attempt += 1;
-            *attempt
+            let attempts = seen.entry(row.number).or_default();
+            attempts.push(Ended::TimedOut);
+            attempts.len() as u32
         };
         turns(row.turns).await;
         match row.bad {
-            _ if attempt > row.bad_attempts => Ok(row.number * 2),
-            Bad::Fails => Err(format!("no answer to {}", row.number)),
+            _ if attempt > row.bad_attempts => {
+                self.end(row.number, attempt, Ended::Answered);
+                Ok(row.number * 2)
+            }
+            Bad::Fails => {
+                self.end(row.number, attempt, Ended::Failed);
+                Err(format!("no answer to {}", row.number))
+            }
             Bad::Hangs => pending().await,
         }
     }
