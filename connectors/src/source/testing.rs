@@ -145,6 +145,20 @@ impl<S: Source> Drive<S> {
     }
 }
 
+/// Returns the time that this thread has had of a core: what other programs take does not count.
+#[cfg(target_os = "linux")]
+pub(crate) fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+/// Returns a time that passes: here that of a thread is not known.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn cpu_time() -> Duration {
+    static BEGUN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    BEGUN.get_or_init(std::time::Instant::now).elapsed()
+}
+
 /// Returns the warnings that are logged while `run` runs, on this thread.
 pub(crate) fn warnings<R>(run: impl FnOnce() -> R) -> (R, Vec<String>) {
     let said = Arc::default();

@@ -45,6 +45,12 @@ impl Memory {
         (lock(&self.queued.state).used, lock(&self.long.state).used)
     }
 
+    /// How many threads wait for room.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        [&self.queued, &self.long].iter().map(|pool| lock(&pool.state).waiting.len()).sum()
+    }
+
     /// Has all who wait give up.
     pub(super) fn close(&self) {
         self.queued.close();
