@@ -56,8 +56,15 @@ impl Lateness {
         if self.last.is_some() {
             self.record();
         }
-        let load = self.schedule.load();
-        if lines == 0 || load.closed || first < self.schedule.prefill() {
+        let (load, prefill) = (self.schedule.load(), self.schedule.prefill());
+        let (mut first, mut lines) = (first, lines);
+        if first < prefill {
+            // A batch that comes late may have more than what fills the state.
+            let filling = self.schedule.lines(first, prefill).min(lines);
+            first += filling * self.schedule.step();
+            lines -= filling;
+        }
+        if lines == 0 || load.closed {
             return;
         }
         self.last = Some((first, now, u32::try_from(lines * load.line).unwrap_or(u32::MAX)));
@@ -143,6 +150,24 @@ mod tests {
         // The first batch was due 10 s ago, the second 9.7 s.
         assert!(total.min() > 9_650_000_000 && total.min() < 9_900_000_000, "{}", total.min());
         assert!(total.max() >= 9_990_000_000, "{}", total.max());
+    }
+
+    #[test]
+    fn batch_that_also_fills_the_state_counts_from_its_first_event() {
+        let load = Load { keys: 10, prefill: true, ..Load::open(100, 1.0) };
+        for partitions in [1, 2] {
+            let past = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+            let schedule = Arc::new(Schedule::beginning_at(load, partitions, past));
+            let all = Latenesses::default();
+            for partition in 0..partitions as u64 {
+                let mut late = Lateness::new(Arc::clone(&schedule), all.clone());
+                let lines = schedule.lines(partition, schedule.total());
+                late.emitted(partition, lines, 10_000_000_000);
+            }
+            let total = all.total(schedule.duration()).total(Duration::ZERO);
+            assert_eq!(total.len(), 100, "{partitions} partitions");
+            assert!(total.min() > 9_900_000_000, "{}", total.min());
+        }
     }
 
     #[test]
