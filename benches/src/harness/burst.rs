@@ -8,8 +8,10 @@ use crate::measure::median;
 
 /// After a burst the median of so much time decides whether latency is as before.
 const SLOT: u64 = 5_000_000;
-/// A median below this is as before.
+/// A median below this is low enough, whatever it was before.
 pub const CALM: Duration = Duration::from_micros(10);
+/// So much more than before the burst is as before.
+const AS_BEFORE: f64 = 1.25;
 
 /// What one worker's sink has seen of a burst and of what was due after it.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +20,8 @@ pub struct Burst {
     due: u64,
     /// When the last of its events was shown.
     drained: u64,
+    /// How long each event took that was due before it, without those of the first half of that time.
+    before: Vec<u64>,
     /// When each later event was due, and how long it took.
     after: Vec<(u64, u64)>,
     /// What has come and is shown with the commit of its epoch.
@@ -37,12 +41,14 @@ impl Burst {
             self.drained = self.drained.max(now);
         } else if due > self.due {
             self.after.push((due, now.saturating_sub(due)));
+        } else if due >= self.due / 2 {
+            self.before.push(now.saturating_sub(due));
         }
     }
 
     /// An event has come, and is shown when its epoch is committed.
     pub fn came(&mut self, epoch: u64, due: u64) {
-        if due >= self.due && self.waiting.last() != Some(&(epoch, due)) {
+        if due >= self.due / 2 && self.waiting.last() != Some(&(epoch, due)) {
             self.waiting.push((epoch, due));
         }
     }
@@ -61,6 +67,7 @@ impl Burst {
     /// Adds what another worker has seen.
     pub fn join(&mut self, other: Burst) {
         self.drained = self.drained.max(other.drained);
+        self.before.extend(other.before);
         self.after.extend(other.after);
     }
 
@@ -70,13 +77,17 @@ impl Burst {
         let mut after: Vec<(u64, u64)> = self.after.clone();
         after.retain(|(due, _)| *due >= self.drained);
         after.sort_unstable();
+        let before: Vec<f64> = self.before.iter().map(|latency| *latency as f64).collect();
+        let before = median(&before);
+        let calm = (CALM.as_nanos() as f64).max(AS_BEFORE * before);
         let slots = after.chunk_by(|(a, _), (b, _)| (a - self.drained) / SLOT == (b - self.drained) / SLOT);
-        let calm = slots.into_iter().find(|slot| {
+        let first = slots.into_iter().find(|slot| {
             let latencies: Vec<f64> = slot.iter().map(|(_, latency)| *latency as f64).collect();
-            median(&latencies) < CALM.as_nanos() as f64
+            median(&latencies) < calm
         });
-        let calm = calm.and_then(|slot| slot.first()).map(|(due, _)| (due - self.drained) / SLOT * SLOT);
+        let calm = first.and_then(|slot| slot.first()).map(|(due, _)| (due - self.drained) / SLOT * SLOT);
         Recovery {
+            before: before / 1e6,
             drained: self.drained.saturating_sub(self.due) as f64 / 1e6,
             calm: calm.map(|nanos| nanos as f64 / 1e6),
         }
@@ -86,9 +97,13 @@ impl Burst {
 /// How long a burst took, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recovery {
+    /// The median latency before it was due.
+    #[serde(default)]
+    pub before: f64,
     /// From when it was due until the last of it was shown.
     pub drained: f64,
-    /// From then until the first slot of 5 ms whose events' median latency is below [`CALM`]; none if there was none.
+    /// From then until the first slot of 5 ms whose events' median latency is below [`CALM`], or at most a quarter above the one
+    /// before the burst; none if there was none.
     pub calm: Option<f64>,
 }
 
@@ -109,18 +124,32 @@ mod tests {
         for (at, latency) in [(151, 3 * MILLI), (152, 1), (153, 2 * MILLI), (161, 5_000), (162, 5_000)] {
             burst.shown(at * MILLI, at * MILLI + latency);
         }
-        assert_eq!(burst.recovery(), Recovery { drained: 50.0, calm: Some(10.0) });
+        assert_eq!(burst.recovery(), Recovery { before: 1.0, drained: 50.0, calm: Some(10.0) });
         let mut other = Burst::due(100 * MILLI);
         other.shown(100 * MILLI, 158 * MILLI);
         burst.join(other);
-        assert_eq!(burst.recovery(), Recovery { drained: 58.0, calm: Some(0.0) });
+        assert_eq!(burst.recovery(), Recovery { before: 1.0, drained: 58.0, calm: Some(0.0) });
         assert_eq!(Burst::due(5).recovery().calm, None);
+    }
+
+    #[test]
+    fn latency_that_was_high_before_is_as_before_at_a_quarter_more() {
+        let mut burst = Burst::due(100 * MILLI);
+        // Of the first half of the time before, when the run was starting: not counted.
+        burst.shown(40 * MILLI, 60 * MILLI);
+        for (at, latency) in [(60, 30_000), (70, 32_000), (80, 34_000), (100, MILLI)] {
+            burst.shown(at * MILLI, at * MILLI + latency);
+        }
+        for (at, latency) in [(102, 41_000), (107, 39_000)] {
+            burst.shown(at * MILLI, at * MILLI + latency);
+        }
+        assert_eq!(burst.recovery(), Recovery { before: 0.032, drained: 1.0, calm: Some(5.0) });
     }
 
     #[test]
     fn what_is_committed_later_is_shown_later() {
         let mut burst = Burst::due(100);
-        for (epoch, due) in [(3, 50), (4, 100), (4, 100), (5, 100), (5, 200)] {
+        for (epoch, due) in [(3, 49), (4, 100), (4, 100), (5, 100), (5, 200)] {
             burst.came(epoch, due);
         }
         assert_eq!(burst.waiting.len(), 3);

@@ -65,7 +65,7 @@ struct Arguments {
     warmup: f64,
     /// Makes this number of events due at once in the middle of the run. Runs continuous and micro-batch asap by turns, as
     /// many rounds as --compare says. Prints how long each takes until all of them are shown, and until later events are
-    /// answered within 10 us again.
+    /// answered as before, or within 10 us.
     #[arg(long, value_name = "EVENTS")]
     burst: Option<u64>,
     /// Each call of the sink takes so long, asleep, as one that waits for a disk: for --engine tidemill.
@@ -141,7 +141,8 @@ Figures:
             not measured of it, unless the rounds were disturbed.
   drained   --burst: from when the burst was due until the last of its events is shown; median of the rounds. Kept if
             continuous takes at most 1.05 times as long as micro-batch.
-  calm      --burst: from then until the first 5 ms whose events have a median below 10 us. Kept if within 20 ms.
+  as before --burst: from then until the first 5 ms whose events have a median below 10 us, or at most a quarter above the one
+            before the burst. Kept if within 20 ms.
   step      continuous with --checkpoint: p99.9 of the slots of 250 ms in which an epoch was being committed, against
             the others (medians, and the worst of each), and the difference of the medians: what commits cost others.
 The answer of every run is checked against plain loops. A wrong one voids the figures, and the exit code is not 0.
