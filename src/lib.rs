@@ -310,7 +310,8 @@ pub use tidemill_operators::{
 pub use tidemill_operators::{FailedRequest, RequestFailure, Requests, Retry};
 pub use tidemill_runtime::{
     Backpressure, Durations, Fault, Idle, Journal, Journaled, Options, PhysicalPlan, Pid, Progress,
-    QueryHandle, Restart, Run, RunError, Site, SourceProgress, StateProgress, Summary, Trigger, testing,
+    QueryHandle, Restart, Run, RunError, Site, SourceProgress, StateProgress, Summary, TopKey, Trigger,
+    testing,
 };
 
 /// Operators of your own: see [`Graph::operator`].

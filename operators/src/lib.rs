@@ -54,6 +54,8 @@ pub mod stream;
 pub mod testing;
 mod time;
 #[doc(hidden)]
+pub mod top_keys;
+#[doc(hidden)]
 pub mod turn;
 mod window;
 

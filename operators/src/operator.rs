@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::OperatorError;
 use crate::spawner::Spawner;
+use crate::top_keys::KeySampler;
 use crate::{
     Batch, Epoch, EventTime, KeyGroup, KeyGroups, ParseOptionError, ProcessingTime, SnapshotWriter, Waker,
 };
@@ -222,6 +223,7 @@ pub struct Context {
     holding: Holding,
     waker: Option<Waker>,
     spawner: Option<Arc<dyn Spawner>>,
+    sampler: KeySampler,
     wake_at: Option<ProcessingTime>,
     outputs: Vec<(usize, Batch)>,
     observed: Vec<(u32, EventTime)>,
@@ -245,6 +247,7 @@ impl Context {
             holding: Holding::Nothing,
             waker: None,
             spawner: None,
+            sampler: KeySampler::default(),
             wake_at: None,
             outputs: Vec::new(),
             observed: Vec::new(),
@@ -261,6 +264,17 @@ impl Context {
     /// Sets what wakes an operator that [holds](Self::hold) rows, and what runs its futures.
     pub fn set_spawner(&mut self, waker: Waker, spawner: Option<Arc<dyn Spawner>>) {
         (self.waker, self.spawner) = (Some(waker), spawner);
+    }
+
+    /// Sets what counts the keys of the operator's rows.
+    #[doc(hidden)]
+    pub fn set_sampler(&mut self, sampler: KeySampler) {
+        self.sampler = sampler;
+    }
+
+    /// What counts the keys of the operator's rows, if they are counted.
+    pub(crate) fn sampler(&mut self) -> &mut KeySampler {
+        &mut self.sampler
     }
 
     /// How the graph is run.

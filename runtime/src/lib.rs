@@ -52,6 +52,6 @@ pub use error::{Fault, RunError, Site};
 pub use journal::{Journal, Journaled};
 pub use options::{Backpressure, Idle, Options, Pid, Restart, Trigger};
 pub use plan::PhysicalPlan;
-pub use progress::{Durations, Progress, SourceProgress, StateProgress, Summary};
+pub use progress::{Durations, Progress, SourceProgress, StateProgress, Summary, TopKey};
 pub use query::{QueryHandle, Run};
 pub use tidemill_operators::Mode;

@@ -144,6 +144,11 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
     pub spill_dir: Option<PathBuf>,
 
+    /// Number of keys in the progress of each operator that gets its rows by key, but for aggregates: those of most rows, and which share of
+    /// the rows they have. A key with more than a quarter of the rows is also logged. At most 64; by default no keys are counted.
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 0, value_name = "N"))]
+    pub top_keys: usize,
+
     /// What an idle worker does: `park`, or `spin:50us` to poll for that long before it parks.
     #[cfg_attr(feature = "cli", arg(long, default_value = "park", value_name = "HOW"))]
     pub idle: Idle,
@@ -203,6 +208,7 @@ impl Default for Options {
             async_threads: 2,
             state_memory: None,
             spill_dir: None,
+            top_keys: 0,
             idle: Idle::Park,
             pin: false,
             ctrl_c: true,
@@ -341,6 +347,32 @@ impl Options {
     #[must_use]
     pub fn with_spill_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.spill_dir = Some(directory.into());
+        self
+    }
+
+    /// Sets how many keys the progress shows of each operator that gets its rows by key: those of most rows.
+    ///
+    /// All rows of a key are processed by one worker there, so a hot key keeps it busy while the others wait. Aggregates are left out:
+    /// each worker aggregates its own rows first, and a hot key costs no more than others. The keys are found in a sample of the rows;
+    /// [`TopKey`](crate::TopKey) says how exact the shares are. A key with more than a quarter of an operator's rows is also
+    /// logged, as a warning. Zero, the default, counts no keys.
+    ///
+    /// ```
+    /// use tidemill::prelude::*;
+    ///
+    /// let graph = Graph::new("which number is hot?");
+    /// let (sink, _) = discard();
+    /// let numbers = graph.source(memory([7u64, 7, 1, 7, 2])).key_by(|n| *n);
+    /// numbers.map_with_state(|_, n, seen: &mut Option<bool>| (n, seen.replace(true).is_some())).sink(sink);
+    /// let summary = graph.run(Options::default().with_top_keys(1))?;
+    /// let [seen] = &summary.last.state_operators[..] else { panic!("one operator has state") };
+    /// assert_eq!(seen.top_keys[0].key, "7");
+    /// assert_eq!(seen.top_keys[0].percent, 60);
+    /// # Ok::<(), RunError>(())
+    /// ```
+    #[must_use]
+    pub fn with_top_keys(mut self, keys: usize) -> Self {
+        self.top_keys = keys;
         self
     }
 

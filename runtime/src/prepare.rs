@@ -131,6 +131,7 @@ impl PreparedRun {
             events: sender,
             nodes: layout.nodes.len(),
             moving: plan.moving(),
+            counts_keys: options.top_keys > 0,
             resume,
             state,
             saver,

@@ -101,6 +101,24 @@ pub struct StateProgress {
     pub rows_out: u64,
     /// Late rows so far.
     pub late_rows: u64,
+    /// With [`Options::with_top_keys`](crate::Options::with_top_keys): the keys of most rows, in that order. Aggregates
+    /// have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top_keys: Vec<TopKey>,
+}
+
+/// A key of an operator with state, in [`StateProgress`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct TopKey {
+    /// The key as JSON; a key of more than 200 characters is cut off.
+    pub key: String,
+    /// The share of the operator's rows that have the key, in percent, rounded down; keys of less than one percent are left out.
+    ///
+    /// It is an estimate, which can be a few percent too low and is hardly too high: each worker counts 64 keys, in a sample of its rows.
+    /// Later rows count more: after every eight million rows all counts are halved.
+    pub percent: u8,
 }
 
 /// How a query ended.

@@ -10,6 +10,7 @@ use crate::graph::StateSpec;
 use crate::named::{HashedKey, NamedState, StateInfo, States, Timer, Timers};
 use crate::schema::StateSchema;
 use crate::state::Reach;
+use crate::top_keys::KeySampler;
 use crate::{
     Batch, Context, Epoch, EventTime, Key, KeyGroup, Mode, Operator, OperatorError, ProcessingTime, RowKind,
     SnapshotReader, SnapshotWriter,
@@ -187,6 +188,11 @@ impl<O: StatefulOperator> To<'_, O> {
     /// Returns all parts at once.
     pub(crate) fn split(&mut self) -> (&mut O::Outputs, &mut Timers<O::Key>, &mut Context) {
         (self.out, self.timers, self.context)
+    }
+
+    /// What counts the keys of the rows.
+    pub(super) fn sampler(&mut self) -> &mut KeySampler {
+        self.context.sampler()
     }
 
     /// Whether this worker holds the keys of that hash.

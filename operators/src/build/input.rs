@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use super::{Dealt, StatefulOperator, Takes, To};
 use crate::buffers::give_back;
 use crate::chain::TimeDomain;
-use crate::{Batch, EventTime, OperatorError, RowKind, rows};
+use crate::top_keys::KeySampler;
+use crate::{Batch, EventTime, Key, OperatorError, RowKind, rows};
 
 /// A keyed input: its rows are [`Dealt`].
 #[derive(Debug)]
@@ -22,13 +23,21 @@ pub trait InputRows: 'static {
 
     /// The rows of a batch.
     fn of(batch: Batch) -> Result<Vec<Self::Row>, OperatorError>;
+
+    /// Counts their keys.
+    #[doc(hidden)]
+    fn sample(_rows: &[Self::Row], _sampler: &mut KeySampler) {}
 }
 
-impl<K: Send + 'static, T: Send + 'static> InputRows for ByKey<K, T> {
+impl<K: Key, T: Send + 'static> InputRows for ByKey<K, T> {
     type Row = Dealt<K, T>;
 
     fn of(batch: Batch) -> Result<Vec<Self::Row>, OperatorError> {
         rows(batch)
+    }
+
+    fn sample(rows: &[Self::Row], sampler: &mut KeySampler) {
+        sampler.note_all(rows, |row| (row.hash, &row.key));
     }
 }
 
@@ -68,6 +77,7 @@ where
     O: Takes<N, Row = I::Row>,
 {
     let mut rows = I::of(batch)?;
+    I::sample(&rows, to.sampler());
     operator.take(rows.drain(..), to)?;
     give_back(rows);
     Ok(())

@@ -12,6 +12,7 @@ mod schedule;
 mod sources;
 mod threads;
 mod timers;
+mod top_keys;
 mod wakers;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,8 @@ pub(crate) use self::schedule::{EpochPlan, Schedule};
 use self::sources::Sources;
 use self::threads::Threads;
 use self::timers::Timers;
+pub(crate) use self::top_keys::Sketch;
+use self::top_keys::TopKeys;
 use self::wakers::Wakers;
 use crate::RunError;
 use crate::checkpoint::loader::Loader;
@@ -104,6 +107,8 @@ pub(crate) struct ControlSpec {
     pub(crate) nodes: usize,
     /// The sources whose partitions idle workers read for others.
     pub(crate) moving: BTreeSet<NodeId>,
+    /// Whether the keys of rows are counted.
+    pub(crate) counts_keys: bool,
     /// By worker of this process; none where state may take what it takes.
     pub(crate) memory: Vec<Arc<StateMemory>>,
     pub(crate) resume: Resume,
@@ -133,7 +138,12 @@ impl Control {
             node_numbers: NODE_NUMBERS.fetch_add(spec.nodes as u64, Ordering::Relaxed),
             memory: spec.memory,
             schedule: Schedule::new(spec.resume.first()),
-            reports: Reports::new(spec.events, counters, Timers::new(spec.stepped)),
+            reports: Reports::new(
+                spec.events,
+                counters,
+                TopKeys::new(spec.counts_keys),
+                Timers::new(spec.stepped),
+            ),
             sources: Sources::new(flow, spec.pulls_from, in_flight, workers),
             pools: Pools::new(spec.moving, workers),
             ledger: spec.ledger,

@@ -8,6 +8,7 @@ use tidemill_operators::turn::{self, lock};
 
 use super::Counters;
 use super::timers::Timers;
+use super::top_keys::TopKeys;
 use crate::RunError;
 use crate::events::{Event, EventSender};
 
@@ -15,6 +16,7 @@ use crate::events::{Event, EventSender};
 pub(crate) struct Reports {
     pub(crate) events: EventSender,
     pub(crate) counters: Counters,
+    pub(crate) top_keys: TopKeys,
     pub(crate) timers: Timers,
     /// The last epoch that any source took part in, plus one.
     epochs: AtomicU64,
@@ -22,8 +24,8 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    pub(super) fn new(events: EventSender, counters: Counters, timers: Timers) -> Reports {
-        Reports { events, counters, timers, epochs: AtomicU64::new(0), failure: Mutex::new(None) }
+    pub(super) fn new(events: EventSender, counters: Counters, top_keys: TopKeys, timers: Timers) -> Reports {
+        Reports { events, counters, top_keys, timers, epochs: AtomicU64::new(0), failure: Mutex::new(None) }
     }
 
     /// Sends an event and wakes the driver.

@@ -15,6 +15,7 @@ mod report;
 mod shared;
 mod sources;
 mod stragglers;
+mod top_keys;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use self::shared::QUICK;
 pub(crate) use self::shared::SharedDriver;
 use self::sources::SourcePlan;
 use self::stragglers::Stragglers;
+use self::top_keys::HotKeys;
 use crate::control::Control;
 use crate::error::RunError;
 use crate::events::{Event, Report};
@@ -68,6 +70,7 @@ pub(crate) struct Driver {
     /// Whether the unit of the event times has been looked at.
     knows_unit: bool,
     stragglers: Stragglers,
+    top_keys: HotKeys,
     progress: Arc<Progress>,
     summary: Summary,
     /// Whether an epoch is planned before the last one has been read.
@@ -142,6 +145,7 @@ impl Driver {
             false => Pace::new(partitions),
         };
         let stragglers = Stragglers::new(control.pools.are_there());
+        let top_keys = HotKeys::new(options.top_keys);
         let mut driver = Driver {
             progress: Arc::default(),
             layout,
@@ -164,6 +168,7 @@ impl Driver {
             last_commit: now,
             knows_unit: false,
             stragglers,
+            top_keys,
             summary: Summary::default(),
             plans_ahead: false,
             has_planned: false,

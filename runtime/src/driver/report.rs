@@ -62,6 +62,7 @@ impl Driver {
         let whole = now.since(flight.begun);
         let micros = |later: ProcessingTime, earlier: ProcessingTime| later.since(earlier).as_micros() as u64;
         let keeps = |node: &&Node| node.is_stateful() || matches!(node.kind, NodeKind::Fragment(_));
+        let top_keys = &mut self.top_keys;
         let states = self.layout.nodes.iter().filter(keeps).map(|node| {
             let total = self.control.reports.counters.total(node.id);
             StateProgress {
@@ -71,8 +72,10 @@ impl Driver {
                 rows_in: total.rows_in,
                 rows_out: total.rows_out,
                 late_rows: total.late_rows,
+                top_keys: top_keys.of(node, &self.layout.query, &self.control, now),
             }
         });
+        let states = states.collect();
         let rows_in = flight.rows_in.values().sum();
         self.progress = Arc::new(Progress {
             name: self.layout.query.clone(),
@@ -93,7 +96,7 @@ impl Driver {
             },
             watermark: self.control.ledger.progress(epoch, self.options.mode == Mode::Continuous),
             sources: self.sources_with(&flight.rows_in),
-            state_operators: states.collect(),
+            state_operators: states,
             state_memory: self.control.memory.iter().map(|memory| memory.most() as u64).sum(),
             spilled: self.control.memory.iter().map(|memory| memory.spilled()).sum(),
             late_rows: self.control.reports.counters.totals().map(|total| total.late_rows).sum(),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_operators::graph::{Node, NodeId};
+use tidemill_operators::graph::{Node, NodeId, NodeKind};
 use tidemill_operators::spill::StateMemory;
 use tidemill_operators::{
     Batch, Cloner, Context, Epoch, Mode, Operator, OperatorError, ProcessingTime, SnapshotWriter, Waker,
@@ -106,10 +106,16 @@ impl Hosted {
         phases: (bool, bool),
     ) -> Hosted {
         let key_groups = control.resume.key_groups;
+        let mut context =
+            Context::new(control.mode, worker, control.peers.total()).with_key_groups(key_groups);
+        // An aggregation has no hot keys: each worker aggregates its own rows first.
+        if node.is_stateful() && matches!(node.kind, NodeKind::Operator(_)) {
+            context.set_sampler(control.reports.top_keys.sampler(node.id, worker));
+        }
         Hosted {
             node: node.id,
             operator,
-            context: Context::new(control.mode, worker, control.peers.total()).with_key_groups(key_groups),
+            context,
             site: Site::of(node),
             memory: control.memory_of(worker).filter(|_| phases.1).cloned(),
             cloners: node.outputs.iter().map(|output| output.cloner).collect(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidemill_operators::top_keys::COUNTERS;
 use tidemill_operators::{KeyGroups, Mode};
 
 use super::{MAX_AHEAD, Options, RETAIN, Restart, Trigger};
@@ -62,6 +63,11 @@ impl Options {
                      interval, use --mode micro-batch"
                 ),
             });
+        }
+        if self.top_keys > COUNTERS {
+            let problem =
+                format!("must be at most {COUNTERS}, the keys that are counted (got {})", self.top_keys);
+            return Err(RunError::Options { option: "--top-keys", problem });
         }
         if self.retain == 0 {
             return refuse("--retain", "must be at least 1 (got 0): the last epoch is needed to resume");
