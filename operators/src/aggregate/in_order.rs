@@ -153,6 +153,10 @@ impl<A: Aggregate> Aggregate for InOrder<A> {
         self.aggregate.describe()
     }
 
+    fn problem(&self) -> Option<String> {
+        self.aggregate.problem()
+    }
+
     fn relieve(&self, runs: &mut Runs<A::Acc>) {
         runs.list.iter_mut().for_each(|(_, acc)| self.aggregate.relieve(acc));
     }

@@ -12,10 +12,12 @@ mod count;
 mod exact;
 mod extremes;
 mod fold;
+mod hyper_log_log;
 mod in_order;
 pub(crate) mod kept;
 mod number;
 mod order;
+mod part;
 mod projection;
 mod reduce;
 mod sorted;
@@ -23,6 +25,7 @@ mod sum;
 mod top;
 mod total;
 mod tuple;
+mod value_hash;
 mod variance;
 
 pub use self::average::Average;
@@ -31,9 +34,13 @@ pub use self::count::Count;
 pub use self::exact::Exact;
 pub use self::extremes::{Max, Min};
 pub use self::fold::Fold;
+#[doc(hidden)]
+pub use self::hyper_log_log::DistinctValues;
+pub use self::hyper_log_log::HyperLogLog;
 pub use self::in_order::{InOrder, Runs};
 pub use self::number::Number;
 pub use self::order::{Greatest, GreatestBy, HasOrder, Least, LeastBy, RankOrder};
+pub use self::part::{Borrowed, Part};
 pub use self::projection::Projection;
 pub use self::reduce::Reduce;
 pub use self::sorted::{Ranked, Sorted};
@@ -180,6 +187,19 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     /// ```
     fn describe(&self) -> String {
         short_name::<Self>()
+    }
+
+    /// Returns what is wrong with the settings of the aggregate, if anything is. A graph with such an aggregate is refused.
+    ///
+    /// ```
+    /// use tidemill::aggregate::HyperLogLog;
+    /// use tidemill::prelude::*;
+    ///
+    /// let users = HyperLogLog::of(40, |user: &u64| *user);
+    /// assert!(users.problem().is_some_and(|problem| problem.contains("must be from 4 to 18 (got 40)")));
+    /// ```
+    fn problem(&self) -> Option<String> {
+        None
     }
 
     /// A later record of the same key has gone to another accumulator.

@@ -56,6 +56,10 @@ macro_rules! tuples {
                 [self.$h.describe() $(, self.$t.describe())+].join(", ")
             }
 
+            fn problem(&self) -> Option<String> {
+                self.$h.problem()$(.or_else(|| self.$t.problem()))+
+            }
+
             fn seal(&self, acc: &mut Self::Acc) {
                 self.$h.seal(&mut acc.$h);
                 $(self.$t.seal(&mut acc.$t);)+

@@ -54,7 +54,8 @@ where
             .problem()
             .or_else(|| fraction_problem("allowed lateness", lateness))
             .or_else(|| early?.problem())
-            .or(problem);
+            .or(problem)
+            .or_else(|| self.aggregate.problem());
         let (assigner, aggregate) = (Arc::new(assigner), self.aggregate);
         let name = if C::IS_EVENT { "window" } else { "processing_time_window" };
         let graph = keyed.port.graph.clone();

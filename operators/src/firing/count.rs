@@ -194,7 +194,7 @@ where
             .keyed_stream(keyed)
             .setting("window", windows.describe())
             .setting("aggregate", aggregate.describe());
-        if let Some(problem) = windows.problem() {
+        if let Some(problem) = windows.problem().or_else(|| aggregate.problem()) {
             operator = operator.problem(problem);
         }
         operator.stateful(move |_| Counted {

@@ -1,14 +1,15 @@
 //! The aggregates that everyone needs, as methods, for windows of this module.
 
 use std::cmp::Ordering;
+use std::hash::Hash;
 
 use super::TriggeredStream;
 use super::aggregate::TriggeredAggregate;
 use super::count::{CountedAggregate, CountedStream};
 use crate::Data;
 use crate::aggregate::{
-    Average, Collect, Count, Fold, Greatest, GreatestBy, HasOrder, InOrder, Least, Max, Min, Number,
-    Projection, Ranked, Reduce, Sum, TopN,
+    Average, Collect, Count, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least, Max, Min,
+    Number, Projection, Ranked, Reduce, Sum, TopN,
 };
 use crate::codec::Codec;
 use crate::group::shortcuts;

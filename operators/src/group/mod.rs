@@ -93,6 +93,7 @@ where
             op: self.op,
             window: self.window,
             settings: self.settings,
+            problem: self.aggregate.problem(),
             emit: self.emit,
             location: self.location,
             steps: self.steps,
@@ -151,6 +152,8 @@ struct About {
     op: &'static str,
     window: String,
     settings: Vec<Setting>,
+    /// What is wrong with the aggregate.
+    problem: Option<String>,
     emit: Emit,
     location: &'static Location<'static>,
     steps: Vec<StepInfo>,
@@ -159,7 +162,7 @@ struct About {
 impl About {
     /// Adds the node behind a port; `name` is that of the aggregate.
     fn add(self, before: &Port, input: Input, name: String, grouped: GroupedSpec) -> Port {
-        let About { op, window, settings: of_window, emit, location, steps } = self;
+        let About { op, window, settings: of_window, problem, emit, location, steps } = self;
         let detail = if window.is_empty() { name.clone() } else { format!("{window}, {name}") };
         let mut settings = vec![("operator", op.to_owned())];
         settings.extend(of_window);
@@ -180,6 +183,9 @@ impl About {
             detail,
         });
         port.update(|node| node.settings = settings);
+        if let Some(problem) = problem {
+            before.graph.problem(port.node, problem);
+        }
         port
     }
 }

@@ -1,13 +1,14 @@
 //! The aggregates that everyone needs, as methods: the same on keyed streams, on windows and on whole streams.
 
 use std::cmp::Ordering;
+use std::hash::Hash;
 
 use super::running::RunningAggregate;
 use super::total::TotalAggregate;
 use super::windowed::{WindowedAggregate, WindowedStream};
 use crate::aggregate::{
-    Average, Collect, Count, Fold, Greatest, GreatestBy, HasOrder, InOrder, Least, LeastBy, Max, Min, Number,
-    Projection, Ranked, Reduce, Sorted, Sum, TopN,
+    Average, Collect, Count, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least, LeastBy, Max,
+    Min, Number, Projection, Ranked, Reduce, Sorted, Sum, TopN,
 };
 use crate::codec::Codec;
 use crate::state::Windowing;
@@ -63,6 +64,22 @@ macro_rules! shortcuts {
             F: Fn(&$value) -> N + Send + Sync + 'static,
         {
             self.aggregate(Average::of(of))
+        }
+
+        /// Counts the distinct values that `of` takes from the records, about.
+        ///
+        /// `precision` is from 4 to 18. With 14 the standard error is 0.8 %, in 16 KiB of state; [`HyperLogLog`] has the bounds.
+        #[track_caller]
+        pub fn hyper_log_log<N, F>(
+            self,
+            precision: u8,
+            of: F,
+        ) -> $result<$($parameter,)+ HyperLogLog<$value, Projection<$value, N, F>>>
+        where
+            N: Hash + 'static,
+            F: Fn(&$value) -> N + Send + Sync + 'static,
+        {
+            self.aggregate(HyperLogLog::of(precision, of))
         }
 
         /// Combines all records two by two. `combine` must be associative and commutative: each worker combines its own records
