@@ -19,6 +19,7 @@ mod number;
 mod order;
 mod part;
 mod projection;
+mod quantiles;
 mod reduce;
 mod sorted;
 mod sum;
@@ -42,6 +43,9 @@ pub use self::number::Number;
 pub use self::order::{Greatest, GreatestBy, HasOrder, Least, LeastBy, RankOrder};
 pub use self::part::{Borrowed, Part};
 pub use self::projection::Projection;
+#[doc(hidden)]
+pub use self::quantiles::Buckets;
+pub use self::quantiles::Quantiles;
 pub use self::reduce::Reduce;
 pub use self::sorted::{Ranked, Sorted};
 pub use self::sum::Sum;

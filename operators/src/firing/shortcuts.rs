@@ -9,7 +9,7 @@ use super::count::{CountedAggregate, CountedStream};
 use crate::Data;
 use crate::aggregate::{
     Average, Collect, Count, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least, Max, Min,
-    Number, Projection, Ranked, Reduce, Sum, TopN,
+    Number, Projection, Quantiles, Ranked, Reduce, Sum, TopN,
 };
 use crate::codec::Codec;
 use crate::group::shortcuts;

@@ -8,7 +8,7 @@ use super::total::TotalAggregate;
 use super::windowed::{WindowedAggregate, WindowedStream};
 use crate::aggregate::{
     Average, Collect, Count, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least, LeastBy, Max,
-    Min, Number, Projection, Ranked, Reduce, Sorted, Sum, TopN,
+    Min, Number, Projection, Quantiles, Ranked, Reduce, Sorted, Sum, TopN,
 };
 use crate::codec::Codec;
 use crate::state::Windowing;
@@ -80,6 +80,24 @@ macro_rules! shortcuts {
             F: Fn(&$value) -> N + Send + Sync + 'static,
         {
             self.aggregate(HyperLogLog::of(precision, of))
+        }
+
+        /// Computes quantiles of what `of` takes from each record, within a relative error: a `Vec` with one number for each.
+        ///
+        /// `quantiles(0.01, [0.5, 0.99], …)` is the median and the 99th percentile, within 1 % of the exact ones. [`Quantiles`] has the
+        /// bounds.
+        #[track_caller]
+        pub fn quantiles<N, F>(
+            self,
+            error: f64,
+            quantiles: impl IntoIterator<Item = f64>,
+            of: F,
+        ) -> $result<$($parameter,)+ Quantiles<Projection<$value, N, F>>>
+        where
+            N: Number,
+            F: Fn(&$value) -> N + Send + Sync + 'static,
+        {
+            self.aggregate(Quantiles::of(error, quantiles, of))
         }
 
         /// Combines all records two by two. `combine` must be associative and commutative: each worker combines its own records
