@@ -8,8 +8,8 @@ use super::aggregate::TriggeredAggregate;
 use super::count::{CountedAggregate, CountedStream};
 use crate::Data;
 use crate::aggregate::{
-    Average, Collect, Count, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least, Max, Min,
-    Number, Projection, Quantiles, Ranked, Reduce, Sum, TopN,
+    Average, Collect, Count, CountMin, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least,
+    Max, Min, Number, Projection, Quantiles, Ranked, Reduce, Sum, TopN,
 };
 use crate::codec::Codec;
 use crate::group::shortcuts;

@@ -7,8 +7,8 @@ use super::running::RunningAggregate;
 use super::total::TotalAggregate;
 use super::windowed::{WindowedAggregate, WindowedStream};
 use crate::aggregate::{
-    Average, Collect, Count, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least, LeastBy, Max,
-    Min, Number, Projection, Quantiles, Ranked, Reduce, Sorted, Sum, TopN,
+    Average, Collect, Count, CountMin, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least,
+    LeastBy, Max, Min, Number, Projection, Quantiles, Ranked, Reduce, Sorted, Sum, TopN,
 };
 use crate::codec::Codec;
 use crate::state::Windowing;
@@ -98,6 +98,23 @@ macro_rules! shortcuts {
             F: Fn(&$value) -> N + Send + Sync + 'static,
         {
             self.aggregate(Quantiles::of(error, quantiles, of))
+        }
+
+        /// Counts about how many records have each value that `of` returns, in a table that answers for any value.
+        ///
+        /// A count is never too low, and nearly always too high by at most `error` times the number of all records. [`CountMin`] has the
+        /// bounds.
+        #[track_caller]
+        pub fn count_min<N, F>(
+            self,
+            error: f64,
+            of: F,
+        ) -> $result<$($parameter,)+ CountMin<$value, Projection<$value, N, F>>>
+        where
+            N: Hash + 'static,
+            F: Fn(&$value) -> N + Send + Sync + 'static,
+        {
+            self.aggregate(CountMin::of(error, of))
         }
 
         /// Combines all records two by two. `combine` must be associative and commutative: each worker combines its own records
