@@ -24,6 +24,8 @@ mod error;
 #[doc(hidden)]
 pub mod files;
 pub mod firing;
+#[doc(hidden)]
+pub mod frequent;
 pub mod graph;
 mod group;
 mod join;

@@ -4,19 +4,15 @@
 //! costs no more than others. An operator counts down to the next row of the sample, by whole batches. A row of the sample counts for all rows
 //! that it stands for: of the first thousand for itself alone, later for about a thousand. The distances between such rows are
 //! random, so that keys that come in a pattern are found as often as they occur.
-//!
-//! The counters are those of the algorithm Space-Saving (Metwally, Agrawal and El Abbadi, 2005): a key without a counter takes over
-//! the one with the lowest count, and keeps that count. So a count is too high by at most the number of counted rows divided by that of
-//! the counters. Each counter records by how much it may be too high.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
+use crate::frequent::{Counter, Counters};
 use crate::turn;
 
-/// How many keys have a counter.
+/// The number of counters that stay when those of rare keys are dropped.
 pub const COUNTERS: usize = 64;
 /// After this many rows of the sample the next ones stand for twice as many rows.
 const SAMPLES: u32 = 1_024;
@@ -28,17 +24,7 @@ const CHARACTERS: usize = 200;
 /// The counters of an operator instance.
 #[derive(Debug, Default)]
 pub struct KeySketch {
-    counters: Vec<Counter>,
-    rows: u64,
-}
-
-#[derive(Debug)]
-struct Counter {
-    hash: u64,
-    rows: u64,
-    /// By how many rows the count may be too high.
-    excess: u64,
-    key: Arc<str>,
+    counters: Counters<Arc<str>>,
 }
 
 /// A key in the merged counters of all instances.
@@ -55,46 +41,34 @@ pub struct CountedKey {
 impl KeySketch {
     /// Returns how many rows have been counted.
     pub fn rows(&self) -> u64 {
-        self.rows
+        self.counters.total()
     }
 
     /// Counts rows of a key that has a counter; returns false if it has none.
     fn count(&mut self, hash: u64, rows: u64) -> bool {
-        let counter = self.counters.iter_mut().find(|counter| counter.hash == hash);
-        let Some(counter) = counter else { return false };
-        counter.rows += rows;
-        self.rows += rows;
-        true
+        self.counters.count(hash, |_| true, rows)
     }
 
     /// Counts rows of a key that has no counter yet.
     fn insert(&mut self, hash: u64, key: Arc<str>, rows: u64) {
-        self.rows += rows;
-        if self.counters.len() < COUNTERS {
-            self.counters.push(Counter { hash, rows, excess: 0, key });
-        } else if let Some(least) = self.counters.iter_mut().min_by_key(|counter| counter.rows) {
-            *least = Counter { hash, rows: least.rows + rows, excess: least.rows, key };
-        }
+        self.counters.insert(hash, key, rows, COUNTERS);
     }
 
     /// Halves all counts, so that later rows count more.
     pub fn halve(&mut self) {
-        self.rows /= 2;
-        for counter in &mut self.counters {
-            counter.rows /= 2;
-            counter.excess = counter.excess.div_ceil(2);
-        }
+        self.counters.halve();
     }
 
     /// Merges the counters of several instances: returns the keys, those of most rows first, with how many rows they have at least.
     pub fn merged<'a>(sketches: impl IntoIterator<Item = &'a KeySketch>) -> Vec<CountedKey> {
-        let mut keys: HashMap<u64, CountedKey> = HashMap::new();
-        for counter in sketches.into_iter().flat_map(|sketch| &sketch.counters) {
-            let Counter { hash, key, .. } = counter;
-            let new = || CountedKey { hash: *hash, key: Arc::clone(key), rows: 0 };
-            keys.entry(*hash).or_insert_with(new).rows += counter.rows.saturating_sub(counter.excess);
-        }
-        let mut keys: Vec<CountedKey> = keys.into_values().collect();
+        let mut all = Counters::default();
+        sketches.into_iter().for_each(|sketch| all.merge(sketch.counters.clone(), COUNTERS));
+        let counted = |counter: &Counter<Arc<str>>| CountedKey {
+            hash: counter.hash,
+            key: Arc::clone(&counter.key),
+            rows: counter.count,
+        };
+        let mut keys: Vec<CountedKey> = all.iter().map(counted).collect();
         keys.sort_unstable_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.key.cmp(&b.key)));
         keys
     }

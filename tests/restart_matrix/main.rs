@@ -22,6 +22,7 @@ macro_rules! running {
 mod firings;
 mod rows;
 mod settings;
+mod sketches;
 mod types;
 
 use std::collections::BTreeMap;
@@ -97,6 +98,7 @@ fn matrix_has_rows_for_settings_states_and_keys() {
         [settings::windows(), settings::aggregates(), settings::watermarks()],
         [rows::deduplication(), rows::rankings(), rows::limits()],
         [firings::firings(), firings::counts(), firings::clocks()],
+        [sketches::distinct_counts(), sketches::quantiles(), sketches::frequencies()],
     ];
     let tables = tables.into_iter().flatten().chain([types::states(), types::keys()]);
     let tables: Vec<usize> = tables.map(|table| table.len()).collect();

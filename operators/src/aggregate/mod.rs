@@ -25,6 +25,7 @@ mod reduce;
 mod sorted;
 mod sum;
 mod top;
+mod top_keys;
 mod total;
 mod tuple;
 mod value_hash;
@@ -54,6 +55,7 @@ pub use self::sum::Sum;
 #[doc(hidden)]
 pub use self::top::Candidates;
 pub use self::top::TopN;
+pub use self::top_keys::{FrequentKey, TopKeys};
 pub use self::total::{Total, Wide, Widest};
 pub use self::variance::{Spread, Variance};
 

@@ -6,13 +6,13 @@ use std::hash::Hash;
 use super::TriggeredStream;
 use super::aggregate::TriggeredAggregate;
 use super::count::{CountedAggregate, CountedStream};
-use crate::Data;
 use crate::aggregate::{
     Average, Collect, Count, CountMin, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least,
-    Max, Min, Number, Projection, Quantiles, Ranked, Reduce, Sum, TopN,
+    Max, Min, Number, Projection, Quantiles, Ranked, Reduce, Sum, TopKeys, TopN,
 };
 use crate::codec::Codec;
 use crate::group::shortcuts;
+use crate::{Data, Key};
 
 impl<K, V: Data, P, Y, W, Clock> TriggeredStream<K, V, P, Y, W, Clock> {
     shortcuts!(V, TriggeredAggregate<K, V, P, Y, W, Clock>);

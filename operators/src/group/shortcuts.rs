@@ -8,7 +8,7 @@ use super::total::TotalAggregate;
 use super::windowed::{WindowedAggregate, WindowedStream};
 use crate::aggregate::{
     Average, Collect, Count, CountMin, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least,
-    LeastBy, Max, Min, Number, Projection, Quantiles, Ranked, Reduce, Sorted, Sum, TopN,
+    LeastBy, Max, Min, Number, Projection, Quantiles, Ranked, Reduce, Sorted, Sum, TopKeys, TopN,
 };
 use crate::codec::Codec;
 use crate::state::Windowing;
@@ -115,6 +115,22 @@ macro_rules! shortcuts {
             F: Fn(&$value) -> N + Send + Sync + 'static,
         {
             self.aggregate(CountMin::of(error, of))
+        }
+
+        /// Finds the `n` most frequent values that `of` returns, with bounds of their numbers, in bounded memory.
+        ///
+        /// Up to 32 `n` distinct values are counted exactly. [`TopKeys`] has the bounds for more.
+        #[track_caller]
+        pub fn top_keys<N, F>(
+            self,
+            n: usize,
+            of: F,
+        ) -> $result<$($parameter,)+ TopKeys<$value, Projection<$value, N, F>>>
+        where
+            N: Key,
+            F: Fn(&$value) -> N + Send + Sync + 'static,
+        {
+            self.aggregate(TopKeys::of(n, of))
         }
 
         /// Combines all records two by two. `combine` must be associative and commutative: each worker combines its own records
