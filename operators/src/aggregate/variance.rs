@@ -6,9 +6,10 @@ use super::{Aggregate, Exact, Number, Projection, Total};
 
 /// The number of records, their mean and their variance, as [`Spread`].
 ///
-/// Numbers and their squares are added exactly, each square with the part that a float has no room for, and rounded at the end. So
-/// the result does not depend on the order of the records, nor on how workers divide them, and is right where the mean is large and
-/// the variance small. State: two exact totals and a count, 40 bytes and more where exponents differ much.
+/// Numbers and their squares are added exactly, each square with the part that a float has no room for. Only the sum of the squares
+/// of the differences from the mean is rounded, and then its quotient. So the result does not depend on the order of the records, nor
+/// on how workers divide them, and is right where the mean is large and the variance small. State: two exact totals and a count, 40
+/// bytes and more where exponents differ much.
 ///
 /// Where the sum of the numbers is beyond 1.34 × 10¹⁵⁴, its square has no room in `f64`, and the variance is infinite or not a number.
 ///
