@@ -54,6 +54,11 @@ impl std::str::FromStr for Mode {
 
 /// One instance of an operator, on one worker.
 pub trait Operator: 'static {
+    /// Called once in a run, in its first epoch, with the state restored and before the first batch.
+    fn start(&mut self, _context: &mut Context) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
     /// Takes rows of the current epoch from an input.
     fn batch(&mut self, input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError>;
 
@@ -134,6 +139,10 @@ pub trait Operator: 'static {
 
 /// An operator whose type is known only to who made it.
 impl<O: Operator + ?Sized> Operator for Box<O> {
+    fn start(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        (**self).start(context)
+    }
+
     fn batch(&mut self, input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
         (**self).batch(input, batch, context)
     }

@@ -60,6 +60,12 @@ pub trait StatefulOperator: Sized + 'static {
     /// A field that is not named is not in the checkpoint.
     fn state(&mut self, _states: &mut States<'_>) {}
 
+    /// Called once in a run, in its first epoch, with the state restored and before the first row.
+    #[doc(hidden)]
+    fn on_start(&mut self, _to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
     /// Called when a timer is due.
     ///
     /// Timers come in the order of their times. A timer in event time is due when the watermark has reached it.
@@ -325,6 +331,12 @@ impl<O: StatefulOperator, I> Adapter<O, I> {
 }
 
 impl<O: StatefulOperator, I: Inputs<O>> Operator for Adapter<O, I> {
+    fn start(&mut self, context: &mut Context) -> Result<(), OperatorError> {
+        self.call(context, O::on_start)?;
+        self.settle(context);
+        Ok(())
+    }
+
     fn batch(&mut self, input: usize, batch: Batch, context: &mut Context) -> Result<(), OperatorError> {
         self.call(context, |operator, to| I::take(operator, input, batch, to))?;
         self.settle(context);

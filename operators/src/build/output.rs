@@ -273,7 +273,7 @@ of_kind!(Upserts, T, RowKind::Upsert);
 of_kind!(Snapshots, T, RowKind::Snapshot);
 of_kind!(Changes, RowChange<T>, RowKind::Changes);
 
-/// The outputs of an operator: a tuple of [`Rows`], [`Events`], [`Upserts`], [`Snapshots`] and [`Changes`]. Implemented for one to
+/// The outputs of an operator: a tuple of [`Rows`], [`Events`], [`Upserts`], [`Snapshots`] and [`Changes`]. Implemented for none to
 /// six.
 pub trait Outputs: Default + 'static {
     /// The streams that they become: a tuple, or for one output its stream.
@@ -309,6 +309,17 @@ macro_rules! outputs {
             }
         }
     };
+}
+
+/// None: what the operator keeps is only in the checkpoint.
+impl Outputs for () {
+    type Streams = ();
+    const COUNT: usize = 0;
+    const KINDS: &'static [RowKind] = &[];
+
+    fn streams(_: &OutputPlace) {}
+
+    fn send(&mut self, _: &mut Context) {}
 }
 
 outputs!(1: A 0; A::Stream);

@@ -92,6 +92,7 @@ impl<O: Operator> Harness<O> {
         self.wake_at = written.wake_at;
         let (epoch, watermark, now) = written.stand;
         self.context.enter(epoch, watermark, now);
+        self.operator.start(&mut self.context)?;
         if watermark > EventTime::MIN {
             self.operator.watermark(&mut self.context)?;
         }

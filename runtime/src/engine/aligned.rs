@@ -228,6 +228,7 @@ impl AlignedOperator {
         let now = self.clock_on_entry(self.hosted.control.resume.clock);
         self.hosted.context.enter(self.epoch, self.watermark, now);
         self.hold();
+        self.hosted.call(|operator, context| operator.start(context));
         if self.watermark > EventTime::MIN {
             self.hosted.call(|operator, context| operator.watermark(context));
         }
