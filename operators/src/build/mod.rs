@@ -292,7 +292,8 @@ impl<I> OperatorBuilder<I> {
     }
 
     /// Records a problem, with which the graph is refused when it is run.
-    pub(crate) fn problem(mut self, problem: String) -> Self {
+    #[doc(hidden)]
+    pub fn problem(mut self, problem: String) -> Self {
         self.problem = Some(problem);
         self
     }
@@ -365,8 +366,27 @@ impl<I> OperatorBuilder<I> {
         takes: &'static [&'static [RowKind]],
         lowering: Arc<dyn Any + Send + Sync>,
     ) -> O::Streams {
+        self.any_fragment::<O>(takes, lowering, false)
+    }
+
+    /// As [`fragment`](Self::fragment), for a part of the nested dataflow that all parts of the graph share.
+    #[doc(hidden)]
+    pub fn part<O: Outputs>(
+        self,
+        takes: &'static [&'static [RowKind]],
+        lowering: Arc<dyn Any + Send + Sync>,
+    ) -> O::Streams {
+        self.any_fragment::<O>(takes, lowering, true)
+    }
+
+    fn any_fragment<O: Outputs>(
+        self,
+        takes: &'static [&'static [RowKind]],
+        lowering: Arc<dyn Any + Send + Sync>,
+        is_part: bool,
+    ) -> O::Streams {
         let kinds = Kinds::Declared { takes, emits: O::KINDS };
-        let port = self.add(NodeKind::Fragment(FragmentSpec { lowering, kinds }), O::COUNT);
+        let port = self.add(NodeKind::Fragment(FragmentSpec { lowering, kinds, is_part }), O::COUNT);
         O::streams(&OutputPlace::first_of(port))
     }
 

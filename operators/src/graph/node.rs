@@ -206,6 +206,9 @@ pub struct FragmentSpec {
     pub lowering: Arc<dyn Any + Send + Sync>,
     /// The kinds of rows at its inputs and outputs.
     pub kinds: Kinds,
+    /// Whether it is a part of the one nested dataflow that all parts of a graph share. Edges between parts are inside of it, and no
+    /// part has event time.
+    pub is_part: bool,
 }
 
 /// The two ways to place a sink.
@@ -388,6 +391,12 @@ impl Node {
             NodeKind::Sink { row_kind, .. } => *row_kind,
             _ => self.outputs.first().map_or(RowKind::Insert, |output| output.row_kind),
         }
+    }
+
+    /// Whether the node is a part of the nested dataflow that all such nodes share.
+    #[doc(hidden)]
+    pub fn is_part(&self) -> bool {
+        matches!(&self.kind, NodeKind::Fragment(fragment) if fragment.is_part)
     }
 
     /// Whether the outputs of the node have a watermark of their own, derived from that of its inputs.

@@ -223,4 +223,12 @@ impl<T: Send + 'static, P: Chain<Out = T>> Stream<T, P> {
     pub(crate) fn node(&self) -> NodeId {
         self.port.node
     }
+
+    /// Returns the uid of the node that the stream comes from, given or derived.
+    #[doc(hidden)]
+    pub fn node_uid(&self) -> String {
+        let mut uid = String::new();
+        self.port.update(|node| node.uid().clone_into(&mut uid));
+        uid
+    }
 }

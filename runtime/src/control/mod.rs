@@ -15,9 +15,10 @@ mod timers;
 mod top_keys;
 mod wakers;
 
+use std::any::Any;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tidemill_operators::graph::NodeId;
@@ -85,6 +86,9 @@ pub(crate) struct Control {
     pub(crate) threads: Threads,
     /// Set when the query ends where it stands.
     pub(crate) cancellation: Cancellation,
+    /// What the workers' instances of the nested dataflow of all parts share.
+    #[cfg_attr(not(feature = "tables"), allow(dead_code, reason = "only tables are parts"))]
+    pub(crate) parts: OnceLock<Arc<dyn Any + Send + Sync>>,
     /// How many batches have been announced to the ledger.
     announced: AtomicU64,
 }
@@ -150,6 +154,7 @@ impl Control {
             wakers: Wakers::default(),
             threads: Threads::default(),
             cancellation: Cancellation::new(),
+            parts: OnceLock::new(),
             announced: AtomicU64::new(0),
             resume: spec.resume,
             state: spec.state,

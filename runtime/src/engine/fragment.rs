@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tidemill_operators::graph::{Node, NodeId};
-use tidemill_operators::{Batch, Context, Operator, OperatorError};
+use tidemill_operators::{Batch, Context, Epoch, Mode, Operator, OperatorError, Waker};
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::DistributorPact;
 use timely::progress::operate::{Connectivity, FrontierInterest, SharedProgress};
@@ -26,7 +26,7 @@ use timely::scheduling::Schedule;
 
 use super::Time;
 use super::edge_batch::EdgeBatch;
-use super::host::{enter, receive};
+use super::host::{enter, receive, waker};
 use super::route::{Router, Routing};
 use super::stateless::Edge;
 use crate::control::Control;
@@ -116,6 +116,37 @@ impl FragmentHost {
     /// Takes a batch off an edge.
     pub(crate) fn receive(&self, edge_batch: &mut EdgeBatch) -> Batch {
         receive(&self.control, self.worker, edge_batch).0
+    }
+
+    /// How many workers there are.
+    pub(crate) fn workers(&self) -> usize {
+        self.control.peers.total()
+    }
+
+    /// How the graph is run.
+    pub(crate) fn mode(&self) -> Mode {
+        self.control.mode
+    }
+
+    /// The first epoch of the run.
+    pub(crate) fn first_epoch(&self) -> Epoch {
+        self.control.resume.first()
+    }
+
+    /// The worker that holds the keys of a hash.
+    pub(crate) fn worker_of(&self, hash: u64) -> usize {
+        self.control.resume.key_groups.of(hash).worker(self.workers())
+    }
+
+    /// What all workers of the run share; the first that asks makes it. None if that is of another type.
+    pub(crate) fn shared<T: Default + Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let shared = self.control.parts.get_or_init(|| Arc::new(T::default()));
+        Arc::clone(shared).downcast().ok()
+    }
+
+    /// Wakes an operator of any scope, from any thread.
+    pub(crate) fn waker<T: Timestamp>(&self, scope: Scope<'_, T>, address: &[usize]) -> Waker {
+        waker(scope, address)
     }
 
     /// Notes that this thread runs code of the fragment's node from here on.

@@ -12,6 +12,7 @@ use tidemill_operators::{
     Batch, Cloner, Context, Epoch, Mode, Operator, OperatorError, ProcessingTime, SnapshotWriter, Waker,
 };
 use timely::dataflow::Scope;
+use timely::progress::Timestamp;
 use timely::scheduling::Activator;
 
 use super::Time;
@@ -341,7 +342,7 @@ impl Alarm {
 }
 
 /// Wakes an operator from any thread.
-pub(crate) fn waker(scope: Scope<'_, Time>, address: &[usize]) -> Waker {
+pub(crate) fn waker<T: Timestamp>(scope: Scope<'_, T>, address: &[usize]) -> Waker {
     let activator = scope.worker().sync_activator_for(address.to_vec());
     // A worker that has gone needs no waking.
     Waker::new(move || {

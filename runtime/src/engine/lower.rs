@@ -1,6 +1,6 @@
 //! Lowers the plan to a dataflow, the same on every worker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use super::fragment::{FragmentHost, Inside, Lanes, Lowering};
 use super::host::{Forward, Hosted, enter, within};
 use super::hosted_sink::{HeldSink, HostedSink};
 use super::output::{HostedSinks, Outlets};
+use super::part::{LowerPart, PartLowering, PartSpec};
 use super::route::{Inflow, Router, Routing};
 use super::sink::sink;
 use super::source::{Setting, SourceStatus, source};
@@ -55,9 +56,20 @@ pub(super) fn lower<'scope>(
         statuses: BTreeMap::new(),
         rounds: Rc::default(),
         restored: BTreeMap::new(),
+        has_state: BTreeSet::new(),
     };
     building.restore()?;
-    nodes.iter().try_for_each(|node| building.node(node))
+    match nodes.iter().find_map(|node| Some((node, PartLowering::of(node)?.region))) {
+        None => nodes.iter().try_for_each(|node| building.node(node, None)),
+        Some((first, region)) => {
+            let host = FragmentHost::new(first, worker, control);
+            let inside = Inside { scope, inputs: Vec::new(), host };
+            let has_state = std::mem::take(&mut building.has_state);
+            region.open(&inside, nodes, &has_state, &mut |parts| {
+                nodes.iter().try_for_each(|node| building.node(node, Some(&mut *parts)))
+            })
+        }
+    }
 }
 
 struct Building<'a, 'scope> {
@@ -75,6 +87,8 @@ struct Building<'a, 'scope> {
     rounds: Rc<Rounds>,
     /// Operators that have been given their state back.
     restored: BTreeMap<NodeId, Box<dyn Operator>>,
+    /// Those of which there was state for this worker.
+    has_state: BTreeSet<NodeId>,
 }
 
 impl<'scope> Building<'_, 'scope> {
@@ -97,10 +111,12 @@ impl<'scope> Building<'_, 'scope> {
                 operators.insert(node.id, (node, operator));
             }
         }
+        let has_state = &mut self.has_state;
         let is_shared = |uid: &str| owners.get(uid).is_some_and(|(_, _, is_shared)| *is_shared);
         state.load(self.worker, self.control.peers.total(), &is_shared, |uid, group, bytes| {
             let Some((owner, name, _)) = owners.get(uid) else { return Ok(()) };
             let Some((node, operator)) = operators.get_mut(owner) else { return Ok(()) };
+            has_state.insert(node.id);
             enter(node.id);
             within(memory, || match name {
                 Some(name) => operator.restore_named(name, group, bytes),
@@ -123,7 +139,8 @@ impl<'scope> Building<'_, 'scope> {
         })
     }
 
-    fn node(&mut self, node: &Node) -> Result<(), RunError> {
+    /// Lowers a node. Where the graph has parts, this happens while their nested dataflow is open.
+    fn node(&mut self, node: &Node, parts: Option<&mut dyn LowerPart<'scope>>) -> Result<(), RunError> {
         let plan = self.plan;
         match (plan.runs(node.id), &node.kind) {
             (Some(Runs::Source(planned)), NodeKind::Source(from)) => self.source(node, from, planned),
@@ -148,6 +165,7 @@ impl<'scope> Building<'_, 'scope> {
             (Some(Runs::Fragment(planned)), NodeKind::Fragment(spec)) => {
                 self.fragment(node, planned, spec)?
             }
+            (Some(Runs::Part), _) => self.part(node, parts)?,
             (Some(Runs::Sink { steps }), NodeKind::Sink { sink: spec, .. }) => {
                 let hosted = self.hosted_sink(node, spec, *steps)?;
                 let steps = steps.and_then(|steps| self.layout.nodes.get(steps.0));
@@ -184,7 +202,8 @@ impl<'scope> Building<'_, 'scope> {
     fn whole(&mut self, node: &Node, planned: &Aligned, operator: Box<dyn Operator>) -> Result<(), RunError> {
         let sinks = self.hosted_sinks(planned)?;
         let hosted = self.host(node, operator, (true, true));
-        let edges = self.aligned(node, planned, hosted, Outlets::Timed(sinks));
+        let outlets = if planned.feeds_parts { Outlets::Fragment } else { Outlets::Timed(sinks) };
+        let edges = self.aligned(node, planned, hosted, outlets);
         self.keep(node.id, edges);
         Ok(())
     }
@@ -199,10 +218,29 @@ impl<'scope> Building<'_, 'scope> {
             host: FragmentHost::new(node, self.worker, self.control),
         };
         let outputs = Lowering::lower(&*spec.lowering, node, inside)?;
+        self.exit(node, outputs);
+        Ok(())
+    }
+
+    /// The exit of a fragment, which counts the rows that leave it.
+    fn exit(&mut self, node: &Node, outputs: Vec<Edge<'scope>>) {
         let inflows = outputs.into_iter().map(|edge| Inflow { edge, router: None }).collect();
         let exit = self.host(node, Box::new(Lanes), (false, true));
         let edges = stateless(self.scope, &node.label(), inflows, exit);
         self.keep(node.id, edges.into_iter().enumerate());
+    }
+
+    /// A part of the nested dataflow. Only edges that lead out of it have an exit.
+    fn part(&mut self, node: &Node, parts: Option<&mut dyn LowerPart<'scope>>) -> Result<(), RunError> {
+        let (Some(parts), Some(lowering)) = (parts, PartLowering::of(node)) else {
+            return Err(RunError::Engine(format!("{} is a part for another engine", Site::of(node))));
+        };
+        let inputs = node.inputs.iter().map(|input| self.edge(input)).collect();
+        let host = FragmentHost::new(node, self.worker, self.control);
+        let outputs = parts.part(PartSpec { node, host, inputs, part: &*lowering.part })?;
+        if !outputs.is_empty() {
+            self.exit(node, outputs);
+        }
         Ok(())
     }
 

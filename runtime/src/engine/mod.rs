@@ -7,7 +7,7 @@ mod edge_batch;
 mod epoch_buffer;
 #[cfg_attr(
     not(test),
-    allow(dead_code, reason = "the engine's tests are the only makers of fragments so far")
+    allow(dead_code, reason = "the engine's tests are the only makers of fragments with an entry so far")
 )]
 mod fragment;
 #[cfg(test)]
@@ -19,6 +19,8 @@ mod hosted_sink;
 mod late_ends_tests;
 mod lower;
 mod output;
+#[cfg_attr(not(feature = "tables"), allow(dead_code, reason = "only tables are parts"))]
+mod part;
 mod route;
 mod sink;
 mod source;
@@ -34,3 +36,10 @@ mod worker;
 pub(crate) use self::worker::{LocalWorker, WorkerThreads};
 
 pub(crate) use self::time::Time;
+#[cfg(feature = "tables")]
+pub(crate) use self::{
+    edge_batch::EdgeBatch,
+    fragment::{FragmentHost, Inside},
+    part::{LowerAll, LowerPart, OpenRegion, PartLowering, PartSpec},
+    stateless::Edge,
+};

@@ -119,6 +119,7 @@ impl Explainer<'_> {
                 "aggregation in two operators: pre-aggregate, exchange by key, merge".to_owned()
             }
             (Some(Runs::Fragment(_)), _) => "fragment".to_owned(),
+            (Some(Runs::Part), _) => "part of the nested dataflow of tables".to_owned(),
             (_, NodeKind::Sink { .. }) => "sink".to_owned(),
             (Some(Runs::Inside), _) => "steps".to_owned(),
             _ => "operator".to_owned(),

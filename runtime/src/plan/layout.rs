@@ -170,6 +170,10 @@ impl Layout {
         from: &BTreeSet<NodeId>,
         reach: &(BTreeMap<NodeId, usize>, bool),
     ) -> Option<DomainId> {
+        // Rows of a table have no event time.
+        if node.is_part() {
+            return None;
+        }
         let of_inputs: BTreeSet<DomainId> =
             node.inputs.iter().filter_map(|i| self.domains.get(i.from.0).copied().flatten()).collect();
         let mut spec = DomainSpec { sources: from.iter().copied().collect(), ..DomainSpec::default() };

@@ -32,6 +32,8 @@ pub(crate) enum Runs {
     TwoPhases(Aligned),
     /// What the maker of the fragment lowers it to, behind an operator that is aligned by epoch.
     Fragment(Aligned),
+    /// A part of the nested dataflow of all parts, as its maker lowers it.
+    Part,
     /// An operator that writes; it first runs the steps of that node.
     Sink { steps: Option<NodeId> },
     /// Inside the operator of another node.
@@ -70,6 +72,8 @@ pub(crate) struct Aligned {
     pub(crate) sources: BTreeSet<NodeId>,
     /// The sinks that it writes to itself.
     pub(crate) sinks: Vec<PlannedSink>,
+    /// Whether its outputs lead to parts only, which know no watermarks.
+    pub(crate) feeds_parts: bool,
 }
 
 /// A sink inside an operator.
@@ -189,6 +193,7 @@ impl Planner<'_> {
                 polls: if self.is_alone(node) { POLLS } else { 1 },
                 moves: self.moves(node.id, &**source),
             }),
+            NodeKind::Fragment(_) if node.is_part() => Runs::Part,
             NodeKind::Fragment(_) => Runs::Fragment(self.aligned(node)),
             NodeKind::Forward if has_domain => Runs::Aligned(self.aligned(node)),
             NodeKind::Forward => Runs::Stateless,
@@ -237,7 +242,15 @@ impl Planner<'_> {
             domains: node.inputs.iter().map(|input| self.layout.domain(input.from)).collect(),
             sources: self.layout.local_of(node).0,
             sinks: self.layout.nodes.iter().filter_map(sink).collect(),
+            feeds_parts: self.feeds_parts(node.id),
         }
+    }
+
+    /// Whether a node has readers, and all of them are parts.
+    fn feeds_parts(&self, node: NodeId) -> bool {
+        let reads = |other: &&Node| other.inputs.iter().any(|input| input.from == node);
+        let mut readers = self.layout.nodes.iter().filter(reads).peekable();
+        readers.peek().is_some() && readers.all(Node::is_part)
     }
 
     fn watermarks(&self, node: &Node) -> Watermarks {
@@ -341,6 +354,7 @@ mod tests {
             Runs::TwoPhases(it) if it.sinks.is_empty() => "two phases",
             Runs::TwoPhases(_) => "two phases and sink",
             Runs::Fragment(_) => "fragment",
+            Runs::Part => "part",
             Runs::Sink { steps: None } => "sink",
             Runs::Sink { steps: Some(_) } => "steps and sink",
             Runs::Inside => "inside",
