@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The crates depend on each other in one direction, their modules too, and timely is named in engine/ only (tables will be
-# the second place).
+# The crates depend on each other in one direction, their modules too; timely is named in engine/ and table/ only, differential
+# dataflow in table/ only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tree() { cargo tree --locked --edges normal --prefix none "$@" | awk '{print $1}' | sort -u; }
@@ -15,11 +15,15 @@ absent() { # package, names that must not be below it
 }
 absent tidemill-operators timely differential-dataflow crossbeam-channel clap tidemill-runtime tidemill-connectors
 absent tidemill-connectors timely tidemill-runtime
-absent tidemill-runtime tidemill-connectors clap
-absent tidemill abomonation clap tokio axum rdkafka object_store plotters hyper
+absent tidemill-runtime tidemill-connectors clap differential-dataflow
+absent tidemill differential-dataflow abomonation clap tokio axum rdkafka object_store plotters hyper
 if grep -rnE '(use|::) *timely\b|timely::' --include='*.rs' src operators/src connectors/src runtime/src \
     | grep -vE '^runtime/src/(engine|table)/'; then
     echo "timely is named outside runtime/src/engine and runtime/src/table" >&2
+    exit 1
+fi
+if grep -rnE 'differential_dataflow' --include='*.rs' src operators/src connectors/src runtime/src | grep -v '^runtime/src/table/'; then
+    echo "differential dataflow is named outside runtime/src/table" >&2
     exit 1
 fi
 # No cycle between the top-level modules of a crate.

@@ -21,6 +21,10 @@ struct Deduplication;
 #[doc = include_str!("../docs/guide/src/ranking.md")]
 struct Ranking;
 
+#[cfg(feature = "tables")]
+#[doc = include_str!("../docs/guide/src/tables.md")]
+struct Tables;
+
 #[doc = include_str!("../docs/guide/src/process-functions.md")]
 struct ProcessFunctions;
 

@@ -114,6 +114,7 @@
 //! | drop duplicates | [`distinct`](KeyedStream::distinct), [`distinct_within_watermark`](KeyedStream::distinct_within_watermark), [`distinct_for`](KeyedStream::distinct_for) |
 //! | rank rows | [`top_n`](KeyedStream::top_n), [`rank`](KeyedStream::rank), [`sort_within_window`](WindowedStream::sort_within_window), [`limit`](Stream::limit) |
 //! | state and timers per key | [`KeyedStream::process`], [`process`], [`map_with_state`](KeyedStream::map_with_state) |
+//! | join, group and rank results that change | with the feature `tables`, `into_table` of a keyed stream, and the methods of `table::Table` |
 //! | enrich rows | `join_static` and, with the feature `async`, `map_async` of [`Stream`]: a static side, requests to a service |
 //! | read files, sockets, channels | [`connectors`]: [`text_files`](connectors::text_files), [`json_lines`](connectors::json_lines), [`csv_files`](connectors::csv_files), [`socket`](connectors::socket), [`channel`](connectors::channel) |
 //! | write files, tables, databases | [`connectors`]: [`json_lines_dir`](connectors::json_lines_dir), [`csv_dir`](connectors::csv_dir), [`memory_sink`](connectors::memory_sink), [`for_each_epoch`](connectors::for_each_epoch) |
@@ -309,6 +310,9 @@ pub use tidemill_operators::{
 #[cfg(feature = "async")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub use tidemill_operators::{FailedRequest, RequestFailure, Requests, Retry};
+#[cfg(feature = "tables")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tables")))]
+pub use tidemill_runtime::table;
 pub use tidemill_runtime::{
     Backpressure, Durations, Fault, Idle, Journal, Journaled, Options, PhysicalPlan, Pid, Progress,
     QueryHandle, Restart, Run, RunError, Site, SourceProgress, StateProgress, Summary, TopKey, Trigger,
@@ -357,6 +361,9 @@ pub mod prelude {
         iterate, iterate_partitions, json_lines, json_lines_dir, json_lines_sink, memory, memory_sink, rate,
         socket, socket_listener, text_blocks, text_files, try_for_each,
     };
+    #[cfg(feature = "tables")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tables")))]
+    pub use crate::table::{IntoChangelogTable, IntoTable};
     pub use crate::{
         Aggregate, Bounds, Early, Either, Epoch, EventStream, EventTime, FiringKind, Graph, Journal, Mode,
         Options, Run, RunError, StaticSide, Stream, Trigger, Window, WindowResult, session, session_by,

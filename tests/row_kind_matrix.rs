@@ -14,6 +14,7 @@ use tidemill::connectors::{
 };
 use tidemill::operator::{Changes, Dealt, Rows, Snapshots, StatefulOperator, Takes, To, Upserts, ValueState};
 use tidemill::operator::{HashedKey, States};
+use tidemill::table::{IntoChangelogTable, IntoTable};
 use tidemill::{
     Either, Epoch, EventTime, Graph, OperatorError, RowChange, RowKind, Sink, SinkError, StaticSide, Stream,
     tumbling,
@@ -220,6 +221,21 @@ fn consumers() -> Vec<Consumer> {
                 join(other, rows);
             },
             INSERTS,
+        ),
+        (
+            "table of the newest rows",
+            |rows| rows.key_by(|row| row.row).into_table().changes().sink(discard().0),
+            [true, true, false, false],
+        ),
+        (
+            "table of all rows",
+            |rows| rows.key_by(|row| row.row).into_append_table().changes().sink(discard().0),
+            INSERTS,
+        ),
+        (
+            "table of a changelog",
+            |rows| rows.key_by(|row| row.row).into_changelog_table().changes().sink(discard().0),
+            CHANGES,
         ),
         ("static join", |rows| join_static(rows, side()), INSERTS),
         ("static join, broadcast", |rows| join_static(rows, side().broadcast()), INSERTS),

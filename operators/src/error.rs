@@ -41,6 +41,31 @@ pub enum OperatorError {
     /// State that exceeds the memory it may use cannot be kept elsewhere.
     #[error(transparent)]
     Spill(#[from] crate::spill::SpillError),
+    /// A row is deleted from a table more often than it was inserted.
+    #[error(
+        "{copies} more copies of a row are deleted from the table than it has: {row}. A changelog may delete only what it has \
+         inserted, and the functions of a table must return the same for the same row"
+    )]
+    NegativeRows {
+        /// How many copies are missing.
+        copies: u64,
+        /// The key and the row.
+        row: String,
+    },
+    /// A table that was computed again from its inputs has other rows than before the restart.
+    #[error(
+        "computed again from its inputs after the restart, the table `{table}` has other rows than at the last commit (content {:032x}, \
+         recorded {:032x}): its functions have changed, or do not return the same for the same row. Go back to the \
+         functions of the earlier run, or give this output another uid and write it to another place",
+        .contents.0,
+        .contents.1
+    )]
+    OtherTable {
+        /// The uid of the table.
+        table: String,
+        /// The checksums of its rows: as computed now, and in the checkpoint.
+        contents: Box<(u128, u128)>,
+    },
     /// A function of the user returned an error.
     #[error(transparent)]
     User(Box<dyn std::error::Error + Send + Sync>),

@@ -53,6 +53,8 @@ mod spawner;
 pub mod spill;
 pub mod state;
 pub mod stream;
+#[doc(hidden)]
+pub mod table;
 pub mod testing;
 mod time;
 #[doc(hidden)]

@@ -276,7 +276,9 @@ impl RunError {
                 _ => Fault::World,
             },
             RunError::Operator { error, .. } => match error {
-                OperatorError::User(_) => Fault::User,
+                OperatorError::User(_)
+                | OperatorError::NegativeRows { .. }
+                | OperatorError::OtherTable { .. } => Fault::User,
                 OperatorError::Spill(SpillError::Disk { .. }) => Fault::World,
                 _ => Fault::Engine,
             },
@@ -305,10 +307,14 @@ impl RunError {
 
     /// Returns whether [`Options::restart`](crate::Options::restart) starts the query again after this error: a source,
     /// a sink, an operator or a function of the user failed. A sink that was set up in a way that cannot work is not
-    /// retried.
+    /// retried, nor is a table with rows that cannot be right.
     pub fn is_retryable(&self) -> bool {
         match self {
-            RunError::Sink { error: SinkError::Setup(_), .. } => false,
+            RunError::Sink { error: SinkError::Setup(_), .. }
+            | RunError::Operator {
+                error: OperatorError::NegativeRows { .. } | OperatorError::OtherTable { .. },
+                ..
+            } => false,
             RunError::Panic { .. }
             | RunError::Source { .. }
             | RunError::Sink { .. }

@@ -44,6 +44,9 @@ mod sim;
 mod size;
 mod spill;
 mod supervisor;
+#[cfg(feature = "tables")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tables")))]
+pub mod table;
 pub mod testing;
 mod user_code;
 mod watched;

@@ -18,6 +18,7 @@ mod requests;
 mod several;
 mod shards;
 mod statics;
+mod tables;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use requests::Asked;
 use several::Several;
 use shards::Shards;
 use statics::Statics;
+use tables::Tables;
 
 /// The seeds of a graph: as many as the environment says, or a few.
 fn seeds() -> Range<u64> {
@@ -132,6 +134,12 @@ fn several_joins_are_exactly_once_and_make_no_row_late() {
     run(Several::new);
     // All inputs of an outer join end while a worker is still in the epoch before.
     run_seeds(1431..1432, Several::new);
+}
+
+#[test]
+fn tables_are_exactly_once() {
+    run(Tables::new);
+    simulate(Simulation::new(seeds()).without_checkpoint(), Tables::new).unwrap_or_else(|it| panic!("{it}"));
 }
 
 #[test]

@@ -1,0 +1,50 @@
+//! All rows of a table at the end of each epoch, from its changes.
+//!
+//! State: none in the checkpoint, since the changes begin with all rows in each run.
+
+use std::collections::BTreeMap;
+use std::vec::Drain;
+
+use super::InputPlace;
+use crate::build::{Snapshots, StatefulOperator, Takes, To};
+use crate::{Data, EventTime, OperatorError, RowChange, RowKind, Stream};
+
+/// Input 0: changes. Output 0: the table.
+struct Complete<T> {
+    /// Each row with the number of its copies.
+    rows: BTreeMap<T, i64>,
+}
+
+/// Adds the operator to the graph.
+pub fn complete<T: Data + Ord + Clone>(changes: Stream<RowChange<T>>, place: InputPlace) -> Stream<T> {
+    let operator = changes.graph().operator(place.op).local(changes).at(place.location);
+    operator.stateful(|_| Complete { rows: BTreeMap::new() })
+}
+
+impl<T: Data + Ord + Clone> StatefulOperator for Complete<T> {
+    type Key = ();
+    type Outputs = (Snapshots<T>,);
+
+    fn on_epoch_end(&mut self, to: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        for (row, copies) in &self.rows {
+            (0..*copies).for_each(|_| to.out.0.push(row.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl<T: Data + Ord + Clone> Takes<0> for Complete<T> {
+    type Row = (EventTime, RowChange<T>);
+    const KINDS: &'static [RowKind] = &[RowKind::Changes];
+
+    fn take(&mut self, changes: Drain<'_, Self::Row>, _: &mut To<'_, Self>) -> Result<(), OperatorError> {
+        for (_, RowChange { row, diff }) in changes {
+            let copies = self.rows.get(&row).copied().unwrap_or(0) + diff;
+            match copies {
+                0 => self.rows.remove(&row),
+                copies => self.rows.insert(row, copies),
+            };
+        }
+        Ok(())
+    }
+}

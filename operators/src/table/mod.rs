@@ -1,0 +1,54 @@
+//! What tables keep in the checkpoint: their inputs, and a checksum of each of their outputs.
+//!
+//! A table is derived from inputs, which are ordinary operators with state: [`latest`] has the newest row of each key, [`append`] and
+//! [`changelog`] all rows. Each emits the changes of its rows, and in its first epoch of a run all rows that it has restored. What is derived from
+//! them is not in the checkpoint, but computed again. [`content`] compares the result with the one before the restart.
+//!
+//! The rest is in `tidemill-runtime`, since this crate does not know the engine.
+
+mod complete;
+mod content;
+mod latest;
+mod multiset;
+
+use std::panic::Location;
+
+pub use self::complete::complete;
+pub use self::content::{ContentChange, content};
+pub use self::latest::latest;
+pub use self::multiset::{append, changelog};
+
+use crate::Stream;
+use crate::build::Rows;
+use crate::keeping::{keep, watch};
+
+/// A change of a table's input: copies of a row that are added, or removed if there are less than none.
+pub type InputChange<K, V> = (K, V, i64);
+
+/// A row that an input had at the beginning of a run; `None` once all have come.
+pub type InputLoad<K, V> = Option<(K, V, i64)>;
+
+/// The outputs of an input.
+pub type InputRows<K, V> = (Rows<InputChange<K, V>>, Rows<InputLoad<K, V>>);
+
+/// The streams of an input: its changes, and what it had at the beginning of a run.
+pub type InputStreams<K, V> = (Stream<InputChange<K, V>>, Stream<InputLoad<K, V>>);
+
+/// Returns a value twice, without memory that it shares with a record.
+fn twice<T: Clone>(value: T) -> (T, T) {
+    let (copy, shares) = watch(|| value.clone());
+    if !shares {
+        return (value, copy);
+    }
+    let own = keep(|| value.clone());
+    (own.clone(), own)
+}
+
+/// What an input is called, and where the user's program asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct InputPlace {
+    /// The method.
+    pub op: &'static str,
+    /// The user's line.
+    pub location: &'static Location<'static>,
+}
