@@ -1,8 +1,8 @@
 //! What tables keep in the checkpoint: their inputs, and a checksum of each of their outputs.
 //!
-//! A table is derived from inputs, which are ordinary operators with state: [`latest`] has the newest row of each key, [`append`] and
-//! [`changelog`] all rows. Each emits the changes of its rows, and in its first epoch of a run all rows that it has restored. What is derived from
-//! them is not in the checkpoint, but computed again. [`content`] compares the result with the one before the restart.
+//! A table is derived from inputs, which are ordinary operators with state: `latest` has the newest row of each key, `append` and
+//! `changelog` all rows. Each emits the changes of its rows, and in its first epoch of a run all rows that it has restored. What is derived from
+//! them is not in the checkpoint, but computed again. `content` compares the result with the one before the restart.
 //!
 //! The rest is in `tidemill-runtime`, since this crate does not know the engine.
 
