@@ -177,8 +177,8 @@ fn graph(task: &Task) -> Graph {
     graph
 }
 
-/// A file of lines, to be appended to. A kill may have cut the last line off, where it crosses a page of memory: the row is told
-/// again.
+/// Opens a file of lines to append to it. A kill may have cut the last line off where it crosses a page of memory: such a line is
+/// removed here, and the restarted query writes its row again.
 fn without_torn_line(path: &Path) -> File {
     let mut file = File::options().append(true).read(true).create(true).open(path).unwrap();
     let mut lines = Vec::new();

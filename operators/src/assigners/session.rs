@@ -17,7 +17,7 @@ use crate::{Aggregate, EventTime, Key};
 /// still belongs to it. So the watermark of sessions, and of what is behind them, is a microsecond behind that of their
 /// input.
 ///
-/// A record whose own span ends after the watermark is not late. If such a record arrives after the session was
+/// A record whose own span ends at the watermark or after it is not late. If such a record arrives after the session was
 /// emitted, but its time is before the end of that session, it begins a second session that overlaps the first. A
 /// longer delay of the watermark makes this rarer.
 ///

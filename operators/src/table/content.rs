@@ -1,7 +1,7 @@
 //! A checksum of an output of a table, which tells after a restart whether it was computed as before.
 //!
-//! State, on worker 0: the sum of the hashes of all rows, each as often as it is there. The sum does not depend on the order of
-//! rows, nor on the workers on which they are. In its first epoch of a run it gets the sum of the rows as they were computed from the
+//! State, on worker 0: the sum of the hashes of all rows; a row with several copies is added once for each. The sum does not depend on
+//! the order of rows, nor on the workers on which they are. In its first epoch of a run it gets the sum of the rows as they were computed from the
 //! inputs that were restored, and compares that with its own at the end of that epoch. An output that the checkpoint does not know
 //! yet emits these rows, and begins with their sum.
 
@@ -29,8 +29,7 @@ struct Content {
     sum: SharedState<(), u128>,
     /// The uid of the table.
     table: String,
-    /// The content with which the run begins, as it is computed now, and the one that is recorded; none once they are compared,
-    /// and none where none is recorded.
+    /// In the first epoch, if the checkpoint has a sum: that of the rows as computed in this run, and that of the checkpoint.
     begun: Option<(u128, u128)>,
     /// Whether it is the one that gets the changes.
     is_first: bool,

@@ -115,7 +115,7 @@ pub(super) fn exit<'s, 'i, K: TableKey, V: TableRow>(
     vec![rows_out.leave(region.outer), content.leave(region.outer)]
 }
 
-/// The sum of the hashes of rows, each as often as it is added.
+/// The sum of the hashes of the rows, each multiplied by the number of copies that are added.
 fn content_of<K: TableKey, V: TableRow>(
     changes: &TickChanges<K, V>,
     bytes: &mut Vec<u8>,

@@ -110,7 +110,7 @@ impl<K: TableKey, V: TableRow> Table<K, V> {
     }
 }
 
-/// A part that folds the rows of its input by key.
+/// A part that keeps something for each key of its input.
 pub(super) struct Folded<K, V, F> {
     pub(super) fold: F,
     pub(super) of: Of<(K, V)>,

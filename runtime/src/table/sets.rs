@@ -19,13 +19,15 @@ impl<K: TableKey, V: TableRow> Table<K, V> {
         Table::made(self.part("distinct"), self.is_unique, part)
     }
 
-    /// Returns a table of the rows of both, each as often as it is in both together.
+    /// Returns a table of the rows of both tables. The copies of a row add up.
     #[track_caller]
     pub fn union(&self, other: &Table<K, V>) -> Table<K, V> {
         Table::made(self.part("union").local(other.edge.clone()), false, Union::<K, V>(Of::default()))
     }
 
-    /// Returns a table of the rows of this one, each as often as it is here more often than in `other`.
+    /// Returns a table of the rows of this one without those of `other`.
+    ///
+    /// Each copy in `other` takes one copy away: of a row with three copies here and one there, two stay.
     #[track_caller]
     pub fn difference(&self, other: &Table<K, V>) -> Table<K, V> {
         let part = Difference::<K, V>(Of::default());
