@@ -58,8 +58,9 @@ fn sum_over_running_counts_is_refused_with_both_lines() {
     let expected = format!(
         "the graph cannot run:\n  `key_by → aggregate` at tests/row_kinds.rs:{}: `key_by → aggregate` at \
          tests/row_kinds.rs:{counted} emits upserts (each row replaces an earlier one of its key), but it would count each of \
-         them as one more row: emit each result once, as a window with `.append()` does, or call `.as_inserts()` on the \
-         upserts to treat each as a row of its own",
+         them as one more row: emit each result once, as a window with `.append()` does; or make a table of the \
+         newest rows, with `.key_by(…)` and `.into_table()` (feature `tables`); or call `.as_inserts()` on the upserts to treat \
+         each as a row of its own",
         counted + 1
     );
     assert_eq!(said, expected);

@@ -9,6 +9,21 @@ fn failed(sink: &str, error: impl std::fmt::Display) -> SinkError {
     SinkError::Encode { sink: sink.to_owned(), reason: error.to_string() }
 }
 
+/// What CSV cannot write, and what to do.
+fn flat(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::Serialize(reason) => format!(
+            "a field of the row is a list, a map or a struct, and CSV has no column for it: `.map` the rows to structs of plain \
+             fields, or write JSON Lines ({reason})"
+        ),
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => format!(
+            "a row has {len} fields, and those before it {expected_len}: rows of one CSV file have the same fields; write JSON \
+             Lines, or `.map` the rows to structs"
+        ),
+        _ => error.to_string(),
+    }
+}
+
 /// How a row looks in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RowFormat {
@@ -51,7 +66,7 @@ impl RowFormat {
             RowFormat::Csv => {
                 let mut writer = csv::WriterBuilder::new().has_headers(first).from_writer(Vec::new());
                 for row in rows.drain(..) {
-                    writer.serialize(row).map_err(|error| failed(sink, error))?;
+                    writer.serialize(row).map_err(|error| failed(sink, flat(&error)))?;
                 }
                 writer.into_inner().map_err(|error| failed(sink, error))
             }

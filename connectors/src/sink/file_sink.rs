@@ -229,4 +229,26 @@ mod tests {
             assert_eq!(text().as_deref(), Some(expected));
         }
     }
+
+    #[test]
+    fn rows_that_csv_cannot_hold_say_what_to_do() {
+        #[derive(Serialize)]
+        struct Tagged {
+            id: u64,
+            tags: Vec<u64>,
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut sink = csv_sink(dir.path().join("x.csv"));
+        open::<Tagged>(&mut sink, RowKind::Insert, false);
+        let error =
+            sink.write(Epoch::new(0), &mut vec![Tagged { id: 1, tags: vec![2] }]).unwrap_err().to_string();
+        assert!(
+            error.contains("x.csv") && error.contains("`.map` the rows to structs of plain fields"),
+            "{error}"
+        );
+        let mut sink = csv_sink(dir.path().join("y.csv"));
+        open::<(u64, Vec<u64>)>(&mut sink, RowKind::Insert, false);
+        let error = sink.write(Epoch::new(0), &mut vec![(1, vec![2]), (1, vec![])]).unwrap_err().to_string();
+        assert!(error.contains("a row has 1 fields, and those before it 2"), "{error}");
+    }
 }

@@ -36,6 +36,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // Warnings of the engine, and your own events.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     match run(args) {
         Ok(summary) => {
             eprintln!("{summary}");

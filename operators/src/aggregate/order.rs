@@ -14,8 +14,8 @@ mod sealed {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no order by which records could be ranked",
     note = "a ranking needs the order of the rank and, between equal ranks, that of the records: `#[derive(PartialEq, Eq, PartialOrd, \
-            Ord)]`",
-    note = "without such an order, as with floats, use `top_n_by` or `sort_within_window_by` with a comparison: \
+            Ord)]` on the type, if it has no floats",
+    note = "with floats in it, use `top_n_by` or `sort_within_window_by` with a comparison: \
             `|a, b| a.celsius.total_cmp(&b.celsius)`"
 )]
 pub trait HasOrder: Ord {}

@@ -193,7 +193,14 @@ pub fn refused_by_sink(nodes: &[Node], sink: &Node) -> String {
     let rows = sink.inputs.first().and_then(|input| Emitted::by(nodes, input));
     let rows = rows.unwrap_or(Emitted { kind: RowKind::Insert, by: sink.id });
     let name = if sink.detail.is_empty() { "the sink" } else { &sink.detail };
-    refusal(nodes, rows, &format!("{name} does not take {}", rows.kind))
+    let way_out = match rows.kind {
+        RowKind::Snapshot => {
+            "write them with `json_lines_sink` or `csv_sink`, which replace their file by each snapshot; or emit each result \
+             once, as a window with `.append()` does; or call `.as_inserts()` on the snapshots to keep the rows of all of them"
+        }
+        kind => way_out(kind),
+    };
+    refused(nodes, rows, &format!("{name} does not take {}", rows.kind), way_out)
 }
 
 /// The rows, where they come from, why they are refused, and what to do.
@@ -210,12 +217,13 @@ fn way_out(kind: RowKind) -> &'static str {
     match kind {
         RowKind::Insert => "choose a sink or an operator that takes inserts",
         RowKind::Upsert => {
-            "emit each result once, as a window with `.append()` does, or call `.as_inserts()` on the upserts to treat each \
-             as a row of its own"
+            "emit each result once, as a window with `.append()` does; or make a table of the newest rows, with `.key_by(…)` and \
+             `.into_table()` (feature `tables`); or call `.as_inserts()` on the upserts to treat each as a row of its own"
         }
         RowKind::Snapshot => {
-            "emit each result once, as a window with `.append()` does, or call `.as_inserts()` on the snapshots to treat \
-             each of their rows as a row of its own"
+            "emit each result once, as a window with `.append()` does; or use `.update()` in place of `.complete()` and make a table \
+             of the newest rows, with `.key_by(…)` and `.into_table()` (feature `tables`); or call `.as_inserts()` on the \
+             snapshots to treat each of their rows as a row of its own"
         }
         RowKind::Changes => {
             "choose a sink or an operator that takes changes, or call `.as_inserts()` on the changes to treat each as a row of \
@@ -463,7 +471,8 @@ mod tests {
             format!(
                 "the graph cannot run:\n  `map → aggregate` at {}: `key_by → aggregate` at {} emits upserts (each row \
                  replaces an earlier one of its key), but it would count each of them as one more row: emit each result once, \
-                 as a window with `.append()` does, or call `.as_inserts()` on the upserts to treat each as a row of its own",
+                 as a window with `.append()` does; or make a table of the newest rows, with `.key_by(…)` and `.into_table()` \
+                 (feature `tables`); or call `.as_inserts()` on the upserts to treat each as a row of its own",
                 here(line - 1),
                 here(line - 2),
             )

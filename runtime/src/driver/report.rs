@@ -18,6 +18,10 @@ use crate::user_code::code_of;
 /// 1970.
 const SECONDS: std::ops::Range<i64> = 1_000_000_000..2_550_000_000;
 
+/// From here on, in the year 10000, no time can be written as RFC 3339: microseconds or nanoseconds that were read as a larger
+/// unit lie there.
+const YEAR_10000: i64 = 253_402_300_800_000_000;
+
 /// Whether an event time looks like a number of seconds or milliseconds that was read as a smaller unit.
 fn is_of_another_unit(time: EventTime) -> bool {
     // Seconds as microseconds; seconds as milliseconds, or milliseconds as microseconds.
@@ -32,6 +36,13 @@ impl Driver {
         }
         let Some(latest) = self.control.ledger.latest() else { return };
         self.knows_unit = true;
+        if latest.as_micros() >= YEAR_10000 && latest != EventTime::MAX {
+            tracing::warn!(
+                query = %self.layout.query, %latest,
+                "an event time lies behind the year 9999: numbers of milliseconds, microseconds or nanoseconds were read as a larger \
+                 unit, and the watermark is there now; make event times with the function of their unit, as `EventTime::from_micros`"
+            );
+        }
         if is_of_another_unit(latest) {
             tracing::warn!(
                 query = %self.layout.query, %latest,

@@ -11,8 +11,11 @@ use tidemill_operators::SourceError;
 
 use super::format::{Piece, Splitting};
 use super::name::shown;
-use super::records::{Parse, Parsed, Parser};
+use super::records::{Parse, Parsed, Parser, Wrong};
 use crate::Text;
+
+/// How many characters of a field an error shows.
+const SHOWN: usize = 40;
 
 /// CSV as RFC 4180 has it; fields may be quoted, and line breaks may stand in quotes.
 pub struct Csv<T> {
@@ -113,7 +116,7 @@ impl<T: DeserializeOwned + Send + 'static> Parser for CsvParser<T> {
         if range.len() > self.max_line {
             let raw = self.text.get(range.clone()).unwrap_or_default();
             if raw.trim_matches(['\r', '\n']).len() > self.max_line {
-                return Some((range, Err(crate::source::too_long(self.max_line))));
+                return Some((range, Err(crate::source::too_long(self.max_line).into())));
             }
         }
         match read {
@@ -121,15 +124,18 @@ impl<T: DeserializeOwned + Send + 'static> Parser for CsvParser<T> {
                 self.rows = None;
                 None
             }
-            Err(error) => Some((range, Err(error.to_string()))),
+            Err(error) => Some((range, Err(error.to_string().into()))),
             Ok(true) => {
                 let header = self.header.as_ref().map(|(_, header)| header).filter(|_| self.format.header);
                 let (fields, columns) = (self.row.len(), header.map(StringRecord::len));
                 if columns.is_some_and(|columns| columns != fields) {
                     let columns = columns.unwrap_or_default();
-                    return Some((range, Err(format!("{fields} fields, where the header has {columns}"))));
+                    return Some((
+                        range,
+                        Err(format!("{fields} fields, where the header has {columns}").into()),
+                    ));
                 }
-                Some((range, self.row.deserialize(header).map_err(|error| reason(&error))))
+                Some((range, self.row.deserialize(header).map_err(|error| wrong(&error, &self.row, header))))
             }
         }
     }
@@ -151,13 +157,29 @@ fn at(rows: &csv::Reader<Cursor<Text>>) -> usize {
     crate::length(rows.position().byte())
 }
 
-/// What is wrong with a field, and with which.
-fn reason(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => match err.field() {
-            Some(field) => format!("field {}: {}", field + 1, err.kind()),
-            None => err.kind().to_string(),
-        },
-        _ => error.to_string(),
+/// What is wrong with a row: the column and the text of the field, or the column that the header lacks.
+fn wrong(error: &csv::Error, row: &StringRecord, header: Option<&StringRecord>) -> Wrong {
+    let csv::ErrorKind::Deserialize { err, .. } = error.kind() else { return error.to_string().into() };
+    let problem = err.kind().to_string();
+    if let Some(field) = err.field().and_then(|field| usize::try_from(field).ok()) {
+        let column = header.and_then(|header| header.get(field)).map(|name| format!(" (`{name}`)"));
+        let text = row.get(field).unwrap_or_default();
+        let shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+        let rest = if text.chars().nth(SHOWN).is_some() { "…" } else { "" };
+        return format!("field {}{}: {problem}: `{shown}{rest}`", field + 1, column.unwrap_or_default())
+            .into();
+    }
+    let missing = problem.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    match (missing, header) {
+        (Some(name), Some(header)) if header.iter().all(|column| column != name) => {
+            let columns: Vec<String> = header.iter().map(|column| format!("`{column}`")).collect();
+            let reason = format!(
+                "the header has no column `{name}`, it has {}: `#[serde(rename = \"…\")]` on the field gives it the name of a \
+                 column, and `#[serde(default)]` allows files without it",
+                columns.join(", ")
+            );
+            Wrong { reason, in_all: true }
+        }
+        _ => problem.into(),
     }
 }

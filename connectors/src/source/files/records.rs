@@ -98,7 +98,20 @@ pub trait Parse: Clone + Send + Sync + 'static {
 }
 
 /// Where in the piece a record stands, and the record, or what is wrong with it.
-pub(super) type Parsed<T> = (Range<usize>, Result<T, String>);
+pub(super) type Parsed<T> = (Range<usize>, Result<T, Wrong>);
+
+/// What is wrong with a record.
+pub struct Wrong {
+    pub(super) reason: String,
+    /// Whether all records of the file are like that: then to skip bad records is no way out.
+    pub(super) in_all: bool,
+}
+
+impl From<String> for Wrong {
+    fn from(reason: String) -> Self {
+        Wrong { reason, in_all: false }
+    }
+}
 
 /// Reads the records of one piece after the other.
 pub trait Parser: Send + 'static {
@@ -172,7 +185,7 @@ impl<T: DeserializeOwned + Send + 'static> Parser for JsonParser<T> {
             let record =
                 if is_too_long { Some(Err(crate::source::too_long(self.max_line))) } else { json_line(line) };
             if let Some(record) = record {
-                return Some((begin..begin + end, record));
+                return Some((begin..begin + end, record.map_err(Wrong::from)));
             }
         }
     }
@@ -285,15 +298,14 @@ impl<P: Parser> Decode for CheckedDecoder<P> {
             match self.records.parser.next() {
                 None => return Ok(true),
                 Some((_, Ok(record))) => out.push(record),
-                Some((range, Err(reason))) => match self.bad {
+                Some((range, Err(wrong))) => match self.bad {
                     BadRecords::Skip => self.skipped += 1,
                     BadRecords::Fail => {
-                        let bad = self.records.bad(range, reason)?;
+                        let bad = self.records.bad(range, wrong.reason)?;
                         let place = format!("{}, line {}", bad.file, bad.line);
-                        return Err(SourceError::BadRecord {
-                            place,
-                            reason: crate::source::skippable(bad.reason),
-                        });
+                        let reason =
+                            if wrong.in_all { bad.reason } else { crate::source::skippable(bad.reason) };
+                        return Err(SourceError::BadRecord { place, reason });
                     }
                 },
             }
@@ -328,7 +340,7 @@ impl<P: Parser> Decode for RoutedDecoder<P> {
             match self.records.parser.next() {
                 None => return Ok(true),
                 Some((_, Ok(record))) => out.push(Ok(record)),
-                Some((range, Err(reason))) => out.push(Err(self.records.bad(range, reason)?)),
+                Some((range, Err(wrong))) => out.push(Err(self.records.bad(range, wrong.reason)?)),
             }
         }
         Ok(false)

@@ -318,6 +318,25 @@ fn csv_rows_go_by_their_header_and_may_hold_line_breaks() {
 }
 
 #[test]
+fn csv_errors_name_column_and_text_or_column_that_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = |text: &str| {
+        write(dir.path(), "a", 0, text);
+        let source = csv_files::<Order>(path(&dir)).bounded();
+        Drive::new(source).unwrap().read().unwrap_err().to_string()
+    };
+    let error = said("id,item\n1,a\nmany,b\n");
+    assert!(error.contains("line 3: field 1 (`id`): invalid digit found in string: `many`"), "{error}");
+    assert!(error.contains("BadRecords::Skip"), "{error}");
+    let error = said(&format!("id,item\n{},b\n", "x\t".repeat(500)));
+    assert!(error.contains("`x\\tx\\t") && error.contains("…`") && error.len() < 400, "{error}");
+    // Each row of the file would be skipped.
+    let error = said("id,name\n1,a\n");
+    assert!(error.contains("the header has no column `item`, it has `id`, `name`"), "{error}");
+    assert!(!error.contains("BadRecords::Skip"), "{error}");
+}
+
+#[test]
 fn csv_quote_behind_byte_order_mark_opens_field() {
     let dir = tempfile::tempdir().unwrap();
     type Row = (String, u64);
@@ -348,7 +367,7 @@ fn a_bad_csv_row_is_told_by_file_and_line() {
     for block in [1, 1000] {
         let source = || csv_files::<Order>(path(&dir)).partitions(1).bounded().block_size(block);
         let error = Drive::new(source()).unwrap().read().unwrap_err();
-        assert!(error.to_string().contains("/a, line 4: field 1: invalid digit"), "{error}");
+        assert!(error.to_string().contains("/a, line 4: field 1 (`id`): invalid digit"), "{error}");
         let bad = Drive::new(source().with_bad_records()).unwrap().read().unwrap().concat_results();
         let told: Vec<_> = bad.iter().map(|bad| (bad.line, bad.text.as_str(), bad.reason.as_str())).collect();
         assert_eq!(told[0].0, 4);
