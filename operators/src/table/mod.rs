@@ -1,7 +1,7 @@
 //! What tables keep in the checkpoint: their inputs, and a checksum of each of their outputs.
 //!
 //! A table is derived from inputs, which are ordinary operators with state: `latest` has the newest row of each key, `append` and
-//! `changelog` all rows. Each emits the changes of its rows, and in its first epoch of a run all rows that it has restored. What is derived from
+//! `changelog` all rows, `newest` and `recent` the last ones. Each emits the changes of its rows, and in its first epoch of a run all rows that it has restored. What is derived from
 //! them is not in the checkpoint, but computed again. `content` compares the result with the one before the restart.
 //!
 //! The rest is in `tidemill-runtime`, since this crate does not know the engine.
@@ -10,6 +10,7 @@ mod complete;
 mod content;
 mod latest;
 mod multiset;
+mod recent;
 
 use std::panic::Location;
 
@@ -17,6 +18,7 @@ pub use self::complete::complete;
 pub use self::content::{ContentChange, content};
 pub use self::latest::latest;
 pub use self::multiset::{append, changelog};
+pub use self::recent::{newest, recent};
 
 use crate::Stream;
 use crate::build::Rows;

@@ -2,11 +2,12 @@
 
 use std::marker::PhantomData;
 use std::panic::Location;
+use std::time::Duration;
 
 use tidemill_operators::build::{Append, ByKey};
 use tidemill_operators::stream::{Chain, Keying};
-use tidemill_operators::table::{InputPlace, InputStreams, append, changelog, latest};
-use tidemill_operators::{Data, KeyedStream, RowChange};
+use tidemill_operators::table::{InputPlace, InputStreams, append, changelog, latest, newest, recent};
+use tidemill_operators::{Data, HasEventTime, KeyedStream, RowChange};
 
 use super::handle::{Table, TableKey, TableRow};
 use super::region::{At, Part, Region};
@@ -17,6 +18,10 @@ use crate::error::RunError;
 
 /// Makes tables of a keyed stream.
 pub trait IntoTable<K: TableKey, T: Data>: Sized {
+    /// Whether the stream has event times: what [`HasEventTime`] asks.
+    #[doc(hidden)]
+    type Time;
+
     /// Returns a table of the newest row of each key.
     ///
     /// Takes inserts and upserts. The last row of a key is the newest one, in the order in which rows arrive; this order is
@@ -80,6 +85,62 @@ pub trait IntoTable<K: TableKey, T: Data>: Sized {
     fn into_append_table(self) -> Table<K, T>
     where
         T: TableRow;
+
+    /// Returns a table of the `count` newest rows of each key.
+    ///
+    /// The newest rows are those that arrive last; this order is defined only among the rows of a partition, so those of a key
+    /// should be in one. A restart with another `count` is refused.
+    ///
+    /// ```
+    /// use tidemill::prelude::*;
+    ///
+    /// let graph = Graph::new("last two prices");
+    /// let (sink, rows) = memory_sink();
+    /// let prices = graph.source(memory([(1u32, 30u64), (1, 31), (2, 7), (1, 29)])).key_by(|price| price.0);
+    /// prices.into_newest_table(2).map(|_, price| price.1).complete().sink(sink);
+    /// graph.run(Options::default())?;
+    /// let mut rows = rows.snapshot();
+    /// rows.sort();
+    /// assert_eq!(rows, [(1, 29), (1, 31), (2, 7)]);
+    /// # Ok::<(), RunError>(())
+    /// ```
+    #[track_caller]
+    fn into_newest_table(self, count: usize) -> Table<K, T>
+    where
+        T: TableRow;
+
+    /// Returns a table of the rows of the last `span` of event time.
+    ///
+    /// A row is deleted when the watermark reaches its event time plus `span`. A row that comes later than that is counted as late
+    /// and left out. When the input ends, the table stays as it is. A restart with another `span` is refused.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::prelude::*;
+    ///
+    /// let graph = Graph::new("visits of the last minute");
+    /// let (sink, rows) = memory_sink();
+    /// let visits = graph.source(memory([("tea", 0i64), ("tea", 30), ("salt", 70), ("tea", 80)])); // (page, second)
+    /// let visits = visits.map(|(page, second)| (page.to_owned(), second));
+    /// visits
+    ///     .with_watermark(|visit| EventTime::from_secs(visit.1), Duration::ZERO)
+    ///     .key_by(|visit| visit.0.clone())
+    ///     .into_recent_table(Duration::from_secs(60))
+    ///     .count()
+    ///     .complete()
+    ///     .sink(sink);
+    /// // An epoch for each record: the watermark advances between epochs.
+    /// graph.run(Options::default().with_max_records_per_epoch(1))?;
+    /// let mut rows = rows.snapshot();
+    /// rows.sort();
+    /// assert_eq!(rows, [("salt".to_owned(), 1), ("tea".to_owned(), 2)]); // those of 30 s, 70 s and 80 s
+    /// # Ok::<(), RunError>(())
+    /// ```
+    #[track_caller]
+    fn into_recent_table(self, span: Duration) -> Table<K, T>
+    where
+        T: TableRow,
+        Self::Time: HasEventTime;
 }
 
 /// Makes a table of a keyed stream of changes.
@@ -114,6 +175,8 @@ where
     Y: Keying<P::Out, Key = K, Value = T>,
     (): Append<ByKey<K, T>, All = (ByKey<K, T>,)>,
 {
+    type Time = P::Time;
+
     #[track_caller]
     fn into_table_with<V, F>(self, value: F) -> Table<K, V>
     where
@@ -129,6 +192,23 @@ where
         T: TableRow,
     {
         entered(append(self, here("into_append_table")), false)
+    }
+
+    #[track_caller]
+    fn into_newest_table(self, count: usize) -> Table<K, T>
+    where
+        T: TableRow,
+    {
+        entered(newest(self, here("into_newest_table"), count), count == 1)
+    }
+
+    #[track_caller]
+    fn into_recent_table(self, span: Duration) -> Table<K, T>
+    where
+        T: TableRow,
+        P::Time: HasEventTime,
+    {
+        entered(recent(self, here("into_recent_table"), span), false)
     }
 }
 
