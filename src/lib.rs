@@ -114,6 +114,7 @@
 //! | drop duplicates | [`distinct`](KeyedStream::distinct), [`distinct_within_watermark`](KeyedStream::distinct_within_watermark), [`distinct_for`](KeyedStream::distinct_for) |
 //! | rank rows | [`top_n`](KeyedStream::top_n), [`rank`](KeyedStream::rank), [`sort_within_window`](WindowedStream::sort_within_window), [`limit`](Stream::limit) |
 //! | state and timers per key | [`KeyedStream::process`], [`process`], [`map_with_state`](KeyedStream::map_with_state) |
+//! | learn a model from a stream, and score rows with it | [`KeyedStream::learn`], [`learn`] |
 //! | join, group and rank results that change | with the feature `tables`, `into_table` of a keyed stream, and the methods of `table::Table` |
 //! | enrich rows | `join_static` and, with the feature `async`, `map_async` of [`Stream`]: a static side, requests to a service |
 //! | read files, sockets, channels | [`connectors`]: [`text_files`](connectors::text_files), [`json_lines`](connectors::json_lines), [`csv_files`](connectors::csv_files), [`socket`](connectors::socket), [`channel`](connectors::channel) |
@@ -335,6 +336,11 @@ pub mod operator {
 /// Functions of your own over keyed streams, with state and timers: see [`KeyedStream::process`].
 pub mod process {
     pub use tidemill_operators::process::*;
+}
+
+/// Models that learn from a stream while it runs, and that score rows: see [`KeyedStream::learn`].
+pub mod learn {
+    pub use tidemill_operators::learn::*;
 }
 
 /// A stream as a sequence of batches of processing time, as Spark's DStreams: see [`Stream::batches`].

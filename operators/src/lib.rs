@@ -34,6 +34,7 @@ mod journal;
 pub mod keeping;
 mod key;
 mod key_groups;
+pub mod learn;
 mod limit;
 #[cfg(feature = "async")]
 mod map_async;

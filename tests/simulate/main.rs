@@ -11,6 +11,7 @@ mod graphs;
 mod held;
 mod input;
 mod joins;
+mod learn;
 mod operator;
 mod process;
 mod ranking;
@@ -33,6 +34,7 @@ use firings::Firings;
 use graphs::{Files, Paces, Running, TwoSinks, Windows};
 use held::Held;
 use joins::Joins;
+use learn::Learning;
 use operator::OwnOperator;
 use process::Process;
 use ranking::Ranking;
@@ -140,6 +142,13 @@ fn several_joins_are_exactly_once_and_make_no_row_late() {
 fn tables_are_exactly_once() {
     run(Tables::new);
     simulate(Simulation::new(seeds()).without_checkpoint(), Tables::new).unwrap_or_else(|it| panic!("{it}"));
+}
+
+#[test]
+fn models_learn_each_example_once_and_in_order() {
+    run(Learning::new);
+    simulate(Simulation::new(seeds()).without_checkpoint(), Learning::new)
+        .unwrap_or_else(|it| panic!("{it}"));
 }
 
 #[test]

@@ -238,7 +238,7 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
 }
 
 /// The name of a type in lower case, without paths and type arguments: `count`, or `count, sum` for a tuple.
-fn short_name<T: ?Sized>() -> String {
+pub(crate) fn short_name<T: ?Sized>() -> String {
     without_types(std::any::type_name::<T>())
 }
 

@@ -62,7 +62,7 @@ impl Error for KeyError {
 
 /// The error that ends the query.
 #[cold]
-pub(super) fn of_key<K: Key>(key: &K, error: Box<dyn Error + Send + Sync>) -> OperatorError {
+pub(crate) fn of_key<K: Key>(key: &K, error: Box<dyn Error + Send + Sync>) -> OperatorError {
     let key = serde_json::to_string(key).unwrap_or_else(|_| "that JSON has no form for".to_owned());
     OperatorError::User(Box::new(KeyError { key, error }))
 }

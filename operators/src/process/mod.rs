@@ -26,6 +26,7 @@ use std::panic::Location;
 pub use self::broadcast::{BroadcastFunction, ConnectedBroadcast, RuleContext, Rules};
 pub use self::connected::{CoProcessFunction, Connected};
 pub use self::context::{CloseContext, KeyContext};
+pub(crate) use self::failure::of_key;
 pub use self::failure::{Failed, FailedCall, ProcessResult};
 pub use self::function::{InitialState, ProcessFunction};
 pub use self::groups::{GroupState, GroupTimeout};
