@@ -25,6 +25,10 @@ struct Ranking;
 #[doc = include_str!("../docs/guide/src/tables.md")]
 struct Tables;
 
+#[cfg(feature = "tables")]
+#[doc = include_str!("../docs/guide/src/queries.md")]
+struct Queries;
+
 #[doc = include_str!("../docs/guide/src/process-functions.md")]
 struct ProcessFunctions;
 

@@ -36,6 +36,8 @@ mod pinning;
 mod plan;
 mod prepare;
 mod progress;
+#[cfg(feature = "tables")]
+mod published;
 mod query;
 mod recovery;
 mod saver;

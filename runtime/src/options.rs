@@ -149,6 +149,11 @@ pub struct Options {
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 0, value_name = "N"))]
     pub top_keys: usize,
 
+    /// Number of committed epochs in which other threads can read the tables that are `queryable`. The memory of rows that have been
+    /// replaced or deleted is kept for as long. Needs the feature `tables`.
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 1, value_name = "EPOCHS"))]
+    pub table_epochs: usize,
+
     /// What an idle worker does: `park`, or `spin:50us` to poll for that long before it parks.
     #[cfg_attr(feature = "cli", arg(long, default_value = "park", value_name = "HOW"))]
     pub idle: Idle,
@@ -209,6 +214,7 @@ impl Default for Options {
             state_memory: None,
             spill_dir: None,
             top_keys: 0,
+            table_epochs: 1,
             idle: Idle::Park,
             pin: false,
             ctrl_c: true,
@@ -373,6 +379,23 @@ impl Options {
     #[must_use]
     pub fn with_top_keys(mut self, keys: usize) -> Self {
         self.top_keys = keys;
+        self
+    }
+
+    /// Sets in how many committed epochs other threads can read the tables that are `queryable`.
+    ///
+    /// By default only in the last one. `TableReader::as_of` reads the others. The memory of rows that have been replaced or deleted
+    /// is kept for as long. Needs the feature `tables`.
+    ///
+    /// ```
+    /// use tidemill::prelude::*;
+    ///
+    /// let options = Options::default().with_table_epochs(10);
+    /// assert_eq!(options.table_epochs, 10);
+    /// ```
+    #[must_use]
+    pub fn with_table_epochs(mut self, epochs: usize) -> Self {
+        self.table_epochs = epochs;
         self
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "tables")]
+use tidemill_operators::graph::Node;
 use tidemill_operators::{Clock, Graph, Mode};
 
 use crate::checkpoint::Storage;
@@ -9,6 +11,8 @@ use crate::checkpoint::loader::Loader;
 use crate::clock::{engine_clock, not_before};
 use crate::control::{Control, ControlSpec};
 use crate::driver::{CommitCoordinator, Driver};
+#[cfg(feature = "tables")]
+use crate::engine::PartLowering;
 use crate::error::RunError;
 use crate::events::{EventQueue, event_queue};
 use crate::futures::Futures;
@@ -17,6 +21,8 @@ use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::plan::{Layout, Plan};
+#[cfg(feature = "tables")]
+use crate::published::Board;
 use crate::recovery::{DomainStart, Opened, Resume, prepare_sources, refuse_types, warn_of_ended};
 use crate::saver::Saver;
 use crate::spill;
@@ -116,6 +122,13 @@ impl PreparedRun {
         let ledger = ledger.aligned(max_ahead.saturating_mul(peers.total()));
         let memory = spill::memories(&options, &peers)?;
         let futures = Futures::new(layout.in_flight().is_some(), &options, &clock, here)?;
+        #[cfg(feature = "tables")]
+        let published = {
+            let table = |node: &Node| Some((node.id, PartLowering::of(node)?.publishes.clone()?));
+            let published = nodes.iter().filter_map(table);
+            let (restored, retained) = (resume.committed, options.table_epochs);
+            Board::new(published.collect(), resume.key_groups, peers.total(), restored, retained)
+        };
         let control = Arc::new(Control::new(ControlSpec {
             mode: options.mode,
             peers,
@@ -137,6 +150,8 @@ impl PreparedRun {
             saver,
             memory,
             stepped: here,
+            #[cfg(feature = "tables")]
+            published,
         }));
         let driver =
             Driver::new(Arc::clone(&layout), Arc::clone(&control), options.clone(), coordinator, &found)?;

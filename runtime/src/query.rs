@@ -17,6 +17,8 @@ use crate::peers::Peers;
 use crate::plan::{Layout, PhysicalPlan, Plan};
 use crate::prepare::PreparedRun;
 use crate::progress::{Progress, Summary};
+#[cfg(feature = "tables")]
+use crate::published::CurrentBoard;
 use crate::recovery::known_sources;
 use crate::sim;
 use crate::supervisor::{Notice, Shared, Supervisor};
@@ -215,6 +217,12 @@ impl QueryHandle {
     pub(crate) fn over(&self) -> impl Fn() -> bool + Clone + Send + 'static {
         let task = self.thread.task();
         move || task.as_ref().is_none_or(sim::TaskHandle::is_over)
+    }
+
+    /// The tables that other threads read.
+    #[cfg(feature = "tables")]
+    pub(crate) fn published(&self) -> &Arc<CurrentBoard> {
+        &self.shared.published
     }
 
     /// Returns the progress as of the last committed epoch.

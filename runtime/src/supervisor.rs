@@ -21,6 +21,8 @@ use crate::interrupt::Interrupt;
 use crate::options::Options;
 use crate::prepare::PreparedRun;
 use crate::progress::{Progress, Summary};
+#[cfg(feature = "tables")]
+use crate::published::CurrentBoard;
 use crate::sim::{self, Instant};
 use crate::user_code::{Running, caught};
 
@@ -56,18 +58,31 @@ pub(crate) struct Shared {
     /// To the driver of the present attempt.
     events: Mutex<Option<EventSender>>,
     notices: Sender<Notice>,
+    /// The tables of the present attempt that other threads read.
+    #[cfg(feature = "tables")]
+    pub(crate) published: Arc<CurrentBoard>,
 }
 
 impl Shared {
     pub(crate) fn new(notices: Sender<Notice>) -> Shared {
         let (stop, cancel) = (AtomicBool::new(false), AtomicBool::new(false));
-        Shared { progress: Arc::default(), stop, cancel, events: Mutex::default(), notices }
+        Shared {
+            progress: Arc::default(),
+            stop,
+            cancel,
+            events: Mutex::default(),
+            notices,
+            #[cfg(feature = "tables")]
+            published: Arc::default(),
+        }
     }
 
     /// An attempt begins.
     pub(crate) fn begin(&self, prepared: &PreparedRun) {
         turn::lock(&self.progress).clone_from(prepared.driver.progress());
         *turn::lock(&self.events) = Some(prepared.control.reports.events.clone());
+        #[cfg(feature = "tables")]
+        self.published.replace(prepared.control.published.clone());
     }
 
     /// The progress as of the last committed epoch.

@@ -7,6 +7,7 @@ mod common;
 mod graphs;
 mod model;
 mod outputs;
+mod reads;
 mod recent;
 mod restarts;
 mod results;

@@ -44,6 +44,8 @@ use crate::flow::Flow;
 use crate::futures::Futures;
 use crate::ledger::Ledger;
 use crate::peers::Peers;
+#[cfg(feature = "tables")]
+use crate::published::Board;
 use crate::recovery::Resume;
 use crate::saver::Saver;
 
@@ -89,6 +91,9 @@ pub(crate) struct Control {
     /// What the workers' instances of the nested dataflow of all parts share.
     #[cfg_attr(not(feature = "tables"), allow(dead_code, reason = "only tables are parts"))]
     pub(crate) parts: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// The tables that other threads read; none if the graph publishes none.
+    #[cfg(feature = "tables")]
+    pub(crate) published: Option<Arc<Board>>,
     /// How many batches have been announced to the ledger.
     announced: AtomicU64,
 }
@@ -120,6 +125,9 @@ pub(crate) struct ControlSpec {
     pub(crate) saver: Option<Saver>,
     /// Whether a test steps the query, and moves its clock.
     pub(crate) stepped: bool,
+    /// The tables that other threads read; none if the graph publishes none.
+    #[cfg(feature = "tables")]
+    pub(crate) published: Option<Arc<Board>>,
 }
 
 impl Control {
@@ -155,6 +163,8 @@ impl Control {
             threads: Threads::default(),
             cancellation: Cancellation::new(),
             parts: OnceLock::new(),
+            #[cfg(feature = "tables")]
+            published: spec.published,
             announced: AtomicU64::new(0),
             resume: spec.resume,
             state: spec.state,
@@ -246,6 +256,9 @@ impl Control {
     /// Commits an epoch: all of it is durable and prepared.
     pub(crate) fn commit(&self, epoch: Epoch) {
         turn::point("control.commit");
+        // Who sees what a sink has committed finds the tables of the same epoch.
+        #[cfg(feature = "tables")]
+        self.published.iter().for_each(|board| board.commit(epoch));
         self.schedule.commit(self.after(epoch));
         self.wakers.wake_sinks();
         self.schedule.forget_before(epoch);

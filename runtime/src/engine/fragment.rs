@@ -31,6 +31,8 @@ use super::route::{Router, Routing};
 use super::stateless::Edge;
 use crate::control::Control;
 use crate::error::{RunError, Site};
+#[cfg(feature = "tables")]
+use crate::published::Board;
 
 /// How a fragment is lowered: what its node in the graph holds.
 pub(crate) struct Lowering(Box<dyn Lower>);
@@ -142,6 +144,18 @@ impl FragmentHost {
     pub(crate) fn shared<T: Default + Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         let shared = self.control.parts.get_or_init(|| Arc::new(T::default()));
         Arc::clone(shared).downcast().ok()
+    }
+
+    /// Where tables are published; none if the graph publishes none.
+    #[cfg(feature = "tables")]
+    pub(crate) fn published(&self) -> Option<&Arc<Board>> {
+        self.control.published.as_ref()
+    }
+
+    /// The worker of this thread.
+    #[cfg(feature = "tables")]
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
     }
 
     /// Wakes an operator of any scope, from any thread.

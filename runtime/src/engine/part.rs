@@ -13,6 +13,8 @@ use tidemill_operators::graph::{Node, NodeId, NodeKind};
 use super::fragment::{FragmentHost, Inside};
 use super::stateless::Edge;
 use crate::error::RunError;
+#[cfg(feature = "tables")]
+use crate::published::PublishedTable;
 
 /// How a part is lowered: what its node in the graph holds.
 pub(crate) struct PartLowering {
@@ -20,19 +22,19 @@ pub(crate) struct PartLowering {
     pub(crate) region: &'static dyn OpenRegion,
     /// What the region knows.
     pub(crate) part: Box<dyn Any + Send + Sync>,
+    /// The table that it publishes.
+    #[cfg(feature = "tables")]
+    pub(crate) publishes: Option<PublishedTable>,
 }
 
 impl PartLowering {
     /// As the graph holds it.
-    pub(crate) fn shared(
-        region: &'static dyn OpenRegion,
-        part: Box<dyn Any + Send + Sync>,
-    ) -> Arc<dyn Any + Send + Sync> {
-        Arc::new(PartLowering { region, part })
+    pub(crate) fn shared(self) -> Arc<dyn Any + Send + Sync> {
+        Arc::new(self)
     }
 
     /// That of a node, if it is a part.
-    pub(super) fn of(node: &Node) -> Option<&PartLowering> {
+    pub(crate) fn of(node: &Node) -> Option<&PartLowering> {
         match &node.kind {
             NodeKind::Fragment(fragment) if fragment.is_part => fragment.lowering.downcast_ref(),
             _ => None,

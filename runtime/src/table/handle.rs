@@ -75,7 +75,7 @@ impl<K, V> std::fmt::Debug for Table<K, V> {
 
 /// What the graph holds of a part.
 pub(super) fn lowering(part: impl Part) -> Arc<dyn std::any::Any + Send + Sync> {
-    PartLowering::shared(&REGION, Box::new(TablePart(Box::new(part))))
+    PartLowering { region: &REGION, part: Box::new(TablePart(Box::new(part))), publishes: None }.shared()
 }
 
 impl<K: TableKey, V: TableRow> Table<K, V> {

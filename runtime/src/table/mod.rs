@@ -43,6 +43,9 @@
 //! | `pending` | updates that are held until their tick is over |
 //! | `fold` | operators that keep something for each key in a hash table: `count`, `group`, `distinct`, `top_k` … |
 //! | `exit` | the way out of the region |
+//! | `publish` | what a table is at the end of each epoch, offered to other threads |
+//! | `runs` | that content: sorted runs, merged as they grow |
+//! | `reads` | how other threads read it |
 //! | `handle` | `Table`, and the bounds of keys and rows |
 //! | `input`, `map`, `join`, `group`, `sets`, `output` | the methods, and their parts |
 //!
@@ -65,8 +68,11 @@ mod map;
 mod ordered;
 mod output;
 mod pending;
+mod publish;
+mod reads;
 mod region;
 mod rows;
+mod runs;
 mod sets;
 mod ticks;
 mod time;
@@ -74,3 +80,4 @@ mod time;
 pub use self::handle::{Table, TableKey, TableRow};
 pub use self::input::{IntoChangelogTable, IntoTable};
 pub use self::ordered::Ordered;
+pub use self::reads::{ReadError, Rows, TableReader, TableView, Tables};

@@ -90,6 +90,13 @@ impl TestDriver {
         Ok(TestDriver { driver, worker, control, events, clock: clock.clone(), options, over: false })
     }
 
+    /// Returns a reader of the tables that are queryable, as [`QueryHandle::table_reader`](crate::QueryHandle::table_reader) does.
+    #[cfg(feature = "tables")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tables")))]
+    pub fn table_reader(&self) -> crate::table::TableReader {
+        crate::table::TableReader::of(self.control.published.clone())
+    }
+
     /// Runs one epoch to its commit and returns its progress; `None` if there is nothing to read, or if the epoch waits for answers
     /// to requests: then [`advance`](Self::advance) lets time pass until they have come or failed.
     ///
