@@ -247,7 +247,8 @@ mod tests {
 
     /// The epoch that readers find, and the number that each worker has offered.
     fn read(snapshot: &Snapshot) -> (Option<u64>, Vec<Option<u32>>) {
-        let number = |part: &Option<TablePart>| part.as_ref().map(|part| *part.downcast_ref::<u32>().unwrap());
+        let number =
+            |part: &Option<TablePart>| part.as_ref().map(|part| *part.downcast_ref::<u32>().unwrap());
         (snapshot.epoch.map(Epoch::number), snapshot.parts(0).iter().map(number).collect())
     }
 

@@ -1,18 +1,19 @@
 //! Reads from other threads, each compared with plain loops over the records of its epoch.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tidemill::connectors::MemorySource;
+use tidemill::connectors::{MemorySource, text_files};
 use tidemill::table::{IntoTable, ReadError, TableReader, Tables};
 use tidemill::testing::{SimClock, TestDriver};
 use tidemill::{Graph, Mode, Options, Restart, Run, RunError, Stream};
 
-use crate::common::{MODES, end, options, run};
+use crate::common::{MODES, available_now, end, options, run, wait_until};
 use crate::graphs::{appended, log, newest};
 use crate::model::{Command, Inputs, Random, Rows, commands, group, join, map};
 
@@ -74,7 +75,8 @@ fn check<V: tidemill::table::TableRow>(
 ) {
     let table = tables.table::<u32, V>(name).unwrap();
     let what = format!("{name} at {:?}", tables.epoch());
-    let copies = |((key, row), copies): (&(u32, V), &i64)| (0..*copies).map(|_| (*key, row.clone())).collect();
+    let copies =
+        |((key, row), copies): (&(u32, V), &i64)| (0..*copies).map(|_| (*key, row.clone())).collect();
     let rows: Vec<(u32, V)> = expected.iter().flat_map(|it| -> Vec<_> { copies(it) }).collect();
     assert_eq!((table.len(), table.is_empty()), (rows.len(), rows.is_empty()), "{what}");
     let key = random.below(12) as u32;
@@ -162,15 +164,16 @@ fn paced(commands: &[Command], reads: &Arc<AtomicU64>, fails_at: Option<usize>) 
     let reads = Arc::clone(reads);
     let numbered: Vec<_> = commands.iter().copied().enumerate().collect();
     let has_failed = Arc::new(AtomicBool::new(false));
-    let paced = graph.source(MemorySource::partitioned([numbered])).uid("in").map(move |(number, command)| {
-        while reads.load(Ordering::Acquire) < number as u64 / 20 {
-            thread::yield_now();
-        }
-        if Some(number) == fails_at {
-            assert!(has_failed.swap(true, Ordering::AcqRel), "fails once");
-        }
-        command
-    });
+    let paced =
+        graph.source(MemorySource::partitioned([numbered])).uid("in").map(move |(number, command)| {
+            while reads.load(Ordering::Acquire) < number as u64 / 20 {
+                thread::yield_now();
+            }
+            if Some(number) == fails_at {
+                assert!(has_failed.swap(true, Ordering::AcqRel), "fails once");
+            }
+            command
+        });
     published(&paced.boxed());
     graph
 }
@@ -217,39 +220,43 @@ fn reads_stay_consistent_across_a_failure_and_restart() {
     }
 }
 
-/// Runs over a part of the commands; returns a reader of the query, which has ended.
-fn run_over(place: &Path, commands: &[Command], (mode, workers): (Mode, usize)) -> TableReader {
+/// A graph over the files of a directory.
+fn over_files(place: &Path) -> Graph {
     let graph = Graph::new("reads");
-    published(&graph.source(MemorySource::partitioned([commands.to_vec()])).uid("in").boxed());
-    let options = options(mode, workers).with_checkpoint(place).with_trigger(tidemill::Trigger::AvailableNow);
-    let query = graph.start(options.with_max_records_per_epoch(50)).unwrap();
-    let reader = query.table_reader();
-    end(query, &format!("{mode}, {workers} workers")).unwrap();
-    reader
+    let lines = graph.source(text_files(place.join("in").display().to_string())).uid("in");
+    published(&lines.map(|line| serde_json::from_str(&line).unwrap()).boxed());
+    graph
 }
 
 #[test]
 fn restored_tables_can_be_read_before_the_first_commit() {
-    let commands = commands(52, 12, 400);
+    let commands = commands(52, 12, 300);
     let expected = expected_after_each(&commands);
     let place = tempfile::tempdir().unwrap();
-    let mut before = None;
-    let ways = [
-        (Mode::MicroBatch, 1),
-        (Mode::MicroBatch, 3),
-        (Mode::Continuous, 2),
-        (Mode::MicroBatch, 4),
-        (Mode::MicroBatch, 2),
-    ];
-    for (part, way) in [200, 200, 300, 300, 400].into_iter().zip(ways) {
-        let reader = run_over(place.path(), &commands[..part], way);
-        let tables = reader.tables();
-        assert_eq!(check_all(&tables, &expected, &mut Random(3)), part, "{way:?}");
-        // Where nothing is new, nothing is committed in micro-batch.
-        if let Some((epoch, _)) = before.filter(|(_, of)| *of == part && way.0 == Mode::MicroBatch) {
-            assert_eq!(tables.epoch(), epoch, "{way:?}");
-        }
-        before = Some((tables.epoch(), part));
+    fs::create_dir(place.path().join("in")).unwrap();
+    let ways = [(Mode::MicroBatch, 1), (Mode::MicroBatch, 3), (Mode::Continuous, 2), (Mode::MicroBatch, 4)];
+    let mut read = 0;
+    for (number, part) in commands.chunks(100).enumerate() {
+        let lines = part.iter().map(|command| serde_json::to_string(command).unwrap() + "\n");
+        fs::write(place.path().join("in").join(number.to_string()), lines.collect::<String>()).unwrap();
+        let durable = |way: Options| way.with_checkpoint(place.path().join("checkpoint"));
+        let way = durable(available_now(ways[number].0, ways[number].1)).with_max_records_per_epoch(30);
+        let query = over_files(place.path()).start(way).unwrap();
+        let reader = query.table_reader();
+        end(query, "available now").unwrap();
+        read += part.len();
+        assert_eq!(check_all(&reader.tables(), &expected, &mut Random(3)), read);
+        let committed = reader.tables().epoch();
+
+        // On other workers, without new files, and without a commit.
+        let (mode, workers) = ways[number + 1];
+        let way = durable(options(mode, workers)).with_checkpoint_interval(Duration::from_secs(3_600));
+        let query = over_files(place.path()).start(way).unwrap();
+        wait_until(&query, "the restored tables", |query| query.tables().epoch().is_some());
+        assert_eq!(query.tables().epoch(), committed, "{mode}, {workers} workers");
+        assert_eq!(check_all(&query.tables(), &expected, &mut Random(3)), read, "{mode}, {workers} workers");
+        query.stop();
+        end(query, "a stop").unwrap();
     }
 }
 
@@ -308,7 +315,10 @@ fn unknown_names_and_other_types_are_errors_that_list_tables() {
     let query = graph.start(options(Mode::MicroBatch, 1)).unwrap();
     let error = query.table::<u32, u32>("newst").unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("no table is queryable as `newst`: the query has `newest` (u32 → u32), "), "{text}");
+    assert!(
+        text.contains("no table is queryable as `newst`: the query has `newest` (u32 → u32), "),
+        "{text}"
+    );
     let error = query.table::<u32, String>("newest").unwrap_err();
     let ReadError::OtherTypes { table, location, asked } = &error else { panic!("{error}") };
     assert_eq!((table.as_str(), asked.0), ("`newest` (u32 → u32)", "u32"));

@@ -73,7 +73,10 @@ impl Options {
             return refuse("--retain", "must be at least 1 (got 0): the last epoch is needed to resume");
         }
         if self.table_epochs == 0 {
-            return refuse("--table-epochs", "must be at least 1 (got 0): reads see the last committed epoch");
+            return refuse(
+                "--table-epochs",
+                "must be at least 1 (got 0): reads see the last committed epoch",
+            );
         }
         if self.from_savepoint.is_some() && self.checkpoint.is_none() {
             return refuse(

@@ -98,7 +98,10 @@ impl<K: TableKey, V: TableRow> Part for Publish<K, V> {
         let board = at.host.published().map(Arc::clone);
         let table = board.as_ref().and_then(|board| board.table_of(at.node.id));
         let (Some(board), Some(table)) = (board, table) else {
-            return Err(RunError::Engine(format!("{} publishes a table that has no name", Site::of(at.node))));
+            return Err(RunError::Engine(format!(
+                "{} publishes a table that has no name",
+                Site::of(at.node)
+            )));
         };
         let publisher = Publisher::<K, V> {
             is_loading: board.restored().is_some(),
@@ -212,7 +215,7 @@ impl<K: TableKey, V: TableRow> Publisher<K, V> {
 
     fn add(&mut self, changes: Vec<((K, V), i64)>) {
         self.rows += changes.iter().map(|(_, diff)| diff).sum::<i64>();
-        self.runs.add(changes);
+        self.runs.add(changes, usize::try_from(self.rows).unwrap_or(0));
     }
 
     /// Offers what is before the frontier; returns whether anything is.

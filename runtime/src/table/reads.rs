@@ -168,7 +168,8 @@ impl Tables {
     /// [`ReadError`] if there is no table of that name, or its keys and rows have other types.
     pub fn table<K: TableKey, V: TableRow>(&self, name: &str) -> Result<TableView<K, V>, ReadError> {
         let number = self.0.tables.iter().position(|table| table.name == name);
-        let Some((number, table)) = number.and_then(|number| Some((number, self.0.tables.get(number)?))) else {
+        let Some((number, table)) = number.and_then(|number| Some((number, self.0.tables.get(number)?)))
+        else {
             let tables = self.0.tables.iter().map(described).collect();
             return Err(ReadError::NoTable { name: name.to_owned(), tables });
         };
@@ -437,7 +438,8 @@ pub enum ReadError {
 
 fn others(tables: &[String]) -> String {
     match tables {
-        [] => "the query has no queryable tables; call `.queryable(name)` on a table before it starts".to_owned(),
+        [] => "the query has no queryable tables; call `.queryable(name)` on a table before it starts"
+            .to_owned(),
         tables => format!("the query has {}", tables.join(", ")),
     }
 }

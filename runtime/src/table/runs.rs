@@ -23,6 +23,8 @@ pub(super) struct Content<K, V> {
 const LEAST: usize = 64;
 /// How many rows are merged for each one that comes: enough that the runs of a level are merged before the next one comes to it.
 const FUEL: usize = 4;
+/// The largest runs are merged, whatever their sizes, if there are this many times as many rows in runs as the table has, and more.
+const MOST: (usize, usize) = (3, 4096);
 
 /// Runs of changes.
 pub(super) struct Runs<D> {
@@ -40,8 +42,8 @@ impl<D: Ord + Clone> Runs<D> {
         Runs { levels: Vec::new() }
     }
 
-    /// Adds changes, in any order.
-    pub(super) fn add(&mut self, mut changes: Vec<(D, i64)>) {
+    /// Adds changes, in any order, to what has `rows` rows afterwards.
+    pub(super) fn add(&mut self, mut changes: Vec<(D, i64)>, rows: usize) {
         consolidate(&mut changes);
         let fuel = changes.len().saturating_mul(FUEL);
         self.place(changes);
@@ -50,6 +52,30 @@ impl<D: Ord + Clone> Runs<D> {
             if merge.work(fuel) {
                 self.finish(at);
             }
+        }
+        if self.len() > rows.saturating_mul(MOST.0).saturating_add(MOST.1) {
+            self.merge_largest();
+        }
+    }
+
+    /// How many rows there are in all runs.
+    fn len(&self) -> usize {
+        let of_level = |level: &Level<D>| match level {
+            Level::Empty => 0,
+            Level::One(run) => run.len(),
+            Level::Two(merge) => merge.of.iter().map(|run| run.len()).sum(),
+        };
+        self.levels.iter().map(of_level).sum()
+    }
+
+    /// Begins to merge the two largest runs: rows that have been deleted leave with those that delete them.
+    fn merge_largest(&mut self) {
+        let mut largest = self.levels.iter_mut().rev().filter(|level| !matches!(level, Level::Empty));
+        if let (Some(first), Some(second)) = (largest.next(), largest.next())
+            && let (Level::One(run), Level::One(other)) = (&*first, &*second)
+        {
+            *first = Level::Two(Merge::new([Arc::clone(run), Arc::clone(other)]));
+            *second = Level::Empty;
         }
     }
 
@@ -184,7 +210,7 @@ mod tests {
         ) {
             let (mut runs, mut all, mut before) = (Runs::new(), Vec::new(), Vec::new());
             for batch in batches {
-                runs.add(batch.clone());
+                runs.add(batch.clone(), 0);
                 let list = runs.list();
                 for run in &list {
                     prop_assert!(run.is_sorted_by(|left, right| left.0 < right.0), "each row once");
@@ -205,7 +231,8 @@ mod tests {
     fn many_small_runs_become_few() {
         let mut runs = Runs::new();
         for batch in 0..20_000u32 {
-            runs.add((0..10).map(|n| (batch.wrapping_mul(2_654_435_761).wrapping_add(n), 1)).collect());
+            let rows = (0..10).map(|n| (batch.wrapping_mul(2_654_435_761).wrapping_add(n), 1));
+            runs.add(rows.collect(), 10 * (batch as usize + 1));
             let most = 2 * (2 + level_of(10 * (batch as usize + 1)));
             assert!(runs.list().len() <= most, "{} runs after {batch}", runs.list().len());
         }
@@ -214,15 +241,16 @@ mod tests {
     #[test]
     fn deleted_rows_leave_nothing() {
         let mut runs = Runs::new();
-        for start in (0..100_000u32).step_by(1_000) {
-            runs.add((start..start + 1_000).map(|n| (n, 1)).collect());
+        let starts = || (0..100_000u32).step_by(1_000);
+        for start in starts() {
+            runs.add((start..start + 1_000).map(|n| (n, 1)).collect(), start as usize + 1_000);
         }
-        for start in (0..100_000u32).step_by(1_000) {
-            runs.add((start..start + 1_000).map(|n| (n, -1)).collect());
+        for start in starts() {
+            runs.add((start..start + 1_000).map(|n| (n, -1)).collect(), 99_000 - start as usize);
         }
-        for _ in 0..200 {
-            runs.add((0..1_000).map(|n| (n, 1)).collect());
-            runs.add((0..1_000).map(|n| (n, -1)).collect());
+        for _ in 0..100 {
+            runs.add((0..1_000).map(|n| (n, 1)).collect(), 1_000);
+            runs.add((0..1_000).map(|n| (n, -1)).collect(), 0);
         }
         let rows: usize = runs.list().iter().map(|run| run.len()).sum();
         assert!(rows < 10_000, "{rows} rows are kept of none");
