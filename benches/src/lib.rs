@@ -13,5 +13,7 @@ pub mod nexmark;
 #[cfg(feature = "peers")]
 pub mod renoir;
 pub mod report;
+#[cfg(feature = "tables")]
+pub mod tables;
 pub mod text;
 pub mod throughput;

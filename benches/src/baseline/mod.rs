@@ -21,6 +21,8 @@ pub mod latency;
 pub mod process;
 pub mod session;
 pub mod sliding;
+#[cfg(feature = "tables")]
+pub mod tables;
 pub mod top;
 pub mod windowed_count;
 pub mod word_count;
