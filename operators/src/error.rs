@@ -52,6 +52,17 @@ pub enum OperatorError {
         /// The key and the row.
         row: String,
     },
+    /// A table has more copies of a row than it may have.
+    #[error(
+        "the table has more than {most} copies of a row: {row}. Check the numbers of copies in its changelog, or make rows distinct \
+         (`distinct()`) before joins multiply their copies"
+    )]
+    TooManyRows {
+        /// How many there may be.
+        most: u64,
+        /// The key and the row.
+        row: String,
+    },
     /// A table that was computed again from its inputs has other rows than before the restart.
     #[error(
         "computed again from its inputs after the restart, the table `{table}` has other rows than at the last commit (content {:032x}, \

@@ -278,6 +278,7 @@ impl RunError {
             RunError::Operator { error, .. } => match error {
                 OperatorError::User(_)
                 | OperatorError::NegativeRows { .. }
+                | OperatorError::TooManyRows { .. }
                 | OperatorError::OtherTable { .. } => Fault::User,
                 OperatorError::Spill(SpillError::Disk { .. }) => Fault::World,
                 _ => Fault::Engine,
@@ -312,7 +313,10 @@ impl RunError {
         match self {
             RunError::Sink { error: SinkError::Setup(_), .. }
             | RunError::Operator {
-                error: OperatorError::NegativeRows { .. } | OperatorError::OtherTable { .. },
+                error:
+                    OperatorError::NegativeRows { .. }
+                    | OperatorError::TooManyRows { .. }
+                    | OperatorError::OtherTable { .. },
                 ..
             } => false,
             RunError::Panic { .. }

@@ -20,9 +20,24 @@ pub use self::latest::latest;
 pub use self::multiset::{append, changelog};
 pub use self::recent::{newest, recent};
 
-use crate::Stream;
 use crate::build::Rows;
 use crate::keeping::{keep, watch};
+use crate::{OperatorError, Stream};
+
+/// How many copies of a row a table may have: so few that a product of two numbers of copies fits, or is recognised.
+pub const MOST_COPIES: i64 = 1 << 32;
+
+/// Returns a number of copies after a change.
+///
+/// # Errors
+/// If it is out of bounds.
+pub fn copies_after(copies: i64, diff: i64, row: impl FnOnce() -> String) -> Result<i64, OperatorError> {
+    match copies.saturating_add(diff) {
+        now if now.saturating_abs() <= MOST_COPIES => Ok(now),
+        now if now > 0 => Err(OperatorError::TooManyRows { most: MOST_COPIES as u64, row: row() }),
+        now => Err(OperatorError::NegativeRows { copies: now.unsigned_abs(), row: row() }),
+    }
+}
 
 /// A change of a table's input: copies of a row that are added, or removed if there are less than none.
 pub type InputChange<K, V> = (K, V, i64);

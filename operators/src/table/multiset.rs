@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::vec::Drain;
 
-use super::{InputPlace, InputRows, InputStreams, twice};
+use super::{InputPlace, InputRows, InputStreams, copies_after, twice};
 use crate::build::{Append, ByKey, Dealt, StatefulOperator, Takes, To};
 use crate::chain::Chain;
 use crate::named::{HashedKey, MapState, States};
@@ -101,12 +101,12 @@ where
             }
             let row = twice(row).0;
             let copies = self.rows.get(of, &row).copied().unwrap_or(0);
-            match copies.checked_add(diff) {
-                Some(0) => self.rows.remove(of, &row),
-                Some(copies) if copies > 0 => self.rows.insert(of, row.clone(), copies),
-                now => {
-                    let copies = now.unwrap_or(i64::MIN).unsigned_abs();
-                    return Err(OperatorError::NegativeRows { copies, row: format!("{key:?}, {row:?}") });
+            let said = || format!("{key:?}, {row:?}");
+            match copies_after(copies, diff, said)? {
+                0 => self.rows.remove(of, &row),
+                copies @ 1.. => self.rows.insert(of, row.clone(), copies),
+                missing => {
+                    return Err(OperatorError::NegativeRows { copies: missing.unsigned_abs(), row: said() });
                 }
             };
             to.out.0.push((twice(key).0, row, diff));

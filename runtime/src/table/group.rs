@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tidemill_operators::table::{MOST_COPIES, copies_after};
 use tidemill_operators::{Aggregate, OperatorError};
 
 use super::fold::{Fold, fold};
@@ -136,7 +137,7 @@ pub(super) fn change<K: TableKey, V: TableRow>(
     diff: i64,
 ) -> Result<(i64, i64), OperatorError> {
     let before = rows.get(&row).copied().unwrap_or(0);
-    let now = before + diff;
+    let now = copies_after(before, diff, || format!("{key:?}, {row:?}"))?;
     match now {
         0 => rows.remove(&row),
         1.. => rows.insert(row, now),
@@ -165,7 +166,9 @@ impl<K: TableKey, V: TableRow> Fold<K, V> for Count {
         out: &mut Vec<(u64, i64)>,
     ) -> Result<(), OperatorError> {
         let before = *rows;
-        *rows += changes.iter().map(|(_, diff)| diff).sum::<i64>();
+        for (row, diff) in &*changes {
+            *rows = copies_after(*rows, *diff, || format!("{key:?}, {row:?}"))?;
+        }
         if *rows < 0 {
             return Err(changes
                 .first()
@@ -217,13 +220,24 @@ impl<V, Acc, W> Default for Grouped<V, Acc, W> {
     }
 }
 
-/// How many accumulators are merged and retracted at most, for [`Aggregate::can_retract`].
-const MOST: u64 = 1 << 32;
+/// How many copies of a row there may be if accumulators cannot be retracted, which may grow with each.
+const MOST_MERGED: i64 = 1 << 24;
 
-impl<A: Aggregate, K, W> Group<A, K, A::In, A::Out, W> {
+impl<A, K, W> Group<A, K, A::In, A::Out, W>
+where
+    A: Aggregate<In: TableRow>,
+    K: TableKey,
+{
     /// Changes the accumulator of a key. What is added comes first, since an accumulator of no rows cannot be retracted from.
-    fn retract(&self, state: &mut Grouped<A::In, A::Acc, W>, changes: &[(A::In, i64)]) {
-        state.copies += changes.iter().map(|(_, diff)| diff).sum::<i64>();
+    fn retract(
+        &self,
+        key: &K,
+        state: &mut Grouped<A::In, A::Acc, W>,
+        changes: &[(A::In, i64)],
+    ) -> Result<(), OperatorError> {
+        for (row, diff) in changes {
+            state.copies = copies_after(state.copies, *diff, || format!("{key:?}, {row:?}"))?;
+        }
         if state.copies <= 0 {
             state.acc = None;
         }
@@ -233,37 +247,61 @@ impl<A: Aggregate, K, W> Group<A, K, A::In, A::Out, W> {
         for (row, diff) in changes.iter().filter(|(_, diff)| *diff < 0) {
             self.merge(state, row, *diff);
         }
+        Ok(())
     }
 
     /// Changes the accumulator of a key by copies of a row.
     fn merge(&self, state: &mut Grouped<A::In, A::Acc, W>, row: &A::In, diff: i64) {
         let single = self.aggregate.create(row);
-        if !self.aggregate.can_retract(&single, MOST) {
+        if !self.aggregate.can_retract(&single, MOST_COPIES as u64) {
             state.fixed += diff;
             state.acc = None;
             return;
         }
-        for _ in 0..diff.unsigned_abs() {
-            match &mut state.acc {
-                Some(acc) if diff > 0 => self.aggregate.merge(acc, single.clone()),
-                Some(acc) => self.aggregate.retract(acc, &single),
-                None => return,
+        let Some(acc) = &mut state.acc else { return };
+        let copies = self.copies_of(single, diff.unsigned_abs());
+        if diff > 0 { self.aggregate.merge(acc, copies) } else { self.aggregate.retract(acc, &copies) }
+    }
+
+    /// The accumulator of copies of a row, of which there is at least one: merged by doubling.
+    fn copies_of(&self, single: A::Acc, copies: u64) -> A::Acc {
+        let (mut power, mut left) = (single, copies);
+        let mut merged: Option<A::Acc> = None;
+        while left > 1 {
+            if left % 2 == 1 {
+                match &mut merged {
+                    Some(merged) => self.aggregate.merge(merged, power.clone()),
+                    None => merged = Some(power.clone()),
+                }
             }
+            let same = power.clone();
+            self.aggregate.merge(&mut power, same);
+            left /= 2;
         }
+        if let Some(merged) = merged {
+            self.aggregate.merge(&mut power, merged);
+        }
+        power
     }
 
     /// The accumulator of all rows.
-    fn all(&self, rows: &Copies<A::In>) -> Option<A::Acc> {
+    fn all(&self, key: &K, rows: &Copies<A::In>) -> Result<Option<A::Acc>, OperatorError> {
         let mut acc: Option<A::Acc> = None;
         for (row, copies) in rows {
-            for _ in 0..*copies {
-                match &mut acc {
-                    Some(acc) => self.aggregate.add(acc, row),
-                    None => acc = Some(self.aggregate.create(row)),
+            if *copies > MOST_MERGED && !A::RETRACTS {
+                let row = format!("{key:?}, {row:?}");
+                return Err(OperatorError::TooManyRows { most: MOST_MERGED as u64, row });
+            }
+            match &mut acc {
+                Some(acc) if *copies == 1 => self.aggregate.add(acc, row),
+                Some(acc) => {
+                    let copies = self.copies_of(self.aggregate.create(row), copies.unsigned_abs());
+                    self.aggregate.merge(acc, copies);
                 }
+                None => acc = Some(self.copies_of(self.aggregate.create(row), copies.unsigned_abs())),
             }
         }
-        acc
+        Ok(acc)
     }
 }
 
@@ -285,7 +323,7 @@ where
         out: &mut Vec<(W, i64)>,
     ) -> Result<(), OperatorError> {
         if A::RETRACTS {
-            self.retract(state, changes);
+            self.retract(key, state, changes)?;
         }
         for (row, diff) in changes.drain(..) {
             change(key, &mut state.rows, row, diff)?;
@@ -294,7 +332,7 @@ where
             _ if state.rows.is_empty() => None,
             Some(acc) => Some(self.aggregate.finish(acc)),
             None => {
-                let acc = self.all(&state.rows);
+                let acc = self.all(key, &state.rows)?;
                 let of_all = acc.as_ref().map(|acc| self.aggregate.finish(acc));
                 state.acc = acc.filter(|_| A::RETRACTS && state.fixed == 0);
                 of_all

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use differential_dataflow::operators::join::join_traces;
 use tidemill_operators::OperatorError;
+use tidemill_operators::table::{MOST_COPIES, copies_after};
 use timely::container::PushInto;
 use timely::dataflow::operators::Concat;
 
@@ -131,7 +132,14 @@ fn pairs<'i, K: TableKey, V: TableRow, W: TableRow, U: TableRow>(
         move |key: &K, row: &V, other: &W, tick, copies, others, out: &mut EdgeBuilder<Update<K, U>>| {
             // Differential says nowhere else when it begins to run this operator.
             host.enter();
-            out.push_into(((key.clone(), function(key, row, other)), tick, copies * others));
+            let made = function(key, row, other);
+            match copies.checked_mul(*others).filter(|copies| copies.unsigned_abs() <= MOST_COPIES as u64) {
+                Some(copies) => out.push_into(((key.clone(), made), tick, copies)),
+                None => {
+                    let row = format!("{key:?}, {made:?}");
+                    host.fail(OperatorError::TooManyRows { most: MOST_COPIES as u64, row });
+                }
+            }
         },
     )
 }
@@ -167,13 +175,15 @@ impl<K: TableKey, V: TableRow> Fold<K, V> for Presence {
 
     fn apply(
         &self,
-        _: &K,
+        key: &K,
         rows: &mut i64,
         changes: &mut Vec<(V, i64)>,
         out: &mut Vec<((), i64)>,
     ) -> Result<(), OperatorError> {
         let before = *rows > 0;
-        *rows += changes.drain(..).map(|(_, diff)| diff).sum::<i64>();
+        for (row, diff) in changes.drain(..) {
+            *rows = copies_after(*rows, diff, || format!("{key:?}, {row:?}"))?;
+        }
         let now = *rows > 0;
         if before != now {
             out.push(((), if now { 1 } else { -1 }));

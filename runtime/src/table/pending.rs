@@ -43,6 +43,17 @@ impl<D: Ord> Pending<D> {
             return;
         }
         consolidate_updates(&mut self.updates);
+        // Nearly always there is one tick, and it is over.
+        let first = self.updates.first().map(|(_, tick, _)| *tick);
+        if let Some(tick) = first.filter(|tick| frontier.is_none_or(|it| *tick < it))
+            && self.updates.iter().all(|(_, of, _)| *of == tick)
+        {
+            held.downgrade(&tick);
+            let changes = std::mem::take(&mut self.updates).into_iter();
+            emit(held, tick, changes.map(|(row, _, diff)| (row, diff)).collect());
+            self.held = None;
+            return;
+        }
         let mut ticks: BTreeMap<Tick, Vec<(D, i64)>> = BTreeMap::new();
         for (row, tick, diff) in
             self.updates.extract_if(.., |(_, tick, _)| frontier.is_none_or(|it| *tick < it))

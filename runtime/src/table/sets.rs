@@ -1,6 +1,7 @@
 //! Tables as sets: `distinct`, `union`, `difference`.
 
 use tidemill_operators::OperatorError;
+use tidemill_operators::table::copies_after;
 use timely::dataflow::operators::Concat;
 
 use super::fold::{Fold, fold};
@@ -97,14 +98,14 @@ impl<K: TableKey, V: TableRow> Fold<K, V> for More {
 
     fn apply(
         &self,
-        _: &K,
+        key: &K,
         rows: &mut Copies<V>,
         changes: &mut Vec<(V, i64)>,
         out: &mut Vec<(V, i64)>,
     ) -> Result<(), OperatorError> {
         for (row, diff) in changes.drain(..) {
             let before = rows.get(&row).copied().unwrap_or(0);
-            let now = before + diff;
+            let now = copies_after(before, diff, || format!("{key:?}, {row:?}"))?;
             let changed = now.max(0) - before.max(0);
             if changed != 0 {
                 out.push((row.clone(), changed));
