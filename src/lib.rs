@@ -106,7 +106,7 @@
 //! | assign keys | [`key_by`](Stream::key_by), [`keys_by`](Stream::keys_by), [`flat_key_by`](Stream::flat_key_by) |
 //! | assign event times | [`with_watermark`](Stream::with_watermark), [`with_punctuated_watermark`](Stream::with_punctuated_watermark), [`idle_after`](Stream::idle_after), [`EventTime`], [`units`] |
 //! | count, add up, collect | [`KeyedStream`], [`WindowedStream`], [`aggregate`] |
-//! | estimate distinct counts, percentiles, frequencies | [`hyper_log_log`](KeyedStream::hyper_log_log), [`quantiles`](KeyedStream::quantiles), [`count_min`](KeyedStream::count_min), [`top_keys`](KeyedStream::top_keys) |
+//! | estimate distinct counts, percentiles, frequencies | [`hyper_log_log`](KeyedStream::hyper_log_log), [`quantiles`](KeyedStream::quantiles), [`count_min`](KeyedStream::count_min), [`top_keys`](KeyedStream::top_keys), [`sample`](KeyedStream::sample) |
 //! | choose windows | [`tumbling`], [`sliding`], [`session`], [`session_by`], [`cumulative`], [`WindowAssigner`], [`count_window`](KeyedStream::count_window), [`processing_time_window`](KeyedStream::processing_time_window) |
 //! | results before and after a window's end | [`allowed_lateness`](WindowedStream::allowed_lateness), [`early`](WindowedStream::early), [`WindowFiring`] |
 //! | choose when results are emitted | [`WindowedAggregate`], [`RunningAggregate`] |

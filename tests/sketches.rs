@@ -7,7 +7,9 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tidemill::aggregate::{Count, CountMin, FrequentKey, HyperLogLog, Quantiles, TopKeys, ValueCounts};
+use tidemill::aggregate::{
+    Count, CountMin, FrequentKey, HyperLogLog, Quantiles, Sample, TopKeys, ValueCounts,
+};
 use tidemill::connectors::{MemorySource, Text};
 use tidemill::prelude::*;
 use tidemill::{Data, cumulative};
@@ -103,6 +105,12 @@ fn check<A: Aggregate<In = Row>, R: Data + Clone + PartialEq + std::fmt::Debug>(
             assert_eq!(&found.into_iter().collect::<BTreeMap<_, _>>(), expected, "{what}");
         }
     }
+}
+
+#[test]
+fn samples_are_the_same_in_all_ways() {
+    check(&Sample::of(20, |row: &Row| row.2), |sample| sample);
+    check(&Sample::of(5, |row: &Row| row.2.to_string()), |sample| sample);
 }
 
 #[test]

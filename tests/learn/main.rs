@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod k_means;
 mod model;
 mod regression;
 mod restarts;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidemill::connectors::MemorySource;
-use tidemill::learn::{Learner, LinearRegression, LogisticRegression, Predict, Weights};
+use tidemill::learn::{Clusters, KMeans, Learner, LinearRegression, LogisticRegression, Predict, Weights};
 use tidemill::prelude::*;
 
 use super::common::{assert_same, run_well, ways};
@@ -145,5 +145,30 @@ fn tested_examples_are_the_same_in_all_ways() {
         scored.map(|it| (it.key, it.row.time, it.row.number, it.prediction.to_bits(), it.version)).sink(sink);
         assert_eq!(run_well(&graph, options).late_rows, 0, "{what}");
         assert_same(&tested.snapshot(), &expected, &what);
+    }
+}
+
+/// The bits of a model of clusters.
+fn bits_of_clusters(model: &Clusters) -> Vec<u64> {
+    let numbers = model.centers.iter().flat_map(|center| center.position.iter().chain([&center.weight]));
+    numbers.map(|number| number.to_bits()).chain([model.examples]).collect()
+}
+
+#[test]
+fn clusters_are_the_same_in_all_ways() {
+    let learner = || KMeans::new(4, 2).with_start(45).with_half_life(30.0);
+    let model = |key: u8| (key, bits_of_clusters(&looped(&learner(), key, i64::MAX, features).1));
+    let expected: BTreeMap<u8, Vec<u64>> = rows(1, 600).iter().map(|row| model(row.key)).collect();
+    // Most keys have too few rows for a start.
+    assert!(expected[&5].len() > 1 && expected.values().any(|model| model.len() == 1), "{expected:?}");
+    for options in ways(&[0, usize::MAX], 70) {
+        let what = format!("{options:?}");
+        let graph = Graph::new("clusters");
+        let rows = graph.source(memory(rows(1, 600))).with_watermark(at, Duration::from_micros(200));
+        let (sink, models) = memory_sink();
+        let learned = rows.key_by(|row| row.key).learn(learner(), features).models();
+        learned.as_inserts().map(|it| (it.key, bits_of_clusters(&it.model))).sink(sink);
+        assert_eq!(run_well(&graph, options).late_rows, 0, "{what}");
+        assert_eq!(models.snapshot().into_iter().collect::<BTreeMap<_, _>>(), expected, "{what}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidemill::learn::{Learner, LinearRegression, LogisticRegression};
+use tidemill::learn::{KMeans, Learner, LinearRegression, LogisticRegression};
 use tidemill::prelude::*;
 
 use super::common::{MODES, options, run};
@@ -41,6 +41,25 @@ fn settings_of_regression_that_cannot_work_are_refused() {
     assert!(error.contains("times its L2 weight must be less than 1 (got 1)"), "{error}");
     let logistic = LogisticRegression::<[f64; 2]>::new(0);
     assert!(logistic.problem().is_some_and(|it| it.contains("`logistic_regression`")));
+}
+
+#[test]
+fn settings_of_k_means_that_cannot_work_are_refused() {
+    let of = |clusters, dimensions| KMeans::<[f64; 2]>::new(clusters, dimensions);
+    let problem = |learner: KMeans<[f64; 2]>| learner.problem().unwrap_or_default();
+    assert_eq!(problem(of(3, 2).with_half_life(0.1).with_start(3)), "");
+    assert!(problem(of(0, 2)).contains("clusters of `k_means` must be at least 1 (got 0)"));
+    assert!(problem(of(3, 0)).contains("dimensions of `k_means` must be at least 1 (got 0)"));
+    assert!(
+        problem(of(3, 2).with_start(2)).contains("as many points as clusters, 3 (got 2): `.with_start(…)`")
+    );
+    for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let problem = problem(of(3, 2).with_half_life(wrong));
+        assert!(
+            problem.contains(&format!("greater than zero (got {wrong}): `.with_half_life(…)`")),
+            "{problem}"
+        );
+    }
 }
 
 #[test]

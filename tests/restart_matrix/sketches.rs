@@ -111,6 +111,31 @@ pub(super) fn frequencies() -> Vec<Change> {
     ]
 }
 
+pub(super) fn samples() -> Vec<Change> {
+    let five = running!(sample(5, |n| n % 50).update());
+    vec![
+        right("a sample stays", five, five),
+        right("a sample of windows stays", windowed!(sample(3, |n| *n)), windowed!(sample(3, |n| *n))),
+        refused(
+            "a larger sample",
+            five,
+            running!(sample(9, |n| n % 50).update()),
+            &["`op`", "sketches.rs:", "aggregate sample of 5 → sample of 9"],
+        ),
+        refused(
+            "a sample of another type",
+            five,
+            running!(sample(5, |n| n.to_string()).update()),
+            &["`op`", "i64 → text"],
+        ),
+    ]
+}
+
+#[test]
+fn changed_samples_are_refused_or_right() {
+    check(&samples());
+}
+
 #[test]
 fn changed_quantiles_are_refused_or_right() {
     check(&quantiles());

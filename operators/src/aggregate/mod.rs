@@ -22,6 +22,7 @@ mod part;
 mod projection;
 mod quantiles;
 mod reduce;
+mod sample;
 mod sorted;
 mod sum;
 mod top;
@@ -50,6 +51,7 @@ pub use self::projection::Projection;
 pub use self::quantiles::Buckets;
 pub use self::quantiles::Quantiles;
 pub use self::reduce::Reduce;
+pub use self::sample::Sample;
 pub use self::sorted::{Ranked, Sorted};
 pub use self::sum::Sum;
 #[doc(hidden)]

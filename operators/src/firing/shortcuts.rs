@@ -8,7 +8,7 @@ use super::aggregate::TriggeredAggregate;
 use super::count::{CountedAggregate, CountedStream};
 use crate::aggregate::{
     Average, Collect, Count, CountMin, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least,
-    Max, Min, Number, Projection, Quantiles, Ranked, Reduce, Sum, TopKeys, TopN,
+    Max, Min, Number, Projection, Quantiles, Ranked, Reduce, Sample, Sum, TopKeys, TopN,
 };
 use crate::codec::Codec;
 use crate::group::shortcuts;

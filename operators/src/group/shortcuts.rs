@@ -8,7 +8,7 @@ use super::total::TotalAggregate;
 use super::windowed::{WindowedAggregate, WindowedStream};
 use crate::aggregate::{
     Average, Collect, Count, CountMin, Fold, Greatest, GreatestBy, HasOrder, HyperLogLog, InOrder, Least,
-    LeastBy, Max, Min, Number, Projection, Quantiles, Ranked, Reduce, Sorted, Sum, TopKeys, TopN,
+    LeastBy, Max, Min, Number, Projection, Quantiles, Ranked, Reduce, Sample, Sorted, Sum, TopKeys, TopN,
 };
 use crate::codec::Codec;
 use crate::state::Windowing;
@@ -131,6 +131,18 @@ macro_rules! shortcuts {
             F: Fn(&$value) -> N + Send + Sync + 'static,
         {
             self.aggregate(TopKeys::of(n, of))
+        }
+
+        /// Samples `n` of the distinct values that `of` returns, each set of them with the same probability.
+        ///
+        /// The sample does not depend on the order of the records. [`Sample`] says why.
+        #[track_caller]
+        pub fn sample<N, F>(self, n: usize, of: F) -> $result<$($parameter,)+ Sample<$value, Projection<$value, N, F>>>
+        where
+            N: Key + Ord,
+            F: Fn(&$value) -> N + Send + Sync + 'static,
+        {
+            self.aggregate(Sample::of(n, of))
         }
 
         /// Combines all records two by two. `combine` must be associative and commutative: each worker combines its own records

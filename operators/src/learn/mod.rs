@@ -7,9 +7,10 @@
 //!
 //! - `operator.rs`: the order of examples and requests, the models, failures
 //! - `scoring.rs`: which rows are scored
-//! - `regression.rs`: linear and logistic regression; `error.rs`: rows that cannot be learned
+//! - `regression.rs`: linear and logistic regression; `k_means.rs`: clusters; `error.rs`: rows that cannot be learned
 
 mod error;
+mod k_means;
 mod operator;
 mod regression;
 mod scoring;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::LearnError;
+pub use self::k_means::{Center, Clusters, KMeans, Nearest};
 pub use self::regression::{LinearRegression, Logistic, LogisticRegression, Loss, Sgd, Squared, Weights};
 
 use self::operator::{Learning, Streams};
@@ -38,7 +40,7 @@ pub type LearnResult<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// A way to learn a model from examples, one after another: what [`KeyedStream::learn`] takes.
 ///
-/// [`LinearRegression`] and [`LogisticRegression`] are ready ones. For each key it is called with the examples in the
+/// [`LinearRegression`], [`LogisticRegression`] and [`KMeans`] are ready ones. For each key it is called with the examples in the
 /// order of event time, so the model may depend on it.
 ///
 /// ```
