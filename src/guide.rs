@@ -21,6 +21,9 @@ struct Deduplication;
 #[doc = include_str!("../docs/guide/src/ranking.md")]
 struct Ranking;
 
+#[doc = include_str!("../docs/guide/src/learn.md")]
+struct Learn;
+
 #[cfg(feature = "tables")]
 #[doc = include_str!("../docs/guide/src/tables.md")]
 struct Tables;
