@@ -93,3 +93,24 @@ fn late_rows_are_counted() {
         assert_eq!((summary.late_rows, models.snapshot().last()), (1, Some(&2)), "{mode}");
     }
 }
+
+/// The rows of an update replace others: a model that had learned one could not forget it.
+#[test]
+fn examples_and_requests_that_replace_others_are_refused() {
+    for upserts in [0, 1] {
+        let graph = Graph::new("upserts");
+        let firings = |input: usize| {
+            let rows = graph.source(memory(Vec::<Row>::new())).with_watermark(at, Duration::ZERO);
+            let windows = rows
+                .key_by(|row| row.key)
+                .window(tumbling(Duration::from_secs(1)))
+                .early(Early::every_records(2));
+            let firings = windows.max(|row| row.number).firings();
+            if input == upserts { firings } else { firings.as_inserts().boxed() }
+        };
+        let learn = firings(0).key_by(|it| it.key).learn(Chain, |it| it.value.unwrap_or(0));
+        learn.score(firings(1).key_by(|it| it.key), |it| it.value.unwrap_or(0)).0.sink(discard().0);
+        let error = graph.validate().unwrap_err().to_string();
+        assert!(error.contains("emits upserts"), "{error}");
+    }
+}

@@ -205,7 +205,7 @@ impl<K, V, P, Y> KeyedStream<K, V, P, Y>
 where
     K: Key,
     V: Data,
-    P: Chain<Time: HasEventTime>,
+    P: Chain,
     Y: Keying<P::Out, Key = K, Value = V>,
 {
     /// Learns a model for each key from its rows, in the order of event time. `example` makes an example of a row.
@@ -251,6 +251,7 @@ where
     #[track_caller]
     pub fn learn<L, E>(self, learner: L, example: E) -> Learn<K, V, L, E>
     where
+        P::Time: HasEventTime,
         L: Learner,
         E: Fn(&V) -> L::Example + Send + Sync + 'static,
     {

@@ -1,8 +1,7 @@
 //! Which rows are scored: none, the examples themselves, or those of a second input.
 
-use std::iter::Peekable;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::vec::IntoIter;
 
 use super::operator::Versioned;
 use super::{LearnResult, Learner, Predict};
@@ -100,13 +99,14 @@ impl<K: Key, V: Data, L: Predict> Scoring<K, V, L> for Tests {
 /// The rows of the second input are scored.
 pub(super) struct Requests<K, R, F> {
     waiting: TimedRows<K, R>,
-    taken: Peekable<IntoIter<(EventTime, R)>>,
+    /// Those that are scored in a call.
+    taken: VecDeque<(EventTime, R)>,
     features: Arc<F>,
 }
 
 impl<K: Key, R: Data, F> Requests<K, R, F> {
     pub(super) fn new(features: Arc<F>) -> Self {
-        Requests { waiting: TimedRows::new(), taken: Vec::new().into_iter().peekable(), features }
+        Requests { waiting: TimedRows::new(), taken: VecDeque::new(), features }
     }
 }
 
@@ -131,10 +131,10 @@ where
     }
 
     fn take(&mut self, key: HashedKey<'_, K>, before: Option<EventTime>) -> bool {
-        let mut taken = Vec::new();
-        super::operator::take(&mut self.waiting, key, before, |time, row| taken.push((time, row)));
-        self.taken = taken.into_iter().peekable();
-        self.taken.len() > 0
+        let Requests { waiting, taken, .. } = self;
+        taken.clear();
+        super::operator::take(waiting, key, before, |time, row| taken.push_back((time, row)));
+        !taken.is_empty()
     }
 
     fn score(
@@ -144,7 +144,9 @@ where
         model: &Versioned<L::Model>,
         emit: &mut impl FnMut(EventTime, R, LearnResult<L::Prediction>, u64),
     ) {
-        while let Some((time, row)) = self.taken.next_if(|(time, _)| until.is_none_or(|until| *time <= until))
+        let is_due = |time: EventTime| until.is_none_or(|until| time <= until);
+        while self.taken.front().is_some_and(|(time, _)| is_due(*time))
+            && let Some((time, row)) = self.taken.pop_front()
         {
             let prediction = learner.predict(&model.model, &(self.features)(&row));
             emit(time, row, prediction, model.version);
