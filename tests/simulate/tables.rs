@@ -73,6 +73,9 @@ impl Scenario for Tables {
         let sums =
             orders.join(&prices, |_, order, price| price + u64::from(*order)).group(Sum::of(|it: &u64| *it));
         let alone = orders.anti_join(&prices).uid("alone");
+        // No thread reads them, but an epoch is committed only once they have been published.
+        alone.queryable("alone");
+        sums.queryable("sums");
         let sums = sums.uid("sums").changes();
         let again = sums.clone().key_by(|change| change.row.1 % 4).into_changelog_table().uid("again");
         let of = |number: u8| {
