@@ -315,6 +315,9 @@ pub use tidemill_operators::{FailedRequest, RequestFailure, Requests, Retry};
 #[cfg(feature = "tables")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tables")))]
 pub use tidemill_runtime::table;
+#[cfg(feature = "tables")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tables")))]
+pub use tidemill_runtime::table::graph;
 pub use tidemill_runtime::{
     Backpressure, Durations, Fault, Idle, Journal, Journaled, Options, PhysicalPlan, Pid, Progress,
     QueryHandle, Restart, Run, RunError, Site, SourceProgress, StateProgress, Summary, TopKey, Trigger,

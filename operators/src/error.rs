@@ -63,6 +63,17 @@ pub enum OperatorError {
         /// The key and the row.
         row: String,
     },
+    /// A loop of a table has not come to rest within its bound.
+    #[error(
+        "the loop is not at rest after {rounds} rounds: another one would change {row}. Raise the bound, see to it that the \
+         function of the loop comes to an end, or stop there on purpose with `iterate_exactly`"
+    )]
+    NotAtRest {
+        /// The bound.
+        rounds: u64,
+        /// A key and a row.
+        row: String,
+    },
     /// A table that was computed again from its inputs has other rows than before the restart.
     #[error(
         "computed again from its inputs after the restart, the table `{table}` has other rows than at the last commit (content {:032x}, \

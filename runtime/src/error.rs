@@ -279,6 +279,7 @@ impl RunError {
                 OperatorError::User(_)
                 | OperatorError::NegativeRows { .. }
                 | OperatorError::TooManyRows { .. }
+                | OperatorError::NotAtRest { .. }
                 | OperatorError::OtherTable { .. } => Fault::User,
                 OperatorError::Spill(SpillError::Disk { .. }) => Fault::World,
                 _ => Fault::Engine,
@@ -316,6 +317,7 @@ impl RunError {
                 error:
                     OperatorError::NegativeRows { .. }
                     | OperatorError::TooManyRows { .. }
+                    | OperatorError::NotAtRest { .. }
                     | OperatorError::OtherTable { .. },
                 ..
             } => false,

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod graphs;
+mod loops;
 mod model;
 mod outputs;
 mod reads;

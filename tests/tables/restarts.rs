@@ -10,6 +10,7 @@ use tidemill::{Graph, Mode, RowChange, RunError, Stream};
 
 use crate::common::{available_now, run};
 use crate::graphs::{Change, chains, chains_of, content, newest, operators, operators_of};
+use crate::loops::{loops, loops_of};
 use crate::model::{Command, Inputs, commands, group, map};
 use crate::results::assert_same;
 
@@ -43,7 +44,7 @@ fn restarts_on_other_workers_and_modes_keep_tables() {
         (Mode::MicroBatch, 1),
     ];
     type Case = (fn(&Stream<Command>) -> Stream<Change>, fn(&Inputs) -> crate::graphs::Outputs);
-    let cases: [Case; 2] = [(operators, operators_of), (chains, chains_of)];
+    let cases: [Case; 3] = [(operators, operators_of), (chains, chains_of), (loops, loops_of)];
     for (seed, (build, expected)) in cases.into_iter().enumerate() {
         let place = tempfile::tempdir().unwrap();
         let commands = commands(20 + seed as u64, 20, 500);

@@ -10,12 +10,13 @@ use tidemill::{EventTime, Graph, Mode, RowChange, Stream, tumbling};
 
 use crate::common::{MODES, options, run_well};
 use crate::graphs::{Change, Outputs, chains, chains_of, content, operators, operators_of};
+use crate::loops::{loops, loops_of};
 use crate::model::{Command, Inputs, commands};
 
 /// Builds a graph; and the same in plain loops.
 type Case = (fn(&Stream<Command>) -> Stream<Change>, fn(&Inputs) -> Outputs);
 
-const CASES: [Case; 2] = [(operators, operators_of), (chains, chains_of)];
+const CASES: [Case; 3] = [(operators, operators_of), (chains, chains_of), (loops, loops_of)];
 
 /// Compares all outputs; says only what differs.
 #[track_caller]

@@ -236,6 +236,17 @@ impl<I> OperatorBuilder<I> {
         self.with(port, Route::Local)
     }
 
+    /// Adds an input to a [part](Self::part) that knows the types of its inputs by itself.
+    #[doc(hidden)]
+    pub fn also<T, P>(self, stream: Stream<T, P>) -> Self
+    where
+        T: Send + 'static,
+        P: Chain<Out = T>,
+    {
+        let port = stream.boxed().port;
+        self.with(port, Route::Local)
+    }
+
     /// Adds an input whose rows go to every worker, such as rules that all workers apply.
     ///
     /// Keep them in a [`SharedState`](crate::named::SharedState).

@@ -12,9 +12,9 @@ use timely::progress::frontier::AntichainRef;
 use super::time::Tick;
 
 /// The updates of a range of ticks, sorted by key, row and tick.
-pub(super) type Sorted<K, V> = OrdValBatch<Vector<((K, V), Tick, i64)>>;
+pub(super) type Sorted<K, V, T = Tick> = OrdValBatch<Vector<((K, V), T, i64)>>;
 /// All updates of an arrangement.
-pub(super) type SharedSpine<K, V> = Spine<Shared<Sorted<K, V>>>;
+pub(super) type SharedSpine<K, V, T = Tick> = Spine<Shared<Sorted<K, V, T>>>;
 
 pub(super) struct Shared<B>(pub(super) Arc<B>);
 

@@ -59,7 +59,11 @@ impl<K, V> Clone for Inner<K, V> {
 /// An input of a part that comes from another part.
 pub(super) type Within<K, V> = Whole<Inner<K, V>, Untimed>;
 
-pub(super) const INSERTS: &[&[RowKind]] = &[&[RowKind::Insert], &[RowKind::Insert]];
+/// What parts take from each of their inputs.
+pub(super) const INSERTS: &[&[RowKind]] = &[&[RowKind::Insert] as &[RowKind]; MOST_INPUTS];
+
+/// How many inputs a part may have.
+pub(super) const MOST_INPUTS: usize = 32;
 
 impl<K: TableKey, V: TableRow> Clone for Table<K, V> {
     fn clone(&self) -> Self {

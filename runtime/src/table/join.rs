@@ -11,12 +11,13 @@ use timely::dataflow::operators::Concat;
 use super::fold::{Fold, fold};
 use super::handle::{Table, TableKey, TableRow};
 use super::region::{At, Part, Region};
-use super::rows::{ByKey, EdgeBuilder, Of, Update, Updates, arrange, each, map_rows, negate_rows};
+use super::rows::{ByKey, EdgeBuilder, Of, Time, Update, Updates, arrange, each, map_rows, negate_rows};
+use super::time::Tick;
 use crate::engine::{Edge, FragmentHost};
 use crate::error::RunError;
 
 /// Makes a row of two that have the same key.
-type Pair<K, V, W, U> = Arc<dyn Fn(&K, &V, &W) -> U + Send + Sync>;
+pub(super) type Pair<K, V, W, U> = Arc<dyn Fn(&K, &V, &W) -> U + Send + Sync>;
 
 impl<K: TableKey, V: TableRow> Table<K, V> {
     /// Returns a table of what `function` makes of each row and each row of `other` with the same key.
@@ -107,7 +108,7 @@ impl<K: TableKey, V: TableRow, W: TableRow, U: TableRow> Part for LeftJoin<K, V,
         let pairs =
             pairs(left, right, &at.host, Arc::new(move |key, row, other| function(key, row, Some(other))));
         let function = Arc::clone(&self.0);
-        let step = map_rows::<K, V, K, U>(move |key, row| {
+        let step = map_rows::<K, V, K, U, Tick>(move |key, row| {
             let made = function(&key, &row, None);
             Some((key, made))
         });
@@ -118,18 +119,18 @@ impl<K: TableKey, V: TableRow, W: TableRow, U: TableRow> Part for LeftJoin<K, V,
 }
 
 /// What a function makes of each pair of rows with the same key.
-fn pairs<'i, K: TableKey, V: TableRow, W: TableRow, U: TableRow>(
-    left: ByKey<'i, K, V>,
-    right: ByKey<'i, K, W>,
+pub(super) fn pairs<'i, K: TableKey, V: TableRow, W: TableRow, U: TableRow, T: Time>(
+    left: ByKey<'i, K, V, T>,
+    right: ByKey<'i, K, W, T>,
     host: &FragmentHost,
     function: Pair<K, V, W, U>,
-) -> Updates<'i> {
+) -> Updates<'i, T> {
     let host = host.clone();
-    join_traces::<_, _, _, _, EdgeBuilder<Update<K, U>>>(
+    join_traces::<_, _, _, _, EdgeBuilder<Update<K, U, T>>>(
         left,
         right,
         "join",
-        move |key: &K, row: &V, other: &W, tick, copies, others, out: &mut EdgeBuilder<Update<K, U>>| {
+        move |key: &K, row: &V, other: &W, tick, copies, others, out: &mut EdgeBuilder<Update<K, U, T>>| {
             // Differential says nowhere else when it begins to run this operator.
             host.enter();
             let made = function(key, row, other);
@@ -151,7 +152,7 @@ fn matched<'s, 'i, K: TableKey, V: TableRow, W: TableRow>(
     region: &mut Region<'s, 'i>,
 ) -> Result<Updates<'i>, RunError> {
     let right = region.placed::<K, W>(at, 1)?;
-    let keys = arrange::<K, ()>(fold::<K, W, _>(right, &at.host, "keys", Presence), &at.host);
+    let keys = arrange::<K, (), _>(fold::<K, W, _>(right, &at.host, "keys", Presence), &at.host);
     let function: Pair<K, V, (), V> = Arc::new(|_, row, ()| row.clone());
     Ok(pairs(left, keys, &at.host, function))
 }
@@ -163,7 +164,7 @@ fn without<'s, 'i, K: TableKey, V: TableRow>(
     region: &mut Region<'s, 'i>,
 ) -> Result<Updates<'i>, RunError> {
     let all = region.placed::<K, V>(at, 0)?;
-    Ok(all.concat(each(rows, &at.host, "negate", negate_rows::<K, V>())))
+    Ok(all.concat(each(rows, &at.host, "negate", negate_rows::<K, V, Tick>())))
 }
 
 /// Which keys have rows: one row for each.

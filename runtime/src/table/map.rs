@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::handle::{Table, TableKey, TableRow};
 use super::region::{At, Part, Region};
 use super::rows::{each, map_rows};
+use super::time::Tick;
 use crate::engine::Edge;
 use crate::error::RunError;
 
@@ -70,7 +71,7 @@ impl<K: TableKey, V: TableRow, K2: TableKey, W: TableRow> Part for Mapped<K, V, 
     fn build<'s>(&self, at: At<'_, 's>, region: &mut Region<'s, '_>) -> Result<Vec<Edge<'s>>, RunError> {
         let (updates, is_placed) = region.updates(&at, 0)?;
         let function = Arc::clone(&self.function);
-        let step = map_rows::<K, V, K2, W>(move |key, row| function(key, row));
+        let step = map_rows::<K, V, K2, W, Tick>(move |key, row| function(key, row));
         let mapped = each(updates, &at.host, &at.node.label(), step);
         region.keep(&at, mapped, is_placed && self.keeps_key);
         Ok(Vec::new())

@@ -47,7 +47,9 @@
 //! | `runs` | that content: sorted runs, merged as they grow |
 //! | `reads` | how other threads read it |
 //! | `handle` | `Table`, and the bounds of keys and rows |
-//! | `input`, `map`, `join`, `group`, `sets`, `output` | the methods, and their parts |
+//! | `looped` | loops in the region, by differential's own operators over pairs of tick and round |
+//! | `graph` | graphs as tables of edges |
+//! | `input`, `iterate`, `map`, `join`, `group`, `sets`, `output` | the methods, and their parts |
 //!
 //! **State.** Only the inputs are in the checkpoint, as operators with state (`operators/src/table/`). In the first epoch of a run
 //! each emits all its rows, at tick 0, and everything that depends on them is computed again. Rows come at tick 1 and
@@ -60,10 +62,13 @@
 mod batches;
 mod exit;
 mod fold;
+pub mod graph;
 mod group;
 mod handle;
 mod input;
+mod iterate;
 mod join;
+mod looped;
 mod map;
 mod ordered;
 mod output;
@@ -79,5 +84,6 @@ mod time;
 
 pub use self::handle::{Table, TableKey, TableRow};
 pub use self::input::{IntoChangelogTable, IntoTable};
+pub use self::iterate::{Loop, LoopTable};
 pub use self::ordered::Ordered;
 pub use self::reads::{ReadError, Rows, TableReader, TableView, Tables};

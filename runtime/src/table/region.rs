@@ -145,7 +145,7 @@ impl<'s, 'i> Region<'s, 'i> {
             return Ok(updates);
         }
         // The other readers have them there, too.
-        let placed = exchange::<K, V>(updates, &at.host);
+        let placed = exchange::<K, V, _>(updates, &at.host);
         if let Some(table) = self.tables.get_mut(&at.input(input)?) {
             (table.updates, table.is_placed) = (placed.clone(), true);
         }
@@ -161,14 +161,18 @@ impl<'s, 'i> Region<'s, 'i> {
         let from = at.input(input)?;
         if let Some((batches, trace)) = self.tables.get(&from).and_then(|table| table.arranged.as_ref()) {
             let trace = trace.downcast_ref::<Trace<K, V>>().ok_or_else(|| missing(at.node))?;
-            return Ok(Arranged { stream: restore::<K, V>(batches.clone(), &at.host), trace: trace.clone() });
+            return Ok(Arranged {
+                stream: restore::<K, V, _>(batches.clone(), &at.host),
+                trace: trace.clone(),
+            });
         }
-        let arranged = arrange::<K, V>(self.placed::<K, V>(at, input)?, &at.host);
+        let arranged = arrange::<K, V, _>(self.placed::<K, V>(at, input)?, &at.host);
         // Who reads alone keeps it to itself.
         if self.readers.get(&from).is_some_and(|readers| *readers > 1)
             && let Some(table) = self.tables.get_mut(&from)
         {
-            table.arranged = Some((erase::<K, V>(arranged.stream.clone()), Box::new(arranged.trace.clone())));
+            table.arranged =
+                Some((erase::<K, V, _>(arranged.stream.clone()), Box::new(arranged.trace.clone())));
         }
         Ok(arranged)
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use differential_dataflow::batcher::{Batcher, Extract};
+use differential_dataflow::lattice::Lattice;
 use differential_dataflow::operators::arrange::arrangement::arrange_core;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::trace::SpanOf;
@@ -14,6 +15,7 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
+use timely::progress::Timestamp;
 use timely::progress::frontier::AntichainRef;
 
 use super::batches::{SharedSpine, Sorted};
@@ -22,13 +24,17 @@ use super::time::Tick;
 use crate::engine::{EdgeBatch, FragmentHost};
 
 /// A change of a table: key and row, when, and how many copies are added.
-pub(super) type Update<K, V> = ((K, V), Tick, i64);
-/// An edge of the region.
-pub(super) type Updates<'i> = Stream<'i, Tick, EdgeBatch>;
+pub(super) type Update<K, V, T = Tick> = ((K, V), T, i64);
+/// An edge of the region, or of a loop in it.
+pub(super) type Updates<'i, T = Tick> = Stream<'i, T, EdgeBatch>;
 /// The updates of an arrangement, as operators read them.
-pub(super) type Trace<K, V> = TraceAgent<SharedSpine<K, V>>;
+pub(super) type Trace<K, V, T = Tick> = TraceAgent<SharedSpine<K, V, T>>;
 /// A table that is arranged by key.
-pub(super) type ByKey<'i, K, V> = Arranged<'i, Trace<K, V>>;
+pub(super) type ByKey<'i, K, V, T = Tick> = Arranged<'i, Trace<K, V, T>>;
+
+/// A time of the region or of a loop in it.
+pub(super) trait Time: Timestamp + Lattice + Sync {}
+impl<T: Timestamp + Lattice + Sync> Time for T {}
 
 /// A batch of updates for an edge, which can be copied for several readers.
 pub(super) fn edge_batch<D: Clone + Send + 'static>(rows: Vec<D>) -> EdgeBatch {
@@ -39,7 +45,12 @@ pub(super) fn edge_batch<D: Clone + Send + 'static>(rows: Vec<D>) -> EdgeBatch {
 pub(super) type Step = Box<dyn FnMut(Batch, &mut Vec<EdgeBatch>) -> Result<(), OperatorError>>;
 
 /// An operator that keeps nothing. Not generic in the rows, so it is compiled once.
-pub(super) fn each<'i>(updates: Updates<'i>, host: &FragmentHost, name: &str, mut step: Step) -> Updates<'i> {
+pub(super) fn each<'i, T: Time>(
+    updates: Updates<'i, T>,
+    host: &FragmentHost,
+    name: &str,
+    mut step: Step,
+) -> Updates<'i, T> {
     let host = host.clone();
     updates.unary::<NoopBuilder<EdgeBatch>, _, _, _>(Pipeline, name, move |_, _| {
         let mut made = Vec::new();
@@ -59,17 +70,18 @@ pub(super) fn each<'i>(updates: Updates<'i>, host: &FragmentHost, name: &str, mu
 }
 
 /// A step that makes of each row another one, or none.
-pub(super) fn map_rows<K, V, K2, W>(mut map: impl FnMut(K, V) -> Option<(K2, W)> + 'static) -> Step
+pub(super) fn map_rows<K, V, K2, W, T>(mut map: impl FnMut(K, V) -> Option<(K2, W)> + 'static) -> Step
 where
     K: TableKey,
     V: TableRow,
     K2: TableKey,
     W: TableRow,
+    T: Time,
 {
     Box::new(move |batch, made| {
-        let updates = rows::<Update<K, V>>(batch)?.into_iter();
+        let updates = rows::<Update<K, V, T>>(batch)?.into_iter();
         let mapped = updates.filter_map(|((key, row), tick, diff)| Some((map(key, row)?, tick, diff)));
-        let mapped: Vec<Update<K2, W>> = mapped.collect();
+        let mapped: Vec<Update<K2, W, T>> = mapped.collect();
         if !mapped.is_empty() {
             made.push(edge_batch(mapped));
         }
@@ -78,9 +90,9 @@ where
 }
 
 /// A step that takes away what another one adds.
-pub(super) fn negate_rows<K: TableKey, V: TableRow>() -> Step {
+pub(super) fn negate_rows<K: TableKey, V: TableRow, T: Time>() -> Step {
     Box::new(move |batch, made| {
-        let mut updates = rows::<Update<K, V>>(batch)?;
+        let mut updates = rows::<Update<K, V, T>>(batch)?;
         for (_, _, diff) in &mut updates {
             *diff = -*diff;
         }
@@ -90,14 +102,14 @@ pub(super) fn negate_rows<K: TableKey, V: TableRow>() -> Step {
 }
 
 /// Sends each row to the worker that holds its key.
-pub(super) fn exchange<'i, K: TableKey, V: TableRow>(
-    updates: Updates<'i>,
+pub(super) fn exchange<'i, K: TableKey, V: TableRow, T: Time>(
+    updates: Updates<'i, T>,
     host: &FragmentHost,
-) -> Updates<'i> {
+) -> Updates<'i, T> {
     let (at, workers) = (host.clone(), host.workers());
     let deal: Step = Box::new(move |batch, made| {
-        let mut parts: Vec<Vec<Update<K, V>>> = vec![Vec::new(); workers];
-        for update in rows::<Update<K, V>>(batch)? {
+        let mut parts: Vec<Vec<Update<K, V, T>>> = vec![Vec::new(); workers];
+        for update in rows::<Update<K, V, T>>(batch)? {
             let worker = at.worker_of(hash_key(&update.0.0));
             if let Some(part) = parts.get_mut(worker) {
                 part.push(update);
@@ -114,11 +126,11 @@ pub(super) fn exchange<'i, K: TableKey, V: TableRow>(
 }
 
 /// The exchange of batches that are labelled with their worker.
-fn received<'i>(dealt: Updates<'i>, host: &FragmentHost) -> Updates<'i> {
+fn received<'i, T: Time>(dealt: Updates<'i, T>, host: &FragmentHost) -> Updates<'i, T> {
     let mut builder = OperatorBuilder::new("exchange".to_owned(), dealt.scope());
     let mut input = builder.new_input(dealt, host.exchange());
     let (output, updates) = builder.new_output::<EdgeBatch>();
-    let mut output = OutputBuilder::<Tick, NoopBuilder<EdgeBatch>>::from(output);
+    let mut output = OutputBuilder::<T, NoopBuilder<EdgeBatch>>::from(output);
     let host = host.clone();
     builder.build(move |capabilities| {
         drop(capabilities);
@@ -134,26 +146,26 @@ fn received<'i>(dealt: Updates<'i>, host: &FragmentHost) -> Updates<'i> {
 }
 
 /// Sorts updates into batches.
-struct EdgeBatcher<K: TableKey, V: TableRow> {
-    batcher: ValBatcher<K, V, Tick, i64>,
+struct EdgeBatcher<K: TableKey, V: TableRow, T: Time> {
+    batcher: ValBatcher<K, V, T, i64>,
     host: FragmentHost,
 }
 
-impl<K: TableKey, V: TableRow> Extract for EdgeBatcher<K, V> {
-    type Time = Tick;
-    type Output = Sorted<K, V>;
+impl<K: TableKey, V: TableRow, T: Time> Extract for EdgeBatcher<K, V, T> {
+    type Time = T;
+    type Output = Sorted<K, V, T>;
 
     fn extract<'a>(
         &'a mut self,
-        upper: AntichainRef<'_, Tick>,
-    ) -> (Option<Sorted<K, V>>, AntichainRef<'a, Tick>) {
+        upper: AntichainRef<'_, T>,
+    ) -> (Option<Sorted<K, V, T>>, AntichainRef<'a, T>) {
         self.batcher.extract(upper)
     }
 }
 
-impl<K: TableKey, V: TableRow> Batcher<EdgeBatch> for EdgeBatcher<K, V> {
+impl<K: TableKey, V: TableRow, T: Time> Batcher<EdgeBatch> for EdgeBatcher<K, V, T> {
     fn insert(&mut self, edge_batch: &mut EdgeBatch) {
-        match rows::<Update<K, V>>(self.host.receive(edge_batch)) {
+        match rows::<Update<K, V, T>>(self.host.receive(edge_batch)) {
             Ok(mut updates) => self.batcher.insert(&mut updates),
             Err(error) => self.host.fail(error),
         }
@@ -161,12 +173,12 @@ impl<K: TableKey, V: TableRow> Batcher<EdgeBatch> for EdgeBatcher<K, V> {
 }
 
 /// Arranges rows that are on the workers of their keys.
-pub(super) fn arrange<'i, K: TableKey, V: TableRow>(
-    updates: Updates<'i>,
+pub(super) fn arrange<'i, K: TableKey, V: TableRow, T: Time>(
+    updates: Updates<'i, T>,
     host: &FragmentHost,
-) -> ByKey<'i, K, V> {
+) -> ByKey<'i, K, V, T> {
     let host = host.clone();
-    arrange_core::<_, EdgeBatch, EdgeBatcher<K, V>, SharedSpine<K, V>>(
+    arrange_core::<_, EdgeBatch, EdgeBatcher<K, V, T>, SharedSpine<K, V, T>>(
         updates,
         Pipeline,
         "arrange",
@@ -175,9 +187,9 @@ pub(super) fn arrange<'i, K: TableKey, V: TableRow>(
 }
 
 /// The batches of an arrangement, on an edge like any other.
-pub(super) fn erase<'i, K: TableKey, V: TableRow>(
-    batches: Stream<'i, Tick, Vec<SpanOf<Trace<K, V>>>>,
-) -> Updates<'i> {
+pub(super) fn erase<'i, K: TableKey, V: TableRow, T: Time>(
+    batches: Stream<'i, T, Vec<SpanOf<Trace<K, V, T>>>>,
+) -> Updates<'i, T> {
     batches.unary::<NoopBuilder<EdgeBatch>, _, _, _>(Pipeline, "erase", |_, _| {
         |input, output| {
             input.for_each(|capability, spans| {
@@ -189,15 +201,15 @@ pub(super) fn erase<'i, K: TableKey, V: TableRow>(
 }
 
 /// The batches of an arrangement that was [erased](erase).
-pub(super) fn restore<'i, K: TableKey, V: TableRow>(
-    erased: Updates<'i>,
+pub(super) fn restore<'i, K: TableKey, V: TableRow, T: Time>(
+    erased: Updates<'i, T>,
     host: &FragmentHost,
-) -> Stream<'i, Tick, Vec<SpanOf<Trace<K, V>>>> {
+) -> Stream<'i, T, Vec<SpanOf<Trace<K, V, T>>>> {
     let host = host.clone();
-    erased.unary::<NoopBuilder<Vec<SpanOf<Trace<K, V>>>>, _, _, _>(Pipeline, "restore", move |_, _| {
+    erased.unary::<NoopBuilder<Vec<SpanOf<Trace<K, V, T>>>>, _, _, _>(Pipeline, "restore", move |_, _| {
         move |input, output| {
             input.for_each(|capability, edge_batch| {
-                match rows::<SpanOf<Trace<K, V>>>(host.receive(edge_batch)) {
+                match rows::<SpanOf<Trace<K, V, T>>>(host.receive(edge_batch)) {
                     Ok(mut spans) => output.session_with_builder(&capability).give_container(&mut spans),
                     Err(error) => host.fail(error),
                 }

@@ -9,6 +9,7 @@ use super::group::{Copies, Folded, change};
 use super::handle::{Table, TableKey, TableRow};
 use super::region::{At, Part, Region};
 use super::rows::{Of, each, negate_rows};
+use super::time::Tick;
 use crate::engine::Edge;
 use crate::error::RunError;
 
@@ -82,7 +83,7 @@ impl<K: TableKey, V: TableRow> Part for Difference<K, V> {
     fn build<'s>(&self, at: At<'_, 's>, region: &mut Region<'s, '_>) -> Result<Vec<Edge<'s>>, RunError> {
         let left = region.placed::<K, V>(&at, 0)?;
         let right = region.placed::<K, V>(&at, 1)?;
-        let both = left.concat(each(right, &at.host, "negate", negate_rows::<K, V>()));
+        let both = left.concat(each(right, &at.host, "negate", negate_rows::<K, V, Tick>()));
         let more = fold::<K, V, _>(both, &at.host, &at.node.label(), More);
         region.keep(&at, more, true);
         Ok(Vec::new())

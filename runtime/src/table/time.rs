@@ -3,7 +3,7 @@
 use differential_dataflow::lattice::Lattice;
 use serde::{Deserialize, Serialize};
 use tidemill_operators::EventTime;
-use timely::order::{PartialOrder, TotalOrder};
+use timely::order::{PartialOrder, Product, TotalOrder};
 use timely::progress::Timestamp;
 use timely::progress::timestamp::{PathSummary, Refines};
 
@@ -52,6 +52,9 @@ impl Tick {
         Tick(number)
     }
 }
+
+/// A tick, and a round of a loop in it.
+pub(super) type Round = Product<Tick, u64>;
 
 impl PartialOrder for Tick {
     fn less_equal(&self, other: &Tick) -> bool {
