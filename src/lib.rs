@@ -116,6 +116,7 @@
 //! | state and timers per key | [`KeyedStream::process`], [`process`], [`map_with_state`](KeyedStream::map_with_state) |
 //! | learn a model from a stream, and score rows with it | [`KeyedStream::learn`], [`learn`] |
 //! | join, group and rank results that change | with the feature `tables`, `into_table` of a keyed stream, and the methods of `table::Table` |
+//! | iterate over tables; components, distances, ranks of graphs | with the feature `tables`, `table::Table::iterate` and `graph` |
 //! | read results from other threads | with the feature `tables`, `table::Table::queryable` and `table::TableReader` |
 //! | enrich rows | `join_static` and, with the feature `async`, `map_async` of [`Stream`]: a static side, requests to a service |
 //! | read files, sockets, channels | [`connectors`]: [`text_files`](connectors::text_files), [`json_lines`](connectors::json_lines), [`csv_files`](connectors::csv_files), [`socket`](connectors::socket), [`channel`](connectors::channel) |

@@ -1,9 +1,10 @@
-//! Tables: joined, grouped, and once out of the region and back. At every instant the changes that are visible are those of
+//! Tables: joined, grouped, iterated, and once out of the region and back. At every instant the changes that are visible are those of
 //! tables, and in the end of those that plain loops compute.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill::aggregate::Sum;
+use tidemill::graph::reachable;
 use tidemill::prelude::*;
 use tidemill::table::{IntoChangelogTable, IntoTable};
 use tidemill::testing::simulate::{Breach, Scenario, SimSink, SimSource, World};
@@ -57,6 +58,14 @@ fn wanted([orders, prices]: &[BTreeMap<u32, u64>; 2]) -> BTreeMap<(u8, u64, u64)
         rows.insert((0, *value, *sum), 1);
         *by_price.entry(sum % 4).or_default() += 1;
     }
+    // An order leads to the one whose number is its value; the first two prices are where the ways begin.
+    let mut reached: BTreeSet<u32> = prices.keys().copied().filter(|key| *key < 2).collect();
+    let mut open: Vec<u32> = reached.iter().copied().collect();
+    while let Some(order) = open.pop() {
+        let next = orders.get(&order).map(|value| *value as u32);
+        open.extend(next.filter(|next| reached.insert(*next)));
+    }
+    rows.extend(reached.into_iter().map(|order| ((3, u64::from(order), 0), 1)));
     rows.extend(by_price.into_iter().map(|(key, count)| ((2, key, count), 1)));
     rows
 }
@@ -68,10 +77,14 @@ impl Scenario for Tables {
             let rows = graph.source(self.sources[number].clone()).uid(&format!("{uid}-source"));
             rows.key_by(|row| row.0).into_table_with(|row| row.1).uid(uid)
         };
-        let orders = table(0, "orders").rekey(|order, value| (value as u32, order));
+        let edges = table(0, "orders");
+        let orders = edges.rekey(|order, value| (value as u32, order));
         let prices = table(1, "prices");
         let sums =
             orders.join(&prices, |_, order, price| price + u64::from(*order)).group(Sum::of(|it: &u64| *it));
+        let roots = prices.filter(|key, _| *key < 2);
+        let reached = reachable(&edges.map(|_, value| value as u32), &roots).uid("reached").changes();
+        let reached = reached.as_inserts().map(|it| (3, u64::from(it.row.0), 0, it.diff));
         let alone = orders.anti_join(&prices).uid("alone");
         // No thread reads them, but an epoch is committed only once they have been published.
         alone.queryable("alone");
@@ -90,7 +103,11 @@ impl Scenario for Tables {
             .map(|it| RowChange { row: (u64::from(it.row.0), u64::from(it.row.1)), diff: it.diff })
             .map(of(1));
         let counts = again.count().uid("counts").changes().as_inserts().map(of(2));
-        sums.boxed().union(alone.boxed()).union(counts.boxed()).sink(self.changes.clone());
+        sums.boxed()
+            .union(alone.boxed())
+            .union(counts.boxed())
+            .union(reached.boxed())
+            .sink(self.changes.clone());
         graph
     }
 

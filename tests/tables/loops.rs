@@ -38,9 +38,10 @@ fn least_nodes(components: &Table<u32, u32>) -> Table<u32, u32> {
 pub(crate) fn loops(commands: &Stream<Command>) -> Stream<Change> {
     let edges = edges(commands);
     let roots = newest(commands, 0).filter(|key, _| *key < 3);
-    let blocked = newest(commands, 1).filter(|_, value| value % 3 == 0);
+    let values = newest(commands, 1);
+    let blocked = values.filter(|_, value| value % 3 == 0);
     // Steps along edges, not into nodes that are blocked, numbered by the least and the greatest value that comes along.
-    let start = roots.map(|_, value| (*value, *value));
+    let start = roots.map(|_, value| (value, value));
     let spread = start.iterate(40, |spread, scope| {
         let (edges, start, blocked) = (scope.enter(&edges), scope.enter(&start), scope.enter(&blocked));
         let next = spread.join(&edges, |_, range, to| (*to, *range)).rekey(|_, next| next);
@@ -48,7 +49,7 @@ pub(crate) fn loops(commands: &Stream<Command>) -> Stream<Change> {
         let (least, most) = (next.map(|_, row| row.0).min(), next.map(|_, row| row.1).max());
         least.join(&most, |_, least, most| (*least, *most)).distinct()
     });
-    let halved = newest(commands, 1).iterate_exactly(2, |rows, _| {
+    let halved = values.iterate_exactly(2, |rows, _| {
         rows.filter(|_, value| *value > 1).rekey(|key, value| (key / 2, value)).group(|_, rows| {
             Some(rows.iter().map(|(value, copies)| **value * u32::try_from(*copies).unwrap()).sum::<u32>())
         })
@@ -180,9 +181,9 @@ pub(crate) fn loops_of(inputs: &Inputs) -> Outputs {
     put(&mut outputs, "ranks", ranks_of(&set, 6));
     let near = |a, b| set.contains(&(a, b)) || set.contains(&(b, a));
     let (mut at, mut all) = (BTreeMap::<u32, u64>::new(), 0u64);
-    for a in 0..24 {
-        for b in a + 1..24 {
-            for c in b + 1..24 {
+    for a in 0..40 {
+        for b in a + 1..40 {
+            for c in b + 1..40 {
                 if near(a, b) && near(b, c) && near(a, c) {
                     all += 1;
                     [a, b, c].into_iter().for_each(|node| *at.entry(node).or_default() += 1);
