@@ -44,6 +44,10 @@ struct OutputModes;
 #[doc = include_str!("../docs/guide/src/sources.md")]
 struct Sources;
 
+#[cfg(feature = "kafka")]
+#[doc = include_str!("../docs/guide/src/kafka.md")]
+struct Kafka;
+
 #[doc = include_str!("../docs/guide/src/sinks.md")]
 struct Sinks;
 

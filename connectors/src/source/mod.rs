@@ -29,7 +29,7 @@ fn room(at: u64, until: Option<&u64>, max: usize) -> usize {
 }
 
 /// Adds to the reason why a record is bad what lets the query run all the same.
-fn skippable(reason: impl std::fmt::Display) -> String {
+pub(crate) fn skippable(reason: impl std::fmt::Display) -> String {
     format!("{reason}; `.on_bad_record(BadRecords::Skip)` on the source skips and counts such records")
 }
 
