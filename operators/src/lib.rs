@@ -41,6 +41,7 @@ mod map_async;
 pub mod named;
 mod operator;
 mod parse_error;
+mod prefetch;
 pub mod process;
 mod row_change;
 mod row_kind;

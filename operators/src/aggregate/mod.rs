@@ -168,6 +168,18 @@ pub trait Aggregate: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     const OWNS: bool = false;
 
+    /// Whether [`fetch`](Self::fetch) and [`fetch_next`](Self::fetch_next) do anything.
+    #[doc(hidden)]
+    const FETCHES: bool = false;
+
+    /// Has the memory fetched that the accumulator owns elsewhere, before its result is asked for.
+    #[doc(hidden)]
+    fn fetch(&self, _acc: &Self::Acc) {}
+
+    /// Has that part of it fetched which the next record changes.
+    #[doc(hidden)]
+    fn fetch_next(&self, _acc: &Self::Acc) {}
+
     /// Returns an accumulator of one record.
     fn create(&self, value: &Self::In) -> Self::Acc;
     /// Adds a record to the accumulator.

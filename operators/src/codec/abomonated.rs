@@ -1,5 +1,5 @@
 //! Rows as they lie in memory: read back by putting pointers right, many times faster than any decoding. Apart from
-//! a hint to the processor in `state/reach.rs`, the only unsafe code of this crate.
+//! a hint to the processor in `prefetch.rs`, the only unsafe code of this crate.
 //!
 //! `abomonation` is unsound on bytes that it did not write itself (RUSTSEC-2021-0120), on misaligned bytes, and on types
 //! whose `Abomonation` does not tell of all their pointers. What is done about it:

@@ -32,6 +32,11 @@ impl<K, V> Ahead<K, V> {
         self.coming.len() == Reach::AHEAD
     }
 
+    /// Hash and key of each record, in the order in which they came.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (u64, &K)> {
+        self.coming.iter().map(|(hash, key, ..)| (*hash, key))
+    }
+
     /// The records, in the order in which they came.
     #[inline(always)]
     pub(super) fn take(&mut self) -> impl Iterator<Item = Coming<K, V>> {

@@ -71,6 +71,9 @@ where
                 Some(reach) if const { Ahead::<Y::Key, Y::Value>::PAYS } => {
                     let mut ahead = Ahead::new(reach);
                     let mut settle = |ahead: &mut Ahead<Y::Key, Y::Value>| {
+                        if const { A::FETCHES } {
+                            ahead.keys().for_each(|(hash, key)| state.fetch_next(aggregate, hash, key));
+                        }
                         for (hash, key, time, value) in ahead.take() {
                             late(state.offer(aggregate, hash, key.borrow(), time, value, closed), time);
                         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use either::Either;
 
-use super::{Front, KeyRouter, Late, Outbox, Partial};
+use super::{Front, KeyRouter, Late, Outbox, Partial, Passed};
 use crate::aggregate::kept;
 use crate::arrival;
 use crate::chain::pull::{Rows, incoming};
@@ -123,17 +123,36 @@ where
         told(&observed, late, late_rows, origin, context);
     }
 
-    /// Sends every row as it is.
+    /// Sends every row without aggregating it.
     fn pass(&mut self, rows: impl Rows<P::In>, origin: u32, context: &mut Context) {
+        let aggregate = self.aggregate.clone();
+        if const { Passed::<Y::Key, Y::Value>::instead_of::<S::Slot, A>() } {
+            self.route(rows, origin, context, |_, hash, key, time, value| Passed { hash, key, time, value });
+        } else {
+            self.route(rows, origin, context, |state, hash, key, time, value| {
+                let slot = state.slot(time, &value);
+                Partial { hash, key, slot, acc: kept::create(&aggregate, &value) }
+            });
+        }
+    }
+
+    /// Sends what `make` makes of each row.
+    fn route<R: Send + 'static>(
+        &mut self,
+        rows: impl Rows<P::In>,
+        origin: u32,
+        context: &mut Context,
+        mut make: impl FnMut(&mut S, u64, Y::Key, EventTime, Y::Value) -> R,
+    ) {
         let closed = self.closed(context);
         let mut late: Outbox<Late<Y::Value>> = Outbox::new(1);
         let (mut late_rows, mut taken) = (0u64, 0u64);
         let mut observed = ObservedWatermark::new();
-        let (state, aggregate) = (&mut self.state, &self.aggregate);
+        let state = &mut self.state;
         if A::ORDERED {
             arrival::enter(context, Some(origin), state.is_one_place());
         }
-        let mut out = KeyRouter::<Partial<Y::Key, S::Slot, A::Acc>>::new(0, context);
+        let mut out = KeyRouter::<R>::new(0, context);
         self.front.chain.run(rows, &mut observed, &mut |time, record| {
             self.front.keying.each(record, &mut |hash, key, value| {
                 if state.is_late(time, &value, closed) {
@@ -141,10 +160,8 @@ where
                     late.push((time, value), context);
                 } else {
                     taken += 1;
-                    let slot = state.slot(time, &value);
-                    let acc = kept::create(aggregate, &value);
                     let key = keep(|| std::borrow::ToOwned::to_owned(key));
-                    out.push(hash, Partial { hash, key, slot, acc }, context);
+                    out.push(hash, make(state, hash, key, time, value), context);
                 }
             });
         });
@@ -244,6 +261,40 @@ mod tests {
         }
         assert_eq!(run(1), (0, 1));
         assert_eq!(run(1), (0, 1));
+    }
+
+    #[test]
+    fn plain_records_of_a_ranking_are_sent_as_they_are() {
+        let graph = Graph::new("ranking");
+        numbers(&graph, 0).key_by(|n| n % 100).top_n(3, |n| *n).update().sink(nowhere());
+        let nodes = graph.nodes();
+        let grouped = nodes.iter().find_map(|node| match &node.kind {
+            NodeKind::Grouped(grouped) => Some((grouped.local.clone(), grouped.merge.clone())),
+            _ => None,
+        });
+        let (local, merge) = grouped.unwrap();
+        let place = || Place::new(0, 1, Mode::Continuous);
+        let (mut local, mut merge) = (local(place()), merge(place()));
+        let context = &mut Context::new(Mode::Continuous, 0, 1);
+        let (mut records, mut results) = (0, std::collections::BTreeMap::new());
+        // Of the first batch each key has three records, of the others one: both kinds of rows reach the second phase.
+        for rows in [0..300, 300..400, 400..500, 500..600u64] {
+            local.batch(0, Batch::from_vec(rows.collect::<Vec<_>>()), context).unwrap();
+            local.flush(context).unwrap();
+            for (_, mut batch) in context.drain_outputs().collect::<Vec<_>>() {
+                if let Some(passed) = batch.take::<Passed<u64, u64>>() {
+                    records += passed.len();
+                    batch = Batch::from_vec(passed);
+                }
+                merge.batch(0, batch, context).unwrap();
+            }
+            merge.flush(context).unwrap();
+            for (_, mut batch) in context.drain_outputs().collect::<Vec<_>>() {
+                results.extend(batch.take::<(u64, Vec<u64>)>().unwrap());
+            }
+        }
+        assert_eq!(records, 200);
+        assert!(results.into_iter().eq((0..100).map(|key| (key, vec![key + 500, key + 400, key + 300]))));
     }
 
     #[test]

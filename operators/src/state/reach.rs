@@ -4,16 +4,12 @@
 //! have the entries fetched while they do something else: they take a [`Reach`] of the table, tell it the hashes, and
 //! look up afterwards. It is a hint: nothing but time depends on it.
 //!
-//! # Unsafe code
-//!
-//! The instruction that asks for a line of memory is an unsafe function, as it takes a pointer; but it reads nothing,
-//! writes nothing and does not fault, whatever the address is, so there is nothing that a caller has to keep to. The
-//! address is worked out from how hashbrown lays a table down (entries downwards, one byte for each upwards from the
-//! same place). Should that change one day, the hints become useless, and nothing else happens.
-
-#![allow(unsafe_code, reason = "the safety argument is above")]
+//! The address is worked out from how hashbrown lays out a table (entries downwards, one byte for each upwards from the same
+//! place). Should that change one day, the hints become useless, and nothing else happens.
 
 use hashbrown::HashTable;
+
+use crate::prefetch::{LINE, fetch};
 
 /// Tables that take less memory are in the caches anyway.
 const FAR: usize = 4 << 20;
@@ -23,9 +19,6 @@ const FAR_OWNING: usize = 1 << 20;
 
 /// In how many places an entry is looked for.
 const TRIED: usize = 64;
-
-/// Bytes that are fetched together.
-const LINE: usize = 64;
 
 /// How many lines of an entry are fetched at most, beside the one in which it begins.
 const LINES: usize = 4;
@@ -98,25 +91,6 @@ impl Reach {
         let last = self.middle.wrapping_sub(place.wrapping_mul(self.size)).wrapping_sub(1);
         [self.middle.wrapping_add(place), last, last.wrapping_sub(LINE)]
     }
-}
-
-/// Has the memory fetched where a value begins.
-#[inline(always)]
-pub fn fetch_value<T>(value: &T) {
-    fetch(std::ptr::from_ref(value).addr());
-}
-
-/// Has the line of memory at an address fetched.
-#[inline(always)]
-fn fetch(address: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which does nothing but fill a cache, and nothing at all if the address is not a good one.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 #[cfg(test)]
