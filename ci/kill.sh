@@ -18,3 +18,4 @@ run owners::forks_at_random_moments
 run outputs::at_random_moments_with_outputs_and_modes
 run process::at_random_moments_with_timers_and_rules
 run joins::at_random_moments_with_joins
+run incremental::at_random_moments_with_tables

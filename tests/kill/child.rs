@@ -13,8 +13,8 @@ use tidemill::prelude::*;
 use crate::database::Database;
 use crate::feed::Feed;
 use crate::input::{DELAY, Event, Row, WINDOW};
-use crate::joins;
 use crate::process::weigh;
+use crate::{incremental, joins};
 
 /// Which query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub(crate) enum Query {
     Process,
     /// An interval join of files and a socket, and a static side that is loaded again and again, into two directories.
     Joins,
+    /// Tables with two joins and a top_k over files and a socket, whose changes go into a directory.
+    Incremental,
 }
 
 /// Which of the queries that have come from one another.
@@ -123,7 +125,13 @@ fn graph(task: &Task) -> Graph {
             numbers(&graph, task).sink(json_lines_sink(task.dir.join("lines.jsonl")));
             return graph;
         }
-        Query::Windows | Query::Late | Query::Updates | Query::Table | Query::Process | Query::Joins => {}
+        Query::Windows
+        | Query::Late
+        | Query::Updates
+        | Query::Table
+        | Query::Process
+        | Query::Joins
+        | Query::Incremental => {}
     }
     let size = tumbling(Duration::from_micros(WINDOW as u64));
     let both = || (Count::new(), Sum::of(|event: &Event| event.value));
@@ -135,6 +143,12 @@ fn graph(task: &Task) -> Graph {
         let out = task.branch.output(task, "out");
         rows.clone().sink_per_worker(move |_| Ok(json_lines_dir(&out).roll_at(2_000)));
         rows.sink(json_lines_dir(task.branch.output(task, "late")).roll_at(2_000));
+        return graph;
+    }
+    if let (Query::Incremental, Some(address)) = (task.query, task.feed) {
+        let rules = files(&graph, &task.dir.join("rules"), "rules");
+        let rows = incremental::tables(from_files, feed(&graph, address), rules);
+        rows.sink(json_lines_dir(task.branch.output(task, "out")).roll_at(2_000));
         return graph;
     }
     let events = match task.feed {
@@ -165,7 +179,7 @@ fn graph(task: &Task) -> Graph {
             results.map(row).sink_per_worker(part);
             late.sink(json_lines_dir(task.branch.output(task, "late")).roll_at(500));
         }
-        Query::Table | Query::Epochs | Query::Lines | Query::Process | Query::Joins => {}
+        Query::Table | Query::Epochs | Query::Lines | Query::Process | Query::Joins | Query::Incremental => {}
         Query::Updates => {
             let mut file = without_torn_line(&task.dir.join("told"));
             windows.aggregate(both()).update().map(row).sink(for_each(move |row: Row| {

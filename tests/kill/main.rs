@@ -9,6 +9,7 @@ mod child;
 mod database;
 mod feed;
 mod full;
+mod incremental;
 mod input;
 mod joins;
 mod outputs;

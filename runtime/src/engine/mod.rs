@@ -18,6 +18,8 @@ mod hosted_sink;
 #[cfg(test)]
 mod late_ends_tests;
 mod lower;
+#[cfg(feature = "tables")]
+mod merging;
 mod output;
 #[cfg_attr(not(feature = "tables"), allow(dead_code, reason = "only tables are parts"))]
 mod part;
@@ -33,6 +35,8 @@ mod timer_tests;
 mod turns;
 mod worker;
 
+#[cfg(feature = "tables")]
+pub(crate) use self::merging::merge_effort;
 pub(crate) use self::worker::{LocalWorker, WorkerThreads};
 
 pub(crate) use self::time::Time;

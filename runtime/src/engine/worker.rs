@@ -106,7 +106,10 @@ fn cannot_start(workers: usize, error: &dyn Display) -> RunError {
 }
 
 fn config(idle: Idle) -> WorkerConfig {
-    WorkerConfig::default().idle_spin(idle.polls_for())
+    let config = WorkerConfig::default().idle_spin(idle.polls_for());
+    #[cfg(feature = "tables")]
+    let config = super::merging::merging(config);
+    config
 }
 
 /// Sets the timer slack of this thread to a nanosecond. The default of Linux is 50 us: so much later a thread may wake up.

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use differential_dataflow::trace::Navigable;
 use differential_dataflow::trace::cursor::Cursor;
 use differential_dataflow::trace::implementations::Vector;
 use differential_dataflow::trace::implementations::ord_neu::OrdValBatch;
 use differential_dataflow::trace::implementations::spine_fueled::{Merger, Spine, SpineBatch};
+use differential_dataflow::trace::{ExertionLogic, Navigable};
 use timely::progress::frontier::AntichainRef;
 
 use super::time::Tick;
+use crate::engine::merge_effort;
 
 /// The updates of a range of ticks, sorted by key, row and tick.
 pub(super) type Sorted<K, V, T = Tick> = OrdValBatch<Vector<((K, V), T, i64)>>;
 /// All updates of an arrangement.
 pub(super) type SharedSpine<K, V, T = Tick> = Spine<Shared<Sorted<K, V, T>>>;
+
+/// What the engine puts into the configuration of workers is of the type for which arrangements look there.
+const _: fn() -> ExertionLogic = merge_effort;
 
 pub(super) struct Shared<B>(pub(super) Arc<B>);
 

@@ -2,7 +2,8 @@
 //!
 //! What an input emits at (epoch, least watermark) gets the tick that is open. In micro-batch each epoch has one. In continuous mode
 //! a tick ends when something is in it and the region has computed the one before, so a single change is passed on at once, and
-//! changes that come meanwhile share the next tick. All workers have the same tick: the one that ends it wakes the others.
+//! changes that come meanwhile share the next tick. If many come at once, the tick stays open for one more activation, as more may
+//! follow: large ticks cost less for each change. All workers have the same tick: the one that ends it wakes the others.
 //!
 //! The operator is disconnected from its inputs, and holds the open tick: so ticks are not among the times of the dataflow outside.
 
@@ -27,6 +28,11 @@ use super::rows::{Update, Updates, edge_batch};
 use super::time::Tick;
 use crate::engine::{EdgeBatch, FragmentHost};
 use crate::error::RunError;
+
+/// From this number of changes in an activation on, more are expected.
+const MANY: usize = 512;
+/// The number of changes that are enough for a tick.
+const ENOUGH: usize = 16_384;
 
 /// The tick that all workers of a run have.
 #[derive(Default)]
@@ -122,11 +128,12 @@ pub(super) fn entry<'i, K: TableKey, V: TableRow>(
     let mut output = OutputBuilder::<Tick, NoopBuilder<EdgeBatch>>::from(output);
     let address = builder.operator_info().address;
     ticks.entries.borrow_mut().push(scope.activator_for(Rc::clone(&address)));
+    let again = scope.activator_for(Rc::clone(&address));
     let number = ticks.clock.register(host.waker(scope, &address));
     let (host, ticks) = (host.clone(), ticks.clone());
     builder.build(move |mut capabilities| {
         let mut held = capabilities.pop();
-        let mut open = Open { ticks, number, has_loaded: false, latest: None };
+        let mut open = Open { ticks, number, has_loaded: false, latest: None, changes: 0 };
         move |frontiers| {
             host.enter();
             let Some(capability) = &mut held else { return };
@@ -152,12 +159,14 @@ pub(super) fn entry<'i, K: TableKey, V: TableRow>(
                     Err(error) => host.fail(error),
                 }
             });
+            let before = open.changes;
             changes.for_each(|stamp, edge_batch| {
                 let Some(epoch) = stamp.least().map(|least| least.epoch()) else { return };
                 let tick = open.tick_of(epoch, *capability.time());
                 let changes: Result<Vec<InputChange<K, V>>, OperatorError> = rows(host.receive(edge_batch));
                 match changes {
                     Ok(changes) => {
+                        open.changes += changes.len();
                         let changes = changes.into_iter();
                         send(
                             capability,
@@ -168,8 +177,15 @@ pub(super) fn entry<'i, K: TableKey, V: TableRow>(
                     Err(error) => host.fail(error),
                 }
             });
-            match open.next(*capability.time(), frontiers) {
-                Some(next) if next > *capability.time() => capability.downgrade(&next),
+            let more_may_follow = open.changes - before >= MANY && open.changes < ENOUGH;
+            if more_may_follow {
+                again.activate();
+            }
+            match open.next(*capability.time(), frontiers, more_may_follow) {
+                Some(next) if next > *capability.time() => {
+                    capability.downgrade(&next);
+                    open.changes = 0;
+                }
                 Some(_) => {}
                 None => held = None,
             }
@@ -187,6 +203,8 @@ struct Open {
     has_loaded: bool,
     /// The tick of the latest changes.
     latest: Option<Tick>,
+    /// How many changes are in the open tick.
+    changes: usize,
 }
 
 impl Open {
@@ -199,7 +217,12 @@ impl Open {
     }
 
     /// The tick that is to be held after the open one; `None` once nothing can come.
-    fn next(&mut self, open: Tick, frontiers: &[MutableAntichain<Tick>]) -> Option<Tick> {
+    fn next(
+        &mut self,
+        open: Tick,
+        frontiers: &[MutableAntichain<Tick>],
+        more_may_follow: bool,
+    ) -> Option<Tick> {
         let least = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min()?;
         let mut open = open;
         if least.epoch() > open.epoch() {
@@ -216,6 +239,7 @@ impl Open {
             open = shared;
         }
         if self.latest >= Some(open)
+            && !more_may_follow
             && self.ticks.has_computed(open)
             && let Some(next) = open.next()
         {
