@@ -295,6 +295,13 @@ impl<D: Decode> Source for KafkaSource<D> {
         });
         state.ends().map_err(|error| state.client.failed("find the ends of the partitions", &error))?;
         if self.bounded {
+            if lock(&state.live).partitions.list.is_empty() {
+                return Err(SourceError::Setup(format!(
+                    "no topic at {} matches `{}`: correct the pattern, or create a topic",
+                    self.settings.brokers(),
+                    self.topics
+                )));
+            }
             state.freeze();
         }
         let info = self.info(&lock(&state.live));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidemill::Trigger;
-use tidemill::connectors::kafka::{KafkaSettings, Start, kafka};
+use tidemill::connectors::kafka::{KafkaSettings, Start, Topics, kafka};
 use tidemill::prelude::*;
 use tidemill::testing::collecting_sink;
 
@@ -82,6 +82,8 @@ fn mistakes_are_told_before_anything_runs() {
     let said = |source| numbers(source, options(Mode::MicroBatch, 1)).unwrap_err().to_string();
     let error = said(kafka(broker.as_str(), "there-is-none"));
     assert!(error.contains("there is no topic `there-is-none`"), "{error}");
+    let error = said(kafka(broker.as_str(), Topics::matching("none-such-*")).bounded());
+    assert!(error.contains("matches `none-such-*`"), "{error}");
     let error = said(kafka(KafkaSettings::new(&broker).option("no.such.option", "1"), "x"));
     assert!(error.contains("no.such.option"), "{error}");
     let settings =

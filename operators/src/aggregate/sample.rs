@@ -149,7 +149,7 @@ mod tests {
         fn sample_is_distinct_values_of_least_hashes(values in vec(0u64..60, 2..200), n in 1usize..40, by in 0usize..200) {
             let distinct: BTreeSet<u64> = values.iter().copied().collect();
             let mut expected: Vec<u64> = distinct.into_iter().collect();
-            expected.sort_by_key(|value| hash_value(value));
+            expected.sort_by_key(hash_value);
             expected.truncate(n);
             let sample = Sample::of(n, |value: &u64| *value);
             let (one, merged) = over(&sample, &values);
@@ -161,7 +161,7 @@ mod tests {
 
             let texts: Vec<String> = values.iter().map(u64::to_string).collect();
             let mut expected: Vec<String> = texts.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
-            expected.sort_by_key(|value| hash_value(value));
+            expected.sort_by_key(hash_value);
             expected.truncate(n);
             let (one, merged) = over(&Sample::of_ref(n, |value: &String| &**value), &texts);
             prop_assert_eq!(&one, &expected);
