@@ -28,7 +28,7 @@ use crate::{BadRecords, lock};
 ///
 /// Records of transactions that are open or were aborted are not read, unless with [`read_uncommitted`](Self::read_uncommitted). A
 /// record that the brokers have deleted before it was read ends the query, unless with [`allow_loss`](Self::allow_loss). If a
-/// broker cannot be reached, the query waits for it; warnings, by `tracing`, say so.
+/// broker cannot be reached, the query waits for it and logs warnings, by `tracing`.
 pub struct KafkaSource<D = Bytes> {
     settings: KafkaSettings,
     topics: Topics,

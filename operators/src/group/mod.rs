@@ -56,7 +56,7 @@ pub(crate) struct Passed<K, V> {
 }
 
 impl<K, V> Passed<K, V> {
-    /// Whether the first phase sends a record that it does not aggregate as it is, and not as a partial.
+    /// Whether the first phase sends a record that it does not aggregate as a record, not as a partial.
     ///
     /// It does where that takes less room, as in rankings, whose accumulators have a list beside the record: with two workers, the ten
     /// greatest of each of 100,000 keys take 6 % less processor time. Only plain records are sent so, which the other worker need not free.

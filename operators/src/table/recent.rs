@@ -142,7 +142,7 @@ impl<K: Key, V: Data + Ord + Clone> StatefulOperator for Recent<K, V> {
         _: Timer,
         to: &mut To<'_, Self>,
     ) -> Result<(), OperatorError> {
-        // At the end of the input no time passes any more: the table stays as it is.
+        // At the end of the input no time passes any more, so the table keeps its rows.
         let watermark = to.watermark();
         if watermark == EventTime::MAX {
             return Ok(());

@@ -112,7 +112,7 @@ pub trait IntoTable<K: TableKey, T: Data>: Sized {
     /// Returns a table of the rows of the last `span` of event time.
     ///
     /// A row is deleted when the watermark reaches its event time plus `span`. A row that comes later than that is counted as late
-    /// and left out. When the input ends, the table stays as it is. A restart with another `span` is refused.
+    /// and left out. When the input ends, the table keeps its rows. A restart with another `span` is refused.
     ///
     /// ```
     /// use std::time::Duration;

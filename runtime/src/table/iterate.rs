@@ -237,7 +237,7 @@ impl<'l, K: TableKey, V: TableRow> LoopTable<'l, K, V> {
 impl<K: TableKey, V: TableRow> Table<K, V> {
     /// Returns the table after `function` has been applied again and again, until nothing changes.
     ///
-    /// `function` gets the table as it is at the beginning of a round, and the loop, by which other tables
+    /// `function` gets the table that a round begins with, and the loop, by which other tables
     /// [come in](Loop::enter); it returns the table with which the next round begins. When an input changes, only those rows of each round
     /// are computed again that depend on it. A loop that is not at rest after `most_rounds` rounds ends the query with an error that
     /// names it; choose a bound that no right input reaches. Conclude `function` with an operator that makes rows distinct (`distinct`,

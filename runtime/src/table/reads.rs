@@ -136,7 +136,7 @@ impl TableReader {
 
 /// The queryable tables of a query as of one epoch. Cheap to clone.
 ///
-/// It stays as it is while the query runs on, and keeps the rows that it had in memory.
+/// It never changes while the query runs, and keeps its rows in memory.
 #[derive(Clone)]
 pub struct Tables(Arc<Snapshot>);
 
