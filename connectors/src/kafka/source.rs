@@ -79,7 +79,7 @@ struct Live {
 /// graph
 ///     .source(kafka("localhost:9092", "orders").start(Start::Latest).json::<Order>())
 ///     .uid("orders")
-///     .with_watermark(|order| order.at, Duration::from_secs(10))
+///     .with_watermark(|order| order.at, Duration::from_secs(60))
 ///     .key_by(|order| order.shop.clone())
 ///     .window(tumbling(Duration::from_secs(60)))
 ///     .sum(|order| order.euros)
