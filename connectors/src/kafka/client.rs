@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -142,22 +142,47 @@ impl Client {
         }
     }
 
-    /// Asks for an offset of each partition: of its beginning, its end, or the first record from a time on.
+    /// Asks for an offset of each partition: of its beginning, its end, or the first record from a time on, which may not exist.
+    /// A broker may have no answer for a partition that was created just now: the question is repeated for some seconds.
     pub(super) fn offsets(
         &self,
         partitions: &[(Arc<str>, i32)],
         at: Offset,
-    ) -> Result<Vec<Option<u64>>, KafkaError> {
+    ) -> Result<Vec<Option<u64>>, SourceError> {
+        let begun = Instant::now();
+        loop {
+            let answers = self.ask(partitions, at).map_err(|error| self.failed("find offsets", &error))?;
+            match answers.iter().zip(partitions).find(|(answer, _)| answer.is_err()) {
+                None => return Ok(answers.into_iter().map(Result::unwrap_or_default).collect()),
+                Some((_, (topic, partition))) if begun.elapsed() >= PATIENCE => {
+                    return Err(SourceError::Setup(format!(
+                        "{} has no answer for the offsets of {topic}[{partition}]: is its leader there?",
+                        self.settings.brokers()
+                    )));
+                }
+                Some(_) => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// Asks once. `Err`: there is no answer for the partition.
+    pub(super) fn ask(
+        &self,
+        partitions: &[(Arc<str>, i32)],
+        at: Offset,
+    ) -> Result<Vec<Result<Option<u64>, ()>>, KafkaError> {
         let mut asked = TopicPartitionList::with_capacity(partitions.len());
         for (topic, partition) in partitions {
             asked.add_partition_offset(topic, *partition, at)?;
         }
         let found = self.consumer.offsets_for_times(asked, PATIENCE)?;
+        let may_lack = matches!(at, Offset::Offset(_));
         let offset = |(topic, partition): &(Arc<str>, i32)| {
-            let element = found.find_partition(topic, *partition)?;
-            match element.offset() {
-                Offset::Offset(offset) => u64::try_from(offset).ok(),
-                _ => None,
+            let element = found.find_partition(topic, *partition).filter(|element| element.error().is_ok());
+            match element.map(|element| element.offset()) {
+                Some(Offset::Offset(offset)) => Ok(u64::try_from(offset).ok()),
+                Some(_) if may_lack => Ok(None),
+                _ => Err(()),
             }
         };
         Ok(partitions.iter().map(offset).collect())

@@ -150,9 +150,7 @@ fn starts(client: &Client, places: Vec<(Place, bool)>, start: &Start) -> Result<
         return Ok(Vec::new());
     }
     let all: Vec<Place> = places.iter().map(|(place, _)| place.clone()).collect();
-    let ask = |at| {
-        client.offsets(&all, at).map_err(|error| client.failed("find the offsets of the partitions", &error))
-    };
+    let ask = |at| client.offsets(&all, at);
     let earliest = ask(Offset::Beginning)?;
     let chosen = match start {
         Start::Earliest => earliest.clone(),

@@ -224,20 +224,38 @@ impl<D: Decode> KafkaSource<D> {
 
 impl State {
     /// Asks the brokers for the ends of all partitions.
-    fn ends(&self) -> Result<(), rdkafka::error::KafkaError> {
-        let places: Vec<Place> =
-            lock(&self.live).partitions.list.iter().map(|known| known.place.clone()).collect();
+    fn ends(&self) -> Result<(), SourceError> {
+        let places = self.places();
         if places.is_empty() {
             return Ok(());
         }
         let ends = self.client.offsets(&places, Offset::End)?;
+        self.note_ends(ends);
+        Ok(())
+    }
+
+    /// As [`ends`](Self::ends), asking once: where there is no answer, the end that is known stays.
+    fn newer_ends(&self) -> Result<(), rdkafka::error::KafkaError> {
+        let places = self.places();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let ends = self.client.ask(&places, Offset::End)?;
+        self.note_ends(ends.into_iter().map(Result::unwrap_or_default));
+        Ok(())
+    }
+
+    fn places(&self) -> Vec<Place> {
+        lock(&self.live).partitions.list.iter().map(|known| known.place.clone()).collect()
+    }
+
+    fn note_ends(&self, ends: impl IntoIterator<Item = Option<u64>>) {
         let mut live = lock(&self.live);
         let count = live.partitions.list.len();
         live.ends.resize(count, 0);
         for (known, end) in live.ends.iter_mut().zip(ends) {
             *known = end.unwrap_or(0).max(*known);
         }
-        Ok(())
     }
 
     /// The input ends at the ends that are known.
@@ -293,7 +311,7 @@ impl<D: Decode> Source for KafkaSource<D> {
             live: Mutex::new(Live { partitions, ..Live::default() }),
             topics: self.topics.clone(),
         });
-        state.ends().map_err(|error| state.client.failed("find the ends of the partitions", &error))?;
+        state.ends()?;
         if self.bounded {
             if lock(&state.live).partitions.list.is_empty() {
                 return Err(SourceError::Setup(format!(
@@ -333,7 +351,7 @@ impl<D: Decode> Source for KafkaSource<D> {
 
     fn refresh(&self, _limits: &PlanLimits) -> Result<(), SourceError> {
         let state = self.state()?;
-        if let Err(error) = state.ends() {
+        if let Err(error) = state.newer_ends() {
             // What was known is read; the client reconnects by itself.
             state.client.check()?;
             tracing::warn!("{}: {error}", self.describe());
@@ -377,7 +395,7 @@ impl<D: Decode> Source for KafkaSource<D> {
 
     fn freeze(&self, _now: ProcessingTime) -> Result<(), SourceError> {
         let state = self.state()?;
-        state.ends().map_err(|error| state.client.failed("find the ends of the partitions", &error))?;
+        state.ends()?;
         state.freeze();
         Ok(())
     }

@@ -99,7 +99,8 @@ fn partitions_and_topics_are_found_while_the_query_runs() {
         send_numbers(&broker, &first, 1, 0..10);
         let graph = Graph::new("grows");
         let (sink, rows) = collecting_sink();
-        let source = kafka(broker.as_str(), Topics::matching(format!("grows-{mode}-*")));
+        let source =
+            kafka(broker.as_str(), Topics::matching(format!("grows-{mode}-{}-*", std::process::id())));
         graph.source(source.discovery(Duration::from_millis(50)).json::<u64>()).sink(sink);
         let handle = graph.start(options(mode, workers)).unwrap();
         let await_rows = |count: usize| {
