@@ -2,7 +2,7 @@
 //!
 //! The workers *offer* what their part of a table is at the end of an epoch, as shared batches that no one changes any more. When the
 //! driver commits the epoch, the parts of all tables on all workers become one *snapshot*, which readers find from then on. A reader
-//! loads a pointer and takes no lock, so neither the driver nor a worker waits for it. A snapshot that a reader holds stays as it is.
+//! loads a pointer and takes no lock, so neither the driver nor a worker waits for it. A snapshot that a reader holds never changes.
 //!
 //! Types are erased here: [`table`](crate::table) offers and reads.
 
